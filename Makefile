@@ -1,0 +1,50 @@
+# The newcomer's two commands are `make demo` and `make test`; both make their own virtual environment first.
+.SUFFIXES:
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Where pip keeps nothing of ours, so that a root checkout and a person's own look the same.
+STAMP := $(VENV)/.installed
+
+.PHONY: help demo test check format lock bench clean
+
+help: ## show this list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	  || { echo "buildrunner needs Python 3.11 or newer. Install it, or name it: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
+	  || { echo "Python's venv module is missing. On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: $(STAMP) ## build examples/react-app on servers of its own and serve it
+	@$(BIN)/python -m buildrunner dev examples/react-app
+
+test: $(STAMP) ## everything that can be tested on one machine
+	@$(BIN)/python -m pytest
+
+check: $(STAMP) ## format, lint, types, Dockerfile, shell scripts
+	@$(BIN)/ruff format --check
+	@$(BIN)/ruff check
+	@$(BIN)/mypy
+	@$(BIN)/hadolint Dockerfile
+	@git ls-files '*.sh' .ci/run | xargs $(BIN)/shellcheck
+
+format: $(STAMP) ## let ruff mend what it can
+	@$(BIN)/ruff format
+	@$(BIN)/ruff check --fix
+
+lock: ## resolve the dependencies anew into the two lock files (needs uv)
+	uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --quiet --no-annotate --no-header --no-emit-index-url --no-emit-find-links --output-file requirements-runtime.lock
+	uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --quiet --no-annotate --no-header --no-emit-index-url --no-emit-find-links --extra dev --group all --group build --constraints requirements-runtime.lock --output-file requirements.lock
+
+bench: $(STAMP) ## what is measured, as ratios against named peers
+	@$(BIN)/python bench/overhead.py
+
+clean: ## remove what these commands made here
+	rm -rf $(VENV) .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,98 @@
+"""Every way in which a run can end, and the exit code of each.
+
+    BuildEnded                 the run ends here, for a reason that a person can read
+    ├── BuildFailed            a step failed (exit code of its stage)
+    ├── BuildTimedOut          a time limit ran out (124)
+    ├── BuildCancelled         SIGINT or SIGTERM (130, 143)
+    └── BuildSuperseded        a later run of the same slug took over (60)
+    ConfigurationError         the environment is wrong; nothing was started (2)
+
+`reason` is one sentence that says what happened in the words of who reads it; `hint` says what to do about it.
+Codes and statuses are those of the contract's table. Whatever else is raised is a fault of buildrunner itself (1).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Stage = Literal["prepare", "clone", "install", "build", "upload", "finish"]
+Status = Literal["succeeded", "failed", "timed_out", "cancelled", "superseded"]
+
+EXIT_PUBLISHED = 0
+EXIT_FAULT = 1
+EXIT_CONFIGURATION = 2
+# A stage without an entry can only fail by a fault of buildrunner itself.
+EXIT_OF_STAGE: dict[Stage, int] = {"clone": 20, "install": 30, "build": 40, "upload": 50}
+
+
+class BuildEnded(Exception):
+    """End the run with a status, an exit code and one sentence for people."""
+
+    status: Status = "failed"
+
+    def __init__(self, reason: str, hint: str | None = None, *, exit_code: int = EXIT_FAULT) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.hint = hint
+        self.exit_code = exit_code
+
+    @property
+    def end_word(self) -> str:
+        """The last message of the run on the channel."""
+        return f"Failed: {self.reason}"
+
+
+class BuildFailed(BuildEnded):
+    """Fail the run at `stage`."""
+
+    def __init__(self, stage: Stage, reason: str, hint: str | None = None) -> None:
+        super().__init__(reason, hint, exit_code=EXIT_OF_STAGE.get(stage, EXIT_FAULT))
+        self.stage = stage
+
+
+class BuildTimedOut(BuildEnded):
+    """Stop a stage whose time limit ran out."""
+
+    status: Status = "timed_out"
+
+    def __init__(self, reason: str, hint: str | None = None) -> None:
+        super().__init__(reason, hint, exit_code=124)
+
+    @property
+    def end_word(self) -> str:
+        return f"Timed out: {self.reason}"
+
+
+class BuildCancelled(BuildEnded):
+    """Stop because of a signal; the exit code is 128 + its number, as shells count."""
+
+    status: Status = "cancelled"
+
+    def __init__(self, signal_number: int, reason: str) -> None:
+        super().__init__(reason, exit_code=128 + signal_number)
+
+    @property
+    def end_word(self) -> str:
+        return "Cancelled"
+
+
+class BuildSuperseded(BuildEnded):
+    """Stop because a later run of the same slug took over."""
+
+    status: Status = "superseded"
+
+    def __init__(self) -> None:
+        super().__init__("A later build of this site took over; this one changed nothing that is live.", exit_code=60)
+
+    @property
+    def end_word(self) -> str:
+        return "Superseded"
+
+
+class ConfigurationError(Exception):
+    """Name every problem of the environment in one message. Nothing was started."""
+
+    def __init__(self, problems: list[str]) -> None:
+        self.problems = problems
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        super().__init__(f"The configuration has {count}; nothing was started.\n" + "\n".join(f"  - {p}" for p in problems))
