@@ -95,4 +95,6 @@ class ConfigurationError(Exception):
     def __init__(self, problems: list[str]) -> None:
         self.problems = problems
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        super().__init__(f"The configuration has {count}; nothing was started.\n" + "\n".join(f"  - {p}" for p in problems))
+        super().__init__(
+            f"The configuration has {count}; nothing was started.\n" + "\n".join(f"  - {p}" for p in problems)
+        )

@@ -1,0 +1,131 @@
+# The image of buildrunner: one run is one container. Debian, Python, Node with npm, git, tini; linux/amd64 and linux/arm64.
+#
+#   docker build -t buildrunner .
+#
+# The base images are pinned by tag here. A release pins their digests too, without a change to this file:
+#   docker build --build-arg PYTHON_IMAGE=docker.io/library/python:3.13-slim-trixie@sha256:<digest of the index> ...
+# Both must be of one Debian release: Node's binary is taken out of its image and runs on the C++ library of the other.
+# There is no "syntax" line: it would fetch a frontend from a registry, and the one that is built in does all of this.
+ARG PYTHON_IMAGE=docker.io/library/python:3.13-slim-trixie
+ARG NODE_IMAGE=docker.io/library/node:24-trixie-slim
+
+
+# --- node: the interpreter and npm, nothing else of that image (no headers, no corepack, no yarn) ---------------------
+FROM ${NODE_IMAGE} AS node
+RUN rm -rf /usr/local/lib/node_modules/npm/docs /usr/local/lib/node_modules/npm/man
+
+
+# --- dependencies: what the lock names, from wheels whose hashes it names, into a virtual environment without pip -----
+FROM ${PYTHON_IMAGE} AS dependencies
+SHELL ["/bin/sh", "-euc"]
+WORKDIR /build
+COPY requirements-runtime.lock ./
+# Of botocore's descriptions of 400 services (27 MB) those stay that publishing and the default credential chain use.
+# The project itself lies in a folder of its own, so that a change to it makes one small layer; a .pth file names it.
+RUN python -m venv --without-pip /opt/buildrunner; \
+    python -m pip --python /opt/buildrunner/bin/python install --no-cache-dir --no-compile --only-binary :all: \
+      --require-hashes -r requirements-runtime.lock; \
+    site=$(/opt/buildrunner/bin/python -I -c 'import sysconfig; print(sysconfig.get_path("purelib"))'); \
+    find "$site/botocore/data" -mindepth 1 -maxdepth 1 -type d \
+      ! -name s3 ! -name sts ! -name sso ! -name sso-oidc ! -name signin -exec rm -rf {} +; \
+    echo /opt/buildrunner/app > "$site/buildrunner.pth"; \
+    find /opt/buildrunner/bin -mindepth 1 ! -name 'python*' -delete; \
+    rm -rf /opt/buildrunner/include /opt/buildrunner/.gitignore; \
+    /opt/buildrunner/bin/python -I -m compileall -q -j 0 --invalidation-mode unchecked-hash "$site"
+
+
+# --- project: its wheel, built by the hatchling of the lock, with no index to ask ------------------------------------
+FROM ${PYTHON_IMAGE} AS project
+SHELL ["/bin/sh", "-euc"]
+WORKDIR /build
+COPY requirements.lock ./
+# pip refuses what has no hash, so a build tool that is missing from this list stops the build here.
+RUN awk '/^[a-z]/ { keep = /^(hatchling|packaging|pathspec|pluggy|tomlkit|trove-classifiers)==/ } keep' requirements.lock > tools.lock; \
+    python -m venv --without-pip tools; \
+    python -m pip --python tools/bin/python install --no-cache-dir --only-binary :all: --require-hashes -r tools.lock
+COPY pyproject.toml README.md LICENSE ./
+COPY src ./src
+RUN tools/bin/python -I -m hatchling build --target wheel --directory wheels; \
+    python -m pip install --no-cache-dir --no-compile --no-index --no-deps --target /app wheels/*.whl; \
+    rm -rf /app/bin; \
+    python -I -m compileall -q --invalidation-mode unchecked-hash /app
+
+
+# --- the image -------------------------------------------------------------------------------------------------------
+FROM ${PYTHON_IMAGE}
+SHELL ["/bin/sh", "-euc"]
+
+# git clones; tini is PID 1 and reaps what builds leave behind; libstdc++6 and libatomic1 are what Node's binary is linked
+# against, on one platform or another. setpriv, which drops the privileges of every command of the repository, is
+# util-linux's and thus in every Debian. No openssh-client: there is no variable for a key, so `ssh` could not log in.
+# Versions are not pinned: Debian's archive keeps only the newest of a release, so a pin breaks the build on the day of a
+# security fix. The digest of the base image and the release's name are the pin.
+# Left out of what is unpacked (63 MB): Perl's library, which only git's mail and Subversion commands use, and git's
+# servers and imap and dav clients. The packages are installed for dpkg all the same, so an image can be made from this.
+# hadolint ignore=DL3008
+RUN export DEBIAN_FRONTEND=noninteractive; \
+    apt-get update; \
+    apt-get install -y --no-install-recommends \
+      -o Dpkg::Options::=--path-exclude=/usr/share/perl/* \
+      -o Dpkg::Options::=--path-exclude=/usr/lib/*/perl/* \
+      -o Dpkg::Options::=--path-exclude=/usr/lib/*/libperl.so* \
+      -o Dpkg::Options::=--path-exclude=/usr/lib/git-core/git-daemon \
+      -o Dpkg::Options::=--path-exclude=/usr/lib/git-core/git-http-backend \
+      -o Dpkg::Options::=--path-exclude=/usr/lib/git-core/git-http-push \
+      -o Dpkg::Options::=--path-exclude=/usr/lib/git-core/git-imap-send \
+      -o Dpkg::Options::=--path-exclude=/usr/lib/git-core/git-shell \
+      -o Dpkg::Options::=--path-exclude=/usr/lib/git-core/scalar \
+      ca-certificates git libatomic1 libstdc++6 tini util-linux; \
+    rm -rf /var/lib/apt/lists/* /var/cache/debconf/*-old /var/log/apt /var/log/dpkg.log /var/log/alternatives.log; \
+    groupadd --gid 10001 build; \
+    useradd --uid 10001 --gid 10001 --no-log-init --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin build
+
+# The base image brings its standard library without bytecode; with a read-only root it would be compiled at every start.
+# And it brings pip, which nothing here needs.
+RUN stdlib=$(python -I -c 'import sysconfig; print(sysconfig.get_path("stdlib"))'); \
+    pip=$(python -I -c 'import os, pip; print(os.path.dirname(pip.__file__))'); \
+    rm -rf "$pip" "$pip"-*.dist-info /usr/local/bin/pip* \
+      "$stdlib/ensurepip" "$stdlib/idlelib" "$stdlib/turtledemo" /usr/local/bin/idle*; \
+    python -I -m compileall -q -j 0 --invalidation-mode unchecked-hash \
+      -x '/(site-packages|dist-packages|test|tests|tkinter|lib2to3|pydoc_data)/' "$stdlib"
+
+COPY --from=node /usr/local/bin/node /usr/local/bin/node
+COPY --from=node /usr/local/lib/node_modules/npm /usr/local/lib/node_modules/npm
+COPY --from=dependencies /opt/buildrunner /opt/buildrunner
+COPY --from=project /app /opt/buildrunner/app
+
+# Links for npm, and a look whether everything that is needed at run time is there and starts.
+RUN ln -s ../lib/node_modules/npm/bin/npm-cli.js /usr/local/bin/npm; \
+    ln -s ../lib/node_modules/npm/bin/npx-cli.js /usr/local/bin/npx; \
+    node --version; npm --version; git --version; setpriv --version; tini --version; \
+    /opt/buildrunner/bin/python -I -c 'import buildrunner, aiobotocore.session, hiredis, redis.asyncio, anyio, rich'; \
+    rm -rf /tmp/* /root/.npm /root/.cache
+
+# BUILDRUNNER_IMAGE tells the program that it is alone in here, so that it may end a stage's processes by
+# `kill -KILL -1` as the user `build`. Do not set it anywhere else: there that would end strangers' processes.
+ENV BUILDRUNNER_IMAGE=1 \
+    LANG=C.UTF-8 \
+    TMPDIR=/tmp
+
+# Everything that is written at run time is written below /tmp: the root file system may be read-only. The declaration
+# matters on Fargate: a volume that a task mounts at a path takes owner and mode from the image only if the image
+# declares that path, and else belongs to root with mode 0755, where the user `build` could write nothing.
+VOLUME ["/tmp"]
+
+ARG PYTHON_IMAGE
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="buildrunner" \
+      org.opencontainers.image.description="Turn a git URL into a live static site." \
+      org.opencontainers.image.licenses="MIT" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.base.name="${PYTHON_IMAGE}"
+
+# It starts as root on purpose. The runner holds the credentials, and runs every command of the repository as the user
+# `build`, without capabilities and without a way to new ones; that takes a user who can change to another. A container
+# that starts as `build` would run the runner and the code that it must be guarded from under one uid.
+#
+# tini without -g: a signal goes to the runner alone, which ends its children itself and in order.
+# python -I: neither the working directory nor PYTHON* variables nor a user's site-packages can change what is imported.
+ENTRYPOINT ["/usr/bin/tini", "--", "/opt/buildrunner/bin/python", "-I", "-m", "buildrunner"]

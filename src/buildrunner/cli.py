@@ -1,0 +1,114 @@
+"""Commands and options, signals from the first moment, exit codes; nothing else."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING, NoReturn
+
+from buildrunner.errors import EXIT_CONFIGURATION, EXIT_FAULT, ConfigurationError
+from buildrunner.sandbox import harden_process
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+# Options of `run` override the variable of the same name: --repo-url is REPO_URL. Secrets have none: a command line is
+# public on its machine.
+_OPTIONS = (
+    "REPO_URL",
+    "SLUG",
+    "BUILD_ID",
+    "AWS_BUCKET_NAME",
+    "STATE_BUCKET_NAME",
+    "AWS_REGION",
+    "AWS_ENDPOINT_URL_S3",
+    "REPO_REF",
+    "ROOT_DIR",
+    "INSTALL_COMMAND",
+    "BUILD_COMMAND",
+    "OUTPUT_DIR",
+    "NODE_VERSION",
+    "REPO_ALLOWED_SCHEMES",
+    "S3_KEY_PREFIX",
+    "LOG_FORMAT",
+    "LOG_CHANNEL",
+    "EVENT_STREAM",
+    "LOG_TTL",
+    "LOG_MAX_BYTES",
+    "CONSOLE_FORMAT",
+    "CLONE_TIMEOUT",
+    "INSTALL_TIMEOUT",
+    "BUILD_TIMEOUT",
+    "UPLOAD_TIMEOUT",
+    "UPLOAD_CONCURRENCY",
+    "ASSET_GRACE",
+    "DEPENDENCY_CACHE",
+)
+
+
+def main() -> NoReturn:
+    """Run the command of `sys.argv` and exit as the contract's table says."""
+    early_signals: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda caught, _frame: early_signals.append(caught))
+    if sys.platform != "linux":
+        sys.exit(
+            "buildrunner: only Linux can hold what is promised about strangers' code; use the container image here."
+        )
+    harden_process()
+    code = _command(sys.argv[1:], early_signals)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Not sys.exit: a thread may still wait for a terminal that was stopped, and nothing is left to do.
+    os._exit(code)
+
+
+def _command(arguments: list[str], early_signals: list[int]) -> int:
+    import anyio
+
+    environment = dict(os.environ)
+    if arguments:
+        parsed = _parse(arguments)
+        if parsed.command == "dev":
+            from buildrunner.dev import dev
+
+            return anyio.run(dev, parsed.repo)
+        environment |= {name: value for name in _OPTIONS if (value := getattr(parsed, name.lower())) is not None}
+
+    from buildrunner.runner import run_build
+    from buildrunner.settings import read_settings
+
+    try:
+        settings = read_settings(environment)
+    except ConfigurationError as error:
+        print(f"buildrunner: {error}", file=sys.stderr)
+        return EXIT_CONFIGURATION
+    try:
+        return anyio.run(run_build, settings, early_signals)
+    except Exception:
+        import traceback
+
+        traceback.print_exc()
+        print(
+            "buildrunner: this is a fault of buildrunner itself; please report it with the lines above.",
+            file=sys.stderr,
+        )
+        return EXIT_FAULT
+
+
+def _parse(arguments: list[str]) -> Namespace:
+    """Parse a command line; wrong ones exit with 2, as argparse does and the contract says."""
+    from argparse import ArgumentParser
+
+    from buildrunner import __version__
+
+    parser = ArgumentParser(prog="buildrunner", description="Turn a git URL into a live static site.")
+    parser.add_argument("--version", action="version", version=f"buildrunner {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True)
+    run = commands.add_parser("run", help="run one build from its environment (as without a command)")
+    for name in _OPTIONS:
+        run.add_argument(f"--{name.lower().replace('_', '-')}", metavar="…", help=f"overrides {name}")
+    dev = commands.add_parser("dev", help="the same build on this machine, on servers of its own")
+    dev.add_argument("repo", nargs="?", default=".", metavar="REPO", help="a folder or a URL (default: this folder)")
+    return parser.parse_args(arguments)

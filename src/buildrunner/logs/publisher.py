@@ -1,0 +1,284 @@
+"""Follow the journal to Redis: lines to the channel, events to the stream, each exactly once and in order.
+
+A batch is one call of a Lua script, which Redis runs whole or not at all. The stream itself says how far a run has got:
+the id of its last entry is `<run>-<seq>`. So an answer that was lost, an eviction, FLUSHALL, a failover or a Redis that
+came back empty are all mended by the same rule: send again from where the stream is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import random
+import re
+import socket
+import ssl
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
+
+import anyio
+import anyio.to_thread
+
+from buildrunner.logs.text import without_colour
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+    from buildrunner.logs.journal import Journal
+
+BATCH_EVENTS = 500
+BATCH_BYTES = 65536
+BATCH_SECONDS = 0.05  # after the first event that waits
+# How long a Redis that cannot be reached is tried before people are told that their log is not live.
+TRIED_SECONDS = 15.0
+ANSWER_SECONDS = 5.0  # a server that is silent for longer is taken for gone, and its connection for dead
+_END_WORDS = ("Failed: ", "Cancelled", "Timed out: ", "Superseded")
+
+_WRITTEN, _ELSEWHERE, _LATER = 1, 0, 2  # what the second script answers
+
+# Claims the stream for a run: chooses its number, removes earlier runs' entries, keeps the number as the stream's last id.
+# XADD and XTRIM rather than DEL: a deleted stream forgets its last id, and an older run could write again.
+# Answers the number of the run.
+_CLAIM = """
+local last = 0
+if redis.call('EXISTS', KEYS[1]) == 1 then
+  local info = redis.call('XINFO', 'STREAM', KEYS[1])
+  for i = 1, #info, 2 do
+    if info[i] == 'last-generated-id' then last = tonumber(string.match(info[i + 1], '^(%d+)')) end
+  end
+end
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local run = string.format('%.0f', math.max(now, last + 1))
+redis.call('XADD', KEYS[1], run .. '-0', 'event', '')
+redis.call('XTRIM', KEYS[1], 'MAXLEN', 0)
+redis.call('EXPIRE', KEYS[1], ARGV[1])
+return run
+"""
+
+# Appends a batch. ARGV: run, number of the first event, TTL in seconds, channel, how many events, the events, then the
+# messages for the channel (none for what was sent before).
+# Answers {1, ''} when it is done; {0, last id} when the stream is elsewhere, and {2, last id} when it is a later run's:
+# nothing was written then.
+_APPEND = """
+local run, first, count = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[5])
+local last = '0-0'
+if redis.call('EXISTS', KEYS[1]) == 1 then
+  local info = redis.call('XINFO', 'STREAM', KEYS[1])
+  for i = 1, #info, 2 do
+    if info[i] == 'last-generated-id' then last = info[i + 1] end
+  end
+end
+local last_run, last_seq = string.match(last, '^(%d+)-(%d+)$')
+if tonumber(last_run) > tonumber(run) then return {2, last} end
+if last_run ~= run then
+  if first ~= 1 then return {0, last} end
+  if last ~= '0-0' then redis.call('XTRIM', KEYS[1], 'MAXLEN', 0) end
+elseif tonumber(last_seq) ~= first - 1 then
+  return {0, last}
+end
+for i = 1, count do
+  redis.call('XADD', KEYS[1], run .. '-' .. string.format('%.0f', first + i - 1), 'event', ARGV[5 + i])
+end
+redis.call('EXPIRE', KEYS[1], ARGV[3])
+for i = 6 + count, #ARGV do redis.call('PUBLISH', ARGV[4], ARGV[i]) end
+return {1, ''}
+"""
+
+
+class Publisher:
+    """Delivers a journal to Redis for as long as it runs; a Redis that is away costs nothing but the live log.
+
+    Args:
+        uri: of Redis.
+        channel: pub/sub channel of the lines.
+        stream: key of the stream of events.
+        ttl: seconds that the stream is kept after its last event.
+        log_format: what a message on the channel is: the line, or the event.
+        on_superseded: called once, when a later run has taken the stream.
+
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        *,
+        uri: str,
+        channel: str,
+        stream: str,
+        ttl: int,
+        log_format: Literal["text", "json"],
+        on_superseded: Callable[[], None],
+    ) -> None:
+        self._journal = journal
+        self._reader = journal.reader()
+        self._uri = uri
+        self._channel = channel
+        self._stream = stream
+        self._ttl = ttl
+        self._log_format = log_format
+        self._on_superseded = on_superseded
+        self._run: str | None = None
+        self._sent = 0  # highest number ever sent for publishing: what is sent again goes to the stream alone
+        self._started = anyio.current_time()
+        self._trouble_since: float | None = None
+        self._told = False
+        self._ever_delivered = False
+        self.delivered = 0  # number of the last event that is known to be in the stream
+        self.superseded = False
+        self.trouble: str | None = None  # why nothing can be delivered just now, for people
+
+    @property
+    def last_wait(self) -> float:
+        """Seconds that are worth waiting for the delivery at the end of a run, 15 at most.
+
+        A Redis that was never there is not waited for longer than it has been tried for 15 s.
+        """
+        if self._ever_delivered or self.trouble is None:
+            return TRIED_SECONDS
+        return max(1.0, self._started + TRIED_SECONDS - anyio.current_time())
+
+    async def run(self) -> None:
+        """Deliver until the result is delivered; whatever is wrong with Redis only makes it try again."""
+        # redis takes 0.15 s to import: git has been started by then.
+        redis, retry, backoff, errors = [
+            await anyio.to_thread.run_sync(importlib.import_module, name)
+            for name in ("redis.asyncio", "redis.asyncio.retry", "redis.backoff", "redis.exceptions")
+        ]
+        failures = 0
+        while True:
+            client = redis.from_url(
+                self._uri,
+                socket_connect_timeout=ANSWER_SECONDS,
+                socket_timeout=ANSWER_SECONDS,
+                single_connection_client=True,
+                retry=retry.Retry(
+                    backoff.NoBackoff(), 0
+                ),  # a batch is never sent again without asking where the stream is
+                decode_responses=True,
+            )
+            before = self.delivered
+            try:
+                await self._deliver(client, errors.NoScriptError)
+                return
+            except (errors.RedisError, OSError) as error:
+                failures = 1 if self.delivered > before else failures + 1
+                self._in_trouble(error)
+            finally:
+                with anyio.move_on_after(1, shield=True):
+                    await client.aclose()
+            await anyio.sleep(min(1.0, 0.05 * 2**failures) * random.uniform(0.5, 1.0))  # noqa: S311
+
+    async def caught_up(self, limit: float) -> None:
+        """Wait until all that has been written is delivered, Redis is found away, or `limit` seconds have passed."""
+        target = self._journal.last_seq
+        with anyio.move_on_after(limit):
+            while self.delivered < target and not self.superseded and self.trouble is None:
+                await anyio.sleep(0.01)
+
+    async def _deliver(self, client: Redis, no_script: type[Exception]) -> None:
+        async def call(script: str, *arguments: str | bytes | int) -> Any:
+            try:
+                return await client.evalsha(hashlib.sha1(script.encode()).hexdigest(), 1, self._stream, *arguments)  # noqa: S324
+            except no_script:
+                return await client.eval(script, 1, self._stream, *arguments)
+
+        if self._run is None:
+            self._run = str(await call(_CLAIM, self._ttl))
+        self._reader.go_to(self.delivered + 1)
+        answer = _LATER if self.superseded else _WRITTEN
+        while not self._reader.at_end():
+            await self._reader.wait()
+            if self._reader.waiting_bytes < BATCH_BYTES and not self._journal.complete:
+                await anyio.sleep(BATCH_SECONDS)
+            first = self._reader.next_seq
+            events = self._reader.read(BATCH_EVENTS, BATCH_BYTES)
+            if answer == _LATER:
+                # Nothing more is for this run's readers but the end word, for those of the channel.
+                if self._reader.at_end() and json.loads(events[-1])["log"] == "Superseded":
+                    await client.publish(self._channel, self._message(events[-1]) or "")
+                continue
+            messages = [
+                message
+                for seq, event in enumerate(events, first)
+                if seq > self._sent and (message := self._message(event)) is not None
+            ]
+            last = first + len(events) - 1
+            self._sent = max(self._sent, last)
+            answer, place = await call(
+                _APPEND, self._run, first, self._ttl, self._channel, len(events), *events, *messages
+            )
+            self._out_of_trouble()
+            if answer == _WRITTEN:
+                self.delivered = last
+                self._ever_delivered = True
+            elif answer == _ELSEWHERE:
+                run, _, seq = place.partition("-")
+                self.delivered = min(int(seq), self._journal.last_seq) if run == self._run else 0
+                self._reader.go_to(self.delivered + 1)
+            elif answer == _LATER:
+                self.superseded = True
+                self._on_superseded()
+
+    def _message(self, event: bytes) -> str | bytes | None:
+        """Give what goes to the channel for an event: nothing for one without a line."""
+        fields = json.loads(event)
+        line = fields.get("log")
+        if line is None:
+            return None
+        plain = without_colour(line)
+        # A build's own line must not end a viewer early.
+        forged = fields["type"] == "log" and (plain == "Done" or plain.startswith(_END_WORDS))
+        if self._log_format == "text":
+            return f" {plain}" if forged else str(plain)
+        if forged:
+            return json.dumps({**fields, "log": f" {line}"}, ensure_ascii=False, separators=(",", ":"))
+        return event
+
+    def _in_trouble(self, error: Exception) -> None:
+        now = anyio.current_time()
+        self.trouble = _explain(error)
+        if self._trouble_since is None:
+            self._trouble_since = now
+        # A Redis that is just being started deserves a second before people are told.
+        if not self._told and now - self._trouble_since >= 1:
+            self._told = True
+            self._journal.log(
+                f"The live log has stopped: Redis at {self._address()} {self.trouble}. The build goes on, and Redis is tried again.",
+                "warning",
+            )
+
+    def _out_of_trouble(self) -> None:
+        self.trouble = self._trouble_since = None
+        if self._told:
+            self._told = False
+            self._journal.log("The live log goes on: Redis answers again.")
+
+    def _address(self) -> str:
+        parts = urlsplit(self._uri)
+        return parts.path if parts.scheme == "unix" else f"{parts.hostname}:{parts.port or 6379}"
+
+
+def _explain(error: Exception) -> str:
+    """Complete the sentence "Redis at … " for people."""
+    name, text = type(error).__name__, " ".join(str(error).split())
+    cause: BaseException | None = error
+    while cause:
+        if isinstance(cause, ssl.SSLError):
+            return f"cannot be trusted or does not speak TLS ({text})"
+        if isinstance(cause, ConnectionRefusedError):
+            return "refuses connections"
+        if isinstance(cause, socket.gaierror):
+            return "cannot be found: its host name does not resolve"
+        cause = cause.__cause__ or cause.__context__
+    if isinstance(error, TimeoutError) or name == "TimeoutError":
+        return f"does not answer within {ANSWER_SECONDS:.0f} s"
+    if name == "AuthenticationError" or re.match("(WRONGPASS|NOAUTH)", text):
+        return "refuses the user or password of REDIS_URI"
+    if name == "NoPermissionError" or text.startswith("NOPERM"):
+        return f"does not allow this user what is needed ({text})"
+    if name == "OutOfMemoryError" or text.startswith("OOM"):
+        return "is out of memory (its maxmemory is reached)"
+    return f"cannot be used ({text or name})"

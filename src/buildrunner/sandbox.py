@@ -1,0 +1,281 @@
+"""Run one untrusted command: its user, its environment, its time, its process tree; hand out its raw output.
+
+As root every command runs as another user, through `setpriv`, without capabilities and new privileges. `setpriv` itself
+starts with an empty environment: what the command is to find reaches it only after the user has changed, from a memory
+file on stdin, and is never on a command line. (An `LD_PRELOAD` in setpriv's own environment would run as root.)
+Nothing that a command starts outlives it: the runner is a child subreaper, so that also what called `setsid` or forked
+twice comes back to it and is ended.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import pwd
+import re
+import shlex
+import signal
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import anyio
+import anyio.abc
+import anyio.to_thread
+
+from buildrunner.errors import BuildFailed
+
+CHUNK_BYTES = 65536
+# After a command has ended, what it left behind may hold its pipes open: that is read for so long.
+DRAIN_SECONDS = 2.0
+# Between SIGTERM and SIGKILL when a command is cut short.
+GRACE_SECONDS = 2.0
+_SETPRIV = next((path for path in ("/usr/bin/setpriv", "/bin/setpriv") if os.path.exists(path)), None)
+# sh reads the environment that is meant for the command, and only after that is there anything in it. The kernel is told to
+# end the command before the runner when memory runs out, so that somebody is left to say so.
+_START = (
+    'eval "$(/bin/cat)"; { echo 1000 >/proc/self/oom_score_adj; } 2>/dev/null;'
+    ' cd "$1" && unset OLDPWD && shift && exec "$@" </dev/null'
+)
+_PR_SET_DUMPABLE = 4  # <linux/prctl.h>
+_PR_SET_CHILD_SUBREAPER = 36
+
+Output = Callable[[Literal["stdout", "stderr"], bytes], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Who runs the commands of the repository."""
+
+    name: str
+    uid: int
+    gid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """How a command ended: `code` as a shell counts it (128 + signal), and whether memory ran out meanwhile."""
+
+    code: int
+    out_of_memory: bool | None  # None: nothing counts that here
+
+    @property
+    def explanation(self) -> str:
+        """Complete the sentence "npm run build …"."""
+        if self.out_of_memory:
+            return "was killed because it used more memory than the build has"
+        if self.code == 128 + signal.SIGKILL and self.out_of_memory is None:
+            return "was killed (SIGKILL), most likely because it used more memory than the build has"
+        if self.code > 128 and self.code - 128 in set(signal.Signals):
+            number = signal.Signals(self.code - 128)
+            return f"was ended by {number.name} ({(signal.strsignal(number) or '').lower()})"
+        return f"ended with exit code {self.code}"
+
+
+def harden_process() -> None:
+    """Make the runner's memory and environment unreadable for its own user, and let orphans come back to it.
+
+    Both by prctl(2); called before anything else, since a process of the same user could read `/proc/<runner>/environ`.
+    """
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+    for option, value in ((_PR_SET_DUMPABLE, 0), (_PR_SET_CHILD_SUBREAPER, 1)):
+        if prctl(option, value, 0, 0, 0) != 0:
+            raise OSError(ctypes.get_errno(), f"prctl({option}) was refused by the kernel")
+
+
+class Sandbox:
+    """As whom commands run; one for a run.
+
+    Args:
+        in_image: the process is alone in a container of its own, so that all processes of the user may be ended.
+
+    Raises:
+        BuildFailed: as root, where there is no user or no `setpriv` to become it with.
+
+    """
+
+    def __init__(self, *, in_image: bool) -> None:
+        self.account: Account | None = None  # None without root: commands run as the runner's own user
+        if os.geteuid() == 0:
+            entry = next((entry for name in ("build", "nobody") if (entry := _user(name))), None)
+            if entry is None or entry.pw_uid == 0 or _SETPRIV is None:
+                raise BuildFailed(
+                    "prepare",
+                    "This machine cannot run a build safely as root: it lacks setpriv or the users build and nobody.",
+                    "Install util-linux, or start buildrunner as a user other than root.",
+                )
+            self.account = Account(entry.pw_name, entry.pw_uid, entry.pw_gid)
+        self._in_image = in_image and self.account is not None
+
+    async def run(
+        self, command: Sequence[str], *, folder: Path, environment: Mapping[str, str], output: Output
+    ) -> Exit:
+        """Run `command` in `folder` and hand each chunk of its output to `output`, until all that it started has ended.
+
+        It has no terminal and an empty stdin. Cancelling ends it: SIGTERM to its process group, then SIGKILL to all that
+        descends from it.
+
+        Raises:
+            OSError: when it cannot be started.
+
+        """
+        kills_before = _memory_kills()
+        exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in environment.items())
+        variables = os.memfd_create("environment", os.MFD_CLOEXEC)
+        try:
+            _write_from_start(variables, exports.encode(errors="surrogateescape"))
+            process = await anyio.open_process(
+                [*self._prefix(), "/bin/sh", "-c", _START, "sh", str(folder), *command],
+                stdin=variables,
+                cwd="/",
+                env={},
+                start_new_session=True,
+            )
+        finally:
+            os.close(variables)
+        async with process, anyio.create_task_group() as readers:
+            ended: list[anyio.Event] = []
+            scopes: list[anyio.CancelScope] = []
+
+            async def read(pipe: anyio.abc.ByteReceiveStream, name: Literal["stdout", "stderr"]) -> None:
+                # What a command says after it was told to stop is part of its log: only `stop_reading` ends this early.
+                with anyio.CancelScope(shield=True) as scope:
+                    scopes.append(scope)
+                    with suppress(anyio.EndOfStream):
+                        while True:
+                            output(name, await pipe.receive(CHUNK_BYTES))
+                ended[0 if name == "stdout" else 1].set()
+
+            async def read_to_end(seconds: float) -> None:
+                with anyio.move_on_after(seconds):
+                    for event in ended:
+                        await event.wait()
+
+            ended += [anyio.Event(), anyio.Event()]
+            assert process.stdout is not None
+            assert process.stderr is not None
+            readers.start_soon(read, process.stdout, "stdout")
+            readers.start_soon(read, process.stderr, "stderr")
+            try:
+                await process.wait()
+                await read_to_end(DRAIN_SECONDS)
+            finally:
+                with anyio.CancelScope(shield=True):
+                    if process.returncode is None:
+                        with suppress(ProcessLookupError):
+                            os.killpg(process.pid, signal.SIGTERM)
+                        with anyio.move_on_after(GRACE_SECONDS):
+                            await process.wait()
+                    await self.end_all(process.pid)
+                    await process.wait()
+                    await read_to_end(1.0)
+                    for scope in scopes:
+                        scope.cancel()
+        code = process.returncode
+        assert code is not None
+        kills = _memory_kills()
+        out_of_memory = None if kills is None or kills_before is None else code != 0 and kills > kills_before
+        return Exit(128 - code if code < 0 else code, out_of_memory)
+
+    async def end_all(self, child: int) -> None:
+        """Kill all that descends from the runner, until nothing is left; `child` itself is reaped by who waits for it.
+
+        In the image one `kill -1` as the build's user gets everything at once. Elsewhere that would end strangers'
+        processes: there descendants are looked for again until there are none, because they may fork meanwhile.
+        """
+        if self._in_image:
+            await anyio.to_thread.run_sync(self._kill_user)
+        with anyio.move_on_after(5):
+            while alive := _descendants(os.getpid()):
+                _kill(alive, spare=child)
+                if all(pid == child for pid, _, _ in alive):
+                    return
+                await anyio.sleep(0.002)
+
+    def end_all_now(self) -> None:
+        """Kill all that descends from the runner without waiting for anything, for a runner that ends at once."""
+        if self._in_image:
+            self._kill_user()
+        for _ in range(100):
+            alive = _descendants(os.getpid())
+            if all(state == "Z" for _, state, _ in alive):
+                return
+            _kill(alive, spare=0)
+
+    def _kill_user(self) -> None:
+        subprocess.run([*self._prefix(), "/bin/sh", "-c", "kill -KILL -1"], env={}, check=False)
+
+    def _prefix(self) -> list[str]:
+        if self.account is None or _SETPRIV is None:
+            return []
+        identity = [f"--reuid={self.account.uid}", f"--regid={self.account.gid}", "--clear-groups"]
+        return [_SETPRIV, *identity, "--inh-caps=-all", "--bounding-set=-all", "--no-new-privs", "--"]
+
+
+def _user(name: str) -> pwd.struct_passwd | None:
+    try:
+        return pwd.getpwnam(name)
+    except KeyError:
+        return None
+
+
+def _descendants(root: int) -> list[tuple[int, str, int]]:
+    """List what descends from `root`: pid, state (proc(5)), parent."""
+    children: dict[int, list[tuple[int, str, int]]] = {}
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            with suppress(OSError), open(f"/proc/{name}/stat", "rb") as file:
+                # The name of the program stands in brackets, and may itself hold brackets and spaces.
+                state, parent = file.read().rpartition(b")")[2].split()[:2]
+                children.setdefault(int(parent), []).append((int(name), state.decode(), int(parent)))
+    found: list[tuple[int, str, int]] = []
+    waiting = [root]
+    while waiting:
+        for entry in children.get(waiting.pop(), []):
+            found.append(entry)
+            waiting.append(entry[0])
+    return found
+
+
+def _write_from_start(file: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(file, data) :]
+    os.lseek(file, 0, os.SEEK_SET)
+
+
+def _kill(alive: Sequence[tuple[int, str, int]], spare: int) -> None:
+    """Kill what lives and reap the runner's own dead, but leave `spare` to be reaped by who waits for it."""
+    for pid, state, parent in alive:
+        if state != "Z":
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        elif parent == os.getpid() and pid != spare:
+            with suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
+
+
+def _memory_kills() -> int | None:
+    """Count the processes of this control group that were killed for memory; None where nothing counts them.
+
+    Control groups v2: `oom_kill` in `memory.events`; v1: in `memory.oom_control`. In a container the group's own folder is
+    mounted as the root.
+    """
+    places = []
+    with suppress(OSError):
+        for line in Path("/proc/self/cgroup").read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            if not controllers:
+                places += [f"/sys/fs/cgroup{path}/memory.events", "/sys/fs/cgroup/memory.events"]
+            elif "memory" in controllers.split(","):
+                places += [
+                    f"/sys/fs/cgroup/memory{path}/memory.oom_control",
+                    "/sys/fs/cgroup/memory/memory.oom_control",
+                ]
+    for place in places:
+        with suppress(OSError):
+            if found := re.search(r"^oom_kill (\d+)$", Path(place).read_text(), re.MULTILINE):
+                return int(found[1])
+    return None

@@ -1,0 +1,479 @@
+"""The few operations on S3 that are needed, over aiobotocore, and every way in which they fail in words for people.
+
+One client serves all buckets of a run: `open_s3` gives it, `S3.bucket` names one of them.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+import anyio
+from anyio import to_thread
+
+from buildrunner.errors import BuildFailed
+
+if TYPE_CHECKING:
+    from aiobotocore.config import AioConfig
+    from aiobotocore.session import AioSession
+    from types_aiobotocore_s3 import S3Client
+    from types_aiobotocore_s3.type_defs import CompletedPartTypeDef
+
+_T = TypeVar("_T")
+
+MULTIPART_ABOVE = 16 * 2**20  # bytes
+PART_SIZE = 8 * 2**20  # bytes
+MAX_PARTS = 10_000  # https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html
+# Bytes of bodies in memory at once, over all buckets: whoever wants more waits until another body is sent. Four parts,
+# which fill a link of 1 Gbit/s at 60 ms. botocore copies each once more: measured, the process peaks at 163 MB, 65 MB
+# of which are there without any body.
+BYTES_IN_FLIGHT = 32 * 2**20
+CLOSE_WITHIN = 2  # seconds, also when the run is being cancelled: what stays open is complained about on the console
+ABORT_WITHIN = 5  # seconds for clearing away an upload that is given up, also when the run is being cancelled
+
+# botocore's standard mode tries again what can pass (5xx, SlowDown, timeouts, resets), with jitter, and not what a 4xx
+# says. 4 × (5 s + 20 s) and the pauses stay below two minutes, in which a run has to see that it cannot succeed.
+_ATTEMPTS = 4
+_CONNECT_TIMEOUT = 5  # seconds
+_READ_TIMEOUT = 20  # seconds for the answer, counted from the end of the body
+
+Operation = Literal["put", "list"]
+_PERMISSIONS: dict[Operation, str] = {"put": "s3:PutObject", "list": "s3:ListBucket"}
+
+
+class AccessRefused(BuildFailed):
+    """Say which permission is missing, for which bucket and key."""
+
+    def __init__(self, operation: Operation, bucket: str, key: str) -> None:
+        permission = _PERMISSIONS[operation]
+        resource = f"arn:aws:s3:::{bucket}" if operation == "list" else f"arn:aws:s3:::{bucket}/{key}"
+        super().__init__(
+            "upload",
+            f"S3 refused access to the bucket {bucket}"
+            + (f" (key {key})" if key else "")
+            + f": the permission {permission} is missing.",
+            f"Allow {permission} on {resource} to the credentials or task role of this run, "
+            "and look for a bucket policy that denies it.",
+        )
+
+
+@asynccontextmanager
+async def open_s3(*, region: str | None, endpoint_url: str | None, concurrency: int) -> AsyncIterator[S3]:
+    """Give a client of S3 for up to `concurrency` requests at once.
+
+    Credentials are found by AWS's default chain when the first request is made. The import and the reading of
+    botocore's models, some half a second, happen in a thread, so that a build's output is read meanwhile.
+    """
+    stack = AsyncExitStack()
+    try:
+        with _explained("put", bucket="", key="", endpoint_url=endpoint_url):
+            session, config = await to_thread.run_sync(_import_client, concurrency, endpoint_url is not None)
+            client = await stack.enter_async_context(
+                session.create_client("s3", region_name=region, endpoint_url=endpoint_url, config=config)
+            )
+        yield S3(client, endpoint_url)
+    finally:
+        with anyio.move_on_after(CLOSE_WITHIN, shield=True):
+            await stack.aclose()
+
+
+def _import_client(concurrency: int, has_endpoint: bool) -> tuple[AioSession, AioConfig]:
+    from aiobotocore.config import AioConfig
+    from aiobotocore.session import get_session
+
+    session = get_session()
+    loader = session.get_component("data_loader")  # what it has read once, it keeps
+    for model in ("service-2", "endpoint-rule-set-1", "paginators-1", "waiters-2"):
+        loader.load_service_model("s3", model)
+    for data in ("endpoints", "partitions", "sdk-default-configuration", "_retry"):
+        loader.load_data(data)
+    config = AioConfig(
+        connect_timeout=_CONNECT_TIMEOUT,
+        read_timeout=_READ_TIMEOUT,
+        retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
+        max_pool_connections=concurrency,
+        tcp_keepalive=True,
+        # Each object gets a SHA-256 from here; CRCs that the client adds by itself trouble servers other than AWS.
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+        s3={"addressing_style": "path" if has_endpoint else "auto"},
+    )
+    return session, config
+
+
+class S3:
+    """A client that all buckets of a run share, with its bound on memory."""
+
+    def __init__(self, client: S3Client, endpoint_url: str | None) -> None:
+        self._client = client
+        self._endpoint_url = endpoint_url
+        self._memory = _Bytes(BYTES_IN_FLIGHT)
+
+    def bucket(self, name: str) -> Bucket:
+        """Name a bucket; asks nobody whether it is there."""
+        return Bucket(name, self._client, self._memory, self._endpoint_url)
+
+
+class Bucket:
+    """One bucket. Every method raises BuildFailed with what went wrong in words for people."""
+
+    def __init__(self, name: str, client: S3Client, memory: _Bytes, endpoint_url: str | None) -> None:
+        self.name = name
+        self._client = client
+        self._memory = memory
+        self._endpoint_url = endpoint_url
+
+    async def put(self, key: str, body: bytes, *, content_type: str, cache_control: str | None = None) -> None:
+        """Write a small object, whose SHA-256 the server verifies."""
+        async with self._memory.hold(len(body)):
+            await self._put(key, io.BytesIO(body), _sha256(body), _headers(content_type, cache_control))
+
+    async def put_file(
+        self, key: str, descriptor: int, size: int, *, content_type: str, cache_control: str | None = None
+    ) -> None:
+        """Write the first `size` bytes of a file, in parts when there are more than 16 MiB.
+
+        Reads with pread, so the descriptor's own position is left alone. When a part fails or the caller is cancelled,
+        what was sent is cleared away.
+        """
+        headers = _headers(content_type, cache_control)
+        if size > MULTIPART_ABOVE:
+            await self._put_parts(key, descriptor, size, headers)
+            return
+        async with self._memory.hold(size):
+            body = _room_for(size)
+            checksum = await to_thread.run_sync(_read, key, descriptor, 0, body)
+            await self._put(key, body, checksum, headers)
+
+    async def list_keys(self, prefix: str) -> set[str]:
+        """Give every key that begins with `prefix`. Raises AccessRefused where listing is not allowed."""
+        keys: set[str] = set()
+        with self._explained("list", ""):
+            async for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix):
+                keys.update(entry["Key"] for entry in page.get("Contents", ()))
+        return keys
+
+    async def _put(self, key: str, body: io.BytesIO, checksum: str, headers: dict[str, str]) -> None:
+        with self._explained("put", key):
+            await self._client.put_object(
+                Bucket=self.name,
+                Key=key,
+                Body=body,
+                ChecksumSHA256=checksum,
+                **headers,  # type: ignore[arg-type]
+            )
+
+    async def _put_parts(self, key: str, descriptor: int, size: int, headers: dict[str, str]) -> None:
+        part_size = max(PART_SIZE, -(-size // MAX_PARTS))
+        done: dict[int, CompletedPartTypeDef] = {}
+        with self._explained("put", key):
+            upload = await self._client.create_multipart_upload(
+                Bucket=self.name,
+                Key=key,
+                ChecksumAlgorithm="SHA256",
+                **headers,  # type: ignore[arg-type]
+            )
+        upload_id = upload["UploadId"]
+
+        async def send_part(number: int) -> None:
+            offset = (number - 1) * part_size
+            length = min(part_size, size - offset)
+            async with self._memory.hold(length):
+                body = _room_for(length)
+                checksum = await to_thread.run_sync(_read, key, descriptor, offset, body)
+                with self._explained("put", key):
+                    answer = await self._client.upload_part(
+                        Bucket=self.name,
+                        Key=key,
+                        UploadId=upload_id,
+                        PartNumber=number,
+                        Body=body,
+                        ChecksumSHA256=checksum,
+                    )
+            done[number] = {"PartNumber": number, "ETag": answer["ETag"], "ChecksumSHA256": checksum}
+
+        try:
+            await in_parallel(send_part, range(1, -(-size // part_size) + 1), limit=BYTES_IN_FLIGHT // PART_SIZE)
+            with self._explained("put", key):
+                await self._client.complete_multipart_upload(
+                    Bucket=self.name,
+                    Key=key,
+                    UploadId=upload_id,
+                    MultipartUpload={"Parts": [done[number] for number in sorted(done)]},
+                )
+        except BaseException:
+            with anyio.move_on_after(ABORT_WITHIN, shield=True):
+                try:
+                    with self._explained("put", key):
+                        await self._client.abort_multipart_upload(Bucket=self.name, Key=key, UploadId=upload_id)
+                except BuildFailed:
+                    pass  # the first cause is what people are told; a lifecycle rule clears away what is left
+            raise
+
+    @contextmanager
+    def _explained(self, operation: Operation, key: str) -> Iterator[None]:
+        with _explained(operation, bucket=self.name, key=key, endpoint_url=self._endpoint_url):
+            yield
+
+
+async def in_parallel(work: Callable[[_T], Awaitable[None]], items: Collection[_T], *, limit: int) -> None:
+    """Do `work` for each of `items`, begun in their order, `limit` at once.
+
+    The first failure stops the rest at once, and is raised as itself and not in a group.
+    """
+    waiting = iter(items)
+
+    async def worker() -> None:
+        for item in waiting:
+            await work(item)
+
+    try:
+        async with anyio.create_task_group() as workers:
+            for _ in range(min(limit, len(items))):
+                workers.start_soon(worker)
+    except BaseExceptionGroup as group:
+        error: BaseException = group
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        raise error from None
+
+
+class _Bytes:
+    """A bound on the bytes held at once. Who wants more waits in line, so that a large body is not passed by."""
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._free = total
+        self._first_in_line = anyio.Lock()
+        self._freed = anyio.Event()
+
+    @asynccontextmanager
+    async def hold(self, count: int) -> AsyncIterator[None]:
+        count = min(count, self._total)
+        async with self._first_in_line:
+            while self._free < count:
+                self._freed = anyio.Event()
+                await self._freed.wait()
+            self._free -= count
+        try:
+            yield
+        finally:
+            self._free += count
+            self._freed.set()
+
+
+def _headers(content_type: str, cache_control: str | None) -> dict[str, str]:
+    return {"ContentType": content_type} | ({"CacheControl": cache_control} if cache_control else {})
+
+
+def _room_for(size: int) -> io.BytesIO:
+    """Give a body of `size` bytes to be filled in place.
+
+    aiohttp sends a BytesIO by pieces and bytes as a whole, which copies them into its buffer. It is made in the event
+    loop's thread: what each of many threads allocates, malloc keeps for each of them.
+    """
+    body = io.BytesIO()
+    if size:
+        body.seek(size - 1)
+        body.write(b"\0")
+        body.seek(0)
+    return body
+
+
+def _read(key: str, descriptor: int, offset: int, body: io.BytesIO) -> str:
+    """Fill `body` with what is at `offset`, and give its checksum. Raises BuildFailed when there is less."""
+    with body.getbuffer() as room:
+        filled = 0
+        try:
+            while filled < len(room) and (read := os.preadv(descriptor, [room[filled:]], offset + filled)):
+                filled += read
+        except OSError as error:
+            raise BuildFailed("upload", f"What is to become {key} cannot be read: {error.strerror}.") from None
+        if filled < len(room):
+            raise BuildFailed(
+                "upload",
+                f"What is to become {key} grew shorter while it was being published.",
+                "Something still writes to it after the build has ended. Wait for that in the build script.",
+            )
+        return _sha256(room)
+
+
+def _sha256(body: bytes | memoryview) -> str:
+    return base64.b64encode(hashlib.sha256(body).digest()).decode()
+
+
+# --- Errors in words for people ----------------------------------------------------------------------------------
+# By the codes of https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html. `{bucket}` and `{key}`
+# are filled in.
+_CREDENTIALS_HINT = (
+    "Check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and AWS_SESSION_TOKEN where the credentials are temporary; "
+    "a space or line break at the end of one is a usual cause."
+)
+_OF_CODES: dict[str, tuple[str, str]] = {
+    "NoSuchBucket": (
+        "The bucket {bucket} does not exist.",
+        "Check AWS_BUCKET_NAME (and STATE_BUCKET_NAME), or create the bucket.",
+    ),
+    "InvalidBucketName": ("{bucket} is not a name that a bucket can have.", "Check AWS_BUCKET_NAME."),
+    "InvalidAccessKeyId": ("S3 does not know the access key of this run.", _CREDENTIALS_HINT),
+    "SignatureDoesNotMatch": (
+        "S3 refused the credentials: the secret key does not belong to the access key.",
+        _CREDENTIALS_HINT,
+    ),
+    "ExpiredToken": (
+        "The AWS credentials of this run have expired.",
+        "Give it fresh ones, or a task role, which renews its own.",
+    ),
+    "InvalidToken": ("S3 refused the session token of this run.", _CREDENTIALS_HINT),
+    "PermanentRedirect": (
+        "The bucket {bucket} is in another AWS region.",
+        "Set AWS_REGION to the region of the bucket.",
+    ),
+    "RequestTimeTooSkewed": (
+        "S3 refused the request because the clock of this machine is wrong.",
+        "Set the clock of the machine that runs the build (NTP).",
+    ),
+    "SlowDown": (
+        "S3 asked to slow down, and went on doing so.",
+        "Lower UPLOAD_CONCURRENCY, or try again later.",
+    ),
+    "QuotaExceeded": (
+        "The S3 server has no room left for {key}.",
+        "Free space on the server, or raise the quota of the bucket.",
+    ),
+    "InternalError": (
+        "S3 failed, also when it was asked again.",
+        "Run the build again; where it goes on, look at the server's log or at AWS's status page.",
+    ),
+    "BadDigest": (
+        "What arrived in S3 as {key} was not what was sent.",
+        "Run the build again; where it goes on, something between here and S3 changes the data.",
+    ),
+    "EntityTooLarge": ("{key} is larger than S3 allows for one object.", "Leave it out of the output directory."),
+    "NoSuchUpload": ("S3 lost the parts of {key} before they could be put together.", "Run the build again."),
+}
+_SAME_AS = {
+    "AllAccessDisabled": "AccessDenied",
+    "Forbidden": "AccessDenied",
+    "403": "AccessDenied",
+    "AuthorizationHeaderMalformed": "PermanentRedirect",
+    "IllegalLocationConstraintException": "PermanentRedirect",
+    "301": "PermanentRedirect",
+    "307": "PermanentRedirect",
+    "ExpiredTokenException": "ExpiredToken",
+    "RequestExpired": "RequestTimeTooSkewed",
+    "RequestInTheFuture": "RequestTimeTooSkewed",
+    "ServiceUnavailable": "SlowDown",
+    "Throttling": "SlowDown",
+    "TooManyRequests": "SlowDown",
+    "RequestLimitExceeded": "SlowDown",
+    "503": "SlowDown",
+    "XMinioStorageFull": "QuotaExceeded",
+    "InsufficientStorage": "QuotaExceeded",
+    "507": "QuotaExceeded",
+    "500": "InternalError",
+    "502": "InternalError",
+    "504": "InternalError",
+    "404": "NoSuchBucket",
+    "InvalidDigest": "BadDigest",
+    "XAmzContentSHA256Mismatch": "BadDigest",
+    "XAmzContentChecksumMismatch": "BadDigest",
+}
+
+
+@contextmanager
+def _explained(operation: Operation, *, bucket: str, key: str, endpoint_url: str | None) -> Iterator[None]:
+    """Turn whatever botocore raises into BuildFailed.
+
+    The cause is cut off: an error of S3 can hold the request as it was signed, with the session token.
+    """
+    try:
+        yield
+    except BuildFailed:
+        raise
+    except Exception as error:
+        explained = _explain(error, operation, bucket, key, endpoint_url or "S3")
+        if explained is None:
+            raise
+        raise explained from None
+
+
+def _explain(error: Exception, operation: Operation, bucket: str, key: str, endpoint: str) -> BuildFailed | None:
+    """Find the words for an error; None when it is none of S3, the network or the credentials."""
+    import aiohttp
+    from botocore import exceptions as aws  # both are loaded already, by whatever raised it
+
+    if isinstance(error, aws.ClientError):
+        answer = error.response.get("Error", {})
+        code = answer.get("Code", "unknown")
+        code = _SAME_AS.get(code, code)
+        if code == "AccessDenied":
+            return AccessRefused(operation, bucket, key)
+        if code in _OF_CODES:
+            reason, hint = (text.format(bucket=bucket, key=key) for text in _OF_CODES[code])
+            return BuildFailed("upload", reason, hint)
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", "none")
+        said = " ".join(answer.get("Message", "").split())[:200]
+        return BuildFailed(
+            "upload",
+            f"S3 answered {code} (HTTP status {status}) for {f'the key {key} in ' if key else ''}the bucket {bucket}"
+            + (f": {said}" if said else "."),
+        )
+    where = endpoint.rpartition("//")[2].rpartition("@")[2]  # without user and password
+    for kinds, reason, hint in (
+        (
+            (aws.NoCredentialsError, aws.PartialCredentialsError),
+            "No complete AWS credentials were found.",
+            "Give the task a role, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.",
+        ),
+        (
+            (aws.ProfileNotFound, aws.ConfigNotFound, aws.ConfigParseError, aws.InvalidConfigError),
+            "The AWS configuration of this machine cannot be used.",
+            "Check AWS_PROFILE and the files in ~/.aws.",
+        ),
+        (
+            (
+                aws.CredentialRetrievalError,
+                aws.MetadataRetrievalError,
+                aws.TokenRetrievalError,
+                aws.SSOError,
+                aws.UnauthorizedSSOTokenError,
+            ),
+            "The AWS credentials of this run could not be fetched.",
+            "Check the task role (on ECS), or sign in again (`aws sso login`) on your own machine.",
+        ),
+        (
+            (aws.InvalidRegionError, aws.NoRegionError),
+            "The AWS region is missing or malformed.",
+            "Set AWS_REGION, as in eu-central-1.",
+        ),
+        (aws.ParamValidationError, *_OF_CODES["InvalidBucketName"]),
+        (
+            aws.SSLError,
+            "The certificate of {endpoint} was not accepted.",
+            "Check AWS_ENDPOINT_URL_S3, or name the authority's certificate in AWS_CA_BUNDLE.",
+        ),
+        (
+            aws.ReadTimeoutError,
+            f"{{endpoint}} took the request and did not answer within {_READ_TIMEOUT} s, {_ATTEMPTS} times.",
+            "Run the build again; where it goes on, look at the server and at what is between it and here.",
+        ),
+        (
+            (aws.ConnectionError, aws.HTTPClientError, aws.ResponseStreamingError, aiohttp.ClientError, OSError),
+            "{endpoint} cannot be reached.",
+            "Check AWS_ENDPOINT_URL_S3 and AWS_REGION, and whether this machine has a way there (NAT, proxy, DNS).",
+        ),
+        (aws.BotoCoreError, f"S3 cannot be used: {type(error).__name__}.", "Check the AWS configuration."),
+    ):
+        if isinstance(error, kinds):
+            return BuildFailed("upload", reason.format(bucket=bucket, endpoint=where), hint)
+    if isinstance(error, ValueError) and str(error).startswith("Invalid endpoint"):  # botocore has no class for it
+        return BuildFailed(
+            "upload", f"The endpoint {where} is no URL.", "Check AWS_ENDPOINT_URL_S3 and AWS_ENDPOINT_URL."
+        )
+    return None

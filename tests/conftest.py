@@ -1,0 +1,55 @@
+"""Real servers, started once for the session; each test has names of its own in them."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness import Program, Redis, Repositories, free_port
+from s3_server import S3Server, s3_server
+
+
+@pytest.fixture(scope="session")
+def open_folder() -> Iterator[Path]:
+    """A folder that every user can enter: pytest's own are closed to the user that builds run as."""
+    folder = Path(tempfile.mkdtemp(prefix="buildrunner-tests-"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[S3Server]:
+    with s3_server() as server:
+        server.make_bucket("sites")
+        server.make_bucket("state")
+        yield server
+
+
+@pytest.fixture(scope="session")
+def shared_redis(open_folder: Path) -> Iterator[Redis]:
+    server = Redis(free_port(), open_folder)
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def own_redis(open_folder: Path) -> Iterator[Redis]:
+    """A server for one test, which may do to it what it likes."""
+    server = Redis(free_port(), open_folder)
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def program(shared_redis: Redis, s3: S3Server, open_folder: Path) -> Program:
+    return Program(shared_redis, s3, open_folder)
+
+
+@pytest.fixture(scope="session")
+def repositories(open_folder: Path) -> Repositories:
+    return Repositories(open_folder)

