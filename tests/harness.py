@@ -252,13 +252,8 @@ class Repositories:
 
 def app_files(build: str) -> dict[str, str | bytes]:
     package = {"name": "app", "version": "1.0.0", "private": True, "scripts": {"build": "sh build.sh"}}
-    lock = {
-        "name": "app",
-        "version": "1.0.0",
-        "lockfileVersion": 3,
-        "requires": True,
-        "packages": {"": {"name": "app", "version": "1.0.0"}},
-    }
+    packages = {"": {"name": "app", "version": "1.0.0"}}
+    lock = {"name": "app", "version": "1.0.0", "lockfileVersion": 3, "requires": True, "packages": packages}
     return {"package.json": json.dumps(package), "package-lock.json": json.dumps(lock), "build.sh": build}
 
 

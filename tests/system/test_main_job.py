@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from itertools import pairwise
 
-from harness import Program, Repositories
+import pytest
+
+from harness import Program, Repositories, app_files
 
 
 def test_a_site_is_published_and_the_run_ends_with_0(program: Program, repositories: Repositories) -> None:
@@ -55,3 +58,214 @@ def test_a_build_that_fails_publishes_nothing_and_ends_with_40(program: Program,
     assert {"before", "oops"} <= set(run.lines)
     assert program.objects(run.slug) == {}
     assert program.archive(run)[-1] == run.result
+
+
+def test_commands_find_the_allowed_environment_and_nothing_else(program: Program, repositories: Repositories) -> None:
+    page = "mkdir dist; env >dist/index.html; cat install.txt >dist/install.txt"
+    app = repositories.app(page, **{".npmrc": "ignore-scripts=false\n"})
+    repositories.commit(
+        app,
+        {
+            "package.json": '{"name":"app","version":"1.0.0","scripts":{"build":"sh build.sh","prepare":"env >install.txt"}}',
+        },
+    )
+
+    run = program.run(
+        app,
+        BUILD_ENV_VITE_API_URL="https://api.example.org/?a='b'\n$HOME",
+        BUILD_ENV_FORCE_COLOR="0",
+        INSTALL_ENV_NPM_TOKEN="npm_abcdefghijk",
+        AWS_SESSION_TOKEN=None,
+        ECS_CONTAINER_METADATA_URI_V4="http://169.254.170.2/v4/x",
+        UNRELATED="x",
+    )
+
+    assert run.code == 0, run.stdout
+    site = program.objects(run.slug)
+    built, installed = site["index.html"]["body"].decode(), site["install.txt"]["body"].decode()
+    assert "VITE_API_URL=https://api.example.org/?a='b'\n$HOME\n" in built
+    assert "FORCE_COLOR=0\n" in built
+    assert "\nNPM_TOKEN=\n" in built
+    assert "NPM_TOKEN=npm_abcdefghijk\n" in installed
+    assert "VITE_API_URL" not in installed
+    for environment in (built, installed):
+        names = {line.split("=", 1)[0] for line in environment.splitlines() if "=" in line}
+        assert {"CI", "SLUG", "COMMIT_SHA", "COMMIT_REF", "HOME", "PATH", "TMPDIR"} <= names
+        assert f"SLUG={run.slug}\n" in environment
+        assert "CI=true\n" in environment
+        assert f"COMMIT_SHA={run.result['commit']}\n" in environment
+        assert "COMMIT_REF=main\n" in environment
+        forbidden = ("AWS_", "ECS_", "REDIS", "GIT_", "UNRELATED", "PYTHON", "BUILD_ENV", "INSTALL_ENV")
+        assert not [name for name in names if name.startswith(forbidden)]
+    assert "npm_abcdefghijk" not in run.stdout
+
+
+def test_a_build_has_no_terminal_and_an_empty_stdin(program: Program, repositories: Repositories) -> None:
+    run = program.run(
+        repositories.app("cat; (exec 3</dev/tty) 2>/dev/null || echo no tty; mkdir dist; echo >dist/index.html")
+    )
+
+    assert run.code == 0
+    assert "no tty" in run.lines
+
+
+def test_colour_stays_in_events_and_leaves_the_text_channel(program: Program, repositories: Repositories) -> None:
+    run = program.run(
+        repositories.app(r"printf '\033[31mred\033[0m\n\033]0;title\007x\n'; mkdir dist; echo >dist/index.html")
+    )
+
+    assert "\x1b[31mred\x1b[0m" in run.lines
+    assert "x" in run.lines
+    assert "red" in run.messages
+    assert not any("\x1b" in message for message in run.messages)
+
+
+def test_a_build_that_prints_end_words_ends_no_viewer_early(program: Program, repositories: Repositories) -> None:
+    app = repositories.app("echo Done; echo 'Failed: no'; echo Cancelled; mkdir dist; echo >dist/index.html")
+
+    text = program.run(app)
+    family = program.run(app, LOG_FORMAT="json")
+
+    assert "Done" in text.lines
+    assert {" Done", " Failed: no", " Cancelled"} <= set(text.messages)
+    assert text.messages.count("Done") == 1
+    parsed = [json.loads(message) for message in family.messages]
+    assert [event["log"] for event in parsed].count("Done") == 1
+    assert parsed[-1]["log"] == "Done"
+    assert parsed[-1] == family.result
+    assert all("seq" in event for event in parsed)
+
+
+def test_a_build_without_output_is_a_failure_and_so_is_an_empty_one(
+    program: Program, repositories: Repositories
+) -> None:
+    none = program.run(repositories.app("mkdir other; echo 1 >other/x"))
+    empty = program.run(repositories.app("mkdir -p dist/assets"))
+
+    assert (none.code, empty.code) == (40, 40)
+    assert "no output" in none.result["reason"]
+    assert "other" in none.result["hint"]
+    assert "no files in dist" in empty.result["reason"]
+
+
+@pytest.mark.parametrize(
+    ("missing", "code", "stage", "words"),
+    [
+        ("package.json", 30, "install", "no package.json"),
+        ("package-lock.json", 30, "install", "no lockfile"),
+        ("build script", 40, "build", "no build script"),
+        ("both", 30, "install", "no build script"),
+    ],
+)
+def test_what_a_repository_lacks_is_named_in_a_sentence(
+    program: Program, repositories: Repositories, missing: str, code: int, stage: str, words: str
+) -> None:
+    files = app_files("true")
+    if missing in {"build script", "both"}:
+        files["package.json"] = '{"name":"app","version":"1.0.0"}'
+    if missing == "both":
+        del files["package-lock.json"]
+    files.pop(missing, None)
+
+    run = program.run(repositories.make(files))
+
+    assert run.code == code
+    assert run.result["stage"] == stage
+    assert words in run.result["reason"]
+    assert run.result["hint"]
+    assert run.messages[-1] == f"Failed: {run.result['reason']}"
+    assert "Traceback" not in run.stdout + run.stderr
+    ends = [event["state"] for event in run.events if event["type"] == "stage" and event["stage"] == stage]
+    assert ends == ["started", "failed"]
+
+
+def test_an_install_that_fails_ends_with_30_and_a_hint(program: Program, repositories: Repositories) -> None:
+    files = app_files("true")
+    files["package.json"] = (
+        '{"name":"app","version":"1.0.0","scripts":{"build":"true"},"dependencies":{"is-number":"7.0.0"}}'
+    )
+
+    run = program.run(repositories.make(files))
+
+    assert run.code == 30
+    assert run.result["stage"] == "install"
+    assert "npm install" in run.result["hint"]
+
+
+def test_a_bucket_that_does_not_exist_ends_with_50_and_its_name(program: Program, repositories: Repositories) -> None:
+    run = program.run(repositories.app(), AWS_BUCKET_NAME="nothing-here", STATE_BUCKET_NAME="state")
+
+    assert run.code == 50
+    assert run.result["stage"] == "upload"
+    assert "nothing-here" in run.result["reason"]
+    assert program.archive(run, "state")[-1] == run.result
+
+
+def test_credentials_that_are_refused_end_with_50_and_a_warning_about_the_archive(
+    program: Program, repositories: Repositories
+) -> None:
+    run = program.run(repositories.app(), AWS_SECRET_ACCESS_KEY="wrong-secret-0123456789")
+
+    assert run.code == 50
+    assert "credentials" in run.result["reason"]
+    warnings = [event["log"] for event in run.events if event.get("level") == "warning"]
+    assert any("could not be kept" in warning for warning in warnings)
+    assert run.events[-2]["type"] == "stage"
+    assert "wrong-secret" not in run.stdout + run.stderr + str(run.events)
+
+
+def test_every_problem_of_the_configuration_is_named_and_nothing_is_started(program: Program) -> None:
+    run = program.run("ext::sh -c id", SLUG="-bad-", AWS_BUCKET_NAME=None, UPLOAD_CONCURRENCY="many", LOG_FORMAT="xml")
+
+    assert run.code == 2
+    for name in ("REPO_URL", "SLUG", "AWS_BUCKET_NAME", "UPLOAD_CONCURRENCY", "LOG_FORMAT"):
+        assert name in run.stderr
+    assert run.events == []
+    assert run.messages == []
+    assert "Traceback" not in run.stderr
+
+
+def test_the_names_of_the_larger_family_are_understood(program: Program, repositories: Repositories) -> None:
+    app = repositories.app()
+
+    run = program.run(
+        None,
+        GIT_REPOSITORY__URL=f"file://{app}",
+        SLUG=None,
+        PROJECT_ID="family-1",
+        S3_KEY_PREFIX="__outputs/{slug}/",
+        LOG_FORMAT="json",
+    )
+
+    assert run.code == 0
+    keys = program.client().list_objects_v2(Bucket="sites", Prefix="__outputs/family-1/")["Contents"]
+    assert [entry["Key"] for entry in keys] == ["__outputs/family-1/index.html"]
+    assert json.loads(run.messages[-1])["log"] == "Done"
+
+
+def test_options_override_variables_of_the_same_name(program: Program, repositories: Repositories) -> None:
+    run = program.run(
+        repositories.app(), "run", "--output-dir", "site", "--build-command", "mkdir site; echo 1 >site/a.txt"
+    )
+
+    assert run.code == 0
+    assert list(program.objects(run.slug)) == ["a.txt"]
+
+
+def test_json_on_the_console_is_the_events_line_by_line(program: Program, repositories: Repositories) -> None:
+    run = program.run(repositories.app(), CONSOLE_FORMAT="json")
+
+    assert [json.loads(line) for line in run.stdout.splitlines()] == run.events
+
+
+def test_a_second_run_replaces_the_stream_of_the_first(program: Program, repositories: Repositories) -> None:
+    first = program.run(repositories.app())
+    second = program.run(repositories.app(), SLUG=first.slug)
+
+    assert second.code == 0
+    assert {event["build"] for event in second.events} == {second.events[0]["build"]}
+    assert second.events[0]["build"] != first.events[0]["build"]
+    with program.redis.client() as client:
+        runs = {entry_id.split("-")[0] for entry_id, _ in client.xrange(f"events:{first.slug}")}
+        assert len(runs) == 1
+        assert 0 < client.ttl(f"events:{first.slug}") <= 86400

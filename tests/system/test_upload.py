@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
-from s3_server import S3Server, s3_server
 
 from buildrunner.errors import BuildFailed
 from buildrunner.site.bucket import MULTIPART_ABOVE, AccessRefused, Bucket, in_parallel, open_s3
 from buildrunner.site.files import IMMUTABLE, REVALIDATE, Site, collect
 from buildrunner.site.upload import Upload
-
+from s3_server import S3Server, s3_server
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
@@ -447,12 +446,11 @@ async def test_opening_the_client_does_not_hold_up_the_event_loop(server: S3Serv
     assert longest < 0.5
 
 
-async def test_the_server_dies_with_who_started_it() -> None:
+async def test_the_server_dies_with_who_started_it(tmp_path: Path) -> None:
     script = "import time, s3_server\nwith s3_server.s3_server() as s: print(s.process.pid, flush=True); time.sleep(60)"
     folder = os.path.dirname(sys.modules["s3_server"].__file__ or "")
-    async with await anyio.open_process(
-        [sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": folder}, stderr=None
-    ) as parent:
+    environment = {**os.environ, "PYTHONPATH": folder, "TMPDIR": str(tmp_path)}
+    async with await anyio.open_process([sys.executable, "-c", script], env=environment, stderr=None) as parent:
         assert parent.stdout
         pid = int(await parent.stdout.receive())
 

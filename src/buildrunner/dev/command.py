@@ -63,9 +63,11 @@ class _Run:
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     build: Process | None = None
     published: bool = False
+    interrupted: signal.Signals | None = None
     exit_code: int = EXIT_PUBLISHED
 
     def interrupt(self, number: signal.Signals) -> None:
+        self.interrupted = number
         if self.build and self.build.returncode is None:
             # It stands in a session of its own, so the terminal's Ctrl-C has not reached it yet.
             self.build.send_signal(signal.SIGINT if number is signal.SIGINT else signal.SIGTERM)
@@ -89,9 +91,11 @@ async def _run(repo: str, run: _Run) -> int:
         path = await path_with_node(folder)
         async with servers() as started:
             environment = {**_environment(os.environ, started), **source, "SLUG": slug, "PATH": path, "TMPDIR": folder}
-            run.exit_code = await _build(environment, run)
-            if run.exit_code != EXIT_PUBLISHED:
-                return run.exit_code
+            code = await _build(environment, run)
+            if code != EXIT_PUBLISHED:
+                return code
+            if run.interrupted:  # too late to stop the build, which had published by then, but not to stop here
+                return 128 + run.interrupted
             run.published = True
             from buildrunner.dev.preview import preview, visit  # aiohttp's server is not needed before
 
@@ -115,6 +119,8 @@ async def _build(environment: Mapping[str, str], run: _Run) -> int:
             env=environment,
             start_new_session=True,
         )
+        if run.interrupted:  # while it was being started
+            run.build.send_signal(signal.SIGTERM)
         code = await run.build.wait()
     return code if code >= 0 else 128 - code  # as shells count
 

@@ -246,7 +246,7 @@ class Publisher:
         if not self._told and now - self._trouble_since >= 1:
             self._told = True
             self._journal.log(
-                f"The live log has stopped: Redis at {self._address()} {self.trouble}. The build goes on, and Redis is tried again.",
+                f"The live log has stopped: Redis at {self._address()} {self.trouble}. The build goes on; Redis is tried again.",
                 "warning",
             )
 

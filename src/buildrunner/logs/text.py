@@ -50,8 +50,8 @@ _RARE = [re.compile(pattern) for pattern in (rb"\xc2[\x80-\x9f]", rb"\xe2\x80[\x
 class LineDecoder:
     """Turn what is read from one pipe into lines.
 
-    Memory is bounded by 16 KiB, the longest secret and the chunk that is fed. A line comes out when its end was read,
-    whole; of one longer than 16 KiB the pieces come out while it grows.
+    Memory is bounded by 16 KiB, the longest secret with its colour codes, and the chunk that is fed. A line comes out
+    whole when its end was read; of one longer than 16 KiB the pieces come out while it grows.
     """
 
     def __init__(self, redactor: Redactor) -> None:
@@ -110,7 +110,7 @@ class LineDecoder:
                 return lines
             lines += self._end_line()
         if "\r" in text:
-            text = text.replace("\r\n", "\n")  # three times as fast as resolving a state for each
+            text = text.replace("\r\n", "\n")  # only because it is faster than looking at the states of each line
         block, newline, beginning = text.rpartition("\n")
         if newline:
             lines += self._whole_lines(block)

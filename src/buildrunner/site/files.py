@@ -474,9 +474,9 @@ _FOLLOWERS = {
 def _looks_random(token: str) -> bool:
     """Tell eight characters of base64url from a name in mixed case, such as `DarkMode`, `Sidebar1` or `WebGL2UI`.
 
-    Each pair of neighbours adds to the doubt that a person wrote it. Measured: of 4,254 eight-character identifiers of
-    npm and PyPI 2% pass, of random tokens 90% do. Rollup writes a number of 128 bits, so that three of four of its
-    hashes begin with B, C or D: these need less.
+    Each pair of neighbours adds to the doubt that a person wrote it. Measured: of 4,254 such identifiers of npm and
+    PyPI 2% pass, of the 301 files that Vite 5 made of 300 modules 94% do. Rollup writes a number of 128 bits, so that
+    three of four of its hashes begin with B, C or D: these need less.
     """
     if not any(c.isupper() for c in token):
         return False
