@@ -49,6 +49,11 @@ _OPTIONS = (
 
 def main() -> NoReturn:
     """Run the command of `sys.argv` and exit as the contract's table says."""
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:  # closed by who started us: the next file opened would take its place, and get our output
+            os.open(os.devnull, os.O_RDWR)
     early_signals: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda caught, _frame: early_signals.append(caught))
@@ -58,8 +63,9 @@ def main() -> NoReturn:
         )
     harden_process()
     code = _command(sys.argv[1:], early_signals)
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        if stream:
+            stream.flush()
     # Not sys.exit: a thread may still wait for a terminal that was stopped, and nothing is left to do.
     os._exit(code)
 
@@ -73,7 +79,7 @@ def _command(arguments: list[str], early_signals: list[int]) -> int:
         if parsed.command == "dev":
             from buildrunner.dev import dev
 
-            return anyio.run(dev, parsed.repo)
+            return anyio.run(dev, parsed.repo, early_signals)
         environment |= {name: value for name in _OPTIONS if (value := getattr(parsed, name.lower())) is not None}
 
     from buildrunner.runner import run_build

@@ -75,7 +75,8 @@ async def run_build(settings: Settings, early_signals: Sequence[int]) -> int:
         The exit code, as the contract's table says.
 
     """
-    in_image = os.environ.get("BUILDRUNNER_IMAGE") == "1"
+    # The Dockerfile's own variable; and tini is process 1, so that no other process shares this one's view of them.
+    in_image = os.environ.get("BUILDRUNNER_IMAGE") == "1" and os.getppid() == 1
     redactor = Redactor(settings.secrets)
     try:
         root = Path(tempfile.mkdtemp(prefix="buildrunner-", dir=_temporary_folder()))
@@ -429,7 +430,9 @@ class _Run:
             kept = (
                 "; they are lost" if failure else f"; they are in s3://{self.settings.state_bucket}/{self._archive_key}"
             )
-            console.say(f"warning: {lost:,} of {journal.last_seq:,} events were not delivered: {why}{kept}.")
+            sentence = f"{lost:,} of {journal.last_seq:,} events were not delivered: {why}{kept}."
+            with self._bound(CONSOLE_SECONDS):
+                await console.warn(sentence, self.settings.console_format)
         with self._bound(CONSOLE_SECONDS):
             await printed.wait()
 

@@ -12,31 +12,32 @@ import random
 import re
 import shutil
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 from urllib.parse import unquote, urlsplit
 
 import anyio
 import anyio.to_thread
 
 from buildrunner.errors import BuildFailed
-from buildrunner.sandbox import Account, Exit, Output, Sandbox
+from buildrunner.sandbox import Exit, Output, Sandbox
 from buildrunner.settings import Repository
 
 RETRIES = 3
 
+# A connection on which nothing comes for a minute is dropped and tried again; upload-pack sends a sign of life every 5 s.
 _CONFIGURATION = """\
 [core]
 \thooksPath = /dev/null
 \tfsmonitor = false
 [credential]
 \thelper =
-[protocol]
-\tallow = never
-[protocol "{scheme}"]
-\tallow = always
+[http]
+\tlowSpeedLimit = 1
+\tlowSpeedTime = 60
 [safe]
 \tdirectory = *
 [submodule]
@@ -55,29 +56,74 @@ _CONFIGURATION = """\
 \tdefaultBranch = main
 """
 
-# What git says (or the curl below it), in the order in which it is looked for; `transient` is tried again.
-_TRANSIENT = re.compile(
-    r"returned error: (408|425|429|5\d\d)|Connection (refused|reset|timed out)|Failed to connect|Couldn't connect"
-    r"|Empty reply|early EOF|unexpected disconnect|RPC failed|remote end hung up|transfer closed|Recv failure|Send failure"
-    r"|GnuTLS recv error|SSL_ERROR_SYSCALL|SSL_read|HTTP/2 stream|expected (packfile|flush)|Operation (too slow|timed out)"
-    r"|Temporary failure|Network is unreachable|No route to host|Could not resolve",
-    re.IGNORECASE,
+
+@dataclass(frozen=True, slots=True)
+class _Trouble:
+    """What git says (or the curl or ssh below it) when something is wrong, and what that means."""
+
+    said: str  # a regular expression
+    reason: str  # {host}, {url} and {ref} are filled in
+    hint: str
+    transient: bool = False  # trying again may help
+
+
+_NOT_FOUND = (
+    "The repository {url} was not found, or it is private.",
+    "Check the address; for a private repository give a token that can read it (GIT_TOKEN).",
 )
-_REFUSED = re.compile(
+_UNREACHABLE = ("The host {host} cannot be reached.", "Check the address, and the network of the task.")
+_REFUSED = (
     r"Authentication failed|could not read (Username|Password)|returned error: 40[13]|invalid credentials|Access denied"
-    r"|Permission denied|HTTP Basic",
-    re.IGNORECASE,
+    r"|Permission denied|HTTP Basic"
 )
-_NOT_FOUND = re.compile(
-    r"not found|does not appear to be a git repo|does not exist|Could not read from remote", re.IGNORECASE
+_RESOLVE = "Could not resolve host"
+# The first one that matches decides.
+_TROUBLES = (
+    _Trouble(
+        r"Remote branch .* not found|couldn't find remote ref|not our ref|unadvertised object|want \S+ not valid"
+        r"|reference is not a tree|non-commit",
+        "The repository has no branch, tag or commit {ref!r}.",
+        "Look at the spelling of REPO_REF, and whether it was pushed.",
+    ),
+    _Trouble(
+        r"returned error: 30\d|redirects followed|Protocol \S+ (not supported|disabled)",
+        "{host} redirects {url} to another address, and that is not followed.",
+        "Set REPO_URL to the address that it redirects to, often the same with .git at its end: a token is sent nowhere else.",
+    ),
+    _Trouble(
+        r"SSL certificate|certificate verif|server certificate|Host key verification",
+        "The certificate or key of {host} is not trusted.",
+        "Check it, or install its authority.",
+    ),
+    _Trouble(_REFUSED, *_NOT_FOUND),
+    _Trouble(
+        r"returned error: (408|425|429|5\d\d)",
+        "{host} is in trouble or busy: it answered with an error.",
+        "Try again later; the status page of {host} may say more.",
+        transient=True,
+    ),
+    _Trouble(
+        _RESOLVE + r"|Failed to connect|Couldn't connect|(Connection|Operation) (refused|timed out)"
+        r"|Network is unreachable|No route to host|Temporary failure",
+        *_UNREACHABLE,
+        transient=True,
+    ),
+    _Trouble(
+        r"not found|does not appear to be a git repo|does not exist|is this a git repo|update url base|error: 4(04|10)",
+        *_NOT_FOUND,
+    ),
+    _Trouble(
+        r"Connection (reset|closed)|Empty reply|early EOF|unexpected disconnect|RPC failed|remote end hung up"
+        r"|transfer closed|Recv failure|Send failure|GnuTLS recv error|SSL_ERROR_SYSCALL|SSL_read|HTTP/2 stream"
+        r"|expected (packfile|flush)|Operation too slow",
+        "The connection to {host} broke off.",
+        "Try again later.",
+        transient=True,
+    ),
+    _Trouble(r"Could not read from remote", *_NOT_FOUND),
 )
-_NO_REF = re.compile(
-    r"Remote branch .* not found|couldn't find remote ref|not our ref|unadvertised object|no such remote ref", re.I
-)
-_UNREACHABLE = re.compile(
-    r"Could not resolve|Failed to connect|Couldn't connect|Connection (refused|timed out)|unreachable|No route to host",
-    re.I,
-)
+# Dumb HTTP, and servers before version 2 of the protocol, which may give out only the ends of branches and tags.
+_NO_SINGLE_COMMIT = re.compile(r"dumb http transport does not support shallow|unadvertised object|want \S+ not valid")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,80 +156,95 @@ async def clone(
         BuildFailed: at `clone`, in words of its own for what is known to go wrong.
 
     """
-    address, said = repository.url, bytearray()
     if not shutil.which("git", path=environment["PATH"]):
         raise BuildFailed(
             "clone", "git is not installed on the machine that builds.", "Install git there, or use the image."
         )
-    if repository.scheme == "file" and sandbox.account:
-        address = await anyio.to_thread.run_sync(_reachable, repository.url, folder.parent / "source", sandbox.account)
     configuration = private / "gitconfig"
-    configuration.write_text(_CONFIGURATION.format(scheme=repository.scheme))
+    configuration.write_text(_CONFIGURATION)
     configuration.chmod(0o644)
     variables = {**environment, **_git_environment(repository, configuration)}
+    address, copy = repository.url, folder.parent / "source"
+    if repository.scheme == "file" and sandbox.account and (closed := _closed_git_folder(address)):
+        # By processes rather than by a thread: those end when time runs out. Links are neither followed nor given away.
+        owner = f"{sandbox.account.uid}:{sandbox.account.gid}"
+        for command in (
+            ["cp", "-R", "-P", "--", str(closed), str(copy)],
+            ["chown", "-R", "-h", owner, "--", str(copy)],
+        ):
+            await anyio.run_process(command, check=False)
+        address = copy.as_uri()
 
-    async def git(*arguments: str, quiet: bool = False) -> Exit:
-        said.clear()
+    async def git(*arguments: str, shown: bool = True) -> tuple[Exit, str, str]:
+        """Run git; give how it ended, the end of all that it said, and the part of that on stdout."""
+        said, printed = bytearray(), bytearray()
 
-        def listen(stream: str, data: bytes) -> None:
-            said.extend(data)
-            del said[:-65536]
-            if not quiet:
-                output("stdout" if stream == "stdout" else "stderr", data)
+        def listen(stream: Literal["stdout", "stderr"], data: bytes) -> None:
+            for kept in (said, printed) if stream == "stdout" else (said,):
+                kept.extend(data)
+                del kept[:-65536]
+            if shown:
+                output(stream, data)
 
         try:
-            return await sandbox.run(["git", *arguments], folder=folder.parent, environment=variables, output=listen)
+            ended = await sandbox.run(["git", *arguments], folder=folder.parent, environment=variables, output=listen)
         except OSError as error:
             raise BuildFailed("clone", f"git could not be started: {error.strerror}.") from error
+        return ended, said.decode(errors="replace"), printed.decode(errors="replace").strip()
 
-    commit_id = repository.ref if re.fullmatch(r"[0-9a-f]{40}([0-9a-f]{24})?", repository.ref or "") else None
-    depth = ["--depth=1"]
-    for attempt in range(RETRIES + 1):
+    shallow, tried_again = True, 0
+    while True:
         await anyio.to_thread.run_sync(lambda: shutil.rmtree(folder, ignore_errors=True))
-        for commands in _commands(address, commit_id, repository.ref, folder, depth):
-            ended = await git(*commands)
+        for command in _commands(address, repository.ref, folder.name, shallow=shallow):
+            ended, text, _ = await git(*command)
             if ended.code != 0:
                 break
-        text = said.decode(errors="replace")
         if ended.code == 0:
             break
-        if depth and re.search(r"dumb http transport does not support shallow|unadvertised object|not our ref", text):
-            # An old server, or one that gives out only the ends of branches: the commit is looked for in all of them.
+        if shallow and _NO_SINGLE_COMMIT.search(text):
             log("The server cannot give a single commit; its whole history is fetched.")
-            depth = []
+            shallow = False
             continue
-        reason = await _explain(repository, text, ended)
-        if attempt == RETRIES or not await _is_transient(repository, text):
-            raise reason
-        delay = 0.5 * 2**attempt * random.uniform(0.75, 1.25)  # noqa: S311
-        log(f"{reason.reason} Trying again in {delay:.1f} s ({attempt + 1} of {RETRIES}).")
+        failure, transient = await _explain(repository, text, ended)
+        if not transient or tried_again == RETRIES:
+            raise failure
+        delay = 0.5 * 2**tried_again * random.uniform(0.75, 1.25)  # noqa: S311 - seconds
+        tried_again += 1
+        log(f"{failure.reason} Trying again in {delay:.1f} s ({tried_again} of {RETRIES}).")
         await anyio.sleep(delay)
+    await anyio.to_thread.run_sync(lambda: shutil.rmtree(copy, ignore_errors=True))
 
-    if (await git("-C", folder.name, "rev-parse", "HEAD^{commit}", quiet=True)).code != 0:
-        raise BuildFailed("clone", "The repository is empty: it has no commit to build.", "Push a commit first.")
-    commit = said.decode().strip()
+    ended, _, commit = await git("-C", folder.name, "rev-parse", "HEAD^{commit}", shown=False)
+    if ended.code != 0:
+        raise BuildFailed(
+            "clone", "The repository has no commit on its default branch.", "Push one, or set REPO_REF to a branch."
+        )
     ref = repository.ref
     if ref is None:
-        await git("-C", folder.name, "rev-parse", "--abbrev-ref", "HEAD", quiet=True)
-        ref = said.decode(errors="replace").strip()
+        _, _, ref = await git("-C", folder.name, "rev-parse", "--abbrev-ref", "HEAD", shown=False)
     return Checkout(folder, commit, ref)
 
 
-def _commands(
-    address: str, commit_id: str | None, ref: str | None, folder: Path, depth: Sequence[str]
-) -> list[list[str]]:
-    """Give the commands of one attempt. An address and a ref can be no options: they stand behind -- or =."""
-    if commit_id is None:
-        name = re.sub(r"^refs/(heads|tags)/", "", ref) if ref else None
-        branch = [f"--branch={name}"] if name else []
-        return [["clone", "--template=", "--no-tags", "--single-branch", *depth, *branch, "--", address, folder.name]]
-    inside = ["-C", folder.name]
-    wanted = [commit_id] if depth else ["+refs/heads/*:refs/remotes/origin/*", "+refs/tags/*:refs/tags/*"]
+def _commands(address: str, ref: str | None, folder: str, *, shallow: bool) -> list[list[str]]:
+    """Give the commands of one attempt. An address and a ref can be no options: they stand behind -- or =.
+
+    A name is a branch, and if there is none, a tag, as `git clone --branch` has it. A commit id, and a name that begins
+    with refs/ and so says which of them it is, are fetched.
+    """
+    depth = ["--depth=1"] if shallow else []
+    commit_id = ref if re.fullmatch(r"[0-9a-fA-F]{40}([0-9a-fA-F]{24})?", ref or "") else None
+    if ref is None or not (commit_id or ref.startswith("refs/")):
+        branch = [f"--branch={ref}"] if ref else []
+        return [["clone", "--template=", "--no-tags", "--single-branch", *depth, *branch, "--", address, folder]]
+    inside = ["-C", folder]
+    object_format = "sha256" if commit_id and len(commit_id) == 64 else "sha1"
+    # A commit that cannot be asked for by its id is looked for below all branches and tags.
+    wanted = [ref] if shallow or not commit_id else ["+refs/heads/*:refs/remotes/origin/*", "+refs/tags/*:refs/tags/*"]
     return [
-        ["init", "--quiet", "--template=", "--", folder.name],
+        ["init", "--quiet", "--template=", f"--object-format={object_format}", "--", folder],
         [*inside, "remote", "add", "--", "origin", address],
         [*inside, "fetch", "--no-tags", *depth, "--", "origin", *wanted],
-        [*inside, "checkout", "--quiet", "--detach", commit_id],
+        [*inside, "checkout", "--quiet", "--detach", commit_id or "FETCH_HEAD"],
     ]
 
 
@@ -192,9 +253,9 @@ def _git_environment(repository: Repository, configuration: Path) -> dict[str, s
     variables = {
         "GIT_CONFIG_NOSYSTEM": "1",
         "GIT_CONFIG_GLOBAL": str(configuration),
+        "GIT_ATTR_NOSYSTEM": "1",
         "GIT_TERMINAL_PROMPT": "0",
         "GIT_ALLOW_PROTOCOL": repository.scheme,
-        "GIT_LFS_SKIP_SMUDGE": "1",
         "LC_ALL": "C.UTF-8",  # what git says is looked at, and it says it in English
     }
     if repository.scheme == "ssh":
@@ -215,77 +276,41 @@ def _git_environment(repository: Repository, configuration: Path) -> dict[str, s
     return variables
 
 
-async def _explain(repository: Repository, text: str, ended: Exit) -> BuildFailed:
-    """Say why git failed, in the words of who pushed the repository or of who runs the platform."""
+async def _explain(repository: Repository, text: str, ended: Exit) -> tuple[BuildFailed, bool]:
+    """Say why git failed, in the words of who runs or uses the platform, and whether trying again may help."""
     host = urlsplit(repository.url).hostname or "the server"
-    shown = repository.url
-    if ended.code >= 128 and ended.code != 128:
-        return BuildFailed("clone", f"git {ended.explanation}.")
-    if _NO_REF.search(text):
-        return BuildFailed(
-            "clone",
-            f"The repository has no branch, tag or commit {repository.ref!r}.",
-            "Look at the spelling of REPO_REF, and whether it was pushed.",
-        )
-    if re.search(r"redirect|returned error: 30\d", text) and repository.password is not None:
-        return BuildFailed(
-            "clone",
-            f"{host} redirects {shown} to another address, and a token is not sent along.",
-            "Set REPO_URL to the address that it redirects to (often the same with .git at its end).",
-        )
-    if re.search(r"SSL certificate|certificate verif|server certificate|Host key verification", text, re.IGNORECASE):
-        return BuildFailed(
-            "clone", f"The certificate or key of {host} is not trusted.", "Check it, or install its authority."
-        )
-    if _REFUSED.search(text):
-        if repository.password is not None:
-            return BuildFailed(
-                "clone",
-                f"{host} refused the token for {shown}.",
-                "Check that the token has not expired and may read this repository.",
-            )
-        return BuildFailed(
-            "clone",
-            f"The repository {shown} was not found, or it is private.",
-            "Check the address; for a private repository give a token that can read it (GIT_TOKEN).",
-        )
-    if _UNREACHABLE.search(text):
-        return BuildFailed(
-            "clone", f"The host {host} cannot be reached.", "Check the address, and the network of the task."
-        )
-    if _NOT_FOUND.search(text):
-        return BuildFailed(
-            "clone",
-            f"The repository {shown} was not found, or it is private.",
-            "Check the address; for a private repository give a token that can read it (GIT_TOKEN).",
-        )
-    last = next((line for line in reversed(text.splitlines()) if line.strip()), "it said nothing")
-    return BuildFailed("clone", f"The repository {shown} could not be cloned: {last.strip()}")
+    if ended.out_of_memory or ended.code > 129:  # git's own codes are 1, 128 and 129
+        return BuildFailed("clone", f"git {ended.explanation}."), False
+    trouble = next((trouble for trouble in _TROUBLES if re.search(trouble.said, text, re.IGNORECASE)), None)
+    if trouble is None:
+        last = next((line for line in reversed(text.splitlines()) if line.strip()), "it said nothing").strip()
+        return BuildFailed("clone", f"The repository {repository.url} could not be cloned: {last}"), False
+    reason, hint, transient = trouble.reason, trouble.hint, trouble.transient
+    if trouble.said == _REFUSED and repository.password is not None:
+        reason = "{host} refused the token for {url}."
+        hint = "Check that the token has not expired and may read this repository."
+    if transient and _RESOLVE in text:
+        transient = await _may_resolve(host)
+    filled = [words.format(host=host, url=repository.url, ref=repository.ref) for words in (reason, hint)]
+    return BuildFailed("clone", *filled), transient
 
 
-async def _is_transient(repository: Repository, text: str) -> bool:
-    """Tell whether trying again may help. A host name that does not exist is a wrong address, a silent resolver is not."""
-    if not _TRANSIENT.search(text) or re.search(r"returned error: 4(0[0-7]|1\d)|certificate", text):
+async def _may_resolve(host: str) -> bool:
+    """Tell a host name that does not exist, which is a wrong address, from a resolver that has no answer now."""
+    try:
+        await anyio.getaddrinfo(host, None)
+    except socket.gaierror as error:
+        return error.errno == socket.EAI_AGAIN
+    except UnicodeError:  # it cannot be a host's name
         return False
-    if "Could not resolve host" in text:
-        try:
-            await anyio.getaddrinfo(urlsplit(repository.url).hostname or "", None)
-        except socket.gaierror as error:
-            return error.errno == socket.EAI_AGAIN
     return True
 
 
-def _reachable(address: str, copy: Path, account: Account) -> str:
-    """Give an address of a local repository that `account` can read: a copy of it, where it lies in a closed folder."""
-    place = Path(unquote(urlsplit(address).path))
-    with suppress(OSError):
-        status = place.stat()
-        open_to_all = all(folder.stat().st_mode & 0o001 for folder in [place, *place.parents])
-        if not open_to_all and status.st_mode & 0o040000:
-            git_dir = place / ".git" if (place / ".git").is_dir() else place
-            shutil.copytree(git_dir, copy, symlinks=True)
-            for folder, _, files in os.walk(copy):
-                for name in (folder, *(os.path.join(folder, file) for file in files)):
-                    os.chown(name, account.uid, account.gid, follow_symlinks=False)
-            return f"file://{copy}"
-    return address
+def _closed_git_folder(address: str) -> Path | None:
+    """Give the folder of a local repository's objects, where other users than its owner cannot get to it."""
+    place = Path(os.path.realpath(unquote(urlsplit(address).path)))
+    folder = place / ".git" if (place / ".git").is_dir() else place
+    with suppress(OSError):  # git says in its own words what is wrong there
+        if folder.is_dir() and not all(part.stat().st_mode & 0o001 for part in (folder, *folder.parents)):
+            return folder
+    return None

@@ -48,7 +48,7 @@ async def dev(repo: str, early_signals: Sequence[int] = ()) -> int:
                 run.interrupt(signal.Signals(number))
             with run.scope:
                 try:
-                    run.exit_code = await _run(repo, run)
+                    run.exit_code = await _build_and_serve(repo, run)
                 except BuildEnded as ended:
                     print("\n".join(filter(None, [ended.reason, ended.hint])), file=sys.stderr, flush=True)
                     run.exit_code = ended.exit_code
@@ -77,7 +77,7 @@ class _Run:
         self.scope.cancel()
 
 
-async def _run(repo: str, run: _Run) -> int:
+async def _build_and_serve(repo: str, run: _Run) -> int:
     async with workplace() as folder:
         slug = make_slug(repo)
         source = {"REPO_URL": repo}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
-import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal
 
 import anyio
@@ -20,6 +20,7 @@ from buildrunner.logs.text import without_colour
 if TYPE_CHECKING:
     from buildrunner.logs.journal import Journal
 
+_STDOUT = 1
 _BATCH_EVENTS = 2000
 _BATCH_BYTES = 256 * 1024
 
@@ -27,7 +28,7 @@ _BATCH_BYTES = 256 * 1024
 async def follow(journal: Journal, console_format: Literal["auto", "text", "json"]) -> None:
     """Print every event from the first to the result. A reader that has gone away (EPIPE) ends the printing, not the run."""
     reader = journal.reader()
-    terminal = console_format == "auto" and sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+    terminal = console_format == "auto" and os.isatty(_STDOUT) and os.environ.get("TERM", "dumb") != "dumb"
     # rich takes 0.08 s to import, and is wanted by people alone.
     rich = await anyio.to_thread.run_sync(importlib.import_module, "rich.console") if terminal else None
     person = rich.Console(highlight=False, soft_wrap=True) if rich else None
@@ -46,23 +47,21 @@ async def follow(journal: Journal, console_format: Literal["auto", "text", "json
                 data = "".join(_plain(json.loads(event)) for event in events).encode()
             # In a thread, which is left behind when the run ends: a terminal may be stopped by Ctrl-S.
             await anyio.to_thread.run_sync(_print, data, abandon_on_cancel=True)
-    except (BrokenPipeError, OSError):
-        return
-
-
-def say(text: str) -> None:
-    """Print a sentence that is no event: what could not be delivered."""
-    with_newline = f"{text}\n".encode()
-    try:
-        _print(with_newline)
     except OSError:
         return
+
+
+async def warn(sentence: str, console_format: Literal["auto", "text", "json"]) -> None:
+    """Print a warning that is no event: what could not be delivered."""
+    line = json.dumps({"level": "warning", "log": sentence}) if console_format == "json" else f"warning: {sentence}"
+    with suppress(OSError):
+        await anyio.to_thread.run_sync(_print, f"{line}\n".encode(), abandon_on_cancel=True)
 
 
 def _print(data: bytes) -> None:
     view = memoryview(data)
     while view:
-        view = view[os.write(sys.stdout.fileno(), view) :]
+        view = view[os.write(_STDOUT, view) :]
 
 
 def _plain(event: dict[str, Any]) -> str:

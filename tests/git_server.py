@@ -1,0 +1,165 @@
+"""A real git server on loopback, `git http-backend` behind Python's http.server, with the faults that tests ask for."""
+
+from __future__ import annotations
+
+import base64
+import os
+import socket
+import struct
+import subprocess
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Literal
+from urllib.parse import unquote, urlsplit
+
+HELD_SECONDS = 30  # that a request which is held waits at most
+
+
+@dataclass
+class GitServer:
+    """What one server does, and what it was asked."""
+
+    folder: Path  # of the repositories
+    port: int
+    password: str | None = None  # asked for with basic authentication; any user may know it
+    refusal: int = 401  # what is answered without the password
+    redirect_to: str | None = None  # an origin that every request is sent on to
+    troubles: list[int | Literal["reset"]] = field(default_factory=list)  # the first requests are answered with these
+    hold: threading.Event | None = None  # each request waits for it
+    dumb: bool = False  # files and nothing else, as after `git update-server-info`
+    old: bool = False  # speaks version 0 of the protocol only, which gives out the ends of branches and tags
+    requests: list[tuple[str, str, Mapping[str, str]]] = field(default_factory=list)  # method, path, headers
+
+    @property
+    def origin(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def url(self, repository: Path) -> str:
+        return f"{self.origin}/{repository.name}"
+
+    def authorizations(self) -> set[str]:
+        """Give the credentials that have been sent here."""
+        return {headers["authorization"] for _, _, headers in self.requests if "authorization" in headers}
+
+
+@contextmanager
+def git_server(
+    folder: Path,
+    *,
+    password: str | None = None,
+    refusal: int = 401,
+    redirect_to: str | None = None,
+    troubles: Sequence[int | Literal["reset"]] = (),
+    hold: threading.Event | None = None,
+    dumb: bool = False,
+    old: bool = False,
+) -> Iterator[GitServer]:
+    """Serve the repositories in `folder`; the fields of `GitServer` say what the options do."""
+    with _Listener(("127.0.0.1", 0), _Handler) as listener:
+        port = listener.server_address[1]
+        server = GitServer(folder, port, password, refusal, redirect_to, list(troubles), hold, dumb, old)
+        listener.git = server
+        thread = threading.Thread(target=listener.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            yield server
+        finally:
+            if hold:
+                hold.set()  # or closing waits for the requests that wait for it
+            listener.shutdown()
+            thread.join()
+
+
+class _Listener(ThreadingHTTPServer):
+    git: GitServer
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Keep silent: clients that are killed, and resets, are what some tests are about."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: _Listener
+    timeout = HELD_SECONDS
+
+    def do_GET(self) -> None:
+        self._answer(b"")
+
+    def do_POST(self) -> None:
+        body = b""
+        if "chunked" in self.headers.get("Transfer-Encoding", ""):
+            while size := int(self.rfile.readline(), 16):
+                body += self.rfile.read(size)
+                self.rfile.readline()
+        else:
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self._answer(body)
+
+    def _answer(self, body: bytes) -> None:
+        server = self.server.git
+        server.requests.append((self.command, self.path, {name.lower(): value for name, value in self.headers.items()}))
+        if server.hold:
+            server.hold.wait(HELD_SECONDS)
+        if server.troubles:
+            trouble = server.troubles.pop(0)
+            if trouble == "reset":
+                # tcp(7), socket(7): closing with a linger time of 0 sends RST.
+                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                self.close_connection = True
+                self.connection.close()
+            else:
+                self._send(trouble)
+        elif server.redirect_to:
+            self._send(302, {"Location": f"{server.redirect_to}{self.path}"})
+        elif server.password is not None and not self._knows(server.password):
+            self._send(server.refusal, {"WWW-Authenticate": 'Basic realm="git"'} if server.refusal == 401 else {})
+        elif server.dumb:
+            self._file(server.folder)
+        else:
+            self._backend(server, body)
+
+    def _knows(self, password: str) -> bool:
+        scheme, _, pair = self.headers.get("Authorization", "").partition(" ")
+        return scheme == "Basic" and base64.b64decode(pair).decode().partition(":")[2] == password
+
+    def _file(self, folder: Path) -> None:
+        _, repository, *parts = unquote(urlsplit(self.path).path).split("/")
+        file = folder.joinpath(repository, ".git", *parts)
+        if self.command == "GET" and ".." not in parts and file.is_file():
+            self._send(200, body=file.read_bytes())
+        else:
+            self._send(404)
+
+    def _backend(self, server: GitServer, body: bytes) -> None:
+        """Run the backend as CGI (RFC 3875), as git-http-backend(1) says."""
+        parts = urlsplit(self.path)
+        environment = {
+            "PATH": os.environ["PATH"],
+            "GIT_PROJECT_ROOT": str(server.folder),
+            "GIT_HTTP_EXPORT_ALL": "1",
+            "REQUEST_METHOD": self.command,
+            "PATH_INFO": unquote(parts.path),
+            "QUERY_STRING": parts.query,
+            "CONTENT_TYPE": self.headers.get("Content-Type", ""),
+            "HTTP_CONTENT_ENCODING": self.headers.get("Content-Encoding", ""),
+            "GIT_PROTOCOL": "" if server.old else self.headers.get("Git-Protocol", ""),
+        }
+        command = ["git", "http-backend"]
+        answer = subprocess.run(command, env=environment, input=body, capture_output=True, check=False).stdout
+        head, _, content = answer.partition(b"\r\n\r\n")
+        headers = dict(line.split(": ", 1) for line in head.decode().splitlines())
+        self._send(int(headers.pop("Status", "200").split()[0]), headers, content)
+
+    def _send(self, status: int, headers: Mapping[str, str] | None = None, body: bytes = b"") -> None:
+        self.send_response(status)
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        """Keep silent; `requests` has it all."""

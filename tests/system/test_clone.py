@@ -1,0 +1,493 @@
+"""The clone, seen from outside: real git against a real git server, with everything that can stand between the two."""
+
+from __future__ import annotations
+
+import base64
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from git_server import GitServer, git_server
+from harness import Program, Repositories, Run, free_port, wait_for
+
+TOKEN = "ghp_Zk3vT9qLw71xNnB40sYcUe82"
+ENCODED = (base64.b64encode(TOKEN.encode()).decode(), base64.b64encode(f"x-access-token:{TOKEN}".encode()).decode())
+# What a build sees of its clone; it needs neither npm nor a package.json.
+LOOK = "git log --format='head %H'; env | grep ^COMMIT_; mkdir dist; cp page dist/index.html"
+
+
+@dataclass(frozen=True)
+class History:
+    """A repository with two commits on main, and names for them; the ids are of commits."""
+
+    path: Path
+    older: str
+    tip: str
+    branch: str  # at the tip of feature/a.b/c, which is not on main, and of the branch `both`
+
+
+@pytest.fixture(scope="module")
+def history(repositories: Repositories) -> History:
+    path = repositories.make({"page": "older"})
+    older = repositories.git(path, "rev-parse", "HEAD")
+    tip = repositories.commit(path, {"page": "tip"})
+    repositories.git(path, "tag", "light", older)
+    repositories.git(path, "tag", "-a", "annotated", "-m", "a tag", older)
+    repositories.git(path, "tag", "both", older)
+    repositories.git(path, "switch", "-q", "-c", "feature/a.b/c")
+    branch = repositories.commit(path, {"page": "branch"})
+    repositories.git(path, "branch", "both", branch)
+    repositories.git(path, "switch", "-q", "main")
+    repositories.git(path, "update-server-info")
+    return History(path, older, tip, branch)
+
+
+@pytest.fixture(scope="module")
+def server(open_folder: Path) -> Iterator[GitServer]:
+    """A server without faults; what it was asked is that of all tests."""
+    with git_server(open_folder) as running:
+        yield running
+
+
+def build(program: Program, url: str | Path, command: str = LOOK, **options: Any) -> Run:
+    return program.run(url, **{"INSTALL_COMMAND": "true", "BUILD_COMMAND": command, **options})
+
+
+def retries(run: Run) -> list[str]:
+    return [event["log"] for event in run.events if "Trying again" in event.get("log", "")]
+
+
+def seen(program: Program, run: Run) -> str:
+    """Everything that has left the process."""
+    return "\n".join([run.stdout, run.stderr, str(run.events), *run.messages, str(program.archive(run))])
+
+
+def command_lines() -> str:
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            with suppress(OSError):
+                found.append(Path("/proc", name, "cmdline").read_bytes().decode(errors="replace").replace("\0", " "))
+    return "\n".join(found)
+
+
+# --- what is checked out ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("ref", "commit"),
+    [
+        (None, "tip"),
+        ("main", "tip"),
+        ("feature/a.b/c", "branch"),
+        ("light", "older"),
+        ("annotated", "older"),
+        ("both", "branch"),
+        ("refs/tags/both", "older"),
+        ("id of the tip", "tip"),
+        ("id of an older commit", "older"),
+    ],
+)
+def test_one_commit_is_checked_out_whatever_names_it(
+    program: Program, server: GitServer, history: History, ref: str | None, commit: str
+) -> None:
+    expected = getattr(history, commit)
+    ref = expected if ref and ref.startswith("id of") else ref
+
+    run = build(program, server.url(history.path), REPO_REF=ref)
+
+    assert run.code == 0, run.stdout
+    assert run.result["commit"] == expected
+    assert [line for line in run.lines if line.startswith("head ")] == [f"head {expected}"]
+    assert {f"COMMIT_SHA={expected}", f"COMMIT_REF={ref or 'main'}"} <= set(run.lines)
+    assert program.objects(run.slug)["index.html"]["body"] == commit.encode()
+
+
+@pytest.mark.parametrize(
+    ("kind", "ref", "whole"),
+    [
+        ("old", "tip", False),
+        ("old", "older", True),
+        ("dumb", None, True),
+        ("dumb", "tip", True),
+        ("dumb", "older", True),
+    ],
+)
+def test_a_server_that_cannot_give_a_single_commit_gives_its_history(
+    program: Program, open_folder: Path, history: History, kind: str, ref: str | None, whole: bool
+) -> None:
+    expected = history.older if ref == "older" else history.tip
+
+    with git_server(open_folder, dumb=kind == "dumb", old=kind == "old") as limited:
+        run = build(program, limited.url(history.path), REPO_REF=expected if ref else None)
+
+    assert run.code == 0, run.stdout
+    assert run.result["commit"] == expected
+    assert f"head {expected}" in run.lines
+    assert run.said("its whole history is fetched") == whole
+
+
+def test_a_repository_of_the_newer_object_format_is_built_by_its_commit_id(
+    program: Program, repositories: Repositories, open_folder: Path
+) -> None:
+    path = open_folder / "newer-object-format"
+    path.mkdir()
+    repositories.git(path, "init", "-q", "-b", "main", "--object-format=sha256")
+    commit = repositories.commit(path, {"page": "1"})
+
+    run = build(program, path, REPO_REF=commit)
+
+    assert run.code == 0, run.stdout
+    assert len(run.result["commit"]) == 64
+    assert run.result["commit"] == commit
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root reads folders that the build's user cannot enter")
+def test_a_repository_of_root_in_a_closed_folder_is_built_and_no_copy_of_it_is_left(
+    program: Program, repositories: Repositories, tmp_path: Path
+) -> None:
+    closed = tmp_path / "a%b c"
+    closed.mkdir(mode=0o700)
+    path = Repositories(closed).make({"page": "1"})
+    repositories.commit(path, {"page": "2"})
+
+    run = build(program, f"file://{tmp_path}/a%25b%20c/{path.name}", f"ls -A ..; {LOOK}")
+
+    assert run.code == 0, run.stdout
+    assert len([line for line in run.lines if line.startswith("head ")]) == 1
+    assert "repository" in run.lines
+    assert "source" not in run.lines
+
+
+# --- the token --------------------------------------------------------------------------------------------------
+
+
+def test_a_token_opens_a_private_repository_and_is_seen_nowhere(
+    program: Program, repositories: Repositories, open_folder: Path
+) -> None:
+    look = f"cat .git/config echo.txt; grep -rl '{TOKEN[:12]}' .git ../home ../tmp; {LOOK}"
+    # What the repository prints as it comes back from a server that echoes what it was sent.
+    echo = "".join(f"echo {value}\n" for value in (TOKEN, *ENCODED))
+    private = repositories.make({"page": "1", "echo.txt": echo})
+    sampled: list[str] = []
+
+    def sample(*_: object) -> None:
+        wait_for(lambda: bool(sampled.append(command_lines()) or asked.requests), "git to ask")
+        sampled.append(command_lines())
+        hold.set()
+
+    hold = threading.Event()
+    with git_server(open_folder, password=TOKEN, hold=hold) as asked:
+        run = build(program, asked.url(private), look, GIT_TOKEN=TOKEN, meanwhile=sample)
+
+    assert run.code == 0, run.stdout
+    assert asked.authorizations() == {f"Basic {ENCODED[1]}"}
+    assert any(asked.origin in text for text in sampled)
+    assert any(f"url = {asked.url(private)}" in line for line in run.lines)
+    assert run.lines.count("echo [redacted]") == 3
+    assert not [line for line in run.lines if line.startswith((".git", "../"))]
+    for secret in (TOKEN, *ENCODED):
+        assert secret not in seen(program, run)
+        assert not any(secret in text for text in sampled)
+
+
+def test_user_info_in_the_address_opens_a_private_repository_and_is_seen_nowhere(
+    program: Program, history: History, open_folder: Path
+) -> None:
+    pair = base64.b64encode(b"some one:p@ss/w0rd:x").decode()
+
+    with git_server(open_folder, password="p@ss/w0rd:x") as asked:
+        address = f"http://some%20one:p%40ss%2Fw0rd:x@127.0.0.1:{asked.port}/{history.path.name}"
+        run = build(program, address, f"cat .git/config; {LOOK}")
+
+    assert run.code == 0, run.stdout
+    assert asked.authorizations() == {f"Basic {pair}"}
+    for secret in ("p@ss", "p%40ss", "some%20one", pair):
+        assert secret not in seen(program, run)
+
+
+@pytest.mark.parametrize("refusal", [401, 403])
+def test_a_token_that_is_refused_is_said_to_be(
+    program: Program, history: History, open_folder: Path, refusal: int
+) -> None:
+    with git_server(open_folder, password="another", refusal=refusal) as asked:
+        run = build(program, asked.url(history.path), GIT_TOKEN=TOKEN)
+
+    assert run.code == 20
+    assert run.result["reason"] == f"127.0.0.1 refused the token for {asked.url(history.path)}."
+    assert retries(run) == []
+    for secret in (TOKEN, *ENCODED):
+        assert secret not in seen(program, run)
+
+
+def test_a_token_is_not_sent_to_where_a_redirect_leads(program: Program, history: History, open_folder: Path) -> None:
+    with git_server(open_folder) as other, git_server(open_folder, redirect_to=other.origin) as asked:
+        with_token = build(program, asked.url(history.path), GIT_TOKEN=TOKEN)
+        sent = list(other.requests)
+        without = build(program, asked.url(history.path))
+
+    assert with_token.code == 20
+    assert "redirects" in with_token.result["reason"]
+    assert "REPO_URL" in with_token.result["hint"]
+    assert asked.authorizations() == {f"Basic {ENCODED[1]}"}
+    assert sent == []
+    assert without.code == 0, without.stdout
+    assert other.authorizations() == set()
+
+
+def test_a_token_is_not_sent_to_where_a_server_says_that_objects_are(
+    program: Program, repositories: Repositories, open_folder: Path
+) -> None:
+    whole = repositories.make({"page": "1"})
+    hollow = repositories.make({"page": "2"})
+    for repository in (whole, hollow):
+        repositories.git(repository, "update-server-info")
+    commit = repositories.git(whole, "rev-parse", "HEAD")
+    (hollow / ".git" / "info" / "refs").write_text(f"{commit}\trefs/heads/main\n")
+
+    with git_server(open_folder, dumb=True) as other, git_server(open_folder, dumb=True) as asked:
+        alternates = hollow / ".git" / "objects" / "info" / "http-alternates"
+        alternates.write_text(f"{other.url(whole)}/.git/objects/\n{other.url(whole)}/objects/\n")
+        run = build(program, asked.url(hollow), GIT_TOKEN=TOKEN)
+
+    assert run.code == 20
+    assert asked.authorizations()
+    assert any(path.endswith("/http-alternates") for _, path, _ in asked.requests)
+    assert other.requests == []
+
+
+# --- what goes wrong, in words ----------------------------------------------------------------------------------
+
+
+def test_a_private_repository_and_one_that_is_missing_are_told_alike_and_asked_for_once(
+    program: Program, history: History, server: GitServer, open_folder: Path
+) -> None:
+    with git_server(open_folder, password="another") as closed, git_server(open_folder, dumb=True) as files:
+        addresses = [
+            closed.url(history.path),  # 401
+            f"{server.origin}/nothing-here",  # 404, of git itself
+            f"{files.origin}/nothing-here",  # 404, of a web server
+            f"file://{open_folder}/nothing-here",
+        ]
+        runs = [build(program, address) for address in addresses]
+
+    for run, address in zip(runs, addresses, strict=True):
+        assert run.code == 20
+        assert run.result["stage"] == "clone"
+        assert run.result["reason"] == f"The repository {address} was not found, or it is private."
+        assert "GIT_TOKEN" in run.result["hint"]
+        assert run.messages[-1] == f"Failed: {run.result['reason']}"
+        assert retries(run) == []
+    assert len(closed.requests) == 1
+    assert len(files.requests) <= 2  # smart, then dumb
+
+
+@pytest.mark.parametrize("ref", ["no-such-branch", "refs/heads/no-such-branch", "0123456789" * 4])
+@pytest.mark.parametrize("kind", ["smart", "old", "dumb"])
+def test_a_ref_that_does_not_exist_is_named(
+    program: Program, history: History, open_folder: Path, ref: str, kind: str
+) -> None:
+    with git_server(open_folder, dumb=kind == "dumb", old=kind == "old") as asked:
+        run = build(program, asked.url(history.path), REPO_REF=ref)
+
+    assert run.code == 20
+    assert run.result["reason"] == f"The repository has no branch, tag or commit {ref!r}."
+    assert "REPO_REF" in run.result["hint"]
+    assert retries(run) == []
+
+
+def test_a_repository_without_a_commit_is_said_to_have_none(
+    program: Program, repositories: Repositories, open_folder: Path
+) -> None:
+    path = open_folder / "without-a-commit"
+    path.mkdir()
+    repositories.git(path, "init", "-q", "-b", "main")
+
+    run = build(program, path)
+
+    assert run.code == 20
+    assert "no commit" in run.result["reason"]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "nowhere.invalid"])
+def test_a_host_that_cannot_be_reached_is_named(program: Program, host: str) -> None:
+    run = build(program, f"http://{host}:{free_port()}/owner/name.git")
+
+    assert run.code == 20
+    assert run.result["reason"] == f"The host {host} cannot be reached."
+    if host == "127.0.0.1":
+        assert [text[-9:] for text in retries(run)] == ["(1 of 3).", "(2 of 3).", "(3 of 3)."]
+
+
+def test_a_host_that_cannot_be_a_name_is_no_fault_of_ours(program: Program) -> None:
+    run = build(program, f"http://{'a' * 70}.invalid/owner/name.git")
+
+    assert run.code == 20
+    assert "cannot be reached" in run.result["reason"]
+
+
+def test_trouble_that_passes_is_outlived_and_told(program: Program, history: History, open_folder: Path) -> None:
+    with git_server(open_folder, troubles=[503, 503, "reset"]) as asked:
+        run = build(program, asked.url(history.path))
+
+    assert run.code == 0, run.stdout
+    assert [text[-9:] for text in retries(run)] == ["(1 of 3).", "(2 of 3).", "(3 of 3)."]
+    assert "answered with an error" in retries(run)[0]
+    assert "broke off" in retries(run)[2]
+
+
+def test_trouble_that_stays_ends_the_run_after_three_more_attempts(
+    program: Program, history: History, open_folder: Path
+) -> None:
+    with git_server(open_folder, troubles=[500] * 9) as asked:
+        run = build(program, asked.url(history.path))
+
+    assert run.code == 20
+    assert run.result["reason"] == "127.0.0.1 is in trouble or busy: it answered with an error."
+    assert len(asked.requests) == 4
+
+
+def test_a_clone_that_takes_too_long_is_ended_with_all_that_it_started(
+    program: Program, history: History, open_folder: Path
+) -> None:
+    started = time.monotonic()
+
+    with git_server(open_folder, hold=threading.Event()) as asked:
+        run = build(program, asked.url(history.path), CLONE_TIMEOUT="1")
+        left = [line for line in command_lines().splitlines() if asked.origin in line]
+
+    assert time.monotonic() - started < 8
+    assert run.code == 124
+    assert (run.result["status"], run.result["stage"]) == ("timed_out", "clone")
+    assert run.messages[-1].startswith("Timed out: ")
+    assert "CLONE_TIMEOUT" in run.result["hint"]
+    assert len(asked.requests) == 1
+    assert left == []
+
+
+# --- whose configuration counts ---------------------------------------------------------------------------------
+
+
+def test_no_configuration_of_the_machine_or_of_the_repository_has_an_effect(
+    program: Program, repositories: Repositories, history: History, open_folder: Path
+) -> None:
+    with ExitStack() as stack:
+        asked = stack.enter_context(git_server(open_folder))
+        closed = stack.enter_context(git_server(open_folder, password=TOKEN))
+        other = stack.enter_context(git_server(open_folder))
+        pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:" + "0" * 64 + "\nsize 5\n"
+        modules = f'[submodule "part"]\n\tpath = part\n\turl = {other.url(history.path)}\n\tupdate = checkout\n'
+        attributes = "page filter=evil\n*.bin filter=lfs\n"
+        path = repositories.make({"page": "as it is", "a.bin": pointer, ".gitattributes": attributes})
+        repositories.git(path, "update-index", "--add", "--cacheinfo", f"160000,{history.tip},part")
+        (path / ".gitmodules").write_text(modules)
+        repositories.git(path, "add", ".gitmodules")
+        repositories.git(path, "commit", "-q", "-m", "a submodule")
+        home = _evil_home(open_folder, asked.port, closed.port)
+        evil = {
+            "HOME": str(home),
+            "XDG_CONFIG_HOME": str(home),
+            "GIT_CONFIG_GLOBAL": str(home / ".gitconfig"),
+            "GIT_CONFIG_SYSTEM": str(home / ".gitconfig"),
+            "GIT_CONFIG_COUNT": "1",
+            "GIT_CONFIG_KEY_0": "core.hooksPath",
+            "GIT_CONFIG_VALUE_0": str(home / "hooks"),
+            "GIT_TEMPLATE_DIR": str(home / "template"),
+            "GIT_DIR": str(home),
+            "GIT_ASKPASS": str(home / "hooks" / "post-checkout"),
+        }
+        look = f"cat a.bin; ls -A part; find .git -type f; {LOOK}"
+
+        run = build(program, asked.url(path), look, **evil)
+        private = build(program, closed.url(history.path), **evil)
+
+        assert run.code == 0, run.stdout
+        assert program.objects(run.slug)["index.html"]["body"] == b"as it is"
+        assert pointer.splitlines()[1] in run.lines
+        assert not [line for line in run.lines if "hooks/" in line or line == "page"]
+        assert not (home / "marker").exists()
+        assert other.requests == []
+        assert private.code == 20  # the password in .netrc is another's
+        assert "or it is private" in private.result["reason"]
+
+        # It would have an effect, if it were read.
+        variables = {"PATH": os.environ["PATH"], "HOME": str(home)}
+        command = ["git", "clone", "-q", asked.url(path), str(home / "clone")]
+        subprocess.run(command, env=variables, check=False, capture_output=True)
+        assert (home / "marker").exists()
+
+
+def _evil_home(folder: Path, port: int, private_port: int) -> Path:
+    """Make a home whose configuration of git runs things and leads elsewhere; everybody can read it."""
+    home = folder / "evil-home"
+    for hooks in (home / "hooks", home / "template" / "hooks"):
+        hooks.mkdir(parents=True)
+        hook = hooks / "post-checkout"
+        hook.write_text(f"#!/bin/sh\necho ran >>{home}/marker\n")
+        hook.chmod(0o755)
+    home.chmod(0o777)
+    (home / ".netrc").write_text(f"machine 127.0.0.1 login x password {TOKEN}\n")
+    (home / ".gitconfig").write_text(
+        f"""
+[alias]
+\tclone = !touch {home}/marker
+[core]
+\thooksPath = {home}/hooks
+\tfsmonitor = {home}/hooks/post-checkout
+[init]
+\ttemplateDir = {home}/template
+[submodule]
+\trecurse = true
+[filter "evil"]
+\tsmudge = tee {home}/marker
+[filter "lfs"]
+\tsmudge = tee {home}/marker
+\trequired = true
+[credential]
+\thelper = "!echo password={TOKEN};"
+[url "http://127.0.0.1:{private_port}/"]
+\tinsteadOf = http://127.0.0.1:{port}/nothing
+"""
+    )
+    return home
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("REPO_URL", "--upload-pack=touch {marker}"),
+        ("REPO_URL", "--upload-pack=touch${{IFS}}{marker}"),
+        ("REPO_URL", "-c"),
+        ("REPO_URL", "ext::sh -c touch% {marker}"),
+        ("REPO_URL", "ext::touch%20{marker}"),
+        ("REPO_URL", "http::ext::touch"),
+        ("REPO_URL", "fd::17/x"),
+        ("REPO_URL", "ssh://-oProxyCommand=touch/x"),
+        ("REPO_URL", "file://{repository}"),
+        ("REPO_URL", "{repository}"),
+        ("REPO_URL", "http://127.0.0.1/x"),
+        ("REPO_REF", "--upload-pack=touch"),
+        ("REPO_REF", "main:refs/heads/x"),
+    ],
+)
+def test_what_would_be_an_option_a_helper_or_a_scheme_that_is_not_allowed_starts_nothing(
+    program: Program, history: History, tmp_path: Path, variable: str, value: str
+) -> None:
+    marker = tmp_path / "marker"
+    given = {"REPO_URL": "https://127.0.0.1/owner/name", variable: value.format(marker=marker, repository=history.path)}
+
+    run = program.run(None, REPO_ALLOWED_SCHEMES="https,ssh", **given)
+
+    assert run.code == 2
+    assert variable in run.stderr
+    assert "Traceback" not in run.stderr
+    assert run.events == []
+    assert not marker.exists()
