@@ -79,7 +79,7 @@ def s3_server(*, identities: tuple[dict[str, object], ...] = ()) -> Iterator[S3S
     config = home / "s3.json"
     config.write_text(json.dumps({"identities": [admin, *identities]}))
     (home / "data").mkdir()
-    s3, master, volume, filer, admin_port = _free_ports(5)
+    ports = dict(zip(("s3", "master", "volume", "filer", "admin"), _free_ports(5), strict=True))
     command = [
         _weed(),
         "mini",
@@ -96,7 +96,7 @@ def s3_server(*, identities: tuple[dict[str, object], ...] = ()) -> Iterator[S3S
         f"-filer.localSocket={home / 'filer.sock'}",
         f"-s3.localSocket={home / 's3.sock'}",
     ]
-    for name, port in (("s3", s3), ("master", master), ("volume", volume), ("filer", filer), ("admin", admin_port)):
+    for name, port in ports.items():
         command += [f"-{name}.port={port}", f"-{name}.port.grpc={port + _GRPC_OFFSET}"]
     log = home / "weed.log"
     with log.open("wb") as output:
@@ -110,13 +110,15 @@ def s3_server(*, identities: tuple[dict[str, object], ...] = ()) -> Iterator[S3S
             start_new_session=True,  # Ctrl-C at the terminal is for us; we end the server ourselves
             preexec_fn=_die_with_parent,  # noqa: PLW1509 - one system call, and Python imports nothing for it
         )
-    server = S3Server(f"http://127.0.0.1:{s3}", access_key, secret_key, process)
+    server = S3Server(f"http://127.0.0.1:{ports['s3']}", access_key, secret_key, process)
     try:
         _wait_until_ready(server, log)
         yield server
     finally:
         server.stop()
         shutil.rmtree(home, ignore_errors=True)
+        for name, port in ports.items():  # sockets that SeaweedFS puts there whatever it is told
+            Path(f"/tmp/seaweedfs-{name}-grpc-{port + _GRPC_OFFSET}.sock").unlink(missing_ok=True)
 
 
 def _weed() -> str:

@@ -1,0 +1,165 @@
+"""Publishing, seen from the bucket: what is written when, and what a signal or a time limit leaves behind."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+import pytest
+from harness import Program, Repositories
+from relay import Relay
+from s3_server import S3Server
+
+SITE = "mkdir -p dist/assets dist/docs; echo {0} >dist/index.html; echo {0} >dist/docs/index.html; echo {0} >dist/style.css;"
+SITE += " echo {0} >dist/assets/index-{0}bcdefg1.js"
+
+
+@pytest.fixture
+def relay(s3: S3Server) -> Iterator[Relay]:
+    with Relay(urlsplit(s3.endpoint).port or 0) as relay:
+        yield relay
+
+
+def through(relay: Relay) -> str:
+    return f"http://127.0.0.1:{relay.port}"
+
+
+def test_new_keys_come_first_then_what_changes_then_the_pages(
+    program: Program, repositories: Repositories, relay: Relay
+) -> None:
+    first = program.run(repositories.app(SITE.format("A")))
+    second = program.run(repositories.app(SITE.format("B")), SLUG=first.slug, AWS_ENDPOINT_URL_S3=through(relay))
+
+    assert (first.code, second.code) == (0, 0)
+    puts = [request.rpartition(f"/{first.slug}/")[2] for request in relay.requests if request.startswith("PUT")]
+    assert puts[:2] == ["assets/index-Bbcdefg1.js", "style.css"]
+    assert set(puts[2:4]) == {"index.html", "docs/index.html"}
+    assert puts[4].endswith(".ndjson")
+
+
+def test_a_signal_before_the_second_look_leaves_every_live_object_as_it_was(
+    program: Program, repositories: Repositories, relay: Relay
+) -> None:
+    first = program.run(repositories.app(SITE.format("A")))
+    relay.hold = lambda request: "/assets/" in request
+
+    def interrupt(process: subprocess.Popen[str], _slug: str) -> None:
+        assert relay.held.wait(30)
+        process.send_signal(signal.SIGTERM)
+
+    run = program.run(
+        repositories.app(SITE.format("B")), meanwhile=interrupt, SLUG=first.slug, AWS_ENDPOINT_URL_S3=through(relay)
+    )
+
+    assert run.code == 143
+    assert (run.result["status"], run.result["stage"]) == ("cancelled", "upload")
+    site = program.objects(run.slug)
+    assert {site[name]["body"] for name in ("index.html", "docs/index.html", "style.css")} == {b"A\n"}
+
+
+def test_a_signal_after_the_second_look_lets_the_site_be_finished(
+    program: Program, repositories: Repositories, relay: Relay
+) -> None:
+    relay.hold = lambda request: request.endswith("index.html")
+
+    def interrupt(process: subprocess.Popen[str], _slug: str) -> None:
+        assert relay.held.wait(30)
+        process.send_signal(signal.SIGTERM)
+        time.sleep(1)
+        relay.release()
+
+    run = program.run(repositories.app(SITE.format("A")), meanwhile=interrupt, AWS_ENDPOINT_URL_S3=through(relay))
+
+    assert run.code == 0
+    assert run.result["status"] == "succeeded"
+    assert run.messages[-1] == "Done"
+    assert program.objects(run.slug)["index.html"]["body"] == b"A\n"
+    assert run.said("SIGTERM received")
+
+
+def test_a_signal_names_what_is_new_when_the_site_cannot_be_finished(
+    program: Program, repositories: Repositories, relay: Relay
+) -> None:
+    first = program.run(repositories.app(SITE.format("A")))
+    relay.hold = lambda request: request.endswith("/docs/index.html")
+
+    def interrupt(process: subprocess.Popen[str], _slug: str) -> None:
+        assert relay.held.wait(30)
+        process.send_signal(signal.SIGTERM)
+
+    run = program.run(
+        repositories.app(SITE.format("B")), meanwhile=interrupt, SLUG=first.slug, AWS_ENDPOINT_URL_S3=through(relay)
+    )
+
+    assert run.code == 143
+    assert run.result["status"] == "cancelled"
+    assert "style.css" in run.result["reason"]
+    assert program.objects(run.slug)["style.css"]["body"] == b"B\n"
+    assert program.objects(run.slug)["docs/index.html"]["body"] == b"A\n"
+
+
+def test_an_upload_that_takes_too_long_is_timed_out(program: Program, repositories: Repositories, relay: Relay) -> None:
+    relay.hold = lambda request: "/assets/" in request or "index.html" in request
+
+    run = program.run(
+        repositories.app("mkdir dist; echo 1 >dist/index.html"), UPLOAD_TIMEOUT="1", AWS_ENDPOINT_URL_S3=through(relay)
+    )
+
+    assert run.code == 124
+    assert (run.result["status"], run.result["stage"]) == ("timed_out", "upload")
+    assert program.objects(run.slug) == {}
+    assert program.archive(run)[-1] == run.result
+
+
+def test_after_a_signal_a_slow_bucket_does_not_keep_the_result_back(
+    program: Program, repositories: Repositories, relay: Relay
+) -> None:
+    relay.hold = lambda request: request.startswith("PUT")
+    took = []
+
+    def interrupt(process: subprocess.Popen[str], slug: str) -> None:
+        program.wait_for_event(slug, lambda event: event.get("log") == "building")
+        process.send_signal(signal.SIGTERM)
+        started = time.monotonic()
+        process.wait(30)
+        took.append(time.monotonic() - started)
+
+    run = program.run(
+        repositories.app("echo building; sleep 60"), meanwhile=interrupt, AWS_ENDPOINT_URL_S3=through(relay)
+    )
+
+    assert run.code == 143
+    assert took[0] < 16
+    assert run.result["status"] == "cancelled"
+    assert any("could not be kept in S3" in event.get("log", "") for event in run.events)
+
+
+def test_links_that_lead_out_and_pipes_are_left_out_and_named(program: Program, repositories: Repositories) -> None:
+    run = program.run(
+        repositories.app(
+            "mkdir dist; echo 1 >dist/index.html; ln -s /etc/passwd dist/passwd; ln -s /etc dist/etc; mkfifo dist/pipe; ln -s index.html dist/same.html"
+        )
+    )
+
+    assert run.code == 0
+    site = program.objects(run.slug)
+    assert set(site) == {"index.html", "same.html"}
+    warnings = " ".join(event["log"] for event in run.events if event.get("level") == "warning")
+    assert all(name in warnings for name in ("passwd", "etc", "pipe"))
+
+
+def test_a_large_file_goes_in_parts_and_arrives_whole(
+    program: Program, repositories: Repositories, relay: Relay
+) -> None:
+    run = program.run(
+        repositories.app("mkdir dist; echo 1 >dist/index.html; head -c 20000000 /dev/zero | tr '\\0' x >dist/big.bin"),
+        AWS_ENDPOINT_URL_S3=through(relay),
+    )
+
+    assert run.code == 0
+    assert program.objects(run.slug)["big.bin"]["body"] == b"x" * 20_000_000
+    assert sum(request.endswith("/big.bin") for request in relay.requests) >= 4
+    assert run.result["bytes"] == 20_000_002
