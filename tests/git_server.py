@@ -161,5 +161,5 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def log_message(self, format: str, *arguments: object) -> None:
+    def log_request(self, code: object = "-", size: object = "-") -> None:
         """Keep silent; `requests` has it all."""

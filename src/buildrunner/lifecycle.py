@@ -1,0 +1,361 @@
+"""What surrounds the story of a run: stages and their limits, signals, the first cause of the end, and the end itself.
+
+One task group holds it all: the story, the followers of the journal, the S3 client, the watcher of signals. Cancelling the
+story is the only way in which signals, limits and later runs end it; the followers outlive it until the result is delivered.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import sys
+import traceback
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING, Literal
+
+import anyio
+
+from buildrunner.errors import (
+    EXIT_PUBLISHED,
+    BuildCancelled,
+    BuildEnded,
+    BuildFailed,
+    BuildSuperseded,
+    BuildTimedOut,
+    Stage,
+)
+from buildrunner.logs import console
+from buildrunner.logs.journal import Journal
+from buildrunner.logs.publisher import Publisher
+from buildrunner.logs.redact import Redactor
+from buildrunner.sandbox import Sandbox
+from buildrunner.settings import Settings
+
+if TYPE_CHECKING:
+    from buildrunner.site.bucket import S3
+
+# After a signal one deadline covers everything: ECS kills 30 s after SIGTERM where stopTimeout says nothing else.
+AFTER_SIGNAL_SECONDS = 15.0
+# From the second look on a signal lets the upload finish for so long.
+PUBLISH_AFTER_SIGNAL_SECONDS = 8.0
+# No event can be written while the archive is, and the contract promises one every 30 s.
+ARCHIVE_SECONDS = 25.0
+# Of the deadline after a signal, what the archive leaves for the delivery of the result.
+DELIVERY_RESERVE_SECONDS = 4.0
+SECOND_LOOK_SECONDS = 2.0
+CONSOLE_SECONDS = 5.0
+
+_Fields = dict[str, str | float | None]
+
+
+class Run:
+    """One run. The first cause of its end decides, and nothing later changes it."""
+
+    def __init__(self, settings: Settings, journal: Journal, redactor: Redactor) -> None:
+        self.journal = journal
+        self.redactor = redactor
+        self.sandbox: Sandbox | None = None
+        # What the result tells beside how the run ended.
+        self.commit: str | None = None
+        self.files: int | None = None
+        self.bytes: int | None = None
+        self._settings = settings
+        self._started = anyio.current_time()
+        self._cause: BuildEnded | None = None
+        self._cause_stage: Stage = "prepare"
+        self._published = False  # all pages are written: nothing can fail the run any more
+        self._deadline = math.inf  # of everything, once a signal has come
+        self._story_scope = anyio.CancelScope()
+        self._limit_scope: anyio.CancelScope | None = None  # of the stage
+        self._publish_scope: anyio.CancelScope | None = None  # from the second look on
+        self._bounded: list[tuple[anyio.CancelScope, float]] = []
+        self._command_started = anyio.Event()
+        self._s3: S3 | BuildEnded | None = None
+        self._s3_ready = anyio.Event()
+        self._publisher = Publisher(
+            journal,
+            uri=settings.redis_uri,
+            channel=settings.log_channel,
+            stream=settings.event_stream,
+            ttl=settings.log_ttl,
+            log_format=settings.log_format,
+            on_superseded=lambda: self._stop(BuildSuperseded()),
+        )
+
+    async def tell(self, story: Callable[[], Awaitable[None]], early_signals: Sequence[int]) -> int:
+        """Run the story with its followers beside it until the result is delivered, and give the exit code."""
+        delivered, printed = anyio.Event(), anyio.Event()
+        async with anyio.create_task_group() as followers:
+            alive = anyio.CancelScope()
+            followers.start_soon(self._watch_signals, early_signals)
+            followers.start_soon(self._keep_alive, alive)
+            followers.start_soon(self._publish_log, delivered)
+            followers.start_soon(self._print_log, printed)
+            followers.start_soon(self._open_s3)
+            try:
+                with self._story_scope:
+                    await story()
+            except BuildEnded as error:
+                self._decide(error)
+            except Exception as error:
+                self._decide(
+                    BuildEnded(
+                        f"buildrunner itself failed ({type(error).__name__}); this is not a fault of the repository.",
+                        "Please report it with the lines that the console shows.",
+                    )
+                )
+                self._report(error)
+            self.release_followers()
+            alive.cancel()
+            await self._finish(delivered, printed)
+            followers.cancel_scope.cancel()
+        return EXIT_PUBLISHED if self._published or self._cause is None else self._cause.exit_code
+
+    def release_followers(self) -> None:
+        """Let what the first command need not wait for begin: the imports of Redis and S3 take half a second."""
+        self._command_started.set()
+
+    # --- what the story uses ---------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def stage(
+        self, name: Stage, limit: float | None, text: str, *, tail_share: float = 0.25
+    ) -> AsyncIterator[None]:
+        """Tell the beginning and the end of a stage, and end it when its time runs out (`limit` in seconds)."""
+        journal = self.journal
+        journal.stage = name
+        journal.write("stage", text, state="started")
+        started = anyio.current_time()
+        state = "failed"
+        try:
+            with anyio.move_on_after(limit) as self._limit_scope:
+                yield
+                state = "succeeded"
+            if self._limit_scope.cancelled_caught and limit is not None and not self._published:
+                self._decide(BuildTimedOut(_ran_out(name, limit), f"Make it faster, or raise {name.upper()}_TIMEOUT."))
+                state = "failed"
+                assert self._cause is not None
+                raise self._cause
+        except BuildEnded as error:
+            self._decide(error)
+            raise
+        finally:
+            self._limit_scope = None
+            seconds = anyio.current_time() - started
+            with anyio.CancelScope(shield=True):
+                await journal.end_output(share=tail_share)
+            said = {"succeeded": "done", "failed": "failed"}[state]
+            journal.write("stage", f"{name}: {said} in {seconds:.1f} s", state=state, seconds=round(seconds, 3))
+
+    async def s3(self) -> S3:
+        """Give the S3 client, which was imported and made while git and npm ran.
+
+        Raises:
+            BuildFailed: when it could not be made.
+
+        """
+        await self._s3_ready.wait()
+        if isinstance(self._s3, BuildEnded):
+            raise self._s3
+        assert self._s3 is not None
+        return self._s3
+
+    async def second_look(self) -> None:
+        """Look for the last time whether a later run took over.
+
+        Raises:
+            BuildSuperseded: when it did.
+
+        """
+        await self._publisher.caught_up(SECOND_LOOK_SECONDS)
+        if self._publisher.superseded:
+            raise BuildSuperseded
+
+    async def publish(self, publish: Callable[[], Awaitable[None]], what_is_new: Callable[[], str]) -> None:
+        """Do what changes the live site. A signal lets it finish for a while; when it is done the run has succeeded."""
+        limit = self._limit_scope.deadline if self._limit_scope else math.inf
+        with anyio.CancelScope(shield=True, deadline=limit) as self._publish_scope:
+            await publish()
+            self._published = True
+        if not self._published:
+            self._decide(BuildTimedOut(_ran_out("upload", self._settings.upload_timeout)))
+            assert self._cause is not None
+            self._cause.reason = f"{self._cause.reason} {what_is_new()}"
+            raise self._cause
+
+    # --- causes and signals ----------------------------------------------------------------------------------
+
+    def _decide(self, cause: BuildEnded) -> None:
+        """Keep the first cause of the end, and the stage that it befell."""
+        if self._cause is None and not self._published:
+            self._cause, self._cause_stage = cause, self.journal.stage
+
+    def _stop(self, cause: BuildEnded) -> None:
+        """End the story from outside: a signal, or a later run."""
+        if self._limit_scope and self._limit_scope.cancel_called:
+            return  # its time ran out first, and it is being ended
+        self._decide(cause)
+        if self._publish_scope is None:
+            self._story_scope.cancel()
+        elif isinstance(cause, BuildCancelled):
+            soon = anyio.current_time() + PUBLISH_AFTER_SIGNAL_SECONDS
+            self._publish_scope.deadline = min(self._publish_scope.deadline, soon)
+
+    def _report(self, error: Exception) -> None:
+        """Show a fault of ours where the operator looks."""
+        sys.stderr.write(self.redactor.redact("".join(traceback.format_exception(error))))
+        sys.stderr.flush()
+
+    async def _watch_signals(self, early: Sequence[int]) -> None:
+        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            for number in early[:1]:
+                self._on_signal(number)
+            async for number in signals:
+                if self._deadline < math.inf:
+                    if self.sandbox:
+                        self.sandbox.end_all_now()
+                    os._exit(128 + number)
+                self._on_signal(number)
+
+    def _on_signal(self, number: int) -> None:
+        self._deadline = anyio.current_time() + AFTER_SIGNAL_SECONDS
+        name = signal.Signals(number).name
+        self.journal.log(
+            f"{name} received: {'finishing' if self._published else 'the build is being stopped'}.", "warning"
+        )
+        self._stop(BuildCancelled(number, f"The build was stopped by {name}."))
+        for scope, reserve in self._bounded:
+            scope.deadline = min(scope.deadline, self._deadline - reserve)
+
+    @contextmanager
+    def _bound(self, seconds: float, reserve: float = 0.0) -> Iterator[anyio.CancelScope]:
+        """Limit a step of the end, also by the deadline of a signal that comes in the middle of it."""
+        scope = anyio.CancelScope(deadline=min(anyio.current_time() + seconds, self._deadline - reserve))
+        self._bounded.append((scope, reserve))
+        with scope:
+            yield scope
+
+    # --- the end ---------------------------------------------------------------------------------------------
+
+    async def _finish(self, delivered: anyio.Event, printed: anyio.Event) -> None:
+        """Upload the archive with the result as its last line, then send the result."""
+        journal, cause = self.journal, None if self._published else self._cause
+        started = anyio.current_time()
+        journal.stage = "finish"
+        journal.write("stage", "Keeping the log", state="started")
+        if self._publisher.trouble:
+            journal.log(
+                f"The live log is incomplete: Redis {self._publisher.trouble}. The whole log is kept in S3.", "warning"
+            )
+
+        def last_events(state: Literal["succeeded", "failed"]) -> list[tuple[str, str, dict[str, str | float | None]]]:
+            seconds = anyio.current_time() - started
+            result: dict[str, str | float | None] = {
+                "stage": self._cause_stage if cause else "finish",
+                "status": cause.status if cause else "succeeded",
+                "exit_code": cause.exit_code if cause else EXIT_PUBLISHED,
+                "reason": cause.reason if cause else None,
+                "hint": cause.hint if cause else None,
+                "seconds": round(anyio.current_time() - self._started, 3),
+                "commit": self.commit,
+                "files": self.files,
+                "bytes": self.bytes,
+            }
+            said = "done" if state == "succeeded" else "failed"
+            stage: dict[str, str | float | None] = {"state": state, "seconds": round(seconds, 3)}
+            return [
+                ("stage", f"finish: {said} in {seconds:.1f} s", stage),
+                ("result", cause.end_word if cause else "Done", result),
+            ]
+
+        failure = await self._archive(journal.seal(last_events("succeeded")))
+        if failure:
+            journal.log(f"The log of this build could not be kept in S3: {failure}", "warning")
+            journal.seal(last_events("failed"))
+        journal.publish_seal()
+        with self._bound(self._publisher.last_wait):
+            await delivered.wait()
+        if not delivered.is_set() and not self._publisher.superseded:
+            lost = journal.last_seq - self._publisher.delivered
+            why = f"Redis {self._publisher.trouble}" if self._publisher.trouble else "Redis was too slow"
+            with self._bound(CONSOLE_SECONDS):
+                await printed.wait()
+            kept = (
+                "; they are lost"
+                if failure
+                else f"; they are in s3://{self._settings.state_bucket}/{self._archive_key}"
+            )
+            sentence = f"{lost:,} of {journal.last_seq:,} events were not delivered: {why}{kept}."
+            with self._bound(CONSOLE_SECONDS):
+                await console.warn(sentence, self._settings.console_format)
+        with self._bound(CONSOLE_SECONDS):
+            await printed.wait()
+
+    @property
+    def _archive_key(self) -> str:
+        return f"__logs/{self._settings.slug}/{self._settings.build_id}.ndjson"
+
+    async def _archive(self, size: int) -> str | None:
+        """Keep the journal in the state bucket; give the reason when that fails."""
+        file = self.journal.archive_file()
+        try:
+            with self._bound(ARCHIVE_SECONDS, DELIVERY_RESERVE_SECONDS) as scope:
+                await self._s3_ready.wait()
+                if isinstance(self._s3, BuildEnded):
+                    return self._s3.reason
+                assert self._s3 is not None
+                bucket = self._s3.bucket(self._settings.state_bucket)
+                await bucket.put_file(self._archive_key, file, size, content_type="application/x-ndjson")
+            return "S3 did not take it in time." if scope.cancelled_caught else None
+        except BuildEnded as error:
+            return error.reason
+        finally:
+            os.close(file)
+
+    # --- what runs beside the story --------------------------------------------------------------------------
+
+    async def _keep_alive(self, scope: anyio.CancelScope) -> None:
+        with scope:
+            await self.journal.keep_alive()
+
+    async def _publish_log(self, delivered: anyio.Event) -> None:
+        await self._command_started.wait()
+        try:
+            await self._publisher.run()
+        except Exception as error:
+            self._publisher.trouble = "cannot be used because of a fault of buildrunner itself"
+            self._report(error)
+            await anyio.sleep_forever()
+        delivered.set()
+
+    async def _print_log(self, printed: anyio.Event) -> None:
+        await console.follow(self.journal, self._settings.console_format)
+        printed.set()
+
+    async def _open_s3(self) -> None:
+        """Have the S3 client imported and made while git and npm run."""
+        await self._command_started.wait()
+        from buildrunner.site.bucket import open_s3
+
+        settings = self._settings
+        try:
+            async with open_s3(
+                region=settings.region, endpoint_url=settings.s3_endpoint_url, concurrency=settings.upload_concurrency
+            ) as self._s3:
+                self._s3_ready.set()
+                await anyio.sleep_forever()
+        except BuildEnded as error:
+            self._s3 = error
+            self._s3_ready.set()
+        except Exception as error:
+            self._s3 = BuildFailed(
+                "upload", f"The S3 client cannot be made: {error}.", "Look at the AWS configuration."
+            )
+            self._s3_ready.set()
+
+
+def _ran_out(stage: Stage, limit: float) -> str:
+    words = {"clone": "Cloning", "install": "Installing dependencies", "build": "The build", "upload": "Publishing"}
+    return f"{words.get(stage, stage)} took longer than {limit:g} s."
