@@ -104,7 +104,7 @@ async def _story(run: Run, settings: Settings, root: Path, *, in_image: bool) ->
     plan = await _plan(run, settings, checkout)
     async with run.stage("install", settings.install_timeout, "Installing dependencies", tail_share=0.5):
         await _command(
-            run, "install", plan.install, plan.install_shown, plan.folder, environment | settings.install_env
+            run, "install", plan.install, plan.install_shown, plan.folder, {**environment, **settings.install_env}
         )
     async with run.stage("build", settings.build_timeout, "Building", tail_share=1.0):
         # Yarn fails on a variable of .npmrc or .yarnrc that is missing: so these are there, and empty.

@@ -80,6 +80,11 @@ _RESOLVE = "Could not resolve host"
 # The first one that matches decides.
 _TROUBLES = (
     _Trouble(
+        r"No space left on device|Disk quota exceeded",
+        "The disk of the machine that builds has no room for the repository.",
+        "Give the task more ephemeral storage.",
+    ),
+    _Trouble(
         r"Remote branch .* not found|couldn't find remote ref|not our ref|unadvertised object|want \S+ not valid"
         r"|reference is not a tree|non-commit",
         "The repository has no branch, tag or commit {ref!r}.",
@@ -307,10 +312,12 @@ async def _may_resolve(host: str) -> bool:
 
 
 def _closed_git_folder(address: str) -> Path | None:
-    """Give the folder of a local repository's objects, where other users than its owner cannot get to it."""
-    place = Path(os.path.realpath(unquote(urlsplit(address).path)))
-    folder = place / ".git" if (place / ".git").is_dir() else place
+    """Give the git folder of a local repository where other users than its owner cannot get to it, else None."""
     with suppress(OSError):  # git says in its own words what is wrong there
-        if folder.is_dir() and not all(part.stat().st_mode & 0o001 for part in (folder, *folder.parents)):
+        place = Path(os.path.realpath(unquote(urlsplit(address).path)))
+        folder = place / ".git" if (place / ".git").is_dir() else place
+        # What is no repository is never copied to where the build's user can read it.
+        is_repository = (folder / "HEAD").is_file() and (folder / "objects").is_dir()
+        if is_repository and not all(part.stat().st_mode & 0o001 for part in (folder, *folder.parents)):
             return folder
     return None

@@ -331,11 +331,12 @@ def test_a_host_that_cannot_be_reached_is_named(program: Program, host: str) -> 
         assert [text[-9:] for text in retries(run)] == ["(1 of 3).", "(2 of 3).", "(3 of 3)."]
 
 
-def test_a_host_that_cannot_be_a_name_is_no_fault_of_ours(program: Program) -> None:
-    run = build(program, f"http://{'a' * 70}.invalid/owner/name.git")
+@pytest.mark.parametrize("address", [f"http://{'a' * 70}.invalid/owner/name.git", f"file:///{'a' * 300}"])
+def test_an_address_that_the_system_refuses_to_look_for_is_no_fault_of_ours(program: Program, address: str) -> None:
+    run = build(program, address)
 
     assert run.code == 20
-    assert "cannot be reached" in run.result["reason"]
+    assert run.result["hint"].startswith("Check the address")
 
 
 def test_trouble_that_passes_is_outlived_and_told(program: Program, history: History, open_folder: Path) -> None:
