@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from buildrunner.logs.text import without_colour
+
 _HINTS: tuple[tuple[str, str], ...] = (
     (
         r"npm ci` can only install packages when your package\.json and package-lock\.json .* are in sync|"
@@ -28,16 +30,17 @@ _HINTS: tuple[tuple[str, str], ...] = (
         "The package registry cannot be reached. Try again; if it stays so, look at the task's network and NAT.",
     ),
     (
-        r"ENOSPC|No space left on device",
+        r"(?i:no space left on device)|code ENOSPC",  # but not "ENOSPC: System limit for number of file watchers reached"
         "The disk is full. Give the task more ephemeral storage, or make the build write less.",
     ),
     (
-        r"sh: (?:\d+: )?([\w.-]+): (?:command )?not found",
+        r"sh: (?:(?:line )?\d+: )?([\w./@-]+): (?:command )?not found",
         "The build calls a program that is not installed. Add the package that brings it to package.json, and commit the lockfile.",
     ),
 )
 
 
 def find_hint(output: str) -> str | None:
-    """Find what to do about a failure, from the end of what the command printed."""
-    return next((hint for pattern, hint in _HINTS if re.search(pattern, output)), None)
+    """Find what to do about a failure, from the end of what the command printed; colours in it do not matter."""
+    text = without_colour(output)  # npm colours the words of one error differently
+    return next((hint for pattern, hint in _HINTS if re.search(pattern, text)), None)

@@ -44,6 +44,7 @@ PUBLISH_AFTER_SIGNAL_SECONDS = 8.0
 ARCHIVE_SECONDS = 25.0
 # Of the deadline after a signal, what the archive leaves for the delivery of the result.
 DELIVERY_RESERVE_SECONDS = 4.0
+CONSOLE_RESERVE_SECONDS = 0.5  # the same, of the delivery for the console
 SECOND_LOOK_SECONDS = 2.0
 CONSOLE_SECONDS = 5.0
 
@@ -275,7 +276,7 @@ class Run:
             journal.log(f"The log of this build could not be kept in S3: {failure}", "warning")
             journal.seal(last_events("failed"))
         journal.publish_seal()
-        with self._bound(self._publisher.last_wait):
+        with self._bound(self._publisher.last_wait, CONSOLE_RESERVE_SECONDS):
             await delivered.wait()
         if not delivered.is_set() and not self._publisher.superseded:
             lost = journal.last_seq - self._publisher.delivered

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from buildrunner.errors import BuildFailed
+from buildrunner.errors import BuildFailed, Stage
 
 # Looked for in this order; all but the first must hold an index.html, because sources go by these names too.
 OUTPUT_FOLDERS = ("dist", "build", "out", "_site", ".output/public")
@@ -50,51 +50,56 @@ def plan_build(
 
     """
     folder = (checkout / root_dir) if root_dir else checkout
-    if not folder.is_dir() or not _is_inside(folder, checkout):
+    if not os.path.isdir(folder) or not _is_inside(folder, checkout):
         raise BuildFailed("install", f"The repository has no folder {root_dir}.", "Look at the spelling of ROOT_DIR.")
 
     where = f" in {root_dir}" if root_dir and root_dir != "." else ""
-    text = _read(folder / "package.json", checkout)
-    if text is None and not (install_command and build_command):
+    package, broken = None, None
+    needed = not (install_command and build_command)
+    if needed:
+        try:
+            package = _read_package(folder / "package.json", checkout)
+        except ValueError as error:
+            broken = str(error)
+    if needed and package is None and broken is None:
         raise BuildFailed(
             "install",
             f"The repository has no package.json{where or ' at its top'}.",
             "Commit one, or set ROOT_DIR to the folder that holds the app.",
         )
-    try:
-        package = json.loads(text or "{}")
-    except ValueError as error:
-        raise BuildFailed(
-            "install", f"package.json{where} is not valid JSON: {error}.", "Mend and commit it."
-        ) from None
-    scripts: Any = package.get("scripts") if isinstance(package, dict) else None
 
-    no_lockfile = None
+    problems: list[tuple[Stage, str, str]] = []  # the stage that could not work, the reason, the hint
     if not install_command and not any(_is_file(folder / name) for name in _NPM_LOCKFILES):
         other = next((name for name in _OTHER_LOCKFILES if _is_file(folder / name)), None)
-        no_lockfile = (
+        problems.append(
             (
+                "install",
                 f"The repository's lockfile is {_OTHER_LOCKFILES[other]}'s ({other}), and only npm's is known so far",
                 "Commit a package-lock.json (`npm install` makes it), or set INSTALL_COMMAND.",
             )
             if other
             else (
+                "install",
                 f"The repository has no lockfile (package-lock.json){where}, which `npm ci` needs",
                 "Run `npm install` and commit package-lock.json.",
             )
         )
-    no_script = None
-    if not build_command and not (isinstance(scripts, dict) and isinstance(scripts.get("build"), str)):
-        no_script = (
-            "package.json has no build script",
-            'Add one under "scripts", such as "build": "vite build", or set BUILD_COMMAND.',
+    scripts = (package or {}).get("scripts")
+    if broken:
+        problems.append(("install", f"package.json{where} {broken}", "Mend and commit it."))
+    elif not build_command and not (isinstance(scripts, dict) and isinstance(scripts.get("build"), str)):
+        problems.append(
+            (
+                "build",
+                f"package.json{where} has no build script",
+                'Add one under "scripts", such as "build": "vite build", or set BUILD_COMMAND.',
+            )
         )
-    problems = [problem for problem in (no_lockfile, no_script) if problem]
     if problems:
         raise BuildFailed(
-            "install" if no_lockfile else "build",
-            f"{'; and '.join(reason for reason, _ in problems)}.",
-            " ".join(hint for _, hint in problems),
+            "install" if any(stage == "install" for stage, _, _ in problems) else "build",
+            f"{'; and '.join(reason for _, reason, _ in problems)}.",
+            " ".join(hint for _, _, hint in problems),
         )
 
     shell = ("/bin/sh", "-c")
@@ -129,9 +134,10 @@ def find_output(plan: BuildPlan, checkout: Path) -> Path:
         reason = f"The build ended well, but it made no folder {plan.output_folders[0]}."
     else:
         reason = "The build ended well, but it made no output: there is no folder dist."
-    there = sorted(
-        entry.name for entry in os.scandir(plan.folder) if entry.is_dir() and entry.name not in {".git", "node_modules"}
-    )
+    there: list[str] = []
+    with suppress(OSError):  # the build may have removed the folder itself
+        there = sorted(name for name in os.listdir(plan.folder) if name not in {".git", "node_modules"})
+        there = [name for name in there if os.path.isdir(plan.folder / name)]
     folders = f" The folders there are: {', '.join(there[:20])}." if there else ""
     raise BuildFailed("build", reason, f"Set OUTPUT_DIR to the folder that the build writes to.{folders}")
 
@@ -146,14 +152,37 @@ def _is_file(path: Path) -> bool:
     return False
 
 
-def _read(path: Path, root: Path) -> str | None:
-    """Read a text file of the repository; None where there is none, or only a link out, a pipe or a giant."""
-    if not _is_inside(path, root):
+def _read_package(path: Path, root: Path) -> dict[str, Any] | None:
+    """Read a package.json; None where there is none.
+
+    Raises:
+        ValueError: its text completes the sentence "package.json …".
+
+    """
+    if not os.path.lexists(path):
         return None
-    with suppress(OSError):
+    if not _is_inside(path, root):
+        raise ValueError("is a link that leads out of the repository")
+    try:
         descriptor = os.open(os.path.realpath(path), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(descriptor, "rb") as file:
-            status = os.fstat(descriptor)
-            if stat.S_ISREG(status.st_mode) and status.st_size <= _MOST_BYTES:
-                return file.read().decode("utf-8-sig", errors="replace")
-    return None
+    except OSError as error:
+        raise ValueError(f"cannot be read: {error.strerror}") from None
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError("is not a regular file")
+        if status.st_size > _MOST_BYTES:
+            raise ValueError(f"is larger than {_MOST_BYTES // 2**20} MiB")
+        with open(descriptor, "rb", closefd=False) as file:
+            text = file.read(_MOST_BYTES).decode("utf-8-sig", errors="replace")
+    finally:
+        os.close(descriptor)
+    try:
+        package = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"is not valid JSON: {error}") from None
+    except RecursionError:
+        raise ValueError("is not valid JSON: it is nested too deeply") from None
+    if not isinstance(package, dict):
+        raise ValueError("is not valid: it must hold a JSON object, { … }")  # noqa: TRY004
+    return package

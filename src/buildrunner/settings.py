@@ -14,12 +14,11 @@ import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Literal, TypeVar
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from buildrunner.errors import ConfigurationError
-from buildrunner.logs.redact import Redactor
+from buildrunner.logs.redact import REDACTED, Redactor
 
 T = TypeVar("T")
 
@@ -39,18 +38,25 @@ _CREDENTIALS = (
     "AWS_CONTAINER_AUTHORIZATION_TOKEN",
     "GIT_TOKEN",
 )
-# What may stand behind the ? of REDIS_URI: options of redis-py's connections that are not decided here.
+# What may stand behind the ? of REDIS_URI: options of redis-py's connections that are not decided here, and their values.
 _REDIS_OPTIONS = {
-    "db",
-    "username",
-    "password",
-    "protocol",
-    "client_name",
-    "ssl_cert_reqs",
-    "ssl_ca_certs",
-    "ssl_ca_path",
+    "db": (r"[0-9]{1,9}", "a number"),
+    "username": (r".+", "not empty"),
+    "password": (r".+", "not empty"),
+    "protocol": (r"[23]", "2 or 3"),
+    "client_name": (r"[\x21-\x7e]+", "a name without spaces"),
+    "ssl_cert_reqs": (r"required|optional", "required or optional, so that the server's certificate is checked"),
+    "ssl_check_hostname": (r"(?i:true|false)", "true or false"),
+    "ssl_min_version": (r"771|772", "771 (TLS 1.2) or 772 (TLS 1.3)"),  # the numbers of ssl.TLSVersion
+    "ssl_ca_certs": (r".+", "the path of a file"),
+    "ssl_ca_path": (r".+", "the path of a folder"),
+    "ssl_certfile": (r".+", "the path of a file"),
+    "ssl_keyfile": (r".+", "the path of a file"),
 }
-_REDIS_OPTIONS |= {"ssl_certfile", "ssl_keyfile", "ssl_check_hostname", "ssl_min_version"}
+_URL_VARIABLES = {"REPO_URL", "GIT_REPOSITORY__URL", "REDIS_URI", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"}
+_CONTROLS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")  # but for TAB
+# In no address. Surrogates are what Python makes of bytes in the environment that are not UTF-8.
+_NOT_IN_URL = re.compile(r"[\x00-\x20\x7f-\x9f\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +125,9 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     problems: list[str] = []
 
     def problem(name: str, expected: str) -> None:
-        found = environment.get(name, "")
-        shown = "a value that is not shown" if _NEVER_SHOWN.fullmatch(name) else ascii(_without_user_info(found)[:200])
-        problems.append(redactor.redact(f"{name} is {shown}, but must be {expected}."))
+        hidden = _NEVER_SHOWN.fullmatch(name)
+        shown = "a value that is not shown" if hidden else _shown(environment.get(name, ""), redactor)
+        problems.append(f"{name} is {shown}, but must be {expected}.")
 
     def read(name: str, parse: Callable[[str], T | None], expected: str, default: T) -> T:
         """Parse one variable; a parser answers None (or raises ValueError) for what is malformed."""
@@ -177,15 +183,19 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     required("AWS_BUCKET_NAME", None, "the bucket that the site goes to")
     bucket_rule = "the name of a bucket or the ARN of an access point"
     bucket = read("AWS_BUCKET_NAME", _bucket, bucket_rule, "")
-    region = environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION") or _region_of_profile(environment)
+    region_name = next((name for name in ("AWS_REGION", "AWS_DEFAULT_REGION") if environment.get(name)), None)
+    region = environment[region_name] if region_name else _region_of_profile(environment)
     if region is None:
         problems.append(
             "AWS_REGION is missing, and the AWS configuration has no region: set it, for instance to eu-central-1."
         )
-    elif not re.fullmatch(r"[A-Za-z0-9-]{1,63}", region):
-        problem(
-            "AWS_REGION" if environment.get("AWS_REGION") else "AWS_DEFAULT_REGION", "a region, such as eu-central-1"
-        )
+    elif not re.fullmatch(r"(?![0-9]+$)(?!-)[A-Za-z0-9-]{1,63}(?<!-)", region):  # botocore's rule
+        if region_name:
+            problem(region_name, "a region, such as eu-central-1")
+        else:
+            problems.append("The region in the AWS configuration is malformed: mend it, or set AWS_REGION.")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        read(name, _matching(r"[\x21-\x7e]+"), "without spaces, line ends or other control characters", "")
     for one, other in (
         ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),
         ("AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID"),
@@ -221,7 +231,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         return read(name, _whole(least, most), f"a whole number from {least} to {most}", default)
 
     def folder(name: str, of: str) -> str | None:
-        return read(name, _folder, f"a folder inside {of}, such as apps/web: relative, without ..", None)
+        return read(name, _folder, f"a folder inside {of}, such as apps/web: relative, without .. and .git", None)
 
     settings = Settings(
         repository=repository,
@@ -265,7 +275,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
 
 def make_build_id() -> str:
     """Make an id that sorts by time and holds 64 random bits."""
-    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(8)}"
+    return f"{datetime.now(UTC):%Y%m%d-%H%M%S-%f}-{secrets.token_hex(8)}"
 
 
 def _secrets(environment: Mapping[str, str]) -> tuple[str, ...]:
@@ -274,22 +284,30 @@ def _secrets(environment: Mapping[str, str]) -> tuple[str, ...]:
     for name, value in environment.items():
         if name.startswith("INSTALL_ENV_") or (name.startswith("BUILD_ENV_") and _SECRET_NAME.search(name[10:])):
             found.append(value)
-        elif name in {"REPO_URL", "GIT_REPOSITORY__URL", "REDIS_URI"} or name.lower().endswith("_proxy"):
+        elif name in _URL_VARIABLES or name.lower().endswith("_proxy"):
+            url = value if "://" in value else f"http://{value}"  # a proxy's scheme may be left out
             try:
-                parts = urlsplit(value)
+                parts = urlsplit(url)
                 query = parse_qsl(parts.query)
             except ValueError:
                 continue
-            if parts.username is not None or parts.password is not None:
-                found.append(value)
-            if parts.username and not parts.password and name != "REDIS_URI" and len(parts.username) >= 20:
-                found.append(unquote(parts.username))  # https://TOKEN@host: a user name this long is a token
+            if parts.password or (parts.username and parts.scheme in {"http", "https"}):  # https://TOKEN@host
+                found.append(url)
             found.extend(secret for key, secret in query if key == "password")
     return tuple(found)
 
 
-def _without_user_info(text: str) -> str:
-    return re.sub(r"(?<=//)[^/?#]*@", "…@", text)
+def _shown(value: str, redactor: Redactor) -> str:
+    """Quote a malformed value for people: without secrets, and without what of an address may be one."""
+    text = value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    # Up to the last @: a password in which / ? or # was not encoded makes the address malformed.
+    text = re.sub(r"^([A-Za-z][A-Za-z0-9+.-]*://)?.*@", rf"\1{REDACTED}@", text, flags=re.DOTALL)
+    if "/" in text:
+        text = re.sub(r"([?#]).+", rf"\1{REDACTED}", text, flags=re.DOTALL)
+    text = redactor.redact(text)
+    plain = _CONTROLS.sub("", text)
+    redacted = redactor.redact(plain)  # a secret may be broken by control characters, or hold them itself
+    return ascii((text if redacted == plain else redacted)[:200])
 
 
 def _matching(pattern: str) -> Callable[[str], str | None]:
@@ -336,19 +354,20 @@ def _bucket(text: str) -> str | None:
 
 def _http_url(text: str) -> str | None:
     parts = urlsplit(text)
-    return text if parts.scheme in {"http", "https"} and _host_and_port(parts) else None
+    valid = not _NOT_IN_URL.search(text) and parts.scheme in {"http", "https"} and _host_and_port(parts)
+    return text if valid else None
 
 
 def _host_and_port(parts: SplitResult) -> bool:
     """Tell whether there is a host, and a port that is one or none; a host that begins with - is an option of ssh's."""
-    return (
-        bool(parts.hostname) and not (parts.hostname or "-").startswith("-") and (parts.port is None or parts.port > 0)
-    )
+    host = unquote(parts.hostname or "")  # git decodes it for ssh
+    return host != "" and not host.startswith("-") and (parts.port is None or parts.port > 0)
 
 
 def _template(text: str) -> str | None:
     without = text.replace("{slug}", "")
-    return None if without == text or re.search(r"[{}\x00-\x1f\x7f]", without) or len(text) > 500 else text
+    plain = without.isprintable() and "{" not in without and "}" not in without
+    return text if without != text and plain and len(text) <= 500 else None
 
 
 def _key_prefix(text: str) -> str | None:
@@ -385,7 +404,7 @@ def _repository(text: str, schemes: frozenset[str], ref: str | None, token: str 
 
     """
     allowed = " or ".join(f"{scheme}://…" for scheme in ("https", "http", "ssh", "file") if scheme in schemes)
-    if re.search(r"[\x00-\x20\x7f-\x9f\\]|%[01][0-9a-fA-F]|%7[fF]", text):
+    if _NOT_IN_URL.search(text) or re.search(r"\\|%[01][0-9a-fA-F]|%7[fF]", text):
         raise ValueError("an address without spaces, backslashes and control characters")
     if re.match(r"[A-Za-z0-9._-]+@[A-Za-z0-9.-]+:", text):
         raise ValueError(f"written as an address, {allowed}, not in the short form of ssh")
@@ -403,7 +422,7 @@ def _repository(text: str, schemes: frozenset[str], ref: str | None, token: str 
         raise ValueError("an address without ? and #; a branch, tag or commit goes into REPO_REF")
     if parts.scheme == "file" and parts.netloc not in {"", "localhost"}:
         raise ValueError("file:/// followed by an absolute path")
-    if (username or "").startswith("-"):
+    if unquote(username or "").startswith("-"):
         raise ValueError("an address whose user does not begin with -")
     if parts.scheme == "ssh":  # the user belongs to the address there; git has no other way to be told
         if password is not None:
@@ -437,22 +456,29 @@ def _check_redis_uri(text: str) -> None:
         options = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
     except ValueError:
         raise ValueError(f"a valid address, {shape}") from None
-    if parts.scheme not in {"redis", "rediss", "unix"} or not host:
+    if parts.scheme not in {"redis", "rediss", "unix"} or not host or not text.startswith(f"{parts.scheme}://"):
         raise ValueError(shape)
+    if _NOT_IN_URL.search(text):
+        raise ValueError(
+            "an address without spaces and control characters; in a password they are written as %20 and such"
+        )
     if parts.scheme == "unix" and not parts.path.startswith("/"):
         raise ValueError("unix:// followed by an absolute path")
     if parts.scheme != "unix" and not re.fullmatch(r"(/[0-9]*)?", parts.path):
         raise ValueError(f"an address whose path is the number of a database, {shape}")
-    unknown = sorted({name for name, _ in options} - _REDIS_OPTIONS)
-    if unknown:
-        raise ValueError(f"an address whose options are among {', '.join(sorted(_REDIS_OPTIONS))}")
-    if any(name == "ssl_cert_reqs" and value.lower() not in {"required", "optional"} for name, value in options):
-        raise ValueError("an address that checks the server's certificate: remove ssl_cert_reqs, or give ssl_ca_certs")
+    for name, value in options:
+        if name not in _REDIS_OPTIONS:
+            raise ValueError(f"an address whose options are among {', '.join(sorted(_REDIS_OPTIONS))}")
+        if name.startswith("ssl_") and parts.scheme != "rediss":
+            raise ValueError(f"a rediss:// address, since it has the option {name}")
+        pattern, expected = _REDIS_OPTIONS[name]
+        if not re.fullmatch(pattern, value):
+            raise ValueError(f"an address whose option {name} is {expected}")
 
 
 def _region_of_profile(environment: Mapping[str, str]) -> str | None:
     """Find the region in the AWS configuration file, as the AWS SDKs and Tools Reference Guide lays it out."""
-    home = environment.get("HOME") or str(Path.home())
+    home = environment.get("HOME") or os.path.expanduser("~")
     path = environment.get("AWS_CONFIG_FILE") or os.path.join(home, ".aws", "config")
     profile = environment.get("AWS_PROFILE") or environment.get("AWS_DEFAULT_PROFILE") or "default"
     parser = configparser.RawConfigParser(strict=False)

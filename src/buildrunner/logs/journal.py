@@ -56,11 +56,13 @@ class Journal:
         self.complete = False  # the result is there to be read; nothing follows
         self._redactor = redactor
         self._head = f'{{"v":1,"build":"{build}","seq":'
-        self._overhead = len(self._head) + 7  # of a record that becomes an event, with a number of seven digits (bytes)
+        # Of a record that becomes an event: its number has seven digits, or as many as there can be (bytes).
+        self._overhead = len(self._head) + max(7, len(str(max_bytes // 100)))
         self._seq = 0
         self._indexed_seqs = array("Q", [1])  # every so many events: where the event of that number begins
         self._indexed_offsets = array("Q", [0])
-        self._sealed = (b"", 0)  # the last events and how many they are, before readers see them
+        self._sealed: tuple[bytes, int] | None = None  # the last events and how many they are, before readers see them
+        self._held_back: list[str] = []  # records that came after `seal`
         self._changed: anyio.Event | None = None
         self._last_write = anyio.current_time()
         self._live_bytes = max_bytes - max_bytes // 2  # still to go out live
@@ -117,7 +119,7 @@ class Journal:
                         break
                     self._live_bytes -= size
                     live += 1
-            self._append_records(rest[:live])
+            self._append(rest[:live])
         if live < len(rest):
             texts = [len(line[0].encode()) for line in lines[live:]]
             self._ring.put([record.encode() for record in rest[live:]], texts, self._overhead)
@@ -134,27 +136,31 @@ class Journal:
             self._tell_dropped()
         for records in self._ring.take():
             self._tail_bytes -= sum(map(len, records)) + self._overhead * len(records)
-            self._append_records([record.decode() for record in records])
+            self._append([record.decode() for record in records])
             await anyio.lowlevel.checkpoint()
         self._ring.resize(self._tail_bytes)
 
     def seal(self, events: Sequence[tuple[str, str, dict[str, str | float | None]]]) -> int:
         """Write the last events (kind, log, fields) behind what readers can see, for the archive.
 
+        From here on the archive may be on its way, so whatever else is written is held back: when the journal is sealed
+        again, because the archive failed, it stands before these events; else it comes too late and is left out.
+
         Returns:
-            The size of the whole journal in bytes. Whatever is
-            appended before `publish_seal` takes their place: so they are sealed again when the archive failed.
+            The size of the whole journal in bytes.
 
         """
-        data = "".join(
-            self._encode(kind, log, fields, self._seq + n) for n, (kind, log, fields) in enumerate(events, 1)
-        )
-        self._sealed = (data.encode(), len(events))
-        _write_all(self._file, self._sealed[0], self.size)
-        return self.size + len(self._sealed[0])
+        held_back, self._held_back, self._sealed = self._held_back, [], None
+        self._append(held_back)
+        records = [self._encode(kind, log, fields) for kind, log, fields in events]
+        data = self._numbered(records).encode()
+        _write_all(self._file, data, self.size)
+        self._sealed = (data, len(events))
+        return self.size + len(data)
 
     def publish_seal(self) -> None:
         """Show readers the sealed events; the last one is the result, and nothing follows it."""
+        assert self._sealed is not None
         data, count = self._sealed
         self._seq += count
         self.size += len(data)
@@ -162,8 +168,8 @@ class Journal:
         self._notify()
 
     async def keep_alive(self) -> None:
-        """Append a sign of life whenever the run has been silent for a while; runs until cancelled."""
-        while True:
+        """Append a sign of life whenever the run has been silent for a while, until it is complete."""
+        while not self.complete:
             silent = anyio.current_time() - self._last_write
             if silent >= SILENCE_SECONDS:
                 self.write("progress")
@@ -178,31 +184,34 @@ class Journal:
         """Open a cursor at the first event."""
         return Reader(self)
 
-    def _encode(self, kind: str, log: str | None, fields: dict[str, str | float | None], seq: int | None = None) -> str:
+    def _encode(self, kind: str, log: str | None, fields: dict[str, str | float | None]) -> str:
+        """Give the record of an event: all of it but its beginning, which has its number."""
         event: dict[str, object] = {"ts": _now(), "type": kind, "stage": self.stage}
         event |= {
             name: self._redactor.redact(clean(value)) if isinstance(value, str) else value
             for name, value in ({**fields, "log": log}).items()
             if value is not None
         }
-        encoded = json.dumps(event, ensure_ascii=False, separators=(",", ":"))
-        return f"{self._head}{self._seq + 1 if seq is None else seq},{encoded[1:]}\n"
+        return f",{json.dumps(event, ensure_ascii=False, separators=(',', ':'))[1:]}\n"
 
-    def _append_records(self, records: Sequence[str]) -> None:
+    def _numbered(self, records: Sequence[str]) -> str:
         head = self._head
-        self._append([f"{head}{seq}{record}" for seq, record in enumerate(records, self._seq + 1)])
+        return "".join([f"{head}{seq}{record}" for seq, record in enumerate(records, self._seq + 1)])
 
-    def _append(self, lines: Sequence[str]) -> None:
-        if not lines or self.complete:
+    def _append(self, records: Sequence[str]) -> None:
+        if not records or self.complete:
             return
-        data = "".join(lines).encode()
+        self._last_write = anyio.current_time()
+        if self._sealed is not None:
+            self._held_back += records
+            return
+        data = self._numbered(records).encode()
         _write_all(self._file, data, self.size)
         if self._seq + 1 - self._indexed_seqs[-1] >= _INDEX_EVERY:
             self._indexed_seqs.append(self._seq + 1)
             self._indexed_offsets.append(self.size)
-        self._seq += len(lines)
+        self._seq += len(records)
         self.size += len(data)
-        self._last_write = anyio.current_time()
         self._notify()
 
     def _tell_dropped(self) -> None:
