@@ -70,8 +70,10 @@ class Exit:
         if self.code == 128 + signal.SIGKILL and self.out_of_memory is None:
             return "was killed (SIGKILL), most likely because it used more memory than the build has"
         if self.code > 128 and self.code - 128 in set(signal.Signals):
+            # Killed itself, or a shell below it that said so by its own exit code: the same sentence is true of both.
             number = signal.Signals(self.code - 128)
-            return f"was ended by {number.name} ({(signal.strsignal(number) or '').lower()})"
+            meaning = (signal.strsignal(number) or "").lower()
+            return f"ended with exit code {self.code}, which stands for {number.name} ({meaning})"
         return f"ended with exit code {self.code}"
 
 

@@ -256,7 +256,7 @@ class Reader:
         while not (end := data.rfind(b"\n") + 1) and self.waiting_bytes > len(data):
             data = os.pread(self._journal._file, min(size, self.waiting_bytes), self._offset)
             size *= 2
-        events = data[:end].split(b"\n")[:-1][:max_events]
+        events = data[:end].split(b"\n")[:-1][: max_events if len(data) <= max_bytes else 1]
         self._offset += sum(map(len, events)) + len(events)
         self.next_seq += len(events)
         return events
