@@ -8,7 +8,7 @@ from buildrunner.logs.text import without_colour
 
 _HINTS: tuple[tuple[str, str], ...] = (
     (
-        r"npm ci` can only install packages when your package\.json and package-lock\.json .* are in sync|"
+        r"can only install packages when your package\.json and package-lock\.json .* are in sync|"
         r"Missing: .* from lock file|Invalid: lock file's",
         "The lockfile is out of step with package.json. Run `npm install` and commit package-lock.json.",
     ),

@@ -113,7 +113,7 @@ def plan_build(
     )
 
 
-def find_output(plan: BuildPlan, checkout: Path) -> Path:
+def find_output(plan: BuildPlan) -> Path:
     """Find the folder that the build has made.
 
     Raises:

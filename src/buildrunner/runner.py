@@ -186,7 +186,7 @@ async def _collect(run: Run, settings: Settings, plan: BuildPlan, checkout: Chec
     # Here and not at the top: nothing of it is needed before git has been started.
     from buildrunner.site.files import collect
 
-    folder = find_output(plan, checkout.folder)
+    folder = find_output(plan)
     site = await anyio.to_thread.run_sync(lambda: collect(folder, checkout.folder, prefix=settings.s3_key_prefix))
     for sentence in site.left_out[:LEFT_OUT_NAMED]:
         run.journal.log(sentence, "warning")

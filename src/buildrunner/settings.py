@@ -59,6 +59,9 @@ _CONTROLS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]
 _NOT_IN_URL = re.compile(r"[\x00-\x20\x7f-\x9f\ud800-\udfff]")
 
 
+_SHORTEST_TOKEN = 20  # as a user name in REPO_URL: GitHub's have 40, GitLab's 26
+
+
 @dataclass(frozen=True, slots=True)
 class Repository:
     """What to clone. `url` never holds user info: that goes to git as a header for its own origin."""
@@ -86,7 +89,7 @@ class Settings:
     bucket: str
     state_bucket: str
     region: str
-    s3_endpoint_url: str | None
+    s3_endpoint_url: str | None = field(repr=False)
     redis_uri: str = field(repr=False)
     root_dir: str | None
     install_command: str | None
@@ -284,7 +287,11 @@ def _secrets(environment: Mapping[str, str]) -> tuple[str, ...]:
     for name, value in environment.items():
         if name.startswith("INSTALL_ENV_") or (name.startswith("BUILD_ENV_") and _SECRET_NAME.search(name[10:])):
             found.append(value)
-        elif name in _URL_VARIABLES or name.lower().endswith("_proxy"):
+        elif (
+            name in _URL_VARIABLES
+            or name.lower().endswith("_proxy")
+            or (name.startswith("BUILD_ENV_") and "://" in value)  # postgres://user:password@…
+        ):
             url = value if "://" in value else f"http://{value}"  # a proxy's scheme may be left out
             try:
                 parts = urlsplit(url)
@@ -301,8 +308,8 @@ def _shown(value: str, redactor: Redactor) -> str:
     """Quote a malformed value for people: without secrets, and without what of an address may be one."""
     text = value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     # Up to the last @: a password in which / ? or # was not encoded makes the address malformed.
-    text = re.sub(r"^([A-Za-z][A-Za-z0-9+.-]*://)?.*@", rf"\1{REDACTED}@", text, flags=re.DOTALL)
-    if "/" in text:
+    if "/" in text or ":" in text:
+        text = re.sub(r"^([A-Za-z][A-Za-z0-9+.-]*://)?.*@", rf"\1{REDACTED}@", text, flags=re.DOTALL)
         text = re.sub(r"([?#]).+", rf"\1{REDACTED}", text, flags=re.DOTALL)
     text = redactor.redact(text)
     plain = _CONTROLS.sub("", text)
@@ -436,7 +443,8 @@ def _repository(text: str, schemes: frozenset[str], ref: str | None, token: str 
         user, secret = (unquote(username) if username and password is None else "") or "x-access-token", token
     else:
         user, secret = unquote(username or ""), unquote(password or "")
-    given = bool(user or secret)
+    # A bare short name (https://git@…) is none: git would not send it either before it was asked for a password.
+    given = bool(secret) or len(user) >= _SHORTEST_TOKEN
     return Repository(
         f"{parts.scheme}://{host}{parts.path}", parts.scheme, ref, user if given else None, secret if given else None
     )

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import pytest
+
 from harness import Program, Repositories
 from relay import Relay
 from s3_server import S3Server

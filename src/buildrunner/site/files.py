@@ -202,6 +202,8 @@ _KINDS = {
 
 
 def _flaw_of_name(name: str, path: str, room: int) -> str | None:
+    if name == ".git":  # where the output is the repository's own folder
+        return "it is git's, not the site's"
     try:
         length = len(path.encode())
     except UnicodeEncodeError:
