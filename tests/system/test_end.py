@@ -14,7 +14,11 @@ import pytest
 from harness import Event, Program, Redis, Repositories, app_files, free_port, wait_for
 from s3_server import s3_server
 
-SLOW = "echo building; sleep 77.{mark} & (setsid sh -c 'trap \"\" TERM; sleep 77.{mark}' &); sleep 77.{mark}; mkdir dist; echo 1 >dist/index.html"
+# A child, one that left the group and refuses SIGTERM, and the build itself.
+SLOW = (
+    "echo building; sleep 77.{mark} & (setsid sh -c 'trap \"\" TERM; sleep 77.{mark}' &); sleep 77.{mark};"
+    " mkdir dist; echo 1 >dist/index.html"
+)
 
 
 def building(event: Event) -> bool:

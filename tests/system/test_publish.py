@@ -141,7 +141,8 @@ def test_after_a_signal_a_slow_bucket_does_not_keep_the_result_back(
 def test_links_that_lead_out_and_pipes_are_left_out_and_named(program: Program, repositories: Repositories) -> None:
     run = program.run(
         repositories.app(
-            "mkdir dist; echo 1 >dist/index.html; ln -s /etc/passwd dist/passwd; ln -s /etc dist/etc; mkfifo dist/pipe; ln -s index.html dist/same.html"
+            "mkdir dist; echo 1 >dist/index.html; ln -s index.html dist/same.html;"
+            " ln -s /etc/passwd dist/passwd; ln -s /etc dist/etc; mkfifo dist/pipe"
         )
     )
 

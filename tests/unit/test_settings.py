@@ -323,11 +323,12 @@ def test_file_has_no_host() -> None:
         ("https://x-token-auth@h/x", "t0ken", "x-token-auth", "t0ken"),
         ("https://u:p%40ss@h/x", "t0ken", "x-access-token", "t0ken"),
         ("https://u:p%40ss@h/x", None, "u", "p@ss"),
-        ("https://ghp_token@h/x", None, "ghp_token", ""),
+        ("https://ghp_0123456789abcdef@h/x", None, "ghp_0123456789abcdef", ""),
+        ("https://git@h/x", None, None, None),
         ("https://u:p@h@evil:8443/x", None, "u", "p@h"),
     ],
 )
-def test_user_info_leaves_the_address(url: str, token: str | None, username: str, password: str) -> None:
+def test_user_info_leaves_the_address(url: str, token: str | None, username: str | None, password: str | None) -> None:
     repository = read(REPO_URL=url, GIT_TOKEN=token).repository
 
     assert "@" not in repository.url
