@@ -197,10 +197,11 @@ class Run:
         """End the story from outside: a signal, or a later run."""
         if self._limit_scope and self._limit_scope.cancel_called:
             return  # its time ran out first, and it is being ended
-        self._decide(cause)
         if self._publish_scope is None:
+            self._decide(cause)
             self._story_scope.cancel()
-        elif isinstance(cause, BuildCancelled):
+        elif isinstance(cause, BuildCancelled):  # a later run is not stopped for: what is live has begun to change
+            self._decide(cause)
             soon = anyio.current_time() + PUBLISH_AFTER_SIGNAL_SECONDS
             self._publish_scope.deadline = min(self._publish_scope.deadline, soon)
 
@@ -276,6 +277,7 @@ class Run:
             journal.log(f"The log of this build could not be kept in S3: {failure}", "warning")
             journal.seal(last_events("failed"))
         journal.publish_seal()
+        self._publisher.hurry()
         with self._bound(self._publisher.last_wait, CONSOLE_RESERVE_SECONDS):
             await delivered.wait()
         if not delivered.is_set() and not self._publisher.superseded:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import unquote, urlsplit
 
+import aiofiles
 import anyio
 import anyio.to_thread
 
@@ -166,7 +167,8 @@ async def clone(
             "clone", "git is not installed on the machine that builds.", "Install git there, or use the image."
         )
     configuration = private / "gitconfig"
-    configuration.write_text(_CONFIGURATION)
+    async with aiofiles.open(configuration, "w") as file:
+        await file.write(_CONFIGURATION)
     configuration.chmod(0o644)
     variables = {**environment, **_git_environment(repository, configuration)}
     address, copy = repository.url, folder.parent / "source"
@@ -219,15 +221,13 @@ async def clone(
         await anyio.sleep(delay)
     await anyio.to_thread.run_sync(lambda: shutil.rmtree(copy, ignore_errors=True))
 
-    ended, _, commit = await git("-C", folder.name, "rev-parse", "HEAD^{commit}", shown=False)
+    ended, _, said = await git("-C", folder.name, "rev-parse", "HEAD^{commit}", "--abbrev-ref", "HEAD", shown=False)
     if ended.code != 0:
         raise BuildFailed(
             "clone", "The repository has no commit on its default branch.", "Push one, or set REPO_REF to a branch."
         )
-    ref = repository.ref
-    if ref is None:
-        _, _, ref = await git("-C", folder.name, "rev-parse", "--abbrev-ref", "HEAD", shown=False)
-    return Checkout(folder, commit, ref)
+    commit, branch = said.split("\n", 1)
+    return Checkout(folder, commit, repository.ref or branch)
 
 
 def _commands(address: str, ref: str | None, folder: str, *, shallow: bool) -> list[list[str]]:

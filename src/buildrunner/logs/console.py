@@ -39,10 +39,7 @@ async def follow(journal: Journal, console_format: Literal["auto", "text", "json
             if console_format == "json":
                 data = b"\n".join([*events, b""])
             elif person:
-                with person.capture() as captured:
-                    for event in events:
-                        _show(person, json.loads(event))
-                data = captured.get().encode()
+                data = "".join(_shown(person, json.loads(event)) for event in events).encode()
             else:
                 data = "".join(_plain(json.loads(event)) for event in events).encode()
             # In a thread, which is left behind when the run ends: a terminal may be stopped by Ctrl-S.
@@ -75,30 +72,26 @@ def _plain(event: dict[str, Any]) -> str:
     return f"{line}\n" + (f"{event['hint']}\n" if event.get("hint") else "")
 
 
-def _show(console: Any, event: dict[str, Any]) -> None:
-    """Show one event to a person at a terminal."""
+def _shown(console: Any, event: dict[str, Any]) -> str:
+    """Give what a person at a terminal sees of one event; `console` is rich's."""
     log = event.get("log")
     if log is None:
-        return
-    if event["type"] == "stage":
-        if event["state"] == "started":
-            console.print(f"\n[bold cyan]●[/] [bold]{_escaped(log)}[/]")
-        else:
-            mark = "[green]✓[/]" if event["state"] == "succeeded" else "[red]✗[/]"
-            console.print(f"{mark} {_escaped(log)} [dim]{event['seconds']:.1f} s[/]")
-    elif event["type"] == "result":
-        good = event["status"] == "succeeded"
-        console.print(f"\n[bold {'green' if good else 'red'}]{_escaped(log)}[/] [dim]{event['seconds']:.1f} s[/]")
-        if event.get("hint"):
-            console.print(_escaped(event["hint"]))
-    elif event.get("stream") == "runner" or event["type"] == "dropped":
-        colour = "yellow" if event.get("level") == "warning" or event["type"] == "dropped" else "dim"
-        console.print(f"  [{colour}]{_escaped(log)}[/]")
-    else:
+        return ""
+    if event["type"] == "log" and event["stream"] != "runner":
         # The line's own colours go through as they are, and end with it.
-        console.out("  ", end="")
-        console.file.write(f"{log}\x1b[0m\n" if "\x1b" in log else f"{log}\n")
-
-
-def _escaped(text: str) -> str:
-    return without_colour(text).replace("[", r"\[")
+        return f"  {log}\x1b[0m\n" if "\x1b" in log else f"  {log}\n"
+    text = without_colour(log).replace("[", r"\[")
+    if event["type"] == "stage" and event["state"] == "started":
+        text = f"\n[bold cyan]●[/] [bold]{text}[/]"
+    elif event["type"] == "stage":
+        text = f"{'[green]✓[/]' if event['state'] == 'succeeded' else '[red]✗[/]'} [dim]{text}[/]"
+    elif event["type"] == "result":
+        colour = "green" if event["status"] == "succeeded" else "red"
+        hint = event.get("hint", "").replace("[", r"\[")
+        text = f"\n[bold {colour}]{text}[/] [dim]{event['seconds']:.1f} s[/]" + (f"\n{hint}" if hint else "")
+    else:
+        colour = "yellow" if event.get("level") == "warning" or event["type"] == "dropped" else "dim"
+        text = f"  [{colour}]{text}[/]"
+    with console.capture() as captured:
+        console.print(text)
+    return str(captured.get())

@@ -125,6 +125,7 @@ class Publisher:
         self._started = anyio.current_time()
         self._trouble_since: float | None = None
         self._told = False
+        self._hurry = anyio.Event()  # somebody waits for the delivery
         self._ever_delivered = False
         self.delivered = 0  # number of the last event that is known to be in the stream
         self.superseded = False
@@ -174,9 +175,15 @@ class Publisher:
     async def caught_up(self, limit: float) -> None:
         """Wait until all that has been written is delivered, Redis is found away, or `limit` seconds have passed."""
         target = self._journal.last_seq
+        self._hurry.set()
         with anyio.move_on_after(limit):
             while self.delivered < target and not self.superseded and self.trouble is None:
-                await anyio.sleep(0.01)
+                await anyio.sleep(0.002)
+        self._hurry = anyio.Event()
+
+    def hurry(self) -> None:
+        """Wait for no more events to fill a batch: the run is at its end."""
+        self._hurry.set()
 
     async def _deliver(self, client: Redis, no_script: type[Exception]) -> None:
         async def call(script: str, *arguments: str | bytes | int) -> Any:
@@ -192,7 +199,8 @@ class Publisher:
         while not self._reader.at_end():
             await self._reader.wait()
             if self._reader.waiting_bytes < BATCH_BYTES and not self._journal.complete:
-                await anyio.sleep(BATCH_SECONDS)
+                with anyio.move_on_after(BATCH_SECONDS):
+                    await self._hurry.wait()
             first = self._reader.next_seq
             events = self._reader.read(BATCH_EVENTS, BATCH_BYTES)
             if answer == _LATER:
