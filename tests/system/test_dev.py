@@ -224,6 +224,30 @@ def test_ctrl_c_of_a_real_terminal_ends_the_build_once(temp: TempDir, make_app: 
     assert left_behind(temp) == []
 
 
+def test_ctrl_c_under_make_ends_the_preview_with_0(temp: TempDir, make_app: MakeApp, tmp_path: Path) -> None:
+    ours, theirs = os.openpty()
+    makefile = tmp_path / "Makefile"
+    makefile.write_text(f"demo:\n\t@{sys.executable} -P -m buildrunner dev '{make_app(BUILD)}'\n")
+    environment = {**os.environ, "TMPDIR": str(temp)}
+    with subprocess.Popen(
+        ["make", "-f", str(makefile)],
+        env=environment,
+        preexec_fn=lambda: os.login_tty(theirs),  # noqa: PLW1509
+    ) as process:
+        os.close(theirs)
+        seen = b""
+        with open(ours, "r+b", buffering=0) as screen, suppress(OSError):  # EIO, when the last process has gone
+            while chunk := screen.read(4096):
+                if b"Ctrl-C ends it" in seen + chunk and b"Ctrl-C ends it" not in seen:
+                    screen.write(b"\x03")
+                seen += chunk
+        process.wait(timeout=30)
+
+    assert process.returncode == 0, seen.decode()
+    assert b"***" not in seen
+    assert left_behind(temp) == []
+
+
 def test_when_it_is_killed_its_servers_and_its_build_end_too(temp: TempDir, make_app: MakeApp) -> None:
     with started(make_app(SLEEP), temp, WITHOUT_TERMINAL) as process:
         assert process.stdout

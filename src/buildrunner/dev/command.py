@@ -7,7 +7,8 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -36,7 +37,7 @@ async def dev(repo: str, early_signals: Sequence[int] = ()) -> int:
 
     """
     run = _Run()
-    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
+    with _own_terminal(), anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
         async with anyio.create_task_group() as tasks:
 
             async def listen() -> None:
@@ -54,6 +55,29 @@ async def dev(repo: str, early_signals: Sequence[int] = ()) -> int:
                     run.exit_code = ended.exit_code
             tasks.cancel_scope.cancel()
     return run.exit_code
+
+
+@contextmanager
+def _own_terminal() -> Iterator[None]:
+    """Be the terminal's foreground process group, as a shell's jobs are: Ctrl-C is for us, and not for `make` as well.
+
+    make would end with an error of its own. See *Job Control* in the manual of the GNU C Library.
+    """
+    group = os.getpgrp()
+    try:
+        in_front = os.tcgetpgrp(0) == group
+    except OSError:  # no terminal, or not the one that we belong to
+        in_front = False
+    if group == os.getpid() or not in_front:
+        yield
+        return
+    signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # else giving the terminal back would stop us
+    os.setpgid(0, 0)
+    os.tcsetpgrp(0, os.getpgrp())
+    try:
+        yield
+    finally:
+        os.tcsetpgrp(0, group)
 
 
 @dataclass(slots=True)
