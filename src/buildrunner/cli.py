@@ -54,6 +54,10 @@ def main() -> NoReturn:
             os.fstat(descriptor)
         except OSError:  # closed by who started us: the next file opened would take its place, and get our output
             os.open(os.devnull, os.O_RDWR)
+    # What a parent may have left us: no exit status of children, signals that never come, folders that nobody may enter.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    os.umask(0o022)
     early_signals: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda caught, _frame: early_signals.append(caught))

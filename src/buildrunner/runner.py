@@ -168,12 +168,13 @@ async def _command(
 ) -> None:
     """Run what installs or builds; raises BuildFailed when it fails."""
     assert run.sandbox is not None
-    if not shutil.which(command[0], path=environment["PATH"]):
-        raise BuildFailed(
-            stage,
-            f"{command[0]} is not installed on the machine that builds.",
-            "Install Node.js with npm there, or use the image.",
-        )
+    for program in ("node", "npm") if command[0] == "npm" else ():
+        if not shutil.which(program, path=environment["PATH"]):
+            raise BuildFailed(
+                stage,
+                f"{program} is not installed on the machine that builds.",
+                "Install Node.js with npm there, or use the image.",
+            )
     run.journal.log(f"$ {shown}")
     with _output_of(run) as output:
         ended = await run.sandbox.run(command, folder=folder, environment=environment, output=output.feed)

@@ -38,7 +38,7 @@ _SETPRIV = next((path for path in ("/usr/bin/setpriv", "/bin/setpriv") if os.pat
 # end the command before the runner when memory runs out, so that somebody is left to say so.
 _START = (
     'eval "$(/bin/cat)"; { echo 1000 >/proc/self/oom_score_adj; } 2>/dev/null;'
-    ' umask 022; cd "$1" && unset OLDPWD && shift && exec "$@" </dev/null'
+    ' cd "$1" && unset OLDPWD && shift && exec "$@" </dev/null'
 )
 _PR_SET_DUMPABLE = 4  # <linux/prctl.h>
 _PR_SET_CHILD_SUBREAPER = 36

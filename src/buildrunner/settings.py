@@ -59,7 +59,7 @@ _CONTROLS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]
 _NOT_IN_URL = re.compile(r"[\x00-\x20\x7f-\x9f\ud800-\udfff]")
 
 
-_SHORTEST_TOKEN = 20  # as a user name in REPO_URL: GitHub's have 40, GitLab's 26
+_SHORTEST_TOKEN = 16  # as a user name in REPO_URL: GitHub's have 40, GitLab's 26; gitlab-ci-token has 15
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,7 @@ _CONFIGURATION = """\
 \thelper =
 [http]
 \tlowSpeedLimit = 1
-\tlowSpeedTime = 60
+\tlowSpeedTime = 30
 [safe]
 \tdirectory = *
 [submodule]

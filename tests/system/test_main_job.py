@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from itertools import pairwise
 
 import pytest
@@ -269,3 +271,36 @@ def test_a_second_run_replaces_the_stream_of_the_first(program: Program, reposit
         runs = {entry_id.split("-")[0] for entry_id, _ in client.xrange(f"events:{first.slug}")}
         assert len(runs) == 1
         assert 0 < client.ttl(f"events:{first.slug}") <= 86400
+
+
+def test_what_a_parent_has_left_changes_nothing(program: Program, repositories: Repositories) -> None:
+    environment = program.environment(repositories.app("exit 3"))
+
+    def left_by_a_parent() -> None:
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        os.umask(0o777)
+        os.close(1)
+
+    process = program.start(environment, preexec_fn=left_by_a_parent)
+    _, stderr = process.communicate(timeout=60)
+
+    assert process.returncode == 40, stderr
+    assert "exit code 3" in program.redis.events(environment["SLUG"])[-1]["reason"]
+
+
+def test_a_stopped_terminal_or_a_full_pipe_keeps_neither_the_log_nor_the_site_back(
+    program: Program, repositories: Repositories
+) -> None:
+    app = repositories.app("seq 1 40000; mkdir dist; echo 1 >dist/index.html")
+    environment = program.environment(app)
+
+    process = program.start(environment)
+    code = process.wait(timeout=60)  # nobody reads its stdout
+
+    assert code == 0
+    assert (
+        len([event for event in program.redis.events(environment["SLUG"]) if event.get("stream") == "stdout"]) >= 40000
+    )
+    process.kill()
+    process.communicate()
