@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -86,6 +87,7 @@ def _command(arguments: list[str], early_signals: list[int]) -> int:
             return anyio.run(dev, parsed.repo, early_signals)
         environment |= {name: value for name in _OPTIONS if (value := getattr(parsed, name.lower())) is not None}
 
+    gc.disable()  # until the imports are done (`lifecycle`): 0.05 s of 0.65 s of CPU
     from buildrunner.runner import run_build
     from buildrunner.settings import read_settings
 

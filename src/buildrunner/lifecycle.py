@@ -6,6 +6,7 @@ story is the only way in which signals, limits and later runs end it; the follow
 
 from __future__ import annotations
 
+import gc
 import math
 import os
 import signal
@@ -346,17 +347,22 @@ class Run:
         try:
             async with open_s3(
                 region=settings.region, endpoint_url=settings.s3_endpoint_url, concurrency=settings.upload_concurrency
-            ) as self._s3:
+            ) as s3:
+                # The imports are done: what they left stays for good, and the collector need not walk through it.
+                gc.freeze()
+                gc.enable()
+                self._s3 = s3
                 self._s3_ready.set()
+                await s3.warm_up(settings.bucket)
                 await anyio.sleep_forever()
         except BuildEnded as error:
             self._s3 = error
-            self._s3_ready.set()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - told when the site is to be published, not in the middle of the build
             self._s3 = BuildFailed(
                 "upload", f"The S3 client cannot be made: {error}.", "Look at the AWS configuration."
             )
-            self._s3_ready.set()
+        gc.enable()
+        self._s3_ready.set()
 
 
 def _ran_out(stage: Stage, limit: float) -> str:

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import unquote, urlsplit
 
-import aiofiles
 import anyio
 import anyio.to_thread
 
@@ -167,8 +166,7 @@ async def clone(
             "clone", "git is not installed on the machine that builds.", "Install git there, or use the image."
         )
     configuration = private / "gitconfig"
-    async with aiofiles.open(configuration, "w") as file:
-        await file.write(_CONFIGURATION)
+    configuration.write_text(_CONFIGURATION)
     configuration.chmod(0o644)
     variables = {**environment, **_git_environment(repository, configuration)}
     address, copy = repository.url, folder.parent / "source"

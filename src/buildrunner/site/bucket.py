@@ -10,7 +10,7 @@ import hashlib
 import io
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 import anyio
@@ -117,6 +117,11 @@ class S3:
     def bucket(self, name: str) -> Bucket:
         """Name a bucket; asks nobody whether it is there."""
         return Bucket(name, self._client, self._memory, self._endpoint_url)
+
+    async def warm_up(self, bucket: str) -> None:
+        """Have credentials found and a connection made before they are needed; what S3 answers is of no interest."""
+        with suppress(BuildFailed), _explained("list", bucket=bucket, key="", endpoint_url=self._endpoint_url):
+            await self._client.head_bucket(Bucket=bucket)
 
 
 class Bucket:
