@@ -101,7 +101,7 @@ class Run:
                     await story()
             except BuildEnded as error:
                 self._decide(error)
-            except Exception as error:
+            except Exception as error:  # whatever it is, the result has to be told
                 self._decide(
                     BuildEnded(
                         f"buildrunner itself failed ({type(error).__name__}); this is not a fault of the repository.",
@@ -357,7 +357,7 @@ class Run:
                 await anyio.sleep_forever()
         except BuildEnded as error:
             self._s3 = error
-        except Exception as error:  # noqa: BLE001 - told when the site is to be published, not in the middle of the build
+        except Exception as error:  # told when the site is to be published, not in the middle of the build
             self._s3 = BuildFailed(
                 "upload", f"The S3 client cannot be made: {error}.", "Look at the AWS configuration."
             )
