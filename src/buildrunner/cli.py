@@ -9,7 +9,6 @@ import sys
 from typing import TYPE_CHECKING, NoReturn
 
 from buildrunner.errors import EXIT_CONFIGURATION, EXIT_FAULT, ConfigurationError
-from buildrunner.sandbox import harden_process
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -50,6 +49,10 @@ _OPTIONS = (
 
 def main() -> NoReturn:
     """Run the command of `sys.argv` and exit as the contract's table says."""
+    early_signals: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # nohup has it ignored
+            signal.signal(number, lambda caught, _frame: early_signals.append(caught))
     for descriptor in (0, 1, 2):
         try:
             os.fstat(descriptor)
@@ -59,13 +62,13 @@ def main() -> NoReturn:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     os.umask(0o022)
-    early_signals: list[int] = []
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda caught, _frame: early_signals.append(caught))
     if sys.platform != "linux":
         sys.exit(
             "buildrunner: only Linux can hold what is promised about strangers' code; use the container image here."
         )
+    # Below the handlers: what comes while this is imported is kept, too.
+    from buildrunner.sandbox import harden_process
+
     harden_process()
     code = _command(sys.argv[1:], early_signals)
     for stream in (sys.stdout, sys.stderr):

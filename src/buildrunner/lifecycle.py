@@ -212,14 +212,15 @@ class Run:
         sys.stderr.flush()
 
     async def _watch_signals(self, early: Sequence[int]) -> None:
-        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        hang_up = () if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else (signal.SIGHUP,)  # nohup has it ignored
+        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, *hang_up) as signals:
             for number in early[:1]:
                 self._on_signal(number)
             async for number in signals:
                 if self._deadline < math.inf:
                     if self.sandbox:
                         self.sandbox.end_all_now()
-                    os._exit(128 + number)
+                    os._exit(_exit_code(number))
                 self._on_signal(number)
 
     def _on_signal(self, number: int) -> None:
@@ -228,7 +229,7 @@ class Run:
         self.journal.log(
             f"{name} received: {'finishing' if self._published else 'the build is being stopped'}.", "warning"
         )
-        self._stop(BuildCancelled(number, f"The build was stopped by {name}."))
+        self._stop(BuildCancelled(_exit_code(number), f"The build was stopped by {name}."))
         for scope, reserve in self._bounded:
             scope.deadline = min(scope.deadline, self._deadline - reserve)
 
@@ -248,14 +249,12 @@ class Run:
         started = anyio.current_time()
         journal.stage = "finish"
         journal.write("stage", "Keeping the log", state="started")
-        if self._publisher.trouble:
-            journal.log(
-                f"The live log is incomplete: Redis {self._publisher.trouble}. The whole log is kept in S3.", "warning"
-            )
+        if why := self._publisher.behind:
+            journal.log(f"The live log is incomplete: Redis {why}. The whole log is kept in S3.", "warning")
 
-        def last_events(state: Literal["succeeded", "failed"]) -> list[tuple[str, str, dict[str, str | float | None]]]:
+        def last_events(state: Literal["succeeded", "failed"]) -> list[tuple[str, str, _Fields]]:
             seconds = anyio.current_time() - started
-            result: dict[str, str | float | None] = {
+            result: _Fields = {
                 "stage": self._cause_stage if cause else "finish",
                 "status": cause.status if cause else "succeeded",
                 "exit_code": cause.exit_code if cause else EXIT_PUBLISHED,
@@ -267,7 +266,7 @@ class Run:
                 "bytes": self.bytes,
             }
             said = "done" if state == "succeeded" else "failed"
-            stage: dict[str, str | float | None] = {"state": state, "seconds": round(seconds, 3)}
+            stage: _Fields = {"state": state, "seconds": round(seconds, 3)}
             return [
                 ("stage", f"finish: {said} in {seconds:.1f} s", stage),
                 ("result", cause.end_word if cause else "Done", result),
@@ -363,6 +362,11 @@ class Run:
             )
         gc.enable()
         self._s3_ready.set()
+
+
+def _exit_code(number: int) -> int:
+    """Count as shells do; a terminal that is closed (SIGHUP) ends a run as SIGTERM does."""
+    return 128 + (signal.SIGINT if number == signal.SIGINT else signal.SIGTERM)
 
 
 def _ran_out(stage: Stage, limit: float) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import math
 import os
 import re
@@ -21,7 +20,7 @@ import anyio.to_thread
 from buildrunner.errors import EXIT_FAULT, BuildFailed, Stage
 from buildrunner.hints import find_hint
 from buildrunner.lifecycle import Run
-from buildrunner.logs.journal import Journal
+from buildrunner.logs.journal import OWN_WORDS_BYTES, Journal
 from buildrunner.logs.redact import Redactor
 from buildrunner.logs.text import Line, LineDecoder
 from buildrunner.project import BuildPlan, find_output, plan_build
@@ -58,17 +57,21 @@ async def run_build(settings: Settings, early_signals: Sequence[int]) -> int:
     redactor = Redactor(settings.secrets)
     root = None
     try:
-        root = Path(tempfile.mkdtemp(prefix="buildrunner-", dir=_temporary_folder()))
-        with Journal(root, build=settings.build_id, redactor=redactor, max_bytes=settings.log_max_bytes) as journal:
+        try:
+            root = Path(tempfile.mkdtemp(prefix="buildrunner-", dir=_temporary_folder()))
+            journal = Journal(root, build=settings.build_id, redactor=redactor, max_bytes=settings.log_max_bytes)
+        except OSError as error:
+            room = (settings.log_max_bytes * 3 // 2 + OWN_WORDS_BYTES) / 1e6
+            print(
+                f"buildrunner: no workspace with {room:.0f} MB of room for the log can be made: {error.strerror}."
+                " Free some, lower LOG_MAX_BYTES, or set TMPDIR to another folder.",
+                file=sys.stderr,
+            )
+            return EXIT_FAULT
+        with journal:
             run = Run(settings, journal, redactor)
             place = root
             return await run.tell(lambda: _story(run, settings, place, in_image=in_image), early_signals)
-    except OSError as error:
-        if error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.ENOENT}:
-            raise
-        say = f"no workspace with room for the log ({settings.log_max_bytes:,} bytes) can be made: {error.strerror}."
-        print(f"buildrunner: {say} Free some, lower LOG_MAX_BYTES, or set TMPDIR to another folder.", file=sys.stderr)
-        return EXIT_FAULT
     finally:
         # A container's disk goes with it: a second of deleting node_modules there would be for nothing.
         if root and not in_image:
@@ -112,7 +115,7 @@ async def _story(run: Run, settings: Settings, root: Path, *, in_image: bool) ->
         await _command(run, "build", plan.build, plan.build_shown, plan.folder, build_environment)
         site = await _collect(run, settings, plan, checkout)
     with site:
-        text = f"Publishing {len(site.files)} files ({_size(site.total_bytes)})"
+        text = f"Publishing {len(site.files)} {'file' if len(site.files) == 1 else 'files'} ({_size(site.total_bytes)})"
         async with run.stage("upload", settings.upload_timeout, text):
             await _upload(run, settings, site)
 

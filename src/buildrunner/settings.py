@@ -184,7 +184,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     read("GIT_TOKEN", _matching(r"[\x21-\x7e]+"), "a token without spaces or control characters", "")
 
     required("AWS_BUCKET_NAME", None, "the bucket that the site goes to")
-    bucket_rule = "the name of a bucket or the ARN of an access point"
+    bucket_rule = "the name of a bucket (3 characters or more) or the ARN of an access point"
     bucket = read("AWS_BUCKET_NAME", _bucket, bucket_rule, "")
     region_name = next((name for name in ("AWS_REGION", "AWS_DEFAULT_REGION") if environment.get(name)), None)
     region = environment[region_name] if region_name else _region_of_profile(environment)
@@ -356,7 +356,9 @@ def _folder(text: str) -> str | None:
 
 
 def _bucket(text: str) -> str | None:
-    return text if re.fullmatch(r"[A-Za-z0-9.\-_]{1,255}|arn:aws[a-z-]*:s3[a-z-]*:[A-Za-z0-9:/._-]+", text) else None
+    # Wider than S3's own rule of today: old buckets, and those of other servers, have capitals, _ and longer names.
+    name = r"[A-Za-z0-9](?!.*\.\.)[A-Za-z0-9._-]{1,253}[A-Za-z0-9]"
+    return text if re.fullmatch(rf"{name}|arn:aws[a-z-]*:s3[a-z-]*:[A-Za-z0-9:/._-]+", text) else None
 
 
 def _http_url(text: str) -> str | None:

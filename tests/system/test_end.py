@@ -34,7 +34,7 @@ def alive(words: str) -> list[int]:
     return found
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 143)])
 def test_a_signal_in_the_build_cancels_it_and_leaves_nothing_running(
     program: Program, repositories: Repositories, number: signal.Signals, code: int
 ) -> None:
@@ -67,7 +67,7 @@ def test_a_signal_at_any_early_moment_is_answered_with_a_result(
 
     def interrupt(process: subprocess.Popen[str], _slug: str) -> None:
         status = Path(f"/proc/{process.pid}/status")
-        # Until Python runs our first line, the kernel's own action ends the process: nobody can change that.
+        # Until Python runs our first lines, the kernel's own action ends the process: nobody can change that.
         wait_for(lambda: "SigCgt:\t0000000000000000" not in status.read_text() and _catches_sigterm(status), "handlers")
         time.sleep(delay)
         process.send_signal(signal.SIGTERM)

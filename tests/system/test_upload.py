@@ -243,7 +243,10 @@ async def test_a_large_file_that_is_cancelled_leaves_no_parts_behind(
             client = client_of(bucket)
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(lambda: bucket.put_file(prefix + "a", file.fileno(), size, content_type="video/mp4"))
-                while "Uploads" not in await client.list_multipart_uploads(Bucket="site", Prefix=prefix):
+                while not (found := (await client.list_multipart_uploads(Bucket="site", Prefix=prefix)).get("Uploads")):
+                    await anyio.sleep(0.01)
+                sent = {"Bucket": "site", "Key": prefix + "a", "UploadId": found[0]["UploadId"]}
+                while not (await client.list_parts(**sent)).get("Parts"):  # it knows its upload by then
                     await anyio.sleep(0.01)
                 tasks.cancel_scope.cancel()
 
@@ -338,7 +341,12 @@ async def test_a_missing_permission_is_named_with_bucket_and_key(
     [
         ("not a region", None, "site", "The AWS region is missing or malformed."),
         ("us-east-1", "nonsense", "site", "The endpoint nonsense is no URL."),
-        ("us-east-1", "http://user:pw@no-such-host.invalid", "site", "no-such-host.invalid cannot be reached."),
+        (
+            "us-east-1",
+            "http://user:pw@no-such-host.invalid",
+            "site",
+            "The S3 server no-such-host.invalid cannot be reached.",
+        ),
         ("us-east-1", "http://127.0.0.1:9", "Not/A/Bucket", "Not/A/Bucket is not a name that a bucket can have."),
     ],
 )

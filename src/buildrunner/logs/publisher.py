@@ -34,7 +34,7 @@ BATCH_SECONDS = 0.05  # after the first event that waits
 # How long a Redis that cannot be reached is tried before people are told that their log is not live.
 TRIED_SECONDS = 15.0
 ANSWER_SECONDS = 5.0  # a server that is silent for longer is taken for gone, and its connection for dead
-_END_WORDS = ("Failed: ", "Cancelled", "Timed out: ", "Superseded")
+_END_WORDS = ("Failed:", "Cancelled", "Timed out:", "Superseded")
 
 _WRITTEN, _ELSEWHERE, _LATER = 1, 0, 2  # what the second script answers
 
@@ -123,6 +123,7 @@ class Publisher:
         self._run: str | None = None
         self._sent = 0  # highest number ever sent for publishing: what is sent again goes to the stream alone
         self._started = anyio.current_time()
+        self._connecting_since: float | None = None
         self._trouble_since: float | None = None
         self._told = False
         self._hurry = anyio.Event()  # somebody waits for the delivery
@@ -130,6 +131,12 @@ class Publisher:
         self.delivered = 0  # number of the last event that is known to be in the stream
         self.superseded = False
         self.trouble: str | None = None  # why nothing can be delivered just now, for people
+
+    @property
+    def behind(self) -> str | None:
+        """Say why readers have not got the log so far, if they have not; completes "Redis …"."""
+        silent = self._connecting_since is not None and anyio.current_time() - self._connecting_since >= 1
+        return self.trouble or ("has not answered yet" if silent and not self._ever_delivered else None)
 
     @property
     def last_wait(self) -> float:
@@ -149,6 +156,7 @@ class Publisher:
             for name in ("redis.asyncio", "redis.asyncio.retry", "redis.backoff", "redis.exceptions")
         ]
         failures = 0
+        self._connecting_since = anyio.current_time()
         while True:
             client = redis.from_url(
                 self._uri,
@@ -237,8 +245,8 @@ class Publisher:
         if line is None:
             return None
         plain = without_colour(line)
-        # A build's own line must not end a viewer early.
-        forged = fields["type"] == "log" and (plain == "Done" or plain.startswith(_END_WORDS))
+        # A build's own line must not end a viewer early, not one either that trims what it gets.
+        forged = fields["type"] == "log" and (plain.strip() == "Done" or plain.startswith(_END_WORDS))
         if self._log_format == "text":
             return f" {plain}" if forged else str(plain)
         if forged:
@@ -250,11 +258,11 @@ class Publisher:
         self.trouble = _explain(error)
         if self._trouble_since is None:
             self._trouble_since = now
-        # A Redis that is just being started deserves a second before people are told.
-        if not self._told and now - self._trouble_since >= 1:
+        # A connection that was cut is usually back before a sentence about it could be read.
+        if not self._told and (not self._ever_delivered or now - self._trouble_since >= 1):
             self._told = True
             self._journal.log(
-                f"The live log has stopped: Redis at {self._address()} {self.trouble}. The build goes on; Redis is tried again.",
+                f"The live log is not delivered: Redis at {self._address()} {self.trouble}. The build goes on; it is tried again.",
                 "warning",
             )
 
@@ -276,6 +284,8 @@ def _explain(error: Exception) -> str:
     while cause:
         if isinstance(cause, ssl.SSLError):
             return f"cannot be trusted or does not speak TLS ({text})"
+        if isinstance(cause, FileNotFoundError):
+            return "cannot be found: there is no such socket"
         if isinstance(cause, ConnectionRefusedError):
             return "refuses connections"
         if isinstance(cause, socket.gaierror):

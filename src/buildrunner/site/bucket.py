@@ -169,6 +169,7 @@ class Bucket:
                 Bucket=self.name,
                 Key=key,
                 Body=body,
+                ChecksumAlgorithm="SHA256",  # some servers keep the checksum only where this names it
                 ChecksumSHA256=checksum,
                 **headers,  # type: ignore[arg-type]
             )
@@ -460,8 +461,8 @@ def _explain(error: Exception, operation: Operation, bucket: str, key: str, endp
         (aws.ParamValidationError, *_OF_CODES["InvalidBucketName"]),
         (
             aws.SSLError,
-            "The certificate of {endpoint} was not accepted.",
-            "Check AWS_ENDPOINT_URL_S3, or name the authority's certificate in AWS_CA_BUNDLE.",
+            "{endpoint} does not speak TLS, or its certificate is not trusted.",
+            "Check AWS_ENDPOINT_URL_S3 (http:// or https://), or name the authority's certificate in AWS_CA_BUNDLE.",
         ),
         (
             aws.ReadTimeoutError,
@@ -470,7 +471,7 @@ def _explain(error: Exception, operation: Operation, bucket: str, key: str, endp
         ),
         (
             (aws.ConnectionError, aws.HTTPClientError, aws.ResponseStreamingError, aiohttp.ClientError, OSError),
-            "{endpoint} cannot be reached.",
+            "The S3 server {endpoint} cannot be reached.",
             "Check AWS_ENDPOINT_URL_S3 and AWS_REGION, and whether this machine has a way there (NAT, proxy, DNS).",
         ),
         (aws.BotoCoreError, f"S3 cannot be used: {type(error).__name__}.", "Check the AWS configuration."),

@@ -307,8 +307,22 @@ _TYPES = {
         "application/wasm": "wasm",
         "application/pdf": "pdf",
         "application/yaml": "yaml yml",
+        "application/toml": "toml",
         "application/zip": "zip",
         "application/gzip": "gz tgz",
+        "application/x-tar": "tar",
+        "application/zstd": "zst",
+        "application/x-7z-compressed": "7z",
+        "application/x-bzip2": "bz2",
+        "application/x-xz": "xz",
+        "application/vnd.rar": "rar",
+        "application/gpx+xml": "gpx",
+        "application/vnd.google-earth.kml+xml": "kml",
+        "application/msword": "doc",
+        "application/vnd.ms-excel": "xls",
+        "application/vnd.ms-powerpoint": "ppt",
+        "application/vnd.oasis.opendocument.text": "odt",
+        "application/vnd.oasis.opendocument.spreadsheet": "ods",
         "application/vnd.apple.mpegurl": "m3u8",
         "application/dash+xml": "mpd",
         "application/epub+zip": "epub",
@@ -347,8 +361,13 @@ _TYPES = {
         "video/ogg": "ogv",
         "video/quicktime": "mov",
         "video/webm": "webm",
+        "video/mpeg": "mpg mpeg",
+        "video/3gpp": "3gp",
+        "video/matroska": "mkv",
+        "video/x-msvideo": "avi",
         "model/gltf-binary": "glb",
         "model/gltf+json": "gltf",
+        "model/vnd.usdz+zip": "usdz",
     }.items()
     for extension in extensions.split()
 }
@@ -424,9 +443,13 @@ def _carries_hash(path: str) -> bool:
             continue
         if _is_hexadecimal_hash(token) and (len(token) >= 16 or bundlers or is_code or not separator):
             return True
+        named_by_bundler = stem in _BUNDLERS_NAMES or stem.endswith("-worker")
+        short_hexadecimal = bundlers and is_code and re.fullmatch(r"[0-9a-f]{8}", token) is not None
+        # Code in a bundler's folder, `787.fef70961.chunk.js` or `Home-5e8e1967.css`: what would be a date elsewhere.
+        if short_hexadecimal and (named_by_bundler or re.search(r"\d[a-f]|[a-f]\d", token)):
+            return True
         if own and any(_is_hexadecimal_hash(each) for each in part.split("-")):  # Next's fonts: `<hash>-s.p.woff2`
             return True
-        named_by_bundler = stem in _BUNDLERS_NAMES or stem.endswith("-worker")
         if (is_code or bundlers) and re.fullmatch(r"[A-Z2-7]{8}", token) and (named_by_bundler or _is_mixed(token)):
             return True
         if bundlers and _ends_in_base64_hash(part, whole=own or position > 0):
