@@ -245,9 +245,9 @@ async def test_a_large_file_that_is_cancelled_leaves_no_parts_behind(
                 tasks.start_soon(lambda: bucket.put_file(prefix + "a", file.fileno(), size, content_type="video/mp4"))
                 while not (found := (await client.list_multipart_uploads(Bucket="site", Prefix=prefix)).get("Uploads")):
                     await anyio.sleep(0.01)
-                sent = {"Bucket": "site", "Key": prefix + "a", "UploadId": found[0]["UploadId"]}
-                while not (await client.list_parts(**sent)).get("Parts"):  # it knows its upload by then
-                    await anyio.sleep(0.01)
+                key, upload_id = prefix + "a", found[0]["UploadId"]
+                while not (await client.list_parts(Bucket="site", Key=key, UploadId=upload_id)).get("Parts"):
+                    await anyio.sleep(0.01)  # with a part sent it knows the id of its upload
                 tasks.cancel_scope.cancel()
 
             assert "Uploads" not in await client.list_multipart_uploads(Bucket="site", Prefix=prefix)
