@@ -64,12 +64,12 @@ class BuildTimedOut(BuildEnded):
 
 
 class BuildCancelled(BuildEnded):
-    """Stop because of a signal."""
+    """Stop because of a signal; the exit code is 128 + its number, as shells count."""
 
     status: Status = "cancelled"
 
-    def __init__(self, exit_code: int, reason: str) -> None:
-        super().__init__(reason, exit_code=exit_code)
+    def __init__(self, signal_number: int, reason: str) -> None:
+        super().__init__(reason, exit_code=128 + signal_number)
 
     @property
     def end_word(self) -> str:

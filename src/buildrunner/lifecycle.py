@@ -220,7 +220,7 @@ class Run:
                 if self._deadline < math.inf:
                     if self.sandbox:
                         self.sandbox.end_all_now()
-                    os._exit(_exit_code(number))
+                    os._exit(128 + _counted(number))
                 self._on_signal(number)
 
     def _on_signal(self, number: int) -> None:
@@ -229,7 +229,7 @@ class Run:
         self.journal.log(
             f"{name} received: {'finishing' if self._published else 'the build is being stopped'}.", "warning"
         )
-        self._stop(BuildCancelled(_exit_code(number), f"The build was stopped by {name}."))
+        self._stop(BuildCancelled(_counted(number), f"The build was stopped by {name}."))
         for scope, reserve in self._bounded:
             scope.deadline = min(scope.deadline, self._deadline - reserve)
 
@@ -364,9 +364,9 @@ class Run:
         self._s3_ready.set()
 
 
-def _exit_code(number: int) -> int:
-    """Count as shells do; a terminal that is closed (SIGHUP) ends a run as SIGTERM does."""
-    return 128 + (signal.SIGINT if number == signal.SIGINT else signal.SIGTERM)
+def _counted(number: int) -> int:
+    """Give the signal that the exit code tells of: a terminal that is closed (SIGHUP) ends a run as SIGTERM does."""
+    return signal.SIGINT if number == signal.SIGINT else signal.SIGTERM
 
 
 def _ran_out(stage: Stage, limit: float) -> str:
