@@ -4,7 +4,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Where pip keeps nothing of ours, so that a root checkout and a person's own look the same.
+# Newer than the lock when all of it is installed.
 STAMP := $(VENV)/.installed
 
 .PHONY: help demo test check format lock bench clean

@@ -17,7 +17,8 @@ import pytest
 
 from buildrunner.errors import BuildFailed
 from buildrunner.site.bucket import MULTIPART_ABOVE, AccessRefused, Bucket, in_parallel, open_s3
-from buildrunner.site.files import IMMUTABLE, REVALIDATE, Site, collect
+from buildrunner.site.files import Site, collect
+from buildrunner.site.headers import IMMUTABLE, REVALIDATE
 from buildrunner.site.upload import Upload
 from s3_server import S3Server, s3_server
 

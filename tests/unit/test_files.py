@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from buildrunner.errors import BuildFailed
-from buildrunner.site.files import IMMUTABLE, REVALIDATE, Site, cache_control, collect, content_type, visible
+from buildrunner.site.files import Site, collect, visible
+from buildrunner.site.headers import IMMUTABLE, REVALIDATE, cache_control, content_type
 
 
 @pytest.fixture

@@ -1,0 +1,258 @@
+"""What browsers are told of a file, by its name alone: its content type, and for how long they may keep it."""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+
+# --- Content types -----------------------------------------------------------------------------------------------
+# What browsers are told, from the WHATWG's standards where they name a type (https://mimesniff.spec.whatwg.org and
+# HTML's "text/javascript"), else from the IANA registry (https://www.iana.org/assignments/media-types). The machine's
+# own mime.types is not read: it differs from image to image. `image/vnd.microsoft.icon` is IANA's name; browsers take
+# it as they take `image/x-icon`.
+_PAGES = frozenset({"html", "htm", "xhtml", "shtml"})
+_TYPES = {
+    extension: media_type
+    for media_type, extensions in {
+        "text/html": "html htm shtml",
+        "application/xhtml+xml": "xhtml xht",
+        "text/css": "css",
+        "text/javascript": "js mjs cjs",
+        "text/plain": "txt text log",
+        "text/markdown": "md markdown",
+        "text/csv": "csv",
+        "text/calendar": "ics",
+        "text/vcard": "vcf",
+        "text/vtt": "vtt",
+        "text/x-component": "rsc",  # what React's server components are fetched as
+        "application/json": "json map",
+        "application/ld+json": "jsonld",
+        "application/geo+json": "geojson",
+        "application/manifest+json": "webmanifest",
+        "application/xml": "xml xsl xslt",
+        "application/rss+xml": "rss",
+        "application/atom+xml": "atom",
+        "application/wasm": "wasm",
+        "application/pdf": "pdf",
+        "application/yaml": "yaml yml",
+        "application/toml": "toml",
+        "application/zip": "zip",
+        "application/gzip": "gz tgz",
+        "application/x-tar": "tar",
+        "application/zstd": "zst",
+        "application/x-7z-compressed": "7z",
+        "application/x-bzip2": "bz2",
+        "application/x-xz": "xz",
+        "application/vnd.rar": "rar",
+        "application/gpx+xml": "gpx",
+        "application/vnd.google-earth.kml+xml": "kml",
+        "application/msword": "doc",
+        "application/vnd.ms-excel": "xls",
+        "application/vnd.ms-powerpoint": "ppt",
+        "application/vnd.oasis.opendocument.text": "odt",
+        "application/vnd.oasis.opendocument.spreadsheet": "ods",
+        "application/vnd.apple.mpegurl": "m3u8",
+        "application/dash+xml": "mpd",
+        "application/epub+zip": "epub",
+        "application/rtf": "rtf",
+        "application/vnd.ms-fontobject": "eot",
+        "application/vnd.openxmlformats-officedocument.wordprocessingml.document": "docx",
+        "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet": "xlsx",
+        "application/vnd.openxmlformats-officedocument.presentationml.presentation": "pptx",
+        "font/woff2": "woff2",
+        "font/woff": "woff",
+        "font/ttf": "ttf",
+        "font/otf": "otf",
+        "font/collection": "ttc",
+        "image/apng": "apng",
+        "image/avif": "avif",
+        "image/bmp": "bmp",
+        "image/gif": "gif",
+        "image/heic": "heic",
+        "image/jpeg": "jpg jpeg jfif",
+        "image/jxl": "jxl",
+        "image/png": "png",
+        "image/svg+xml": "svg",
+        "image/tiff": "tif tiff",
+        "image/vnd.microsoft.icon": "ico cur",
+        "image/webp": "webp",
+        "audio/aac": "aac",
+        "audio/flac": "flac",
+        "audio/midi": "mid midi",
+        "audio/mp4": "m4a",
+        "audio/mpeg": "mp3",
+        "audio/ogg": "ogg oga opus",
+        "audio/wav": "wav",
+        "audio/webm": "weba",
+        "video/mp2t": "ts",  # of HLS: TypeScript's sources are not published
+        "video/mp4": "mp4 m4v m4s",
+        "video/ogg": "ogv",
+        "video/quicktime": "mov",
+        "video/webm": "webm",
+        "video/mpeg": "mpg mpeg",
+        "video/3gpp": "3gp",
+        "video/matroska": "mkv",
+        "video/x-msvideo": "avi",
+        "model/gltf-binary": "glb",
+        "model/gltf+json": "gltf",
+        "model/vnd.usdz+zip": "usdz",
+    }.items()
+    for extension in extensions.split()
+}
+# Names that carry no extension, by what asks for them.
+_TYPES_OF_NAMES = {
+    "apple-app-site-association": "application/json",  # Apple: "Supporting associated domains"
+    "robots.txt": "text/plain",
+    "_headers": "text/plain",
+    "_redirects": "text/plain",
+    "cname": "text/plain",
+    "license": "text/plain",
+}
+
+
+def content_type(path: str) -> str:
+    """Give the Content-Type of a file by its name; what is unknown is `application/octet-stream`.
+
+    Text is UTF-8, which every bundler writes. JSON has no charset parameter (RFC 8259).
+    """
+    name = path.rpartition("/")[2].lower()
+    media_type = _TYPES_OF_NAMES.get(name) or _TYPES.get(_extension(path), "application/octet-stream")
+    return f"{media_type}; charset=utf-8" if media_type.startswith("text/") else media_type
+
+
+# --- Cache control -----------------------------------------------------------------------------------------------
+IMMUTABLE = "public, max-age=31536000, immutable"
+REVALIDATE = "public, max-age=0, must-revalidate"
+
+
+def cache_control(path: str) -> str:
+    """Give the Cache-Control of a file: kept for a year when its name carries a content hash, else asked for each time.
+
+    A hash that is not recognised costs a request that is answered 304. A name that is taken for a hash and is none
+    leaves visitors with an old file for a year. So in doubt it is none.
+    """
+    return IMMUTABLE if not is_page(path) and _carries_hash(path) else REVALIDATE
+
+
+# Folders whose names belong to one bundler, where a whole name can be a hash (`_nuxt/B4x9ZQab.js`), and folders that
+# bundlers share with people, where it is a part of the name (`assets/index-DiwrgTda.js`).
+_BUNDLERS_OWN = re.compile(r"(^|/)(_astro|_next/static|_nuxt|_expo/static|_build/assets)/")
+_BUNDLERS_USUAL = re.compile(r"(^|/)(assets|build|chunks|static/(js|css|media|chunks|wasm|image|font|svg))/")
+# SvelteKit promises that everything here can be kept for ever: https://svelte.dev/docs/kit/adapter-node (immutable).
+_ALL_IMMUTABLE = re.compile(r"(^|/)_app/immutable/")
+# What Rollup (Vite), esbuild (Angular) and Parcel call their own files. A token behind it is a hash even if it could be
+# a word, as in `index-DiwrgTda.css` or `main-ABCDEFGH.js`.
+_BUNDLERS_NAMES = frozenset({"index", "main", "chunk", "polyfills", "styles", "scripts", "runtime", "worker"})
+_CODE = frozenset({"js", "mjs", "cjs", "css", "map", "wasm"})
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+
+
+def _carries_hash(path: str) -> bool:
+    """Recognise the names that Vite, webpack, Next, Astro, Angular, SvelteKit, Parcel and their kin write.
+
+    Hashes are hexadecimal (webpack, Parcel, Next, Hugo), eight of base64url (Rollup, so Vite, Astro, Nuxt, VitePress)
+    or eight of base32 in capitals (esbuild, so Angular). They end a part of the name between dots, except its last.
+    """
+    if _ALL_IMMUTABLE.search(path):
+        return True
+    own = _BUNDLERS_OWN.search(path) is not None
+    bundlers = own or _BUNDLERS_USUAL.search(path) is not None
+    extension = _extension(path)
+    is_code = extension in _CODE or path.endswith(".LICENSE.txt")
+    is_media = _TYPES.get(extension, "").startswith(("font/", "image/", "audio/", "video/"))
+    if not (bundlers or is_code or is_media):  # data that is named by an id changes: `user-0a1b2c3d.json`
+        return False
+    *parts, _ = path.rpartition("/")[2].split(".")
+    for position, part in enumerate(parts):
+        stem, separator, token = part.removesuffix("_bg").rpartition("-")  # wasm-bindgen's `app-<hash>_bg.wasm`
+        if not separator and position == 0 and not own:
+            continue  # `avatars/<md5 of a mail address>.png` is a name, not a hash
+        if _UUID.search(part):
+            continue
+        if _is_hexadecimal_hash(token) and (len(token) >= 16 or bundlers or is_code or not separator):
+            return True
+        named_by_bundler = stem in _BUNDLERS_NAMES or stem.endswith("-worker")
+        short_hexadecimal = bundlers and is_code and re.fullmatch(r"[0-9a-f]{8}", token) is not None
+        # Code in a bundler's folder, `787.fef70961.chunk.js` or `Home-5e8e1967.css`: what would be a date elsewhere.
+        if short_hexadecimal and (named_by_bundler or re.search(r"\d[a-f]|[a-f]\d", token)):
+            return True
+        if own and any(_is_hexadecimal_hash(each) for each in part.split("-")):  # Next's fonts: `<hash>-s.p.woff2`
+            return True
+        if (is_code or bundlers) and re.fullmatch(r"[A-Z2-7]{8}", token) and (named_by_bundler or _is_mixed(token)):
+            return True
+        if bundlers and _ends_in_base64_hash(part, whole=own or position > 0):
+            return True
+    return False
+
+
+def _is_hexadecimal_hash(token: str) -> bool:
+    """Recognise 8 or more hexadecimal digits that are no date, number, word, or both (`20240101`, `cafe2024`)."""
+    if not re.fullmatch(r"[0-9a-f]{8,64}", token) or not _is_mixed(token):
+        return False
+    return len(token) >= 16 or not re.search(r"^(19|20)\d\d|(19|20)\d\d$", token)
+
+
+def _is_mixed(token: str) -> bool:
+    """Tell whether letters and digits alternate more than once, as in `5QJ4ZX2T` and not in `SECTION2`."""
+    return len(re.findall(r"\d+|\D+", token)) >= 3
+
+
+def _ends_in_base64_hash(part: str, *, whole: bool) -> bool:
+    """Recognise Rollup's hash at the end of `part`, or as all of it, alone or before Astro's second hash.
+
+    The hash may itself have `-` and `_`, so what counts is the place of the separator before it.
+    """
+    for candidate in (part, part.rpartition("_")[0]) if whole else (part,):
+        stem, token = candidate[:-8], candidate[-8:]
+        if not re.fullmatch(r"[A-Za-z0-9_-]{8}", token) or not (stem.endswith("-") or (whole and not stem)):
+            continue
+        if stem in {f"{name}-" for name in _BUNDLERS_NAMES} and any(c.isupper() for c in token[1:]):
+            return True
+        if _looks_random(token):
+            return True
+    return False
+
+
+# Letters that follow each letter within the words of 160,000 identifiers of npm and PyPI, 97.5% of all pairs.
+_FOLLOWERS = {
+    "a": "bcdfgiklmnprstuvwxy", "b": "aceijlorsuy", "c": "acdehiklmoprstuy", "d": "abcdefgilmoprstuy",
+    "e": "abcdefgilmnopqrstuvwxy", "f": "acefilorstuy", "g": "aeghilnorstu", "h": "aeiorstu",
+    "i": "abcdefglmnoprstuvxz", "j": "aeos", "k": "aeins", "l": "abcdefilopstuvy", "m": "abdeilmnopstu",
+    "n": "acdefgiklmnoprstuvy", "o": "abcdfgiklmnoprstuvwx", "p": "acdehiklmoprstuy", "q": "lu",
+    "r": "abcdefgiklmnoprstuvy", "s": "acdefghiklmnopqrstuvwy", "t": "abcdefhilmnoprstuwy", "u": "abcdefgilmnoprst",
+    "v": "aeios", "w": "aehinors", "x": "ceimpt", "y": "elmnpst", "z": "ei",
+}  # fmt: skip
+
+
+def _looks_random(token: str) -> bool:
+    """Tell eight characters of base64url from a name in mixed case, such as `DarkMode`, `Sidebar1` or `WebGL2UI`.
+
+    Each pair of neighbours adds to the doubt that a person wrote it. Measured: of 4,254 such identifiers of npm and
+    PyPI 2% pass, of the 301 files that Vite 5 made of 300 modules 94% do. Rollup writes a number of 128 bits, so that
+    three of four of its hashes begin with B, C or D: these need less.
+    """
+    if not any(c.isupper() for c in token):
+        return False
+    doubt = 0.0
+    for left, right in pairwise(token):
+        if left.isalpha() and right.isalpha():
+            if left.islower() and right.isupper():
+                doubt += 0.5  # a new word
+            elif right.lower() not in _FOLLOWERS[left.lower()]:
+                doubt += 1
+        elif left.isdigit() and right.isalpha():
+            doubt += 1
+        elif not (left.isdigit() and right.isdigit()):
+            doubt += 0.5
+    return doubt >= (2 if token[0] in "BCD" else 2.5)
+
+
+def is_page(path: str) -> bool:
+    """Tell what people open by its address: pages are published last, and never kept for long."""
+    return _extension(path) in _PAGES
+
+
+def _extension(path: str) -> str:
+    """Give the extension in lower case, without its dot; a name like `.nojekyll` has none."""
+    name = path.rpartition("/")[2].lstrip(".")
+    return name.rpartition(".")[2].lower() if "." in name else ""
