@@ -208,8 +208,7 @@ class Run:
 
     def _report(self, error: Exception) -> None:
         """Show a fault of ours where the operator looks."""
-        sys.stderr.write(self.redactor.redact("".join(traceback.format_exception(error))))
-        sys.stderr.flush()
+        print(self.redactor.redact("".join(traceback.format_exception(error))), file=sys.stderr, flush=True)
 
     async def _watch_signals(self, early: Sequence[int]) -> None:
         hang_up = () if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else (signal.SIGHUP,)  # nohup has it ignored
@@ -226,9 +225,8 @@ class Run:
     def _on_signal(self, number: int) -> None:
         self._deadline = anyio.current_time() + AFTER_SIGNAL_SECONDS
         name = signal.Signals(number).name
-        self.journal.log(
-            f"{name} received: {'finishing' if self._published else 'the build is being stopped'}.", "warning"
-        )
+        ending = self._published or self._cause is not None
+        self.journal.log(f"{name} received: the build is {'ending already' if ending else 'being stopped'}.", "warning")
         self._stop(BuildCancelled(_counted(number), f"The build was stopped by {name}."))
         for scope, reserve in self._bounded:
             scope.deadline = min(scope.deadline, self._deadline - reserve)
