@@ -325,14 +325,17 @@ class Run:
         await self._command_started.wait()
         try:
             await self._publisher.run()
-        except Exception as error:
+        except Exception as error:  # a fault in delivering must not cost the build
             self._publisher.trouble = "cannot be used because of a fault of buildrunner itself"
             self._report(error)
             await anyio.sleep_forever()
         delivered.set()
 
     async def _print_log(self, printed: anyio.Event) -> None:
-        await console.follow(self.journal, self._settings.console_format)
+        try:
+            await console.follow(self.journal, self._settings.console_format)
+        except Exception as error:  # a fault in printing must not cost the build
+            self._report(error)
         printed.set()
 
     async def _open_s3(self) -> None:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
+import subprocess
+import sys
+from contextlib import suppress
 from itertools import pairwise
 
 import pytest
@@ -304,3 +308,43 @@ def test_a_stopped_terminal_or_a_full_pipe_keeps_neither_the_log_nor_the_site_ba
     )
     process.kill()
     process.communicate()
+
+
+def test_a_terminal_shows_every_line_in_order_whatever_it_looks_like(
+    program: Program, repositories: Repositories
+) -> None:
+    command = "echo '[bold]a[/b]'; printf 'b\\\\\\n'; mkdir dist; echo 1 >dist/index.html #[/dim] \\"
+    environment = program.environment(repositories.app(), BUILD_COMMAND=command, TERM="xterm-256color")
+    ours, theirs = os.openpty()
+
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", "buildrunner"],
+        env=environment,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        cwd="/",
+    )
+    os.close(theirs)
+    seen = b""
+    with open(ours, "rb", buffering=0) as screen, suppress(OSError):  # EIO, when the program has ended
+        while chunk := screen.read(4096):
+            seen += chunk
+    code = process.wait(timeout=60)
+
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", seen.decode())
+    assert code == 0, shown
+    assert "Traceback" not in shown
+    words = (
+        "Preparing",
+        "Cloning file",
+        "Cloning into",
+        "Commit",
+        "$ npm ci",
+        "#[/dim] \\",
+        "\n  [bold]a[/b]\r",  # the line, and not the command that printed it
+        "\n  b\\\r",
+        "Done",
+    )
+    places = [shown.index(word) for word in words]
+    assert places == sorted(places)

@@ -74,20 +74,22 @@ def _plain(event: dict[str, Any]) -> str:
 
 def _shown(console: Any, event: dict[str, Any]) -> str:
     """Give what a person at a terminal sees of one event; `console` is rich's."""
+    from rich.markup import escape  # rich is there by now: it made `console`
+
     log = event.get("log")
     if log is None:
         return ""
     if event["type"] == "log" and event["stream"] != "runner":
         # The line's own colours go through as they are, and end with it.
         return f"  {log}\x1b[0m\n" if "\x1b" in log else f"  {log}\n"
-    text = without_colour(log).replace("[", r"\[")
+    text = escape(without_colour(log))
     if event["type"] == "stage" and event["state"] == "started":
         text = f"\n[bold cyan]●[/] [bold]{text}[/]"
     elif event["type"] == "stage":
         text = f"{'[green]✓[/]' if event['state'] == 'succeeded' else '[red]✗[/]'} [dim]{text}[/]"
     elif event["type"] == "result":
         colour = "green" if event["status"] == "succeeded" else "red"
-        hint = event.get("hint", "").replace("[", r"\[")
+        hint = escape(event.get("hint", ""))
         text = f"\n[bold {colour}]{text}[/] [dim]{event['seconds']:.1f} s[/]" + (f"\n{hint}" if hint else "")
     else:
         colour = "yellow" if event.get("level") == "warning" or event["type"] == "dropped" else "dim"
