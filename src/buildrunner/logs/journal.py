@@ -9,6 +9,7 @@ thread costs 100 µs.
 from __future__ import annotations
 
 import json
+import math
 import os
 from array import array
 from bisect import bisect_right
@@ -68,7 +69,7 @@ class Journal:
         self._live_bytes = max_bytes - max_bytes // 2  # still to go out live
         self._tail_bytes = max_bytes // 2  # still to be kept of what does not
         self._ring = _Ring(folder / "tail", max_bytes // 2)
-        self._last_dropped = -float(DROPPED_EVERY_SECONDS)
+        self._dropped_told = math.inf  # when the last such event was written, or the first line fell out since
         self._file = os.open(folder / "journal", os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         os.posix_fallocate(self._file, 0, max_bytes + OWN_WORDS_BYTES)
 
@@ -123,8 +124,11 @@ class Journal:
         if live < len(rest):
             texts = [len(line[0].encode()) for line in lines[live:]]
             self._ring.put([record.encode() for record in rest[live:]], texts, self._overhead)
-            if self._ring.fallen_lines and anyio.current_time() - self._last_dropped >= DROPPED_EVERY_SECONDS:
-                self._tell_dropped()
+            if self._ring.fallen_lines:
+                now = anyio.current_time()
+                self._dropped_told = min(self._dropped_told, now)
+                if now - self._dropped_told >= DROPPED_EVERY_SECONDS:
+                    self._tell_dropped()
 
     async def end_output(self, *, share: float) -> None:
         """Append what is in the ring, at the end of a stage; it may use `share` of the room that is left for tails.
@@ -134,6 +138,7 @@ class Journal:
         self._ring.resize(int(self._tail_bytes * share))
         if self._ring.fallen_lines:
             self._tell_dropped()
+        self._dropped_told = math.inf
         for records in self._ring.take():
             self._tail_bytes -= sum(map(len, records)) + self._overhead * len(records)
             self._append([record.decode() for record in records])
@@ -217,7 +222,7 @@ class Journal:
     def _tell_dropped(self) -> None:
         lines, size = self._ring.fallen_lines, self._ring.fallen_bytes
         self._ring.fallen_lines = self._ring.fallen_bytes = 0
-        self._last_dropped = anyio.current_time()
+        self._dropped_told = anyio.current_time()
         self.write(
             "dropped",
             f"{lines:,} lines of output ({size:,} bytes) were left out here: the build writes more than LOG_MAX_BYTES keeps.",
