@@ -2,12 +2,13 @@
 #
 #   docker build -t buildrunner .
 #
-# The base images are pinned by tag here. A release pins their digests too, without a change to this file:
-#   docker build --build-arg PYTHON_IMAGE=docker.io/library/python:3.13-slim-trixie@sha256:<digest of the index> ...
+# The base images are pinned by tag and by the digest of their index, which names both platforms. To take newer ones, change
+# both (`docker buildx imagetools inspect python:3.13-slim-trixie` prints a digest), or name others for one build:
+#   docker build --build-arg PYTHON_IMAGE=registry.example.org/python:3.13-slim-trixie ...
 # Both must be of one Debian release: Node's binary is taken out of its image and runs on the C++ library of the other.
 # There is no "syntax" line: it would fetch a frontend from a registry, and the one that is built in does all of this.
-ARG PYTHON_IMAGE=docker.io/library/python:3.13-slim-trixie
-ARG NODE_IMAGE=docker.io/library/node:24-trixie-slim
+ARG PYTHON_IMAGE=docker.io/library/python:3.13.15-slim-trixie@sha256:9d2e5553305c7c7b0097999bb17187c69b921ccd6bc9d40e4bb5ebe652c00285
+ARG NODE_IMAGE=docker.io/library/node:24.21.0-trixie-slim@sha256:8ec5d7557396cfe32d21c3f9c13072355ceab22b584578ca4bb28af31120cffe
 
 
 # --- node: the interpreter and npm, nothing else of that image (no headers, no corepack, no yarn) ---------------------
@@ -62,6 +63,7 @@ SHELL ["/bin/sh", "-euc"]
 # security fix. The digest of the base image and the release's name are the pin.
 # Left out of what is unpacked (63 MB): Perl's library, which only git's mail and Subversion commands use, and git's
 # servers and imap and dav clients. The packages are installed for dpkg all the same, so an image can be made from this.
+# No program keeps setuid or setgid: nothing in here is to become somebody by starting it.
 # hadolint ignore=DL3008
 RUN export DEBIAN_FRONTEND=noninteractive; \
     apt-get update; \
@@ -76,7 +78,8 @@ RUN export DEBIAN_FRONTEND=noninteractive; \
       -o Dpkg::Options::=--path-exclude=/usr/lib/git-core/git-shell \
       -o Dpkg::Options::=--path-exclude=/usr/lib/git-core/scalar \
       ca-certificates git libatomic1 libstdc++6 tini util-linux; \
-    rm -rf /var/lib/apt/lists/* /var/cache/debconf/*-old /var/log/apt /var/log/dpkg.log /var/log/alternatives.log; \
+    rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/cache/debconf/*-old /var/log/*; \
+    find / -xdev -type f -perm /6000 -exec chmod a-s {} +; \
     groupadd --gid 10001 build; \
     useradd --uid 10001 --gid 10001 --no-log-init --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin build
 
@@ -84,7 +87,7 @@ RUN export DEBIAN_FRONTEND=noninteractive; \
 # And it brings pip, which nothing here needs.
 RUN stdlib=$(python -I -c 'import sysconfig; print(sysconfig.get_path("stdlib"))'); \
     pip=$(python -I -c 'import os, pip; print(os.path.dirname(pip.__file__))'); \
-    rm -rf "$pip" "$pip"-*.dist-info /usr/local/bin/pip* \
+    rm -rf "$pip" "$pip"-*.dist-info /usr/local/bin/pip* /usr/bin/pip* \
       "$stdlib/ensurepip" "$stdlib/idlelib" "$stdlib/turtledemo" /usr/local/bin/idle*; \
     python -I -m compileall -q -j 0 --invalidation-mode unchecked-hash \
       -x '/(site-packages|dist-packages|test|tests|tkinter|lib2to3|pydoc_data)/' "$stdlib"

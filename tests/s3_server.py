@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import ctypes
 import json
@@ -15,9 +16,10 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 READY_WITHIN = 30  # seconds; on an idle machine it takes one
 _GRPC_OFFSET = 10_000
@@ -55,6 +57,20 @@ class S3Server:
         with urllib.request.urlopen(signed, timeout=10):
             pass
 
+    def assume_role(self, name: str) -> dict[str, str]:
+        """Give AccessKeyId, SecretAccessKey, SessionToken and Expiration of the role, as AWS STS's AssumeRole does."""
+        import botocore.session
+
+        sts: Any = botocore.session.Session().create_client(
+            "sts",
+            endpoint_url=self.endpoint,
+            region_name="us-east-1",
+            aws_access_key_id=self.access_key,
+            aws_secret_access_key=self.secret_key,
+        )
+        answer = sts.assume_role(RoleArn=_role_arn(name), RoleSessionName=f"session-of-{name}")["Credentials"]
+        return {**answer, "Expiration": answer["Expiration"].strftime("%Y-%m-%dT%H:%M:%SZ")}
+
     def stop(self) -> None:
         """End the server at once, as a crash would."""
         self.process.kill()
@@ -62,11 +78,18 @@ class S3Server:
 
 
 @contextlib.contextmanager
-def s3_server(*, identities: tuple[dict[str, object], ...] = ()) -> Iterator[S3Server]:
+def s3_server(
+    *,
+    host: str = "127.0.0.1",
+    identities: tuple[dict[str, object], ...] = (),
+    roles: Mapping[str, Mapping[str, object]] | None = None,
+) -> Iterator[S3Server]:
     """Start a server with its data in a folder of its own, and leave nothing behind.
 
     `identities` are more users, as SeaweedFS's configuration has them:
     `{"name": …, "credentials": [{"accessKey": …, "secretKey": …}], "actions": ["Read:bucket", "Write:bucket"]}`.
+    `roles` are names of IAM roles with the policy of each: `S3Server.assume_role` gives credentials that may do what it
+    says, and nothing else.
     The process dies with the thread that started it (PR_SET_PDEATHSIG), so start it from the main one.
     """
     access_key, secret_key = "BUILDRUNNERTEST00001", "secret-of-the-test-server/with+signs="
@@ -79,15 +102,15 @@ def s3_server(*, identities: tuple[dict[str, object], ...] = ()) -> Iterator[S3S
     config = home / "s3.json"
     config.write_text(json.dumps({"identities": [admin, *identities]}))
     (home / "data").mkdir()
-    ports = dict(zip(("s3", "master", "volume", "filer", "admin"), _free_ports(5), strict=True))
+    ports = dict(zip(("s3", "master", "volume", "filer", "admin"), _free_ports(host, 5), strict=True))
     command = [
         _weed(),
         "mini",
         f"-dir={home / 'data'}",
         f"-s3.config={config}",
         "-s3.autoCreateBucket=false",  # a bucket that does not exist has to be an error, as on AWS
-        "-ip=127.0.0.1",
-        "-ip.bind=127.0.0.1",
+        f"-ip={host}",
+        f"-ip.bind={host}",
         "-master.telemetry=false",
         "-webdav=false",
         "-s3.port.iceberg=0",
@@ -98,6 +121,10 @@ def s3_server(*, identities: tuple[dict[str, object], ...] = ()) -> Iterator[S3S
     ]
     for name, port in ports.items():
         command += [f"-{name}.port={port}", f"-{name}.port.grpc={port + _GRPC_OFFSET}"]
+    if roles:
+        iam = home / "iam.json"
+        iam.write_text(json.dumps(_iam(roles)))
+        command.append(f"-s3.iam.config={iam}")
     log = home / "weed.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -110,7 +137,7 @@ def s3_server(*, identities: tuple[dict[str, object], ...] = ()) -> Iterator[S3S
             start_new_session=True,  # Ctrl-C at the terminal is for us; we end the server ourselves
             preexec_fn=_die_with_parent,  # noqa: PLW1509 - one system call, and Python imports nothing for it
         )
-    server = S3Server(f"http://127.0.0.1:{ports['s3']}", access_key, secret_key, process)
+    server = S3Server(f"http://{host}:{ports['s3']}", access_key, secret_key, process)
     try:
         _wait_until_ready(server, log)
         yield server
@@ -121,6 +148,34 @@ def s3_server(*, identities: tuple[dict[str, object], ...] = ()) -> Iterator[S3S
             Path(f"/tmp/seaweedfs-{name}-grpc-{port + _GRPC_OFFSET}.sock").unlink(missing_ok=True)
 
 
+def _role_arn(name: str) -> str:
+    return f"arn:aws:iam::000000000000:role/{name}"
+
+
+def _iam(roles: Mapping[str, Mapping[str, object]]) -> dict[str, object]:
+    """Make SeaweedFS's configuration of IAM: what no policy allows is denied."""
+    trust = {"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": ["sts:AssumeRole"]}
+    return {
+        "sts": {
+            "tokenDuration": "1h",
+            "maxSessionLength": "12h",
+            "issuer": "tests",
+            "signingKey": base64.b64encode(os.urandom(32)).decode(),
+        },
+        "policy": {"defaultEffect": "Deny", "storeType": "memory"},
+        "roles": [
+            {
+                "roleName": name,
+                "roleArn": _role_arn(name),
+                "trustPolicy": {"Version": "2012-10-17", "Statement": [trust]},
+                "attachedPolicies": [name],
+            }
+            for name in roles
+        ],
+        "policies": [{"name": name, "document": document} for name, document in roles.items()],
+    }
+
+
 def _weed() -> str:
     beside = Path(sys.executable).with_name("weed")  # not resolved: the venv's, not the system's
     found = str(beside) if beside.exists() else shutil.which("weed")
@@ -129,13 +184,13 @@ def _weed() -> str:
     return found
 
 
-def _free_ports(count: int) -> list[int]:
+def _free_ports(host: str, count: int) -> list[int]:
     """Find free ports whose companions for gRPC are free, too."""
     with contextlib.ExitStack() as held:
 
         def hold(port: int) -> int:
             listener = held.enter_context(socket.socket())
-            listener.bind(("127.0.0.1", port))
+            listener.bind((host, port))
             return int(listener.getsockname()[1])
 
         ports: list[int] = []

@@ -1,0 +1,74 @@
+"""The image, built from the Dockerfile, and the servers that its tasks reach over the engine's network."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fargate import Fargate, Task, deploy_file, docker, task_network
+from git_server import GitServer, git_server
+from harness import ROOT, Redis, Repositories, free_port
+from s3_server import S3Server, s3_server
+
+TAG = "buildrunner:image-test"
+
+
+@pytest.fixture(scope="session")
+def image() -> str:
+    """Build the image; `with-engine.sh` names other base images where no registry gives those of the Dockerfile."""
+    if not shutil.which("docker"):
+        pytest.exit("These tests need a Docker engine: run `make image-test`, which starts one where there is none.", 1)
+    named = [f"--build-arg={name}={os.environ[name]}" for name in ("PYTHON_IMAGE", "NODE_IMAGE") if name in os.environ]
+    docker("build", "--quiet", f"--tag={TAG}", *named, str(ROOT))
+    return TAG
+
+
+@pytest.fixture(scope="session")
+def host(image: str) -> str:
+    """This machine's address on the engine's network."""
+    return docker("network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Gateway}}")
+
+
+@pytest.fixture(scope="session")
+def shared_redis(host: str, open_folder: Path) -> Iterator[Redis]:
+    server = Redis(free_port(), open_folder, host)
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def own_redis(host: str, open_folder: Path) -> Iterator[Redis]:
+    server = Redis(free_port(), open_folder, host)
+    yield server
+    server.kill()
+
+
+@pytest.fixture(scope="session")
+def s3(host: str) -> Iterator[S3Server]:
+    with s3_server(host=host, roles={"task": deploy_file("task-role-policy.json")}) as server:
+        server.make_bucket("sites")
+        server.make_bucket("state")
+        yield server
+
+
+@pytest.fixture(scope="session")
+def git(host: str, repositories: Repositories) -> Iterator[GitServer]:
+    with git_server(repositories.folder, host=host) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def task(image: str, s3: S3Server) -> Iterator[Task]:
+    with task_network(image, s3.assume_role("task")) as task:
+        yield task
+
+
+@pytest.fixture
+def program(image: str, task: Task, shared_redis: Redis, s3: S3Server, open_folder: Path) -> Iterator[Fargate]:
+    program = Fargate(image, task, shared_redis, s3, open_folder)
+    yield program
+    program.close()

@@ -1,0 +1,423 @@
+"""Whole runs of the image as tasks of `deploy/task-definition.json`: root file system, capabilities, limits and role are its own.
+
+The role is real: its credentials are given by the endpoint that a task has, and the S3 server lets them do what
+`deploy/task-role-policy.json` says, and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from buildrunner.logs.text import without_colour
+from ecs_endpoint import PATH
+from fargate import PLATFORM, Fargate, Task, docker
+from git_server import GitServer, git_server
+from harness import ROOT, Event, Redis, Repositories
+from relay import Relay
+from s3_server import S3Server
+
+BUILD_USER = "10001"
+SITE = "mkdir -p dist/assets; echo page >dist/index.html; echo 1 >dist/assets/index-DiwrgTda.js"
+STUBBORN = "trap '' TERM; (setsid sh -c 'trap \"\" TERM; sleep 600' &); echo building; sleep 600"
+
+
+def building(event: Event) -> bool:
+    return event.get("log") == "building"
+
+
+@pytest.fixture
+def app(git: GitServer, repositories: Repositories) -> Callable[..., str]:
+    """Make an app whose build script is given, and give its URL."""
+    return lambda build=SITE, **files: git.url(repositories.app(build, **files))
+
+
+@pytest.fixture
+def relay(host: str, s3: S3Server) -> Iterator[Relay]:
+    with Relay(urlsplit(s3.endpoint).port or 0, host) as relay:
+        yield relay
+
+
+def through(relay: Relay, host: str) -> str:
+    return f"http://{host}:{relay.port}"
+
+
+# --- the main job ------------------------------------------------------------------------------------------------------
+
+
+def test_the_example_is_built_and_published_with_the_role_of_the_task(
+    program: Fargate, task: Task, git: GitServer, repositories: Repositories
+) -> None:
+    folder = ROOT / "examples" / "react-app"
+    names = subprocess.run(["git", "ls-files"], cwd=folder, check=True, capture_output=True, text=True).stdout.split()
+    repository = repositories.make({name: (folder / name).read_bytes() for name in names})
+
+    run = program.run(git.url(repository), timeout=240)
+
+    assert run.code == 0, run.stdout + run.stderr
+    assert run.result["status"] == "succeeded"
+    site = program.objects(run.slug)
+    assert len(site) == run.result["files"] >= 5
+    assert f"{run.result['commit'][:7]}".encode() in b"".join(file["body"] for file in site.values())
+    assert "<div id=" in site["index.html"]["body"].decode()
+    assert site["index.html"]["CacheControl"] == "public, max-age=0, must-revalidate"
+    assert program.archive(run, "state") == run.events
+    assert run.messages == [without_colour(event["log"]) for event in run.events if "log" in event]
+    assert PATH in task.endpoint_requests(), "the credentials are those of the task's role"
+    # The console is what CloudWatch gets: an event a line.
+    assert [json.loads(line)["seq"] for line in run.stdout.splitlines()] == [event["seq"] for event in run.events]
+    inspected = json.loads(docker("inspect", run.slug))[0]
+    assert not [v for v in inspected["Config"]["Env"] if v.startswith(("AWS_ACCESS_KEY", "AWS_SECRET", "AWS_SESSION"))]
+    assert inspected["HostConfig"]["ReadonlyRootfs"] is True
+    assert (inspected["HostConfig"]["Memory"], inspected["HostConfig"]["NanoCpus"]) == (2 << 30, 10**9)
+
+
+def test_commands_of_the_repository_run_as_nobody_of_any_rights(program: Fargate, app: Callable[..., str]) -> None:
+    script = """
+grep -E '^(Uid|Gid|Groups|Cap|NoNewPrivs|Seccomp)' /proc/self/status | sed 's/^/status /'
+env | sed 's/^/env /'
+for file in /etc/passwd /usr/local/bin/node /opt/buildrunner/app/buildrunner/cli.py /tmp; do
+  test -w $file && echo "writable $file"
+done
+for pid in 1 $(ps -o ppid= 2>/dev/null) $(ls /proc | grep -E '^[0-9]+$'); do
+  for secret in environ mem maps fd/0 cwd; do
+    if [ "$(stat -c %u /proc/$pid 2>/dev/null)" = 0 ]; then
+      (head -c 1 /proc/$pid/$secret || ls /proc/$pid/$secret/) >/dev/null 2>&1 && echo "readable $pid/$secret"
+      echo "tried $pid/$secret"
+    fi
+  done
+done
+ls /tmp/buildrunner-* >/dev/null 2>&1 && echo "listed the workspace"
+"""
+    run = program.run(app(script + SITE), BUILD_ENV_COLOUR="blue")
+
+    assert run.code == 0, run.stdout
+    status = dict(line.removeprefix("status ").split(":\t") for line in run.lines if line.startswith("status "))
+    assert status["Uid"].split() == [BUILD_USER] * 4
+    assert status["Gid"].split() == [BUILD_USER] * 4
+    assert status["Groups"].split() == []
+    assert {status[name] for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")} == {"0" * 16}
+    assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
+    environment = dict(line.removeprefix("env ").partition("=")[::2] for line in run.lines if line.startswith("env "))
+    assert environment["COLOUR"] == "blue"
+    assert not environment.keys() & (PLATFORM.keys() | {"REDIS_URI", "BUILDRUNNER_IMAGE", "AWS_BUCKET_NAME"})
+    assert not [name for name in environment if name.startswith(("AWS_", "ECS_", "REDIS", "BUILD_ENV_"))]
+    assert any(line.startswith("tried 1/environ") for line in run.lines)
+    assert len({line for line in run.lines if line.startswith("tried ") and line.endswith("/mem")}) >= 2  # tini, runner
+    writable = [line for line in run.lines if line.startswith(("writable", "readable", "listed"))]
+    assert writable == ["writable /tmp"]
+
+
+def test_only_the_workspace_and_tmp_can_be_written(program: Fargate, app: Callable[..., str]) -> None:
+    script = (
+        "touch /x /usr/local/x /var/tmp/x /root/x /dev/shm/x 2>&1; touch /tmp/mine mine && echo both; rm /tmp/mine;"
+    )
+
+    run = program.run(app(script + SITE))
+
+    assert run.code == 0
+    assert "both" in run.lines
+    refused = [line for line in run.lines if line.startswith("touch: ")]
+    assert sum("Read-only file system" in line for line in refused) >= 3
+
+
+def test_the_runner_is_the_child_of_tini_and_leaves_no_process_of_a_stage(
+    program: Fargate, app: Callable[..., str]
+) -> None:
+    leave = "(setsid sleep 600 &); (trap '' TERM HUP; sleep 600) & exit 0"
+    count = "for p in /proc/[0-9]*; do tr '\\0' ' ' <$p/cmdline | sed 's/^/process /'; echo; done; "
+    seen: list[str] = []
+
+    def look(_process: subprocess.Popen[str], slug: str) -> None:
+        program.wait_for_event(slug, building)
+        seen.append(docker("top", slug, "-eo", "pid,ppid,user,args"))
+
+    run = program.run(app(count + "echo building; sleep 1; " + SITE), INSTALL_COMMAND=leave, meanwhile=look)
+
+    assert run.code == 0
+    processes = [line for line in run.lines if line.startswith("process ")]
+    assert processes[0].startswith("process /usr/bin/tini -- /opt/buildrunner/bin/python -I -m buildrunner")
+    assert not [line for line in processes if "sleep 600" in line]
+    assert "tini" in seen[0]
+
+
+# --- each end ----------------------------------------------------------------------------------------------------------
+
+
+def test_code_1_when_there_is_no_room_for_the_log(program: Fargate, app: Callable[..., str]) -> None:
+    program.tmp_size = "20m"
+
+    run = program.run(app())
+
+    assert run.code == 1
+    assert "no workspace with 105 MB of room for the log can be made: No space left on device" in run.stderr
+    assert "Traceback" not in run.stderr
+
+
+def test_code_2_when_the_configuration_is_wrong(program: Fargate) -> None:
+    run = program.run(None, SLUG="not_a_slug", REDIS_URI=None)
+
+    assert run.code == 2
+    assert all(name in run.stderr for name in ("REPO_URL", "SLUG", "REDIS_URI"))
+    assert run.events == []
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "stage", "variables"),
+    [
+        (20, "failed", "clone", {"REPO_REF": "no-such-branch"}),
+        (30, "failed", "install", {"INSTALL_COMMAND": "echo oops; exit 3"}),
+        (40, "failed", "build", {"BUILD_COMMAND": "echo oops; exit 3"}),
+        (50, "failed", "upload", {"AWS_BUCKET_NAME": "no-such-bucket"}),
+        (50, "failed", "upload", {"AWS_BUCKET_NAME": "state", "S3_KEY_PREFIX": "elsewhere/{slug}/"}),
+        (124, "timed_out", "build", {"BUILD_COMMAND": "sleep 60", "BUILD_TIMEOUT": "1"}),
+    ],
+    ids=["20-clone", "30-install", "40-build", "50-no-bucket", "50-not-allowed", "124-build"],
+)
+def test_each_way_to_fail_ends_with_its_code_and_a_result(
+    program: Fargate, app: Callable[..., str], code: int, status: str, stage: str, variables: Mapping[str, Any]
+) -> None:
+    run = program.run(app(), **variables)
+
+    assert run.code == code, run.stdout
+    assert (run.result["status"], run.result["stage"], run.result["exit_code"]) == (status, stage, code)
+    assert run.result["reason"]
+    assert run.messages[-1].startswith(("Failed: ", "Timed out: "))
+    assert program.archive(run, "state")[-1] == run.result
+    assert program.objects(run.slug) == {}
+
+
+def test_code_60_when_a_later_task_of_the_slug_took_over(program: Fargate, app: Callable[..., str]) -> None:
+    later = []
+
+    def second(_process: subprocess.Popen[str], slug: str) -> None:
+        program.wait_for_event(slug, building)
+        later.append(program.run(app("mkdir dist; echo new >dist/index.html"), SLUG=slug))
+
+    run = program.run(
+        app("echo building; for i in 1 2 3 4 5 6 7 8 9; do echo $i; sleep 1; done; " + SITE), meanwhile=second
+    )
+
+    assert (run.code, later[0].code) == (60, 0)
+    assert program.objects(run.slug)["index.html"]["body"] == b"new\n"
+
+
+# --- ECS stops a task: SIGTERM, and SIGKILL after stopTimeout ------------------------------------------------------------
+
+
+def stopped(program: Fargate, slug: str, seconds: list[float]) -> None:
+    """Stop as ECS does: SIGTERM, then SIGKILL when the task definition's stopTimeout is over."""
+    started = time.monotonic()
+    docker("stop", slug)
+    seconds.append(time.monotonic() - started)
+
+
+@pytest.mark.parametrize("stage", ["clone", "install", "build", "upload"])
+def test_a_stopped_task_says_so_and_ends_with_143_in_each_stage(
+    stage: str,
+    program: Fargate,
+    app: Callable[..., str],
+    relay: Relay,
+    host: str,
+    repositories: Repositories,
+) -> None:
+    hold = threading.Event()
+    took: list[float] = []
+    variables: Mapping[str, Any] = {
+        "clone": {},
+        "install": {"INSTALL_COMMAND": STUBBORN},
+        "build": {"BUILD_COMMAND": STUBBORN},
+        "upload": {"AWS_ENDPOINT_URL_S3": through(relay, host)},
+    }[stage]
+    relay.hold = lambda request: "/assets/" in request
+
+    def stop(_process: subprocess.Popen[str], slug: str) -> None:
+        if stage == "upload":
+            assert relay.held.wait(60)
+        else:
+            program.wait_for_event(
+                slug,
+                (lambda event: event["stage"] == "clone" and event["type"] == "stage")
+                if stage == "clone"
+                else building,
+            )
+        stopped(program, slug, took)
+        hold.set()
+
+    with git_server(repositories.folder, host=host, hold=hold if stage == "clone" else None) as slow:
+        url = slow.url(repositories.app(SITE))
+        run = program.run(url, meanwhile=stop, **variables)
+
+    assert run.code == 143
+    assert took[0] < 15
+    assert (run.result["status"], run.result["stage"]) == ("cancelled", stage)
+    assert run.messages[-1] == "Cancelled"
+    assert program.archive(run, "state")[-1] == run.result
+    assert "index.html" not in program.objects(run.slug)
+
+
+def test_a_task_that_is_stopped_while_it_starts_ends_with_143(program: Fargate, app: Callable[..., str]) -> None:
+    took: list[float] = []
+
+    def stop(_process: subprocess.Popen[str], slug: str) -> None:
+        program.wait_for_line(slug, "Preparing")
+        stopped(program, slug, took)
+
+    run = program.run(app(STUBBORN), meanwhile=stop)
+
+    assert run.code == 143
+    assert took[0] < 15
+    assert run.result["status"] == "cancelled"
+
+
+def test_a_task_that_is_stopped_when_its_pages_are_live_has_succeeded(
+    program: Fargate, app: Callable[..., str], relay: Relay, host: str
+) -> None:
+    took: list[float] = []
+    relay.hold = lambda request: request.endswith(".ndjson")
+
+    def stop(_process: subprocess.Popen[str], slug: str) -> None:
+        assert relay.held.wait(60)
+        stopped(program, slug, took)
+
+    run = program.run(app(), meanwhile=stop, AWS_ENDPOINT_URL_S3=through(relay, host))
+
+    assert run.code == 0
+    assert took[0] < 16
+    assert (run.result["status"], run.result["stage"]) == ("succeeded", "finish")
+    assert program.objects(run.slug)["index.html"]["body"] == b"page\n"
+
+
+def test_in_the_worst_case_a_stopped_task_still_ends_by_itself(
+    program: Fargate, app: Callable[..., str], own_redis: Redis, relay: Relay, host: str
+) -> None:
+    """Redis frozen, S3 without an answer, and a build that refuses SIGTERM."""
+    program.redis = own_redis
+    took: list[float] = []
+    relay.hold = lambda request: True
+
+    def stop(_process: subprocess.Popen[str], slug: str) -> None:
+        program.wait_for_event(slug, building)
+        own_redis.process.send_signal(signal.SIGSTOP)
+        stopped(program, slug, took)
+        own_redis.process.send_signal(signal.SIGCONT)
+
+    run = program.run(app(STUBBORN), meanwhile=stop, AWS_ENDPOINT_URL_S3=through(relay, host))
+
+    assert run.code == 143
+    assert took[0] < 17  # 15 s after the signal, and the engine's own
+    assert "were not delivered" in run.stdout
+
+
+def test_a_task_that_is_killed_leaves_the_site_as_it_was_and_the_next_one_publishes(
+    program: Fargate, app: Callable[..., str]
+) -> None:
+    first = program.run(app("mkdir dist; echo old >dist/index.html"))
+
+    def kill(_process: subprocess.Popen[str], slug: str) -> None:
+        program.wait_for_event(slug, building)
+        docker("kill", "--signal=KILL", f"{slug}-1")
+
+    killed = program.run(app(STUBBORN), SLUG=first.slug, meanwhile=kill)
+    after = program.objects(first.slug)["index.html"]["body"]
+    last = program.run(app("mkdir dist; echo new >dist/index.html"), SLUG=first.slug)
+
+    assert (first.code, killed.code, last.code) == (0, 137, 0)
+    assert after == b"old\n"
+    assert program.objects(first.slug)["index.html"]["body"] == b"new\n"
+    assert [event["seq"] for event in last.events] == list(range(1, len(last.events) + 1))
+
+
+def test_ctrl_c_at_an_attached_terminal_ends_with_130(program: Fargate, app: Callable[..., str]) -> None:
+    def interrupt(process: subprocess.Popen[str], slug: str) -> None:
+        program.wait_for_event(slug, building)
+        process.send_signal(signal.SIGINT)
+
+    run = program.run(app(STUBBORN), meanwhile=interrupt)
+
+    assert run.code == 130
+    assert run.result["status"] == "cancelled"
+
+
+# --- what a task of 2 GB and one disk runs out of -------------------------------------------------------------------------
+
+EAT = "node -e 'const all = []; for (;;) all.push(Buffer.alloc(32 << 20, 1))'"
+
+
+def test_a_build_that_eats_all_memory_is_named_as_that(program: Fargate, app: Callable[..., str]) -> None:
+    run = program.run(app(f"echo building; {EAT}"))
+
+    assert run.code == 40
+    assert run.result["stage"] == "build"
+    assert "was killed because it used more memory than the build has" in run.result["reason"]
+    assert "more memory" in run.result["hint"]
+    assert program.archive(run, "state")[-1] == run.result
+
+
+def test_a_process_of_the_build_that_is_killed_for_memory_is_named_even_when_its_parent_goes_on(
+    program: Fargate, app: Callable[..., str]
+) -> None:
+    run = program.run(app(f"{EAT}; echo went on; exit 1"))
+
+    assert run.code == 40
+    assert "went on" in run.lines
+    assert "memory" in run.result["reason"]
+
+
+def test_a_heap_that_node_may_not_enlarge_has_its_own_hint(program: Fargate, app: Callable[..., str]) -> None:
+    run = program.run(app("node --max-old-space-size=64 -e 'const a = []; for (;;) a.push({a: [a.length]})'"))
+
+    assert run.code == 40
+    assert "BUILD_ENV_NODE_OPTIONS" in run.result["hint"]
+
+
+def test_a_build_that_fills_the_disk_is_told_so_and_keeps_its_whole_log(
+    program: Fargate, app: Callable[..., str]
+) -> None:
+    program.tmp_size = "240m"
+    fill = "cat /dev/zero >big; seq 1 20000; echo the end; exit 1"
+
+    run = program.run(app(fill))
+
+    assert run.code == 40
+    assert "No space left on device" in "\n".join(run.lines)
+    assert "The disk is full" in run.result["hint"]
+    assert run.lines[-1] == "the end"
+    assert len(run.lines) >= 20002
+    assert program.archive(run, "state") == run.events
+
+
+# --- the role ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_role_lets_a_run_write_its_site_and_its_log_and_nothing_else(
+    program: Fargate, app: Callable[..., str]
+) -> None:
+    before = set(program.objects_anywhere())
+
+    run = program.run(app())
+
+    assert run.code == 0
+    build = run.result["build"]
+    assert set(program.objects_anywhere()) - before == {
+        f"sites/{run.slug}/index.html",
+        f"sites/{run.slug}/assets/index-DiwrgTda.js",
+        f"state/__logs/{run.slug}/{build}.ndjson",
+    }
+    assert not [event for event in run.events if event.get("level") == "warning"]
+
+
+def test_a_task_without_a_role_says_so(program: Fargate, app: Callable[..., str]) -> None:
+    run = program.run(app(), AWS_CONTAINER_CREDENTIALS_RELATIVE_URI=None)
+
+    assert run.code == 50
+    assert "credentials" in run.result["reason"]
+    assert "role" in run.result["hint"]
