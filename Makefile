@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 # Newer than the lock when all of it is installed.
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test image-test check format lock bench clean
+.PHONY: help demo test image-test check format lock bench bench-image clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -48,6 +48,9 @@ lock: ## resolve the dependencies anew into the two lock files (needs uv)
 
 bench: $(STAMP) ## what is measured, as ratios against named peers
 	@$(BIN)/python bench/overhead.py
+
+bench-image: $(STAMP) ## size, start and memory of the image
+	@PYTHONPATH=tests tests/image/with-engine.sh $(BIN)/python bench/image.py
 
 clean: ## remove what these commands made here
 	rm -rf $(VENV) .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -81,7 +81,9 @@ class Fargate(Program):
         super().__init__(redis, s3, folder)
         self.image = image
         self.task = task
-        self.tmp_size: str | None = None  # /tmp is a disk of its own of this size, "20m"; else the volume of the task
+        self.tmp: str | None = (
+            None  # options of the tmpfs that is /tmp, "size=20m,mode=1777"; else it is the task's volume
+        )
         self._made: list[str] = []
 
     def environment(self, repository: str | Path | None, **variables: str | None) -> dict[str, str]:
@@ -116,8 +118,8 @@ class Fargate(Program):
         command += ["--read-only"] if container["readonlyRootFilesystem"] else []
         command += ["--init"] if linux["initProcessEnabled"] else []
         command += [f"--cap-drop={capability}" for capability in linux["capabilities"]["drop"]]
-        if self.tmp_size:
-            command.append(f"--tmpfs=/tmp:rw,exec,size={self.tmp_size},mode=1777")
+        if self.tmp:
+            command.append(f"--tmpfs=/tmp:rw,exec,{self.tmp}")
         else:
             command += [f"--mount=type=volume,dst={mount['containerPath']}" for mount in container["mountPoints"]]
         command += [f"--env={variable}={value}" for variable, value in environment.items()]

@@ -242,6 +242,12 @@ class Repositories:
         self.git(path, "commit", "-q", "--allow-empty", "-m", message)
         return self.git(path, "rev-parse", "HEAD")
 
+    def example(self) -> Path:
+        """Make a repository of `examples/react-app`."""
+        folder = ROOT / "examples" / "react-app"
+        names = self.git(folder, "ls-files").splitlines()
+        return self.make({name: (folder / name).read_bytes() for name in names})
+
     def git(self, path: Path, *arguments: str) -> str:
         identity = ["-c", "user.name=Test", "-c", "user.email=test@example.org", "-c", "commit.gpgsign=false"]
         command = ["git", "-C", str(path), *identity, *arguments]

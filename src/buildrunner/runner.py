@@ -58,7 +58,11 @@ async def run_build(settings: Settings, early_signals: Sequence[int]) -> int:
     root = None
     try:
         try:
-            root = Path(tempfile.mkdtemp(prefix="buildrunner-", dir=_temporary_folder()))
+            folder = _temporary_folder()
+            if in_image:
+                # Many programs write to /tmp, whatever TMPDIR says. A volume that is mounted there may come with mode 0755.
+                os.chmod(folder, 0o1777)  # noqa: S103 - the sticky bit is in it
+            root = Path(tempfile.mkdtemp(prefix="buildrunner-", dir=folder))
             journal = Journal(root, build=settings.build_id, redactor=redactor, max_bytes=settings.log_max_bytes)
         except OSError as error:
             room = (settings.log_max_bytes * 3 // 2 + OWN_WORDS_BYTES) / 1e6

@@ -259,25 +259,24 @@ def _kill(alive: Sequence[tuple[int, str, int]], spare: int) -> None:
                 os.waitpid(pid, os.WNOHANG)
 
 
-def _memory_kills() -> int | None:
+def _memory_kills(groups: Path = Path("/proc/self/cgroup"), mounted: Path = Path("/sys/fs/cgroup")) -> int | None:
     """Count the processes of this control group that were killed for memory; None where nothing counts them.
 
     Control groups v2: `oom_kill` in `memory.events`; v1: in `memory.oom_control`. In a container the group's own folder is
-    mounted as the root.
+    mounted as the root. Both count a process of the group also when the limit is that of a group above it, as the limit of
+    a whole task is (measured with v1).
     """
-    places = []
+    places: list[Path] = []
     with suppress(OSError):
-        for line in Path("/proc/self/cgroup").read_text().splitlines():
+        for line in groups.read_text().splitlines():
             _, controllers, path = line.split(":", 2)
             if not controllers:
-                places += [f"/sys/fs/cgroup{path}/memory.events", "/sys/fs/cgroup/memory.events"]
+                places += [mounted / path[1:] / "memory.events", mounted / "memory.events"]
             elif "memory" in controllers.split(","):
-                places += [
-                    f"/sys/fs/cgroup/memory{path}/memory.oom_control",
-                    "/sys/fs/cgroup/memory/memory.oom_control",
-                ]
+                memory = mounted / "memory"
+                places += [memory / path[1:] / "memory.oom_control", memory / "memory.oom_control"]
     for place in places:
         with suppress(OSError):
-            if found := re.search(r"^oom_kill (\d+)$", Path(place).read_text(), re.MULTILINE):
+            if found := re.search(r"^oom_kill (\d+)$", place.read_text(), re.MULTILINE):
                 return int(found[1])
     return None

@@ -7,11 +7,14 @@ The role is real: its credentials are given by the endpoint that a task has, and
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import signal
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -56,11 +59,7 @@ def through(relay: Relay, host: str) -> str:
 def test_the_example_is_built_and_published_with_the_role_of_the_task(
     program: Fargate, task: Task, git: GitServer, repositories: Repositories
 ) -> None:
-    folder = ROOT / "examples" / "react-app"
-    names = subprocess.run(["git", "ls-files"], cwd=folder, check=True, capture_output=True, text=True).stdout.split()
-    repository = repositories.make({name: (folder / name).read_bytes() for name in names})
-
-    run = program.run(git.url(repository), timeout=240)
+    run = program.run(git.url(repositories.example()), timeout=240)
 
     assert run.code == 0, run.stdout + run.stderr
     assert run.result["status"] == "succeeded"
@@ -78,6 +77,23 @@ def test_the_example_is_built_and_published_with_the_role_of_the_task(
     assert not [v for v in inspected["Config"]["Env"] if v.startswith(("AWS_ACCESS_KEY", "AWS_SECRET", "AWS_SESSION"))]
     assert inspected["HostConfig"]["ReadonlyRootfs"] is True
     assert (inspected["HostConfig"]["Memory"], inspected["HostConfig"]["NanoCpus"]) == (2 << 30, 10**9)
+
+
+def test_the_commands_of_the_readme_build_an_image_and_run_it(
+    image: str, program: Fargate, app: Callable[..., str], tmp_path: Path
+) -> None:
+    (block,) = re.findall(r"```sh\n(docker .*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    build, run = block.splitlines()
+    environment = program.environment(app(), **program.s3.environment())
+    (tmp_path / "run.env").write_text("".join(f"{name}={value}\n" for name, value in environment.items()))
+
+    ended = subprocess.run(
+        shlex.split(run.replace(" buildrunner", f" {image}")), cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+
+    assert shlex.split(build) == ["docker", "build", "--tag", "buildrunner", "."]  # with stand-ins: what `image` does
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert program.objects(environment["SLUG"])["index.html"]["body"] == b"page\n"
 
 
 def test_commands_of_the_repository_run_as_nobody_of_any_rights(program: Fargate, app: Callable[..., str]) -> None:
@@ -129,6 +145,15 @@ def test_only_the_workspace_and_tmp_can_be_written(program: Fargate, app: Callab
     assert sum("Read-only file system" in line for line in refused) >= 3
 
 
+def test_a_volume_that_comes_with_a_closed_mode_is_opened_to_builds(program: Fargate, app: Callable[..., str]) -> None:
+    program.tmp = "mode=0755"
+
+    run = program.run(app("touch /tmp/mine && stat -c %a /tmp; " + SITE))
+
+    assert run.code == 0
+    assert "1777" in run.lines
+
+
 def test_the_runner_is_the_child_of_tini_and_leaves_no_process_of_a_stage(
     program: Fargate, app: Callable[..., str]
 ) -> None:
@@ -153,7 +178,7 @@ def test_the_runner_is_the_child_of_tini_and_leaves_no_process_of_a_stage(
 
 
 def test_code_1_when_there_is_no_room_for_the_log(program: Fargate, app: Callable[..., str]) -> None:
-    program.tmp_size = "20m"
+    program.tmp = "size=20m,mode=1777"
 
     run = program.run(app())
 
@@ -382,7 +407,7 @@ def test_a_heap_that_node_may_not_enlarge_has_its_own_hint(program: Fargate, app
 def test_a_build_that_fills_the_disk_is_told_so_and_keeps_its_whole_log(
     program: Fargate, app: Callable[..., str]
 ) -> None:
-    program.tmp_size = "240m"
+    program.tmp = "size=240m,mode=1777"
     fill = "cat /dev/zero >big; seq 1 20000; echo the end; exit 1"
 
     run = program.run(app(fill))
