@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -195,6 +195,49 @@ def test_the_console_never_holds_up_a_build(container: dict[str, Any]) -> None:
     assert container["logConfiguration"]["options"]["mode"] == "non-blocking"
 
 
+def reasons() -> list[set[str]]:
+    """Give what each row of the table "The task definition, line by line" gives the reason of."""
+    readme = (ROOT / "deploy" / "README.md").read_text()
+    found = re.search(r"^## The task definition, line by line\n\n((?:^\|.*\n)+)", readme, re.MULTILINE)
+    assert found
+    rows = [row.strip("|").split("|") for row in found[1].splitlines()[2:]]
+    assert [row for row in rows if len(row) != 2 or len(row[1].split()) < 3] == [], "rows without a reason"
+    return [set(re.findall(r"`(.+?)`", row[0])) for row in rows]
+
+
+def lines_of(document: Any, key: str | None = None) -> Iterator[set[str]]:
+    """Walk a document and give what belongs together on a line: a key and its value, or an item of a list."""
+    if isinstance(document, dict) and document.keys() == {"name", "value"}:
+        yield {document["name"], document["value"]}
+    elif isinstance(document, dict):
+        for name, value in document.items():
+            yield {name}
+            yield from lines_of(value, name)
+    elif isinstance(document, list):
+        for item in document:
+            yield from lines_of(item)
+    else:
+        yield {document if isinstance(document, str) else json.dumps(document), *([key] if key else [])}
+
+
+def test_each_key_and_each_value_of_the_task_definition_has_its_reason() -> None:
+    lines = list(lines_of(json.loads((ROOT / "deploy" / "task-definition.json").read_text())))
+    rows = reasons()
+
+    assert [line for line in lines if not any(line <= row for row in rows)] == []
+    assert set().union(*rows) - set().union(*lines) <= {"value"}, "explained, but not there"
+
+
+def test_what_is_said_to_be_absent_is_absent(task: dict[str, Any]) -> None:
+    readme = (ROOT / "deploy" / "README.md").read_text()
+    found = re.search(r"^What is not there, and why:\n\n((?:^\|.*\n)+)", readme, re.MULTILINE)
+    assert found
+    absent = {name for row in found[1].splitlines()[2:] for name in re.findall(r"`(.+?)`", row.split("|")[1])}
+
+    assert "user" in absent
+    assert not absent & set().union(*lines_of(task))
+
+
 def test_the_image_is_labelled_with_the_version() -> None:
     assert f"\nARG VERSION={__version__}\n" in (ROOT / "Dockerfile").read_text()
 
@@ -228,7 +271,7 @@ def allows(policy: dict[str, Any], action: str, resource: str, **context: str) -
 TASK_POLICIES = {prefix: deploy_file("task-role-policy.json", SITE_PREFIX=prefix) for prefix in ("", "__outputs/")}
 
 
-@pytest.mark.parametrize("name", ["task-role-policy.json", "execution-role-policy.json"])
+@pytest.mark.parametrize("name", ["task-role-policy.json", "execution-role-policy.json", "api-server-policy.json"])
 def test_policies_name_each_action_in_full(name: str) -> None:
     policy = deploy_file(name)
 
@@ -240,10 +283,25 @@ def test_policies_name_each_action_in_full(name: str) -> None:
             assert actions == ["ecr:GetAuthorizationToken"], "the one action here that knows no resource"
 
 
-def test_the_task_role_has_no_action_that_is_not_used() -> None:
+# Calls of S3 and the permission of each: https://docs.aws.amazon.com/AmazonS3/latest/userguide/using-with-s3-policy-actions.html
+PERMISSIONS: Mapping[str, str | None] = {
+    "put_object": "s3:PutObject",
+    "create_multipart_upload": "s3:PutObject",
+    "upload_part": "s3:PutObject",
+    "complete_multipart_upload": "s3:PutObject",
+    "abort_multipart_upload": "s3:AbortMultipartUpload",
+    "list_objects_v2": "s3:ListBucket",
+    "head_bucket": None,  # opens a connection; that it is refused is of no interest
+}
+
+
+def test_the_task_role_has_the_actions_of_the_calls_in_the_source_and_no_other() -> None:
+    source = "".join(path.read_text() for path in sorted((ROOT / "src" / "buildrunner").rglob("*.py")))
+    calls = set(re.findall(r"\b_client\.(?:get_paginator\(\"(\w+)\"|(\w+))", source))
     actions = {a for s in TASK_POLICIES[""]["Statement"] for a in as_list(s["Action"])}
 
-    assert actions == {"s3:AbortMultipartUpload", "s3:ListBucket", "s3:PutObject"}
+    assert {paginated or call for paginated, call in calls} == PERMISSIONS.keys()
+    assert actions == set(PERMISSIONS.values()) - {None}
 
 
 @pytest.mark.parametrize("prefix", TASK_POLICIES)
@@ -313,3 +371,53 @@ def test_the_execution_role_reaches_what_the_task_definition_names_and_nothing_b
     ]
     assert sorted(readable) == sorted(secret["valueFrom"] for secret in container["secrets"])
     assert "logs:CreateLogGroup" not in json.dumps(policy), "the group is made beforehand, with how long it keeps"
+
+
+def test_only_tasks_of_this_account_and_region_take_the_roles() -> None:
+    """As https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-iam-roles.html has it: no cluster can be named."""
+    (statement,) = deploy_file("trust-policy.json")["Statement"]
+
+    assert statement["Principal"] == {"Service": "ecs-tasks.amazonaws.com"}
+    assert statement["Action"] == "sts:AssumeRole"
+    assert statement["Condition"] == {
+        "ArnLike": {"aws:SourceArn": "arn:aws:ecs:eu-central-1:123456789012:*"},
+        "StringEquals": {"aws:SourceAccount": "123456789012"},
+    }
+
+
+def test_the_api_server_starts_this_family_in_one_cluster_with_these_roles_and_nothing_else(
+    task: dict[str, Any],
+) -> None:
+    statements = {s["Sid"]: s for s in deploy_file("api-server-policy.json")["Statement"]}
+    account = "eu-central-1:123456789012"
+    start, tag, roles = (statements.pop(name) for name in ("StartBuilds", "TagThemAtTheirStart", "HandThemTheirRoles"))
+
+    assert start["Action"] == "ecs:RunTask"
+    assert start["Resource"] == f"arn:aws:ecs:{account}:task-definition/{task['family']}:*"
+    assert start["Condition"] == {"ArnEquals": {"ecs:cluster": f"arn:aws:ecs:{account}:cluster/builds"}}
+    assert tag["Action"] == "ecs:TagResource"
+    assert tag["Condition"] == {"StringEquals": {"ecs:CreateAction": "RunTask"}}
+    assert roles["Action"] == "iam:PassRole"
+    assert roles["Resource"] == sorted([task["taskRoleArn"], task["executionRoleArn"]])
+    assert roles["Condition"] == {"StringEquals": {"iam:PassedToService": "ecs-tasks.amazonaws.com"}}
+    (rest,) = statements.values()
+    assert rest["Action"] == ["ecs:DescribeTasks", "ecs:StopTask"]
+    assert rest["Resource"] == tag["Resource"] == f"arn:aws:ecs:{account}:task/builds/*"
+
+
+def test_the_lifecycles_are_ones_that_aws_takes() -> None:
+    shape = (
+        botocore.session.Session()
+        .get_service_model("s3")
+        .operation_model("PutBucketLifecycleConfiguration")
+        .input_shape
+    )
+    assert shape is not None
+    request = {"Bucket": "sites", "LifecycleConfiguration": deploy_file("s3-lifecycle.json")}
+
+    report = ParamValidator().validate(request, shape)
+
+    assert not report.has_errors(), report.generate_report()
+    assert list(wrong_enums(shape, request)) == []
+    (rule,) = deploy_file("ecr-lifecycle.json")["rules"]
+    assert rule["selection"] == {"tagStatus": "any", "countType": "imageCountMoreThan", "countNumber": 20}

@@ -1,0 +1,65 @@
+// Start a build on Fargate. Needs @aws-sdk/client-ecs; an API server imports or copies `startBuild`.
+import { randomBytes } from "node:crypto";
+import { pathToFileURL } from "node:url";
+import { parseArgs } from "node:util";
+import { ECSClient, RunTaskCommand } from "@aws-sdk/client-ecs";
+
+// Whoever may call DescribeTasks reads the overrides: these belong into `secrets` of a task definition.
+// So do addresses with a password or a token.
+const SECRET =
+  /^(REDIS_URI=|GIT_TOKEN=|AWS_(ACCESS|SECRET|SESSION)|INSTALL_ENV_|[^=]*(TOKEN|SECRET|PASSWORD|PRIVATE|AUTH)|[^=]*=[a-z+]+:\/\/[^/]*@)/i;
+
+const newBuildId = () =>
+  `${new Date().toISOString().slice(0, 19).replaceAll(/[-:]/g, "").replace("T", "-")}-${randomBytes(8).toString("hex")}`;
+
+/**
+ * Give the BUILD_ID, by which viewers know the run, and the task's ARN. The same BUILD_ID again starts nothing new.
+ *
+ * `ecs` is an ECSClient; it tries again by itself, and the client token makes that safe. `variables` are of the
+ * environment: REPO_URL, SLUG, and what else this run needs. `capacity` is FARGATE or FARGATE_SPOT; `publicIp` is
+ * ENABLED in a subnet without NAT.
+ */
+export async function startBuild(
+  ecs,
+  variables,
+  { cluster, subnets, securityGroups, taskDefinition = "buildrunner", capacity = "FARGATE", publicIp = "DISABLED" },
+) {
+  const buildId = variables.BUILD_ID || newBuildId();
+  const unsafe = Object.keys(variables).filter((name) => SECRET.test(`${name}=${variables[name]}`));
+  if (unsafe.length) throw new Error(`secrets must not be overrides: ${unsafe.join(", ")}`);
+  const environment = Object.entries({ ...variables, BUILD_ID: buildId }).map(([name, value]) => ({ name, value }));
+  const answer = await ecs.send(
+    new RunTaskCommand({
+      cluster,
+      taskDefinition,
+      capacityProviderStrategy: [{ capacityProvider: capacity, weight: 1 }],
+      networkConfiguration: { awsvpcConfiguration: { subnets, securityGroups, assignPublicIp: publicIp } },
+      overrides: { containerOverrides: [{ name: "buildrunner", environment }] },
+      clientToken: buildId,
+      startedBy: buildId, // so that ListTasks finds a build's task
+      tags: [{ key: "slug", value: variables.SLUG }],
+      propagateTags: "TASK_DEFINITION",
+      enableExecuteCommand: false,
+    }),
+  );
+  if (answer.failures?.length || !answer.tasks?.length) {
+    // which ECS says with status 200
+    throw new Error(`ECS started no task: ${JSON.stringify(answer.failures)}`);
+  }
+  return { buildId, taskArn: answer.tasks[0].taskArn };
+}
+
+if (process.argv[1] && import.meta.url === pathToFileURL(process.argv[1]).href) {
+  const option = { type: "string" };
+  const { values, positionals } = parseArgs({
+    options: { cluster: option, subnets: option, "security-groups": option },
+    allowPositionals: true,
+  });
+  const variables = Object.fromEntries(positionals.map((pair) => pair.split(/=(.*)/s).slice(0, 2)));
+  const started = await startBuild(new ECSClient({}), variables, {
+    cluster: values.cluster,
+    subnets: values.subnets.split(","),
+    securityGroups: values["security-groups"].split(","),
+  });
+  console.log(started.buildId, started.taskArn);
+}

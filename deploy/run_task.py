@@ -1,0 +1,59 @@
+"""Start a build on Fargate. Needs boto3; an API server imports or copies `start_build`."""
+
+import argparse
+import re
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+# Whoever may call DescribeTasks reads the overrides: these belong into `secrets` of a task definition.
+SECRET = re.compile(
+    "(?i)REDIS_URI=|GIT_TOKEN=|AWS_(ACCESS|SECRET|SESSION)|INSTALL_ENV_|[^=]*(TOKEN|SECRET|PASSWORD|PRIVATE|AUTH)"
+    "|[^=]*=[a-z+]+://[^/]*@"  # and addresses with a password or a token
+)
+
+
+def start_build(
+    ecs: Any,  # boto3.client("ecs"); it tries again by itself, and the client token makes that safe
+    variables: Mapping[str, str],  # of the environment: REPO_URL, SLUG, and what else this run needs
+    *,
+    cluster: str,
+    subnets: Sequence[str],
+    security_groups: Sequence[str],
+    task_definition: str = "buildrunner",  # its newest revision
+    capacity: str = "FARGATE",  # or FARGATE_SPOT
+    public_ip: str = "DISABLED",  # ENABLED in a subnet without NAT
+) -> tuple[str, str]:
+    """Give the BUILD_ID, by which viewers know the run, and the task's ARN. The same BUILD_ID again starts nothing new."""
+    build_id = variables.get("BUILD_ID") or f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(8)}"
+    if unsafe := [name for name, value in variables.items() if SECRET.match(f"{name}={value}")]:
+        raise ValueError(f"secrets must not be overrides: {', '.join(unsafe)}")
+    environment = [{"name": name, "value": value} for name, value in {**variables, "BUILD_ID": build_id}.items()]
+    network = {"subnets": [*subnets], "securityGroups": [*security_groups], "assignPublicIp": public_ip}
+    answer = ecs.run_task(
+        cluster=cluster,
+        taskDefinition=task_definition,
+        capacityProviderStrategy=[{"capacityProvider": capacity, "weight": 1}],
+        networkConfiguration={"awsvpcConfiguration": network},
+        overrides={"containerOverrides": [{"name": "buildrunner", "environment": environment}]},
+        clientToken=build_id,
+        startedBy=build_id,  # so that ListTasks finds a build's task
+        tags=[{"key": "slug", "value": variables["SLUG"]}],
+        propagateTags="TASK_DEFINITION",
+        enableExecuteCommand=False,
+    )
+    if answer["failures"] or not answer["tasks"]:  # which ECS says with status 200
+        raise RuntimeError(f"ECS started no task: {answer['failures']}")
+    return build_id, answer["tasks"][0]["taskArn"]
+
+
+if __name__ == "__main__":
+    import boto3
+
+    parser = argparse.ArgumentParser(description="Start a build on Fargate; print its BUILD_ID and its task.")
+    for name in ("cluster", "subnets", "security-groups"):
+        parser.add_argument(f"--{name}", required=True, type=str if name == "cluster" else lambda text: text.split(","))
+    parser.add_argument("variables", nargs="+", metavar="NAME=VALUE", help="REPO_URL=... and SLUG=... at the least")
+    options = vars(parser.parse_args())
+    print(*start_build(boto3.client("ecs"), dict(pair.split("=", 1) for pair in options.pop("variables")), **options))
