@@ -3,6 +3,9 @@
 A batch is one call of a Lua script, which Redis runs whole or not at all. The stream itself says how far a run has got:
 the id of its last entry is `<run>-<seq>`. So an answer that was lost, an eviction, FLUSHALL, a failover or a Redis that
 came back empty are all mended by the same rule: send again from where the stream is.
+
+Where scripts are refused, a transaction that watches the stream does the same with twice the round trips. Where streams are
+refused too, the channel alone is left, and people are told.
 """
 
 from __future__ import annotations
@@ -14,11 +17,12 @@ import random
 import re
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 
 from buildrunner.logs.text import without_colour
@@ -34,9 +38,19 @@ BATCH_SECONDS = 0.05  # after the first event that waits
 # How long a Redis that cannot be reached is tried before people are told that their log is not live.
 TRIED_SECONDS = 15.0
 ANSWER_SECONDS = 5.0  # a server that is silent for longer is taken for gone, and its connection for dead
+# A run with nothing to say looks so often whether the stream is still its own: it is to know of a later run within 2 s.
+LOOK_SECONDS = 1.0
 _END_WORDS = ("Failed:", "Cancelled", "Timed out:", "Superseded")
 
-_WRITTEN, _ELSEWHERE, _LATER = 1, 0, 2  # what the second script answers
+_WRITTEN, _ELSEWHERE, _LATER = 1, 0, 2  # how an append ends
+# How Redis lets us deliver, the best first; a server or an ACL (redis.io/docs/latest/operate/oss_and_stack/management/security/acl)
+# that refuses one is asked for the next.
+_Way = Literal["script", "transaction", "channel"]
+_NEXT_WAY: dict[_Way, _Way] = {"script": "transaction", "transaction": "channel"}
+_REFUSED = re.compile(
+    r"(?i)(?:(?:this user|user \S+) has )?no permissions to (?:run the '\S+' command|access [\w ]+)"
+    r"|unknown (?:redis )?command[^,]*"
+)
 
 # Claims the stream for a run: chooses its number, removes earlier runs' entries, keeps the number as the stream's last id.
 # XADD and XTRIM rather than DEL: a deleted stream forgets its last id, and an older run could write again.
@@ -120,6 +134,8 @@ class Publisher:
         self._ttl = ttl
         self._log_format = log_format
         self._on_superseded = on_superseded
+        self._way: _Way = "script"
+        self._publishes = True  # until Redis refuses this channel
         self._run: str | None = None
         self._sent = 0  # highest number ever sent for publishing: what is sent again goes to the stream alone
         self._started = anyio.current_time()
@@ -127,6 +143,8 @@ class Publisher:
         self._trouble_since: float | None = None
         self._told = False
         self._hurry = anyio.Event()  # somebody waits for the delivery
+        self._idle: anyio.CancelScope | None = None  # while there is nothing to deliver
+        self._begun = self._answered = 0  # appends, each a look at whose the stream is
         self._ever_delivered = False
         self.delivered = 0  # number of the last event that is known to be in the stream
         self.superseded = False
@@ -170,9 +188,11 @@ class Publisher:
             )
             before = self.delivered
             try:
-                await self._deliver(client, errors.NoScriptError)
+                await self._deliver(client, errors)
                 return
             except (errors.RedisError, OSError) as error:
+                if (refusal := _REFUSED.search(str(error))) and self._find_other_way(refusal[0]):
+                    continue
                 failures = 1 if self.delivered > before else failures + 1
                 self._in_trouble(error)
             finally:
@@ -181,11 +201,18 @@ class Publisher:
             await anyio.sleep(min(1.0, 0.05 * 2**failures) * random.uniform(0.5, 1.0))  # noqa: S311
 
     async def caught_up(self, limit: float) -> None:
-        """Wait until all that has been written is delivered, Redis is found away, or `limit` seconds have passed."""
-        target = self._journal.last_seq
+        """Wait until all that has been written is delivered and the stream has been looked at once more.
+
+        Or until Redis is found away, or `limit` seconds have passed.
+        """
+        target, look = self._journal.last_seq, self._begun + 1
         self._hurry.set()
+        if self._idle:
+            self._idle.cancel()
         with anyio.move_on_after(limit):
-            while self.delivered < target and not self.superseded and self.trouble is None:
+            while self.delivered < target or self._answered < look:
+                if self.superseded or self.trouble:
+                    break
                 await anyio.sleep(0.002)
         self._hurry = anyio.Event()
 
@@ -193,39 +220,29 @@ class Publisher:
         """Wait for no more events to fill a batch: the run is at its end."""
         self._hurry.set()
 
-    async def _deliver(self, client: Redis, no_script: type[Exception]) -> None:
-        async def call(script: str, *arguments: str | bytes | int) -> Any:
-            try:
-                return await client.evalsha(hashlib.sha1(script.encode()).hexdigest(), 1, self._stream, *arguments)  # noqa: S324
-            except no_script:
-                return await client.eval(script, 1, self._stream, *arguments)
-
-        if self._run is None:
-            self._run = str(await call(_CLAIM, self._ttl))
+    async def _deliver(self, client: Redis, errors: Any) -> None:
+        if self._run is None and self._way != "channel":
+            self._run = await self._claim(client, errors)
         self._reader.go_to(self.delivered + 1)
-        answer = _LATER if self.superseded else _WRITTEN
         while not self._reader.at_end():
-            await self._reader.wait()
-            if self._reader.waiting_bytes < BATCH_BYTES and not self._journal.complete:
-                with anyio.move_on_after(BATCH_SECONDS):
-                    await self._hurry.wait()
+            await self._wait_for_batch()
             first = self._reader.next_seq
             events = self._reader.read(BATCH_EVENTS, BATCH_BYTES)
-            if answer == _LATER:
+            if self.superseded:
                 # Nothing more is for this run's readers but the end word, for those of the channel.
-                if self._reader.at_end() and json.loads(events[-1])["log"] == "Superseded":
+                if self._publishes and self._reader.at_end() and json.loads(events[-1])["log"] == "Superseded":
                     await client.publish(self._channel, self._message(events[-1]) or "")
                 continue
             messages = [
                 message
                 for seq, event in enumerate(events, first)
-                if seq > self._sent and (message := self._message(event)) is not None
+                if seq > self._sent and self._publishes and (message := self._message(event)) is not None
             ]
             last = first + len(events) - 1
             self._sent = max(self._sent, last)
-            answer, place = await call(
-                _APPEND, self._run, first, self._ttl, self._channel, len(events), *events, *messages
-            )
+            self._begun = look = self._begun + 1
+            answer, place = await self._append(client, errors, first, events, messages)
+            self._answered = look
             self._out_of_trouble()
             if answer == _WRITTEN:
                 self.delivered = last
@@ -237,6 +254,113 @@ class Publisher:
             elif answer == _LATER:
                 self.superseded = True
                 self._on_superseded()
+
+    async def _wait_for_batch(self) -> None:
+        """Wait for events, and a moment longer for more of them; not at all for one whom somebody waits for."""
+        if self.superseded:
+            await self._reader.wait()
+        elif not self._hurry.is_set():
+            with anyio.move_on_after(LOOK_SECONDS) as self._idle:
+                await self._reader.wait()
+            self._idle = None
+            if 0 < self._reader.waiting_bytes < BATCH_BYTES and not self._journal.complete:
+                with anyio.move_on_after(BATCH_SECONDS):
+                    await self._hurry.wait()
+
+    async def _claim(self, client: Redis, errors: Any) -> str:
+        """Take the stream for this run, and give the run's number."""
+        if self._way == "script":
+            return str(await self._call(client, errors, _CLAIM, self._ttl))
+        async with _transaction(client) as transaction:
+            last_run, _ = await self._watched_id(transaction, errors)
+            seconds, microseconds = await transaction.time()
+            run = max(seconds * 1000 + microseconds // 1000, last_run + 1)
+            transaction.multi()
+            transaction.xadd(self._stream, {"event": ""}, id=f"{run}-0")
+            transaction.xtrim(self._stream, maxlen=0, approximate=False)
+            transaction.expire(self._stream, self._ttl)
+            await transaction.execute()
+        return str(run)
+
+    async def _append(
+        self, client: Redis, errors: Any, first: int, events: Sequence[bytes], messages: Sequence[str | bytes]
+    ) -> tuple[int, str]:
+        """Append events to the stream, which may be none, and publish messages: all of it or nothing.
+
+        Returns:
+            Whether it was done, and if not, the id that the stream is at.
+
+        """
+        if self._way == "channel":
+            if messages:
+                async with client.pipeline(transaction=False) as pipeline:
+                    for message in messages:
+                        pipeline.publish(self._channel, message)
+                    await pipeline.execute()
+            await anyio.lowlevel.checkpoint()  # somebody may wait for a look, which this way cannot take
+            return _WRITTEN, ""
+        run = int(self._run or 0)
+        if self._way == "script":
+            arguments = (run, first, self._ttl, self._channel, len(events), *events, *messages)
+            answer, place = await self._call(client, errors, _APPEND, *arguments)
+            return answer, place
+        async with _transaction(client) as transaction:
+            last_run, last_seq = await self._watched_id(transaction, errors)
+            place = f"{last_run}-{last_seq}"
+            if last_run > run:
+                return _LATER, place
+            if first != (last_seq + 1 if last_run == run else 1):
+                return _ELSEWHERE, place
+            transaction.multi()
+            if last_run not in {run, 0}:
+                transaction.xtrim(self._stream, maxlen=0, approximate=False)
+            for seq, event in enumerate(events, first):
+                transaction.xadd(self._stream, {"event": event}, id=f"{run}-{seq}")
+            transaction.expire(self._stream, self._ttl)
+            for message in messages:
+                transaction.publish(self._channel, message)
+            await transaction.execute()
+        return _WRITTEN, ""
+
+    async def _call(self, client: Redis, errors: Any, script: str, *arguments: str | bytes | int) -> Any:
+        try:
+            digest = hashlib.sha1(script.encode()).hexdigest()  # noqa: S324 - Redis names scripts by it
+            return await client.evalsha(digest, 1, self._stream, *arguments)
+        except errors.NoScriptError:
+            return await client.eval(script, 1, self._stream, *arguments)
+
+    async def _watched_id(self, transaction: Any, errors: Any) -> tuple[int, int]:
+        """Give the stream's last id; the transaction fails (WatchError) when the stream changes from now on."""
+        await transaction.watch(self._stream)
+        try:
+            last: str = (await transaction.xinfo_stream(self._stream))["last-generated-id"]
+        except errors.ResponseError as error:
+            if "no such key" not in str(error):
+                raise
+            last = "0-0"
+        run, _, seq = last.partition("-")
+        return int(run), int(seq)
+
+    def _find_other_way(self, refusal: str) -> bool:
+        """Look for another way to deliver, now that Redis has refused this one."""
+        if "channel" in refusal and self._publishes and self._way != "channel":
+            self._publishes = False
+            self._journal.log(
+                f"Redis does not let this user publish to {self._channel}: the live log is in the stream alone.",
+                "warning",
+            )
+            return True
+        if self._way == "channel" or (self._way == "transaction" and not self._publishes):
+            self._sent = self.delivered  # what was refused did not go out
+            return False
+        self._way = _NEXT_WAY[self._way]
+        if self._way == "channel":
+            self._journal.log(
+                f"Redis does not let this user write the stream {self._stream} ({refusal}): the live log goes to the channel"
+                " alone, and who comes late sees nothing of it.",
+                "warning",
+            )
+        return True
 
     def _message(self, event: bytes) -> str | bytes | None:
         """Give what goes to the channel for an event: nothing for one without a line."""
@@ -277,6 +401,10 @@ class Publisher:
         return parts.path if parts.scheme == "unix" else f"{parts.hostname}:{parts.port or 6379}"
 
 
+def _transaction(client: Redis) -> Any:  # its `multi` has no types
+    return client.pipeline(transaction=True)
+
+
 def _explain(error: Exception) -> str:
     """Complete the sentence "Redis at … " for people."""
     name, text = type(error).__name__, " ".join(str(error).split())
@@ -295,8 +423,8 @@ def _explain(error: Exception) -> str:
         return f"does not answer within {ANSWER_SECONDS:.0f} s"
     if name == "AuthenticationError" or re.match("(WRONGPASS|NOAUTH)", text):
         return "refuses the user or password of REDIS_URI"
-    if name == "NoPermissionError" or text.startswith("NOPERM"):
-        return f"does not allow this user what is needed ({text})"
+    if refusal := _REFUSED.search(text):
+        return f"does not allow this user what is needed ({refusal[0]})"
     if name == "OutOfMemoryError" or text.startswith("OOM"):
         return "is out of memory (its maxmemory is reached)"
     return f"cannot be used ({text or name})"
