@@ -6,6 +6,7 @@ import gc
 import os
 import signal
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
 from buildrunner.errors import EXIT_CONFIGURATION, EXIT_FAULT, ConfigurationError
@@ -88,6 +89,26 @@ def _command(arguments: list[str], early_signals: list[int]) -> int:
             from buildrunner.dev import dev
 
             return anyio.run(dev, parsed.repo, early_signals)
+        if parsed.command == "logs":
+            from buildrunner.viewer import show_log
+
+            # Nothing has to be put in order: end as any program that prints does, also at `| head`.
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
+                signal.signal(number, signal.SIG_DFL)
+            try:
+                return anyio.run(
+                    partial(
+                        show_log,
+                        environment,
+                        parsed.slug,
+                        build=parsed.build,
+                        follow=parsed.follow,
+                        as_json=parsed.json,
+                    )
+                )
+            except ConfigurationError as error:
+                print(f"buildrunner: {error}", file=sys.stderr)
+                return EXIT_CONFIGURATION
         environment |= {name: value for name in _OPTIONS if (value := getattr(parsed, name.lower())) is not None}
 
     gc.disable()  # until the imports are done (`lifecycle`): 0.05 s of 0.65 s of CPU
@@ -126,4 +147,11 @@ def _parse(arguments: list[str]) -> Namespace:
         run.add_argument(f"--{name.lower().replace('_', '-')}", metavar="…", help=f"overrides {name}")
     dev = commands.add_parser("dev", help="the same build on this machine, on servers of its own")
     dev.add_argument("repo", nargs="?", default=".", metavar="REPO", help="a folder or a URL (default: this folder)")
+    logs = commands.add_parser("logs", help="print a run's log from its first line")
+    logs.add_argument("slug", metavar="SLUG", help="id of the deployment")
+    logs.add_argument(
+        "--build", metavar="ID", help="the run with this BUILD_ID, which is waited for (default: the newest)"
+    )
+    logs.add_argument("--follow", action="store_true", help="stay until its end; the exit code is then the run's")
+    logs.add_argument("--json", action="store_true", help="the events as they are, one a line")
     return parser.parse_args(arguments)

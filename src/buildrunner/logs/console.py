@@ -6,9 +6,9 @@ one a line, which CloudWatch Logs Insights reads by itself.
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -28,34 +28,38 @@ _BATCH_BYTES = 256 * 1024
 async def follow(journal: Journal, console_format: Literal["auto", "text", "json"]) -> None:
     """Print every event from the first to the result. A reader that has gone away (EPIPE) ends the printing, not the run."""
     reader = journal.reader()
-    terminal = console_format == "auto" and os.isatty(_STDOUT) and os.environ.get("TERM", "dumb") != "dumb"
-    # rich takes 0.08 s to import, and is wanted by people alone.
-    rich = await anyio.to_thread.run_sync(importlib.import_module, "rich.console") if terminal else None
-    person = rich.Console(highlight=False, soft_wrap=True) if rich else None
+    show = await anyio.to_thread.run_sync(make_formatter, console_format)
     try:
         while not reader.at_end():
             await reader.wait()
             events = reader.read(_BATCH_EVENTS, _BATCH_BYTES)
-            if console_format == "json":
-                data = b"\n".join([*events, b""])
-            elif person:
-                data = "".join(_shown(person, json.loads(event)) for event in events).encode()
-            else:
-                data = "".join(_plain(json.loads(event)) for event in events).encode()
             # In a thread, which is left behind when the run ends: a terminal may be stopped by Ctrl-S.
-            await anyio.to_thread.run_sync(_print, data, abandon_on_cancel=True)
+            await anyio.to_thread.run_sync(print_bytes, show(events), abandon_on_cancel=True)
     except OSError:
         return
+
+
+def make_formatter(console_format: Literal["auto", "text", "json"]) -> Callable[[Sequence[bytes]], bytes]:
+    """Give a function that makes of encoded events what stdout is to get for them."""
+    if console_format == "json":
+        return lambda events: b"\n".join([*events, b""])
+    if console_format == "text" or not os.isatty(_STDOUT) or os.environ.get("TERM", "dumb") == "dumb":
+        return lambda events: "".join(_plain(json.loads(event)) for event in events).encode()
+    from rich.console import Console  # takes 0.08 s, and is wanted by people alone
+
+    person = Console(highlight=False, soft_wrap=True)
+    return lambda events: "".join(_shown(person, json.loads(event)) for event in events).encode()
 
 
 async def warn(sentence: str, console_format: Literal["auto", "text", "json"]) -> None:
     """Print a warning that is no event: what could not be delivered."""
     line = json.dumps({"level": "warning", "log": sentence}) if console_format == "json" else f"warning: {sentence}"
     with suppress(OSError):
-        await anyio.to_thread.run_sync(_print, f"{line}\n".encode(), abandon_on_cancel=True)
+        await anyio.to_thread.run_sync(print_bytes, f"{line}\n".encode(), abandon_on_cancel=True)
 
 
-def _print(data: bytes) -> None:
+def print_bytes(data: bytes) -> None:
+    """Write all of `data` to stdout."""
     view = memoryview(data)
     while view:
         view = view[os.write(_STDOUT, view) :]

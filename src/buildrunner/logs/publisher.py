@@ -379,14 +379,15 @@ class Publisher:
 
     def _in_trouble(self, error: Exception) -> None:
         now = anyio.current_time()
-        self.trouble = _explain(error)
+        self.trouble = explain(error)
         if self._trouble_since is None:
             self._trouble_since = now
         # A connection that was cut is usually back before a sentence about it could be read.
         if not self._told and (not self._ever_delivered or now - self._trouble_since >= 1):
             self._told = True
             self._journal.log(
-                f"The live log is not delivered: Redis at {self._address()} {self.trouble}. The build goes on; it is tried again.",
+                f"The live log is not delivered: Redis at {address(self._uri)} {self.trouble}."
+                " The build goes on; it is tried again.",
                 "warning",
             )
 
@@ -396,17 +397,19 @@ class Publisher:
             self._told = False
             self._journal.log("The live log goes on: Redis answers again.")
 
-    def _address(self) -> str:
-        parts = urlsplit(self._uri)
-        return parts.path if parts.scheme == "unix" else f"{parts.hostname}:{parts.port or 6379}"
+
+def address(uri: str) -> str:
+    """Give where a Redis is, without user and password."""
+    parts = urlsplit(uri)
+    return parts.path if parts.scheme == "unix" else f"{parts.hostname}:{parts.port or 6379}"
 
 
 def _transaction(client: Redis) -> Any:  # its `multi` has no types
     return client.pipeline(transaction=True)
 
 
-def _explain(error: Exception) -> str:
-    """Complete the sentence "Redis at … " for people."""
+def explain(error: Exception) -> str:
+    """Complete the sentence "Redis at … " for people, for whatever its client raised."""
     name, text = type(error).__name__, " ".join(str(error).split())
     cause: BaseException | None = error
     while cause:

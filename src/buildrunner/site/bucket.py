@@ -11,6 +11,7 @@ import io
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from datetime import datetime
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 import anyio
@@ -42,8 +43,8 @@ _ATTEMPTS = 4
 _CONNECT_TIMEOUT = 5  # seconds
 _READ_TIMEOUT = 20  # seconds for the answer, counted from the end of the body
 
-Operation = Literal["put", "list"]
-_PERMISSIONS: dict[Operation, str] = {"put": "s3:PutObject", "list": "s3:ListBucket"}
+Operation = Literal["put", "get", "list"]
+_PERMISSIONS: dict[Operation, str] = {"put": "s3:PutObject", "get": "s3:GetObject", "list": "s3:ListBucket"}
 
 
 class AccessRefused(BuildFailed):
@@ -162,6 +163,28 @@ class Bucket:
             async for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix):
                 keys.update(entry["Key"] for entry in page.get("Contents", ()))
         return keys
+
+    async def newest(self, prefix: str) -> str | None:
+        """Give the key that begins with `prefix` and was written last; None when there is none."""
+        newest: tuple[datetime, str] | None = None
+        with self._explained("list", ""):
+            async for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix):
+                for entry in page.get("Contents", ()):
+                    newest = max(newest or (entry["LastModified"], ""), (entry["LastModified"], entry["Key"]))
+        return newest[1] if newest else None
+
+    async def lines(self, key: str) -> AsyncIterator[list[bytes]]:
+        """Give the lines of an object as they come, without their ends; nothing when there is no such object."""
+        rest = b""
+        with self._explained("get", key):
+            try:
+                answer = await self._client.get_object(Bucket=self.name, Key=key)
+            except self._client.exceptions.NoSuchKey:
+                return
+            async with answer["Body"] as body:
+                async for chunk in body.iter_chunks(65536):
+                    *lines, rest = (rest + chunk).split(b"\n")
+                    yield lines
 
     async def _put(self, key: str, body: io.BytesIO, checksum: str, headers: dict[str, str]) -> None:
         with self._explained("put", key):

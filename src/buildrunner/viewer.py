@@ -1,0 +1,244 @@
+"""`buildrunner logs SLUG`: a run's log from its first line, out of the stream alone; out of the archive when that is gone.
+
+A reader of the stream has three rules (docs/events.md): go on from the last id, begin again from 0 when that id is larger
+than the stream's own, leave out what you have. What is not in the stream any more, because a later run took it or Redis
+lost it, is in the run's archive.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from buildrunner.errors import EXIT_FAULT, EXIT_PUBLISHED, BuildFailed
+from buildrunner.logs.console import make_formatter, print_bytes
+from buildrunner.logs.publisher import ANSWER_SECONDS, address, explain
+from buildrunner.settings import Settings, read_settings
+
+if TYPE_CHECKING:
+    from buildrunner.site.bucket import Bucket
+
+LOST_SECONDS = 90  # without an event: a living run writes one every 30 s
+STARTS_WITHIN_SECONDS = 300  # before its first event a task pulls the image
+BLOCK_MILLISECONDS = 1000
+ARCHIVE_EVERY_SECONDS = 5  # while nothing comes
+
+
+async def show_log(environment: Mapping[str, str], slug: str, *, build: str | None, follow: bool, as_json: bool) -> int:
+    """Print the log of a run of `slug`.
+
+    Args:
+        environment: `REDIS_URI`, `EVENT_STREAM` where it is not the default, and for the archive the bucket's variables.
+        slug: of the site.
+        build: id of the run, which is waited for; without it the newest.
+        follow: go on until the result; where no `build` is named, also over to a later run that takes the stream.
+        as_json: print the events as they are, one a line.
+
+    Returns:
+        The run's own exit code; 0 for one that goes on and is not followed; 1 when it was lost, or there is no log.
+
+    Raises:
+        ConfigurationError: a variable is missing or malformed.
+
+    """
+    bucket = environment.get("STATE_BUCKET_NAME") or environment.get("AWS_BUCKET_NAME")
+    read = {
+        name: value for name, value in environment.items() if name.startswith("AWS_") or name in {"HOME", "REDIS_URI"}
+    }
+    stand_ins = {"REPO_URL": "https://not-used.invalid/x", "AWS_BUCKET_NAME": bucket or "not-used"}
+    if not bucket:
+        stand_ins["AWS_REGION"] = "not-used"
+    settings = read_settings(
+        {
+            **read,
+            **stand_ins,
+            "EVENT_STREAM": environment.get("EVENT_STREAM", ""),
+            "SLUG": slug,
+            "BUILD_ID": build or "",
+        }
+    )
+    async with AsyncExitStack() as stack:
+        viewer = _Viewer(settings, stack, build=build, follow=follow, as_json=as_json, has_archive=bool(bucket))
+        return await viewer.show()
+
+
+class _Viewer:
+    """What has been shown of which run, and where the rest may come from."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        stack: AsyncExitStack,
+        *,
+        build: str | None,
+        follow: bool,
+        as_json: bool,
+        has_archive: bool,
+    ) -> None:
+        self._settings = settings
+        self._stack = stack
+        self._named = build is not None
+        self._follow = follow
+        self._format = make_formatter("json" if as_json else "auto")
+        self._build = build  # whose events are shown
+        self._shown: dict[str, Any] = {"seq": 0}  # the last event that was
+        self._stream_is_there = False
+        self._redis_is_away: str | None = None
+        self._bucket: Bucket | None = None
+        self._no_archive = None if has_archive else "AWS_BUCKET_NAME is not set"
+
+    async def show(self) -> int:
+        """Show what there is, and what comes, until it is clear how the run ended."""
+        from redis.asyncio import Redis
+        from redis.exceptions import RedisError
+
+        quiet = 0.0  # seconds in which Redis could be asked, and had nothing of this run
+        looked = -math.inf  # into the archive: a run may be over, and its stream gone
+        last, waited = b"0-0", False
+        client: Any = Redis.from_url(
+            self._settings.redis_uri, socket_timeout=ANSWER_SECONDS, socket_connect_timeout=ANSWER_SECONDS
+        )
+        async with client:
+            while "exit_code" not in self._shown:
+                began = time.monotonic()
+                entries: Sequence[Any] = ()  # (id, {b"event": …})
+                try:
+                    block = BLOCK_MILLISECONDS if self._stays else None
+                    answer = await client.xread({self._settings.event_stream: last}, count=500, block=block)
+                    entries = next(iter(dict(answer).values()), ())
+                    if entries and isinstance(entries[0], list):  # RESP3, where REDIS_URI asks for it
+                        (entries,) = entries
+                    newest = entries[-1][0] if entries else await self._last_id(client)
+                    self._stream_is_there = newest is not None
+                    if _place(last) > _place(newest or b"0-0"):
+                        last = b"0-0"  # Redis lost its memory, and the run is sending everything again
+                    self._redis_answers(None)
+                except (RedisError, OSError) as error:
+                    self._redis_answers(explain(error))
+                if entries:
+                    last = entries[-1][0]
+                    if self._print([fields[b"event"] for _, fields in entries]):
+                        quiet = 0
+                    if not self._stays or quiet == 0:
+                        continue
+                elif not self._redis_is_away:
+                    quiet += time.monotonic() - began
+                # Nothing of this run is to be had from Redis just now. One that has ended has an archive.
+                if not self._stays or time.monotonic() - looked >= ARCHIVE_EVERY_SECONDS:
+                    looked = time.monotonic()
+                    await self._print_archive()
+                if "exit_code" in self._shown:
+                    break
+                if not self._stays:
+                    return self._leave()
+                if not self._build and not self._stream_is_there and not self._redis_is_away and not waited:
+                    waited = True
+                    _say(f"There is no log of {self._settings.slug} yet{self._why_no_archive}. Waiting for a build.")
+                if quiet >= (LOST_SECONDS if self._shown["seq"] else STARTS_WITHIN_SECONDS):
+                    return self._lost(quiet)
+                if self._redis_is_away:
+                    await anyio.sleep(1)
+        return int(self._shown["exit_code"])
+
+    @property
+    def _stays(self) -> bool:
+        """Whether to wait for more than there is: of a run that is named, or has just begun, for its first event."""
+        return self._follow or (not self._shown["seq"] and (self._named or self._stream_is_there))
+
+    async def _last_id(self, client: Any) -> bytes | None:
+        from redis.exceptions import ResponseError
+
+        try:
+            info: dict[str, bytes] = await client.xinfo_stream(self._settings.event_stream)
+        except ResponseError as error:
+            if "no such key" in str(error):
+                return None
+            raise
+        return info["last-generated-id"]
+
+    def _print(self, events: Sequence[bytes]) -> int:
+        """Print those events of the run that were not printed yet, and give how many they are."""
+        fresh = []
+        for encoded in events:
+            event = json.loads(encoded)
+            if event["build"] != self._build and not self._named:
+                if self._build:
+                    _say(f"A later build took over: {event['build']}.")
+                self._build, self._shown = event["build"], {"seq": 0}
+            if event["build"] == self._build and event["seq"] > self._shown["seq"]:
+                self._shown = event
+                fresh.append(encoded)
+        if fresh:
+            print_bytes(self._format(fresh))
+        return len(fresh)
+
+    async def _print_archive(self) -> None:
+        """Print what the archive has and the stream has not; it may not be there, since it is written at the end of a run."""
+        from buildrunner.site.bucket import open_s3
+
+        settings = self._settings
+        if not self._build and (self._stream_is_there or (self._follow and self._redis_is_away)):
+            return  # the newest run is in the stream, or may be: what is in the archive is older
+        if not self._bucket and not self._no_archive:
+            s3 = await self._stack.enter_async_context(
+                open_s3(region=settings.region, endpoint_url=settings.s3_endpoint_url, concurrency=2)
+            )
+            self._bucket = s3.bucket(settings.state_bucket)
+        if not self._bucket:
+            return
+        try:
+            folder = f"__logs/{settings.slug}/"
+            key = f"{folder}{self._build}.ndjson" if self._build else await self._bucket.newest(folder)
+            if key:
+                async for events in self._bucket.lines(key):
+                    self._print(events)
+            self._no_archive = None
+        except BuildFailed as error:
+            self._no_archive = error.reason
+
+    def _redis_answers(self, trouble: str | None) -> None:
+        if trouble and not self._redis_is_away:
+            _say(f"Redis at {address(self._settings.redis_uri)} {trouble}." + (" It is tried again." * self._follow))
+        elif self._redis_is_away and not trouble:
+            _say("Redis answers again.")
+        self._redis_is_away = trouble
+
+    def _leave(self) -> int:
+        """Say why a log has no end, to somebody who does not wait for it."""
+        if not self._shown["seq"]:
+            _say(f"There is no log of {self._settings.slug}{self._why_no_archive}.")
+            return EXIT_FAULT
+        silent = datetime.now().astimezone() - datetime.fromisoformat(self._shown["ts"])
+        if silent.total_seconds() > LOST_SECONDS:
+            return self._lost(silent.total_seconds())
+        _say("The build goes on; --follow stays until its end.")
+        return EXIT_PUBLISHED
+
+    def _lost(self, seconds: float) -> int:
+        if self._shown["seq"]:
+            _say(f"Build {self._build} was lost: no sign of life for {seconds:.0f} s{self._why_no_archive}.")
+        else:
+            _say(f"Build {self._build or 'of ' + self._settings.slug} has not begun within {seconds:.0f} s.")
+        return EXIT_FAULT
+
+    @property
+    def _why_no_archive(self) -> str:
+        return f", and its archive cannot be read: {self._no_archive.rstrip('.')}" if self._no_archive else ""
+
+
+def _place(entry: bytes) -> tuple[int, int]:
+    """Order ids of a stream."""
+    run, _, seq = entry.partition(b"-")
+    return int(run), int(seq)
+
+
+def _say(sentence: str) -> None:
+    print(f"buildrunner: {sentence}", file=sys.stderr, flush=True)

@@ -1,0 +1,371 @@
+"""`buildrunner logs`: readers that come early, late, in the middle, again; of runs that end, vanish, or are taken over."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+
+from harness import Event, Program, Redis, Repositories, Run, free_port, wait_for
+
+SITE = "mkdir dist; echo 1 >dist/index.html"
+READERS = 50
+
+
+class Reader:
+    """`buildrunner logs` as a process, with what it needs to find the servers of a test."""
+
+    def __init__(self, program: Program, *arguments: str, **variables: str) -> None:
+        names = ("PATH", "HOME", "REDIS_URI", "AWS_BUCKET_NAME", *program.s3.environment())
+        environment = program.environment(None)
+        self.process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "buildrunner", "logs", *arguments],
+            env={**{name: environment[name] for name in names}, **variables},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd="/",
+        )
+        self.stdout = self.stderr = ""
+
+    def end(self, timeout: float = 60) -> int:
+        try:
+            self.stdout, self.stderr = self.process.communicate(timeout=timeout)
+        finally:
+            self.process.kill()
+        return self.process.returncode
+
+    @property
+    def events(self) -> list[Event]:
+        return [json.loads(line) for line in self.stdout.splitlines()]
+
+
+def read(program: Program, *arguments: str, **variables: str) -> Reader:
+    reader = Reader(program, *arguments, **variables)
+    reader.end()
+    return reader
+
+
+@pytest.fixture(scope="module")
+def built(shared_redis: Redis, s3: Any, open_folder: Any, repositories: Repositories) -> Run:
+    """A run that has ended well."""
+    return Program(shared_redis, s3, open_folder).run(repositories.app("seq 1 300; " + SITE))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def reader_of_the_dead(shared_redis: Redis, s3: Any, open_folder: Any) -> Iterator[Reader]:
+    """Somebody who follows a run whose task was killed, from the first test of this module on: it takes 90 s to know."""
+    add_event(shared_redis, "dead", "the-dead", seconds_ago=0)
+    reader = Reader(Program(shared_redis, s3, open_folder), "dead", "--follow")
+    yield reader
+    reader.process.kill()
+    reader.process.wait()
+
+
+def add_event(redis: Redis, slug: str, build: str, seconds_ago: float) -> None:
+    """Write what a run writes first."""
+    ts = time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime(time.time() - seconds_ago))
+    event = {"v": 1, "build": build, "seq": 1, "ts": ts, "type": "log", "stage": "prepare", "stream": "runner"}
+    with redis.client() as client:
+        client.xadd(f"events:{slug}", {"event": json.dumps({**event, "level": "info", "log": "Preparing"})}, id="5-1")
+
+
+# --- what has been ---------------------------------------------------------------------------------------------------
+
+
+def test_a_log_is_printed_from_its_first_line_and_the_exit_code_is_the_builds(program: Program, built: Run) -> None:
+    reader = read(program, built.slug)
+
+    assert reader.process.returncode == 0
+    lines = reader.stdout.splitlines()
+    assert lines[0].startswith("==> Preparing build")
+    assert [line for line in lines if line.isdigit()] == [str(number) for number in range(1, 301)]
+    assert lines[-1] == "Done"
+    assert reader.stderr == ""
+
+
+def test_a_build_that_failed_gives_its_exit_code_and_its_hint(program: Program, repositories: Repositories) -> None:
+    run = program.run(repositories.app("echo JavaScript heap out of memory; exit 1"))
+
+    reader = read(program, run.slug, "--follow")
+
+    assert reader.process.returncode == run.code == 40
+    assert reader.stdout.splitlines()[-2:] == [run.result["log"], run.result["hint"]]
+
+
+def test_json_gives_the_events_as_they_are(program: Program, built: Run) -> None:
+    assert read(program, built.slug, "--json").events == built.events
+    assert read(program, built.slug, "--json", "--build", built.result["build"]).events == built.events
+
+
+def test_a_reader_in_the_new_protocol_of_redis_sees_the_same(program: Program, built: Run) -> None:
+    reader = read(program, built.slug, "--json", REDIS_URI=f"{program.redis.uri}?protocol=3")
+
+    assert reader.events == built.events
+
+
+def test_when_the_stream_is_gone_the_archive_is_read(program: Program, repositories: Repositories) -> None:
+    run = program.run(repositories.app("exit 3"))
+    with program.redis.client() as client:
+        client.delete(f"events:{run.slug}")
+
+    for more in ([], ["--follow"], ["--build", run.result["build"]]):
+        reader = read(program, run.slug, "--json", *more)
+
+        assert (reader.process.returncode, reader.events) == (40, run.events), more
+
+
+def test_when_redis_is_away_the_archive_is_read_and_that_is_said(program: Program, built: Run) -> None:
+    reader = read(program, built.slug, "--json", REDIS_URI=f"redis://user:secret@127.0.0.1:{free_port()}")
+
+    assert (reader.process.returncode, reader.events) == (0, built.events)
+    assert "refuses connections" in reader.stderr
+    assert "secret" not in reader.stderr
+
+
+def test_what_was_never_built_is_said_to_have_no_log(program: Program) -> None:
+    reader = read(program, "never-built")
+
+    assert (reader.process.returncode, reader.stdout) == (1, "")
+    assert reader.stderr == "buildrunner: There is no log of never-built.\n"
+    assert "AWS_BUCKET_NAME is not set" in read(program, "never-built", AWS_BUCKET_NAME="").stderr
+
+
+def test_a_bucket_that_may_not_be_read_is_named(program: Program) -> None:
+    reader = read(program, "never-built", AWS_BUCKET_NAME="no-such-bucket")
+
+    assert reader.process.returncode == 1
+    assert "its archive cannot be read: The bucket no-such-bucket does not exist" in reader.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables", "names"),
+    [
+        (["x"], {"REDIS_URI": ""}, ["REDIS_URI"]),
+        (["Not_A_Slug"], {}, ["SLUG"]),
+        (["x", "--build", "no/id"], {"REDIS_URI": "http://x"}, ["BUILD_ID", "REDIS_URI"]),
+        (["x"], {"AWS_REGION": ""}, ["AWS_REGION"]),
+    ],
+)
+def test_a_wrong_call_names_every_problem_and_ends_with_2(
+    program: Program, arguments: list[str], variables: Mapping[str, str], names: list[str]
+) -> None:
+    reader = read(program, *arguments, **variables)
+
+    assert (reader.process.returncode, reader.stdout) == (2, "")
+    assert all(f"- {name} is" in reader.stderr for name in names)
+    assert "REPO_URL" not in reader.stderr
+
+
+def test_a_reader_whose_output_is_closed_ends_without_a_word(program: Program, built: Run) -> None:
+    reader = Reader(program, built.slug, "--json")
+    assert reader.process.stdout is not None
+    reader.process.stdout.close()
+
+    reader.process.wait(30)
+
+    assert reader.process.returncode in {-signal.SIGPIPE, 0}
+    assert reader.process.stderr is not None
+    with reader.process.stderr:
+        assert reader.process.stderr.read() == ""
+
+
+# --- what is under way -----------------------------------------------------------------------------------------------
+
+
+def test_readers_that_join_at_50_random_moments_end_with_the_same_complete_log(
+    program: Program, repositories: Repositories
+) -> None:
+    chance = random.Random(5)
+    readers: list[Reader] = []
+    build = "i=0; while [ $i -lt 60 ]; do seq $((i*50)) $((i*50+49)); sleep 0.2; i=$((i+1)); done; " + SITE
+
+    def join(_process: subprocess.Popen[str], slug: str) -> None:
+        for pause in sorted(chance.uniform(0, 14) for _ in range(READERS)):
+            wait_for(lambda pause=pause: time.monotonic() - started >= pause, "the moment")  # type: ignore[misc]
+            readers.append(Reader(program, slug, "--follow", "--json", "--build", "joined"))
+
+    started = time.monotonic()
+    run = program.run(repositories.app(build), meanwhile=join, BUILD_ID="joined")
+
+    assert run.code == 0
+    assert [line for line in run.lines if line.isdigit()] == [str(number) for number in range(3000)]
+    assert {reader.end() for reader in readers} == {0}
+    assert len(readers) == READERS
+    assert all(reader.events == run.events for reader in readers)
+
+
+def test_who_follows_before_there_is_anything_waits_for_it(program: Program, repositories: Repositories) -> None:
+    slug = f"early-{os.getpid()}"
+    reader = Reader(program, slug, "--follow", "--json")
+    time.sleep(1.5)
+
+    run = program.run(repositories.app(SITE), SLUG=slug)
+
+    assert (run.code, reader.end()) == (0, 0)
+    assert reader.events == run.events
+    assert reader.stderr == f"buildrunner: There is no log of {slug} yet. Waiting for a build.\n"
+
+
+def test_a_log_under_way_is_printed_so_far_and_said_to_go_on(program: Program, repositories: Repositories) -> None:
+    readers: list[Reader] = []
+
+    def look(_process: subprocess.Popen[str], slug: str) -> None:
+        program.wait_for_event(slug, lambda event: event.get("log") == "half")
+        readers.append(read(program, slug))
+
+    run = program.run(repositories.app("echo half; sleep 3; " + SITE), meanwhile=look)
+
+    assert run.code == 0
+    assert readers[0].process.returncode == 0
+    assert readers[0].stdout.splitlines()[-1] == "half"
+    assert readers[0].stderr == "buildrunner: The build goes on; --follow stays until its end.\n"
+
+
+def test_lines_are_shown_as_they_come(program: Program, repositories: Repositories) -> None:
+    shown: list[str] = []
+
+    def look(process: subprocess.Popen[str], slug: str) -> None:
+        program.wait_for_event(slug, lambda event: event.get("log") == "first")
+        reader = Reader(program, slug, "--follow")
+        assert reader.process.stdout is not None
+        for line in reader.process.stdout:
+            shown.append(line.strip())
+            if line == "first\n":
+                (program.folder / f"go-{slug}").touch()
+        assert process.wait(30) == reader.end()
+
+    wait = f"echo first; while [ ! -e {program.folder}/go-$SLUG ]; do sleep 0.05; done; echo second; " + SITE
+    run = program.run(repositories.app(wait), meanwhile=look)
+
+    assert run.code == 0
+    assert shown.index("first") < shown.index("second")
+    assert shown[-1] == "Done"
+
+
+def test_a_run_that_is_named_is_waited_for(program: Program, repositories: Repositories) -> None:
+    slug = f"waited-{os.getpid()}"
+    old = program.run(repositories.app("echo old; " + SITE), SLUG=slug)
+    reader = Reader(program, slug, "--build", "the-next", "--follow", "--json")
+    time.sleep(1)
+
+    run = program.run(repositories.app("echo new; " + SITE), SLUG=slug, BUILD_ID="the-next")
+
+    assert (old.code, run.code, reader.end()) == (0, 0, 0)
+    assert reader.events == run.events
+
+
+def test_a_redis_that_comes_back_empty_costs_a_reader_nothing(
+    own_redis: Redis, program: Program, repositories: Repositories
+) -> None:
+    program = Program(own_redis, program.s3, program.folder)
+    readers: list[Reader] = []
+
+    def kill(_process: subprocess.Popen[str], slug: str) -> None:
+        readers.append(Reader(program, slug, "--follow", "--json"))
+        program.wait_for_event(slug, lambda event: event.get("log") == "30")
+        own_redis.kill()
+        time.sleep(1)
+        own_redis.start()
+
+    build = "i=0; while [ $i -lt 80 ]; do echo $i; sleep 0.1; i=$((i+1)); done; " + SITE
+    run = program.run(repositories.app(build), meanwhile=kill)
+
+    assert (run.code, readers[0].end()) == (0, 0)
+    assert readers[0].events == run.events
+    assert "Redis at 127.0.0.1" in readers[0].stderr
+    assert "Redis answers again." in readers[0].stderr
+
+
+def test_a_redis_that_never_comes_back_leaves_the_archive_to_the_reader(
+    own_redis: Redis, program: Program, repositories: Repositories
+) -> None:
+    program = Program(own_redis, program.s3, program.folder)
+    readers: list[Reader] = []
+
+    def kill(process: subprocess.Popen[str], slug: str) -> None:
+        readers.append(Reader(program, slug, "--follow", "--json"))
+        program.wait_for_event(slug, lambda event: event.get("log") == "half")
+        own_redis.kill()
+        process.wait(60)
+        readers[0].end()
+        own_redis.start()
+
+    run = program.run(repositories.app("echo half; sleep 2; exit 9"), meanwhile=kill)
+
+    assert (run.code, readers[0].process.returncode) == (40, 40)
+    assert readers[0].events[-1]["type"] == "result"
+    assert [event["seq"] for event in readers[0].events] == list(range(1, len(readers[0].events) + 1))
+
+
+def test_a_later_run_is_followed_too_unless_a_build_was_named(program: Program, repositories: Repositories) -> None:
+    readers: list[Reader] = []
+    later: list[Run] = []
+
+    def take_over(_process: subprocess.Popen[str], slug: str) -> None:
+        readers.append(Reader(program, slug, "--follow", "--json"))
+        readers.append(Reader(program, slug, "--follow", "--json", "--build", "earlier"))
+        program.wait_for_event(slug, lambda event: event.get("log") == "old")
+        time.sleep(2)
+        later.append(program.run(repositories.app("echo new; " + SITE), SLUG=slug, BUILD_ID="later"))
+
+    run = program.run(repositories.app("echo old; sleep 30"), meanwhile=take_over, BUILD_ID="earlier")
+
+    assert (run.code, later[0].code) == (60, 0)
+    assert [reader.end() for reader in readers] == [0, 60]
+    assert [event for event in readers[0].events if event["build"] == "later"] == later[0].events
+    assert "A later build took over: later." in readers[0].stderr
+    named = readers[1].events
+    assert {event["build"] for event in named} == {"earlier"}
+    assert [event["seq"] for event in named] == list(range(1, len(named) + 1))
+    assert named[-1]["status"] == "superseded"
+
+
+def test_ctrl_c_ends_a_reader_as_it_ends_any_program(program: Program, shared_redis: Redis) -> None:
+    add_event(shared_redis, "interrupted", "x", seconds_ago=0)
+    reader = Reader(program, "interrupted", "--follow")
+    assert reader.process.stdout is not None
+    assert reader.process.stdout.readline() == "Preparing\n"
+
+    reader.process.send_signal(signal.SIGINT)
+
+    assert reader.end(5) == -signal.SIGINT
+    assert reader.stderr == ""
+
+
+# --- runs that vanish ------------------------------------------------------------------------------------------------
+
+
+def test_a_run_that_has_been_silent_for_long_is_lost(program: Program, shared_redis: Redis) -> None:
+    add_event(shared_redis, "silent", "gone", seconds_ago=100)
+
+    reader = read(program, "silent")
+
+    assert (reader.process.returncode, reader.stdout) == (1, "Preparing\n")
+    assert reader.stderr.startswith("buildrunner: Build gone was lost: no sign of life for 10")
+
+
+def test_a_run_that_falls_silent_under_a_reader_is_lost_after_90_s(reader_of_the_dead: Reader) -> None:
+    """Last in this file: it has waited since the first test."""
+    ended = threading.Event()
+
+    def wait() -> None:
+        reader_of_the_dead.end(120)
+        ended.set()
+
+    threading.Thread(target=wait).start()
+
+    assert ended.wait(110)
+    assert reader_of_the_dead.process.returncode == 1
+    assert reader_of_the_dead.stdout == "Preparing\n"
+    assert reader_of_the_dead.stderr == "buildrunner: Build the-dead was lost: no sign of life for 90 s.\n"
