@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from buildrunner.logs import journal as journal_module
-from buildrunner.logs.journal import OWN_WORDS_BYTES, SILENCE_SECONDS, Journal, _Ring
+from buildrunner.logs.journal import OWN_WORDS_BYTES, SILENCE_SECONDS, Journal, _Ring, line_of_output
 from buildrunner.logs.redact import Redactor
 from buildrunner.logs.text import Line
 
@@ -136,6 +136,20 @@ def test_what_is_encoded_is_what_was_written(lines: list[Line]) -> None:
     assert [(event["log"], event.get("cont", False)) for event in map(json.loads, encoded)] == lines
     for event in encoded:  # no spaces, no needless escapes: as compact as json.dumps can be told to be
         assert event == json.dumps(json.loads(event), ensure_ascii=False, separators=(",", ":")).encode()
+
+
+@QUICKLY
+@given(LINES, st.sampled_from(["a", "B-1_x"]))
+def test_the_line_of_an_event_of_output_is_found_without_decoding_all_of_it(lines: list[Line], build: str) -> None:
+    async def write(journal: Journal) -> None:
+        journal.output("stdout", lines)
+        journal.log('"type":"log","stream":"stdout","log":"x"}')
+        journal.write("progress")
+        for encoded in all_bytes(journal):
+            event = json.loads(encoded)
+            assert line_of_output(encoded) == (event["log"] if is_output(event) else None)
+
+    with_journal(write, build=build)
 
 
 def test_a_line_cannot_forge_an_event() -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import anyio
 import anyio.to_thread
 
+from buildrunner.logs.journal import line_of_output
 from buildrunner.logs.text import without_colour
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def make_formatter(console_format: Literal["auto", "text", "json"]) -> Callable[
     if console_format == "json":
         return lambda events: b"\n".join([*events, b""])
     if console_format == "text" or not os.isatty(_STDOUT) or os.environ.get("TERM", "dumb") == "dumb":
-        return lambda events: "".join(_plain(json.loads(event)) for event in events).encode()
+        return lambda events: "".join(map(_plain, events)).encode()
     from rich.console import Console  # takes 0.08 s, and is wanted by people alone
 
     person = Console(highlight=False, soft_wrap=True)
@@ -65,7 +66,11 @@ def print_bytes(data: bytes) -> None:
         view = view[os.write(_STDOUT, view) :]
 
 
-def _plain(event: dict[str, Any]) -> str:
+def _plain(encoded: bytes) -> str:
+    output = line_of_output(encoded)
+    if output is not None:
+        return f"{without_colour(output)}\n"
+    event = json.loads(encoded)
     if "log" not in event:
         return ""
     line = without_colour(event["log"])

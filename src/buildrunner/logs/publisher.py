@@ -25,6 +25,7 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 
+from buildrunner.logs.journal import line_of_output
 from buildrunner.logs.text import without_colour
 
 if TYPE_CHECKING:
@@ -186,6 +187,7 @@ class Publisher:
                 ),  # a batch is never sent again without asking where the stream is
                 decode_responses=True,
             )
+            client.connection_pool.connection_class = _packed_in_c(client.connection_pool.connection_class)
             before = self.delivered
             try:
                 await self._deliver(client, errors)
@@ -364,17 +366,21 @@ class Publisher:
 
     def _message(self, event: bytes) -> str | bytes | None:
         """Give what goes to the channel for an event: nothing for one without a line."""
-        fields = json.loads(event)
-        line = fields.get("log")
+        line = line_of_output(event)
+        own = line is None  # buildrunner's words, or a sign of life
         if line is None:
-            return None
+            fields = json.loads(event)
+            line = fields.get("log")
+            if line is None:
+                return None
+            own = fields["type"] != "log"
         plain = without_colour(line)
         # A build's own line must not end a viewer early, not one either that trims what it gets.
-        forged = fields["type"] == "log" and (plain.strip() == "Done" or plain.startswith(_END_WORDS))
+        forged = not own and (plain.strip() == "Done" or plain.startswith(_END_WORDS))
         if self._log_format == "text":
-            return f" {plain}" if forged else str(plain)
+            return f" {plain}" if forged else plain
         if forged:
-            return json.dumps({**fields, "log": f" {line}"}, ensure_ascii=False, separators=(",", ":"))
+            return json.dumps({**json.loads(event), "log": f" {line}"}, ensure_ascii=False, separators=(",", ":"))
         return event
 
     def _in_trouble(self, error: Exception) -> None:
@@ -402,6 +408,18 @@ def address(uri: str) -> str:
     """Give where a Redis is, without user and password."""
     parts = urlsplit(uri)
     return parts.path if parts.scheme == "unix" else f"{parts.hostname}:{parts.port or 6379}"
+
+
+def _packed_in_c(connection: Any) -> Any:
+    """Let hiredis pack commands, as redis-py has it do in its synchronous client: 1,000 arguments take 0.06 ms, not 0.8."""
+    import hiredis
+
+    class Packed(connection):  # type: ignore[misc]
+        def pack_command(self, *arguments: Any) -> list[bytes]:
+            name, *others = arguments
+            return [hiredis.pack_command((*name.split(), *others))]
+
+    return Packed
 
 
 def _transaction(client: Redis) -> Any:  # its `multi` has no types
