@@ -11,16 +11,30 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, TypedDict
+
+from redis import Redis as Client
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+from redis.retry import Retry
 
 from s3_server import S3Server
 
 ROOT = Path(__file__).parent.parent
 Event = dict[str, Any]
+
+
+class _Commands(TypedDict):
+    INSTALL_COMMAND: str
+    BUILD_COMMAND: str
+
+
+# For a run that needs no npm: it takes a second less.
+PLAIN: _Commands = {"INSTALL_COMMAND": "true", "BUILD_COMMAND": "sh build.sh"}
 
 
 @dataclass
@@ -55,9 +69,7 @@ class Redis:
         self.process.wait()
 
     def client(self) -> Any:
-        from redis import Redis as Client
-
-        return Client(port=self.port, decode_responses=True, protocol=2)
+        return Client(port=self.port, decode_responses=True, protocol=2, retry=Retry(NoBackoff(), 0))
 
     def events(self, slug: str) -> list[Event]:
         """Read the stream as a program of a platform does."""
@@ -92,31 +104,83 @@ class Run:
 
 
 class Subscriber:
-    """Somebody who was there from the start, and keeps each message of the channel."""
+    """Somebody who was there from the start, keeps each message of the channel, and comes back when the connection is lost."""
 
     def __init__(self, redis: Redis, channel: str) -> None:
         self.messages: list[str] = []
-        self._client = redis.client()
-        self._pubsub = self._client.pubsub()
-        self._pubsub.subscribe(channel)
-        self._pubsub.get_message(timeout=5)
-        self._ended = False
+        self._redis = redis
+        self._channel = channel
+        self._subscribed = threading.Event()
+        self._ended = threading.Event()
         self._thread = threading.Thread(target=self._listen, daemon=True)
         self._thread.start()
+        assert self._subscribed.wait(10)
 
     def _listen(self) -> None:
-        with suppress(Exception):  # the server is killed under it by some tests
-            while not self._ended:
-                if message := self._pubsub.get_message(ignore_subscribe_messages=True, timeout=0.05):
-                    self.messages.append(message["data"])
+        while not self._ended.is_set():
+            # The server is killed under it by some tests.
+            with suppress(OSError, RedisError), self._redis.client() as client, client.pubsub() as pubsub:
+                pubsub.subscribe(self._channel)
+                pubsub.get_message(timeout=5)
+                self._subscribed.set()
+                while True:
+                    message = pubsub.get_message(ignore_subscribe_messages=True, timeout=0.1)
+                    if message:
+                        self.messages.append(message["data"])
+                    elif self._ended.is_set():
+                        return
+            self._subscribed.clear()
+            time.sleep(0.02)
+
+    def wait_until_back(self) -> None:
+        """Wait for the new subscription, after the server was killed and has been started again."""
+
+        def is_back() -> bool:
+            with suppress(OSError, RedisError), self._redis.client() as client:
+                return self._subscribed.is_set() and client.pubsub_numsub(self._channel)[0][1] > 0
+            return False
+
+        wait_for(is_back, "the subscriber to come back")
 
     def close(self) -> None:
-        time.sleep(0.1)  # what the server has sent by now is read
-        self._ended = True
+        """Read what the server has sent by now, and leave."""
+        self._ended.set()
         self._thread.join()
-        with suppress(Exception):
-            self._pubsub.close()
-            self._client.close()
+
+
+class Running:
+    """A run under way: what its console has said so far, and its end."""
+
+    def __init__(self, process: subprocess.Popen[str], redis: Redis, subscriber: Subscriber, slug: str) -> None:
+        self.process = process
+        self.subscriber = subscriber
+        self.slug = slug
+        self.stdout: list[str] = []  # lines
+        self._stderr: list[str] = []
+        self._redis = redis
+        pipes = [(process.stdout, self.stdout), (process.stderr, self._stderr)]
+        self._readers = [threading.Thread(target=_keep, args=pipe, daemon=True) for pipe in pipes]
+        for reader in self._readers:
+            reader.start()
+
+    def wait_for_line(self, text: str, seconds: float = 30) -> None:
+        """Wait until the console has said it."""
+        wait_for(lambda: any(text in line for line in self.stdout), f"the console to say {text!r}", seconds)
+
+    def end(self, timeout: float = 90) -> Run:
+        """Wait for the end, and give all that its readers have seen."""
+        self.process.wait(timeout)
+        for reader in self._readers:
+            reader.join()
+        self.subscriber.close()
+        events = self._redis.events(self.slug)
+        stdout, stderr = "".join(self.stdout), "".join(self._stderr)
+        return Run(self.process.returncode, stdout, stderr, events, self.subscriber.messages, self.slug)
+
+
+def _keep(pipe: IO[str], lines: list[str]) -> None:
+    with pipe:
+        lines.extend(pipe)  # one by one, as they come
 
 
 class Program:
@@ -163,22 +227,31 @@ class Program:
         **variables: str | None,
     ) -> Run:
         """Run it to its end. `meanwhile(process, slug)` runs beside it; variables that are None are left out."""
+        with self.running(repository, *arguments, **variables) as running:
+            helper = threading.Thread(target=meanwhile, args=(running.process, running.slug)) if meanwhile else None
+            if helper:
+                helper.start()
+            running.process.wait(timeout)
+            if helper:
+                helper.join()
+            return running.end()
+
+    @contextmanager
+    def running(
+        self, repository: str | Path | None = None, *arguments: str, **variables: str | None
+    ) -> Iterator[Running]:
+        """Start it, with a subscriber that was there before."""
         environment = self.environment(repository, **variables)
         slug = environment.get("SLUG") or environment.get("PROJECT_ID") or "none"
         channel = environment.get("LOG_CHANNEL", "logs:{slug}").replace("{slug}", slug)
         subscriber = Subscriber(self.redis, channel)
         process = self.start(environment, *arguments)
         try:
-            helper = threading.Thread(target=meanwhile, args=(process, slug)) if meanwhile else None
-            if helper:
-                helper.start()
-            stdout, stderr = process.communicate(timeout=timeout)
-            if helper:
-                helper.join()
+            yield Running(process, self.redis, subscriber, slug)
         finally:
             process.kill()
+            process.wait()
             subscriber.close()
-        return Run(process.returncode, stdout, stderr, self.redis.events(slug), subscriber.messages, slug)
 
     def wait_for_event(self, slug: str, wanted: Callable[[Event], bool], seconds: float = 30) -> None:
         wait_for(lambda: any(wanted(event) for event in self.redis.events(slug)), "the event", seconds)

@@ -248,7 +248,7 @@ class Run:
         journal.stage = "finish"
         journal.write("stage", "Keeping the log", state="started")
         if why := self._publisher.behind:
-            journal.log(f"The live log is incomplete: Redis {why}. The whole log is kept in S3.", "warning")
+            journal.log(f"The live log is incomplete so far: Redis {why}. The whole log is kept in S3.", "warning")
 
         def last_events(state: Literal["succeeded", "failed"]) -> list[tuple[str, str, _Fields]]:
             seconds = anyio.current_time() - started

@@ -140,7 +140,7 @@ class Publisher:
         self._run: str | None = None
         self._sent = 0  # highest number ever sent for publishing: what is sent again goes to the stream alone
         self._started = anyio.current_time()
-        self._connecting_since: float | None = None
+        self._asking_since: float | None = None  # of a question that Redis has not answered yet
         self._trouble_since: float | None = None
         self._told = False
         self._hurry = anyio.Event()  # somebody waits for the delivery
@@ -154,8 +154,8 @@ class Publisher:
     @property
     def behind(self) -> str | None:
         """Say why readers have not got the log so far, if they have not; completes "Redis …"."""
-        silent = self._connecting_since is not None and anyio.current_time() - self._connecting_since >= 1
-        return self.trouble or ("has not answered yet" if silent and not self._ever_delivered else None)
+        silent = self._asking_since is not None and anyio.current_time() - self._asking_since >= 1
+        return self.trouble or ("has not answered yet" if silent else None)
 
     @property
     def last_wait(self) -> float:
@@ -175,7 +175,6 @@ class Publisher:
             for name in ("redis.asyncio", "redis.asyncio.retry", "redis.backoff", "redis.exceptions")
         ]
         failures = 0
-        self._connecting_since = anyio.current_time()
         while True:
             client = redis.from_url(
                 self._uri,
@@ -224,7 +223,9 @@ class Publisher:
 
     async def _deliver(self, client: Redis, errors: Any) -> None:
         if self._run is None and self._way != "channel":
+            self._asking_since = anyio.current_time()
             self._run = await self._claim(client, errors)
+            self._asking_since = None
         self._reader.go_to(self.delivered + 1)
         while not self._reader.at_end():
             await self._wait_for_batch()
@@ -243,8 +244,9 @@ class Publisher:
             last = first + len(events) - 1
             self._sent = max(self._sent, last)
             self._begun = look = self._begun + 1
+            self._asking_since = anyio.current_time()
             answer, place = await self._append(client, errors, first, events, messages)
-            self._answered = look
+            self._answered, self._asking_since = look, None
             self._out_of_trouble()
             if answer == _WRITTEN:
                 self.delivered = last
@@ -387,7 +389,10 @@ class Publisher:
         now = anyio.current_time()
         self.trouble = explain(error)
         if self._trouble_since is None:
-            self._trouble_since = now
+            self._trouble_since = (
+                self._asking_since or now
+            )  # a frozen server is noticed when its time to answer is over
+        self._asking_since = None
         # A connection that was cut is usually back before a sentence about it could be read.
         if not self._told and (not self._ever_delivered or now - self._trouble_since >= 1):
             self._told = True

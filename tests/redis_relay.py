@@ -1,0 +1,114 @@
+"""A relay on loopback in front of a real Redis: away, back, in front of another one, or losing the answers a test names."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from types import TracebackType
+from typing import Self
+
+
+class RedisRelay:
+    """Passes bytes on between a client, which waits for each answer before its next request, and the server.
+
+    Args:
+        target: port of the server.
+        away: nobody listens until `come`, so that connections are refused.
+
+    """
+
+    def __init__(self, target: int, *, away: bool = False) -> None:
+        # For each request that the server did not refuse: is the connection cut when its answer is there?
+        self.loses: Callable[[bytes], bool] = lambda _request: False
+        self.lost: list[bytes] = []  # the requests that were executed and whose answers nobody got
+        self.connections = 0  # that were made so far
+        self.answered = 0  # requests so far
+        self._target = target
+        self._sockets: list[socket.socket] = []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self._listener.getsockname()[1])
+        if away:
+            self._listener.close()
+        else:
+            self._listen()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.leave()
+
+    @property
+    def uri(self) -> str:
+        return f"redis://127.0.0.1:{self.port}"
+
+    def leave(self) -> None:
+        """Cut every connection, and refuse new ones."""
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for each in self._sockets:
+            _reset(each)
+
+    def come(self, target: int | None = None) -> None:
+        """Be back, in front of another server if one is given."""
+        self._target = target or self._target
+        self._listener = socket.create_server(("127.0.0.1", self.port))
+        self._listen()
+
+    def _listen(self) -> None:
+        threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
+
+    def _accept(self, listener: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = listener.accept()
+                self._sockets.append(client)
+                self.connections += 1
+                try:
+                    server = socket.create_connection(("127.0.0.1", self._target))
+                except OSError:
+                    _reset(client)
+                    continue
+                self._sockets.append(server)
+                request = bytearray()  # what came since the last answer
+                threading.Thread(target=_requests, args=(client, server, request), daemon=True).start()
+                threading.Thread(target=self._answers, args=(server, client, request), daemon=True).start()
+
+    def _answers(self, server: socket.socket, client: socket.socket, request: bytearray) -> None:
+        with suppress(OSError):
+            while data := server.recv(65536):
+                asked = bytes(request)
+                request.clear()
+                if asked and not data.startswith(b"-") and self.loses(asked):
+                    server.settimeout(0.1)
+                    with suppress(TimeoutError):  # of a transaction the first answers come before the last command
+                        while server.recv(65536):
+                            pass
+                    self.lost.append(asked + request)
+                    break
+                client.sendall(data)
+                self.answered += 1 if asked else 0
+        _reset(client)
+        _reset(server)
+
+
+def _requests(client: socket.socket, server: socket.socket, request: bytearray) -> None:
+    with suppress(OSError):
+        while data := client.recv(65536):
+            request += data
+            server.sendall(data)
+    _reset(server)
+
+
+def _reset(connection: socket.socket) -> None:
+    """Close it as a broken network does: RST, and what was on its way is gone."""
+    with suppress(OSError):
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connection.shutdown(socket.SHUT_RDWR)
+    connection.close()
