@@ -292,6 +292,39 @@ class Program:
         return str(entry["Key"])
 
 
+class LogReader:
+    """`buildrunner logs` as a process, with what it needs to find the servers of a test."""
+
+    def __init__(self, program: Program, *arguments: str, **variables: str) -> None:
+        names = ("PATH", "HOME", "REDIS_URI", "AWS_BUCKET_NAME", *program.s3.environment())
+        environment = program.environment(None)
+        self.process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "buildrunner", "logs", *arguments],
+            env={**{name: environment[name] for name in names}, **variables},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd="/",
+        )
+        self.stdout = self.stderr = ""
+
+    def end(self, timeout: float = 60) -> int:
+        try:
+            self.stdout, self.stderr = self.process.communicate(timeout=timeout)
+        finally:
+            self.process.kill()
+        return self.process.returncode
+
+    @property
+    def events(self) -> list[Event]:
+        return [json.loads(line) for line in self.stdout.splitlines()]
+
+    def close(self) -> None:
+        self.process.kill()
+        self.end()
+
+
 class Repositories:
     """Makes git repositories that the build's user can read."""
 
@@ -336,6 +369,14 @@ def app_files(build: str) -> dict[str, str | bytes]:
     packages = {"": {"name": "app", "version": "1.0.0"}}
     lock = {"name": "app", "version": "1.0.0", "lockfileVersion": 3, "requires": True, "packages": packages}
     return {"package.json": json.dumps(package), "package-lock.json": json.dumps(lock), "build.sh": build}
+
+
+def add_first_event(redis: Redis, slug: str, build: str, seconds_ago: float) -> None:
+    """Write what a run writes first."""
+    ts = time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime(time.time() - seconds_ago))
+    event = {"v": 1, "build": build, "seq": 1, "ts": ts, "type": "log", "stage": "prepare", "stream": "runner"}
+    with redis.client() as client:
+        client.xadd(f"events:{slug}", {"event": json.dumps({**event, "level": "info", "log": "Preparing"})}, id="5-1")
 
 
 def wait_for(condition: Callable[[], bool], what: str, seconds: float = 30) -> None:

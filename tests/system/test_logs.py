@@ -2,56 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import signal
 import subprocess
-import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
-from harness import Event, Program, Redis, Repositories, Run, free_port, wait_for
+from harness import LogReader, Program, Redis, Repositories, Run, add_first_event, free_port, wait_for
 
 SITE = "mkdir dist; echo 1 >dist/index.html"
 READERS = 50
 
 
-class Reader:
-    """`buildrunner logs` as a process, with what it needs to find the servers of a test."""
-
-    def __init__(self, program: Program, *arguments: str, **variables: str) -> None:
-        names = ("PATH", "HOME", "REDIS_URI", "AWS_BUCKET_NAME", *program.s3.environment())
-        environment = program.environment(None)
-        self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "buildrunner", "logs", *arguments],
-            env={**{name: environment[name] for name in names}, **variables},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd="/",
-        )
-        self.stdout = self.stderr = ""
-
-    def end(self, timeout: float = 60) -> int:
-        try:
-            self.stdout, self.stderr = self.process.communicate(timeout=timeout)
-        finally:
-            self.process.kill()
-        return self.process.returncode
-
-    @property
-    def events(self) -> list[Event]:
-        return [json.loads(line) for line in self.stdout.splitlines()]
-
-
-def read(program: Program, *arguments: str, **variables: str) -> Reader:
-    reader = Reader(program, *arguments, **variables)
+def read(program: Program, *arguments: str, **variables: str) -> LogReader:
+    reader = LogReader(program, *arguments, **variables)
     reader.end()
     return reader
 
@@ -60,24 +29,6 @@ def read(program: Program, *arguments: str, **variables: str) -> Reader:
 def built(shared_redis: Redis, s3: Any, open_folder: Any, repositories: Repositories) -> Run:
     """A run that has ended well."""
     return Program(shared_redis, s3, open_folder).run(repositories.app("seq 1 300; " + SITE))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def reader_of_the_dead(shared_redis: Redis, s3: Any, open_folder: Any) -> Iterator[Reader]:
-    """Somebody who follows a run whose task was killed, from the first test of this module on: it takes 90 s to know."""
-    add_event(shared_redis, "dead", "the-dead", seconds_ago=0)
-    reader = Reader(Program(shared_redis, s3, open_folder), "dead", "--follow")
-    yield reader
-    reader.process.kill()
-    reader.process.wait()
-
-
-def add_event(redis: Redis, slug: str, build: str, seconds_ago: float) -> None:
-    """Write what a run writes first."""
-    ts = time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime(time.time() - seconds_ago))
-    event = {"v": 1, "build": build, "seq": 1, "ts": ts, "type": "log", "stage": "prepare", "stream": "runner"}
-    with redis.client() as client:
-        client.xadd(f"events:{slug}", {"event": json.dumps({**event, "level": "info", "log": "Preparing"})}, id="5-1")
 
 
 # --- what has been ---------------------------------------------------------------------------------------------------
@@ -168,7 +119,7 @@ def test_a_wrong_call_names_every_problem_and_ends_with_2(
 
 
 def test_a_reader_whose_output_is_closed_ends_without_a_word(program: Program, built: Run) -> None:
-    reader = Reader(program, built.slug, "--json")
+    reader = LogReader(program, built.slug, "--json")
     assert reader.process.stdout is not None
     reader.process.stdout.close()
 
@@ -187,13 +138,13 @@ def test_readers_that_join_at_50_random_moments_end_with_the_same_complete_log(
     program: Program, repositories: Repositories
 ) -> None:
     chance = random.Random(5)
-    readers: list[Reader] = []
+    readers: list[LogReader] = []
     build = "i=0; while [ $i -lt 60 ]; do seq $((i*50)) $((i*50+49)); sleep 0.2; i=$((i+1)); done; " + SITE
 
     def join(_process: subprocess.Popen[str], slug: str) -> None:
         for pause in sorted(chance.uniform(0, 14) for _ in range(READERS)):
             wait_for(lambda pause=pause: time.monotonic() - started >= pause, "the moment")  # type: ignore[misc]
-            readers.append(Reader(program, slug, "--follow", "--json", "--build", "joined"))
+            readers.append(LogReader(program, slug, "--follow", "--json", "--build", "joined"))
 
     started = time.monotonic()
     run = program.run(repositories.app(build), meanwhile=join, BUILD_ID="joined")
@@ -207,7 +158,7 @@ def test_readers_that_join_at_50_random_moments_end_with_the_same_complete_log(
 
 def test_who_follows_before_there_is_anything_waits_for_it(program: Program, repositories: Repositories) -> None:
     slug = f"early-{os.getpid()}"
-    reader = Reader(program, slug, "--follow", "--json")
+    reader = LogReader(program, slug, "--follow", "--json")
     time.sleep(1.5)
 
     run = program.run(repositories.app(SITE), SLUG=slug)
@@ -218,7 +169,7 @@ def test_who_follows_before_there_is_anything_waits_for_it(program: Program, rep
 
 
 def test_a_log_under_way_is_printed_so_far_and_said_to_go_on(program: Program, repositories: Repositories) -> None:
-    readers: list[Reader] = []
+    readers: list[LogReader] = []
 
     def look(_process: subprocess.Popen[str], slug: str) -> None:
         program.wait_for_event(slug, lambda event: event.get("log") == "half")
@@ -237,7 +188,7 @@ def test_lines_are_shown_as_they_come(program: Program, repositories: Repositori
 
     def look(process: subprocess.Popen[str], slug: str) -> None:
         program.wait_for_event(slug, lambda event: event.get("log") == "first")
-        reader = Reader(program, slug, "--follow")
+        reader = LogReader(program, slug, "--follow")
         assert reader.process.stdout is not None
         for line in reader.process.stdout:
             shown.append(line.strip())
@@ -256,7 +207,7 @@ def test_lines_are_shown_as_they_come(program: Program, repositories: Repositori
 def test_a_run_that_is_named_is_waited_for(program: Program, repositories: Repositories) -> None:
     slug = f"waited-{os.getpid()}"
     old = program.run(repositories.app("echo old; " + SITE), SLUG=slug)
-    reader = Reader(program, slug, "--build", "the-next", "--follow", "--json")
+    reader = LogReader(program, slug, "--build", "the-next", "--follow", "--json")
     time.sleep(1)
 
     run = program.run(repositories.app("echo new; " + SITE), SLUG=slug, BUILD_ID="the-next")
@@ -269,10 +220,10 @@ def test_a_redis_that_comes_back_empty_costs_a_reader_nothing(
     own_redis: Redis, program: Program, repositories: Repositories
 ) -> None:
     program = Program(own_redis, program.s3, program.folder)
-    readers: list[Reader] = []
+    readers: list[LogReader] = []
 
     def kill(_process: subprocess.Popen[str], slug: str) -> None:
-        readers.append(Reader(program, slug, "--follow", "--json"))
+        readers.append(LogReader(program, slug, "--follow", "--json"))
         program.wait_for_event(slug, lambda event: event.get("log") == "30")
         own_redis.kill()
         time.sleep(1)
@@ -291,10 +242,10 @@ def test_a_redis_that_never_comes_back_leaves_the_archive_to_the_reader(
     own_redis: Redis, program: Program, repositories: Repositories
 ) -> None:
     program = Program(own_redis, program.s3, program.folder)
-    readers: list[Reader] = []
+    readers: list[LogReader] = []
 
     def kill(process: subprocess.Popen[str], slug: str) -> None:
-        readers.append(Reader(program, slug, "--follow", "--json"))
+        readers.append(LogReader(program, slug, "--follow", "--json"))
         program.wait_for_event(slug, lambda event: event.get("log") == "half")
         own_redis.kill()
         process.wait(60)
@@ -309,12 +260,12 @@ def test_a_redis_that_never_comes_back_leaves_the_archive_to_the_reader(
 
 
 def test_a_later_run_is_followed_too_unless_a_build_was_named(program: Program, repositories: Repositories) -> None:
-    readers: list[Reader] = []
+    readers: list[LogReader] = []
     later: list[Run] = []
 
     def take_over(_process: subprocess.Popen[str], slug: str) -> None:
-        readers.append(Reader(program, slug, "--follow", "--json"))
-        readers.append(Reader(program, slug, "--follow", "--json", "--build", "earlier"))
+        readers.append(LogReader(program, slug, "--follow", "--json"))
+        readers.append(LogReader(program, slug, "--follow", "--json", "--build", "earlier"))
         program.wait_for_event(slug, lambda event: event.get("log") == "old")
         time.sleep(2)
         later.append(program.run(repositories.app("echo new; " + SITE), SLUG=slug, BUILD_ID="later"))
@@ -332,8 +283,8 @@ def test_a_later_run_is_followed_too_unless_a_build_was_named(program: Program, 
 
 
 def test_ctrl_c_ends_a_reader_as_it_ends_any_program(program: Program, shared_redis: Redis) -> None:
-    add_event(shared_redis, "interrupted", "x", seconds_ago=0)
-    reader = Reader(program, "interrupted", "--follow")
+    add_first_event(shared_redis, "interrupted", "x", seconds_ago=0)
+    reader = LogReader(program, "interrupted", "--follow")
     assert reader.process.stdout is not None
     assert reader.process.stdout.readline() == "Preparing\n"
 
@@ -347,7 +298,7 @@ def test_ctrl_c_ends_a_reader_as_it_ends_any_program(program: Program, shared_re
 
 
 def test_a_run_that_has_been_silent_for_long_is_lost(program: Program, shared_redis: Redis) -> None:
-    add_event(shared_redis, "silent", "gone", seconds_ago=100)
+    add_first_event(shared_redis, "silent", "gone", seconds_ago=100)
 
     reader = read(program, "silent")
 
@@ -355,17 +306,17 @@ def test_a_run_that_has_been_silent_for_long_is_lost(program: Program, shared_re
     assert reader.stderr.startswith("buildrunner: Build gone was lost: no sign of life for 10")
 
 
-def test_a_run_that_falls_silent_under_a_reader_is_lost_after_90_s(reader_of_the_dead: Reader) -> None:
-    """Last in this file: it has waited since the first test."""
+def test_a_run_that_falls_silent_under_a_reader_is_lost_after_90_s(reader_of_the_dead: LogReader) -> None:
+    """It has waited since the session began."""
     ended = threading.Event()
 
     def wait() -> None:
-        reader_of_the_dead.end(120)
+        reader_of_the_dead.end(150)
         ended.set()
 
     threading.Thread(target=wait).start()
 
-    assert ended.wait(110)
+    assert ended.wait(150)
     assert reader_of_the_dead.process.returncode == 1
     assert reader_of_the_dead.stdout == "Preparing\n"
     assert reader_of_the_dead.stderr == "buildrunner: Build the-dead was lost: no sign of life for 90 s.\n"

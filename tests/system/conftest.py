@@ -1,0 +1,20 @@
+"""What takes so long that it has to begin with the session."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness import LogReader, Program, Redis, add_first_event
+from s3_server import S3Server
+
+
+@pytest.fixture(scope="session", autouse=True)
+def reader_of_the_dead(shared_redis: Redis, s3: S3Server, open_folder: Path) -> Iterator[LogReader]:
+    """Somebody who follows a run whose task was killed: it takes 90 s to know that it is lost."""
+    add_first_event(shared_redis, "dead", "the-dead", seconds_ago=0)
+    reader = LogReader(Program(shared_redis, s3, open_folder), "dead", "--follow")
+    yield reader
+    reader.close()
