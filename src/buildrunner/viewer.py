@@ -127,10 +127,11 @@ class _Viewer:
                     last = entries[-1][0]
                     if self._print([fields[b"event"] for _, fields in entries]):
                         quiet = 0
-                    if not self._stays or quiet == 0:
                         continue
-                elif not self._redis_is_away:
-                    quiet += time.monotonic() - began
+                    if not self._stays:
+                        continue  # they are other builds': read on to the end of what there is
+                if not self._redis_is_away:  # nor was it for most of a question that took much longer than it may block
+                    quiet += min(time.monotonic() - began, 2 * BLOCK_MILLISECONDS / 1000)
                 # Nothing of this run is to be had from Redis just now. One that has ended has an archive.
                 if not self._stays or time.monotonic() - looked >= ARCHIVE_EVERY_SECONDS:
                     looked = time.monotonic()

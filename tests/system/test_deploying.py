@@ -8,9 +8,7 @@ sizes of Fargate, pulls no image, runs no task, and its network carries nothing.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -27,6 +25,7 @@ from aws_cli import CLIENT
 from aws_server import ACCOUNT, REGION, AwsServer, aws_server
 from buildrunner.dev.node import path_with_node
 from harness import ROOT, Program, Redis, Repositories, wait_for
+from node_modules import node_modules
 from s3_server import S3Server
 
 DOCUMENT = (ROOT / "docs" / "deploying.md").read_text()
@@ -80,25 +79,6 @@ class Account:
         groups = {group["GroupName"]: group for group in ec2.describe_security_groups(Filters=here)["SecurityGroups"]}
         subnets = {subnet["CidrBlock"]: subnet for subnet in ec2.describe_subnets(Filters=here)["Subnets"]}
         return {"here": here, "groups": groups, "subnets": subnets}
-
-
-def node_modules(path: str) -> Path:
-    """Have what deploy/run-task.mjs imports in .cache, as the lock file has it."""
-    sources = ROOT / "tests" / "node"
-    digest = hashlib.sha256((sources / "package-lock.json").read_bytes()).hexdigest()[:12]
-    cached = ROOT / ".cache" / f"node-{digest}"
-    if not cached.is_dir():
-        making = cached.with_name(f"{cached.name}.{os.getpid()}")
-        shutil.copytree(sources, making, ignore=shutil.ignore_patterns("node_modules"))
-        subprocess.run(
-            ["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error"],
-            cwd=making,
-            env={**os.environ, "PATH": path},
-            check=True,
-            timeout=300,
-        )
-        making.rename(cached)
-    return cached / "node_modules"
 
 
 @pytest.fixture(scope="module")

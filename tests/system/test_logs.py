@@ -282,6 +282,25 @@ def test_a_later_run_is_followed_too_unless_a_build_was_named(program: Program, 
     assert named[-1]["status"] == "superseded"
 
 
+def test_a_build_that_is_over_is_shown_at_once_while_a_later_one_prints(
+    program: Program, repositories: Repositories
+) -> None:
+    slug = f"chatty-{os.getpid()}"
+    old = program.run(repositories.app(SITE), SLUG=slug, BUILD_ID="old")
+    readers: list[LogReader] = []
+
+    def look(process: subprocess.Popen[str], _slug: str) -> None:
+        program.wait_for_event(slug, lambda event: event.get("log") == "chatty")
+        readers.append(read(program, slug, "--json", "--build", "old"))
+        assert process.poll() is None, "the later build goes on"
+
+    program.run(
+        repositories.app("while :; do echo chatty; sleep 0.1; done"), SLUG=slug, BUILD_TIMEOUT="10", meanwhile=look
+    )
+
+    assert (readers[0].process.returncode, readers[0].events) == (0, old.events)
+
+
 def test_ctrl_c_ends_a_reader_as_it_ends_any_program(program: Program, shared_redis: Redis) -> None:
     add_first_event(shared_redis, "interrupted", "x", seconds_ago=0)
     reader = LogReader(program, "interrupted", "--follow")

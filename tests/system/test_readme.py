@@ -9,11 +9,8 @@ import re
 import shlex
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -28,8 +25,7 @@ from buildrunner.errors import (
     BuildTimedOut,
 )
 from buildrunner.settings import Settings, read_settings
-from harness import ROOT, Event, Program, Redis, Repositories, Run, app_files
-from s3_server import S3Server
+from harness import ROOT, Event, Program, Repositories, app_files
 
 README = (ROOT / "README.md").read_text()
 EVENTS = (ROOT / "docs" / "events.md").read_text()
@@ -96,6 +92,21 @@ def test_a_build_from_exported_variables_publishes(program: Program, repositorie
 
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert program.objects("from-the-readme")["index.html"]["body"] == b"<h1>hello</h1>\n"
+
+
+def test_the_commands_for_logs_print_the_newest_run(program: Program, repositories: Repositories) -> None:
+    run = program.run(repositories.app(), SLUG="my-site")
+    found = [command for command in commands() if f"{PROGRAM} logs" in command]
+
+    for command in found:
+        words = shlex.split(command.replace(f".venv/bin/{PROGRAM}", f"{shlex.quote(sys.executable)} -P -m buildrunner"))
+        ended = subprocess.run(
+            words, env=program.environment(None), capture_output=True, text=True, timeout=60, check=False
+        )
+        assert (ended.returncode, ended.stderr) == (0, ""), command
+        assert ended.stdout == run.stdout
+
+    assert len(found) == 2
 
 
 def test_options_override_variables_of_the_same_name(program: Program, repositories: Repositories) -> None:
@@ -232,37 +243,6 @@ def test_the_table_of_fields_names_every_field_of_a_real_run(program: Program, r
     named = {name for cells in table("An event", EVENTS) for name in re.findall(r"`(\w+)`", cells[0])}
 
     assert {field for event in run.events for field in event} <= named
-
-
-def test_the_reader_gives_every_event_once_though_redis_loses_its_memory(
-    own_redis: Redis, s3: S3Server, open_folder: Path, repositories: Repositories
-) -> None:
-    program = Program(own_redis, s3, open_folder)
-    namespace: dict[str, Any] = {}
-    (block,) = code_blocks(EVENTS, "python")
-    exec(compile(block, "docs/events.md", "exec"), namespace)
-    app = repositories.app("i=0; while [ $i -lt 6 ]; do echo line $i; sleep 1; i=$((i+1)); done; mkdir dist; >dist/a")
-    seen: list[Event] = []
-
-    def read() -> None:
-        seen.extend(namespace["follow"](own_redis.uri, "read-it", "the-build"))
-
-    reader = threading.Thread(target=read, daemon=True)
-    reader.start()
-
-    def lose_memory(_: subprocess.Popen[str], slug: str) -> None:
-        program.wait_for_event(slug, lambda event: event.get("log") == "line 1")
-        own_redis.kill()
-        time.sleep(0.5)
-        own_redis.start()
-
-    run: Run = program.run(app, SLUG="read-it", BUILD_ID="the-build", meanwhile=lose_memory)
-    reader.join(30)
-
-    assert run.code == 0
-    assert not reader.is_alive()
-    assert [event["seq"] for event in seen] == list(range(1, len(seen) + 1))
-    assert seen == program.archive(run)
 
 
 # --- reading Markdown ------------------------------------------------------------------------------------------------

@@ -241,13 +241,15 @@ class Publisher:
                 for seq, event in enumerate(events, first)
                 if seq > self._sent and self._publishes and (message := self._message(event)) is not None
             ]
-            last = first + len(events) - 1
-            self._sent = max(self._sent, last)
+            last, sent_before = first + len(events) - 1, self._sent
+            self._sent = max(self._sent, last)  # before it is known: an answer may get lost
             self._begun = look = self._begun + 1
             self._asking_since = anyio.current_time()
             answer, place = await self._append(client, errors, first, events, messages)
             self._answered, self._asking_since = look, None
             self._out_of_trouble()
+            if answer != _WRITTEN:
+                self._sent = sent_before
             if answer == _WRITTEN:
                 self.delivered = last
                 self._ever_delivered = True
@@ -310,21 +312,24 @@ class Publisher:
             return answer, place
         async with _transaction(client) as transaction:
             last_run, last_seq = await self._watched_id(transaction, errors)
-            place = f"{last_run}-{last_seq}"
-            if last_run > run:
-                return _LATER, place
-            if first != (last_seq + 1 if last_run == run else 1):
-                return _ELSEWHERE, place
+            answer = _WRITTEN
             transaction.multi()
-            if last_run not in {run, 0}:
-                transaction.xtrim(self._stream, maxlen=0, approximate=False)
-            for seq, event in enumerate(events, first):
-                transaction.xadd(self._stream, {"event": event}, id=f"{run}-{seq}")
-            transaction.expire(self._stream, self._ttl)
-            for message in messages:
-                transaction.publish(self._channel, message)
-            await transaction.execute()
-        return _WRITTEN, ""
+            if last_run > run:
+                answer = _LATER
+            elif first != (last_seq + 1 if last_run == run else 1):
+                answer = _ELSEWHERE
+            else:
+                if last_run not in {run, 0}:
+                    transaction.xtrim(self._stream, maxlen=0, approximate=False)
+                for seq, event in enumerate(events, first):
+                    transaction.xadd(self._stream, {"event": event}, id=f"{run}-{seq}")
+                transaction.expire(self._stream, self._ttl)
+                for message in messages:
+                    transaction.publish(self._channel, message)
+            await (
+                transaction.execute()
+            )  # an empty one too: it ends the watch without UNWATCH, one command less to allow
+        return answer, f"{last_run}-{last_seq}"
 
     async def _call(self, client: Redis, errors: Any, script: str, *arguments: str | bytes | int) -> Any:
         try:
@@ -347,7 +352,7 @@ class Publisher:
 
     def _find_other_way(self, refusal: str) -> bool:
         """Look for another way to deliver, now that Redis has refused this one."""
-        if "channel" in refusal and self._publishes and self._way != "channel":
+        if re.search("channel|'publish'", refusal) and self._publishes and self._way != "channel":
             self._publishes = False
             self._journal.log(
                 f"Redis does not let this user publish to {self._channel}: the live log is in the stream alone.",
@@ -451,6 +456,8 @@ def explain(error: Exception) -> str:
         return "refuses the user or password of REDIS_URI"
     if refusal := _REFUSED.search(text):
         return f"does not allow this user what is needed ({refusal[0]})"
+    if name in {"MovedError", "AskError", "ClusterDownError"}:
+        return "is a cluster of several nodes, which is not supported: use one with cluster mode off, or of one shard"
     if name == "OutOfMemoryError" or text.startswith("OOM"):
         return "is out of memory (its maxmemory is reached)"
     return f"cannot be used ({text or name})"
