@@ -92,8 +92,7 @@ def _command(arguments: list[str], early_signals: list[int]) -> int:
         if parsed.command == "logs":
             from buildrunner.viewer import show_log
 
-            # Nothing has to be put in order: end as any program that prints does, also at `| head`.
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # nothing has to be put in order
                 signal.signal(number, signal.SIG_DFL)
             try:
                 return anyio.run(

@@ -308,7 +308,9 @@ class Run:
                     return self._s3.reason
                 assert self._s3 is not None
                 bucket = self._s3.bucket(self._settings.state_bucket)
-                await bucket.put_file(self._archive_key, file, size, content_type="application/x-ndjson")
+                await bucket.put_file(
+                    self._archive_key, file, size, content_type="application/x-ndjson", parts_in_flight=2
+                )
             return "S3 did not take it in time." if scope.cancelled_caught else None
         except BuildEnded as error:
             return error.reason

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -43,7 +44,8 @@ async def show_log(environment: Mapping[str, str], slug: str, *, build: str | No
         as_json: print the events as they are, one a line.
 
     Returns:
-        The run's own exit code; 0 for one that goes on and is not followed; 1 when it was lost, or there is no log.
+        The run's own exit code; 0 for one that goes on and is not followed; 1 when it was lost, or there is no log; 141
+        when nobody reads stdout any more.
 
     Raises:
         ConfigurationError: a variable is missing or malformed.
@@ -67,7 +69,10 @@ async def show_log(environment: Mapping[str, str], slug: str, *, build: str | No
     )
     async with AsyncExitStack() as stack:
         viewer = _Viewer(settings, stack, build=build, follow=follow, as_json=as_json, has_archive=bool(bucket))
-        return await viewer.show()
+        try:
+            return await viewer.show()
+        except BrokenPipeError:  # of stdout, as at `| head`: the clients of Redis and S3 have errors of their own
+            return 128 + signal.SIGPIPE  # as the shell says of a program that is ended by it
 
 
 class _Viewer:

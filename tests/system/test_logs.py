@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from harness import LogReader, Program, Redis, Repositories, Run, add_first_event, free_port, wait_for
+from redis_relay import RedisRelay
 
 SITE = "mkdir dist; echo 1 >dist/index.html"
 READERS = 50
@@ -125,7 +126,7 @@ def test_a_reader_whose_output_is_closed_ends_without_a_word(program: Program, b
 
     reader.process.wait(30)
 
-    assert reader.process.returncode in {-signal.SIGPIPE, 0}
+    assert reader.process.returncode == 128 + signal.SIGPIPE
     assert reader.process.stderr is not None
     with reader.process.stderr:
         assert reader.process.stderr.read() == ""
@@ -236,6 +237,31 @@ def test_a_redis_that_comes_back_empty_costs_a_reader_nothing(
     assert readers[0].events == run.events
     assert "Redis at 127.0.0.1" in readers[0].stderr
     assert "Redis answers again." in readers[0].stderr
+
+
+def test_a_connection_that_is_cut_again_and_again_costs_a_reader_nothing(
+    own_redis: Redis, program: Program, repositories: Repositories
+) -> None:
+    own_program = Program(own_redis, program.s3, program.folder)
+    readers: list[LogReader] = []
+    connections = []
+
+    def disturb(process: subprocess.Popen[str], slug: str) -> None:
+        with RedisRelay(own_redis.port) as relay:
+            readers.append(LogReader(own_program, slug, "--follow", "--json", REDIS_URI=relay.uri))
+            while process.poll() is None:
+                time.sleep(0.3)
+                relay.leave()
+                relay.come()
+            readers[0].end()
+            connections.append(relay.connections)
+
+    build = "i=0; while [ $i -lt 60 ]; do echo $i; sleep 0.1; i=$((i+1)); done; " + SITE
+    run = own_program.run(repositories.app(build), meanwhile=disturb)
+
+    assert (run.code, readers[0].process.returncode) == (0, 0)
+    assert readers[0].events == run.events
+    assert connections[0] > 5
 
 
 def test_a_redis_that_never_comes_back_leaves_the_archive_to_the_reader(

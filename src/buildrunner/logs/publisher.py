@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from buildrunner.logs.journal import Journal
 
 BATCH_EVENTS = 500
-BATCH_BYTES = 65536
+BATCH_BYTES = 131072  # at the most: what 500 events have with lines of some 100 bytes
+FLUSH_BYTES = 65536  # so many do not wait for more
 BATCH_SECONDS = 0.05  # after the first event that waits
 # How long a Redis that cannot be reached is tried before people are told that their log is not live.
 TRIED_SECONDS = 15.0
@@ -269,7 +270,7 @@ class Publisher:
             with anyio.move_on_after(LOOK_SECONDS) as self._idle:
                 await self._reader.wait()
             self._idle = None
-            if 0 < self._reader.waiting_bytes < BATCH_BYTES and not self._journal.complete:
+            if 0 < self._reader.waiting_bytes < FLUSH_BYTES and not self._journal.complete:
                 with anyio.move_on_after(BATCH_SECONDS):
                     await self._hurry.wait()
 

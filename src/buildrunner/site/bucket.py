@@ -140,16 +140,23 @@ class Bucket:
             await self._put(key, io.BytesIO(body), _sha256(body), _headers(content_type, cache_control))
 
     async def put_file(
-        self, key: str, descriptor: int, size: int, *, content_type: str, cache_control: str | None = None
+        self,
+        key: str,
+        descriptor: int,
+        size: int,
+        *,
+        content_type: str,
+        cache_control: str | None = None,
+        parts_in_flight: int = BYTES_IN_FLIGHT // PART_SIZE,
     ) -> None:
         """Write the first `size` bytes of a file, in parts when there are more than 16 MiB.
 
-        Reads with pread, so the descriptor's own position is left alone. When a part fails or the caller is cancelled,
-        what was sent is cleared away.
+        A part in flight takes twice its 8 MiB of memory. Reads with pread, so the descriptor's own position is left alone. When
+        a part fails or the caller is cancelled, what was sent is cleared away.
         """
         headers = _headers(content_type, cache_control)
         if size > MULTIPART_ABOVE:
-            await self._put_parts(key, descriptor, size, headers)
+            await self._put_parts(key, descriptor, size, headers, parts_in_flight)
             return
         async with self._memory.hold(size):
             body = _room_for(size)
@@ -197,7 +204,9 @@ class Bucket:
                 **headers,  # type: ignore[arg-type]
             )
 
-    async def _put_parts(self, key: str, descriptor: int, size: int, headers: dict[str, str]) -> None:
+    async def _put_parts(
+        self, key: str, descriptor: int, size: int, headers: dict[str, str], parts_in_flight: int
+    ) -> None:
         part_size = max(PART_SIZE, -(-size // MAX_PARTS))
         done: dict[int, CompletedPartTypeDef] = {}
         with self._explained("put", key):
@@ -227,7 +236,7 @@ class Bucket:
             done[number] = {"PartNumber": number, "ETag": answer["ETag"], "ChecksumSHA256": checksum}
 
         try:
-            await in_parallel(send_part, range(1, -(-size // part_size) + 1), limit=BYTES_IN_FLIGHT // PART_SIZE)
+            await in_parallel(send_part, range(1, -(-size // part_size) + 1), limit=parts_in_flight)
             with self._explained("put", key):
                 await self._client.complete_multipart_upload(
                     Bucket=self.name,
