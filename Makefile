@@ -2,12 +2,13 @@
 .SUFFIXES:
 .DEFAULT_GOAL := help
 PYTHON ?= python3
+MINUTES ?= 10
 VENV := .venv
 BIN := $(VENV)/bin
 # Newer than the lock when all of it is installed.
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test image-test check format lock bench bench-image clean
+.PHONY: help demo test image-test check format lock bench bench-image bench-logs soak clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -48,6 +49,12 @@ lock: ## resolve the dependencies anew into the two lock files (needs uv)
 
 bench: $(STAMP) ## what is measured, as ratios against named peers
 	@$(BIN)/python bench/overhead.py
+
+bench-logs: $(STAMP) ## what the log costs, and how soon its lines are there
+	@PYTHONPATH=tests $(BIN)/python bench/logs.py
+
+soak: $(STAMP) ## runs with faults at random, for MINUTES (10), from a printed SEED
+	@PYTHONPATH=tests $(BIN)/python bench/soak.py --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 bench-image: $(STAMP) ## size, start and memory of the image
 	@PYTHONPATH=tests tests/image/with-engine.sh $(BIN)/python bench/image.py

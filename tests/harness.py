@@ -371,12 +371,14 @@ def app_files(build: str) -> dict[str, str | bytes]:
     return {"package.json": json.dumps(package), "package-lock.json": json.dumps(lock), "build.sh": build}
 
 
-def add_first_event(redis: Redis, slug: str, build: str, seconds_ago: float) -> None:
-    """Write what a run writes first."""
+def add_first_event(redis: Redis, slug: str, build: str, seconds_ago: float, seq: int = 1) -> None:
+    """Write what a run writes first, by hand."""
     ts = time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime(time.time() - seconds_ago))
-    event = {"v": 1, "build": build, "seq": 1, "ts": ts, "type": "log", "stage": "prepare", "stream": "runner"}
+    event = {"v": 1, "build": build, "seq": seq, "ts": ts, "type": "log", "stage": "prepare", "stream": "runner"}
     with redis.client() as client:
-        client.xadd(f"events:{slug}", {"event": json.dumps({**event, "level": "info", "log": "Preparing"})}, id="5-1")
+        client.xadd(
+            f"events:{slug}", {"event": json.dumps({**event, "level": "info", "log": "Preparing"})}, id=f"5-{seq}"
+        )
 
 
 def wait_for(condition: Callable[[], bool], what: str, seconds: float = 30) -> None:

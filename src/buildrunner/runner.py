@@ -10,7 +10,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -54,15 +54,15 @@ async def run_build(settings: Settings, early_signals: Sequence[int]) -> int:
     """
     # The Dockerfile's own variable; and tini is process 1, so that no other process shares this one's view of them.
     in_image = os.environ.get("BUILDRUNNER_IMAGE") == "1" and os.getppid() == 1
+    if in_image:
+        # Many programs write to /tmp, whatever TMPDIR says. A volume that is mounted there may come with mode 0755.
+        with suppress(OSError):
+            os.chmod("/tmp", 0o1777)  # noqa: S103, S108 - the sticky bit is in it
     redactor = Redactor(settings.secrets)
     root = None
     try:
         try:
-            folder = _temporary_folder()
-            if in_image:
-                # Many programs write to /tmp, whatever TMPDIR says. A volume that is mounted there may come with mode 0755.
-                os.chmod(folder, 0o1777)  # noqa: S103 - the sticky bit is in it
-            root = Path(tempfile.mkdtemp(prefix="buildrunner-", dir=folder))
+            root = Path(tempfile.mkdtemp(prefix="buildrunner-", dir=_temporary_folder()))
             journal = Journal(root, build=settings.build_id, redactor=redactor, max_bytes=settings.log_max_bytes)
         except OSError as error:
             room = (settings.log_max_bytes * 3 // 2 + OWN_WORDS_BYTES) / 1e6

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from buildrunner.errors import EXIT_FAULT, EXIT_PUBLISHED, BuildFailed
+from buildrunner.errors import EXIT_FAULT, EXIT_PUBLISHED, BuildFailed, BuildSuperseded
 from buildrunner.logs.console import make_formatter, print_bytes
 from buildrunner.logs.publisher import ANSWER_SECONDS, address, explain
 from buildrunner.settings import Settings, read_settings
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 LOST_SECONDS = 90  # without an event: a living run writes one every 30 s
 STARTS_WITHIN_SECONDS = 300  # before its first event a task pulls the image
+SILENCE_SECONDS = 35  # in which a living run has said something, and it has come through
+TAKEN_OVER_SECONDS = 20  # in which a run that was taken over has ended, and written its archive
 BLOCK_MILLISECONDS = 1000
 ARCHIVE_EVERY_SECONDS = 5  # while nothing comes
 
@@ -51,6 +53,7 @@ async def show_log(environment: Mapping[str, str], slug: str, *, build: str | No
         ConfigurationError: a variable is missing or malformed.
 
     """
+    build = build or None  # as a shell's variable that is not set gives it
     bucket = environment.get("STATE_BUCKET_NAME") or environment.get("AWS_BUCKET_NAME")
     read = {
         name: value for name, value in environment.items() if name.startswith("AWS_") or name in {"HOME", "REDIS_URI"}
@@ -95,25 +98,27 @@ class _Viewer:
         self._format = make_formatter("json" if as_json else "auto")
         self._build = build  # whose events are shown
         self._shown: dict[str, Any] = {"seq": 0}  # the last event that was
+        self._quiet = 0.0  # seconds in which Redis could be asked, and had nothing of this run
+        self._replaced = False  # a later run has taken the stream from the one that is named
         self._stream_is_there = False
         self._redis_is_away: str | None = None
+        self._redis_refuses = False  # this user: it will not help to ask again
         self._bucket: Bucket | None = None
+        self._has_archive = has_archive
         self._no_archive = None if has_archive else "AWS_BUCKET_NAME is not set"
 
     async def show(self) -> int:
         """Show what there is, and what comes, until it is clear how the run ended."""
         from redis.asyncio import Redis
-        from redis.exceptions import RedisError
+        from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
 
-        quiet = 0.0  # seconds in which Redis could be asked, and had nothing of this run
         looked = -math.inf  # into the archive: a run may be over, and its stream gone
-        last, waited = b"0-0", False
+        last, waited, before = b"0-0", False, time.monotonic()
         client: Any = Redis.from_url(
             self._settings.redis_uri, socket_timeout=ANSWER_SECONDS, socket_connect_timeout=ANSWER_SECONDS
         )
         async with client:
             while "exit_code" not in self._shown:
-                began = time.monotonic()
                 entries: Sequence[Any] = ()  # (id, {b"event": …})
                 try:
                     block = BLOCK_MILLISECONDS if self._stays else None
@@ -127,37 +132,62 @@ class _Viewer:
                         last = b"0-0"  # Redis lost its memory, and the run is sending everything again
                     self._redis_answers(None)
                 except (RedisError, OSError) as error:
+                    self._redis_refuses = isinstance(error, AuthenticationError | NoPermissionError)
                     self._redis_answers(explain(error))
+                # Of the time in which Redis is away, or takes much longer than it may block, nothing can be said.
+                now = time.monotonic()
+                if not self._redis_is_away or not self._follow:
+                    self._quiet += min(now - before, 2 * BLOCK_MILLISECONDS / 1000)
+                before = now
                 if entries:
                     last = entries[-1][0]
                     if self._print([fields[b"event"] for _, fields in entries]):
-                        quiet = 0
+                        self._quiet = 0
                         continue
                     if not self._stays:
                         continue  # they are other builds': read on to the end of what there is
-                if not self._redis_is_away:  # nor was it for most of a question that took much longer than it may block
-                    quiet += min(time.monotonic() - began, 2 * BLOCK_MILLISECONDS / 1000)
-                # Nothing of this run is to be had from Redis just now. One that has ended has an archive.
-                if not self._stays or time.monotonic() - looked >= ARCHIVE_EVERY_SECONDS:
-                    looked = time.monotonic()
+
+                # Nothing of this run is to be had from Redis just now. One that has ended has an archive. A living one speaks
+                # every 30 s, and an S3 that does not answer must not hold up what it says.
+                lives = self._shown["seq"] and self._stream_is_there and not (self._replaced or self._redis_is_away)
+                patience = SILENCE_SECONDS if lives and self._age < LOST_SECONDS else 0
+                if self._quiet >= patience and (not self._stays or now - looked >= ARCHIVE_EVERY_SECONDS):
+                    looked = now
                     await self._print_archive()
                 if "exit_code" in self._shown:
                     break
-                if not self._stays:
+                if not self._stays or self._redis_refuses or self._quiet >= self._limit:
                     return self._leave()
                 if not self._build and not self._stream_is_there and not self._redis_is_away and not waited:
                     waited = True
                     _say(f"There is no log of {self._settings.slug} yet{self._why_no_archive}. Waiting for a build.")
-                if quiet >= (LOST_SECONDS if self._shown["seq"] else STARTS_WITHIN_SECONDS):
-                    return self._lost(quiet)
                 if self._redis_is_away:
                     await anyio.sleep(1)
         return int(self._shown["exit_code"])
 
     @property
     def _stays(self) -> bool:
-        """Whether to wait for more than there is: of a run that is named, or has just begun, for its first event."""
-        return self._follow or (not self._shown["seq"] and (self._named or self._stream_is_there))
+        """Whether to wait for more than there is.
+
+        For a run that is named, or has just begun, until its first event; for one that seems to be lost, until that is sure:
+        this clock and the run's may differ.
+        """
+        waits = self._named or self._stream_is_there if not self._shown["seq"] else self._age >= LOST_SECONDS
+        return self._follow or waits
+
+    @property
+    def _age(self) -> float:
+        """Seconds since the last event that was shown, if the clocks agree."""
+        return (datetime.now().astimezone() - datetime.fromisoformat(self._shown["ts"])).total_seconds()
+
+    @property
+    def _limit(self) -> float:
+        """Seconds of quiet after which nothing more is to be expected."""
+        if self._replaced:
+            return TAKEN_OVER_SECONDS if self._has_archive else 0
+        if not self._shown["seq"]:
+            return STARTS_WITHIN_SECONDS
+        return LOST_SECONDS if self._follow else SILENCE_SECONDS
 
     async def _last_id(self, client: Any) -> bytes | None:
         from redis.exceptions import ResponseError
@@ -175,7 +205,9 @@ class _Viewer:
         fresh = []
         for encoded in events:
             event = json.loads(encoded)
-            if event["build"] != self._build and not self._named:
+            if event["build"] != self._build and self._named:
+                self._replaced = bool(self._shown["seq"])  # entries of earlier runs are gone when ours begin
+            elif event["build"] != self._build:
                 if self._build:
                     _say(f"A later build took over: {event['build']}.")
                 self._build, self._shown = event["build"], {"seq": 0}
@@ -191,7 +223,8 @@ class _Viewer:
         from buildrunner.site.bucket import open_s3
 
         settings = self._settings
-        if not self._build and (self._stream_is_there or (self._follow and self._redis_is_away)):
+        away = self._redis_is_away and not self._redis_refuses
+        if not self._build and (self._stream_is_there or (self._follow and away)):
             return  # the newest run is in the stream, or may be: what is in the archive is older
         if not self._bucket and not self._no_archive:
             s3 = await self._stack.enter_async_context(
@@ -212,27 +245,29 @@ class _Viewer:
 
     def _redis_answers(self, trouble: str | None) -> None:
         if trouble and not self._redis_is_away:
-            _say(f"Redis at {address(self._settings.redis_uri)} {trouble}." + (" It is tried again." * self._follow))
+            _say(
+                f"Redis at {address(self._settings.redis_uri)} {trouble}."
+                + (" It is tried again." * (self._stays and not self._redis_refuses))
+            )
         elif self._redis_is_away and not trouble:
             _say("Redis answers again.")
         self._redis_is_away = trouble
 
     def _leave(self) -> int:
-        """Say why a log has no end, to somebody who does not wait for it."""
-        if not self._shown["seq"]:
-            _say(f"There is no log of {self._settings.slug}{self._why_no_archive}.")
-            return EXIT_FAULT
-        silent = datetime.now().astimezone() - datetime.fromisoformat(self._shown["ts"])
-        if silent.total_seconds() > LOST_SECONDS:
-            return self._lost(silent.total_seconds())
-        _say("The build goes on; --follow stays until its end.")
-        return EXIT_PUBLISHED
-
-    def _lost(self, seconds: float) -> int:
-        if self._shown["seq"]:
-            _say(f"Build {self._build} was lost: no sign of life for {seconds:.0f} s{self._why_no_archive}.")
-        else:
-            _say(f"Build {self._build or 'of ' + self._settings.slug} has not begun within {seconds:.0f} s.")
+        """Say why a log has no end."""
+        slug, build, why = self._settings.slug, self._build, self._why_no_archive
+        if self._replaced:
+            _say(f"A later build took over. The rest of the log of {build} is not there{why}.")
+            return BuildSuperseded().exit_code  # most likely: of one that had ended before, the stream had the result
+        if not self._shown["seq"] and self._quiet >= self._limit:
+            _say(f"Build {build or 'of ' + slug} has not begun within {self._quiet:.0f} s{why}.")
+        elif not self._shown["seq"]:
+            _say(f"There is no log of {slug}{why}.")
+        elif not self._redis_is_away and self._quiet >= self._limit:
+            _say(f"Build {build} was lost: no sign of life for {max(self._quiet, self._age):.0f} s{why}.")
+        elif not self._redis_is_away:
+            _say("The build goes on; --follow stays until its end.")
+            return EXIT_PUBLISHED
         return EXIT_FAULT
 
     @property

@@ -6,6 +6,9 @@
 # The command finds DOCKER_HOST, and PYTHON_IMAGE and NODE_IMAGE where no registry gives the base images that the Dockerfile
 # names: then they are stand-ins, made of Debian's packages and of the Node of the virtual environment.
 #
+# On an engine that is there already, images named buildrunner:… and buildrunner-stand-in/… remain for the next time. It has to run on this
+# machine with a network bridge (neither rootless nor in a virtual machine), since the tests' servers listen on that.
+#
 # An engine of its own takes root on Debian. Its programs are unpacked from the packages of Debian 13 and not installed. It has
 # a network bridge, a data folder, a socket and control groups of its own; all but the data folder (.cache/image-test, for the next
 # time) is gone when the command has ended.
@@ -29,7 +32,8 @@ unpack_engine() {
   [ -x "$cache/engine/usr/sbin/dockerd" ] && return
   # The address that this machine's own packages come from.
   # shellcheck disable=SC2016 # apt fills in $(SITE)
-  source=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' "Codename: $VERSION_CODENAME" | grep -v security | sort -u | head -n 1)
+  source=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' "Codename: $VERSION_CODENAME" | grep -v security | sort -u | head -n 1 || :)
+  [ -n "$source" ] || fail "no source of packages is known. Run: apt-get update"
   rm -rf "$lists" "$cache/engine.new"
   mkdir -p "$lists/lists/partial" "$lists/archives/partial" "$cache/engine.new"
   echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $source $suite main" >"$lists/sources.list"
@@ -49,18 +53,21 @@ start_engine() {
     fail "no Docker engine answers. Start one, or name it in DOCKER_HOST; as root on Debian this starts one by itself."
   for program in runc mmdebstrap iptables ip flock; do command -v "$program" >/dev/null || missing+=("$program"); done
   [ ${#missing[@]} = 0 ] || fail "missing: ${missing[*]}. Run: apt-get install runc mmdebstrap iptables iproute2 util-linux"
+  [ ! -S /run/containerd/containerd.sock ] ||
+    fail "containerd runs on this machine, and an engine would use it. Start the machine's own Docker."
   mkdir -p "$cache"
-  exec 9>"$cache/lock"
-  flock --nonblock 9 || fail "it runs already in this checkout."
+  exec 9>/run/lock/buildrunner-engine
+  flock --nonblock 9 || fail "it runs already on this machine."
   # shellcheck source=/dev/null
   . /etc/os-release
   unpack_engine
 
   run=$(mktemp -d /tmp/buildrunner-engine.XXXXXX) # short: the name of a socket has 107 bytes at most
+  bridge='' net='' engine=''
+  forwarding=$(cat /proc/sys/net/ipv4/ip_forward)
   trap stop_engine EXIT
   trap 'exit 130' INT
   trap 'exit 143' TERM
-  forwarding=$(cat /proc/sys/net/ipv4/ip_forward)
   for _ in {1..50}; do
     number=$((RANDOM % 254 + 1))
     ip link add "buildrunner$number" type bridge 2>/dev/null && break
@@ -99,17 +106,18 @@ rules() { # append or delete: what containers need to reach the registries of pa
 stop_engine() {
   set +e
   trap - EXIT
-  if kill -0 "${engine:-}" 2>/dev/null; then
+  trap '' INT TERM HUP # nothing of it stays, however impatient somebody is
+  if [ -n "$engine" ] && kill -0 "$engine" 2>/dev/null; then
     docker ps --all --quiet | xargs --no-run-if-empty docker rm --force --volumes >/dev/null
     docker volume ls --quiet | xargs --no-run-if-empty docker volume rm --force >/dev/null
     kill "$engine"
     wait "$engine"
   fi
   umount "$run/exec/netns/default" 2>/dev/null
-  rules delete
-  ip link delete "$bridge"
+  if [ -n "$net" ]; then rules delete; fi
+  if [ -n "$bridge" ]; then ip link delete "$bridge"; fi
   echo "$forwarding" >/proc/sys/net/ipv4/ip_forward
-  find /sys/fs/cgroup -depth -type d -path "*/$bridge*" -exec rmdir {} + 2>/dev/null
+  [ -z "$bridge" ] || find /sys/fs/cgroup -depth -type d -path "*/$bridge*" -exec rmdir {} + 2>/dev/null
   rm -rf "$run"
 }
 
@@ -159,8 +167,11 @@ END
 docker info >/dev/null 2>&1 || start_engine
 for name in PYTHON NODE; do
   docker image inspect "$(base_image $name)" >/dev/null 2>&1 && continue
-  timeout 300 docker pull --quiet "$(base_image $name)" >/dev/null 2>&1 && continue
+  refusal=$(timeout 300 docker pull --quiet "$(base_image $name)" 2>&1 >/dev/null) && continue
+  # A registry that answers has no such image: a digest in the Dockerfile is wrong, and a stand-in would hide it.
+  ! grep -Eiq 'not found|manifest unknown|unauthorized|denied|toomanyrequests' <<<"$refusal" || fail "$refusal"
   make_stand_ins
   break
 done
+echo "with-engine: base images: ${PYTHON_IMAGE:-$(base_image PYTHON)}, ${NODE_IMAGE:-$(base_image NODE)}" >&2
 "$@"

@@ -18,3 +18,12 @@ def reader_of_the_dead(shared_redis: Redis, s3: S3Server, open_folder: Path) -> 
     reader = LogReader(Program(shared_redis, s3, open_folder), "dead", "--follow")
     yield reader
     reader.close()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def reader_of_the_silent(shared_redis: Redis, s3: S3Server, open_folder: Path) -> Iterator[LogReader]:
+    """Somebody who does not follow, and comes when such a run has been silent for long: it takes 35 s to be sure."""
+    add_first_event(shared_redis, "silent", "gone", seconds_ago=100)
+    reader = LogReader(Program(shared_redis, s3, open_folder), "silent")
+    yield reader
+    reader.close()

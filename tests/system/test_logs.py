@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import subprocess
 import threading
@@ -18,6 +19,7 @@ from redis_relay import RedisRelay
 
 SITE = "mkdir dist; echo 1 >dist/index.html"
 READERS = 50
+LOST = "buildrunner: Build {} was lost: no sign of life for {} s\\.\n"
 
 
 def read(program: Program, *arguments: str, **variables: str) -> LogReader:
@@ -342,13 +344,49 @@ def test_ctrl_c_ends_a_reader_as_it_ends_any_program(program: Program, shared_re
 # --- runs that vanish ------------------------------------------------------------------------------------------------
 
 
-def test_a_run_that_has_been_silent_for_long_is_lost(program: Program, shared_redis: Redis) -> None:
-    add_first_event(shared_redis, "silent", "gone", seconds_ago=100)
+def test_a_run_that_has_been_silent_for_long_is_lost(reader_of_the_silent: LogReader) -> None:
+    """It has waited since the session began, to be sure although clocks may differ."""
+    assert reader_of_the_silent.end(60) == 1
+    assert reader_of_the_silent.stdout == "Preparing\n"
+    assert re.fullmatch(LOST.format("gone", r"\d+"), reader_of_the_silent.stderr)
 
-    reader = read(program, "silent")
 
-    assert (reader.process.returncode, reader.stdout) == (1, "Preparing\n")
-    assert reader.stderr.startswith("buildrunner: Build gone was lost: no sign of life for 10")
+def test_a_run_whose_clock_is_wrong_is_not_lost(program: Program, shared_redis: Redis) -> None:
+    add_first_event(shared_redis, "skewed", "x", seconds_ago=3600)
+    reader = LogReader(program, "skewed")
+    time.sleep(2)
+
+    add_first_event(shared_redis, "skewed", "x", seconds_ago=-10, seq=2)
+
+    assert reader.end() == 0
+    assert reader.stdout == "Preparing\n" * 2
+    assert reader.stderr == "buildrunner: The build goes on; --follow stays until its end.\n"
+
+
+def test_a_run_that_was_taken_over_ends_with_60_when_its_archive_cannot_be_read(
+    program: Program, shared_redis: Redis
+) -> None:
+    add_first_event(shared_redis, "taken", "mine", seconds_ago=0)
+    reader = LogReader(program, "taken", "--build", "mine", "--follow", AWS_BUCKET_NAME="")
+    assert reader.process.stdout is not None
+    assert reader.process.stdout.readline() == "Preparing\n"
+
+    add_first_event(shared_redis, "taken", "other", seconds_ago=0, seq=2)
+
+    assert reader.end(10) == 60
+    assert "A later build took over" in reader.stderr
+
+
+def test_a_redis_that_refuses_the_reader_is_not_asked_for_ever(program: Program, own_redis: Redis) -> None:
+    with own_redis.client() as client:
+        client.execute_command("ACL", "SETUSER", "nobody", "on", ">pass", "~none", "+@all")
+    own_program = Program(own_redis, program.s3, program.folder)
+    for user in ("nobody:pass", "nobody:wrong"):
+        reader = read(own_program, "x", "--follow", REDIS_URI=f"redis://{user}@127.0.0.1:{own_redis.port}")
+
+        assert reader.process.returncode == 1
+        assert "There is no log of x" in reader.stderr
+        assert "tried again" not in reader.stderr
 
 
 def test_a_run_that_falls_silent_under_a_reader_is_lost_after_90_s(reader_of_the_dead: LogReader) -> None:
@@ -364,4 +402,4 @@ def test_a_run_that_falls_silent_under_a_reader_is_lost_after_90_s(reader_of_the
     assert ended.wait(150)
     assert reader_of_the_dead.process.returncode == 1
     assert reader_of_the_dead.stdout == "Preparing\n"
-    assert reader_of_the_dead.stderr == "buildrunner: Build the-dead was lost: no sign of life for 90 s.\n"
+    assert re.fullmatch(LOST.format("the-dead", r"9\d"), reader_of_the_dead.stderr)

@@ -13,12 +13,14 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
+import math
 import random
 import re
 import socket
 import ssl
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 import anyio
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
 
     from buildrunner.logs.journal import Journal
 
+_T = TypeVar("_T")
+
 BATCH_EVENTS = 500
 BATCH_BYTES = 131072  # at the most: what 500 events have with lines of some 100 bytes
 FLUSH_BYTES = 65536  # so many do not wait for more
@@ -42,6 +46,7 @@ TRIED_SECONDS = 15.0
 ANSWER_SECONDS = 5.0  # a server that is silent for longer is taken for gone, and its connection for dead
 # A run with nothing to say looks so often whether the stream is still its own: it is to know of a later run within 2 s.
 LOOK_SECONDS = 1.0
+FORGIVEN_SECONDS = 30.0  # after which a stream that was lost is the first one again
 _END_WORDS = ("Failed:", "Cancelled", "Timed out:", "Superseded")
 
 _WRITTEN, _ELSEWHERE, _LATER = 1, 0, 2  # how an append ends
@@ -146,6 +151,7 @@ class Publisher:
         self._told = False
         self._hurry = anyio.Event()  # somebody waits for the delivery
         self._idle: anyio.CancelScope | None = None  # while there is nothing to deliver
+        self._setbacks, self._last_setback = 0, -math.inf  # how often Redis has lost the stream of late
         self._begun = self._answered = 0  # appends, each a look at whose the stream is
         self._ever_delivered = False
         self.delivered = 0  # number of the last event that is known to be in the stream
@@ -211,12 +217,14 @@ class Publisher:
         self._hurry.set()
         if self._idle:
             self._idle.cancel()
-        with anyio.move_on_after(limit):
-            while self.delivered < target or self._answered < look:
-                if self.superseded or self.trouble:
-                    break
-                await anyio.sleep(0.002)
-        self._hurry = anyio.Event()
+        try:
+            with anyio.move_on_after(limit):
+                while self.delivered < target or self._answered < look:
+                    if self.superseded or self.trouble:
+                        break
+                    await anyio.sleep(0.002)
+        finally:
+            self._hurry = anyio.Event()  # also when the run is cancelled meanwhile: who hurries on does not wait
 
     def hurry(self) -> None:
         """Wait for no more events to fill a batch: the run is at its end."""
@@ -225,28 +233,31 @@ class Publisher:
     async def _deliver(self, client: Redis, errors: Any) -> None:
         if self._run is None and self._way != "channel":
             self._asking_since = anyio.current_time()
-            self._run = await self._claim(client, errors)
+            self._run = await _again_if_changed(errors, lambda: self._claim(client, errors))
             self._asking_since = None
         self._reader.go_to(self.delivered + 1)
         while not self._reader.at_end():
             await self._wait_for_batch()
             first = self._reader.next_seq
             events = self._reader.read(BATCH_EVENTS, BATCH_BYTES)
+            last, sent_before = first + len(events) - 1, self._sent
             if self.superseded:
                 # Nothing more is for this run's readers but the end word, for those of the channel.
-                if self._publishes and self._reader.at_end() and json.loads(events[-1])["log"] == "Superseded":
-                    await client.publish(self._channel, self._message(events[-1]) or "")
+                if self._publishes and self._reader.at_end() and last > self._sent:
+                    self._sent = last
+                    if json.loads(events[-1])["log"] == "Superseded":
+                        await client.publish(self._channel, self._message(events[-1]) or "")
                 continue
             messages = [
                 message
                 for seq, event in enumerate(events, first)
                 if seq > self._sent and self._publishes and (message := self._message(event)) is not None
             ]
-            last, sent_before = first + len(events) - 1, self._sent
             self._sent = max(self._sent, last)  # before it is known: an answer may get lost
             self._begun = look = self._begun + 1
             self._asking_since = anyio.current_time()
-            answer, place = await self._append(client, errors, first, events, messages)
+            append = partial(self._append, client, errors, first, events, messages)
+            answer, place = await _again_if_changed(errors, append)
             self._answered, self._asking_since = look, None
             self._out_of_trouble()
             if answer != _WRITTEN:
@@ -256,11 +267,21 @@ class Publisher:
                 self._ever_delivered = True
             elif answer == _ELSEWHERE:
                 run, _, seq = place.partition("-")
+                before = self.delivered
                 self.delivered = min(int(seq), self._journal.last_seq) if run == self._run else 0
                 self._reader.go_to(self.delivered + 1)
+                if self.delivered < before:
+                    await self._pause_after_setback()
             elif answer == _LATER:
                 self.superseded = True
                 self._on_superseded()
+
+    async def _pause_after_setback(self) -> None:
+        """Wait a little, and longer each time, where Redis loses the stream again and again: an eviction would eat the CPU."""
+        now = anyio.current_time()
+        self._setbacks = self._setbacks + 1 if now - self._last_setback < FORGIVEN_SECONDS else 0
+        self._last_setback = now
+        await anyio.sleep(min(2.0, 0.05 * (2**self._setbacks - 1)))
 
     async def _wait_for_batch(self) -> None:
         """Wait for events, and a moment longer for more of them; not at all for one whom somebody waits for."""
@@ -431,6 +452,15 @@ def _packed_in_c(connection: Any) -> Any:
             return [hiredis.pack_command((*name.split(), *others))]
 
     return Packed
+
+
+async def _again_if_changed(errors: Any, transact: Callable[[], Awaitable[_T]]) -> _T:
+    """Do a transaction once more when the stream changed between its look and its write, which then did nothing."""
+    while True:
+        try:
+            return await transact()
+        except errors.WatchError:
+            await anyio.sleep(random.uniform(0.0, 0.02))  # noqa: S311 - so that two runs do not meet again
 
 
 def _transaction(client: Redis) -> Any:  # its `multi` has no types
