@@ -1,0 +1,81 @@
+"""What the publisher decides without a Redis; what it does with one is in `tests/system/test_delivery.py`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Literal
+
+import anyio
+import pytest
+from redis.exceptions import MovedError, NoPermissionError, OutOfMemoryError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from buildrunner.logs.journal import Journal
+from buildrunner.logs.publisher import Publisher, address, explain
+from buildrunner.logs.redact import Redactor
+
+
+def make(journal: Journal, log_format: Literal["text", "json"] = "text") -> Publisher:
+    names = {"channel": "logs:x", "stream": "events:x", "uri": "redis://localhost:1"}
+    return Publisher(journal, **names, ttl=60, log_format=log_format, on_superseded=lambda: None)
+
+
+def test_a_look_that_is_cancelled_does_not_leave_the_publisher_hurrying(tmp_path: Path) -> None:
+    """Or it would send empty batches without a pause until the run is over."""
+
+    async def main() -> None:
+        with Journal(tmp_path, build="b", redactor=Redactor(()), max_bytes=10_000) as journal:
+            journal.log("x")
+            publisher = make(journal)
+
+            with anyio.move_on_after(0.02) as scope:
+                await publisher.caught_up(5)
+
+            assert scope.cancelled_caught
+            assert not publisher._hurry.is_set()
+
+    anyio.run(main)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("Done", " Done"),
+        ("\x1b[32m Done \x1b[0m", "  Done "),
+        ("Failed: all", " Failed: all"),
+        ("Done.", "Done."),
+        ('say "Done"', 'say "Done"'),
+    ],
+)
+def test_a_line_of_the_build_that_looks_like_an_end_word_is_sent_with_a_space(
+    tmp_path: Path, line: str, message: str
+) -> None:
+    async def main() -> None:
+        with Journal(tmp_path, build="b", redactor=Redactor(()), max_bytes=10_000) as journal:
+            journal.output("stdout", [(line, False)])
+            journal.write("result", "Done", status="succeeded")
+            output, result = journal.reader().read(10, 10_000)
+
+            assert make(journal)._message(output) == message
+            assert make(journal)._message(result) == "Done"
+            as_json = make(journal, "json")._message(output)
+            assert as_json is not None
+            assert json.loads(as_json)["log"] == (f" {line}" if message.startswith(" ") else line)
+
+    anyio.run(main)
+
+
+def test_what_redis_says_is_told_in_words_for_people() -> None:
+    in_transaction = (
+        "Command # 1 (XADD events:x) of pipeline caused error: User u has no permissions to run the 'xadd' command"
+    )
+
+    assert explain(RedisTimeoutError("Timeout reading from socket")) == "does not answer within 5 s"
+    assert explain(OutOfMemoryError("OOM command not allowed")) == "is out of memory (its maxmemory is reached)"
+    assert explain(NoPermissionError(in_transaction)) == (
+        "does not allow this user what is needed (User u has no permissions to run the 'xadd' command)"
+    )
+    assert "cluster" in explain(MovedError("1493 127.0.0.1:7001"))
+    assert address("rediss://user:secret@redis.example.org/0") == "redis.example.org:6379"
+    assert address("unix:///run/redis.sock") == "/run/redis.sock"
