@@ -218,6 +218,26 @@ def test_a_reader_can_go_to_any_event(batches: list[int], data: st.DataObject) -
     with_journal(use)
 
 
+def test_a_reader_is_in_a_flood_while_more_is_written_than_it_reads() -> None:
+    async def use(journal: Journal) -> None:
+        reader = journal.reader()
+        journal.log("Hello")
+        assert not reader.flooded
+
+        journal.output("stdout", [("x" * 200, False)] * 1000)
+        assert reader.flooded
+        await anyio.sleep(journal_module.FLOOD_SECONDS)
+        assert not reader.flooded, "what nobody adds to is read without a pause"
+
+        journal.output("stdout", [("x" * 200, False)] * 10)
+        assert reader.flooded
+        while reader.read(500, 65536):
+            pass
+        assert not reader.flooded
+
+    with_journal(use)
+
+
 def test_a_reader_waits_for_the_next_event_and_for_the_end() -> None:
     async def use(journal: Journal) -> list[int]:
         got: list[int] = []

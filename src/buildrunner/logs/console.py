@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 _STDOUT = 1
 _BATCH_EVENTS = 2000
 _BATCH_BYTES = 256 * 1024
+# Between two batches while a build floods: that is more than eyes can follow, and the CPU is the build's.
+_FLOOD_BATCH_SECONDS = 0.2
 
 
 async def follow(journal: Journal, console_format: Literal["auto", "text", "json"]) -> None:
@@ -33,6 +35,8 @@ async def follow(journal: Journal, console_format: Literal["auto", "text", "json
     try:
         while not reader.at_end():
             await reader.wait()
+            if reader.flooded:
+                await anyio.sleep(_FLOOD_BATCH_SECONDS)
             events = reader.read(_BATCH_EVENTS, _BATCH_BYTES)
             # In a thread, which is left behind when the run ends: a terminal may be stopped by Ctrl-S.
             await anyio.to_thread.run_sync(print_bytes, show(events), abandon_on_cancel=True)

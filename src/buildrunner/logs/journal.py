@@ -33,6 +33,9 @@ OWN_WORDS_BYTES = 4 * 1024 * 1024
 # A viewer takes 90 s of silence for a run that was lost; the contract promises an event every 30 s.
 SILENCE_SECONDS = 25
 DROPPED_EVERY_SECONDS = 5
+# A reader is in a flood while more than this waits for it and the last write is no older than that.
+FLOOD_BYTES = 128 * 1024
+FLOOD_SECONDS = 0.02
 _INDEX_EVERY = 256
 
 
@@ -262,6 +265,12 @@ class Reader:
     def waiting_bytes(self) -> int:
         """Bytes of events that have not been read."""
         return self._journal.size - self._offset
+
+    @property
+    def flooded(self) -> bool:
+        """Tell whether a build writes faster than this reader reads; it may wait then, so that the build has the CPU."""
+        written = anyio.current_time() - self._journal._last_write
+        return self.waiting_bytes > FLOOD_BYTES and written < FLOOD_SECONDS
 
     def at_end(self) -> bool:
         """Tell whether the result has been read."""
