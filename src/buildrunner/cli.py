@@ -43,6 +43,9 @@ _OPTIONS = (
     "BUILD_TIMEOUT",
     "UPLOAD_TIMEOUT",
     "UPLOAD_CONCURRENCY",
+    "SITE_MAX_FILES",
+    "SITE_MAX_BYTES",
+    "SITE_MAX_FILE_BYTES",
     "ASSET_GRACE",
     "DEPENDENCY_CACHE",
 )
@@ -67,6 +70,10 @@ def main() -> NoReturn:
         sys.exit(
             "buildrunner: only Linux can hold what is promised about strangers' code; use the container image here."
         )
+    # `python -m` makes the working directory the first place where modules are looked for, and many are imported while a
+    # build runs, which may write there. (The image starts with `python -I`.)
+    here, home = os.getcwd(), os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    sys.path[:] = [place for place in sys.path if place == home or os.path.abspath(place) != here]
     # Below the handlers: what comes while this is imported is kept, too.
     from buildrunner.sandbox import harden_process
 

@@ -136,7 +136,8 @@ class Run:
                 yield
                 state = "succeeded"
             if self._limit_scope.cancelled_caught and limit is not None and not self._published:
-                self._decide(BuildTimedOut(_ran_out(name, limit), f"Make it faster, or raise {name.upper()}_TIMEOUT."))
+                silent = started + limit - max(started, journal.last_output)
+                self._decide(_timed_out(name, limit, silent))
                 state = "failed"
                 assert self._cause is not None
                 raise self._cause
@@ -182,7 +183,7 @@ class Run:
             await publish()
             self._published = True
         if not self._published:
-            self._decide(BuildTimedOut(_ran_out("upload", self._settings.upload_timeout)))
+            self._decide(_timed_out("upload", self._settings.upload_timeout))
             assert self._cause is not None
             self._cause.reason = f"{self._cause.reason} {what_is_new()}"
             raise self._cause
@@ -372,6 +373,14 @@ def _counted(number: int) -> int:
     return signal.SIGINT if number == signal.SIGINT else signal.SIGTERM
 
 
-def _ran_out(stage: Stage, limit: float) -> str:
+def _timed_out(stage: Stage, limit: float, silent: float = 0.0) -> BuildTimedOut:
+    """Say that a stage's time has run out, and that its command hung rather than worked if it was silent for half of it."""
     words = {"clone": "Cloning", "install": "Installing dependencies", "build": "The build", "upload": "Publishing"}
-    return f"{words.get(stage, stage)} took longer than {limit:g} s."
+    reason = f"{words.get(stage, stage)} took longer than {limit:g} s"
+    raise_it = f"raise {stage.upper()}_TIMEOUT"
+    if stage in {"install", "build"} and silent >= limit / 2:
+        return BuildTimedOut(
+            f"{reason}; it had printed nothing for the last {silent:.0f} s.",
+            f"Something in it may wait for an answer, or serve or watch and never end. If it only is slow, {raise_it}.",
+        )
+    return BuildTimedOut(f"{reason}.", f"Make it faster, or {raise_it}.")

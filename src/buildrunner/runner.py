@@ -24,7 +24,7 @@ from buildrunner.logs.journal import OWN_WORDS_BYTES, Journal
 from buildrunner.logs.redact import Redactor
 from buildrunner.logs.text import Line, LineDecoder
 from buildrunner.project import BuildPlan, find_output, plan_build
-from buildrunner.sandbox import Exit, Sandbox
+from buildrunner.sandbox import Exit, Sandbox, remove_tree
 from buildrunner.settings import Settings
 from buildrunner.source import Checkout, clone
 
@@ -80,7 +80,7 @@ async def run_build(settings: Settings, early_signals: Sequence[int]) -> int:
         # A container's disk goes with it: a second of deleting node_modules there would be for nothing.
         if root and not in_image:
             with anyio.CancelScope(shield=True):
-                await anyio.to_thread.run_sync(lambda: shutil.rmtree(root, ignore_errors=True))
+                await remove_tree(root)
 
 
 async def _story(run: Run, settings: Settings, root: Path, *, in_image: bool) -> None:
@@ -185,17 +185,21 @@ async def _command(
     run.journal.log(f"$ {shown}")
     with _output_of(run) as output:
         ended = await run.sandbox.run(command, folder=folder, environment=environment, output=output.feed)
-    if ended.code != 0:
+    if ended.failed:
         raise BuildFailed(stage, f"{shown} {ended.explanation}.", find_hint(output.end) or _memory_hint(ended))
 
 
 async def _collect(run: Run, settings: Settings, plan: BuildPlan, checkout: Checkout) -> Site:
     """Open what the build has made, and name what of it is not published."""
     # Here and not at the top: nothing of it is needed before git has been started.
-    from buildrunner.site.files import collect
+    from buildrunner.site.files import Limits, collect
 
     folder = find_output(plan)
-    site = await anyio.to_thread.run_sync(lambda: collect(folder, checkout.folder, prefix=settings.s3_key_prefix))
+    limits = Limits(settings.site_max_files, settings.site_max_bytes, settings.site_max_file_bytes)
+    owner = run.sandbox.account.uid if run.sandbox and run.sandbox.account else None
+    site = await anyio.to_thread.run_sync(
+        lambda: collect(folder, checkout.folder, prefix=settings.s3_key_prefix, limits=limits, owner=owner)
+    )
     for sentence in site.left_out[:LEFT_OUT_NAMED]:
         run.journal.log(sentence, "warning")
     if len(site.left_out) > LEFT_OUT_NAMED:

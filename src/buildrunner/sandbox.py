@@ -3,6 +3,7 @@
 As root every command runs as another user, through `setpriv`, without capabilities and new privileges. `setpriv` itself
 starts with an empty environment: what the command is to find reaches it only after the user has changed, from a memory
 file on stdin, and is never on a command line. (An `LD_PRELOAD` in setpriv's own environment would run as root.)
+Without root it keeps its user, and gets no new privileges all the same. `prlimit` bounds what it may take of the machine.
 Nothing that a command starts outlives it: the runner is a child subreaper, so that also what called `setsid` or forked
 twice comes back to it and is ended.
 """
@@ -13,6 +14,7 @@ import ctypes
 import os
 import pwd
 import re
+import resource
 import shlex
 import signal
 import subprocess
@@ -29,17 +31,21 @@ import anyio.to_thread
 from buildrunner.errors import BuildFailed
 
 CHUNK_BYTES = 65536
-# After a command has ended, what it left behind may hold its pipes open: that is read for so long.
-DRAIN_SECONDS = 2.0
+# After a command has ended, what it left behind may hold its pipes open: that is read for so long, and then ended.
+DRAIN_SECONDS = 0.3
 # Between SIGTERM and SIGKILL when a command is cut short.
 GRACE_SECONDS = 2.0
-_SETPRIV = next((path for path in ("/usr/bin/setpriv", "/bin/setpriv") if os.path.exists(path)), None)
+END_SECONDS = 5.0  # what cannot be killed for so long (the kernel does not let go of it) fails the run
+# What a command and all that it starts may take. No tool that builds sites comes near; a fork bomb and a file without end do.
+MOST_PROCESSES = 4096  # of its user, threads included
+MOST_FILE_BYTES = 16 * 2**30
 # sh reads the environment that is meant for the command, and only after that is there anything in it. The kernel is told to
 # end the command before the runner when memory runs out, so that somebody is left to say so.
 _START = (
     'eval "$(/bin/cat)"; { echo 1000 >/proc/self/oom_score_adj; } 2>/dev/null;'
     ' cd "$1" && unset OLDPWD && shift && exec "$@" </dev/null'
 )
+_FOLDERS = ("/usr/bin", "/bin")  # where util-linux is; PATH may be anything
 _PR_SET_DUMPABLE = 4  # <linux/prctl.h>
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -61,10 +67,17 @@ class Exit:
 
     code: int
     out_of_memory: bool | None  # None: nothing counts that here
+    left_behind: bool = False  # something that it started cannot be ended
+
+    @property
+    def failed(self) -> bool:
+        return self.code != 0 or self.left_behind
 
     @property
     def explanation(self) -> str:
         """Complete the sentence "npm run build …"."""
+        if self.left_behind:
+            return f"left processes behind that could not be ended within {END_SECONDS:.0f} s"
         if self.out_of_memory:
             return "was killed because it used more memory than the build has"
         if self.code == 128 + signal.SIGKILL and self.out_of_memory is None:
@@ -81,11 +94,22 @@ def harden_process() -> None:
     """Make the runner's memory and environment unreadable for its own user, and let orphans come back to it.
 
     Both by prctl(2); called before anything else, since a process of the same user could read `/proc/<runner>/environ`.
+    Nothing writes a core dump either: one of the runner would hold its secrets.
     """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     prctl = ctypes.CDLL(None, use_errno=True).prctl
     for option, value in ((_PR_SET_DUMPABLE, 0), (_PR_SET_CHILD_SUBREAPER, 1)):
         if prctl(option, value, 0, 0, 0) != 0:
             raise OSError(ctypes.get_errno(), f"prctl({option}) was refused by the kernel")
+
+
+async def remove_tree(folder: Path) -> None:
+    """Remove what a repository has left, as far as that can be done.
+
+    By rm(1), which follows no link and goes as deep as folders can: Python's own `rmtree` ends with a RecursionError.
+    """
+    with suppress(OSError):
+        await anyio.run_process(["/bin/rm", "-rf", "--", str(folder)], check=False)
 
 
 class Sandbox:
@@ -101,16 +125,29 @@ class Sandbox:
 
     def __init__(self, *, in_image: bool) -> None:
         self.account: Account | None = None  # None without root: commands run as the runner's own user
+        setpriv, prlimit = _program("setpriv"), _program("prlimit")
+        identity = [setpriv, "--no-new-privs"] if setpriv else []
+        most_processes = MOST_PROCESSES
         if os.geteuid() == 0:
             entry = next((entry for name in ("build", "nobody") if (entry := _user(name))), None)
-            if entry is None or entry.pw_uid == 0 or _SETPRIV is None:
+            if entry is None or entry.pw_uid == 0 or not (setpriv and prlimit):
                 raise BuildFailed(
                     "prepare",
-                    "This machine cannot run a build safely as root: it lacks setpriv or the users build and nobody.",
+                    "This machine cannot run a build safely as root: it lacks setpriv, prlimit, or the users build and nobody.",
                     "Install util-linux, or start buildrunner as a user other than root.",
                 )
             self.account = Account(entry.pw_name, entry.pw_uid, entry.pw_gid)
+            identity += [f"--reuid={entry.pw_uid}", f"--regid={entry.pw_gid}", "--clear-groups"]
+            identity += ["--inh-caps=-all", "--bounding-set=-all"]
+        elif prlimit:
+            most_processes += _tasks_of(os.geteuid())  # of the person's other programs: the limit is the user's
+        identity += ["--"] if identity else []
         self._in_image = in_image and self.account is not None
+        self._identity = identity  # begins a command line that is run as the account
+        self._limits = []  # the same, for limits
+        if prlimit:
+            wanted = {"core": 0, "fsize": MOST_FILE_BYTES, "nproc": most_processes}
+            self._limits = [prlimit, *(f"--{name}={_at_most(name, value)}" for name, value in wanted.items()), "--"]
 
     async def run(
         self, command: Sequence[str], *, folder: Path, environment: Mapping[str, str], output: Output
@@ -130,7 +167,7 @@ class Sandbox:
         try:
             _write_from_start(variables, exports.encode(errors="surrogateescape"))
             process = await anyio.open_process(
-                [*self._prefix(), "/bin/sh", "-c", _START, "sh", str(folder), *command],
+                [*self._limits, *self._identity, "/bin/sh", "-c", _START, "sh", str(folder), *command],
                 stdin=variables,
                 cwd="/",
                 env={},
@@ -171,7 +208,7 @@ class Sandbox:
                             os.killpg(process.pid, signal.SIGTERM)
                         with anyio.move_on_after(GRACE_SECONDS):
                             await process.wait()
-                    await self.end_all(process.pid)
+                    left_behind = not await self.end_all(process.pid)
                     await process.wait()
                     await read_to_end(1.0)
                     for scope in scopes:
@@ -180,41 +217,55 @@ class Sandbox:
         assert code is not None
         kills = _memory_kills()
         out_of_memory = None if kills is None or kills_before is None else code != 0 and kills > kills_before
-        return Exit(128 - code if code < 0 else code, out_of_memory)
+        return Exit(128 - code if code < 0 else code, out_of_memory, left_behind)
 
-    async def end_all(self, child: int) -> None:
-        """Kill all that descends from the runner, until nothing is left; `child` itself is reaped by who waits for it.
+    async def end_all(self, child: int) -> bool:
+        """Kill all that descends from the runner, and tell whether nothing is left but `child`, which others reap.
 
         In the image one `kill -1` as the build's user gets everything at once. Elsewhere that would end strangers'
         processes: there descendants are looked for again until there are none, because they may fork meanwhile.
         """
         if self._in_image:
             await anyio.to_thread.run_sync(self._kill_user)
-        with anyio.move_on_after(5):
-            while alive := _descendants(os.getpid()):
-                _kill(alive, spare=child)
-                if all(pid == child for pid, _, _ in alive):
-                    return
-                await anyio.sleep(0.002)
+        with anyio.move_on_after(END_SECONDS):
+            while not _end_descendants(spare=child):
+                await anyio.sleep(0.001)
+            return True
+        return False
 
     def end_all_now(self) -> None:
         """Kill all that descends from the runner without waiting for anything, for a runner that ends at once."""
         if self._in_image:
             self._kill_user()
-        for _ in range(100):
-            alive = _descendants(os.getpid())
-            if all(state == "Z" for _, state, _ in alive):
+        for _ in range(10):
+            if _end_descendants(spare=0):
                 return
-            _kill(alive, spare=0)
 
     def _kill_user(self) -> None:
-        subprocess.run([*self._prefix(), "/bin/sh", "-c", "kill -KILL -1"], env={}, check=False)
+        # Without the limits: at the limit of its processes a user cannot start the one that ends the others.
+        with suppress(OSError):  # no process at all can be started: the runner's own kill(2) is left
+            subprocess.run([*self._identity, "/bin/sh", "-c", "kill -KILL -1"], env={}, check=False)
 
-    def _prefix(self) -> list[str]:
-        if self.account is None or _SETPRIV is None:
-            return []
-        identity = [f"--reuid={self.account.uid}", f"--regid={self.account.gid}", "--clear-groups"]
-        return [_SETPRIV, *identity, "--inh-caps=-all", "--bounding-set=-all", "--no-new-privs", "--"]
+
+def _program(name: str) -> str | None:
+    return next((path for folder in _FOLDERS if os.path.exists(path := f"{folder}/{name}")), None)
+
+
+def _at_most(name: str, value: int) -> int:
+    """Give a limit that may be set: without privileges none can be raised."""
+    hard = resource.getrlimit(getattr(resource, f"RLIMIT_{name.upper()}"))[1]
+    return value if hard == resource.RLIM_INFINITY else min(value, hard)
+
+
+def _tasks_of(uid: int) -> int:
+    """Count the processes and threads of a user, as RLIMIT_NPROC does (getrlimit(2))."""
+    count = 0
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            with suppress(OSError):
+                if os.stat(f"/proc/{name}").st_uid == uid:
+                    count += len(os.listdir(f"/proc/{name}/task"))
+    return count
 
 
 def _user(name: str) -> pwd.struct_passwd | None:
@@ -248,15 +299,34 @@ def _write_from_start(file: int, data: bytes) -> None:
     os.lseek(file, 0, os.SEEK_SET)
 
 
-def _kill(alive: Sequence[tuple[int, str, int]], spare: int) -> None:
-    """Kill what lives and reap the runner's own dead, but leave `spare` to be reaped by who waits for it."""
-    for pid, state, parent in alive:
+def _end_descendants(spare: int) -> bool:
+    """Kill what descends from the runner for some milliseconds, reap it, and tell whether only `spare` is left.
+
+    What forks faster than all of /proc can be read, and ends its own parent each time, comes back to the runner as a child:
+    its children are what one small file lists (proc(5), `/proc/pid/task/tid/children`), so that is read again and again.
+    """
+    own = os.getpid()
+    for pid, state, _ in _descendants(own):
         if state != "Z":
-            with suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
-        elif parent == os.getpid() and pid != spare:
-            with suppress(ChildProcessError):
-                os.waitpid(pid, os.WNOHANG)
+            _kill(pid)
+    for _ in range(100):
+        children: list[int] = []
+        for task in os.listdir("/proc/self/task"):
+            with suppress(OSError), open(f"/proc/self/task/{task}/children", "rb") as file:
+                children += map(int, file.read().split())
+        for pid in children:
+            if pid != spare:
+                _kill(pid)
+                with suppress(ChildProcessError):
+                    os.waitpid(pid, os.WNOHANG)
+        if not children or children == [spare]:
+            break
+    return all(state == "Z" and pid == spare for pid, state, _ in _descendants(own))
+
+
+def _kill(pid: int) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, signal.SIGKILL)
 
 
 def _memory_kills(groups: Path = Path("/proc/self/cgroup"), mounted: Path = Path("/sys/fs/cgroup")) -> int | None:

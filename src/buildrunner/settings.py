@@ -36,6 +36,7 @@ _CREDENTIALS = (
     "AWS_SECRET_ACCESS_KEY",
     "AWS_SESSION_TOKEN",
     "AWS_CONTAINER_AUTHORIZATION_TOKEN",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",  # who knows it gets the role's credentials
     "GIT_TOKEN",
 )
 # What may stand behind the ? of REDIS_URI: options of redis-py's connections that are not decided here, and their values.
@@ -110,6 +111,9 @@ class Settings:
     build_timeout: float
     upload_timeout: float
     upload_concurrency: int
+    site_max_files: int
+    site_max_bytes: int
+    site_max_file_bytes: int
     asset_grace: int
     dependency_cache: Literal["s3", "off"]
     secrets: tuple[str, ...] = field(repr=False)
@@ -267,6 +271,9 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         build_timeout=seconds("BUILD_TIMEOUT", 1200),
         upload_timeout=seconds("UPLOAD_TIMEOUT", 600),
         upload_concurrency=whole("UPLOAD_CONCURRENCY", 32, 1, 1024),
+        site_max_files=whole("SITE_MAX_FILES", 100_000, 1, 10**9),
+        site_max_bytes=whole("SITE_MAX_BYTES", 10 * 2**30, 1, 10**15),
+        site_max_file_bytes=whole("SITE_MAX_FILE_BYTES", 2**30, 1, 5 * 2**40),  # S3's objects have 5 TiB at the most
         asset_grace=whole("ASSET_GRACE", 604800, 0, 10**9),
         dependency_cache=read("DEPENDENCY_CACHE", _one_of("s3", "off"), "s3 or off", "s3"),
         secrets=_secrets(environment),

@@ -20,10 +20,9 @@ from typing import Literal
 from urllib.parse import unquote, urlsplit
 
 import anyio
-import anyio.to_thread
 
 from buildrunner.errors import BuildFailed
-from buildrunner.sandbox import Exit, Output, Sandbox
+from buildrunner.sandbox import Exit, Output, Sandbox, remove_tree
 from buildrunner.settings import Repository
 
 RETRIES = 3
@@ -199,12 +198,13 @@ async def clone(
 
     shallow, tried_again = True, 0
     while True:
-        await anyio.to_thread.run_sync(lambda: shutil.rmtree(folder, ignore_errors=True))
+        if tried_again or not shallow:
+            await remove_tree(folder)
         for command in _commands(address, repository.ref, folder.name, shallow=shallow):
             ended, text, _ = await git(*command)
-            if ended.code != 0:
+            if ended.failed:
                 break
-        if ended.code == 0:
+        if not ended.failed:
             break
         if shallow and _NO_SINGLE_COMMIT.search(text):
             log("The server cannot give a single commit; its whole history is fetched.")
@@ -217,10 +217,11 @@ async def clone(
         tried_again += 1
         log(f"{failure.reason} Trying again in {delay:.1f} s ({tried_again} of {RETRIES}).")
         await anyio.sleep(delay)
-    await anyio.to_thread.run_sync(lambda: shutil.rmtree(copy, ignore_errors=True))
+    if address != repository.url:
+        await remove_tree(copy)
 
     ended, _, said = await git("-C", folder.name, "rev-parse", "HEAD^{commit}", "--abbrev-ref", "HEAD", shown=False)
-    if ended.code != 0:
+    if ended.failed:
         raise BuildFailed(
             "clone", "The repository has no commit on its default branch.", "Push one, or set REPO_REF to a branch."
         )
@@ -282,7 +283,7 @@ def _git_environment(repository: Repository, configuration: Path) -> dict[str, s
 async def _explain(repository: Repository, text: str, ended: Exit) -> tuple[BuildFailed, bool]:
     """Say why git failed, in the words of who runs or uses the platform, and whether trying again may help."""
     host = urlsplit(repository.url).hostname or "the server"
-    if ended.out_of_memory or ended.code > 129:  # git's own codes are 1, 128 and 129
+    if ended.left_behind or ended.out_of_memory or ended.code > 129:  # git's own codes are 1, 128 and 129
         return BuildFailed("clone", f"git {ended.explanation}."), False
     trouble = next((trouble for trouble in _TROUBLES if re.search(trouble.said, text, re.IGNORECASE)), None)
     if trouble is None:

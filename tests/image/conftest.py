@@ -13,6 +13,7 @@ from fargate import Fargate, Task, deploy_file, docker, task_network
 from git_server import GitServer, git_server
 from harness import ROOT, Redis, Repositories, free_port
 from s3_server import S3Server, s3_server
+from stranger import Stranger
 
 TAG = "buildrunner:image-test"
 
@@ -72,3 +73,8 @@ def program(image: str, task: Task, shared_redis: Redis, s3: S3Server, open_fold
     program = Fargate(image, task, shared_redis, s3, open_folder)
     yield program
     program.close()
+
+
+@pytest.fixture
+def stranger(program: Fargate, git: GitServer, repositories: Repositories) -> Stranger:
+    return Stranger("in the image", program, repositories, state_bucket="state", url=git.url)

@@ -128,7 +128,7 @@ def test_what_a_stage_started_does_not_live_in_the_next(program: Program, reposi
 
 
 def test_output_of_what_the_command_left_behind_is_still_read(program: Program, repositories: Repositories) -> None:
-    run = program.run(repositories.app("(sleep 0.5; echo late) & mkdir dist; echo 1 >dist/index.html; echo early"))
+    run = program.run(repositories.app("(sleep 0.1; echo late) & mkdir dist; echo 1 >dist/index.html; echo early"))
 
     assert run.code == 0
     assert run.lines[-2:] == ["early", "late"]

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from buildrunner.errors import BuildFailed
-from buildrunner.site.files import Site, collect, visible
+from buildrunner.site.files import Limits, Site, collect, visible
 from buildrunner.site.headers import IMMUTABLE, REVALIDATE, cache_control, content_type
 
 
@@ -239,6 +239,43 @@ def test_a_folder_that_is_not_there_a_file_and_an_empty_folder_each_have_their_w
             collect(dist.parent / name, dist.parent)
         assert failure.value.reason == words
         assert "OUTPUT_DIR" in (failure.value.hint or "")
+
+
+def test_what_belongs_to_another_user_is_left_out_also_behind_a_link(dist: Path) -> None:
+    (dist / "link").symlink_to("index.html")
+
+    with collect(dist, dist.parent, owner=os.getuid()) as site:
+        assert [file.path for file in site.files] == ["index.html", "link"]
+    with pytest.raises(BuildFailed) as failure:
+        collect(dist, dist.parent, owner=os.getuid() + 1)
+
+    assert failure.value.hint == "index.html is left out: it belongs to another user."
+
+
+@pytest.mark.parametrize(
+    ("limits", "words", "variable"),
+    [
+        (Limits(files=2), "The site has more than 2 files.", "SITE_MAX_FILES"),
+        (Limits(total_bytes=2002), "The site has more than 2,002 bytes.", "SITE_MAX_BYTES"),
+        (Limits(file_bytes=1000), "The file c has 1,001 bytes, and one may have 1,000.", "SITE_MAX_FILE_BYTES"),
+    ],
+)
+def test_a_site_that_has_more_than_it_may_fails_with_the_name_of_the_limit(
+    dist: Path, limits: Limits, words: str, variable: str
+) -> None:
+    (dist / "index.html").unlink()
+    for name, size in (("a", 1000), ("b", 1000), ("c", 1001)):
+        with (dist / name).open("wb") as file:
+            file.truncate(size)  # no block of it is on the disk: what counts is what would be sent
+
+    with collect(dist, dist.parent, limits=Limits(3, 3001, 1001)) as site:
+        assert site.total_bytes == 3001
+    with pytest.raises(BuildFailed) as failure:
+        collect(dist, dist.parent, limits=limits)
+
+    assert failure.value.reason == words
+    assert variable in (failure.value.hint or "")
+    assert failure.value.exit_code == 40
 
 
 def test_a_file_that_changed_after_the_walk_is_not_sent(dist: Path, site_of: SiteOf) -> None:

@@ -32,7 +32,7 @@ REQUIRED = {
 TOKEN = "ghp_x7Qk2ZqW9LmN4bVc8"
 OPTIONAL = """STATE_BUCKET_NAME BUILD_ID REPO_REF ROOT_DIR INSTALL_COMMAND BUILD_COMMAND OUTPUT_DIR NODE_VERSION GIT_TOKEN
     REPO_ALLOWED_SCHEMES S3_KEY_PREFIX LOG_FORMAT LOG_CHANNEL EVENT_STREAM LOG_TTL LOG_MAX_BYTES CONSOLE_FORMAT
-    CLONE_TIMEOUT UPLOAD_CONCURRENCY ASSET_GRACE DEPENDENCY_CACHE AWS_ENDPOINT_URL AWS_ACCESS_KEY_ID"""
+    CLONE_TIMEOUT UPLOAD_CONCURRENCY ASSET_GRACE DEPENDENCY_CACHE AWS_ENDPOINT_URL AWS_ACCESS_KEY_ID SITE_MAX_FILES"""
 REDIS_OPTIONS = "db username password protocol client_name ssl_cert_reqs ssl_check_hostname ssl_min_version x"
 REFUSED = (
     "LD_PRELOAD LD_LIBRARY_PATH LD_X GLIBC_TUNABLES GCONV_PATH PATH HOME CI SLUG COMMIT_SHA COMMIT_REF COMMIT_X TMPDIR"
@@ -46,6 +46,7 @@ SHOWN_VARIABLES = (
     " AWS_ENDPOINT_URL_S3 AWS_ENDPOINT_URL REPO_REF REPO_ALLOWED_SCHEMES ROOT_DIR INSTALL_COMMAND BUILD_COMMAND OUTPUT_DIR"
     " NODE_VERSION S3_KEY_PREFIX LOG_FORMAT LOG_CHANNEL EVENT_STREAM LOG_TTL LOG_MAX_BYTES CONSOLE_FORMAT CLONE_TIMEOUT"
     " INSTALL_TIMEOUT BUILD_TIMEOUT UPLOAD_TIMEOUT UPLOAD_CONCURRENCY ASSET_GRACE DEPENDENCY_CACHE REDIS_URI"
+    " SITE_MAX_FILES SITE_MAX_BYTES SITE_MAX_FILE_BYTES"
 )
 SECRET_NAMES, SHOWN_NAMES = SECRET_VARIABLES.split(), SHOWN_VARIABLES.split()
 
@@ -102,6 +103,9 @@ def test_the_defaults_are_those_of_the_contract() -> None:
         "build_timeout": 1200,
         "upload_timeout": 600,
         "upload_concurrency": 32,
+        "site_max_files": 100_000,
+        "site_max_bytes": 10 * 2**30,
+        "site_max_file_bytes": 2**30,
         "asset_grace": 604800,
         "dependency_cache": "s3",
     }
@@ -142,6 +146,9 @@ def test_the_defaults_are_those_of_the_contract() -> None:
         ("BUILD_TIMEOUT", "86400", "build_timeout", 86400),
         ("UPLOAD_TIMEOUT", "30", "upload_timeout", 30),
         ("UPLOAD_CONCURRENCY", "1", "upload_concurrency", 1),
+        ("SITE_MAX_FILES", "1", "site_max_files", 1),
+        ("SITE_MAX_BYTES", "1", "site_max_bytes", 1),
+        ("SITE_MAX_FILE_BYTES", "5497558138880", "site_max_file_bytes", 5 * 2**40),
         ("ASSET_GRACE", "0", "asset_grace", 0),
         ("DEPENDENCY_CACHE", "off", "dependency_cache", "off"),
         ("BUILD_ENV_VITE_API_URL", "https://api", "build_env", {"VITE_API_URL": "https://api"}),
@@ -181,6 +188,9 @@ def test_a_variable_is_read(name: str, value: str, attribute: str, expected: Any
         ("BUILD_TIMEOUT", ["0.0"]),
         ("UPLOAD_TIMEOUT", ["1_000"]),
         ("UPLOAD_CONCURRENCY", ["0", "1025", "ten"]),
+        ("SITE_MAX_FILES", ["0", "1k"]),
+        ("SITE_MAX_BYTES", ["0", "10G"]),
+        ("SITE_MAX_FILE_BYTES", ["0", "5497558138881"]),
         ("ASSET_GRACE", ["-1", "forever"]),
         ("DEPENDENCY_CACHE", ["on", "S3"]),
         ("GIT_TOKEN", ["a b", "a\n", "ü"]),

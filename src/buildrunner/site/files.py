@@ -33,6 +33,15 @@ class SiteFile:
     is_page: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a site may have (`SITE_MAX_FILES`, `SITE_MAX_BYTES`, `SITE_MAX_FILE_BYTES`)."""
+
+    files: int = 100_000
+    total_bytes: int = 10 * 2**30
+    file_bytes: int = 2**30
+
+
 class Site:
     """An output directory, held open by its descriptor until the context ends."""
 
@@ -87,17 +96,21 @@ def changed_meanwhile(path: str) -> BuildFailed:
     )
 
 
-def collect(root: Path, inside: Path, *, prefix: str = "") -> Site:
+def collect(
+    root: Path, inside: Path, *, prefix: str = "", limits: Limits | None = None, owner: int | None = None
+) -> Site:
     """Walk `root` and list what can be published, in the order of the paths; reads no file.
 
     `root` may be a link as long as it leads to a directory in `inside`, the checkout. A link in `root` that leads to a
-    regular file in `root` is published as that file. Everything else that is no regular file, or whose name cannot be
-    a key of S3 behind `prefix`, is left out and named. Raises BuildFailed when there is nothing to publish.
+    regular file in `root` is published as that file. Everything else that is no regular file, whose name cannot be
+    a key of S3 behind `prefix`, or that belongs to another user than `owner` (if that is given), is left out and named: a
+    hard link to somebody else's file takes no right to read it. Raises BuildFailed when there is nothing to publish, or
+    more than `limits` allow.
     """
     shown = visible(os.path.relpath(root, inside))
     descriptor = _open_root(root, inside, shown)
     try:
-        files, left_out, behind_links = _walk(descriptor, prefix, shown)
+        files, left_out, behind_links = _walk(descriptor, prefix, shown, limits or Limits(), owner)
         if not files:
             raise BuildFailed(
                 "build",
@@ -144,10 +157,13 @@ def _open_root(root: Path, inside: Path, shown: str) -> int:
     return descriptor
 
 
-def _walk(root: int, prefix: str, shown: str) -> tuple[tuple[SiteFile, ...], tuple[str, ...], dict[str, str]]:
+def _walk(
+    root: int, prefix: str, shown: str, limits: Limits, owner: int | None
+) -> tuple[tuple[SiteFile, ...], tuple[str, ...], dict[str, str]]:
     files: list[SiteFile] = []
     left_out: list[tuple[str, str]] = []
     behind_links: dict[str, str] = {}
+    total_bytes = 0
     real_root = _real_path(root)
     room = MAX_KEY_BYTES - len(prefix.encode())
     folders = [""]
@@ -172,8 +188,12 @@ def _walk(root: int, prefix: str, shown: str) -> tuple[tuple[SiteFile, ...], tup
                             left_out.append((path, target))
                             continue
                         behind_links[path], found = target
-                    if stat.S_ISREG(found.st_mode):
+                    if stat.S_ISREG(found.st_mode) and owner not in {None, found.st_uid}:
+                        left_out.append((path, "it belongs to another user"))
+                    elif stat.S_ISREG(found.st_mode):
                         files.append(_site_file(path, found.st_size))
+                        total_bytes += found.st_size
+                        _check_limits(limits, files, total_bytes)
                     else:
                         left_out.append((path, f"it is {_KINDS.get(stat.S_IFMT(found.st_mode), 'no regular file')}"))
             finally:
@@ -190,6 +210,22 @@ def _walk(root: int, prefix: str, shown: str) -> tuple[tuple[SiteFile, ...], tup
         tuple(f"{visible(path)} is left out: {why}." for path, why in sorted(left_out)),
         behind_links,
     )
+
+
+def _check_limits(limits: Limits, files: list[SiteFile], total_bytes: int) -> None:
+    last = files[-1]
+    found, hint = None, "Look whether the output folder is the right one, or raise "
+    if last.size > limits.file_bytes:
+        found = f"The file {visible(last.path)} has {last.size:,} bytes, and one may have {limits.file_bytes:,}"
+        hint = "Leave it out of the site, or raise SITE_MAX_FILE_BYTES."
+    elif len(files) > limits.files:
+        found = f"The site has more than {limits.files:,} files"
+        hint += "SITE_MAX_FILES."
+    elif total_bytes > limits.total_bytes:
+        found = f"The site has more than {limits.total_bytes:,} bytes"
+        hint += "SITE_MAX_BYTES."
+    if found:
+        raise BuildFailed("build", f"{found}.", hint)
 
 
 _KINDS = {
