@@ -297,7 +297,8 @@ class LogReader:
 
     def __init__(self, program: Program, *arguments: str, **variables: str) -> None:
         names = ("PATH", "HOME", "REDIS_URI", "AWS_BUCKET_NAME", *program.s3.environment())
-        environment = program.environment(None)
+        home = {"PATH": os.environ["PATH"], "HOME": str(program.folder)}  # of this machine, wherever the builds are
+        environment = {**home, **program.environment(None), **program.s3.environment()}
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-m", "buildrunner", "logs", *arguments],
             env={**{name: environment[name] for name in names}, **variables},

@@ -50,7 +50,12 @@ class Stranger:
         return self.place != "not as root"
 
     def build(
-        self, script: str, files: Mapping[str, str | bytes] | None = None, *, timeout: float = 120, **variables: str | None
+        self,
+        script: str,
+        files: Mapping[str, str | bytes] | None = None,
+        *,
+        timeout: float = 120,
+        **variables: str | None,
     ) -> Run:
         """Run a build whose script is `script` (for sh, in the repository's root), beside other files of the repository."""
         given: dict[str, Any] = {**PLAIN, **variables}

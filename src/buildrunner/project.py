@@ -52,6 +52,7 @@ def plan_build(
     folder = (checkout / root_dir) if root_dir else checkout
     if not os.path.isdir(folder) or not _is_inside(folder, checkout):
         raise BuildFailed("install", f"The repository has no folder {root_dir}.", "Look at the spelling of ROOT_DIR.")
+    folder = Path(os.path.realpath(folder))  # as it is before any code of the repository runs
 
     where = f" in {root_dir}" if root_dir and root_dir != "." else ""
     package, broken = None, None
@@ -135,7 +136,9 @@ def find_output(plan: BuildPlan) -> Path:
     else:
         reason = "The build ended well, but it made no output: there is no folder dist."
     there: list[str] = []
-    with suppress(OSError):  # the build may have removed the folder itself
+    with suppress(OSError):  # the build may have removed the folder itself, or put a link in its place
+        if os.path.realpath(plan.folder) != str(plan.folder):
+            raise NotADirectoryError
         there = sorted(name for name in os.listdir(plan.folder) if name not in {".git", "node_modules"})
         there = [name for name in there if os.path.isdir(plan.folder / name)]
     folders = f" The folders there are: {', '.join(there[:20])}." if there else ""

@@ -18,8 +18,8 @@ import resource
 import shlex
 import signal
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -106,10 +106,14 @@ def harden_process() -> None:
 async def remove_tree(folder: Path) -> None:
     """Remove what a repository has left, as far as that can be done.
 
-    By rm(1), which follows no link and goes as deep as folders can: Python's own `rmtree` ends with a RecursionError.
+    By rm(1), which follows no link and goes as deep as folders can: Python's own `rmtree` ends with a RecursionError. Without
+    root a folder that was closed has to be opened first; chmod(1) follows no link below its argument.
     """
+    remove = ["/bin/rm", "-rf", "--", str(folder)]
     with suppress(OSError):
-        await anyio.run_process(["/bin/rm", "-rf", "--", str(folder)], check=False)
+        if (await anyio.run_process(remove, check=False)).returncode != 0:
+            await anyio.run_process(["/bin/chmod", "-R", "u+rwx", "--", str(folder)], check=False)
+            await anyio.run_process(remove, check=False)
 
 
 class Sandbox:
@@ -126,7 +130,7 @@ class Sandbox:
     def __init__(self, *, in_image: bool) -> None:
         self.account: Account | None = None  # None without root: commands run as the runner's own user
         setpriv, prlimit = _program("setpriv"), _program("prlimit")
-        identity = [setpriv, "--no-new-privs"] if setpriv else []
+        identity = [setpriv, "--no-new-privs", "--pdeathsig=KILL"] if setpriv else []
         most_processes = MOST_PROCESSES
         if os.geteuid() == 0:
             entry = next((entry for name in ("build", "nobody") if (entry := _user(name))), None)
@@ -227,7 +231,7 @@ class Sandbox:
         """
         if self._in_image:
             await anyio.to_thread.run_sync(self._kill_user)
-        with anyio.move_on_after(END_SECONDS):
+        with anyio.move_on_after(END_SECONDS), _before_all_others():
             while not _end_descendants(spare=child):
                 await anyio.sleep(0.001)
             return True
@@ -300,28 +304,46 @@ def _write_from_start(file: int, data: bytes) -> None:
 
 
 def _end_descendants(spare: int) -> bool:
-    """Kill what descends from the runner for some milliseconds, reap it, and tell whether only `spare` is left.
+    """Kill what descends from the runner for a moment, reap it, and tell whether only `spare` is left.
 
-    What forks faster than all of /proc can be read, and ends its own parent each time, comes back to the runner as a child:
-    its children are what one small file lists (proc(5), `/proc/pid/task/tid/children`), so that is read again and again.
+    What forks faster than all of /proc can be read, and ends its own parent each time, comes back to the runner as a child. So
+    the tree is read from the files that list children (proc(5), `/proc/pid/task/tid/children`), again and again.
     """
-    own = os.getpid()
-    for pid, state, _ in _descendants(own):
-        if state != "Z":
+    for _ in range(20):
+        children = [pid for task in os.listdir("/proc/self/task") for pid in _children("self", task)]
+        waiting = children.copy()
+        while waiting:
+            pid = waiting.pop()
+            waiting += _children(pid, pid)
             _kill(pid)
-    for _ in range(100):
-        children: list[int] = []
-        for task in os.listdir("/proc/self/task"):
-            with suppress(OSError), open(f"/proc/self/task/{task}/children", "rb") as file:
-                children += map(int, file.read().split())
         for pid in children:
             if pid != spare:
-                _kill(pid)
                 with suppress(ChildProcessError):
                     os.waitpid(pid, os.WNOHANG)
         if not children or children == [spare]:
             break
-    return all(state == "Z" and pid == spare for pid, state, _ in _descendants(own))
+    alive = [pid for pid, state, _ in _descendants(os.getpid()) if state != "Z" or pid != spare]
+    for pid in alive:
+        _kill(pid)
+    return not alive
+
+
+def _children(pid: int | str, task: int | str) -> list[int]:
+    with suppress(OSError), open(f"/proc/{pid}/task/{task}/children", "rb") as file:
+        return [int(child) for child in file.read().split()]
+    return []
+
+
+@contextmanager
+def _before_all_others() -> Iterator[None]:
+    """Get the CPU whenever it is wanted (sched(7)), where that is allowed: a fork bomb leaves everybody a hundredth of it."""
+    with suppress(PermissionError):
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
+    try:
+        yield
+    finally:
+        with suppress(PermissionError):
+            os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
 
 def _kill(pid: int) -> None:

@@ -90,6 +90,12 @@ _TROUBLES = (
         "Look at the spelling of REPO_REF, and whether it was pushed.",
     ),
     _Trouble(
+        r"invalid path|would be overwritten by merge|unable to checkout",
+        "The repository holds a path that git refuses to check out.",
+        "Look for .git in another spelling, .. and control characters among the names of its files, and for two that differ"
+        " in nothing but capitals.",
+    ),
+    _Trouble(
         r"returned error: 30\d|redirects followed|Protocol \S+ (not supported|disabled)",
         "{host} redirects {url} to another address, and that is not followed.",
         "Set REPO_URL to the address that it redirects to, often the same with .git at its end: a token is sent nowhere else.",
@@ -134,7 +140,7 @@ _NO_SINGLE_COMMIT = re.compile(r"dumb http transport does not support shallow|un
 class Checkout:
     """A checked-out commit."""
 
-    folder: Path
+    folder: Path  # its real path
     commit: str  # full id
     ref: str  # what was asked for, or the name of the default branch
 
@@ -226,7 +232,8 @@ async def clone(
             "clone", "The repository has no commit on its default branch.", "Push one, or set REPO_REF to a branch."
         )
     commit, branch = said.split("\n", 1)
-    return Checkout(folder, commit, repository.ref or branch)
+    # Its real path as it is now: the build may put a link in the place of any part of it.
+    return Checkout(Path(str(await anyio.Path(folder).resolve())), commit, repository.ref or branch)
 
 
 def _commands(address: str, ref: str | None, folder: str, *, shallow: bool) -> list[list[str]]:

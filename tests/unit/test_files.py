@@ -172,6 +172,36 @@ def test_names_that_no_key_can_have_are_left_out_and_shown_visibly(dist: Path, s
     )
 
 
+def test_a_name_with_a_backslash_is_left_out_because_browsers_take_it_for_a_slash(dist: Path, site_of: SiteOf) -> None:
+    (dist / "a\\..\\b").write_text("x")
+
+    site = site_of()
+
+    assert [file.path for file in site.files] == ["index.html"]
+    (sentence,) = site.left_out
+    assert sentence.endswith("is left out: its name has a backslash, which browsers take for a /.")
+
+
+def test_an_output_of_folders_and_pipes_without_end_is_not_walked_to_its_end(dist: Path) -> None:
+    for number in range(20):
+        os.mkfifo(dist / f"{number}")
+
+    with collect(dist, dist.parent, limits=Limits(files=20)) as site:
+        assert len(site.left_out) == 20
+    with pytest.raises(BuildFailed, match="more than 19 folders, links and other things"):
+        collect(dist, dist.parent, limits=Limits(files=19))
+
+
+def test_a_link_in_the_place_of_the_checkout_leads_nowhere(dist: Path, tmp_path: Path) -> None:
+    (tmp_path / "victim/dist").mkdir(parents=True)
+    (tmp_path / "victim/dist/secret").write_text("secret")
+    dist.parent.rename(tmp_path / "moved")
+    dist.parent.symlink_to(tmp_path / "victim")
+
+    with pytest.raises(BuildFailed, match="leads out of the repository"):
+        collect(dist, dist.parent)
+
+
 def test_names_in_every_script_are_kept(dist: Path, site_of: SiteOf) -> None:
     (dist / "über uns & mehr").mkdir()
     (dist / "über uns & mehr/日本語 🎉.html").write_text("")

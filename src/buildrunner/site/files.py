@@ -101,7 +101,8 @@ def collect(
 ) -> Site:
     """Walk `root` and list what can be published, in the order of the paths; reads no file.
 
-    `root` may be a link as long as it leads to a directory in `inside`, the checkout. A link in `root` that leads to a
+    `root` may be a link as long as it leads to a directory in `inside`, the real path that the checkout had before any code of
+    the repository ran: whatever stands there now, a link elsewhere included, is the build's. A link in `root` that leads to a
     regular file in `root` is published as that file. Everything else that is no regular file, whose name cannot be
     a key of S3 behind `prefix`, or that belongs to another user than `owner` (if that is given), is left out and named: a
     hard link to somebody else's file takes no right to read it. Raises BuildFailed when there is nothing to publish, or
@@ -147,7 +148,7 @@ def _open_root(root: Path, inside: Path, shown: str) -> int:
         raise BuildFailed(
             "build", reason, "Set OUTPUT_DIR to the folder that the build script writes the site to."
         ) from None
-    if _below(_real_path(descriptor), os.path.realpath(inside)) is None:
+    if _below(_real_path(descriptor), str(inside)) is None:
         os.close(descriptor)
         raise BuildFailed(
             "build",
@@ -163,7 +164,7 @@ def _walk(
     files: list[SiteFile] = []
     left_out: list[tuple[str, str]] = []
     behind_links: dict[str, str] = {}
-    total_bytes = 0
+    total_bytes = others = 0
     real_root = _real_path(root)
     room = MAX_KEY_BYTES - len(prefix.encode())
     folders = [""]
@@ -173,6 +174,7 @@ def _walk(
             descriptor = _open_below(root, folder or ".", _OPEN_FOLDER)
             try:
                 entries = list(os.scandir(descriptor))
+                others += len(entries)  # those of them that are files are taken off again
                 for entry in entries:
                     path = f"{folder}/{entry.name}" if folder else entry.name
                     if flaw := _flaw_of_name(entry.name, path, room):
@@ -193,9 +195,16 @@ def _walk(
                     elif stat.S_ISREG(found.st_mode):
                         files.append(_site_file(path, found.st_size))
                         total_bytes += found.st_size
+                        others -= 1
                         _check_limits(limits, files, total_bytes)
                     else:
                         left_out.append((path, f"it is {_KINDS.get(stat.S_IFMT(found.st_mode), 'no regular file')}"))
+                if others > limits.files:  # nobody's site; walking through millions of them takes for ever
+                    raise BuildFailed(
+                        "build",
+                        f"The output has more than {limits.files:,} folders, links and other things that are no files.",
+                        "Look whether the output folder is the right one, or raise SITE_MAX_FILES.",
+                    )
             finally:
                 os.close(descriptor)
         except OSError as error:
@@ -245,6 +254,8 @@ def _flaw_of_name(name: str, path: str, room: int) -> str | None:
         return "its name is not UTF-8"
     if any(c < " " or "\x7f" <= c <= "\x9f" for c in name):
         return "its name has control characters"
+    if "\\" in name:
+        return "its name has a backslash, which browsers take for a /"
     if length > room:
         return f"its path is longer than the {room} bytes that S3 has room for"
     return None

@@ -1,0 +1,343 @@
+"""What belongs to one site stays its own: its objects, its stream, its channel; and what a leaked address of Redis is worth."""
+
+from __future__ import annotations
+
+import json
+import re
+import uuid
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from harness import PLAIN, ROOT, LogReader, Redis, Run
+from stranger import Stranger
+
+MADE = "\nmkdir -p dist; echo 1 >dist/index.html"
+
+
+def everything(stranger: Stranger) -> dict[str, tuple[str, str, int]]:
+    """Give what lies in both buckets: `bucket/key` → what tells that it was written again."""
+    client = stranger.program.client()
+    found = {}
+    for bucket in ("sites", "state"):
+        for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket):
+            for entry in page.get("Contents", []):
+                found[f"{bucket}/{entry['Key']}"] = (str(entry["LastModified"]), entry["ETag"], entry["Size"])
+    return found
+
+
+def changed(before: dict[str, Any], after: dict[str, Any]) -> set[str]:
+    return {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
+
+
+def refused(stranger: Stranger, variable: str, values: Sequence[str], others: dict[str, str | None]) -> list[Run]:
+    """Start it with each value, and check that it is a configuration error which names the variable."""
+
+    def start(value: str) -> Run:
+        given: dict[str, Any] = {"REPO_URL": "http://127.0.0.1/owner/name", **others, variable: value}
+        return stranger.program.run(None, **given)
+
+    with ThreadPoolExecutor(3) as pool:
+        runs = list(pool.map(start, values))
+    for value, run in zip(values, runs, strict=True):
+        assert run.code == 2, (value, run.stdout)
+        assert variable in run.stderr or (value == "" and "SLUG is missing" in run.stderr)
+        assert "has 1 problem; nothing was started" in run.stderr
+        assert run.events == []
+    return runs
+
+
+# --- slugs and prefixes -----------------------------------------------------------------------------------------
+
+
+def test_a_slug_that_leaves_its_place_is_refused(stranger: Stranger) -> None:
+    slugs = [
+        "",
+        "../x",
+        "a/b",
+        "a/../b",
+        ".",
+        "A",
+        "-a",
+        "a-",
+        "a" * 64,
+        "__logs",
+        "a*",
+        "a\nb",
+        "a b",
+        "ä",
+        "{slug}",
+        "a:b",
+        "%2e",
+    ]
+    refused(stranger, "PROJECT_ID", slugs, {"SLUG": None})
+
+
+def test_a_name_of_a_run_a_prefix_or_a_folder_that_leaves_its_place_is_refused(stranger: Stranger) -> None:
+    prefixes = [
+        "../{slug}/",
+        "{slug}/../x/",
+        "/{slug}/",
+        "__logs/{slug}/",
+        "__manifests/{slug}/",
+        "__cache/{slug}/x/",
+        "{slug}",
+    ]
+    prefixes += ["x{slug}/", "{slug}-x/", "all/", "./{slug}/", "a//{slug}/", "{slug}/{build}/"]
+    refused(stranger, "S3_KEY_PREFIX", prefixes, {})
+    refused(stranger, "BUILD_ID", ["../x", "a/b", "a.ndjson", "a" * 65], {})
+    refused(stranger, "EVENT_STREAM", ["events", "events:{slug}:{x}"], {})
+    refused(stranger, "OUTPUT_DIR", ["../x", "/etc", "a/../../b", ".git", "dist/.git"], {})
+
+
+@pytest.mark.parametrize("template", ["{slug}/", "__outputs/{slug}/", "sites/{slug}/x/"])
+def test_a_site_whose_slug_begins_anothers_touches_nothing_of_it(stranger: Stranger, template: str) -> None:
+    slug = f"a{uuid.uuid4().hex[:10]}"
+    others = [f"{slug}-b", f"{slug}0"] if template == "{slug}/" else [f"{slug}-b"]
+    whole = stranger.push(
+        f"{MADE}; mkdir dist/deep dist/-b; echo 2 | tee dist/gone.js dist/deep/gone.html dist/-b/index.html"
+    )
+    less = stranger.push(f"{MADE}; echo 3 >dist/index.html")
+    variables: dict[str, Any] = {**PLAIN, "S3_KEY_PREFIX": template, "ASSET_GRACE": "0"}
+    with ThreadPoolExecutor(3) as pool:
+        codes = pool.map(lambda each: stranger.program.run(whole, SLUG=each, **variables).code, [*others, slug])
+        assert set(codes) == {0}
+    before = everything(stranger)
+    for each in (*others, slug):
+        site = f"sites/{template.replace('{slug}', each)}"
+        assert len([key for key in before if key.startswith(site)]) == 4
+    with stranger.program.redis.client() as client:
+        streams = [client.xrange(f"events:{other}") for other in others]
+
+    assert stranger.program.run(less, SLUG=slug, **variables).code == 0
+
+    prefix = template.replace("{slug}", slug)
+    touched = changed(before, everything(stranger))
+    assert f"sites/{prefix}index.html" in touched
+    own = (f"sites/{prefix}", *(f"{stranger.state_bucket}/__{kind}/{slug}/" for kind in ("logs", "manifests", "cache")))
+    assert [key for key in touched if not key.startswith(own)] == []
+    with stranger.program.redis.client() as client:
+        assert [client.xrange(f"events:{other}") for other in others] == streams
+        assert all(streams)
+
+
+def test_a_files_name_cannot_leave_the_sites_prefix(stranger: Stranger) -> None:
+    names = [
+        "%2e%2e/%2e%2e/up",
+        "..%2f..%2fup",
+        "%2e",
+        "...",
+        "..x",
+        "x..",
+        "..;/up",
+        "~",
+        "?x=../up",
+        "#up",
+        "a%00b",
+        "+",
+        "&",
+        "-",
+    ]
+    names += ["__logs/other/forged.ndjson", "__manifests/other.json", "http:/x", "C:/x", " /up", "．．/up", "‥/up"]
+    separators = ["a\\up", "\\..\\..\\up", "a\\..\\..\\up"]  # of another system: some servers refuse such a key
+    attack = """
+const fs = require('fs'), path = require('path');
+for (const name of JSON.parse(fs.readFileSync('names.json'))) {
+  fs.mkdirSync(path.dirname('dist/' + name), { recursive: true });
+  fs.writeFileSync('dist/' + name, name);
+}
+"""
+    slug = f"n{uuid.uuid4().hex[:10]}"
+    before = everything(stranger)
+
+    def start(listed: list[str], slug: str) -> Run:
+        files = {"attack.js": attack, "names.json": json.dumps(listed, ensure_ascii=False)}
+        return stranger.build(f"{MADE}; node attack.js", files, SLUG=slug)
+
+    with ThreadPoolExecutor(2) as pool:
+        run, other = pool.map(start, [names, separators], [slug, f"{slug}-other"])
+
+    assert run.code == 0, run.stdout
+    assert other.code in {0, 50}
+    slugs = (slug, other.slug)
+    kinds = [f"{stranger.state_bucket}/__{kind}/{each}/" for kind in ("logs", "manifests", "cache") for each in slugs]
+    own = (*(f"sites/{each}/" for each in slugs), *kinds)
+    assert [key for key in changed(before, everything(stranger)) if not key.startswith(own)] == []
+    site = stranger.site(run)
+    assert set(site) == {"index.html", *names}
+    assert all(site[name]["body"].decode() == name for name in names)
+
+
+# --- Redis ------------------------------------------------------------------------------------------------------
+
+PASSWORD = "p-of-the-least-user-4711"
+# What a connection may ask for by options of its address, and what every connection may do before it has a user.
+OPTIONAL = {"+auth", "+hello", "+ping", "+client|setname", "+client|setinfo"}
+NEEDED = {"+evalsha", "+eval", "+exists", "+xinfo|stream", "+time", "+xadd", "+xtrim", "+expire", "+publish"}
+# Where scripts are refused (docs/events.md).
+TRANSACTIONS = {"+watch", "+multi", "+exec", "+xinfo|stream", "+time", "+xadd", "+xtrim", "+expire", "+publish"}
+
+
+def documented(user: str) -> str:
+    """Give the line of the documents that makes this user; it is the same wherever it stands."""
+    pattern = rf"^```\w*\n(ACL SETUSER {user} .*)\n```$"
+    files = sorted((ROOT / "docs").glob("*.md"))
+    lines: set[str] = {line for file in files for line in re.findall(pattern, file.read_text(), re.MULTILINE)}
+    assert len(lines) == 1, lines
+    return lines.pop()
+
+
+def add_user(redis: Redis, line: str) -> str:
+    """Make the user, and give its address."""
+    words = line.replace("PASSWORD", PASSWORD).split()
+    with redis.client() as client:
+        client.execute_command(*words)
+        client.execute_command("ACL", "LOG", "RESET")
+    return redis.uri.replace("//", f"//{words[2]}:{PASSWORD}@")
+
+
+def check_delivery(stranger: Stranger, run: Run) -> None:
+    assert run.code == 0, run.stdout
+    assert run.events == stranger.archive(run)
+    assert run.messages[-1] == "Done"
+    assert [event["log"] for event in run.events if event.get("level") == "warning"] == []
+    assert "Redis" not in run.stdout + run.stderr
+
+
+def test_the_least_user_of_redis_is_enough_for_a_run_and_a_leak_of_its_address_is_worth_little(
+    stranger: Stranger, own_redis: Redis
+) -> None:
+    from redis.exceptions import NoPermissionError, ResponseError
+
+    stranger.program.redis = own_redis
+    line = documented("buildrunner")
+    address = add_user(own_redis, line)
+    allowed = {word for word in line.split() if word.startswith("+")}
+    assert NEEDED <= allowed <= NEEDED | OPTIONAL
+    assert {"-@all", "resetkeys", "resetchannels", "~events:*", "&logs:*"} <= set(line.split())
+
+    run = stranger.build("seq 2000" + MADE, REDIS_URI=address)
+
+    check_delivery(stranger, run)
+    with own_redis.client() as client:
+        assert [entry["object"] for entry in client.acl_log()] == []
+
+    # Somebody has found the address.
+    with own_redis.client() as client:
+        client.set("session:1", "a")
+        client.execute_command("AUTH", "buildrunner", PASSWORD)
+        stream = f"events:{run.slug}"
+        for command in (
+            ["FLUSHALL"],
+            ["FLUSHDB"],
+            ["SWAPDB", "0", "1"],
+            ["KEYS", "*"],
+            ["SCAN", "0"],
+            ["GET", "session:1"],
+            ["SET", "session:1", "x"],
+            ["DEL", "session:1"],
+            ["DEL", stream],
+            ["RENAME", stream, "events:x"],
+            ["XRANGE", stream, "-", "+"],
+            ["XREAD", "STREAMS", stream, "0"],
+            ["XADD", "session", "*", "a", "b"],
+            ["XINFO", "STREAM", "session"],
+            ["EXPIRE", "session:1", "1"],
+            ["PUBLISH", "other", "x"],
+            ["SUBSCRIBE", f"logs:{run.slug}"],
+            ["PSUBSCRIBE", "*"],
+            ["MONITOR"],
+            ["CONFIG", "GET", "*"],
+            ["CONFIG", "SET", "dir", "/tmp"],
+            ["ACL", "LIST"],
+            ["ACL", "SETUSER", "buildrunner", "+@all"],
+            ["CLIENT", "LIST"],
+            ["CLIENT", "KILL", "TYPE", "normal"],
+            ["REPLICAOF", "127.0.0.1", "1"],
+            ["MODULE", "LIST"],
+            ["SAVE"],
+            ["SHUTDOWN"],
+            ["SCRIPT", "FLUSH"],
+            ["FUNCTION", "LIST"],
+            ["EVAL", "return 1", "1", "session:1"],
+        ):
+            with pytest.raises(NoPermissionError):
+                client.execute_command(*command)
+        for script in (
+            "redis.call('GET', 'session:1')",
+            "redis.call('FLUSHALL')",
+            "redis.call('PUBLISH', 'other', 'x')",
+            "redis.call('XADD', 'session', '*', 'a', 'b')",
+            "redis.call('XRANGE', KEYS[1], '-', '+')",
+            "redis.call('CONFIG', 'GET', '*')",
+        ):
+            with pytest.raises(ResponseError, match=r"ACL failure|not allowed from script"):
+                client.execute_command("EVAL", f"return {script}", "1", stream)
+
+
+def test_what_a_leaked_address_of_redis_is_still_worth(stranger: Stranger, own_redis: Redis) -> None:
+    """Not held: the user of runs is one for all sites, so who has it can read, forge and remove live logs of each of them."""
+    add_user(own_redis, documented("buildrunner"))
+    with own_redis.client() as client:
+        client.xadd("events:other", {"event": "of another site"})
+        client.execute_command("AUTH", "buildrunner", PASSWORD)
+
+        assert "of another site" in str(client.execute_command("XINFO", "STREAM", "events:other", "FULL"))
+        assert client.execute_command("XADD", "events:other", "*", "event", "forged")
+        assert client.execute_command("PUBLISH", "logs:other", "Done") == 0
+        assert client.execute_command("XTRIM", "events:other", "MAXLEN", "0") == 2
+
+
+def test_a_user_of_redis_without_scripts_is_enough_too(stranger: Stranger, own_redis: Redis) -> None:
+    stranger.program.redis = own_redis
+    head = "ACL SETUSER plain on >PASSWORD resetkeys ~events:* resetchannels &logs:* -@all"
+    address = add_user(own_redis, f"{head} {' '.join(sorted(TRANSACTIONS))}")
+
+    check_delivery(stranger, stranger.build("seq 2000" + MADE, REDIS_URI=address))
+
+    with own_redis.client() as client:
+        client.execute_command("AUTH", "plain", PASSWORD)
+        with pytest.raises(Exception, match="no permissions to run the 'eval' command"):
+            client.execute_command("EVAL", "while true do end", "0")
+
+
+def test_the_readers_user_reads_a_log_and_writes_nothing(stranger: Stranger, own_redis: Redis) -> None:
+    stranger.program.redis = own_redis
+    run = stranger.build("echo a line" + MADE)
+    address = add_user(own_redis, documented("viewer"))
+
+    reader = LogReader(stranger.program, run.slug, "--json", REDIS_URI=address)
+
+    assert reader.end() == run.code == 0, reader.stderr
+    assert reader.events == run.events
+    with own_redis.client() as client:
+        assert [entry["object"] for entry in client.acl_log() if entry["object"] != "client|setinfo"] == []
+        client.execute_command("AUTH", "viewer", PASSWORD)
+        stream = f"events:{run.slug}"
+        for command in (
+            ["XADD", stream, "*", "event", "x"],
+            ["XTRIM", stream, "MAXLEN", "0"],
+            ["DEL", stream],
+            ["PUBLISH", f"logs:{run.slug}", "x"],
+            ["EVAL", "return 1", "0"],
+            ["XREAD", "STREAMS", "session", "0"],
+            ["KEYS", "*"],
+        ):
+            with pytest.raises(Exception, match=r"(?i)no permission"):
+                client.execute_command(*command)
+
+
+def test_an_address_of_redis_whose_certificate_is_not_checked_is_refused(stranger: Stranger) -> None:
+    options = [
+        "ssl_cert_reqs=none",
+        "ssl_cert_reqs=",
+        "ssl_cert_reqs=CERT_NONE",
+        "ssl_check_hostname=no",
+        "ssl_min_version=769",
+    ]
+    addresses = [f"rediss://buildrunner:{PASSWORD}@127.0.0.1:6379/0?{option}" for option in options]
+
+    for run in refused(stranger, "REDIS_URI", addresses, {}):
+        assert PASSWORD not in run.stdout + run.stderr

@@ -1,0 +1,247 @@
+"""Processes that do everything to outlive their stage: none is left when the next one begins, nor while files are sent."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import Event, Run
+from relay import Relay
+from stranger import Stranger
+
+PAGE = "mkdir -p dist; echo hello >dist/index.html\n"
+# Each starts something that stays, and by KIND, in its environment or on its command line, it can be told.
+KINDS = {
+    "daemon": "setsid sleep 600 </dev/null >/dev/null 2>&1 &",
+    "two-forks": "(setsid sh -c '(sleep 600; :) & exit' &)",
+    "hangup": "nohup sleep 600 >/dev/null 2>&1 &",
+    "background": "sleep 600 &",
+    "ignores": "(trap '' TERM INT HUP QUIT; exec setsid sh -c 'while :; do sleep 600; done') &",
+    "holds-stdout": "setsid sh -c 'exec sleep 600 2>&1' </dev/null &",
+    "deleted-file": "echo x >deleted; exec 8<deleted; rm deleted; setsid sleep 600 <&8 & exec 8<&-",
+    "stopped": "setsid sh -c 'kill -STOP $$; exec sleep 600' &",
+    # Neither an environment nor a working directory by which it could be found.
+    "forgetful": ": >/tmp/KIND=forgetful-$SLUG; (cd /; exec env -i setsid tail -f /tmp/KIND=forgetful-$SLUG) &",
+    # A name that reads like the state and the parent of a process that is no concern of ours (proc(5), stat).
+    "misnamed": "setsid node -e \"process.title = ') Z 1 (x'; setInterval(() => {}, 1e6)\" &",
+    # Always a new process: who ends what is there now has not ended what is there then.
+    "restless": "setsid sh -c 'f() { sleep 0.01; (f) & exit; }; f' </dev/null >/dev/null 2>&1 &",
+    # A process number 1 of its own and a user who is root there, where the kernel lets one be that.
+    "namespace": "setsid unshare -Urpf sh -c 'trap \"\" TERM; while :; do sleep 600; done' 2>/dev/null &",
+}
+OPTIONAL = {"namespace"}
+LEAVE = "".join(f"export KIND={kind}; {start}\n" for kind, start in KINDS.items()) + "unset KIND\n"
+# Prints which kinds are there, after it has waited for those that it is told; its own ancestors are none of them.
+LOOK = r"""
+const fs = require("fs");
+const read = (pid, name) => { try { return fs.readFileSync(`/proc/${pid}/${name}`, "latin1"); } catch { return ""; } };
+const parent = pid => Number(read(pid, "stat").replace(/^.*\)/s, "").trim().split(" ")[1]);
+const own = new Set();
+for (let pid = process.pid; pid > 1; pid = parent(pid)) own.add(String(pid));
+function look() {
+  const found = [];
+  for (const pid of fs.readdirSync("/proc").filter(name => /^\d+$/.test(name) && !own.has(name))) {
+    const text = "\0" + read(pid, "environ") + "\0" + read(pid, "cmdline");
+    if (text.includes(process.env.SLUG)) found.push((text.match(/KIND=([a-z-]+?)(?=-t-|\0)/) || [0, "unknown"])[1]);
+  }
+  return [...new Set(found)].sort();
+}
+const [name, wanted] = [process.argv[2], (process.argv[3] || "").split(",").filter(Boolean)];
+const seen = new Set();  // in any of a few looks: what forks all the time may be missing from one
+(async () => {
+  for (let i = 0; i < 5 || (i < 500 && !wanted.every(kind => seen.has(kind))); i++) {
+    look().forEach(kind => seen.add(kind));
+    await new Promise(resolve => setTimeout(resolve, 10));
+  }
+  console.log(JSON.stringify({[name]: [...seen].sort()}));
+})();
+"""
+WANTED = ",".join(sorted(KINDS.keys() - OPTIONAL))
+
+
+def looked(run: Run, name: str) -> list[str]:
+    """Give what `LOOK` has found under this name."""
+    (found,) = (json.loads(line)[name] for line in run.lines if line.startswith(f'{{"{name}":'))
+    return list(found)
+
+
+def alive(slug: str, *, but: int = 0) -> list[tuple[int, str]]:
+    """List the processes on this machine that have a slug in their environment or on their command line."""
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit() and int(name) not in {os.getpid(), but}:
+            with suppress(OSError):
+                command = Path("/proc", name, "cmdline").read_bytes()
+                if slug.encode() in Path("/proc", name, "environ").read_bytes() + command:
+                    found.append((int(name), command.decode(errors="replace")))
+    return found
+
+
+def moment(event: Event) -> float:
+    return datetime.fromisoformat(event["ts"]).timestamp()
+
+
+def seconds_to_end(run: Run, last_words: str, stage: str = "build") -> float:
+    """Give the time from what a command said last to the end of its stage."""
+    (said,) = (event for event in run.events if event.get("log") == last_words)
+    (end,) = (event for event in run.events if event["stage"] == stage and "seconds" in event)
+    return moment(end) - moment(said)
+
+
+def test_no_kind_of_process_outlives_its_stage_or_sees_the_upload(stranger: Stranger) -> None:
+    files = {"look.js": LOOK, "leave.sh": LEAVE}
+    install = f". ./leave.sh; node look.js installing {WANTED}; echo installed"
+    build = f"node look.js before; {PAGE} . ./leave.sh; node look.js building {WANTED}; echo built"
+    if stranger.place == "in the image":  # where this machine's view of the processes is not the container's
+        run = stranger.build(build, files, INSTALL_COMMAND=install)
+    else:
+        port = int(stranger.program.s3.endpoint.rpartition(":")[2])
+        with Relay(port) as relay:
+            relay.hold = lambda request: request.startswith("PUT /sites/")
+            variables = {"INSTALL_COMMAND": install, "AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{relay.port}"}
+            with stranger.building(build, files, **variables) as running:
+                assert relay.held.wait(60)
+                in_upload = alive(running.slug, but=running.process.pid)
+                relay.release()
+                run = running.end()
+        assert in_upload == []
+        assert alive(run.slug) == []
+
+    assert run.code == 0, run.stdout + run.stderr
+    assert set(looked(run, "installing")) >= KINDS.keys() - OPTIONAL  # they did live
+    assert looked(run, "before") == []
+    assert set(looked(run, "building")) >= KINDS.keys() - OPTIONAL
+    # One holds the output open, and could for ever. It is told as events measure it; the aim is half a second.
+    for stage, words in (("install", "installed"), ("build", "built")):
+        assert seconds_to_end(run, words, stage) < 2
+
+
+def test_two_hundred_that_hold_the_output_open_are_ended_at_once(stranger: Stranger) -> None:
+    left = (
+        "i=0; while [ $i -lt 200 ]; do setsid sh -c 'trap \"\" TERM; echo up >>up; sleep 600; :' & i=$((i + 1)); done"
+    )
+    run = stranger.build(f"{PAGE}{left}; until [ $(wc -l <up) -ge 200 ]; do sleep 0.05; done; echo built")
+
+    assert run.code == 0
+    assert seconds_to_end(run, "built") < 2
+    if stranger.place != "in the image":
+        assert alive(run.slug) == []
+
+
+# Of a shell that cannot fork nothing is left, but for its trap: it becomes the bomb again, which takes no new process.
+BOMB = "trap '' TERM; trap 'exec sh bomb.sh' EXIT; while :; do sh bomb.sh & sleep 0.01; done"
+
+
+def test_a_fork_bomb_that_is_left_behind_is_ended_and_costs_the_next_stage_nothing(stranger: Stranger) -> None:
+    # Bounded here to less than the limit that every command has, so that the test costs this machine little.
+    bomb = """
+        limit=$(ulimit -p); case $limit in unlimited) exit 1;; esac; [ "$limit" -lt 10000 ] || exit 1
+        setsid sh -c 'ulimit -p 100; exec sh bomb.sh' </dev/null >/dev/null 2>&1 &
+        until [ $(grep -slz "^SLUG=$SLUG" /proc/[0-9]*/environ | wc -l) -gt 20 ]; do sleep 0.05; done
+    """
+    install, build = f"{bomb} echo installed", f"node look.js before; {PAGE}{bomb} echo built"
+
+    run = stranger.build(
+        build,
+        {"look.js": LOOK, "bomb.sh": BOMB},
+        INSTALL_COMMAND=install,
+        INSTALL_TIMEOUT="30",
+        BUILD_TIMEOUT="30",
+    )
+
+    assert run.code == 0, run.stdout
+    assert looked(run, "before") == []
+    assert seconds_to_end(run, "installed", "install") < 5
+    assert seconds_to_end(run, "built") < 5
+    if stranger.place != "in the image":
+        assert alive(run.slug) == []
+
+
+SWAP = r"""
+// Makes each file a link to a secret and a file again, as fast as it can, and a folder a link to /etc.
+const fs = require("fs");
+for (let i = 0; i < 40; i++) {
+  fs.writeFileSync(`dist/file-${i}.txt`, "hello\n");
+  fs.symlinkSync(i % 2 ? "/etc/passwd" : "/proc/self/environ", `link-${i}`);
+}
+fs.mkdirSync("dist/folder"); fs.writeFileSync("dist/folder/passwd", "hello\n"); fs.symlinkSync("/etc", "folder-link");
+const swap = (a, b) => { fs.renameSync(a, "swapped"); fs.renameSync(b, a); fs.renameSync("swapped", b); };
+for (let round = 0; ; round++) {
+  for (let i = 0; i < 40; i++) swap(`dist/file-${i}.txt`, `link-${i}`);
+  swap("dist/folder", "folder-link");
+  fs.appendFileSync("dist/growing.txt", "x");
+  if (round === 3) fs.writeFileSync("ready", "");
+}
+"""
+
+
+def test_what_swaps_files_for_links_is_ended_before_files_are_sent(stranger: Stranger) -> None:
+    script = f"{PAGE} setsid node swap.js </dev/null >/dev/null 2>&1 & until [ -e ready ]; do sleep 0.02; done"
+
+    run = stranger.build(script, {"swap.js": SWAP})
+
+    # With it alive the run fails: a file is not what it was when the folder was looked through.
+    assert run.code == 0, run.stdout
+    found: dict[str, Any] = stranger.site(run)
+    assert set(found.pop("growing.txt")["body"]) == set(b"x")
+    assert {entry["body"] for entry in found.values()} == {b"hello\n"}
+    names = {f"file-{number}.txt" for number in range(40)}
+    named = {event["log"].split()[0] for event in run.events if " is left out: " in event.get("log", "")}
+    missing = names - found.keys() - named  # between two renames it was neither
+    assert len(missing) <= 1
+
+
+@pytest.mark.parametrize("ends", ["cancelled", "timed_out"])
+def test_what_ignores_every_signal_is_ended_with_the_run(stranger: Stranger, ends: str) -> None:
+    script = f"""{PAGE} trap 'echo asked to end' TERM; trap '' INT HUP QUIT
+        . ./leave.sh; node look.js building {WANTED}; while :; do sleep 600 & wait; done"""
+    files = {"look.js": LOOK, "leave.sh": LEAVE}
+    limit = "6" if ends == "timed_out" else None
+    # A shell between would end at once, and the run would not wait for what it has started.
+    with stranger.building(script, files, BUILD_COMMAND="exec sh build.sh", BUILD_TIMEOUT=limit) as running:
+        if ends == "cancelled":
+            running.wait_for_line("building", 60)
+            _stop(stranger, running.process.pid, running.slug)
+        run = running.end()
+
+    assert run.result["status"] == ends
+    assert run.code == (143 if ends == "cancelled" else 124)
+    assert "asked to end" in run.lines  # and it was, before it was made to
+    assert stranger.site(run) == {}
+    if stranger.place != "in the image":
+        assert alive(run.slug) == []
+
+
+def _stop(stranger: Stranger, pid: int, slug: str) -> None:
+    if stranger.place == "in the image":
+        from fargate import docker
+
+        docker("kill", "--signal=TERM", slug)
+    else:
+        os.kill(pid, signal.SIGTERM)
+
+
+def test_the_runner_is_not_ended_by_its_build(stranger: Stranger) -> None:
+    """Without root it can be: a person's own build has the person's rights over the person's processes."""
+    script = """
+        pid=$$; while [ "$pid" -gt 1 ] && grep -q "^State:" /proc/$pid/status; do
+            name=$(tr '\\0' ' ' </proc/$pid/cmdline); case "$name" in *buildrunner*) runner=$pid; break;; esac
+            pid=$(sed -n 's/^PPid:\\s*//p' /proc/$pid/status)
+        done; echo "runner ${runner:-not found}" | sed 's/[0-9][0-9]*/found/'
+        kill -0 $runner && echo may be signalled
+    """
+    if stranger.is_another_user:
+        script += "for signal in KILL TERM STOP; do kill -s $signal $runner; done\n"
+
+    run = stranger.build(f"{script} {PAGE}")
+
+    assert run.code == 0
+    assert "runner found" in run.lines
+    assert ("may be signalled" in run.lines) is (not stranger.is_another_user)
