@@ -3,7 +3,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
-import io
 import os
 import sys
 import uuid
@@ -76,9 +75,17 @@ def dist(tmp_path: Path) -> Path:
 
 
 @asynccontextmanager
-async def bucket_of(server: S3Server, name: str = "site", concurrency: int = 8) -> AsyncIterator[Bucket]:
+async def bucket_of(
+    server: S3Server, name: str = "site", concurrency: int = 8, *, hot: bool = False
+) -> AsyncIterator[Bucket]:
+    """Give a bucket. Until the hot path has been learnt everything goes through aiobotocore."""
     async with open_s3(region="us-east-1", endpoint_url=server.endpoint, concurrency=concurrency) as s3:
+        if hot:
+            await s3.warm_up(name)
         yield s3.bucket(name)
+
+
+both_ways = pytest.mark.parametrize("hot", [True, False], ids=["hot path", "aiobotocore"])
 
 
 def client_of(bucket: Bucket) -> S3Client:
@@ -112,9 +119,12 @@ class Recorder(Bucket):
         self.written.append(key)
 
 
-async def test_what_is_stored_has_its_headers_and_a_checksum(server: S3Server, dist: Path, prefix: str) -> None:
+@both_ways
+async def test_what_is_stored_has_its_headers_and_a_checksum(
+    server: S3Server, dist: Path, prefix: str, hot: bool
+) -> None:
     seen: list[tuple[int, int]] = []
-    async with bucket_of(server) as bucket:
+    async with bucket_of(server, hot=hot) as bucket:
         with collect(dist, dist.parent, prefix=prefix) as site:
             upload = await plan(site, bucket, prefix, seen)
             await upload.send_new()
@@ -361,24 +371,33 @@ async def test_a_configuration_that_cannot_work_has_its_words(
     assert failure.value.reason == words
 
 
-async def test_a_body_that_arrives_changed_is_refused_by_the_server(server: S3Server, prefix: str) -> None:
-    wrong = base64.b64encode(hashlib.sha256(b"what was meant").digest()).decode()
-    async with bucket_of(server) as bucket:
+@both_ways
+async def test_a_body_that_arrives_changed_is_refused_by_the_server(server: S3Server, prefix: str, hot: bool) -> None:
+    wrong = hashlib.sha256(b"what was meant").digest()
+    async with bucket_of(server, hot=hot) as bucket:
         with pytest.raises(BuildFailed, match="was not what was sent"):
-            await bucket._put(prefix + "a", io.BytesIO(b"what arrived"), wrong, {"ContentType": "text/plain"})
+            await bucket._put(prefix + "a", b"what arrived", wrong, {"ContentType": "text/plain"})
 
         assert await bucket.list_keys(prefix) == set()
 
 
-async def test_a_server_that_is_busy_is_asked_again_with_the_whole_body(tmp_path: Path) -> None:
-    body = os.urandom(3 * 2**20)
+@both_ways
+@pytest.mark.parametrize("size", [2**16, 3 * 2**20])
+async def test_a_server_that_is_busy_is_asked_again_with_the_whole_body(tmp_path: Path, size: int, hot: bool) -> None:
+    body = os.urandom(size)
     (tmp_path / "body").write_bytes(body)
     received: list[bytes] = []
+    ways: list[str] = []
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).lower()
+        if head.startswith(b"head"):
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+            writer.close()
+            return
         if b"100-continue" in head:
             writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        ways.append("aiobotocore" if b"amz-sdk-invocation-id" in head else "hot path")
         received.append(await reader.readexactly(int(head.split(b"content-length: ")[1].split()[0])))
         status = b"200 OK" if len(received) == 3 else b"503 Slow Down"
         writer.write(b"HTTP/1.1 " + status + b"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
@@ -388,10 +407,54 @@ async def test_a_server_that_is_busy_is_asked_again_with_the_whole_body(tmp_path
     busy = await asyncio.start_server(answer, "127.0.0.1", 0)
     port = busy.sockets[0].getsockname()[1]
     async with busy, open_s3(region="us-east-1", endpoint_url=f"http://127.0.0.1:{port}", concurrency=1) as s3:
+        if hot:
+            await s3.warm_up("site")
         with (tmp_path / "body").open("rb") as file:
             await s3.bucket("site").put_file("a", file.fileno(), len(body), content_type="text/plain")
 
     assert received == [body, body, body]
+    assert ways == ["hot path" if hot else "aiobotocore", "aiobotocore", "aiobotocore"]
+
+
+async def test_both_ways_store_the_same_whatever_the_key_the_headers_and_the_body(
+    server: S3Server, prefix: str, tmp_path: Path
+) -> None:
+    keys = [
+        "a",
+        "a b+c%d&e=f?g#h",
+        "ünï/日本語/🚀.html",
+        "~-_.!*'()/;:@$,[]{}|\\^`\"<>",
+        "a//b",
+        "dot/.hidden/..x",
+        "k" * 200 + "/" + "k" * 200,
+    ]
+    corpus = [
+        (key, os.urandom(size), content_type, cache_control)
+        for number, key in enumerate(keys)
+        for size in (0, 1, 70_000, 300_000 if number == 0 else 5)
+        for content_type, cache_control in (("text/html; charset=utf-8", REVALIDATE), ("font/woff2", None))
+    ]
+    corpus.append(("large", os.urandom(MULTIPART_ABOVE + 5), "application/octet-stream", IMMUTABLE))
+    stored: list[list[dict[str, Any]]] = []
+    for way in ("hot", "aiobotocore"):
+        found: list[dict[str, Any]] = []
+        async with bucket_of(server, hot=way == "hot") as bucket:
+            assert (bucket._hot._place is not None) == (way == "hot")
+            for number, (key, body, content_type, cache_control) in enumerate(corpus):
+                (tmp_path / "body").write_bytes(body)
+                full_key = f"{prefix}{way}/{number}/{key}"
+                with (tmp_path / "body").open("rb") as file:
+                    await bucket.put_file(
+                        full_key, file.fileno(), len(body), content_type=content_type, cache_control=cache_control
+                    )
+                assert bucket._hot._failures == 0, "it went the way that it should"
+                head = await client_of(bucket).head_object(Bucket="site", Key=full_key, ChecksumMode="ENABLED")
+                kept = {"ETag", "ContentType", "CacheControl", "ContentLength", "ChecksumSHA256", "Metadata"}
+                found.append({name: value for name, value in head.items() if name in kept})
+                assert await body_of(bucket, full_key) == body
+        stored.append(found)
+
+    assert stored[0] == stored[1]
 
 
 async def test_a_server_that_is_stopped_in_the_middle_ends_the_upload(tmp_path: Path, prefix: str) -> None:

