@@ -6,6 +6,7 @@ import gc
 import os
 import signal
 import sys
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
@@ -72,8 +73,9 @@ def main() -> NoReturn:
         )
     # `python -m` makes the working directory the first place where modules are looked for, and many are imported while a
     # build runs, which may write there. (The image starts with `python -I`.)
-    here, home = os.getcwd(), os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    sys.path[:] = [place for place in sys.path if place == home or os.path.abspath(place) != here]
+    with suppress(OSError):  # it is gone
+        here, home = os.getcwd(), os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+        sys.path[:] = [place for place in sys.path if place == home or os.path.abspath(place) != here]
     # Below the handlers: what comes while this is imported is kept, too.
     from buildrunner.sandbox import harden_process
 

@@ -63,6 +63,7 @@ class Run:
         self.commit: str | None = None
         self.files: int | None = None
         self.bytes: int | None = None
+        self._last_output = -math.inf  # when a command said something before its time ran out
         self._settings = settings
         self._started = anyio.current_time()
         self._cause: BuildEnded | None = None
@@ -136,7 +137,7 @@ class Run:
                 yield
                 state = "succeeded"
             if self._limit_scope.cancelled_caught and limit is not None and not self._published:
-                silent = started + limit - max(started, journal.last_output)
+                silent = started + limit - max(started, self._last_output)
                 self._decide(_timed_out(name, limit, silent))
                 state = "failed"
                 assert self._cause is not None
@@ -151,6 +152,11 @@ class Run:
                 await journal.end_output(share=tail_share)
             said = {"succeeded": "done", "failed": "failed"}[state]
             journal.write("stage", f"{name}: {said} in {seconds:.1f} s", state=state, seconds=round(seconds, 3))
+
+    def saw_output(self) -> None:
+        """Note that a command said something. What it says when it is told to stop does not count."""
+        if not (self._limit_scope and self._limit_scope.cancel_called):
+            self._last_output = anyio.current_time()
 
     async def s3(self) -> S3:
         """Give the S3 client, which was imported and made while git and npm ran.

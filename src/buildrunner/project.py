@@ -10,6 +10,7 @@ import os
 import stat
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -139,8 +140,9 @@ def find_output(plan: BuildPlan) -> Path:
     with suppress(OSError):  # the build may have removed the folder itself, or put a link in its place
         if os.path.realpath(plan.folder) != str(plan.folder):
             raise NotADirectoryError
-        there = sorted(name for name in os.listdir(plan.folder) if name not in {".git", "node_modules"})
-        there = [name for name in there if os.path.isdir(plan.folder / name)]
+        with os.scandir(plan.folder) as entries:
+            some = [entry.name for entry in islice(entries, 1000) if os.path.isdir(entry)]  # there may be millions
+        there = sorted(name for name in some if name not in {".git", "node_modules"})
     folders = f" The folders there are: {', '.join(there[:20])}." if there else ""
     raise BuildFailed("build", reason, f"Set OUTPUT_DIR to the folder that the build writes to.{folders}")
 

@@ -237,7 +237,7 @@ async def _upload(run: Run, settings: Settings, site: Site) -> None:
 
 @contextmanager
 def _output_of(run: Run) -> Iterator[_Output]:
-    output = _Output(run.journal, run.redactor)
+    output = _Output(run)
     try:
         yield output
     finally:
@@ -247,12 +247,13 @@ def _output_of(run: Run) -> Iterator[_Output]:
 class _Output:
     """Both pipes of one command on their way into the journal, and the end of what they said, for hints."""
 
-    def __init__(self, journal: Journal, redactor: Redactor) -> None:
-        self._journal = journal
-        self._decoders = {"stdout": LineDecoder(redactor), "stderr": LineDecoder(redactor)}
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._decoders = {"stdout": LineDecoder(run.redactor), "stderr": LineDecoder(run.redactor)}
         self.end = ""
 
     def feed(self, stream: Literal["stdout", "stderr"], data: bytes) -> None:
+        self._run.saw_output()
         self._put(stream, self._decoders[stream].feed(data))
 
     def finish(self) -> None:
@@ -260,7 +261,7 @@ class _Output:
         self._put("stderr", self._decoders["stderr"].finish())
 
     def _put(self, stream: Literal["stdout", "stderr"], lines: Sequence[Line]) -> None:
-        self._journal.output(stream, lines)
+        self._run.journal.output(stream, lines)
         if lines:
             self.end = (self.end + "\n".join(text for text, _ in lines[-200:]) + "\n")[-32768:]
 

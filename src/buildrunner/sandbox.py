@@ -36,6 +36,7 @@ DRAIN_SECONDS = 0.3
 # Between SIGTERM and SIGKILL when a command is cut short.
 GRACE_SECONDS = 2.0
 END_SECONDS = 5.0  # what cannot be killed for so long (the kernel does not let go of it) fails the run
+REMOVE_SECONDS = 60.0
 # What a command and all that it starts may take. No tool that builds sites comes near; a fork bomb and a file without end do.
 MOST_PROCESSES = 4096  # of its user, threads included
 MOST_FILE_BYTES = 16 * 2**30
@@ -110,10 +111,11 @@ async def remove_tree(folder: Path) -> None:
     root a folder that was closed has to be opened first; chmod(1) follows no link below its argument.
     """
     remove = ["/bin/rm", "-rf", "--", str(folder)]
-    with suppress(OSError):
-        if (await anyio.run_process(remove, check=False)).returncode != 0:
-            await anyio.run_process(["/bin/chmod", "-R", "u+rwx", "--", str(folder)], check=False)
-            await anyio.run_process(remove, check=False)
+    with suppress(OSError), anyio.move_on_after(REMOVE_SECONDS):
+        # Without an environment: theirs can be read by every process of the same user.
+        if (await anyio.run_process(remove, check=False, env={})).returncode != 0:
+            await anyio.run_process(["/bin/chmod", "-R", "u+rwx", "--", str(folder)], check=False, env={})
+            await anyio.run_process(remove, check=False, env={})
 
 
 class Sandbox:
@@ -130,7 +132,7 @@ class Sandbox:
     def __init__(self, *, in_image: bool) -> None:
         self.account: Account | None = None  # None without root: commands run as the runner's own user
         setpriv, prlimit = _program("setpriv"), _program("prlimit")
-        identity = [setpriv, "--no-new-privs", "--pdeathsig=KILL"] if setpriv else []
+        identity = [setpriv, "--no-new-privs"] if setpriv else []
         most_processes = MOST_PROCESSES
         if os.geteuid() == 0:
             entry = next((entry for name in ("build", "nobody") if (entry := _user(name))), None)
@@ -246,9 +248,15 @@ class Sandbox:
                 return
 
     def _kill_user(self) -> None:
+        """Kill all of the user's processes, and remove what takes memory without one: System V's segments, /dev/shm.
+
+        This is a process of the same user for a moment, which others may stop: then it is given up, and the runner's own kill(2) is
+        left, which nobody can stop. So it is where no process at all can be started.
+        """
         # Without the limits: at the limit of its processes a user cannot start the one that ends the others.
-        with suppress(OSError):  # no process at all can be started: the runner's own kill(2) is left
-            subprocess.run([*self._identity, "/bin/sh", "-c", "kill -KILL -1"], env={}, check=False)
+        command = [*self._identity, "/bin/sh", "-c", "kill -KILL -1; ipcrm -a; rm -rf /dev/shm/*"]
+        with suppress(OSError, subprocess.TimeoutExpired):
+            subprocess.run(command, env={}, check=False, timeout=1, stdin=subprocess.DEVNULL, capture_output=True)
 
 
 def _program(name: str) -> str | None:
@@ -256,9 +264,9 @@ def _program(name: str) -> str | None:
 
 
 def _at_most(name: str, value: int) -> int:
-    """Give a limit that may be set: without privileges none can be raised."""
-    hard = resource.getrlimit(getattr(resource, f"RLIMIT_{name.upper()}"))[1]
-    return value if hard == resource.RLIM_INFINITY else min(value, hard)
+    """Give a limit that raises none: without privileges it could not, and with them it would undo the operator's."""
+    there = resource.getrlimit(getattr(resource, f"RLIMIT_{name.upper()}"))
+    return min(value, *(limit for limit in there if limit != resource.RLIM_INFINITY), value)
 
 
 def _tasks_of(uid: int) -> int:
@@ -338,7 +346,7 @@ def _children(pid: int | str, task: int | str) -> list[int]:
 def _before_all_others() -> Iterator[None]:
     """Get the CPU whenever it is wanted (sched(7)), where that is allowed: a fork bomb leaves everybody a hundredth of it."""
     with suppress(PermissionError):
-        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
+        os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(1))
     try:
         yield
     finally:

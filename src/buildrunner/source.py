@@ -179,10 +179,10 @@ async def clone(
         # By processes rather than by a thread: those end when time runs out. Links are neither followed nor given away.
         owner = f"{sandbox.account.uid}:{sandbox.account.gid}"
         for command in (
-            ["cp", "-R", "-P", "--", str(closed), str(copy)],
-            ["chown", "-R", "-h", owner, "--", str(copy)],
+            ["/bin/cp", "-R", "-P", "--", str(closed), str(copy)],
+            ["/bin/chown", "-R", "-h", owner, "--", str(copy)],
         ):
-            await anyio.run_process(command, check=False)
+            await anyio.run_process(command, check=False, env={})
         address = copy.as_uri()
 
     async def git(*arguments: str, shown: bool = True) -> tuple[Exit, str, str]:

@@ -112,6 +112,21 @@ def test_a_build_that_takes_too_long_is_timed_out_and_ended(program: Program, re
     assert not alive("sleep 77.33")
 
 
+def test_what_a_silent_build_says_when_it_is_told_to_stop_does_not_hide_that_it_was_silent(
+    program: Program, repositories: Repositories
+) -> None:
+    run = program.run(
+        repositories.app(),
+        INSTALL_COMMAND="true",
+        BUILD_COMMAND="trap 'echo bye; exit 1' TERM; sleep 600 & wait",
+        BUILD_TIMEOUT="2",
+    )
+
+    assert run.code == 124
+    assert "bye" in run.lines
+    assert "it had printed nothing for the last 2 s" in run.result["reason"]
+
+
 def test_an_install_that_takes_too_long_is_timed_out(program: Program, repositories: Repositories) -> None:
     run = program.run(repositories.app(), INSTALL_COMMAND="sleep 60", INSTALL_TIMEOUT="1")
 

@@ -4,10 +4,11 @@ import asyncio
 import base64
 import hashlib
 import os
+import re
 import sys
 import uuid
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -414,6 +415,57 @@ async def test_a_server_that_is_busy_is_asked_again_with_the_whole_body(tmp_path
 
     assert received == [body, body, body]
     assert ways == ["hot path" if hot else "aiobotocore", "aiobotocore", "aiobotocore"]
+
+
+async def test_a_third_of_the_objects_refused_twice_and_connections_cut_lose_and_double_nothing(tmp_path: Path) -> None:
+    """On the hot path first, and then the way of aiobotocore."""
+    dist = tmp_path / "dist"
+    dist.mkdir()
+    for number in range(120):
+        (dist / f"{number}.js").write_bytes(os.urandom(number * 50))
+    asked: dict[str, int] = {}
+    stored: dict[str, list[bytes]] = {}
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                method, target = head.decode().split(" ", 2)[:2]
+                if b"100-continue" in head:
+                    writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+                length = re.search(rb"(?i)\r\ncontent-length: *(\d+)", head)
+                body = await reader.readexactly(int(length[1]) if length else 0)
+                said, status = b"", b"200 OK"
+                if method == "GET":
+                    said = b"<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>"
+                elif method == "PUT":
+                    asked[target] = asked.get(target, 0) + 1
+                    number = int(re.sub(r"\D", "", target))
+                    if number % 3 == 0 and asked[target] <= 2:
+                        status, said = b"503 Slow Down", b"<Error><Code>SlowDown</Code><Message>slow</Message></Error>"
+                    elif number % 20 == 1 and asked[target] == 1:
+                        writer.transport.abort()  # after the body, before the answer
+                        return
+                    else:
+                        stored.setdefault(target, []).append(body)
+                writer.write(b'HTTP/1.1 %s\r\nETag: "e"\r\nContent-Length: %d\r\n\r\n%s' % (status, len(said), said))
+                await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server, open_s3(region="us-east-1", endpoint_url=f"http://127.0.0.1:{port}", concurrency=8) as s3:
+        await s3.warm_up("site")
+        with collect(dist, tmp_path) as site:
+            upload = await Upload.plan(
+                site, s3.bucket("site"), prefix="", concurrency=8, on_progress=lambda _files, _bytes: None
+            )
+            await upload.send_new()
+            await upload.publish()
+
+    assert upload.files_done == 120
+    assert stored == {f"/site/{number}.js": [(dist / f"{number}.js").read_bytes()] for number in range(120)}
+    assert sum(asked.values()) == 120 + 2 * 40 + len([n for n in range(1, 120, 20) if n % 3])
 
 
 async def test_both_ways_store_the_same_whatever_the_key_the_headers_and_the_body(

@@ -69,7 +69,6 @@ class Journal:
         self._held_back: list[str] = []  # records that came after `seal`
         self._changed: anyio.Event | None = None
         self._last_write = anyio.current_time()
-        self.last_output = -math.inf  # when the repository's own commands said something, by anyio's clock
         self._live_bytes = max_bytes - max_bytes // 2  # still to go out live
         self._tail_bytes = max_bytes // 2  # still to be kept of what does not
         self._ring = _Ring(folder / "tail", max_bytes // 2)
@@ -103,7 +102,6 @@ class Journal:
         """Append clean, redacted lines of a command: live at first, into the ring once half of `LOG_MAX_BYTES` is used."""
         if not lines:
             return
-        self.last_output = anyio.current_time()
         middle = f',"ts":"{_now()}","type":"log","stage":"{self.stage}","stream":"{stream}",'
         rest = [
             f'{middle}"cont":true,"log":{encode_basestring(text)}}}\n'

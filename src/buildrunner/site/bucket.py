@@ -123,6 +123,7 @@ class S3:
         self._concurrency = concurrency
         self._memory = _Bytes(BYTES_IN_FLIGHT)
         self._hot: dict[str, HotPath] = {}
+        self._learning = anyio.Lock()
 
     def bucket(self, name: str) -> Bucket:
         """Name a bucket; asks nobody whether it is there."""
@@ -131,7 +132,8 @@ class S3:
 
     async def warm_up(self, bucket: str) -> None:
         """Have credentials found, a connection made and the hot path to a bucket learnt before they are needed."""
-        await self._hot.setdefault(bucket, HotPath(self._client, self._concurrency)).learn(bucket)
+        async with self._learning:  # one at a time: who learns sees all requests of the client
+            await self._hot.setdefault(bucket, HotPath(self._client, self._concurrency)).learn(bucket)
 
 
 class Bucket:
@@ -146,7 +148,7 @@ class Bucket:
 
     async def put(self, key: str, body: bytes, *, content_type: str, cache_control: str | None = None) -> None:
         """Write a small object, whose SHA-256 the server verifies."""
-        async with self._memory.hold(len(body)):
+        async with self._hot.turn(), self._memory.hold(len(body)):
             await self._put(key, body, hashlib.sha256(body).digest(), _headers(content_type, cache_control))
 
     async def put_file(
@@ -170,12 +172,13 @@ class Bucket:
             await self._put_parts(key, descriptor, size, headers, parts_in_flight)
             return
         if size <= _READ_AT_ONCE:  # a hop through a thread costs as much as reading and hashing that
-            async with self._memory.hold(size):
+            async with self._hot.turn(), self._memory.hold(size):
                 body = b"".join(_pieces(key, descriptor, 0, size))
                 await self._put(key, body, hashlib.sha256(body).digest(), headers)
             return
         part = _Slice(key, descriptor, 0, size)
-        await self._put(key, part, await to_thread.run_sync(part.digest), headers)
+        async with self._hot.turn():
+            await self._put(key, part, await to_thread.run_sync(part.digest), headers)
 
     async def list_keys(self, prefix: str) -> set[str]:
         """Give every key that begins with `prefix`. Raises AccessRefused where listing is not allowed."""
@@ -253,6 +256,10 @@ class Bucket:
         upload_id = upload["UploadId"]
 
         async def send_part(number: int) -> None:
+            async with self._hot.turn():
+                await send_in_turn(number)
+
+        async def send_in_turn(number: int) -> None:
             offset = (number - 1) * part_size
             part = _Slice(key, descriptor, offset, min(part_size, size - offset))
             digest = await to_thread.run_sync(part.digest)

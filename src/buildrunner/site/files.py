@@ -172,10 +172,12 @@ def _walk(
         folder = folders.pop()
         try:
             descriptor = _open_below(root, folder or ".", _OPEN_FOLDER)
+            entries = os.scandir(descriptor)
             try:
-                entries = list(os.scandir(descriptor))
-                others += len(entries)  # those of them that are files are taken off again
-                for entry in entries:
+                for entry in entries:  # one after the other: there may be millions
+                    others += 1  # a file is taken off again
+                    if others > limits.files + 1:
+                        _refuse_others(limits)
                     path = f"{folder}/{entry.name}" if folder else entry.name
                     if flaw := _flaw_of_name(entry.name, path, room):
                         left_out.append((path, flaw))
@@ -199,13 +201,10 @@ def _walk(
                         _check_limits(limits, files, total_bytes)
                     else:
                         left_out.append((path, f"it is {_KINDS.get(stat.S_IFMT(found.st_mode), 'no regular file')}"))
-                if others > limits.files:  # nobody's site; walking through millions of them takes for ever
-                    raise BuildFailed(
-                        "build",
-                        f"The output has more than {limits.files:,} folders, links and other things that are no files.",
-                        "Look whether the output folder is the right one, or raise SITE_MAX_FILES.",
-                    )
+                if others > limits.files:
+                    _refuse_others(limits)
             finally:
+                entries.close()
                 os.close(descriptor)
         except OSError as error:
             where = visible(f"{shown}/{folder}" if folder else shown)
@@ -235,6 +234,14 @@ def _check_limits(limits: Limits, files: list[SiteFile], total_bytes: int) -> No
         hint += "SITE_MAX_BYTES."
     if found:
         raise BuildFailed("build", f"{found}.", hint)
+
+
+def _refuse_others(limits: Limits) -> None:
+    raise BuildFailed(  # nobody's site
+        "build",
+        f"The output has more than {limits.files:,} folders, links and other things that are no files.",
+        "Look whether the output folder is the right one, or raise SITE_MAX_FILES.",
+    )
 
 
 _KINDS = {

@@ -10,8 +10,10 @@ from __future__ import annotations
 import base64
 import hmac
 import logging
+import re
 import time
-from collections.abc import AsyncIterable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
 _ALGORITHM = "AWS4-HMAC-SHA256"
 _FEWEST = 2  # requests at once, however often S3 asks to slow down
 _GIVEN_UP_AFTER = 20  # failures in a row: something is between here and S3 that only aiobotocore can cope with
+_TRIED_AGAIN_EACH = 50  # of the requests after that
+# Seconds: with the four attempts of aiobotocore after this one a run sees within two minutes that it cannot succeed.
+_CONNECT_TIMEOUT, _READ_TIMEOUT = 5, 10
 _debug = logging.getLogger(__name__).debug
 
 
@@ -49,7 +54,9 @@ class HotPath:
         self._connections: Any = None
         self._keys: dict[tuple[str, str], bytes] = {}  # of signing, by secret and day
         self._pace = _Pace(concurrency)
-        self._failures = 0
+        self._failures = 0  # since the last success
+        self._passed_by = 0
+        self._timeout: Any = None
 
     async def learn(self, bucket: str) -> None:
         """Make one request, HeadBucket, and see where it went; what S3 answers is of no interest."""
@@ -69,7 +76,14 @@ class HotPath:
             events.unregister("before-send.s3.HeadBucket", see)
         if not seen:
             return
-        url, authorization = seen[-1]  # after a redirect to the bucket's own region
+        try:
+            await self._learn_from(*seen[-1])  # after a redirect to the bucket's own region
+        except Exception as error:  # it leans on what aiobotocore keeps to itself, which another version may not have
+            _debug("not learnt (%s): aiobotocore does it", type(error).__name__)
+
+    async def _learn_from(self, url: str, authorization: str) -> None:
+        from aiohttp import ClientTimeout
+
         scope = authorization.partition("Credential=")[2].partition(",")[0].split("/")
         if not authorization.startswith(f"{_ALGORITHM} ") or scope[-2:-1] != ["s3"]:
             _debug("signed in another way than %s for s3: aiobotocore does it", _ALGORITHM)
@@ -78,9 +92,20 @@ class HotPath:
         proxy = http._proxy_config.proxy_url_for(url)
         headers = http._proxy_config.proxy_headers_for(url) if proxy else None
         self._connections = await http._get_session(proxy)
+        self._timeout = ClientTimeout(sock_connect=_CONNECT_TIMEOUT, sock_read=_READ_TIMEOUT)
         parts = urlsplit(url)
+        host = parts.netloc.removesuffix({"http": ":80", "https": ":443"}[parts.scheme])
         path = f"{parts.path.rstrip('/')}/"
-        self._place = Place(f"{parts.scheme}://{parts.netloc}", parts.netloc, path, scope[-3], proxy, headers)
+        self._place = Place(f"{parts.scheme}://{parts.netloc}", host, path, scope[-3], proxy, headers)
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """Wait until one more request may be made, whichever way it goes: fewer may, when S3 asks to slow down."""
+        await self._pace.begin()
+        try:
+            yield
+        finally:
+            self._pace.end()
 
     async def put(
         self, key: str, body: bytes | AsyncIterable[bytes], digest: bytes, headers: Mapping[str, str], query: str = ""
@@ -95,57 +120,60 @@ class HotPath:
 
         """
         place = self._place
-        if place is None or self._failures >= _GIVEN_UP_AFTER:
+        if place is None:
             return None
+        if self._failures >= _GIVEN_UP_AFTER:
+            self._passed_by += 1
+            if self._passed_by % _TRIED_AGAIN_EACH:
+                return None
         from yarl import URL  # aiohttp's, which is loaded by now
 
-        await self._pace.begin()
         try:
-            try:
-                credentials = await self._client._request_signer._credentials.get_frozen_credentials()
-                path = place.path + quote(key, safe="/-_.~")
-                signed = {
-                    **headers,
-                    "host": place.host,
-                    "x-amz-checksum-sha256": base64.b64encode(digest).decode(),
-                    "x-amz-content-sha256": digest.hex(),
-                    "x-amz-date": time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()),
-                }
-                if credentials.token:
-                    signed["x-amz-security-token"] = credentials.token
-                day = signed["x-amz-date"][:8]
-                signing_key = self._keys.get((credentials.secret_key, day))
-                if signing_key is None:
-                    signing_key = make_key(credentials.secret_key, day, place.region)
-                    self._keys = {(credentials.secret_key, day): signing_key}
-                signed["authorization"] = authorization_of(
-                    "PUT", path, query, signed, access_key=credentials.access_key, key=signing_key, region=place.region
-                )
-                address = place.origin + path + (f"?{query}" if query else "")
-                async with self._connections.put(
-                    URL(address, encoded=True),
-                    data=body,
-                    headers=signed,
-                    proxy=place.proxy,
-                    proxy_headers=place.proxy_headers,
-                    allow_redirects=False,
-                ) as answer:
-                    said = await answer.read()
-            except Exception as error:
-                self._failures += 1
-                _debug("PUT %s: %s; aiobotocore does it", key, type(error).__name__)
-                return None
-            if answer.status == 200 and "ETag" in answer.headers:
-                self._failures = 0
-                self._pace.faster()
-                return str(answer.headers["ETag"])
+            credentials = await self._client._request_signer._credentials.get_frozen_credentials()
+            path = place.path + quote(key, safe="/-_.~")
+            signed = {
+                **headers,
+                "host": place.host,
+                "x-amz-checksum-sha256": base64.b64encode(digest).decode(),
+                "x-amz-content-sha256": digest.hex(),
+                "x-amz-date": time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()),
+            }
+            if credentials.token:
+                signed["x-amz-security-token"] = credentials.token
+            day = signed["x-amz-date"][:8]
+            signing_key = self._keys.get((credentials.secret_key, day))
+            if signing_key is None:
+                signing_key = make_key(credentials.secret_key, day, place.region)
+                self._keys = {(credentials.secret_key, day): signing_key}
+            signed["authorization"] = authorization_of(
+                "PUT", path, query, signed, access_key=credentials.access_key, key=signing_key, region=place.region
+            )
+            address = place.origin + path + (f"?{query}" if query else "")
+            async with self._connections.put(
+                URL(address, encoded=True),
+                data=body,
+                headers=signed,
+                proxy=place.proxy,
+                proxy_headers=place.proxy_headers,
+                allow_redirects=False,
+                timeout=self._timeout,
+            ) as answer:
+                said = await answer.read()
+        except Exception as error:
             self._failures += 1
-            if answer.status in {429, 503}:
-                self._pace.slower()
-            _debug("PUT %s: HTTP %d %r; aiobotocore does it", key, answer.status, said[:200])
+            _debug("PUT %s: %s; aiobotocore does it", key, type(error).__name__)
             return None
-        finally:
-            self._pace.end()
+        if answer.status == 200 and "ETag" in answer.headers:
+            self._failures = 0
+            self._pace.faster()
+            return str(answer.headers["ETag"])
+        if answer.status in {429, 503}:
+            self._pace.slower()
+        else:
+            self._failures += 1
+        code = re.search(rb"<Code>(\w+)</Code>", said)  # the rest may hold a part of a token
+        _debug("PUT %s: HTTP %d %s; aiobotocore does it", key, answer.status, code and code[1].decode())
+        return None
 
 
 class _Pace:

@@ -164,6 +164,25 @@ def test_a_fork_bomb_that_is_left_behind_is_ended_and_costs_the_next_stage_nothi
         assert alive(run.slug) == []
 
 
+def test_what_stops_all_processes_of_its_user_does_not_keep_the_run_from_ending_it(stranger: Stranger) -> None:
+    """Also not the one that is to end it, which is of the same user for a moment."""
+    if stranger.place != "in the image":
+        pytest.skip("it would stop the other builds on this machine, which are the same user's")
+    stop = """for (;;) { try { process.kill(-1, "SIGSTOP"); } catch {} }"""
+    leave = "for i in 1 2 3; do setsid node stop.js </dev/null >/dev/null 2>&1 & done; sleep 0.5"
+
+    run = stranger.build(
+        f"node look.js before; {PAGE}{leave}",
+        {"stop.js": stop, "look.js": LOOK},
+        INSTALL_COMMAND=f"({leave})",
+        INSTALL_TIMEOUT="20",
+        BUILD_TIMEOUT="20",
+    )
+
+    # A command that stopped itself is ended when its time is over; what matters is that it is, and the run with it.
+    assert run.code in {0, 124}, run.stdout
+
+
 SWAP = r"""
 // Makes each file a link to a secret and a file again, as fast as it can, and a folder a link to /etc.
 const fs = require("fs");
