@@ -175,8 +175,8 @@ def test_what_stops_all_processes_of_its_user_does_not_keep_the_run_from_ending_
         f"node look.js before; {PAGE}{leave}",
         {"stop.js": stop, "look.js": LOOK},
         INSTALL_COMMAND=f"({leave})",
-        INSTALL_TIMEOUT="20",
-        BUILD_TIMEOUT="20",
+        INSTALL_TIMEOUT="6",
+        BUILD_TIMEOUT="6",
     )
 
     # A command that stopped itself is ended when its time is over; what matters is that it is, and the run with it.
