@@ -205,9 +205,13 @@ class Program:
         }
         return {name: value for name, value in environment.items() if value is not None}
 
+    def started_by(self) -> list[str]:
+        """Give the beginning of the command line: what starts Python, if it is not the test itself."""
+        return []
+
     def start(self, environment: Mapping[str, str], *arguments: str, **options: Any) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, "-P", "-m", "buildrunner", *arguments],
+            [*self.started_by(), sys.executable, "-P", "-m", "buildrunner", *arguments],
             env=environment,
             cwd="/",
             stdin=subprocess.DEVNULL,

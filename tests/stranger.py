@@ -6,7 +6,6 @@ import json
 import os
 import pwd
 import shlex
-import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -90,21 +89,8 @@ class Stranger:
 class PersonsProgram(Program):
     """The program as a person starts it on a machine of their own: not as root."""
 
-    def start(self, environment: Mapping[str, str], *arguments: str, **options: Any) -> subprocess.Popen[str]:
-        command = [sys.executable, "-P", "-m", "buildrunner", *arguments]
-        if os.geteuid() == 0:
-            command = [*as_person(), *command]
-        return subprocess.Popen(
-            command,
-            env=environment,
-            cwd="/",
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            errors="replace",
-            **options,
-        )
+    def started_by(self) -> list[str]:
+        return as_person() if os.geteuid() == 0 else []
 
 
 def as_person() -> list[str]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import sys
 import threading
 import uuid
 from collections.abc import Iterator, Mapping
@@ -20,7 +18,7 @@ import pytest
 
 from harness import Run
 from s3_server import S3Server
-from stranger import PersonsProgram, Stranger, as_person
+from stranger import PersonsProgram, Stranger
 
 MADE = "mkdir -p dist; echo page >dist/index.html"
 PUBLISHED = "mkdir -p dist; echo page >dist/index.html; node attack.js >dist/report.json"
@@ -366,20 +364,11 @@ class BelowAShell(PersonsProgram):
 
     SECRET = "kept-by-the-parent-shell-6f1d"
 
-    def start(self, environment: Mapping[str, str], *arguments: str, **options: Any) -> subprocess.Popen[str]:
-        person = as_person() if os.geteuid() == 0 else []
-        shell = ["sh", "-c", 'env -u PARENTS_SECRET "$@"; exit $?', "sh"]
-        return subprocess.Popen(
-            [*person, *shell, sys.executable, "-P", "-m", "buildrunner", *arguments],
-            env={**environment, "PARENTS_SECRET": self.SECRET},
-            cwd="/",
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            errors="replace",
-            **options,
-        )
+    def started_by(self) -> list[str]:
+        return [*super().started_by(), "sh", "-c", 'env -u PARENTS_SECRET "$@"; exit $?', "sh"]
+
+    def environment(self, repository: str | Path | None, **variables: str | None) -> dict[str, str]:
+        return {**super().environment(repository, **variables), "PARENTS_SECRET": self.SECRET}
 
 
 def test_without_root_a_parents_environment_stays_readable(stranger: Stranger) -> None:
