@@ -16,7 +16,7 @@ import anyio
 import pytest
 
 from buildrunner.errors import BuildFailed
-from buildrunner.site.bucket import MULTIPART_ABOVE, AccessRefused, Bucket, in_parallel, open_s3
+from buildrunner.site.bucket import MULTIPART_ABOVE, AccessRefused, Bucket, _Slice, in_parallel, open_s3
 from buildrunner.site.files import Site, collect
 from buildrunner.site.headers import IMMUTABLE, REVALIDATE
 from buildrunner.site.upload import Upload
@@ -227,6 +227,25 @@ async def test_a_large_file_goes_in_parts_and_is_stored_byte_for_byte(
     assert head["ETag"].endswith('-6"')
     assert (head["ContentType"], head["CacheControl"]) == ("video/mp4", REVALIDATE)
     assert "Uploads" not in uploads
+
+
+async def test_a_file_that_changes_while_it_is_sent_is_told_in_words(
+    server: S3Server, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "body").write_bytes(os.urandom(2**20))
+    pieces = _Slice.pieces
+
+    async def change_then_read(self: _Slice) -> AsyncIterator[bytes]:
+        (tmp_path / "body").write_bytes(os.urandom(2**20))
+        async for piece in pieces(self):
+            yield piece
+
+    monkeypatch.setattr(_Slice, "pieces", change_then_read)
+    async with bucket_of(server, hot=True) as bucket:
+        with (tmp_path / "body").open("rb") as file, pytest.raises(BuildFailed, match="changed while it was being"):
+            await bucket.put_file(f"{prefix}a", file.fileno(), 2**20, content_type="text/plain")
+
+        assert await bucket.list_keys(prefix) == set()
 
 
 async def test_a_large_file_that_is_shorter_than_announced_leaves_no_parts_behind(

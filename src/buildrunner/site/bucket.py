@@ -46,6 +46,7 @@ _ATTEMPTS = 4
 _CONNECT_TIMEOUT = 5  # seconds
 _READ_TIMEOUT = 20  # seconds for the answer, counted from the end of the body
 _READ_AT_ONCE = 256 * 2**10  # bytes: what is read without a thread, and at a time
+_WRITES = "Something still writes to it after the build has ended. Wait for that in the build script."
 _HEADER_NAMES = {"ContentType": "content-type", "CacheControl": "cache-control"}  # botocore's names and those of HTTP
 
 Operation = Literal["put", "get", "list"]
@@ -221,7 +222,7 @@ class Bucket:
             etag = await self._hot.put(key, body.pieces(), digest, {**named, "content-length": str(body.size)})
         if etag:
             return
-        async with self._whole(body) as whole:
+        async with self._whole(body, digest) as whole:
             with self._explained("put", key):
                 await self._client.put_object(
                     Bucket=self.name,
@@ -233,13 +234,13 @@ class Bucket:
                 )
 
     @asynccontextmanager
-    async def _whole(self, body: bytes | _Slice) -> AsyncIterator[bytes | io.BytesIO]:
+    async def _whole(self, body: bytes | _Slice, digest: bytes) -> AsyncIterator[bytes | io.BytesIO]:
         """Have a body in memory when there is room for it, as botocore wants it."""
         if isinstance(body, bytes):
             yield body
             return
         async with self._memory.hold(body.size):
-            yield await to_thread.run_sync(body.read, _room_for(body.size))
+            yield await to_thread.run_sync(body.read, _room_for(body.size), digest)
 
     async def _put_parts(
         self, key: str, descriptor: int, size: int, headers: dict[str, str], parts_in_flight: int
@@ -266,7 +267,7 @@ class Bucket:
             query = f"partNumber={number}&uploadId={quote(upload_id, safe='-_.~')}"
             etag = await self._hot.put(key, part.pieces(), digest, {"content-length": str(part.size)}, query)
             if etag is None:
-                async with self._whole(part) as whole:
+                async with self._whole(part, digest) as whole:
                     with self._explained("put", key):
                         answer = await self._client.upload_part(
                             Bucket=self.name,
@@ -386,12 +387,16 @@ class _Slice:
         for piece in _pieces(self.key, self.descriptor, self.offset, self.size):
             yield piece
 
-    def read(self, body: io.BytesIO) -> io.BytesIO:
+    def read(self, body: io.BytesIO, digest: bytes) -> io.BytesIO:
         with body.getbuffer() as room:
             filled = 0
             for piece in _pieces(self.key, self.descriptor, self.offset, self.size):
                 room[filled : filled + len(piece)] = piece
                 filled += len(piece)
+            if hashlib.sha256(room).digest() != digest:
+                raise BuildFailed(
+                    "upload", f"What is to become {self.key} changed while it was being published.", _WRITES
+                )
         return body
 
 
@@ -405,7 +410,7 @@ def _pieces(key: str, descriptor: int, offset: int, size: int) -> Iterator[bytes
             raise BuildFailed(
                 "upload",
                 f"What is to become {key} grew shorter while it was being published.",
-                "Something still writes to it after the build has ended. Wait for that in the build script.",
+                _WRITES,
             )
         yield piece
         size, offset = size - len(piece), offset + len(piece)
