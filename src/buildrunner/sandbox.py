@@ -315,7 +315,7 @@ def _end_descendants(spare: int) -> bool:
     """Kill what descends from the runner for a moment, reap it, and tell whether only `spare` is left.
 
     What forks faster than all of /proc can be read, and ends its own parent each time, comes back to the runner as a child. So
-    the tree is read from the files that list children (proc(5), `/proc/pid/task/tid/children`), again and again.
+    the tree is first read from the files that list children (proc(5), `/proc/pid/task/tid/children`), again and again.
     """
     for _ in range(20):
         children = [pid for task in os.listdir("/proc/self/task") for pid in _children("self", task)]
@@ -323,17 +323,14 @@ def _end_descendants(spare: int) -> bool:
         while waiting:
             pid = waiting.pop()
             waiting += _children(pid, pid)
-            _kill(pid)
-        for pid in children:
-            if pid != spare:
-                with suppress(ChildProcessError):
-                    os.waitpid(pid, os.WNOHANG)
+            _kill(pid, spare)
         if not children or children == [spare]:
             break
-    alive = [pid for pid, state, _ in _descendants(os.getpid()) if state != "Z" or pid != spare]
-    for pid in alive:
-        _kill(pid)
-    return not alive
+    # Once more by reading all of /proc: not every kernel lists children (CONFIG_PROC_CHILDREN).
+    left = [pid for pid, state, _ in _descendants(os.getpid()) if state != "Z" or pid != spare]
+    for pid in left:
+        _kill(pid, spare)
+    return not left
 
 
 def _children(pid: int | str, task: int | str) -> list[int]:
@@ -354,9 +351,13 @@ def _before_all_others() -> Iterator[None]:
             os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
 
-def _kill(pid: int) -> None:
+def _kill(pid: int, spare: int) -> None:
+    """Kill a process, and reap it if it is a dead child of the runner's that nobody else waits for, as for `spare`."""
     with suppress(ProcessLookupError, PermissionError):
         os.kill(pid, signal.SIGKILL)
+    if pid != spare:
+        with suppress(ChildProcessError):
+            os.waitpid(pid, os.WNOHANG)
 
 
 def _memory_kills(groups: Path = Path("/proc/self/cgroup"), mounted: Path = Path("/sys/fs/cgroup")) -> int | None:

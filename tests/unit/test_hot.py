@@ -122,3 +122,12 @@ def test_requests_get_fewer_when_s3_asks_to_slow_down_and_more_again_when_it_goe
         return counts
 
     assert anyio.run(main) == [16, 8, 2, 16]
+
+
+def test_who_wants_one_request_at_once_never_gets_two() -> None:
+    pace = _Pace(1)
+
+    pace.slower()
+    pace.faster()
+
+    assert pace._now == 1

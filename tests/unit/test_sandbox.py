@@ -1,8 +1,12 @@
-"""What a sandbox reads of its control group, from files as the kernel writes them."""
+"""What a sandbox reads of its control group, from files as the kernel writes them, and what it ends."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
+
+import pytest
 
 from buildrunner.sandbox import _memory_kills
 
@@ -36,3 +40,29 @@ def test_in_a_container_of_control_groups_v1_the_hosts_name_of_the_group_is_not_
 def test_where_nothing_counts_it_is_not_known(tmp_path: Path) -> None:
     assert group(tmp_path, "0::/\n", {"memory.events": "low 0\n"}) is None
     assert _memory_kills(tmp_path / "none", tmp_path / "none") is None
+
+
+@pytest.mark.parametrize("lists_children", [True, False], ids=["children are listed", "a kernel that lists none"])
+def test_orphans_of_every_kind_are_ended_and_reaped(lists_children: bool) -> None:
+    """In a process of its own: it ends all that descends from who calls it. CONFIG_PROC_CHILDREN is not in every kernel."""
+    script = f"""
+import os, signal, subprocess, sys, time
+from buildrunner import sandbox
+
+sandbox.harden_process()
+if not {lists_children}:
+    sandbox._children = lambda pid, task: []
+orphans = "for i in 1 2 3; do setsid sh -c 'sleep 600 & sleep 600 & wait' & (true &) ; done; exit 3"
+command = subprocess.Popen(["sh", "-c", orphans])
+os.waitid(os.P_PID, command.pid, os.WEXITED | os.WNOWAIT)  # it is there, and dead, as who waits for it finds it
+until = time.monotonic() + 20
+while not sandbox._end_descendants(spare=command.pid):
+    assert time.monotonic() < until, sandbox._descendants(os.getpid())
+    time.sleep(0.001)
+assert [pid for pid, _, _ in sandbox._descendants(os.getpid())] == [command.pid]
+assert command.wait() == 3
+"""
+
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+
+    assert ended.returncode == 0, ended.stderr

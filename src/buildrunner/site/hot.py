@@ -202,7 +202,7 @@ class _Pace:
             self._now = min(self._most, self._now + 1 / self._now)
 
     def slower(self) -> None:
-        self._now = max(_FEWEST, self._now / 2)
+        self._now = max(min(_FEWEST, self._most), self._now / 2)
 
 
 def make_key(secret_key: str, day: str, region: str) -> bytes:
