@@ -16,7 +16,8 @@ import anyio
 import pytest
 
 from buildrunner.errors import BuildFailed
-from buildrunner.site.bucket import MULTIPART_ABOVE, AccessRefused, Bucket, _Slice, in_parallel, open_s3
+from buildrunner.site.bucket import MULTIPART_ABOVE, Bucket, _Slice, in_parallel, open_s3
+from buildrunner.site.failures import AccessRefused
 from buildrunner.site.files import Site, collect
 from buildrunner.site.headers import IMMUTABLE, REVALIDATE
 from buildrunner.site.upload import Upload

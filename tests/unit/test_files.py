@@ -186,10 +186,10 @@ def test_an_output_of_folders_and_pipes_without_end_is_not_walked_to_its_end(dis
     for number in range(20):
         os.mkfifo(dist / f"{number}")
 
-    with collect(dist, dist.parent, limits=Limits(files=20)) as site:
+    with collect(dist, dist.parent, limits=Limits(20, 10_000, 10_000)) as site:
         assert len(site.left_out) == 20
     with pytest.raises(BuildFailed, match="more than 19 folders, links and other things"):
-        collect(dist, dist.parent, limits=Limits(files=19))
+        collect(dist, dist.parent, limits=Limits(19, 10_000, 10_000))
 
 
 def test_a_link_in_the_place_of_the_checkout_leads_nowhere(dist: Path, tmp_path: Path) -> None:
@@ -285,9 +285,9 @@ def test_what_belongs_to_another_user_is_left_out_also_behind_a_link(dist: Path)
 @pytest.mark.parametrize(
     ("limits", "words", "variable"),
     [
-        (Limits(files=2), "The site has more than 2 files.", "SITE_MAX_FILES"),
-        (Limits(total_bytes=2002), "The site has more than 2,002 bytes.", "SITE_MAX_BYTES"),
-        (Limits(file_bytes=1000), "The file c has 1,001 bytes, and one may have 1,000.", "SITE_MAX_FILE_BYTES"),
+        (Limits(2, 10_000, 10_000), "The site has more than 2 files.", "SITE_MAX_FILES"),
+        (Limits(9, 2002, 10_000), "The site has more than 2,002 bytes.", "SITE_MAX_BYTES"),
+        (Limits(9, 10_000, 1000), "The file c has 1,001 bytes, and one may have 1,000.", "SITE_MAX_FILE_BYTES"),
     ],
 )
 def test_a_site_that_has_more_than_it_may_fails_with_the_name_of_the_limit(

@@ -37,9 +37,9 @@ class SiteFile:
 class Limits:
     """What a site may have (`SITE_MAX_FILES`, `SITE_MAX_BYTES`, `SITE_MAX_FILE_BYTES`)."""
 
-    files: int = 100_000
-    total_bytes: int = 10 * 2**30
-    file_bytes: int = 2**30
+    files: int
+    total_bytes: int
+    file_bytes: int
 
 
 class Site:
@@ -111,7 +111,7 @@ def collect(
     shown = visible(os.path.relpath(root, inside))
     descriptor = _open_root(root, inside, shown)
     try:
-        files, left_out, behind_links = _walk(descriptor, prefix, shown, limits or Limits(), owner)
+        files, left_out, behind_links = _walk(descriptor, prefix, shown, limits, owner)
         if not files:
             raise BuildFailed(
                 "build",
@@ -159,12 +159,12 @@ def _open_root(root: Path, inside: Path, shown: str) -> int:
 
 
 def _walk(
-    root: int, prefix: str, shown: str, limits: Limits, owner: int | None
+    root: int, prefix: str, shown: str, limits: Limits | None, owner: int | None
 ) -> tuple[tuple[SiteFile, ...], tuple[str, ...], dict[str, str]]:
     files: list[SiteFile] = []
     left_out: list[tuple[str, str]] = []
     behind_links: dict[str, str] = {}
-    total_bytes = others = 0
+    total_bytes = folders_found = 0
     real_root = _real_path(root)
     room = MAX_KEY_BYTES - len(prefix.encode())
     folders = [""]
@@ -175,15 +175,15 @@ def _walk(
             entries = os.scandir(descriptor)
             try:
                 for entry in entries:  # one after the other: there may be millions
-                    others += 1  # a file is taken off again
-                    if others > limits.files + 1:
-                        _refuse_others(limits)
+                    if limits:
+                        _check_limits(limits, files, total_bytes, folders_found + len(left_out))
                     path = f"{folder}/{entry.name}" if folder else entry.name
                     if flaw := _flaw_of_name(entry.name, path, room):
                         left_out.append((path, flaw))
                         continue
                     if entry.is_dir(follow_symlinks=False):
                         folders.append(path)
+                        folders_found += 1
                         continue
                     found = entry.stat(follow_symlinks=False)
                     if stat.S_ISLNK(found.st_mode):
@@ -197,12 +197,8 @@ def _walk(
                     elif stat.S_ISREG(found.st_mode):
                         files.append(_site_file(path, found.st_size))
                         total_bytes += found.st_size
-                        others -= 1
-                        _check_limits(limits, files, total_bytes)
                     else:
                         left_out.append((path, f"it is {_KINDS.get(stat.S_IFMT(found.st_mode), 'no regular file')}"))
-                if others > limits.files:
-                    _refuse_others(limits)
             finally:
                 entries.close()
                 os.close(descriptor)
@@ -213,6 +209,8 @@ def _walk(
                 f"The folder {where} of the build's output cannot be read: {error.strerror}.",
                 "The build has to leave its output readable.",
             ) from None
+    if limits:
+        _check_limits(limits, files, total_bytes, folders_found + len(left_out))
     return (
         tuple(sorted(files, key=lambda file: file.path)),
         tuple(f"{visible(path)} is left out: {why}." for path, why in sorted(left_out)),
@@ -220,28 +218,22 @@ def _walk(
     )
 
 
-def _check_limits(limits: Limits, files: list[SiteFile], total_bytes: int) -> None:
-    last = files[-1]
-    found, hint = None, "Look whether the output folder is the right one, or raise "
-    if last.size > limits.file_bytes:
-        found = f"The file {visible(last.path)} has {last.size:,} bytes, and one may have {limits.file_bytes:,}"
+def _check_limits(limits: Limits, files: list[SiteFile], total_bytes: int, others: int) -> None:
+    last = files[-1] if files else None
+    right_one = "Look whether the output folder is the right one, or raise"
+    if last and last.size > limits.file_bytes:
+        reason = f"The file {visible(last.path)} has {last.size:,} bytes, and one may have {limits.file_bytes:,}."
         hint = "Leave it out of the site, or raise SITE_MAX_FILE_BYTES."
     elif len(files) > limits.files:
-        found = f"The site has more than {limits.files:,} files"
-        hint += "SITE_MAX_FILES."
+        reason, hint = f"The site has more than {limits.files:,} files.", f"{right_one} SITE_MAX_FILES."
+    elif others > limits.files:  # walking through them takes as long
+        reason = f"The output has more than {limits.files:,} folders, links and other things that are no files."
+        hint = f"{right_one} SITE_MAX_FILES."
     elif total_bytes > limits.total_bytes:
-        found = f"The site has more than {limits.total_bytes:,} bytes"
-        hint += "SITE_MAX_BYTES."
-    if found:
-        raise BuildFailed("build", f"{found}.", hint)
-
-
-def _refuse_others(limits: Limits) -> None:
-    raise BuildFailed(  # nobody's site
-        "build",
-        f"The output has more than {limits.files:,} folders, links and other things that are no files.",
-        "Look whether the output folder is the right one, or raise SITE_MAX_FILES.",
-    )
+        reason, hint = f"The site has more than {limits.total_bytes:,} bytes.", f"{right_one} SITE_MAX_BYTES."
+    else:
+        return
+    raise BuildFailed("build", reason, hint)
 
 
 _KINDS = {

@@ -15,7 +15,8 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Self
 
-from buildrunner.site.bucket import AccessRefused, Bucket, in_parallel
+from buildrunner.site.bucket import Bucket, in_parallel
+from buildrunner.site.failures import AccessRefused
 from buildrunner.site.files import Site, SiteFile
 
 Progress = Callable[[int, int], None]  # files and bytes that are in the bucket by now

@@ -164,6 +164,18 @@ def test_a_fork_bomb_that_is_left_behind_is_ended_and_costs_the_next_stage_nothi
         assert alive(run.slug) == []
 
 
+def test_memory_that_needs_no_process_does_not_outlive_its_stage(stranger: Stranger) -> None:
+    if stranger.place != "in the image":
+        pytest.skip("elsewhere it may be another's, who has the same user: it stays, as docs/security.md says")
+    leave = "ipcmk --shmem 1000000 && ipcmk --queue && echo left >/dev/shm/left && ipcs -m -q | grep -c '^0x'"
+
+    run = stranger.build(f"echo now $(ipcs -m -q | grep -c '^0x') $(ls /dev/shm); {PAGE}", INSTALL_COMMAND=leave)
+
+    assert run.code == 0, run.stdout
+    assert "2" in run.lines, "they were there"
+    assert "now 0" in run.lines
+
+
 def test_what_stops_all_processes_of_its_user_does_not_keep_the_run_from_ending_it(stranger: Stranger) -> None:
     """Also not the one that is to end it, which is of the same user for a moment."""
     if stranger.place != "in the image":

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from buildrunner.errors import BuildFailed
-from buildrunner.site.files import collect
+from buildrunner.site.files import Limits, collect
 from harness import Run
 from stranger import Stranger
 
@@ -332,11 +332,12 @@ def test_a_hundred_thousand_files_are_walked_in_seconds_and_with_little_memory(t
             os.link(folder / "0.html", folder / f"{name}.html")
     before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
 
-    with collect(tmp_path / "dist", tmp_path) as site:
+    limits = Limits(files=100_000, total_bytes=1000, file_bytes=1000)
+    with collect(tmp_path / "dist", tmp_path, limits=limits) as site:
         assert len(site.files) == 100_000
 
     assert time.monotonic() - started < 30
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # KiB
     (tmp_path / "dist" / "one more").touch()
     with pytest.raises(BuildFailed, match="100,000 files"):
-        collect(tmp_path / "dist", tmp_path)
+        collect(tmp_path / "dist", tmp_path, limits=limits)
