@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
@@ -301,3 +303,27 @@ def test_a_build_that_fills_the_disk_cannot_silence_its_log(
     assert run.code == 0
     assert run.events == program.archive(run)
     assert run.messages[-1] == "Done"
+
+
+def test_a_terminal_shows_how_far_publishing_has_got_and_keeps_nothing_of_it(
+    program: Program, repositories: Repositories
+) -> None:
+    app = repositories.app("mkdir dist; cd dist; echo 1 >index.html; for i in $(seq 500); do echo $i >$i.txt; done")
+    environment = program.environment(app, TERM="xterm", UPLOAD_CONCURRENCY="1", **PLAIN)
+    ours, theirs = os.openpty()
+
+    command = [sys.executable, "-P", "-m", "buildrunner"]
+    with subprocess.Popen(command, env=environment, cwd="/", stdin=subprocess.DEVNULL, stdout=theirs) as process:
+        os.close(theirs)
+        seen = b""
+        with open(ours, "rb", buffering=0) as screen, suppress(OSError):  # EIO, when the last process has gone
+            while chunk := screen.read(65536):
+                seen += chunk
+
+    assert process.returncode == 0, seen.decode()
+    before, *states, after = seen.decode().split("\r\x1b[K")
+    drawn = [state for part in (before, *states) for state in part.split("\r") if " of 501 files" in state]
+    assert len(drawn) >= 2
+    assert all(state.endswith("\x1b[K") for state in drawn)
+    assert " of 501 files" not in after  # it was wiped out before the end of the stage was told
+    assert "upload: done in" in after
