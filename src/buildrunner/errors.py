@@ -81,8 +81,10 @@ class BuildSuperseded(BuildEnded):
 
     status: Status = "superseded"
 
-    def __init__(self) -> None:
-        super().__init__("A later build of this site took over; this one changed nothing that is live.", exit_code=60)
+    def __init__(
+        self, reason: str = "A later build of this site took over; this one changed nothing that is live."
+    ) -> None:
+        super().__init__(reason, exit_code=60)
 
     @property
     def end_word(self) -> str:

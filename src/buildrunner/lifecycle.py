@@ -11,9 +11,10 @@ import math
 import os
 import signal
 import sys
+import time
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING, Literal
 
 import anyio
@@ -36,6 +37,7 @@ from buildrunner.settings import Settings
 
 if TYPE_CHECKING:
     from buildrunner.site.bucket import S3
+    from buildrunner.site.upload import Upload
 
 # After a signal one deadline covers everything: ECS kills 30 s after SIGTERM where stopTimeout says nothing else.
 AFTER_SIGNAL_SECONDS = 15.0
@@ -48,6 +50,10 @@ DELIVERY_RESERVE_SECONDS = 4.0
 CONSOLE_RESERVE_SECONDS = 0.5  # the same, of the delivery for the console
 SECOND_LOOK_SECONDS = 2.0
 CONSOLE_SECONDS = 5.0
+# For deletions and the manifest, once the site is published; of the deadline after a signal, what they leave for the rest.
+TIDY_SECONDS = 60.0
+TIDY_RESERVE_SECONDS = 8.0
+NUMBER_SECONDS = 1.0  # for Redis to say by which number it orders this run
 
 _Fields = dict[str, str | float | None]
 
@@ -66,6 +72,7 @@ class Run:
         self._last_output = -math.inf  # when a command said something before its time ran out
         self._settings = settings
         self._started = anyio.current_time()
+        self._started_at = time.time_ns() // 1_000_000  # ms: orders runs where Redis does not
         self._cause: BuildEnded | None = None
         self._cause_stage: Stage = "prepare"
         self._published = False  # all pages are written: nothing can fail the run any more
@@ -77,6 +84,7 @@ class Run:
         self._command_started = anyio.Event()
         self._s3: S3 | BuildEnded | None = None
         self._s3_ready = anyio.Event()
+        self._upload: Upload | None = None
         self._publisher = Publisher(
             journal,
             uri=settings.redis_uri,
@@ -171,6 +179,17 @@ class Run:
         assert self._s3 is not None
         return self._s3
 
+    async def upload(self) -> Upload:
+        """Give what publishes the site, which has looked at the bucket while git and npm ran.
+
+        Raises:
+            BuildFailed: when there is no S3 client.
+
+        """
+        await self.s3()
+        assert self._upload is not None
+        return self._upload
+
     async def second_look(self) -> None:
         """Look for the last time whether a later run took over.
 
@@ -178,9 +197,11 @@ class Run:
             BuildSuperseded: when it did.
 
         """
-        await self._publisher.caught_up(SECOND_LOOK_SECONDS)
+        if self._settings.redis_uri:
+            await self._publisher.caught_up(SECOND_LOOK_SECONDS)
         if self._publisher.superseded:
             raise BuildSuperseded
+        await (await self.upload()).begin()
 
     async def publish(self, publish: Callable[[], Awaitable[None]], what_is_new: Callable[[], str]) -> None:
         """Do what changes the live site. A signal lets it finish for a while; when it is done the run has succeeded."""
@@ -193,6 +214,19 @@ class Run:
             assert self._cause is not None
             self._cause.reason = f"{self._cause.reason} {what_is_new()}"
             raise self._cause
+
+    async def tidy_up(self, tidy_up: Callable[[], Awaitable[str | None]]) -> None:
+        """Do what comes after the pages, and tell what it says. Nothing of it can fail the run."""
+        said = None
+        with self._bound(TIDY_SECONDS, TIDY_RESERVE_SECONDS, shield=True) as scope:
+            said = await tidy_up()
+        if scope.cancelled_caught:
+            self.journal.log(
+                "S3 was too slow to remove what is no longer part of the site and to keep the manifest. The next build does it.",
+                "warning",
+            )
+        elif said:
+            self.journal.log(said)
 
     # --- causes and signals ----------------------------------------------------------------------------------
 
@@ -239,9 +273,10 @@ class Run:
             scope.deadline = min(scope.deadline, self._deadline - reserve)
 
     @contextmanager
-    def _bound(self, seconds: float, reserve: float = 0.0) -> Iterator[anyio.CancelScope]:
+    def _bound(self, seconds: float, reserve: float = 0.0, *, shield: bool = False) -> Iterator[anyio.CancelScope]:
         """Limit a step of the end, also by the deadline of a signal that comes in the middle of it."""
-        scope = anyio.CancelScope(deadline=min(anyio.current_time() + seconds, self._deadline - reserve))
+        deadline = min(anyio.current_time() + seconds, self._deadline - reserve)
+        scope = anyio.CancelScope(deadline=deadline, shield=shield)
         self._bounded.append((scope, reserve))
         with scope:
             yield scope
@@ -331,6 +366,9 @@ class Run:
             await self.journal.keep_alive()
 
     async def _publish_log(self, delivered: anyio.Event) -> None:
+        if not self._settings.redis_uri:
+            delivered.set()
+            return
         await self._command_started.wait()
         try:
             await self._publisher.run()
@@ -360,9 +398,13 @@ class Run:
                 # The imports are done: what they left stays for good, and the collector need not walk through it.
                 gc.freeze()
                 gc.enable()
-                self._s3 = s3
+                self._s3, self._upload = s3, self._make_upload(s3)
                 self._s3_ready.set()
                 await s3.warm_up(settings.bucket)
+                with suppress(BuildFailed):  # told when the site is to be published
+                    await self._upload.survey()
+                if self._upload.superseded:
+                    self._stop(BuildSuperseded())
                 await anyio.sleep_forever()
         except BuildEnded as error:
             self._s3 = error
@@ -372,6 +414,36 @@ class Run:
             )
         gc.enable()
         self._s3_ready.set()
+
+    def _make_upload(self, s3: S3) -> Upload:
+        from buildrunner.site.manifest import Turn
+        from buildrunner.site.upload import Upload
+
+        settings = self._settings
+
+        def warn(sentence: str) -> None:
+            self.journal.log(sentence, "warning")
+
+        async def run_number() -> int:
+            redis = self._settings.redis_uri
+            return (await self._publisher.run_number(NUMBER_SECONDS) if redis else None) or self._started_at
+
+        turn = Turn(
+            s3.bucket(settings.state_bucket),
+            slug=settings.slug,
+            build=settings.build_id,
+            age=lambda: anyio.current_time() - self._started,
+            warn=warn,
+        )
+        return Upload(
+            s3.bucket(settings.bucket),
+            turn,
+            prefix=settings.s3_key_prefix,
+            concurrency=settings.upload_concurrency,
+            asset_grace=settings.asset_grace,
+            run_number=run_number,
+            warn=warn,
+        )
 
 
 def _counted(number: int) -> int:

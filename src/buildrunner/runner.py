@@ -41,12 +41,13 @@ _PASSED_ON = re.compile(
 )
 
 
-async def run_build(settings: Settings, early_signals: Sequence[int]) -> int:
+async def run_build(settings: Settings, early_signals: Sequence[int], folder: str | None = None) -> int:
     """Run one build from its first step to its result.
 
     Args:
         settings: of the run.
         early_signals: SIGINT and SIGTERM that came before the event loop ran.
+        folder: what is published, if it is built already; its real path.
 
     Returns:
         The exit code, as the contract's table says.
@@ -75,6 +76,8 @@ async def run_build(settings: Settings, early_signals: Sequence[int]) -> int:
         with journal:
             run = Run(settings, journal, redactor)
             place = root
+            if folder:
+                return await run.tell(lambda: _publish(run, settings, Path(folder)), early_signals)
             return await run.tell(lambda: _story(run, settings, place, in_image=in_image), early_signals)
     finally:
         # A container's disk goes with it: a second of deleting node_modules there would be for nothing.
@@ -117,11 +120,18 @@ async def _story(run: Run, settings: Settings, root: Path, *, in_image: bool) ->
         # Yarn fails on a variable of .npmrc or .yarnrc that is missing: so these are there, and empty.
         build_environment = {**environment, **dict.fromkeys(settings.install_env, ""), **settings.build_env}
         await _command(run, "build", plan.build, plan.build_shown, plan.folder, build_environment)
-        site = await _collect(run, settings, plan, checkout)
+        site = await _collect(run, settings, find_output(plan), checkout.folder)
     with site:
-        text = f"Publishing {len(site.files)} {'file' if len(site.files) == 1 else 'files'} ({_size(site.total_bytes)})"
-        async with run.stage("upload", settings.upload_timeout, text):
-            await _upload(run, settings, site)
+        await _upload(run, settings, site)
+
+
+async def _publish(run: Run, settings: Settings, folder: Path) -> None:
+    """Publish what is built already: the last part of the story."""
+    async with run.stage("prepare", None, f"Publishing {folder} as {settings.slug}, build {settings.build_id}"):
+        run.release_followers()
+        site = await _collect(run, settings, folder, folder)
+    with site:
+        await _upload(run, settings, site)
 
 
 def _make_workspace(root: Path, sandbox: Sandbox) -> Path:
@@ -189,16 +199,15 @@ async def _command(
         raise BuildFailed(stage, f"{shown} {ended.explanation}.", find_hint(output.end) or _memory_hint(ended))
 
 
-async def _collect(run: Run, settings: Settings, plan: BuildPlan, checkout: Checkout) -> Site:
+async def _collect(run: Run, settings: Settings, folder: Path, inside: Path) -> Site:
     """Open what the build has made, and name what of it is not published."""
     # Here and not at the top: nothing of it is needed before git has been started.
     from buildrunner.site.files import Limits, collect
 
-    folder = find_output(plan)
     limits = Limits(settings.site_max_files, settings.site_max_bytes, settings.site_max_file_bytes)
     owner = run.sandbox.account.uid if run.sandbox and run.sandbox.account else None
     site = await anyio.to_thread.run_sync(
-        lambda: collect(folder, checkout.folder, prefix=settings.s3_key_prefix, limits=limits, owner=owner)
+        lambda: collect(folder, inside, prefix=settings.s3_key_prefix, limits=limits, owner=owner)
     )
     for sentence in site.left_out[:LEFT_OUT_NAMED]:
         run.journal.log(sentence, "warning")
@@ -208,8 +217,6 @@ async def _collect(run: Run, settings: Settings, plan: BuildPlan, checkout: Chec
 
 
 async def _upload(run: Run, settings: Settings, site: Site) -> None:
-    from buildrunner.site.upload import Upload
-
     last_told = -math.inf
 
     def on_progress(files: int, size: int) -> None:
@@ -220,19 +227,17 @@ async def _upload(run: Run, settings: Settings, site: Site) -> None:
             total = len(site.files)
             run.journal.write("progress", done=files, total=total, bytes=size, total_bytes=site.total_bytes)
 
-    upload = await Upload.plan(
-        site,
-        (await run.s3()).bucket(settings.bucket),
-        prefix=settings.s3_key_prefix,
-        concurrency=settings.upload_concurrency,
-        on_progress=on_progress,
-    )
-    for sentence in upload.warnings:
-        run.journal.log(sentence, "warning")
-    await upload.send_new()
-    await run.second_look()
-    await run.publish(upload.publish, lambda: upload.what_is_new)
-    run.files, run.bytes = len(site.files), site.total_bytes
+    text = f"Publishing {len(site.files)} {'file' if len(site.files) == 1 else 'files'} ({_size(site.total_bytes)})"
+    async with run.stage("upload", settings.upload_timeout, text):
+        upload = await run.upload()
+        await upload.plan(site, on_progress=on_progress)
+        await upload.send_new()
+        if upload.unchanged:
+            run.journal.log(f"{upload.unchanged} of {len(site.files)} are there already, unchanged.")
+        await run.second_look()
+        await run.publish(upload.publish, lambda: upload.what_is_new)
+        run.files, run.bytes = len(site.files), site.total_bytes
+        await run.tidy_up(lambda: upload.tidy_up(build=settings.build_id, slug=settings.slug, commit=run.commit))
 
 
 @contextmanager

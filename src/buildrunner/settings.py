@@ -119,10 +119,11 @@ class Settings:
     secrets: tuple[str, ...] = field(repr=False)
 
 
-def read_settings(environment: Mapping[str, str]) -> Settings:
+def read_settings(environment: Mapping[str, str], *, publishes: str | None = None) -> Settings:
     """Read the settings of one run from `environment`.
 
-    A variable that is set but empty counts as not set: templates of task definitions cannot leave one out.
+    A variable that is set but empty counts as not set: templates of task definitions cannot leave one out. Where a run
+    only `publishes` a folder, no repository is needed, and Redis only if its log is to be followed there.
 
     Raises:
         ConfigurationError: with every problem, each naming its variable, what was found and what is expected.
@@ -178,12 +179,16 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         "a branch, a tag or a full commit id, as git allows them",
         None,
     )
-    url_name = required("REPO_URL", "GIT_REPOSITORY__URL", "the repository to build, https://…")
+    url_name = "REPO_URL"
+    if publishes is None:
+        url_name = required("REPO_URL", "GIT_REPOSITORY__URL", "the repository to build, https://…")
     repository = Repository("", "", None, None, None)
+    if publishes is not None and not os.path.isdir(publishes):
+        problems.append(f"There is no folder {ascii(publishes)[1:-1]} that could be published.")
     try:
         repository = _repository(environment.get(url_name, ""), schemes, ref, environment.get("GIT_TOKEN") or None)
     except ValueError as error:
-        if environment.get(url_name):
+        if environment.get(url_name) and publishes is None:
             problem(url_name, str(error))
     read("GIT_TOKEN", _matching(r"[\x21-\x7e]+"), "a token without spaces or control characters", "")
 
@@ -212,7 +217,8 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     endpoint_name = "AWS_ENDPOINT_URL_S3" if environment.get("AWS_ENDPOINT_URL_S3") else "AWS_ENDPOINT_URL"
     endpoint = read(endpoint_name, _http_url, "an http:// or https:// address", None)
 
-    required("REDIS_URI", None, "where the log goes, redis://…, rediss://… or unix://…")
+    if publishes is None:
+        required("REDIS_URI", None, "where the log goes, redis://…, rediss://… or unix://…")
     if environment.get("REDIS_URI"):
         try:
             _check_redis_uri(environment["REDIS_URI"])

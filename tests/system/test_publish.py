@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -36,9 +38,11 @@ def test_new_keys_come_first_then_what_changes_then_the_pages(
 
     assert (first.code, second.code) == (0, 0)
     puts = [request.rpartition(f"/{first.slug}/")[2] for request in relay.requests if request.startswith("PUT")]
-    assert puts[:2] == ["assets/index-Bbcdefg1.js", "style.css"]
-    assert set(puts[2:4]) == {"index.html", "docs/index.html"}
-    assert puts[4].endswith(".ndjson")
+    assert puts[:2] == ["current.json", "current.json"]  # the claim, and a look whether the server knows conditions
+    assert puts[2:5] == ["assets/index-Bbcdefg1.js", "current.json", "style.css"]
+    assert set(puts[5:7]) == {"index.html", "docs/index.html"}
+    build = second.result["build"]
+    assert puts[7:] == ["current.json", f"{build}.json", "current.json", f"{build}.ndjson"]
 
 
 def test_a_signal_before_the_second_look_leaves_every_live_object_as_it_was(
@@ -165,3 +169,38 @@ def test_a_large_file_goes_in_parts_and_arrives_whole(
     assert program.objects(run.slug)["big.bin"]["body"] == b"x" * 20_000_000
     assert sum(request.endswith("/big.bin") for request in relay.requests) >= 4
     assert run.result["bytes"] == 20_000_002
+
+
+def test_a_folder_is_published_by_the_same_code_without_a_repository_and_without_redis(
+    program: Program, tmp_path: Path
+) -> None:
+    (tmp_path / "index.html").write_text("one")
+    (tmp_path / "old.html").write_text("one")
+    slug = f"folder-{tmp_path.name[-8:].replace('_', '-')}x"
+    environment = program.environment(None, SLUG=None, REDIS_URI=None, REPO_URL=None)
+
+    def publish(*options: str) -> tuple[int, str]:
+        process = program.start(environment, "publish", str(tmp_path), "--slug", slug, *options)
+        out, err = process.communicate(timeout=60)
+        return process.returncode, out + err
+
+    code, said = publish()
+    assert code == 0, said
+    (tmp_path / "old.html").unlink()
+    (tmp_path / "index.html").write_text("two")
+    code, said = publish("--build-id", "the-second")
+    assert code == 0, said
+
+    assert {path: there["body"] for path, there in program.objects(slug).items()} == {"index.html": b"two"}
+    assert "Objects: removed 1 that are no longer part of the site." in said
+    assert said.splitlines()[-1].endswith("Done")
+    archive = program.client().get_object(Bucket="sites", Key=f"__logs/{slug}/the-second.ndjson")["Body"].read()
+    assert json.loads(archive.splitlines()[-1])["status"] == "succeeded"
+
+    code, said = publish("--aws-bucket-name", "no-such-bucket")
+    assert code == 50
+    assert "The bucket no-such-bucket does not exist." in said
+    process = program.start(environment, "publish", str(tmp_path / "none"), "--slug", slug)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert "There is no folder" in err

@@ -229,6 +229,13 @@ class Publisher:
         finally:
             self._hurry = anyio.Event()  # also when the run is cancelled meanwhile: who hurries on does not wait
 
+    async def run_number(self, limit: float) -> int | None:
+        """Give the number by which Redis orders this run; None when it has not said so within `limit` seconds."""
+        with anyio.move_on_after(limit):
+            while self._run is None and self._way != "channel" and not self.trouble:
+                await anyio.sleep(0.005)
+        return int(self._run) if self._run else None
+
     def hurry(self) -> None:
         """Wait for no more events to fill a batch: the run is at its end."""
         self._hurry.set()

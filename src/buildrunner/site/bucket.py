@@ -9,7 +9,7 @@ import base64
 import hashlib
 import io
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,7 +20,15 @@ import anyio
 from anyio import to_thread
 
 from buildrunner.errors import BuildFailed
-from buildrunner.site.failures import ATTEMPTS, CONNECT_TIMEOUT, READ_TIMEOUT, Operation, explained
+from buildrunner.site.failures import (
+    ATTEMPTS,
+    CONNECT_TIMEOUT,
+    READ_TIMEOUT,
+    ConditionsUnsupported,
+    Operation,
+    code_of,
+    explained,
+)
 from buildrunner.site.hot import HotPath
 
 if TYPE_CHECKING:
@@ -92,6 +100,23 @@ def _import_client(concurrency: int, has_endpoint: bool) -> tuple[AioSession, Ai
     return session, config
 
 
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What is known of an object once the server has it."""
+
+    etag: str  # as the server answered it, and as its listings show it
+    sha256: str  # of `sha256_of`
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """A small object that was read."""
+
+    body: bytes
+    etag: str
+    age: float  # seconds since it was written, by the server's own clock and in whole ones
+
+
 class S3:
     """A client that all buckets of a run share, with its bound on memory."""
 
@@ -138,7 +163,7 @@ class Bucket:
         content_type: str,
         cache_control: str | None = None,
         parts_in_flight: int = BYTES_IN_FLIGHT // PART_SIZE,
-    ) -> None:
+    ) -> Stored:
         """Write the first `size` bytes of a file, in parts when there are more than 16 MiB.
 
         Large bodies are read twice, for the checksum and while they are sent, and take next to no memory; only one that goes
@@ -147,24 +172,80 @@ class Bucket:
         """
         headers = _headers(content_type, cache_control)
         if size > MULTIPART_ABOVE:
-            await self._put_parts(key, descriptor, size, headers, parts_in_flight)
-            return
+            return await self._put_parts(key, descriptor, size, headers, parts_in_flight)
         if size <= _READ_AT_ONCE:  # a hop through a thread costs as much as reading and hashing that
             async with self._hot.turn(), self._memory.hold(size):
                 body = b"".join(_pieces(key, descriptor, 0, size))
-                await self._put(key, body, hashlib.sha256(body).digest(), headers)
-            return
+                digest = hashlib.sha256(body).digest()
+                return Stored(await self._put(key, body, digest, headers), digest.hex())
         part = _Slice(key, descriptor, 0, size)
         async with self._hot.turn():
-            await self._put(key, part, await to_thread.run_sync(part.digest), headers)
+            digest = await to_thread.run_sync(part.digest)
+            return Stored(await self._put(key, part, digest, headers), digest.hex())
 
-    async def list_keys(self, prefix: str) -> set[str]:
-        """Give every key that begins with `prefix`. Raises AccessRefused where listing is not allowed."""
-        keys: set[str] = set()
+    async def put_if(self, key: str, body: bytes, *, content_type: str, replacing: str | None) -> str | None:
+        """Write a small object if what is there has the ETag `replacing`, or nothing is there (None), and give its ETag.
+
+        Gives None when something else is there. Raises ConditionsUnsupported where the server has no conditional writes.
+        https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
+        """
+        from botocore.exceptions import ClientError
+
+        condition = {"IfMatch": replacing} if replacing else {"IfNoneMatch": "*"}
+        unsupported = False
+        with self._explained("put", key):
+            try:
+                answer = await self._client.put_object(
+                    Bucket=self.name,
+                    Key=key,
+                    Body=body,
+                    ChecksumAlgorithm="SHA256",
+                    ContentType=content_type,
+                    **condition,  # type: ignore[arg-type]
+                )
+                return answer["ETag"]
+            except ClientError as error:
+                code = code_of(error)
+                unsupported = code in {"NotImplemented", "501"}
+                lost = code in {"PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey", "412", "409", "404"}
+                if not (lost or unsupported):
+                    raise
+        if unsupported:
+            raise ConditionsUnsupported
+        return None
+
+    async def get(self, key: str, *, most: int) -> Fetched | None:
+        """Read a small object; None when it is not there, or larger than `most` bytes."""
+        from email.utils import parsedate_to_datetime
+
+        with self._explained("get", key):
+            try:
+                answer = await self._client.get_object(Bucket=self.name, Key=key)
+            except self._client.exceptions.NoSuchKey:
+                return None
+            async with answer["Body"] as stream:
+                if answer["ContentLength"] > most:
+                    return None
+                body = await stream.read()
+        date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
+        age = (parsedate_to_datetime(date) - answer["LastModified"]).total_seconds() if date else 0.0
+        return Fetched(body, answer["ETag"], max(0.0, age))
+
+    async def list_objects(self, prefix: str) -> dict[str, str]:
+        """Give the ETag of every key that begins with `prefix`. Raises AccessRefused where listing is not allowed."""
+        objects: dict[str, str] = {}
         with self._explained("list", ""):
             async for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix):
-                keys.update(entry["Key"] for entry in page.get("Contents", ()))
-        return keys
+                objects.update((entry["Key"], entry["ETag"]) for entry in page.get("Contents", ()))
+        return objects
+
+    async def delete(self, keys: Sequence[str]) -> dict[str, str]:
+        """Delete up to 1,000 objects in one request, and give why of those that S3 refused: the code of each."""
+        with self._explained("delete", keys[0]):
+            answer = await self._client.delete_objects(
+                Bucket=self.name, Delete={"Objects": [{"Key": key} for key in keys], "Quiet": True}
+            )
+        return {error.get("Key", ""): error.get("Code", "unknown") for error in answer.get("Errors", ())}
 
     async def newest(self, prefix: str) -> str | None:
         """Give the key that begins with `prefix` and was written last; None when there is none."""
@@ -188,7 +269,7 @@ class Bucket:
                     *lines, rest = (rest + chunk).split(b"\n")
                     yield lines
 
-    async def _put(self, key: str, body: bytes | _Slice, digest: bytes, headers: dict[str, str]) -> None:
+    async def _put(self, key: str, body: bytes | _Slice, digest: bytes, headers: dict[str, str]) -> str:
         # Some servers keep the checksum only where its algorithm is named.
         named = {_HEADER_NAMES[name]: value for name, value in headers.items()} | {
             "x-amz-sdk-checksum-algorithm": "SHA256"
@@ -198,10 +279,10 @@ class Bucket:
         else:
             etag = await self._hot.put(key, body.pieces(), digest, {**named, "content-length": str(body.size)})
         if etag:
-            return
+            return etag
         async with self._whole(body, digest) as whole:
             with self._explained("put", key):
-                await self._client.put_object(
+                answer = await self._client.put_object(
                     Bucket=self.name,
                     Key=key,
                     Body=whole,
@@ -209,6 +290,7 @@ class Bucket:
                     ChecksumSHA256=_base64(digest),
                     **headers,  # type: ignore[arg-type]
                 )
+        return answer["ETag"]
 
     @asynccontextmanager
     async def _whole(self, body: bytes | _Slice, digest: bytes) -> AsyncIterator[bytes | io.BytesIO]:
@@ -221,9 +303,10 @@ class Bucket:
 
     async def _put_parts(
         self, key: str, descriptor: int, size: int, headers: dict[str, str], parts_in_flight: int
-    ) -> None:
-        part_size = max(PART_SIZE, -(-size // MAX_PARTS))
+    ) -> Stored:
+        parts = _parts(key, descriptor, size)
         done: dict[int, CompletedPartTypeDef] = {}
+        digests: dict[int, bytes] = {}
         with self._explained("put", key):
             upload = await self._client.create_multipart_upload(
                 Bucket=self.name,
@@ -234,8 +317,7 @@ class Bucket:
         upload_id = upload["UploadId"]
 
         async def send_part(number: int) -> None:
-            offset = (number - 1) * part_size
-            part = _Slice(key, descriptor, offset, min(part_size, size - offset))
+            part = parts[number - 1]
             query = f"partNumber={number}&uploadId={quote(upload_id, safe='-_.~')}"
             async with self._hot.turn():
                 digest = await to_thread.run_sync(part.digest)
@@ -253,11 +335,12 @@ class Bucket:
                             )
                         etag = answer["ETag"]
             done[number] = {"PartNumber": number, "ETag": etag, "ChecksumSHA256": _base64(digest)}
+            digests[number] = digest
 
         try:
-            await in_parallel(send_part, range(1, -(-size // part_size) + 1), limit=parts_in_flight)
+            await in_parallel(send_part, range(1, len(parts) + 1), limit=parts_in_flight)
             with self._explained("put", key):
-                await self._client.complete_multipart_upload(
+                answer = await self._client.complete_multipart_upload(
                     Bucket=self.name,
                     Key=key,
                     UploadId=upload_id,
@@ -271,6 +354,7 @@ class Bucket:
                 except BuildFailed:
                     pass  # the first cause is what people are told; a lifecycle rule clears away what is left
             raise
+        return Stored(answer["ETag"], _composite([digests[number] for number in sorted(digests)]))
 
     @contextmanager
     def _explained(self, operation: Operation, key: str) -> Iterator[None]:
@@ -372,6 +456,27 @@ class _Slice:
                     "upload", f"What is to become {self.key} changed while it was being published.", _WRITES
                 )
         return body
+
+
+def sha256_of(key: str, descriptor: int, size: int) -> str:
+    """Give what `Stored.sha256` is when the first `size` bytes of a file are sent as the object `key`.
+
+    Hexadecimal, as sha256sum(1) prints it. An object that is sent in parts has the SHA-256 of its parts' SHA-256 instead, with `-`
+    and how many these are behind it: S3's composite checksum.
+    https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity-upload.html
+    """
+    if size <= MULTIPART_ABOVE:
+        return _Slice(key, descriptor, 0, size).digest().hex()
+    return _composite([part.digest() for part in _parts(key, descriptor, size)])
+
+
+def _parts(key: str, descriptor: int, size: int) -> list[_Slice]:
+    part_size = max(PART_SIZE, -(-size // MAX_PARTS))
+    return [_Slice(key, descriptor, offset, min(part_size, size - offset)) for offset in range(0, size, part_size)]
+
+
+def _composite(digests: Sequence[bytes]) -> str:
+    return f"{hashlib.sha256(b''.join(digests)).hexdigest()}-{len(digests)}"
 
 
 def _pieces(key: str, descriptor: int, offset: int, size: int) -> Iterator[bytes]:

@@ -14,8 +14,13 @@ ATTEMPTS = 4
 CONNECT_TIMEOUT = 5  # seconds
 READ_TIMEOUT = 20  # seconds for the answer, counted from the end of the body
 
-Operation = Literal["put", "get", "list"]
-_PERMISSIONS: dict[Operation, str] = {"put": "s3:PutObject", "get": "s3:GetObject", "list": "s3:ListBucket"}
+Operation = Literal["put", "get", "list", "delete"]
+_PERMISSIONS: dict[Operation, str] = {
+    "put": "s3:PutObject",
+    "get": "s3:GetObject",
+    "list": "s3:ListBucket",
+    "delete": "s3:DeleteObject",
+}
 
 
 class AccessRefused(BuildFailed):
@@ -32,6 +37,10 @@ class AccessRefused(BuildFailed):
             f"Allow {permission} on {resource} to the credentials or task role of this run, "
             "and look for a bucket policy that denies it.",
         )
+
+
+class ConditionsUnsupported(Exception):
+    """A server has no conditional writes."""
 
 
 # By the codes of https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html. `{bucket}` and `{key}`
@@ -129,6 +138,11 @@ def explained(operation: Operation, *, bucket: str, key: str, endpoint_url: str 
         raise failure from None
 
 
+def code_of(error: Exception) -> str:
+    """Give the code with which S3 answered, `unknown` where it gave none."""
+    return str(getattr(error, "response", {}).get("Error", {}).get("Code", "unknown"))
+
+
 def _explain(error: Exception, operation: Operation, bucket: str, key: str, endpoint: str) -> BuildFailed | None:
     """Find the words for an error; None when it is none of S3, the network or the credentials."""
     import aiohttp
@@ -136,8 +150,7 @@ def _explain(error: Exception, operation: Operation, bucket: str, key: str, endp
 
     if isinstance(error, aws.ClientError):
         answer = error.response.get("Error", {})
-        code = answer.get("Code", "unknown")
-        code = _SAME_AS.get(code, code)
+        code = _SAME_AS.get(code_of(error), code_of(error))
         if code == "AccessDenied":
             return AccessRefused(operation, bucket, key)
         if code in _OF_CODES:

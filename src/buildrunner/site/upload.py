@@ -1,83 +1,213 @@
 """What to send of a site, and in what order, so that no page is ever live before what it needs.
 
-    upload = await Upload.plan(site, bucket, prefix=…)   one listing: which keys are new
-    await upload.send_new()                              changes nothing that is live
-    …                                                    the second look: did a later run take over?
-    await upload.publish()                               what replaces objects, then the pages
+    await upload.survey()        while the build runs: claim the site, list what is there, read the last manifest
+    await upload.plan(site)      what is new, what differs, what can stay as it is
+    await upload.send_new()      changes nothing that is live
+    await upload.begin()         the second look: did a later run take over?
+    await upload.publish()       what replaces objects, then the pages
+    await upload.tidy_up(…)      deletions, then the manifest
 
-The caller keeps the second look and the two cancel scopes around the halves: a signal stops the first half at once,
-and gives the second some seconds to finish.
+The caller keeps the cancel scopes around the halves: a signal stops the first at once, and gives the second some seconds to
+finish. docs/publishing.md says what is guaranteed after each step.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from typing import Self
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 
-from buildrunner.site.bucket import Bucket, in_parallel
+import anyio
+import anyio.to_thread
+
+from buildrunner.errors import BuildFailed, BuildSuperseded
+from buildrunner.site.bucket import Bucket, in_parallel, sha256_of
 from buildrunner.site.failures import AccessRefused
 from buildrunner.site.files import Site, SiteFile
+from buildrunner.site.headers import IMMUTABLE, cache_control
+from buildrunner.site.manifest import Manifest, PublishedObject, Turn
 
 Progress = Callable[[int, int], None]  # files and bytes that are in the bucket by now
 
+LOOK_SECONDS = 1.0  # between two looks whether a later run publishes, too
+# After its second look a run waits for so long for an earlier one to end, which sees within LOOK_SECONDS that it has to, and says
+# when it has. One that was killed says nothing.
+OTHERS_END_WITHIN = 30.0
+STOPPED_WITHIN = 3.0  # seconds for saying so, also when the run is being cancelled
+_ROUNDS = 3  # of sending again what another run has overwritten
+_DELETED_AT_ONCE = 1000  # https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html
+_HASHED_AT_ONCE = 250  # files in one hop through a thread, which cannot be cancelled
+_HASHING_THREADS = 2
+
 
 class Upload:
-    """One site on its way into one bucket. Made by `plan`, then `send_new` and `publish`, in this order."""
+    """One site on its way into one bucket. `survey`, `plan`, `send_new`, `begin`, `publish`, `tidy_up`, in this order.
+
+    Args:
+        bucket: of the site.
+        turn: the run's hold on the site.
+        prefix: of the site's keys.
+        concurrency: objects in flight.
+        asset_grace: seconds that a hashed asset stays after the first deployment without it.
+        run_number: gives what orders this run among those that began at the same time.
+        warn: takes a sentence for people.
+
+    """
 
     def __init__(
         self,
-        site: Site,
         bucket: Bucket,
-        existing: set[str] | None,
+        turn: Turn,
         *,
         prefix: str,
         concurrency: int,
-        on_progress: Progress,
+        asset_grace: float,
+        run_number: Callable[[], Awaitable[int]],
+        warn: Callable[[str], None],
     ) -> None:
-        self._site = site
         self._bucket = bucket
+        self._turn = turn
         self._prefix = prefix
         self._concurrency = concurrency
-        self._on_progress = on_progress
-        pages = tuple(file for file in site.files if file.is_page)
-        others = tuple(file for file in site.files if not file.is_page)
-        self._new = () if existing is None else tuple(file for file in others if prefix + file.path not in existing)
-        new = set(self._new)
-        self._replacing = tuple(file for file in others if file not in new)
-        self._pages = pages
+        self._asset_grace = asset_grace
+        self._run_number = run_number
+        self._warn = warn
+        self._surveying = anyio.Lock()
+        self._surveyed = False
+        self._there: dict[str, str] | None = None  # key → ETag; None where listing is refused
+        self._before: Manifest | None = None  # the newest there is: since when things are kept
+        self._last: Manifest | None = None  # the same, if what it says of objects is still true
+        self._site: Site | None = None
+        self._on_progress: Progress = lambda _files, _bytes: None
+        self._new: Sequence[SiteFile] = ()
+        self._candidates: Sequence[SiteFile] = ()  # that may be unchanged
+        self._replacing: Sequence[SiteFile] = ()
+        self._pages: Sequence[SiteFile] = ()
         self._replaced: list[str] = []
-        self.warnings: tuple[str, ...] = ()  # sentences for people
+        self._objects: dict[str, PublishedObject] = {}
+        self._publishing_since = 0.0
+        self._deleted = 0
+        self.unchanged = 0  # files
         self.files_done = 0
         self.bytes_done = 0
 
-    @classmethod
-    async def plan(cls, site: Site, bucket: Bucket, *, prefix: str, concurrency: int, on_progress: Progress) -> Self:
-        """List what is in the bucket under `prefix`, and decide the order.
+    async def survey(self) -> None:
+        """Claim the site, list what is there, and read the last manifest; once, however often it is called.
 
         Where listing is refused every key counts as existing: then all of the site waits for the second look.
+        Raises BuildFailed when the bucket cannot be read.
         """
-        existing: set[str] | None
-        warnings: tuple[str, ...] = ()
-        try:
-            existing = await bucket.list_keys(prefix)
-        except AccessRefused as refused:
-            existing = None
-            warnings = (
-                f"{refused.reason} The site is published all the same, only later and with nothing ahead of time.",
-            )
-        upload = cls(site, bucket, existing, prefix=prefix, concurrency=concurrency, on_progress=on_progress)
-        upload.warnings = warnings
-        return upload
+        async with self._surveying:
+            if not self._surveyed:
+                with suppress(BuildFailed):  # `begin` tries again, and tells
+                    await self._turn.claim(await self._run_number())
+                    await self._read_manifest()
+                await self._list()
+                self._surveyed = True
+
+    async def plan(self, site: Site, *, on_progress: Progress) -> None:
+        """Decide what has to be sent, and in what order; reads no file yet."""
+        await self.survey()
+        self._site, self._on_progress = site, on_progress
+        if self._turn.in_progress:  # what they have written since the survey is not in it
+            with suppress(BuildFailed):
+                await self._turn.settle()
+                await self._read_manifest()
+            await self._list()
+        last, there = self._last, self._there
+        new: list[SiteFile] = []
+        candidates: list[SiteFile] = []
+        replacing: list[SiteFile] = []
+        pages: list[SiteFile] = []
+        for file in site.files:
+            key = self._prefix + file.path
+            before = last.objects.get(key) if last else None
+            if (
+                before
+                and there
+                and there.get(key) == before.etag
+                and (file.size, file.content_type, file.cache_control)
+                == (before.size, before.content_type, before.cache_control)
+            ):
+                candidates.append(file)
+            elif file.is_page:
+                pages.append(file)
+            elif there is not None and key not in there:
+                new.append(file)
+            else:
+                replacing.append(file)
+        self._new, self._candidates, self._replacing, self._pages = new, candidates, replacing, pages
 
     async def send_new(self) -> None:
-        """Send what has a key that is not in the bucket yet, but no pages. What is live stays as it is."""
-        await self._send(self._new)
+        """Send what has a key that is not in the bucket yet, but no pages, and compare what may be unchanged meanwhile.
+
+        What is live stays as it is.
+        """
+        await in_parallel(lambda work: work(), (self._compare, lambda: self._send(self._new)), limit=2)
+
+    async def begin(self) -> None:
+        """Take the second look, and begin to change what is live.
+
+        Raises:
+            BuildSuperseded: when a later run has taken over.
+
+        """
+        await self._turn.begin(await self._run_number())
+        self._publishing_since = anyio.current_time()
 
     async def publish(self) -> None:
-        """Send what replaces other objects, and when all of it is there, the pages."""
-        for group in (self._replacing, self._pages):
-            await self._send(group, self._replaced)
+        """Send what replaces other objects, and when all of it is there, the pages.
+
+        Raises:
+            BuildSuperseded: when a later run began to do the same meanwhile.
+
+        """
+
+        async def publish() -> None:
+            for group in (self._replacing, self._pages):
+                await self._send(group, self._replaced)
+            if self._turn.in_progress:
+                await self._mend()
+
+        try:
+            await self._watching(publish)
+        except BaseException:
+            with anyio.move_on_after(STOPPED_WITHIN, shield=True), suppress(BuildFailed):
+                await self._turn.stopped()
+            raise
+
+    async def tidy_up(self, *, build: str, slug: str, commit: str | None) -> str | None:
+        """Delete what is no longer part of the site, and write the manifest; give a sentence on what was deleted and kept.
+
+        Whatever fails in it is told as a warning: the site is published.
+        """
+        now = time.time()
+        expired, kept = self._leftovers(now)
+        try:
+            if expired and await self._turn.delete():
+                await self._watching(lambda: self._delete(expired))
+            elif expired:
+                self._warn("Nothing was removed: a later build of this site has taken over, and will do it.")
+        except BuildSuperseded:
+            self._warn("Not everything was removed: a later build of this site has taken over, and will do it.")
+        except BuildFailed as error:
+            self._warn(f"What is no longer part of the site was not removed: {error.reason} {error.hint or ''}".strip())
+        manifest = Manifest(
+            build, slug, self._bucket.name, self._prefix, commit, published=now, objects=self._objects, kept=kept
+        )
+        try:
+            await self._turn.end(manifest)
+        except BuildFailed as error:
+            self._warn(f"The manifest of this build was not kept, so the next one sends everything: {error.reason}")
+        said = [f"removed {self._deleted} that are no longer part of the site"] if self._deleted else []
+        said += [f"kept {len(kept)} of earlier builds for open tabs"] if kept else []
+        return f"Objects: {', '.join(said)}." if said else None
+
+    @property
+    def superseded(self) -> bool:
+        """Whether a later run is known to have claimed the site."""
+        return self._turn.superseded
 
     @property
     def what_is_new(self) -> str:
@@ -85,29 +215,161 @@ class Upload:
         total = len(self._replacing) + len(self._pages)
         if not self._replaced:
             return "Nothing that was live has changed."
-        if len(self._replaced) == total:
+        if len(self._replaced) >= total:
             return "The whole site is new."
         names = ", ".join(self._replaced[:10])
         more = f" and {len(self._replaced) - 10} more" if self._replaced[10:] else ""
         return f"New are {len(self._replaced)} of the {total} files that replace live ones: {names}{more}."
 
-    async def _send(self, files: Sequence[SiteFile], sent: list[str] | None = None) -> None:
+    async def _read_manifest(self) -> None:
+        found = await self._turn.manifest_of(self._turn.newest)
+        elsewhere = found and (found.bucket, found.prefix) != (self._bucket.name, self._prefix)
+        self._before = None if elsewhere else found
+        self._last = self._before if self._turn.trusted else None
+
+    async def _list(self) -> None:
+        try:
+            self._there = await self._bucket.list_objects(self._prefix)
+        except AccessRefused as refused:
+            self._there = None
+            self._warn(
+                f"{refused.reason} The site is published all the same, but as a whole, and nothing of an earlier one is removed."
+            )
+
+    async def _compare(self) -> None:
+        """Find out which candidates have the content that the last manifest names; the others are sent."""
+        site, last = self._site, self._last
+        if not self._candidates:
+            return
+        assert site is not None
+        assert last is not None
+        changed: set[str] = set()
+
+        def compare(files: Sequence[SiteFile]) -> None:
+            for file in files:
+                key = self._prefix + file.path
+                descriptor = site.open(file)
+                try:
+                    if sha256_of(key, descriptor, file.size) != last.objects[key].sha256:
+                        changed.add(file.path)
+                finally:
+                    os.close(descriptor)
+
+        async def work(files: Sequence[SiteFile]) -> None:
+            await anyio.to_thread.run_sync(compare, files)
+            same = [file for file in files if file.path not in changed]
+            self.unchanged += len(same)
+            self._objects.update((self._prefix + file.path, last.objects[self._prefix + file.path]) for file in same)
+            self._done(len(same), sum(file.size for file in same))
+
+        chunks = [
+            self._candidates[start : start + _HASHED_AT_ONCE]
+            for start in range(0, len(self._candidates), _HASHED_AT_ONCE)
+        ]
+        await in_parallel(work, chunks, limit=_HASHING_THREADS)
+        sent = [file for file in self._candidates if file.path in changed]
+        self._replacing = [*self._replacing, *(file for file in sent if not file.is_page)]
+        self._pages = [*self._pages, *(file for file in sent if file.is_page)]
+
+    async def _send(self, files: Sequence[SiteFile], sent: list[str] | None = None, *, again: bool = False) -> None:
+        site = self._site
+        assert site is not None
+
         async def send(file: SiteFile) -> None:
-            descriptor = self._site.open(file)
+            key = self._prefix + file.path
+            descriptor = site.open(file)
             try:
-                await self._bucket.put_file(
-                    self._prefix + file.path,
-                    descriptor,
-                    file.size,
-                    content_type=file.content_type,
-                    cache_control=file.cache_control,
+                stored = await self._bucket.put_file(
+                    key, descriptor, file.size, content_type=file.content_type, cache_control=file.cache_control
                 )
             finally:
                 os.close(descriptor)
-            if sent is not None:
-                sent.append(file.path)
-            self.files_done += 1
-            self.bytes_done += file.size
-            self._on_progress(self.files_done, self.bytes_done)
+            self._objects[key] = PublishedObject(
+                file.size, stored.sha256, file.content_type, file.cache_control, stored.etag
+            )
+            if not again:
+                if sent is not None:
+                    sent.append(file.path)
+                self._done(1, file.size)
 
         await in_parallel(send, files, limit=self._concurrency)
+
+    async def _watching(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Do `work`, and see every second whether a later run publishes, too: this one has to stop then."""
+        watching = anyio.CancelScope()
+
+        async def watch() -> None:
+            with watching:
+                while True:
+                    await anyio.sleep(LOOK_SECONDS)
+                    await self._turn.look()
+
+        async def do() -> None:
+            await work()
+            watching.cancel()
+
+        await in_parallel(lambda each: each(), (watch, do), limit=2)
+
+    def _done(self, files: int, size: int) -> None:
+        self.files_done += files
+        self.bytes_done += size
+        self._on_progress(self.files_done, self.bytes_done)
+
+    async def _mend(self) -> None:
+        """Send again what an earlier run has overwritten or removed, once it has seen that this one publishes."""
+        assert self._site is not None
+        while self._turn.in_progress and anyio.current_time() < self._publishing_since + OTHERS_END_WITHIN:
+            await self._turn.settle()
+            await anyio.sleep(0.2)  # also when it has ended: what it cut off may still be stored
+        for _ in range(_ROUNDS):
+            await self._list()
+            there = self._there
+            if there is None:
+                return
+            differing = [
+                file
+                for file in self._site.files
+                if there.get(self._prefix + file.path) != self._objects[self._prefix + file.path].etag
+            ]
+            if not differing:
+                return
+            for pages in (False, True):
+                await self._send([file for file in differing if file.is_page == pages], [], again=True)
+
+    def _leftovers(self, now: float) -> tuple[list[str], dict[str, float]]:
+        """Give what is to be deleted, and what stays for open tabs with the time since when it is no longer part of the site."""
+        last = self._before
+        before = dict(last.kept) if last else {}
+        if self._there is None:  # what is there is not known: the times are carried on
+            before.update((key, now) for key in (last.objects if last else ()) if self._is_hashed(key))
+            return [], {key: since for key, since in before.items() if key not in self._objects}
+        expired: list[str] = []
+        kept: dict[str, float] = {}
+        for key in self._there:
+            if key in self._objects or key.endswith(
+                "/"
+            ):  # consoles show a folder where there is an empty object of this name
+                continue
+            since = min(before.get(key, now), now)
+            if self._is_hashed(key) and now - since < self._asset_grace:
+                kept[key] = since
+            else:
+                expired.append(key)
+        return expired, kept
+
+    def _is_hashed(self, key: str) -> bool:
+        return cache_control(key.removeprefix(self._prefix)) == IMMUTABLE
+
+    async def _delete(self, keys: Sequence[str]) -> None:
+        refused: dict[str, str] = {}
+        for start in range(0, len(keys), _DELETED_AT_ONCE):
+            batch = keys[start : start + _DELETED_AT_ONCE]
+            answer = await self._bucket.delete(batch)
+            refused |= answer
+            self._deleted += len(batch) - len(answer)
+        if refused:
+            key, code = next(iter(refused.items()))
+            self._warn(
+                f"{len(refused)} objects that are no longer part of the site were not removed: S3 answered {code} for {key}."
+                " Allow s3:DeleteObject to the credentials or task role of this run."
+            )

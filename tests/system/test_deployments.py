@@ -1,0 +1,376 @@
+"""One deployment after another, and two at once: what is sent, kept, removed, and whose site it is at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from buildrunner.errors import BuildSuperseded
+from buildrunner.site.bucket import Bucket, Fetched, Stored, open_s3
+from buildrunner.site.files import Site, collect
+from buildrunner.site.headers import IMMUTABLE, REVALIDATE
+from buildrunner.site.manifest import Manifest
+from buildrunner.site.upload import Upload
+from s3_server import S3Server, s3_server
+from uploads import make_upload
+
+pytestmark = pytest.mark.anyio
+
+OLD, NEW = "assets/index-B4x9ZQab.js", "assets/index-C7yTr2Kd.js"
+NO_DELETES = {"AWS_ACCESS_KEY_ID": "NODELETESTEST0000001", "AWS_SECRET_ACCESS_KEY": "secret-of-who-cannot-delete"}
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[S3Server]:
+    with s3_server() as running:
+        running.make_bucket("site")
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def aws(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (server.environment() | {"AWS_EC2_METADATA_DISABLED": "true"}).items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.fixture
+def prefix() -> str:
+    return f"test-{uuid.uuid4().hex[:12]}/"
+
+
+class Recorder(Bucket):
+    """A bucket that remembers what was asked of it, and can be made to wait before any of it."""
+
+    def __init__(self, bucket: Bucket, before: Callable[[str], Awaitable[None]] | None = None) -> None:
+        self.__dict__.update(vars(bucket))
+        self.written: list[str] = []
+        self.deleted: list[str] = []
+        self._before = before
+
+    async def _wait(self, what: str) -> None:
+        if self._before:
+            await self._before(what)
+
+    async def put_file(self, key: str, *args: Any, **named: Any) -> Stored:
+        await self._wait(f"put {key}")
+        stored = await super().put_file(key, *args, **named)
+        self.written.append(key)
+        return stored
+
+    async def put(self, key: str, body: bytes, **named: Any) -> None:
+        await self._wait(f"put {key}")
+        await super().put(key, body, **named)
+
+    async def put_if(self, key: str, body: bytes, **named: Any) -> str | None:
+        await self._wait(f"put {key}")
+        return await super().put_if(key, body, **named)
+
+    async def get(self, key: str, **named: Any) -> Fetched | None:
+        await self._wait(f"get {key}")
+        return await super().get(key, **named)
+
+    async def list_objects(self, prefix: str) -> dict[str, str]:
+        await self._wait("list")
+        return await super().list_objects(prefix)
+
+    async def delete(self, keys: Any) -> dict[str, str]:
+        await self._wait("delete")
+        self.deleted += keys
+        return await super().delete(keys)
+
+
+@asynccontextmanager
+async def bucket_of(server: S3Server) -> AsyncIterator[Bucket]:
+    async with open_s3(region="us-east-1", endpoint_url=server.endpoint, concurrency=8) as s3:
+        await s3.warm_up("site")
+        yield s3.bucket("site")
+
+
+def site_of(folder: Path, files: dict[str, str]) -> Site:
+    """Make an output directory with these files, each with its text."""
+    for path, text in files.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(text)
+    return collect(folder, folder)
+
+
+async def deploy(
+    bucket: Bucket, prefix: str, folder: Path, files: dict[str, str], *, build: str = "a", **named: Any
+) -> tuple[Recorder, str | None]:
+    """Publish a site as a run does, and give what was asked of the bucket and what is said at the end."""
+    recorder = Recorder(bucket)
+    with site_of(folder, files) as site:
+        said = await publish(make_upload(recorder, prefix, build=build, **named), site, build, prefix)
+    return recorder, said
+
+
+async def publish(upload: Upload, site: Site, build: str, prefix: str) -> str | None:
+    await upload.survey()
+    await upload.plan(site, on_progress=lambda _files, _bytes: None)
+    await upload.send_new()
+    await upload.begin()
+    await upload.publish()
+    return await upload.tidy_up(build=build, slug=prefix.rstrip("/"), commit="c" * 40)
+
+
+async def bodies_of(bucket: Bucket, prefix: str) -> dict[str, str]:
+    found = {}
+    for key in await bucket.list_objects(prefix):
+        fetched = await bucket.get(key, most=10**6)
+        assert fetched
+        found[key.removeprefix(prefix)] = fetched.body.decode()
+    return found
+
+
+async def manifest_of(bucket: Bucket, prefix: str, build: str) -> Manifest:
+    fetched = await bucket.get(f"__manifests/{prefix}{build}.json", most=10**6)
+    assert fetched
+    manifest = Manifest.parse(fetched.body)
+    assert manifest
+    return manifest
+
+
+async def test_a_second_run_sends_only_what_changed_in_body_or_headers(
+    server: S3Server, prefix: str, tmp_path: Path
+) -> None:
+    files = {"index.html": "one", "robots.txt": "same", "style.css": "same", OLD: "code", "about.html": "same"}
+    async with bucket_of(server) as bucket:
+        first, _ = await deploy(bucket, prefix, tmp_path / "1", files)
+        same, said = await deploy(bucket, prefix, tmp_path / "2", files, build="b")
+        changed, _ = await deploy(bucket, prefix, tmp_path / "3", {**files, "index.html": "two", "style.css": "new"})
+        # Written by something else since: its ETag is not the one that the manifest names.
+        await bucket.put(f"{prefix}robots.txt", b"theirs", content_type="text/plain")
+        mended, _ = await deploy(bucket, prefix, tmp_path / "3", {})
+
+        assert sorted(first.written) == sorted(prefix + path for path in files)
+        assert (same.written, same.deleted, said) == ([], [], None)
+        assert changed.written == [f"{prefix}style.css", f"{prefix}index.html"]
+        assert mended.written == [f"{prefix}robots.txt"]
+        assert await bodies_of(bucket, prefix) == {**files, "index.html": "two", "style.css": "new"}
+
+
+async def test_headers_that_are_no_longer_right_are_sent_again(
+    server: S3Server, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with bucket_of(server) as bucket:
+        with monkeypatch.context() as patch:
+            patch.setattr("buildrunner.site.files.content_type", lambda _path: "text/plain")
+            await deploy(bucket, prefix, tmp_path, {"index.html": "one", "a.css": "two"})
+        again, _ = await deploy(bucket, prefix, tmp_path, {})
+
+    assert sorted(again.written) == [f"{prefix}a.css", f"{prefix}index.html"]
+
+
+async def test_the_first_run_after_an_old_script_mends_the_headers_of_everything(
+    server: S3Server, prefix: str, tmp_path: Path
+) -> None:
+    async with bucket_of(server) as bucket:
+        for path in ("index.html", "style.css"):
+            await bucket.put(prefix + path, b"same", content_type="binary/octet-stream")
+        recorder, _ = await deploy(bucket, prefix, tmp_path, {"index.html": "same", "style.css": "same"})
+        head = await bucket._client.head_object(Bucket="site", Key=f"{prefix}style.css")
+
+    assert recorder.written == [f"{prefix}style.css", f"{prefix}index.html"]
+    assert (head["ContentType"], head["CacheControl"]) == ("text/css; charset=utf-8", REVALIDATE)
+
+
+async def test_hashed_assets_stay_for_the_grace_and_all_else_that_is_gone_is_removed_at_once(
+    server: S3Server, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now)
+    unknown = "assets/vendor-D9fKp3Qz.js"
+    async with bucket_of(server) as bucket:
+        await bucket.put(prefix + unknown, b"of an old script", content_type="text/javascript")
+        await deploy(bucket, prefix, tmp_path / "1", {"index.html": "1", "gone.html": "1", "a.txt": "1", OLD: "1"})
+        second, said = await deploy(bucket, prefix, tmp_path / "2", {"index.html": "2", NEW: "2"}, build="second")
+        assert sorted(second.deleted) == [f"{prefix}a.txt", f"{prefix}gone.html"]
+        assert said == "Objects: removed 2 that are no longer part of the site, kept 2 of earlier builds for open tabs."
+        assert set((await manifest_of(bucket, prefix, "second")).kept) == {prefix + OLD, prefix + unknown}
+
+        now += 3599  # counted from the second deployment, for the unknown one from the first
+        third, _ = await deploy(bucket, prefix, tmp_path / "3", {"index.html": "3", NEW: "2"}, build="third")
+        assert third.deleted == []
+        now += 2
+        fourth, _ = await deploy(bucket, prefix, tmp_path / "3", {}, build="fourth")
+        assert sorted(fourth.deleted) == sorted([prefix + OLD, prefix + unknown])
+        assert set(await bodies_of(bucket, prefix)) == {"index.html", NEW}
+
+
+async def test_an_asset_that_comes_back_is_kept_anew_when_it_goes_again(
+    server: S3Server, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now)
+    async with bucket_of(server) as bucket:
+        for number, asset in enumerate((OLD, NEW, OLD, NEW)):
+            recorder, _ = await deploy(bucket, prefix, tmp_path / str(number), {asset: asset})
+            now += 3000
+            assert recorder.deleted == []
+        assert set(await bodies_of(bucket, prefix)) == {OLD, NEW}
+
+
+async def test_a_grace_of_zero_removes_assets_with_the_deployment_that_lacks_them(
+    server: S3Server, prefix: str, tmp_path: Path
+) -> None:
+    async with bucket_of(server) as bucket:
+        await deploy(bucket, prefix, tmp_path / "1", {OLD: "1"}, asset_grace=0)
+        recorder, _ = await deploy(bucket, prefix, tmp_path / "2", {NEW: "1"}, asset_grace=0)
+
+    assert recorder.deleted == [prefix + OLD]
+
+
+async def test_the_manifest_names_all_that_was_published(server: S3Server, prefix: str, tmp_path: Path) -> None:
+    async with bucket_of(server) as bucket:
+        await deploy(bucket, prefix, tmp_path / "1", {OLD: "1"})
+        await deploy(bucket, prefix, tmp_path / "2", {"index.html": "<p>", NEW: "code"}, build="b")
+        fetched = await bucket.get(f"__manifests/{prefix}b.json", most=10**6)
+        there = await bucket.list_objects(prefix)
+    assert fetched
+    document = json.loads(fetched.body)
+
+    (kept,) = document.pop("kept")
+    assert kept["key"] == prefix + OLD
+    page, asset = sorted(document.pop("objects"), key=lambda each: each["key"], reverse=True)
+    assert page == {
+        "key": f"{prefix}index.html",
+        "size": 3,
+        "sha256": "7774d87fc9446b8de28cb0ffaa4f0c5bff29372f8cf60fb39255f28ca1a95dca",
+        "content_type": "text/html; charset=utf-8",
+        "cache_control": REVALIDATE,
+        "etag": there[f"{prefix}index.html"],
+    } | {"sha256": page["sha256"]}
+    assert (asset["key"], asset["cache_control"]) == (prefix + NEW, IMMUTABLE)
+    assert document.pop("published")[:10] == time.strftime("%Y-%m-%d", time.gmtime())
+    assert document == {
+        "v": 1,
+        "build": "b",
+        "slug": prefix.rstrip("/"),
+        "bucket": "site",
+        "prefix": prefix,
+        "commit": "c" * 40,
+        "files": 2,
+        "bytes": 7,
+    }
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"v": 1, "objects": [7]}', b"\xff\xfe", b"[" * 100_000])
+@pytest.mark.parametrize("name", ["a", "current"])
+async def test_a_damaged_manifest_or_pointer_costs_time_and_nothing_else(
+    server: S3Server, prefix: str, tmp_path: Path, name: str, damage: bytes
+) -> None:
+    warnings: list[str] = []
+    async with bucket_of(server) as bucket:
+        await deploy(bucket, prefix, tmp_path / "1", {"index.html": "1", "a.css": "1", OLD: "1"})
+        await bucket.put(f"__manifests/{prefix}{name}.json", damage, content_type="application/json")
+        recorder, _ = await deploy(
+            bucket, prefix, tmp_path / "2", {"index.html": "1", "a.css": "2"}, build="b", warnings=warnings
+        )
+        again, _ = await deploy(bucket, prefix, tmp_path / "2", {}, build="c")
+
+        assert recorder.written == [f"{prefix}a.css", f"{prefix}index.html"]
+        assert again.written == []
+        assert await bodies_of(bucket, prefix) == {"index.html": "1", "a.css": "2", OLD: "1"}
+    assert warnings == []
+
+
+async def test_a_large_file_that_is_the_same_is_not_sent_again(server: S3Server, prefix: str, tmp_path: Path) -> None:
+    async with bucket_of(server) as bucket:
+        first, _ = await deploy(bucket, prefix, tmp_path, {"film.mp4": "frame" * 4_000_000})
+        second, _ = await deploy(bucket, prefix, tmp_path, {})
+        manifest = await manifest_of(bucket, prefix, "a")
+
+    assert (len(first.written), second.written) == (1, [])
+    assert manifest.objects[f"{prefix}film.mp4"].sha256.endswith("-3")
+
+
+# --- two at once -----------------------------------------------------------------------------------------------------
+FIRST = {"index.html": "first", "page.html": "first", "a.css": "first", "first.txt": "first", OLD: "first"}
+SECOND = {"index.html": "second", "a.css": "second", "second.txt": "second", NEW: "second", "page.html": "second"}
+
+
+async def count_steps(bucket: Bucket, prefix: str, folder: Path) -> int:
+    steps = itertools.count()
+
+    async def count(_what: str) -> None:
+        next(steps)
+
+    with site_of(folder, FIRST) as site:
+        await publish(make_upload(Recorder(bucket, count), prefix, build="first"), site, "first", prefix)
+    return next(steps)
+
+
+@pytest.mark.parametrize("how", ["the other to its end", "the other up to its second look"])
+async def test_of_two_runs_at_once_the_site_is_the_later_one_s_whole_wherever_they_meet(
+    server: S3Server, tmp_path: Path, how: str
+) -> None:
+    """The earlier is held before each of its requests in turn, and goes on when the later one has come to an end or half-way."""
+    async with bucket_of(server) as bucket:
+        steps = await count_steps(bucket, f"count-{uuid.uuid4().hex[:8]}/", tmp_path / "count")
+        assert steps >= 12
+        await asyncio.gather(*(meet(bucket, tmp_path / str(step), step, how) for step in range(steps)))
+
+
+async def meet(bucket: Bucket, folder: Path, step: int, how: str) -> None:
+    prefix = f"meet-{uuid.uuid4().hex[:12]}/"
+    began = time.monotonic()
+    # What was there before is not what either of them publishes.
+    await deploy(bucket, prefix, folder / "0", {"index.html": "0", "a.css": "0", "zero.txt": "0"}, build="zero", run=1)
+    steps = itertools.count()
+    held, go_on = anyio.Event(), anyio.Event()
+
+    async def hold(_what: str) -> None:
+        if next(steps) == step:
+            held.set()
+            await go_on.wait()
+
+    earlier = make_upload(Recorder(bucket, hold), prefix, build="first", run=2, began=began)
+    later = make_upload(bucket, prefix, build="second", run=3)
+    ended: list[str] = []
+
+    async def run_earlier(site: Site) -> None:
+        try:
+            await publish(earlier, site, "first", prefix)
+            ended.append("published")
+        except BuildSuperseded:
+            ended.append("superseded")
+        held.set()
+
+    with site_of(folder / "1", FIRST) as first, site_of(folder / "2", SECOND) as second:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(run_earlier, first)
+            await held.wait()
+            if how == "the other to its end":
+                await publish(later, second, "second", prefix)
+                go_on.set()
+            else:
+                await later.survey()
+                await later.plan(second, on_progress=lambda _files, _bytes: None)
+                await later.send_new()
+                go_on.set()
+                await anyio.sleep(0.05)
+                await later.begin()
+                await later.publish()
+                await later.tidy_up(build="second", slug=prefix.rstrip("/"), commit=None)
+        there = await bodies_of(bucket, prefix)
+        assert {path: there.get(path) for path in SECOND} == SECOND, (step, ended)
+        # The next run puts in order what a run that was stopped may have left, without being told.
+        await publish(make_upload(bucket, prefix, build="third", run=4), second, "third", prefix)
+        there = await bodies_of(bucket, prefix)
+        there.pop(OLD, None)  # stays for open tabs
+        assert there == SECOND, (step, ended)
