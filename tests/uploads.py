@@ -22,15 +22,18 @@ def make_upload(
     concurrency: int = 4,
     warnings: list[str] | None = None,
     began: float | None = None,
+    state: Bucket | None = None,
 ) -> Upload:
-    """Give an upload whose state lies in the same bucket; `slug` is the prefix's unless it is given."""
+    """Give an upload whose state lies in the same bucket unless `state` is given; `slug` is the prefix's unless it is given."""
     warn: Callable[[str], None] = (lambda _: None) if warnings is None else warnings.append
     start = time.monotonic() if began is None else began
 
     async def number() -> int:
         return run
 
-    turn = Turn(bucket, slug=slug or prefix.rstrip("/"), build=build, age=lambda: time.monotonic() - start, warn=warn)
+    turn = Turn(
+        state or bucket, slug=slug or prefix.rstrip("/"), build=build, age=lambda: time.monotonic() - start, warn=warn
+    )
     return Upload(
         bucket,
         turn,
@@ -57,12 +60,3 @@ async def plan(
     told = (lambda *each: seen.append(each)) if seen is not None else (lambda *_: None)
     await upload.plan(site, on_progress=on_progress or told)
     return upload
-
-
-async def publish(upload: Upload, site: Site, commit: str | None = None) -> str | None:
-    """Do all that follows the survey, and give what `tidy_up` says."""
-    await upload.plan(site, on_progress=lambda _files, _bytes: None)
-    await upload.send_new()
-    await upload.begin()
-    await upload.publish()
-    return await upload.tidy_up(build="a-build", slug="site", commit=commit)

@@ -1,4 +1,4 @@
-"""An S3 server that takes everything, checks nothing and keeps nothing: what is measured beside it is the client.
+"""An S3 server that takes everything, checks nothing and keeps names only, and manifests: what is measured beside it is the client.
 
 python sink.py PORT DELAY   answers each request DELAY seconds after it has come in whole
 """
@@ -8,36 +8,82 @@ from __future__ import annotations
 import asyncio
 import re
 import sys
+from urllib.parse import unquote_to_bytes
 
 LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+CONDITION = re.compile(rb"\r\nif-(none-)?match: *(\S+)", re.IGNORECASE)
 NAMESPACE = b'<?xml version="1.0" encoding="UTF-8"?>\n<%s xmlns="http://s3.amazonaws.com/doc/2006-03-01/">%s</%s>'
-ETAG = b'ETag: "d41d8cd98f00b204e9800998ecf8427e"\r\n'
+DATE = b"Date: Tue, 24 Nov 2026 12:00:00 GMT\r\nLast-Modified: Tue, 24 Nov 2026 12:00:00 GMT\r\n"
+KEPT = b"/__manifests/"  # the only bodies that are kept
+PAGE = 1000
+
+etags: dict[bytes, bytes] = {}
+bodies: dict[bytes, bytes] = {}
 
 
-def answer(head: bytes) -> bytes:
-    """Give what is answered to a request, of which only its first line counts."""
+def answer(head: bytes, body: bytes) -> bytes:
+    """Give what is answered to a request."""
     method, target = head.split(b" ", 2)[:2]
+    key = target.partition(b"?")[0]
+    if method == b"GET" and KEPT in key:
+        return said(200, bodies[key], etags[key]) if key in bodies else said(404, error(b"NoSuchKey"))
     if method == b"GET":
-        body = element(b"ListBucketResult", b"<Name>sites</Name><KeyCount>0</KeyCount><IsTruncated>false</IsTruncated>")
-    elif method == b"POST" and b"uploads" in target:
-        body = element(b"InitiateMultipartUploadResult", b"<Bucket>sites</Bucket><Key>k</Key><UploadId>1</UploadId>")
-    elif method == b"POST":
-        body = element(b"CompleteMultipartUploadResult", b"<Bucket>sites</Bucket><Key>k</Key><ETag>e-1</ETag>")
-    elif method == b"HEAD" and target.count(b"/") > 1 and not target.endswith(b"/sites/"):
+        return said(200, listing(target))
+    if method == b"PUT":
+        condition = CONDITION.search(head)
+        if condition and (key in etags if condition[1] else etags.get(key) != condition[2]):
+            return said(412, error(b"PreconditionFailed"))
+        etags[key] = b'"%032x"' % (len(etags) if key not in etags else int(etags[key][1:-1], 16) + 10**9)
+        if KEPT in key:
+            bodies[key] = body
+        return said(200, b"", etags[key])
+    if method == b"POST" and b"uploads" in target:
+        return said(
+            200, element(b"InitiateMultipartUploadResult", b"<Bucket>b</Bucket><Key>k</Key><UploadId>1</UploadId>")
+        )
+    if method == b"POST":
+        return said(200, element(b"CompleteMultipartUploadResult", b"<Bucket>b</Bucket><Key>k</Key><ETag>e-1</ETag>"))
+    if method == b"HEAD" and target.count(b"/") > 1 and not target.endswith(b"/sites/"):
         return b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
-    else:
-        body = b""
-    return b"HTTP/1.1 200 OK\r\n%sContent-Length: %d\r\n\r\n%s" % (ETAG, len(body), body if method != b"HEAD" else b"")
+    return said(200, b"")
+
+
+def listing(target: bytes) -> bytes:
+    """Give a page of all that is there; a continuation token is the number of its first key."""
+    token = re.search(rb"continuation-token=(\d+)", target)
+    start = int(token[1]) if token else 0
+    prefix = re.search(rb"[?&]prefix=([^&]*)", target)
+    begin = b"/sites/" + (unquote_to_bytes(prefix[1]) if prefix else b"")
+    keys = [key for key in etags if key.startswith(begin)]
+    inside = b"".join(
+        b"<Contents><Key>%s</Key><ETag>%s</ETag><Size>1</Size><LastModified>2026-11-24T12:00:00.000Z</LastModified></Contents>"
+        % (key.split(b"/", 2)[2], etags[key])
+        for key in keys[start : start + PAGE]
+    )
+    more = start + PAGE < len(keys)
+    end = b"<NextContinuationToken>%d</NextContinuationToken>" % (start + PAGE) if more else b""
+    return element(
+        b"ListBucketResult", b"%s<IsTruncated>%s</IsTruncated>%s" % (inside, b"true" if more else b"false", end)
+    )
 
 
 def element(name: bytes, inside: bytes) -> bytes:
     return NAMESPACE % (name, inside, name)
 
 
+def error(code: bytes) -> bytes:
+    return b"<Error><Code>%s</Code><Message>m</Message></Error>" % code
+
+
+def said(status: int, body: bytes, etag: bytes = b'"d41d8cd98f00b204e9800998ecf8427e"') -> bytes:
+    return b"HTTP/1.1 %d OK\r\nETag: %s\r\n%sContent-Length: %d\r\n\r\n%s" % (status, etag, DATE, len(body), body)
+
+
 class Sink(asyncio.Protocol):
     def __init__(self, delay: float) -> None:
         self.delay = delay
         self.head = b""
+        self.body = b""  # of what is kept
         self.missing = -1  # bytes of the body; -1 while the head is read
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -57,13 +103,16 @@ class Sink(asyncio.Protocol):
                     self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             taken = min(self.missing, len(data))
             self.missing -= taken
+            if KEPT in self.head:
+                self.body += data[:taken]
             data = data[taken:]
             if self.missing == 0:
-                said, self.head, self.missing = answer(self.head), b"", -1
+                answered = answer(self.head, self.body)
+                self.head, self.body, self.missing = b"", b"", -1
                 if self.delay:
-                    asyncio.get_running_loop().call_later(self.delay, self.write, said)
+                    asyncio.get_running_loop().call_later(self.delay, self.write, answered)
                 else:
-                    self.write(said)
+                    self.write(answered)
 
     def write(self, data: bytes) -> None:
         assert isinstance(self.transport, asyncio.WriteTransport)

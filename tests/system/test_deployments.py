@@ -15,8 +15,9 @@ from typing import Any
 import anyio
 import pytest
 
-from buildrunner.errors import BuildSuperseded
+from buildrunner.errors import BuildFailed, BuildSuperseded
 from buildrunner.site.bucket import Bucket, Fetched, Stored, open_s3
+from buildrunner.site.failures import ConditionsUnsupported
 from buildrunner.site.files import Site, collect
 from buildrunner.site.headers import IMMUTABLE, REVALIDATE
 from buildrunner.site.manifest import Manifest
@@ -27,7 +28,6 @@ from uploads import make_upload
 pytestmark = pytest.mark.anyio
 
 OLD, NEW = "assets/index-B4x9ZQab.js", "assets/index-C7yTr2Kd.js"
-NO_DELETES = {"AWS_ACCESS_KEY_ID": "NODELETESTEST0000001", "AWS_SECRET_ACCESS_KEY": "secret-of-who-cannot-delete"}
 
 
 @pytest.fixture
@@ -299,6 +299,126 @@ async def test_a_large_file_that_is_the_same_is_not_sent_again(server: S3Server,
     assert manifest.objects[f"{prefix}film.mp4"].sha256.endswith("-3")
 
 
+async def test_a_bucket_that_takes_no_notice_of_conditions_is_told_of_once(
+    server: S3Server, prefix: str, tmp_path: Path
+) -> None:
+    class Ignoring(Recorder):
+        async def put_if(self, key: str, body: bytes, **named: Any) -> str | None:
+            await self.put(key, body, content_type=named["content_type"])
+            return (await self.list_objects(key))[key]
+
+    class Refusing(Recorder):
+        async def put_if(self, key: str, body: bytes, **named: Any) -> str | None:
+            raise ConditionsUnsupported
+
+    async with bucket_of(server) as bucket:
+        for number, kind in enumerate((Ignoring, Refusing, Ignoring)):
+            warnings: list[str] = []
+            recorder = kind(bucket)
+            with site_of(tmp_path, {"index.html": str(number), "same.css": "same"}) as site:
+                upload = make_upload(recorder, prefix, build=str(number), warnings=warnings)
+                await publish(upload, site, str(number), prefix)
+            assert [sentence.partition(" (")[0] for sentence in warnings] == ["The S3 server has no conditional writes"]
+            assert len(recorder.written) == (1 if number else 2)
+            assert (await bodies_of(bucket, prefix))["index.html"] == str(number)
+        superseded = make_upload(Ignoring(bucket), prefix, build="x", run=1)
+        await superseded.survey()
+        await deploy(bucket, prefix, tmp_path, {"index.html": "later"}, run=2)
+        with pytest.raises(BuildSuperseded):
+            await superseded.begin()
+
+
+async def test_without_a_state_bucket_the_site_is_published_as_a_whole_and_one_warning_says_why(
+    server: S3Server, prefix: str, tmp_path: Path
+) -> None:
+    warnings: list[str] = []
+    async with open_s3(region="us-east-1", endpoint_url=server.endpoint, concurrency=8) as s3:
+        for _ in range(2):
+            warnings.clear()
+            recorder = Recorder(s3.bucket("site"))
+            upload = make_upload(recorder, prefix, warnings=warnings, state=s3.bucket("no-such-bucket"))
+            with site_of(tmp_path, {"index.html": "1", "a.css": "1"}) as site:
+                await publish(upload, site, "a", prefix)
+            assert sorted(recorder.written) == [f"{prefix}a.css", f"{prefix}index.html"]
+            assert [sentence[:45] for sentence in warnings] == [
+                "The bucket no-such-bucket does not exist. So ",
+                "The manifest of this build was not kept, so t",
+            ]
+
+
+async def test_refused_deletions_are_warnings_and_tried_again_by_the_next_run(
+    server: S3Server, prefix: str, tmp_path: Path
+) -> None:
+    class Refusing(Recorder):
+        async def delete(self, keys: Any) -> dict[str, str]:
+            return dict.fromkeys(keys, "AccessDenied")
+
+    warnings: list[str] = []
+    async with bucket_of(server) as bucket:
+        await deploy(bucket, prefix, tmp_path / "1", {"index.html": "1", "gone.html": "1"})
+        with site_of(tmp_path / "2", {"index.html": "1"}) as site:
+            await publish(make_upload(Refusing(bucket), prefix, build="b", warnings=warnings), site, "b", prefix)
+        next_one, _ = await deploy(bucket, prefix, tmp_path / "2", {}, build="c")
+
+    assert warnings == [
+        "1 objects that are no longer part of the site were not removed: S3 answered AccessDenied for"
+        f" {prefix}gone.html. Allow s3:DeleteObject to the credentials or task role of this run."
+    ]
+    assert next_one.deleted == [f"{prefix}gone.html"]
+
+
+async def test_a_run_that_was_killed_while_it_published_holds_the_next_one_up_and_spoils_nothing(
+    server: S3Server, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("buildrunner.site.upload.OTHERS_END_WITHIN", 1.0)
+    async with bucket_of(server) as bucket:
+        await deploy(bucket, prefix, tmp_path / "1", {"index.html": "1", "a.css": "1"}, build="a")
+        with site_of(tmp_path / "2", {"index.html": "2", "a.css": "2"}) as site:
+            killed = make_upload(bucket, prefix, build="killed", run=2)
+            await killed.plan(site, on_progress=lambda _files, _bytes: None)
+            await killed.send_new()
+            await killed.begin()
+        recorder, _ = await deploy(bucket, prefix, tmp_path / "1", {}, build="c", run=3)
+        again, _ = await deploy(bucket, prefix, tmp_path / "1", {}, build="d", run=4)
+
+        assert sorted(recorder.written) == [f"{prefix}a.css", f"{prefix}index.html"]
+        assert again.written == []
+        assert await bodies_of(bucket, prefix) == {"index.html": "1", "a.css": "1"}
+
+
+async def test_a_run_that_fails_while_it_publishes_holds_nobody_up(
+    server: S3Server, prefix: str, tmp_path: Path
+) -> None:
+    async with bucket_of(server) as bucket:
+        with site_of(tmp_path, {"index.html": "1", "a.css": "1"}) as site:
+            failing = make_upload(bucket, prefix, build="failing", run=2)
+            await failing.plan(site, on_progress=lambda _files, _bytes: None)
+            await failing.send_new()
+            await failing.begin()
+            (tmp_path / "index.html").write_text("changed")
+            with pytest.raises(BuildFailed, match="changed while it was being published"):
+                await failing.publish()
+        with anyio.fail_after(10):
+            recorder, _ = await deploy(bucket, prefix, tmp_path, {}, build="b", run=3)
+        again, _ = await deploy(bucket, prefix, tmp_path, {}, build="c", run=4)
+
+    assert sorted(recorder.written) == [f"{prefix}a.css", f"{prefix}index.html"]
+    assert again.written == []
+
+
+async def test_an_earlier_run_that_comes_late_to_its_claim_is_superseded(
+    server: S3Server, prefix: str, tmp_path: Path
+) -> None:
+    async with bucket_of(server) as bucket:
+        late = make_upload(bucket, prefix, build="late", run=1)
+        await deploy(bucket, prefix, tmp_path, {"index.html": "1"}, run=2)
+        await late.survey()
+
+        assert late.superseded
+        with pytest.raises(BuildSuperseded):
+            await late.begin()
+
+
 # --- two at once -----------------------------------------------------------------------------------------------------
 FIRST = {"index.html": "first", "page.html": "first", "a.css": "first", "first.txt": "first", OLD: "first"}
 SECOND = {"index.html": "second", "a.css": "second", "second.txt": "second", NEW: "second", "page.html": "second"}
@@ -317,9 +437,12 @@ async def count_steps(bucket: Bucket, prefix: str, folder: Path) -> int:
 
 @pytest.mark.parametrize("how", ["the other to its end", "the other up to its second look"])
 async def test_of_two_runs_at_once_the_site_is_the_later_one_s_whole_wherever_they_meet(
-    server: S3Server, tmp_path: Path, how: str
+    server: S3Server, tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The earlier is held before each of its requests in turn, and goes on when the later one has come to an end or half-way."""
+    monkeypatch.setattr(
+        "buildrunner.site.upload.OTHERS_END_WITHIN", 4.0
+    )  # one that is held for ever does not say that it ended
     async with bucket_of(server) as bucket:
         steps = await count_steps(bucket, f"count-{uuid.uuid4().hex[:8]}/", tmp_path / "count")
         assert steps >= 12

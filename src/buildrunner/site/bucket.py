@@ -81,6 +81,7 @@ def _import_client(concurrency: int, has_endpoint: bool) -> tuple[AioSession, Ai
     for name in [name for name, value in os.environ.items() if name.startswith("AWS_") and not value]:
         del os.environ[name]  # a variable that is empty is not set: botocore looks for a profile without a name
     session = get_session()
+    session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_timestamp)
     loader = session.get_component("data_loader")  # what it has read once, it keeps
     for model in ("service-2", "endpoint-rule-set-1", "paginators-1", "waiters-2"):
         loader.load_service_model("s3", model)
@@ -115,6 +116,16 @@ class Fetched:
     body: bytes
     etag: str
     age: float  # seconds since it was written, by the server's own clock and in whole ones
+
+
+def _timestamp(text: str) -> datetime:
+    """Read a time as listings have it; botocore's own reader takes four fifths of the time that a listing needs."""
+    from botocore.utils import parse_timestamp
+
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        return parse_timestamp(text)
 
 
 class S3:

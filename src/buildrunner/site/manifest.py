@@ -11,6 +11,7 @@ import json
 import secrets
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from typing import Any, Literal, Self, get_args
@@ -19,7 +20,7 @@ import anyio
 
 from buildrunner.errors import BuildFailed, BuildSuperseded
 from buildrunner.site.bucket import Bucket, Fetched
-from buildrunner.site.failures import ConditionsUnsupported
+from buildrunner.site.failures import AccessRefused, ConditionsUnsupported
 
 State = Literal["building", "publishing", "deleting", "published"]
 
@@ -193,7 +194,12 @@ class Turn:
         `run` orders runs that began at the same time. Raises BuildFailed when the state bucket does not do it; may be called again.
         """
         for _ in range(_ATTEMPTS):
-            fetched, there = await self._read()
+            # Who may not list a bucket is refused what is not there, and so cannot tell (GetObject's 403). The condition can.
+            refused = False
+            try:
+                fetched, there = await self._read()
+            except AccessRefused:
+                fetched, there, refused = None, None, True
             if there and fetched and there.run > run and fetched.age <= self._age() + 1:
                 self._superseded = True  # it was claimed after this run began, by one that began after it
                 return
@@ -208,13 +214,15 @@ class Turn:
                     self._etag, self._conditional = again, False
                     self._warn(_UNCONDITIONAL)
                 return
+            if refused:
+                await self._read()
         self._superseded = True  # others came in between all the time
 
     async def settle(self) -> None:
         """See whether those in progress have ended: each leaves its manifest when it has, or a word that it was stopped."""
         left = []
         for build in self.in_progress:
-            ended = await self._state.get(self._name_of(build), most=MOST_BYTES)
+            ended = await self._get(build)
             if ended is None:
                 left.append(build)
             elif build == self.in_progress[-1] and not left and Manifest.parse(ended.body):
@@ -289,8 +297,13 @@ class Turn:
         """Read a run's manifest; None where there is none, or one that is damaged."""
         if build is None:
             return None
-        fetched = await self._state.get(self._name_of(build), most=MOST_BYTES)
+        fetched = await self._get(build)
         return Manifest.parse(fetched.body) if fetched else None
+
+    async def _get(self, build: str) -> Fetched | None:
+        with suppress(AccessRefused):  # see `claim`
+            return await self._state.get(self._name_of(build), most=MOST_BYTES)
+        return None
 
     def _name_of(self, build: str) -> str:
         return f"{self._folder}{build}{'.manifest' if build == 'current' else ''}.json"
