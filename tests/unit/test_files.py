@@ -508,6 +508,12 @@ def test_a_name_that_only_resembles_a_hash_is_asked_for_each_time(folder: str, n
         "assets/avatars/d41d8cd98f00b204e9800998ecf8427e.png",
         "avatars/user-0a1b2c3d.png",
         "photo-x7Gh2kLp.jpg",
+        "_next/static/chunks/404-not-found.js",
+        "_next/static/5K4A1Ye8wF5XjNBsrVKX9/_buildManifest.js",
+        "assets/LICENSE",
+        "assets/",
+        "shoe-ABFNRTV2.jpg",
+        "avatars/0142ee7712ef8ab72f22a1b2.png",
     ],
 )
 def test_pages_and_names_made_of_ids_are_asked_for_each_time(path: str) -> None:
