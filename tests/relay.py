@@ -1,16 +1,161 @@
-"""A relay on loopback in front of a real server: notes each HTTP request, and holds those that a test names."""
+"""A relay on loopback in front of a real server: notes each HTTP request, holds some, and does to others what befalls requests.
+
+What befalls a request is a coroutine that is given its `Exchange`: one of those below, or a test's own.
+"""
 
 from __future__ import annotations
 
-import re
+import asyncio
 import socket
 import threading
-from collections.abc import Callable
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-_REQUEST = re.compile(rb"(?:^|(?<=\n))(GET|PUT|POST|DELETE|HEAD) (\S+) HTTP/1\.1\r\n")
+_AT_ONCE = 65536  # bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is known when the head of a request is there."""
+
+    method: str
+    path: str  # as it was sent: /bucket/key
+    query: str
+    head: bytes
+    times: int  # so often it came, with this one; a part of an upload is the same whatever the id of the upload
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.path}"
+
+    def header(self, name: str) -> str:
+        """Give a header, or nothing."""
+        for line in self.head.decode("latin-1").split("\r\n")[1:]:
+            found, _, value = line.partition(":")
+            if found.lower() == name.lower():
+                return value.strip()
+        return ""
+
+
+class Exchange:
+    """A request on its way to the server, and the answer on its way back."""
+
+    def __init__(self, request: Request, client: _Side, server: _Side) -> None:
+        self.request = request
+        self.left = int(request.header("content-length") or 0)  # bytes of the body that were not read yet
+        self.answered = asyncio.Event()  # the server has answered
+        self.keep_answer = False
+        self._client = client
+        self._server = server
+
+    async def send_head(self, head: bytes | None = None) -> None:
+        await self._server.write(head or self.request.head)
+
+    async def send_body(self, size: int | None = None, change: Callable[[bytes], bytes] = lambda data: data) -> None:
+        """Pass on `size` bytes of the body, or all that is left."""
+        size = self.left if size is None else size
+        while size:
+            data = await self._read(min(size, _AT_ONCE))
+            size -= len(data)
+            await self._server.write(change(data))
+
+    async def send(self) -> None:
+        await self.send_head()
+        await self.send_body()
+
+    async def skip_body(self) -> None:
+        while self.left:
+            await self._read(_AT_ONCE)
+
+    async def answer(self, head: str, body: str) -> None:
+        """Answer in the server's place."""
+        await self._client.write(f"HTTP/1.1 {head}\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
+
+    async def pass_answer(self, data: bytes) -> None:
+        """Pass on what the server said."""
+        if data.startswith(b"HTTP/1.1 100"):  # the client waits with its body for that
+            await self._client.write(data)
+            return
+        self.answered.set()
+        if not self.keep_answer:
+            await self._client.write(data)
+
+    async def until_given_up(self) -> None:
+        """Wait until the client has closed the connection."""
+        await self._client.reader.read(1)
+
+    def cut(self) -> None:
+        """Reset the connection to the client; the one to the server goes with it."""
+        linger = b"\1\0\0\0\0\0\0\0"  # struct linger {1, 0}
+        self._client.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        self._client.writer.transport.abort()
+        raise ConnectionAbortedError
+
+    async def _read(self, most: int) -> bytes:
+        data = await self._client.reader.read(min(most, self.left))
+        if not data:
+            raise ConnectionAbortedError
+        self.left -= len(data)
+        return data
+
+
+Fault = Callable[[Exchange], Awaitable[None]]
+
+
+async def cut_before_the_body(exchange: Exchange) -> None:
+    exchange.cut()
+
+
+async def cut_in_the_body(exchange: Exchange) -> None:
+    await exchange.send_head()
+    await exchange.send_body(exchange.left // 2)
+    exchange.cut()
+
+
+async def cut_after_the_body(exchange: Exchange) -> None:
+    """Lose the answer of a server that has done what it was asked."""
+    exchange.keep_answer = True
+    await exchange.send()
+    await exchange.answered.wait()
+    exchange.cut()
+
+
+async def never_answer(exchange: Exchange) -> None:
+    await exchange.skip_body()
+    await exchange.until_given_up()
+
+
+async def stop_in_the_body(exchange: Exchange) -> None:
+    """Read no more of it, as a network does that loses every packet."""
+    await exchange.send_head()
+    await exchange.send_body(exchange.left // 4)
+    await asyncio.get_running_loop().create_future()
+
+
+async def change_the_body(exchange: Exchange) -> None:
+    """Let another body arrive than was sent, of the same length."""
+    await exchange.send_head()
+    await exchange.send_body(change=lambda data: bytes(byte ^ 1 for byte in data))
+
+
+def answer(status: int, code: str, *headers: str, text: str = "said so by a test") -> Fault:
+    """Refuse as S3 does: at once where the client asked first whether it may send the body."""
+
+    async def refuse(exchange: Exchange) -> None:
+        body = f'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>{code}</Code><Message>{text}</Message></Error>'
+        head = "\r\n".join([f"{status} Test", "Content-Type: application/xml", *headers])
+        if exchange.request.header("expect"):
+            await exchange.answer(f"{head}\r\nConnection: close", body)
+            await exchange.until_given_up()
+            return
+        await exchange.skip_body()
+        await exchange.answer(head, "" if exchange.request.method == "HEAD" else body)
+
+    return refuse
 
 
 class Relay:
@@ -19,13 +164,22 @@ class Relay:
     def __init__(self, target: int, host: str = "127.0.0.1") -> None:
         self.requests: list[str] = []  # "PUT /sites/demo/index.html", in the order in which they came
         self.hold: Callable[[str], bool] = lambda _request: False
+        self.fault: Callable[[Request], Fault | None] = lambda _request: None
+        self.first_fault: float | None = None  # monotonic clock, seconds
         self.held = threading.Event()  # a request is being held
-        self._released = threading.Event()
         self._target = (host, target)
-        self._listener = socket.create_server((host, 0))
+        self._listener = socket.socket()
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _AT_ONCE)  # what is not read here is not sent
+        self._listener.bind((host, 0))
+        self._listener.listen(100)
         self.port = int(self._listener.getsockname()[1])
-        self._sockets: list[socket.socket] = []
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._times: Counter[tuple[str, str, str]] = Counter()
+        self._connections: set[asyncio.Task[None]] = set()
+        self._loop = asyncio.new_event_loop()
+        self._released = asyncio.Event()
+        self._ended = asyncio.Event()
+        self._thread = threading.Thread(target=self._loop.run_until_complete, args=(self._serve(),), daemon=True)
+        self._thread.start()
 
     def __enter__(self) -> Self:
         return self
@@ -33,33 +187,82 @@ class Relay:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._released.set()
-        for each in (self._listener, *self._sockets):
-            with suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
-            each.close()
+        self._loop.call_soon_threadsafe(self._ended.set)
+        self._thread.join()
+        self._loop.close()
 
     def release(self) -> None:
-        self._released.set()
+        self._loop.call_soon_threadsafe(self._released.set)
 
-    def _accept(self) -> None:
-        with suppress(OSError):
+    async def _serve(self) -> None:
+        server = await asyncio.start_server(self._accept, sock=self._listener)
+        await self._ended.wait()
+        server.close()
+        for task in self._connections:
+            task.cancel()
+        await asyncio.gather(*self._connections, return_exceptions=True)
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task
+        self._connections.add(task)
+        client = _Side(reader, writer)
+        server: _Side | None = None
+        try:
+            with suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+                server = _Side(*await asyncio.open_connection(*self._target))
+                await self._relay(client, server)
+        finally:
+            for side in (client, server):
+                if side:
+                    side.writer.close()
+            self._connections.discard(task)
+
+    async def _relay(self, client: _Side, server: _Side) -> None:
+        exchange: Exchange | None = None
+
+        async def pass_answers() -> None:
+            with suppress(OSError):
+                while data := await server.reader.read(_AT_ONCE):
+                    assert exchange
+                    await exchange.pass_answer(data)
+            client.writer.close()
+
+        answers = asyncio.create_task(pass_answers())
+        try:
             while True:
-                client, _ = self._listener.accept()
-                server = socket.create_connection(self._target)
-                self._sockets += [client, server]
-                threading.Thread(target=self._pass_on, args=(client, server, True), daemon=True).start()
-                threading.Thread(target=self._pass_on, args=(server, client, False), daemon=True).start()
+                head = await client.reader.readuntil(b"\r\n\r\n")
+                request = self._note(head)
+                exchange = Exchange(request, client, server)
+                if self.hold(str(request)):
+                    self.held.set()
+                    await self._released.wait()
+                if fault := self.fault(request):
+                    self.first_fault = self.first_fault or time.monotonic()
+                    await fault(exchange)
+                else:
+                    await exchange.send()
+        finally:
+            answers.cancel()
+            await asyncio.gather(answers, return_exceptions=True)
 
-    def _pass_on(self, source: socket.socket, target: socket.socket, requests: bool) -> None:
-        with suppress(OSError):
-            while data := source.recv(65536):
-                if requests and (found := _REQUEST.match(data)):
-                    request = f"{found[1].decode()} {found[2].decode().split('?')[0]}"
-                    self.requests.append(request)
-                    if self.hold(request):
-                        self.held.set()
-                        self._released.wait()
-                target.sendall(data)
-        with suppress(OSError):
-            target.shutdown(socket.SHUT_WR)
+    def _note(self, head: bytes) -> Request:
+        method, target, _ = head.split(b"\r\n", 1)[0].decode().split(" ")
+        path, _, query = target.partition("?")
+        self.requests.append(f"{method} {path}")
+        part = next((field for field in query.split("&") if field.startswith(("partNumber=", "uploads"))), "")
+        same = (method, path, part)
+        self._times[same] += 1
+        return Request(method, path, query, head, self._times[same])
+
+
+@dataclass(frozen=True, slots=True)
+class _Side:
+    """A connection."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+    async def write(self, data: bytes) -> None:
+        self.writer.write(data)
+        await self.writer.drain()

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from harness import LogReader, Program, Redis, add_first_event
+from harness import LogReader, Program, Redis, Repositories, add_first_event
+from hopeless import Hopeless, hopeless_runs
 from s3_server import S3Server
 
 
@@ -27,3 +28,12 @@ def reader_of_the_silent(shared_redis: Redis, s3: S3Server, open_folder: Path) -
     reader = LogReader(Program(shared_redis, s3, open_folder), "silent")
     yield reader
     reader.close()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def hopeless(
+    shared_redis: Redis, s3: S3Server, open_folder: Path, repositories: Repositories
+) -> Iterator[dict[str, Hopeless]]:
+    """Runs that cannot publish: of an S3 that does not answer any more it takes them more than 90 s to be sure."""
+    with hopeless_runs(Program(shared_redis, s3, open_folder), repositories) as runs:
+        yield runs

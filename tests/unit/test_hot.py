@@ -5,6 +5,7 @@ https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html
 
 from __future__ import annotations
 
+import math
 from hashlib import sha256
 
 import anyio
@@ -111,10 +112,10 @@ def test_requests_get_fewer_when_s3_asks_to_slow_down_and_more_again_when_it_goe
             counts.append(most)
 
         await count()
-        pace.slower()
+        pace.slower(math.inf)
         await count()
         for _ in range(10):
-            pace.slower()
+            pace.slower(math.inf)
         await count()
         for _ in range(1000):
             pace.faster()
@@ -127,7 +128,7 @@ def test_requests_get_fewer_when_s3_asks_to_slow_down_and_more_again_when_it_goe
 def test_who_wants_one_request_at_once_never_gets_two() -> None:
     pace = _Pace(1)
 
-    pace.slower()
+    pace.slower(math.inf)
     pace.faster()
 
     assert pace._now == 1

@@ -5,6 +5,7 @@ One client serves all buckets of a run: `open_s3` gives it, `S3.bucket` names on
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import io
@@ -13,7 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iter
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
 import anyio
@@ -76,10 +77,41 @@ async def open_s3(*, region: str | None, endpoint_url: str | None, concurrency: 
 
 def _import_client(concurrency: int, has_endpoint: bool) -> tuple[AioSession, AioConfig]:
     from aiobotocore.config import AioConfig
+    from aiobotocore.httpsession import AIOHTTPSession
     from aiobotocore.session import get_session
+    from botocore.exceptions import ReadTimeoutError
 
     for name in [name for name, value in os.environ.items() if name.startswith("AWS_") and not value]:
         del os.environ[name]  # a variable that is empty is not set: botocore looks for a profile without a name
+
+    class Session(AIOHTTPSession):
+        """Gives up on a server that does not take the body: aiohttp counts from its end, and not while it awaits 100 Continue."""
+
+        async def send(self, request: Any) -> Any:
+            if request.method != "PUT":
+                return await super().send(request)
+            loop = asyncio.get_running_loop()
+            place: Callable[[], int] = getattr(request.body, "tell", int)
+            timer: asyncio.TimerHandle | None = None
+
+            def look(seen: int, since: float) -> None:
+                nonlocal timer
+                if (now_at := place()) != seen:
+                    seen, since = now_at, loop.time()
+                if loop.time() - since >= READ_TIMEOUT:
+                    scope.cancel()
+                else:
+                    timer = loop.call_later(1, look, seen, since)
+
+            look(place(), loop.time())
+            try:
+                with anyio.CancelScope() as scope:
+                    return await super().send(request)
+            finally:
+                if timer:
+                    timer.cancel()
+            raise ReadTimeoutError(endpoint_url=request.url)
+
     session = get_session()
     session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_timestamp)
     loader = session.get_component("data_loader")  # what it has read once, it keeps
@@ -93,6 +125,7 @@ def _import_client(concurrency: int, has_endpoint: bool) -> tuple[AioSession, Ai
         retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
         max_pool_connections=concurrency,
         tcp_keepalive=True,
+        http_session_cls=Session,
         # Each object gets a SHA-256 from here; CRCs that the client adds by itself trouble servers other than AWS.
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
@@ -174,16 +207,18 @@ class Bucket:
         content_type: str,
         cache_control: str | None = None,
         parts_in_flight: int = BYTES_IN_FLIGHT // PART_SIZE,
+        check: Callable[[], None] = lambda: None,
     ) -> Stored:
         """Write the first `size` bytes of a file, in parts when there are more than 16 MiB.
 
         Large bodies are read twice, for the checksum and while they are sent, and take next to no memory; only one that goes
         through aiobotocore is in memory as a whole. Reads with pread, so the descriptor's own position is left alone. When a part
-        fails or the caller is cancelled, what was sent is cleared away.
+        fails or the caller is cancelled, what was sent is cleared away. So it is when `check`, called before parts that are all
+        there become the object, raises: each has its checksum, but nothing else says that they are of one state of the file.
         """
         headers = _headers(content_type, cache_control)
         if size > MULTIPART_ABOVE:
-            return await self._put_parts(key, descriptor, size, headers, parts_in_flight)
+            return await self._put_parts(key, descriptor, size, headers, parts_in_flight, check)
         if size <= _READ_AT_ONCE:  # a hop through a thread costs as much as reading and hashing that
             async with self._hot.turn(), self._memory.hold(size):
                 body = b"".join(_pieces(key, descriptor, 0, size))
@@ -288,7 +323,7 @@ class Bucket:
         if isinstance(body, bytes):
             etag = await self._hot.put(key, body, digest, named)
         else:
-            etag = await self._hot.put(key, body.pieces(), digest, {**named, "content-length": str(body.size)})
+            etag = await self._hot.put(key, body.pieces, digest, {**named, "content-length": str(body.size)})
         if etag:
             return etag
         async with self._whole(body, digest) as whole:
@@ -313,7 +348,13 @@ class Bucket:
             yield await to_thread.run_sync(body.read, _room_for(body.size), digest)
 
     async def _put_parts(
-        self, key: str, descriptor: int, size: int, headers: dict[str, str], parts_in_flight: int
+        self,
+        key: str,
+        descriptor: int,
+        size: int,
+        headers: dict[str, str],
+        parts_in_flight: int,
+        check: Callable[[], None],
     ) -> Stored:
         parts = _parts(key, descriptor, size)
         done: dict[int, CompletedPartTypeDef] = {}
@@ -332,7 +373,7 @@ class Bucket:
             query = f"partNumber={number}&uploadId={quote(upload_id, safe='-_.~')}"
             async with self._hot.turn():
                 digest = await to_thread.run_sync(part.digest)
-                etag = await self._hot.put(key, part.pieces(), digest, {"content-length": str(part.size)}, query)
+                etag = await self._hot.put(key, part.pieces, digest, {"content-length": str(part.size)}, query)
                 if etag is None:
                     async with self._whole(part, digest) as whole:
                         with self._explained("put", key):
@@ -350,6 +391,7 @@ class Bucket:
 
         try:
             await in_parallel(send_part, range(1, len(parts) + 1), limit=parts_in_flight)
+            check()
             with self._explained("put", key):
                 answer = await self._client.complete_multipart_upload(
                     Bucket=self.name,

@@ -9,10 +9,10 @@ from typing import Literal
 from buildrunner.errors import BuildFailed
 
 # botocore's standard mode tries again what can pass (5xx, SlowDown, timeouts, resets), with jitter, and not what a 4xx
-# says. 4 × (5 s + 20 s) and the pauses stay below two minutes, in which a run has to see that it cannot succeed.
+# says. 4 × (5 s + 15 s) and the pauses stay below two minutes, in which a run has to see that it cannot succeed.
 ATTEMPTS = 4
 CONNECT_TIMEOUT = 5  # seconds
-READ_TIMEOUT = 20  # seconds for the answer, counted from the end of the body
+READ_TIMEOUT = 15  # seconds without a step forward: of the body, and then for the answer
 
 Operation = Literal["put", "get", "list", "delete"]
 _PERMISSIONS: dict[Operation, str] = {
@@ -37,6 +37,10 @@ class AccessRefused(BuildFailed):
             f"Allow {permission} on {resource} to the credentials or task role of this run, "
             "and look for a bucket policy that denies it.",
         )
+
+
+class Unreachable(BuildFailed):
+    """Say that a server did not answer: whoever asks it for something else at once waits in vain for as long again."""
 
 
 class ConditionsUnsupported(Exception):
@@ -210,7 +214,8 @@ def _explain(error: Exception, operation: Operation, bucket: str, key: str, endp
         (aws.BotoCoreError, f"S3 cannot be used: {type(error).__name__}.", "Check the AWS configuration."),
     ):
         if isinstance(error, kinds):
-            return BuildFailed("upload", reason.format(bucket=bucket, endpoint=where), hint)
+            away = isinstance(error, (aws.ConnectionError, aws.HTTPClientError, aiohttp.ClientError, OSError))
+            return (Unreachable if away else BuildFailed)("upload", reason.format(bucket=bucket, endpoint=where), hint)
     if isinstance(error, ValueError) and str(error).startswith("Invalid endpoint"):  # botocore has no class for it
         return BuildFailed(
             "upload", f"The endpoint {where} is no URL.", "Check AWS_ENDPOINT_URL_S3 and AWS_ENDPOINT_URL."

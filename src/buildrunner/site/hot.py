@@ -1,18 +1,22 @@
 """PutObject and UploadPart without the client's overhead: signed here, sent over the client's own connections.
 
 aiobotocore spends a millisecond of CPU on each small object, most of it on building, validating and signing a request that differs
-from the one before in four headers. Here it is a quarter of that. Only what works at once is done here: whatever S3 or the network
-answers else, the caller gives the same object to aiobotocore, which knows about retries, redirects and errors.
+from the one before in four headers. Here it is a quarter of that. What can pass (a busy S3, a connection
+that breaks) is tried again here for some seconds; whatever S3 or the network answers else, the caller gives the same object to
+aiobotocore, which knows about redirects and errors.
 """
 
 from __future__ import annotations
 
 import base64
 import hmac
+import itertools
 import logging
+import math
+import random
 import re
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from hashlib import sha256
@@ -30,6 +34,12 @@ _GIVEN_UP_AFTER = 20  # failures in a row: something is between here and S3 that
 _TRIED_AGAIN_EACH = 50  # of the requests after that
 # Seconds: with the four attempts of aiobotocore after this one a run sees within two minutes that it cannot succeed.
 _CONNECT_TIMEOUT, _READ_TIMEOUT = 5, 10
+# For so long, seconds, an object is tried again here. aiobotocore's own four attempts are over within a second or two when they
+# fail at once, and its retries draw on a quota (500 tokens of which one takes 5) that a third of a large site uses up.
+_BUSY_FOR, _AWAY_FOR = 20, 8
+# Seconds; with full jitter: https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 4
+_PASSES = {429, 500, 502, 503, 504}
 _debug = logging.getLogger(__name__).debug
 
 
@@ -108,25 +118,66 @@ class HotPath:
             self._pace.end()
 
     async def put(
-        self, key: str, body: bytes | AsyncIterable[bytes], digest: bytes, headers: Mapping[str, str], query: str = ""
+        self,
+        key: str,
+        body: bytes | Callable[[], AsyncIterable[bytes]],
+        digest: bytes,
+        headers: Mapping[str, str],
+        query: str = "",
     ) -> str | None:
         """Store a body, whose SHA-256 the server verifies, and give the ETag; None when it is not stored for any reason.
 
+        The caller has a `turn`, which others get while this one pauses.
+
         Args:
-            body: all of it, or its pieces, and then `content-length` is among the headers.
+            body: all of it, or what gives its pieces, and then `content-length` is among the headers.
             digest: SHA-256 of the body.
             headers: of the object; names in lower case.
             query: of the address, sorted and encoded.
 
         """
-        place = self._place
-        if place is None:
+        if self._place is None:
             return None
         if self._failures >= _GIVEN_UP_AFTER:
             self._passed_by += 1
             if self._passed_by % _TRIED_AGAIN_EACH:
                 return None
+        began = anyio.current_time()
+        for attempt in itertools.count():
+            etag, try_for = await self._attempt(self._place, key, body, digest, headers, query)
+            if etag:
+                self._failures = 0
+                self._pace.faster()
+                return etag
+            pause = random.uniform(0, min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**attempt))  # noqa: S311 - no secret
+            if anyio.current_time() + pause >= began + try_for:
+                break
+            await self._pace.pause(pause)
+        self._failures += 1
+        _debug("PUT %s: aiobotocore does it", key)
+        return None
+
+    async def _attempt(
+        self,
+        place: Place,
+        key: str,
+        body: bytes | Callable[[], AsyncIterable[bytes]],
+        digest: bytes,
+        headers: Mapping[str, str],
+        query: str,
+    ) -> tuple[str | None, float]:
+        """Make one request; give the ETag, or for how many seconds in all the object is worth trying again here."""
+        from aiohttp import ClientConnectionError
         from yarl import URL  # aiohttp's, which is loaded by now
+
+        began = time.monotonic()
+        # aiohttp begins to count when the body is sent: of a server that does not take the body it would wait for ever.
+        scope = anyio.CancelScope(deadline=anyio.current_time() + _CONNECT_TIMEOUT + _READ_TIMEOUT)
+
+        async def watched(pieces: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+            async for piece in pieces:
+                scope.deadline = anyio.current_time() + _CONNECT_TIMEOUT + _READ_TIMEOUT
+                yield piece
 
         try:
             credentials = await self._client._request_signer._credentials.get_frozen_credentials()
@@ -149,40 +200,43 @@ class HotPath:
                 "PUT", path, query, signed, access_key=credentials.access_key, key=signing_key, region=place.region
             )
             address = place.origin + path + (f"?{query}" if query else "")
-            async with self._connections.put(
-                URL(address, encoded=True),
-                data=body,
-                headers=signed,
-                proxy=place.proxy,
-                proxy_headers=place.proxy_headers,
-                allow_redirects=False,
-                timeout=self._timeout,
-            ) as answer:
-                said = await answer.read()
+            with scope:
+                async with self._connections.put(
+                    URL(address, encoded=True),
+                    data=body if isinstance(body, bytes) else watched(body()),
+                    headers=signed,
+                    proxy=place.proxy,
+                    proxy_headers=place.proxy_headers,
+                    allow_redirects=False,
+                    timeout=self._timeout,
+                ) as answer:
+                    said = await answer.read()
+            if scope.cancelled_caught:
+                raise TimeoutError
         except Exception as error:
-            self._failures += 1
-            _debug("PUT %s: %s; aiobotocore does it", key, type(error).__name__)
-            return None
+            _debug("PUT %s: %s", key, type(error).__name__)
+            away = isinstance(error, (ClientConnectionError, OSError)) and not isinstance(error, TimeoutError)
+            return None, _AWAY_FOR if away else 0
         if answer.status == 200 and "ETag" in answer.headers:
-            self._failures = 0
-            self._pace.faster()
-            return str(answer.headers["ETag"])
+            return str(answer.headers["ETag"]), 0
         if answer.status in {429, 503}:
-            self._pace.slower()
-        else:
-            self._failures += 1
+            self._pace.slower(began)
         code = re.search(rb"<Code>(\w+)</Code>", said)  # the rest may hold a part of a token
-        _debug("PUT %s: HTTP %d %s; aiobotocore does it", key, answer.status, code and code[1].decode())
-        return None
+        _debug("PUT %s: HTTP %d %s", key, answer.status, code and code[1].decode())
+        return None, _BUSY_FOR if answer.status in _PASSES else 0
 
 
 class _Pace:
-    """How many requests at once: half of it when S3 asks to slow down, one more for each round that goes well."""
+    """How many requests at once: half of it when S3 asks to slow down, one more for each round that goes well.
+
+    What was under way already when it was halved does not halve it again.
+    """
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._now = float(most)
         self._taken = 0
+        self._slowed = -math.inf  # when it was halved (monotonic clock, seconds)
         self._freed: anyio.Event | None = None  # while somebody waits
 
     async def begin(self) -> None:
@@ -201,8 +255,20 @@ class _Pace:
         if self._now < self._most:
             self._now = min(self._most, self._now + 1 / self._now)
 
-    def slower(self) -> None:
-        self._now = max(min(_FEWEST, self._most), self._now / 2)
+    def slower(self, began: float) -> None:
+        if began > self._slowed:
+            self._now = max(min(_FEWEST, self._most), self._now / 2)
+            self._slowed = time.monotonic()
+
+    async def pause(self, seconds: float) -> None:
+        """Let others have the turn of the caller, who has one again after that, also when cancelled."""
+        self.end()
+        try:
+            await anyio.sleep(seconds)
+            await self.begin()
+        except BaseException:
+            self._taken += 1
+            raise
 
 
 def make_key(secret_key: str, day: str, region: str) -> bytes:

@@ -23,13 +23,14 @@ import anyio.to_thread
 
 from buildrunner.errors import BuildFailed, BuildSuperseded
 from buildrunner.site.bucket import Bucket, in_parallel, sha256_of
-from buildrunner.site.failures import AccessRefused
-from buildrunner.site.files import Site, SiteFile
+from buildrunner.site.failures import AccessRefused, Unreachable
+from buildrunner.site.files import Site, SiteFile, changed_meanwhile
 from buildrunner.site.headers import IMMUTABLE, cache_control
 from buildrunner.site.manifest import Manifest, PublishedObject, Turn
 
 Progress = Callable[[int, int], None]  # files and bytes that are in the bucket by now
 
+ASKED_AGAIN_AFTER = 30.0  # seconds: a server that was found silent while the build ran may be back
 LOOK_SECONDS = 1.0  # between two looks whether a later run publishes, too
 # After its second look a run waits for so long for an earlier one to end, which sees within LOOK_SECONDS that it has to, and says
 # when it has. One that was killed says nothing.
@@ -75,6 +76,7 @@ class Upload:
         self._warn = warn
         self._surveying = anyio.Lock()
         self._surveyed = False
+        self._unreachable: tuple[float, Unreachable] | None = None
         self._there: dict[str, str] | None = None  # key → ETag; None where listing is refused
         self._before: Manifest | None = None  # the newest there is: since when things are kept
         self._last: Manifest | None = None  # the same, if what it says of objects is still true
@@ -99,12 +101,23 @@ class Upload:
         Raises BuildFailed when the bucket cannot be read.
         """
         async with self._surveying:
-            if not self._surveyed:
-                with suppress(BuildFailed):  # `begin` tries again, and tells
+            if self._unreachable and anyio.current_time() < self._unreachable[0] + ASKED_AGAIN_AFTER:
+                raise self._unreachable[1]
+            if self._surveyed:
+                return
+            try:
+                try:
                     await self._turn.claim(await self._run_number())
                     await self._read_manifest()
+                except Unreachable:
+                    raise
+                except BuildFailed:
+                    pass  # `begin` tries again, and tells
                 await self._list()
-                self._surveyed = True
+            except Unreachable as error:
+                self._unreachable = anyio.current_time(), error
+                raise
+            self._surveyed = True
 
     async def plan(self, site: Site, *, on_progress: Progress) -> None:
         """Decide what has to be sent, and in what order; reads no file yet."""
@@ -278,9 +291,20 @@ class Upload:
         async def send(file: SiteFile) -> None:
             key = self._prefix + file.path
             descriptor = site.open(file)
+            written = os.fstat(descriptor).st_mtime_ns
+
+            def check() -> None:
+                if os.fstat(descriptor).st_mtime_ns != written:
+                    raise changed_meanwhile(file.path)
+
             try:
                 stored = await self._bucket.put_file(
-                    key, descriptor, file.size, content_type=file.content_type, cache_control=file.cache_control
+                    key,
+                    descriptor,
+                    file.size,
+                    content_type=file.content_type,
+                    cache_control=file.cache_control,
+                    check=check,
                 )
             finally:
                 os.close(descriptor)
