@@ -27,7 +27,7 @@ demo: $(STAMP) ## build examples/react-app on servers of its own and serve it
 	@$(BIN)/python -m buildrunner dev examples/react-app
 
 test: $(STAMP) ## everything that can be tested on one machine
-	@$(BIN)/python -m pytest -n 2 --dist loadfile # half of its time is waiting for limits that the contract sets
+	@$(BIN)/python -m pytest -n 3 --dist loadfile # for two cores: half of its time is waiting for limits that the contract sets
 
 image-test: $(STAMP) ## the image, run by a Docker engine as Fargate would (starts an engine where there is none)
 	@tests/image/with-engine.sh $(BIN)/python -m pytest tests/image

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -14,6 +15,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import IO, Any, TypedDict
 
@@ -68,8 +70,14 @@ class Redis:
         self.process.kill()
         self.process.wait()
 
-    def client(self) -> Any:
-        return Client(port=self.port, decode_responses=True, protocol=2, retry=Retry(NoBackoff(), 0))
+    def client(self, socket_timeout: float | None = None) -> Any:
+        return Client(
+            port=self.port,
+            decode_responses=True,
+            protocol=2,
+            retry=Retry(NoBackoff(), 0),
+            socket_timeout=socket_timeout,
+        )
 
     def events(self, slug: str) -> list[Event]:
         """Read the stream as a program of a platform does."""
@@ -110,6 +118,7 @@ class Subscriber:
         self.messages: list[str] = []
         self._redis = redis
         self._channel = channel
+        self._own_channel = f"end-of-{uuid.uuid4().hex}"
         self._subscribed = threading.Event()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._listen, daemon=True)
@@ -120,11 +129,14 @@ class Subscriber:
         while not self._ended.is_set():
             # The server is killed under it by some tests.
             with suppress(OSError, RedisError), self._redis.client() as client, client.pubsub() as pubsub:
-                pubsub.subscribe(self._channel)
+                pubsub.subscribe(self._channel, self._own_channel)
+                pubsub.get_message(timeout=5)
                 pubsub.get_message(timeout=5)
                 self._subscribed.set()
                 while True:
                     message = pubsub.get_message(ignore_subscribe_messages=True, timeout=0.1)
+                    if message and message["channel"] == self._own_channel:
+                        return
                     if message:
                         self.messages.append(message["data"])
                     elif self._ended.is_set():
@@ -144,6 +156,12 @@ class Subscriber:
 
     def close(self) -> None:
         """Read what the server has sent by now, and leave."""
+        if not self._thread.is_alive():
+            return
+        # It sends a subscriber's messages in the order in which it got them: what comes behind this one is too late.
+        with suppress(OSError, RedisError), self._redis.client(socket_timeout=1) as client:
+            if client.publish(self._own_channel, ""):
+                self._thread.join(1)
         self._ended.set()
         self._thread.join()
 
@@ -169,7 +187,7 @@ class Running:
 
     def end(self, timeout: float = 90) -> Run:
         """Wait for the end, and give all that its readers have seen."""
-        self.process.wait(timeout)
+        wait_for_end(self.process, timeout)
         for reader in self._readers:
             reader.join()
         self.subscriber.close()
@@ -235,7 +253,7 @@ class Program:
             helper = threading.Thread(target=meanwhile, args=(running.process, running.slug)) if meanwhile else None
             if helper:
                 helper.start()
-            running.process.wait(timeout)
+            wait_for_end(running.process, timeout)
             if helper:
                 helper.join()
             return running.end()
@@ -261,17 +279,7 @@ class Program:
         wait_for(lambda: any(wanted(event) for event in self.redis.events(slug)), "the event", seconds)
 
     def client(self) -> Any:
-        import botocore.session
-        from botocore.config import Config
-
-        return botocore.session.get_session().create_client(
-            "s3",
-            endpoint_url=self.s3.endpoint,
-            region_name="us-east-1",
-            aws_access_key_id=self.s3.access_key,
-            aws_secret_access_key=self.s3.secret_key,
-            config=Config(s3={"addressing_style": "path"}),
-        )
+        return _s3_client(self.s3.endpoint, self.s3.access_key, self.s3.secret_key)
 
     def objects(self, slug: str, bucket: str = "sites") -> dict[str, Any]:
         """Give the site's objects by their path: body, ContentType, CacheControl, LastModified."""
@@ -294,6 +302,22 @@ class Program:
     def _only_archive(self, slug: str, bucket: str) -> str:
         (entry,) = self.client().list_objects_v2(Bucket=bucket, Prefix=f"__logs/{slug}/")["Contents"]
         return str(entry["Key"])
+
+
+@cache
+def _s3_client(endpoint: str, access_key: str, secret_key: str) -> Any:
+    """Make a client, which takes 0.2 s of CPU; one is enough for all tests and threads."""
+    import botocore.session
+    from botocore.config import Config
+
+    return botocore.session.get_session().create_client(
+        "s3",
+        endpoint_url=endpoint,
+        region_name="us-east-1",
+        aws_access_key_id=access_key,
+        aws_secret_access_key=secret_key,
+        config=Config(s3={"addressing_style": "path"}),
+    )
 
 
 class LogReader:
@@ -384,6 +408,17 @@ def add_first_event(redis: Redis, slug: str, build: str, seconds_ago: float, seq
         client.xadd(
             f"events:{slug}", {"event": json.dumps({**event, "level": "info", "log": "Preparing"})}, id=f"5-{seq}"
         )
+
+
+def wait_for_end(process: subprocess.Popen[str], seconds: float) -> None:
+    """Wait until it has ended; `Popen.wait` with a limit looks 20 times a second, and so is late."""
+    with suppress(ProcessLookupError):  # somebody has waited for it already
+        descriptor = os.pidfd_open(process.pid)
+        try:
+            select.select([descriptor], [], [], seconds)
+        finally:
+            os.close(descriptor)
+    process.wait(0.1)
 
 
 def wait_for(condition: Callable[[], bool], what: str, seconds: float = 30) -> None:

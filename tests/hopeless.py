@@ -60,6 +60,7 @@ def hopeless_runs(program: Program, repositories: Repositories) -> Iterator[dict
 
         yield {
             "frozen": start(_once(lambda request: "partNumber" in request.query, stop_in_the_body, never_answer)),
+            "silent": start(lambda _: never_answer),
             "busy": start(_once(lambda request: request.method == "PUT" and "/sites/t-" in request.path, busy, busy)),
             "no address": start(lambda _: None, AWS_ENDPOINT_URL_S3="http://s3.buildrunner.invalid"),
         }

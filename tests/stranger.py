@@ -10,12 +10,19 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from harness import PLAIN, ROOT, Event, Program, Repositories, Run, Running
 
+Test = TypeVar("Test", bound=Callable[..., None])
 Place = Literal["as root", "not as root", "in the image"]
 PERSON = "games"  # any user of every Debian who is neither root nor the one that builds run as
+
+
+def in_one_place(test: Test) -> Test:
+    """Mark an attack for which it makes no difference as whom builds run: on one machine it is made in one place alone."""
+    test.in_one_place = True  # type: ignore[attr-defined]
+    return test
 
 
 class Stranger:

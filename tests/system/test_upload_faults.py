@@ -354,6 +354,7 @@ def test_a_file_that_changes_while_it_is_read_is_told_and_not_published(
     ("name", "words", "hint"),
     [
         ("frozen", "took the request and did not answer within", "look at the server"),
+        ("silent", "took the request and did not answer within", "look at the server"),
         ("busy", "S3 asked to slow down, and went on doing so.", "UPLOAD_CONCURRENCY"),
         ("no address", "The S3 server s3.buildrunner.invalid cannot be reached.", "DNS"),
     ],

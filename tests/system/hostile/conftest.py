@@ -1,4 +1,4 @@
-"""Every attack is made twice: on a runner that is root, and on one that is not."""
+"""Attacks are made twice, on a runner that is root and on one that is not; those in which that plays no part, once."""
 
 from __future__ import annotations
 
@@ -12,13 +12,23 @@ from harness import Program, Redis, Repositories
 from s3_server import S3Server
 from stranger import PersonsProgram, Place, Stranger
 
+IS_ROOT = os.geteuid() == 0
 
-@pytest.fixture(params=["as root", "not as root"])
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "stranger" in metafunc.fixturenames:
+        places = ["as root", "not as root"]
+        if hasattr(metafunc.function, "in_one_place"):
+            places = places[:1] if IS_ROOT else places[1:]
+        metafunc.parametrize("stranger", places, indirect=True)
+
+
+@pytest.fixture
 def stranger(
     request: pytest.FixtureRequest, shared_redis: Redis, s3: S3Server, open_folder: Path, repositories: Repositories
 ) -> Stranger:
     place = cast(Place, request.param)
-    if place == "as root" and os.geteuid() != 0:
+    if place == "as root" and not IS_ROOT:
         pytest.skip("the tests do not run as root")
     kind = Program if place == "as root" else PersonsProgram
     return Stranger(

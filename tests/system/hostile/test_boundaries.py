@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from harness import PLAIN, ROOT, LogReader, Redis, Run
-from stranger import Stranger
+from stranger import Stranger, in_one_place
 
 MADE = "\nmkdir -p dist; echo 1 >dist/index.html"
 
@@ -52,6 +52,7 @@ def refused(stranger: Stranger, variable: str, values: Sequence[str], others: di
 # --- slugs and prefixes -----------------------------------------------------------------------------------------
 
 
+@in_one_place
 def test_a_slug_that_leaves_its_place_is_refused(stranger: Stranger) -> None:
     slugs = [
         "",
@@ -75,6 +76,7 @@ def test_a_slug_that_leaves_its_place_is_refused(stranger: Stranger) -> None:
     refused(stranger, "PROJECT_ID", slugs, {"SLUG": None})
 
 
+@in_one_place
 def test_a_name_of_a_run_a_prefix_or_a_folder_that_leaves_its_place_is_refused(stranger: Stranger) -> None:
     prefixes = [
         "../{slug}/",
@@ -92,6 +94,7 @@ def test_a_name_of_a_run_a_prefix_or_a_folder_that_leaves_its_place_is_refused(s
     refused(stranger, "OUTPUT_DIR", ["../x", "/etc", "a/../../b", ".git", "dist/.git"], {})
 
 
+@in_one_place
 @pytest.mark.parametrize("template", ["{slug}/", "__outputs/{slug}/", "sites/{slug}/x/"])
 def test_a_site_whose_slug_begins_anothers_touches_nothing_of_it(stranger: Stranger, template: str) -> None:
     slug = f"a{uuid.uuid4().hex[:10]}"
@@ -123,6 +126,7 @@ def test_a_site_whose_slug_begins_anothers_touches_nothing_of_it(stranger: Stran
         assert all(streams)
 
 
+@in_one_place
 def test_a_files_name_cannot_leave_the_sites_prefix(stranger: Stranger) -> None:
     names = [
         "%2e%2e/%2e%2e/up",
@@ -206,6 +210,7 @@ def check_delivery(stranger: Stranger, run: Run) -> None:
     assert "Redis" not in run.stdout + run.stderr
 
 
+@in_one_place
 def test_the_least_user_of_redis_is_enough_for_a_run_and_a_leak_of_its_address_is_worth_little(
     stranger: Stranger, own_redis: Redis
 ) -> None:
@@ -277,6 +282,7 @@ def test_the_least_user_of_redis_is_enough_for_a_run_and_a_leak_of_its_address_i
                 client.execute_command("EVAL", f"return {script}", "1", stream)
 
 
+@in_one_place
 def test_what_a_leaked_address_of_redis_is_still_worth(stranger: Stranger, own_redis: Redis) -> None:
     """Not held: the user of runs is one for all sites, so who has it can read, forge and remove live logs of each of them."""
     add_user(own_redis, documented("buildrunner"))
@@ -290,6 +296,7 @@ def test_what_a_leaked_address_of_redis_is_still_worth(stranger: Stranger, own_r
         assert client.execute_command("XTRIM", "events:other", "MAXLEN", "0") == 2
 
 
+@in_one_place
 def test_a_user_of_redis_without_scripts_is_enough_too(stranger: Stranger, own_redis: Redis) -> None:
     stranger.program.redis = own_redis
     head = "ACL SETUSER plain on >PASSWORD resetkeys ~events:* resetchannels &logs:* -@all"
@@ -303,6 +310,7 @@ def test_a_user_of_redis_without_scripts_is_enough_too(stranger: Stranger, own_r
             client.execute_command("EVAL", "while true do end", "0")
 
 
+@in_one_place
 def test_the_readers_user_reads_a_log_and_writes_nothing(stranger: Stranger, own_redis: Redis) -> None:
     stranger.program.redis = own_redis
     run = stranger.build("echo a line" + MADE)
@@ -329,6 +337,7 @@ def test_the_readers_user_reads_a_log_and_writes_nothing(stranger: Stranger, own
                 client.execute_command(*command)
 
 
+@in_one_place
 def test_an_address_of_redis_whose_certificate_is_not_checked_is_refused(stranger: Stranger) -> None:
     options = [
         "ssl_cert_reqs=none",

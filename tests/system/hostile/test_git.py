@@ -19,7 +19,7 @@ import pytest
 import git_server as server_module
 from git_server import GitServer, git_server
 from harness import PLAIN, Run
-from stranger import Stranger
+from stranger import Stranger, in_one_place
 
 T = TypeVar("T")
 
@@ -64,6 +64,7 @@ def command_lines() -> str:
 # --- the address and the ref ------------------------------------------------------------------------------------
 
 
+@in_one_place
 def test_an_address_or_a_ref_that_would_be_an_option_a_helper_or_another_scheme_starts_nothing(
     stranger: Stranger, open_folder: Path
 ) -> None:
@@ -352,6 +353,7 @@ def packet(data: bytes) -> bytes:
     return b"%04x" % (len(data) + 4) + data
 
 
+@in_one_place
 def test_what_a_server_says_beside_its_pack_reaches_people_as_plain_text_and_within_bounds(
     stranger: Stranger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -411,6 +413,7 @@ def test_a_server_that_drips_its_answer_is_cut_off_in_time(stranger: Stranger, m
     assert left == []
 
 
+@in_one_place
 def test_a_bundle_that_a_server_offers_elsewhere_is_not_fetched(
     stranger: Stranger, monkeypatch: pytest.MonkeyPatch
 ) -> None:

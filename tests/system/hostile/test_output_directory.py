@@ -19,7 +19,7 @@ import pytest
 from buildrunner.errors import BuildFailed
 from buildrunner.site.files import Limits, collect
 from harness import Run
-from stranger import Stranger
+from stranger import Stranger, in_one_place
 
 PAGE = "mkdir -p dist; echo hello >dist/index.html\n"
 OUT = "it is a link that leads out of the output directory"
@@ -241,6 +241,7 @@ for (const [name, depth] of [["d", 400], ["e", 1000], ["f", 3000]]) {
 """
 
 
+@in_one_place
 def test_names_reach_exactly_their_keys_or_are_named_and_depth_costs_nothing(stranger: Stranger) -> None:
     names = {"names": NAMES, "bad": [name.decode("latin1") for name in BAD_NAMES]}
     files = {"make.js": MAKE_NAMES, "names.json": json.dumps(names)}
@@ -275,6 +276,7 @@ def test_names_reach_exactly_their_keys_or_are_named_and_depth_costs_nothing(str
 # --- how much ---
 
 
+@in_one_place
 def test_a_site_may_be_as_large_as_its_limits_and_not_larger(stranger: Stranger) -> None:
     limits = {"SITE_MAX_FILES": "3", "SITE_MAX_BYTES": "20", "SITE_MAX_FILE_BYTES": "10"}
     full = "mkdir -p dist/a; printf 1234567890 >dist/index.html; printf 12345 >dist/a/b; printf 12345 >dist/c\n"
@@ -304,6 +306,7 @@ def assert_over_limit(stranger: Stranger, run: Run, setting: str) -> None:
     assert stranger.site(run) == {}
 
 
+@in_one_place
 def test_what_is_gigantic_fails_the_build_before_a_byte_of_it_is_read(stranger: Stranger) -> None:
     scripts = {
         "SITE_MAX_FILE_BYTES": f"{PAGE} truncate -s 2G dist/sparse",
