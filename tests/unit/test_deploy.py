@@ -292,6 +292,8 @@ PERMISSIONS: Mapping[str, str | None] = {
     "complete_multipart_upload": "s3:PutObject",
     "abort_multipart_upload": "s3:AbortMultipartUpload",
     "list_objects_v2": "s3:ListBucket",
+    "get_object": "s3:GetObject",  # of kept dependencies
+    "delete_object": "s3:DeleteObject",  # the same
     "head_bucket": None,  # opens a connection; that it is refused is of no interest
 }
 
@@ -301,8 +303,7 @@ def test_the_task_role_has_the_actions_of_the_calls_in_the_source_and_no_other()
     calls = set(re.findall(r"\b_client\.(?:get_paginator\(\"(\w+)\"|([a-z_]+)\()", source))
     actions = {a for s in TASK_POLICIES[""]["Statement"] for a in as_list(s["Action"])}
 
-    of_readers = {"get_object"}  # `buildrunner logs`, not a run: the API server's policy allows it
-    assert {paginated or call for paginated, call in calls} - of_readers == PERMISSIONS.keys()
+    assert {paginated or call for paginated, call in calls} == PERMISSIONS.keys()
     assert actions == set(PERMISSIONS.values()) - {None}
 
 
@@ -314,7 +315,7 @@ def test_a_run_may_write_its_site_and_its_log(prefix: str, action: str) -> None:
     assert allows(policy, action, f"arn:aws:s3:::sites/{prefix}my-site/assets/index-B2c3D4e5.js")
     assert allows(policy, action, "arn:aws:s3:::state/__logs/my-site/01JD.ndjson")
     assert not allows(policy, action, "arn:aws:s3:::state/__manifests/my-site.json")
-    assert not allows(policy, action, "arn:aws:s3:::state/__cache/my-site/1.tar.zst")
+    assert allows(policy, action, "arn:aws:s3:::state/__cache/my-site/modules-npm-1.tar.zst")
     assert not allows(policy, action, "arn:aws:s3:::state/my-site/index.html")
     assert not allows(policy, action, "arn:aws:s3:::others/my-site/index.html")
 
@@ -338,6 +339,17 @@ def test_a_run_may_list_a_site_and_never_the_whole_bucket(prefix: str) -> None:
     assert not may_list("sites", **{"s3:prefix": prefix})
     assert not may_list("sites", **{"s3:prefix": f"{prefix}my"})
     assert not may_list("state", **{"s3:prefix": "__logs/my-site/"})
+
+
+def test_a_run_may_read_and_remove_kept_dependencies_and_nothing_else() -> None:
+    policy = TASK_POLICIES[""]
+
+    for action in ("s3:GetObject", "s3:DeleteObject"):
+        assert allows(policy, action, "arn:aws:s3:::state/__cache/my-site/modules-npm-1.tar.zst")
+        assert not allows(policy, action, "arn:aws:s3:::state/__logs/my-site/1.ndjson")
+        assert not allows(policy, action, "arn:aws:s3:::state/__manifests/my-site.json")
+    assert allows(policy, "s3:ListBucket", "arn:aws:s3:::state", **{"s3:prefix": "__cache/my-site/"})
+    assert not allows(policy, "s3:ListBucket", "arn:aws:s3:::state", **{"s3:prefix": "__cache/"})
 
 
 @pytest.mark.parametrize("action", ["s3:DeleteObject", "s3:GetObject", "s3:PutObjectAcl", "s3:PutBucketPolicy"])

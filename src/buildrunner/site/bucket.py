@@ -9,7 +9,7 @@ import base64
 import hashlib
 import io
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -277,6 +277,32 @@ class Bucket:
         with explained(operation, bucket=self.name, key=key, endpoint_url=self._endpoint_url):
             yield
 
+    async def listing(self, prefix: str) -> list[Stored]:
+        """List what is stored under `prefix`, with size and time. Raises AccessRefused where listing is not allowed."""
+        found: list[Stored] = []
+        with self._explained("list", ""):
+            async for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix):
+                found += [
+                    Stored(entry["Key"], entry["Size"], entry["LastModified"]) for entry in page.get("Contents", ())
+                ]
+        return found
+
+    async def stream(self, key: str) -> AsyncGenerator[bytes]:
+        """Give the body of an object by pieces, as they come; nothing when there is no such object."""
+        with self._explained("get", key):
+            try:
+                answer = await self._client.get_object(Bucket=self.name, Key=key)
+            except self._client.exceptions.NoSuchKey:
+                return
+            async with answer["Body"] as body:
+                async for chunk in body.iter_chunks(_READ_AT_ONCE):
+                    yield chunk
+
+    async def remove(self, key: str) -> None:
+        """Remove an object; it is no error when there is none."""
+        with self._explained("delete", key):
+            await self._client.delete_object(Bucket=self.name, Key=key)
+
 
 async def in_parallel(work: Callable[[_T], Awaitable[None]], items: Collection[_T], *, limit: int) -> None:
     """Do `work` for each of `items`, begun in their order, `limit` at once.
@@ -340,6 +366,15 @@ def _room_for(size: int) -> io.BytesIO:
         body.write(b"\0")
         body.seek(0)
     return body
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """An object that is in a bucket."""
+
+    key: str
+    size: int  # bytes
+    modified: datetime  # with a time zone
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,13 @@ ATTEMPTS = 4
 CONNECT_TIMEOUT = 5  # seconds
 READ_TIMEOUT = 20  # seconds for the answer, counted from the end of the body
 
-Operation = Literal["put", "get", "list"]
-_PERMISSIONS: dict[Operation, str] = {"put": "s3:PutObject", "get": "s3:GetObject", "list": "s3:ListBucket"}
+Operation = Literal["put", "get", "list", "delete"]
+_PERMISSIONS: dict[Operation, str] = {
+    "put": "s3:PutObject",
+    "get": "s3:GetObject",
+    "list": "s3:ListBucket",
+    "delete": "s3:DeleteObject",
+}
 
 
 class AccessRefused(BuildFailed):
