@@ -1,4 +1,4 @@
-# The image of buildrunner: one run is one container. Debian, Python, Node with npm, git, tini; linux/amd64 and linux/arm64.
+# The image of buildrunner: one run is one container. Debian, Python, Node with npm, git with git-lfs, tini; linux/amd64 and linux/arm64.
 #
 #   docker build -t buildrunner .
 #
@@ -56,9 +56,9 @@ RUN tools/bin/python -I -m hatchling build --target wheel --directory wheels; \
 FROM ${PYTHON_IMAGE}
 SHELL ["/bin/sh", "-euc"]
 
-# git clones; tini is PID 1 and reaps what builds leave behind; libstdc++6 and libatomic1 are what Node's binary is linked
+# git clones, git-lfs (13 MB) gets the files that a repository keeps beside itself; tini is PID 1 and reaps what builds leave behind; libstdc++6 and libatomic1 are what Node's binary is linked
 # against, on one platform or another. setpriv, which drops the privileges of every command of the repository, is
-# util-linux's and thus in every Debian. No openssh-client: there is no variable for a key, so `ssh` could not log in.
+# util-linux's and thus in every Debian; zstd (2 MB) packs what is kept between builds. No openssh-client: there is no variable for a key, so `ssh` could not log in.
 # Versions are not pinned: Debian's archive keeps only the newest of a release, so a pin breaks the build on the day of a
 # security fix. The digest of the base image and the release's name are the pin.
 # Left out of what is unpacked (63 MB): Perl's library, which only git's mail and Subversion commands use, and git's
@@ -77,7 +77,7 @@ RUN export DEBIAN_FRONTEND=noninteractive; \
       -o Dpkg::Options::=--path-exclude=/usr/lib/git-core/git-imap-send \
       -o Dpkg::Options::=--path-exclude=/usr/lib/git-core/git-shell \
       -o Dpkg::Options::=--path-exclude=/usr/lib/git-core/scalar \
-      ca-certificates git libatomic1 libstdc++6 tini util-linux; \
+      ca-certificates git git-lfs libatomic1 libstdc++6 tini util-linux zstd; \
     rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/cache/debconf/*-old /var/log/*; \
     find / -xdev -type f -perm /6000 -exec chmod a-s {} +; \
     groupadd --gid 10001 build; \
@@ -100,7 +100,7 @@ COPY --from=project /app /opt/buildrunner/app
 # Links for npm, and a look whether everything that is needed at run time is there and starts.
 RUN ln -s ../lib/node_modules/npm/bin/npm-cli.js /usr/local/bin/npm; \
     ln -s ../lib/node_modules/npm/bin/npx-cli.js /usr/local/bin/npx; \
-    node --version; npm --version; git --version; setpriv --version; tini --version; \
+    node --version; npm --version; git --version; git lfs version; setpriv --version; tini --version; zstd --version; \
     /opt/buildrunner/bin/python -I -c 'import buildrunner, aiobotocore.session, hiredis, redis.asyncio, anyio, rich'; \
     rm -rf /tmp/* /root/.npm /root/.cache
 

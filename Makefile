@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 # Newer than the lock when all of it is installed.
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test image-test check format lock bench bench-image bench-logs bench-upload soak clean
+.PHONY: help demo test image-test check format lock bench bench-image bench-corpus bench-logs bench-upload soak clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -55,6 +55,9 @@ bench-logs: $(STAMP) ## what the log costs, and how soon its lines are there
 
 bench-upload: $(STAMP) ## how fast a site gets into S3, against s5cmd and aws s3 sync
 	@PYTHONPATH=tests $(BIN)/python bench/upload.py
+
+bench-corpus: $(STAMP) ## public repositories, built one after the other (MIRROR=folder, ONLY=pattern, RESUME=1)
+	@PYTHONPATH=tests $(BIN)/python bench/corpus.py $(if $(MIRROR),--mirror $(MIRROR)) $(if $(ONLY),--only $(ONLY)) $(if $(RESUME),--resume)
 
 soak: $(STAMP) ## runs with faults at random, for MINUTES (10), from a printed SEED
 	@PYTHONPATH=tests $(BIN)/python bench/soak.py --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))

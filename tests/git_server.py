@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 import socket
 import struct
@@ -13,9 +14,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
 
+SIGNATURE = "signed"
 HELD_SECONDS = 30  # that a request which is held waits at most
 
 
@@ -33,6 +35,11 @@ class GitServer:
     hold: threading.Event | None = None  # each request waits for it
     dumb: bool = False  # files and nothing else, as after `git update-server-info`
     old: bool = False  # speaks version 0 of the protocol only, which gives out the ends of branches and tags
+    refuses_tokens_for: str | None = None  # a repository that all can read, and whoever shows a token cannot
+    lfs: Mapping[str, bytes] = field(default_factory=dict)  # objects of Git LFS by their SHA-256
+    lfs_storage: str | None = None  # an origin at which they are, if it is not this one
+    troubles_of_lfs: list[int] = field(default_factory=list)  # the first requests for a list are answered with these
+    lfs_refusal: tuple[int, str] | None = None  # what a request for a list of them is answered with
     requests: list[tuple[str, str, Mapping[str, str]]] = field(default_factory=list)  # method, path, headers
 
     @property
@@ -116,8 +123,19 @@ class _Handler(BaseHTTPRequestHandler):
                 self._send(trouble)
         elif server.redirect_to:
             self._send(302, {"Location": f"{server.redirect_to}{self.path}"})
+        elif self.path.startswith("/lfs-objects/"):
+            found = server.lfs.get(self.path.rpartition("/")[2])
+            signed = self.headers.get("X-Signature") == SIGNATURE
+            self._send(200 if found and signed else 404, body=found or b"")
+        elif server.refuses_tokens_for and self.path.startswith(f"/{server.refuses_tokens_for}/"):
+            if "Authorization" in self.headers:
+                self._send(401, {"WWW-Authenticate": 'Basic realm="git"'})
+            else:
+                self._backend(server, body)
         elif server.password is not None and not self._knows(server.password):
             self._send(server.refusal, {"WWW-Authenticate": 'Basic realm="git"'} if server.refusal == 401 else {})
+        elif self.path.endswith("/objects/batch"):
+            self._list_lfs(server, json.loads(body))
         elif server.dumb:
             self._file(server.folder)
         else:
@@ -134,6 +152,25 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(200, body=file.read_bytes())
         else:
             self._send(404)
+
+    def _list_lfs(self, server: GitServer, asked: Mapping[str, Any]) -> None:
+        """Answer as the document docs/api/batch.md of Git LFS says, with downloads that need a header of their own."""
+        answer: dict[str, Any] = {"transfer": "basic", "objects": []}
+        status = 200
+        if server.troubles_of_lfs:
+            status = server.troubles_of_lfs.pop(0)
+        elif server.lfs_refusal:
+            status, message = server.lfs_refusal
+            answer = {"message": message}
+        for wanted in asked["objects"] if status == 200 else ():
+            entry = {"oid": wanted["oid"], "size": wanted["size"]}
+            if wanted["oid"] in server.lfs:
+                href = f"{server.lfs_storage or server.origin}/lfs-objects/{wanted['oid']}"
+                entry["actions"] = {"download": {"href": href, "header": {"X-Signature": SIGNATURE}}}
+            else:
+                entry["error"] = {"code": 404, "message": "Object does not exist"}
+            answer["objects"].append(entry)
+        self._send(status, {"Content-Type": "application/vnd.git-lfs+json"}, json.dumps(answer).encode())
 
     def _backend(self, server: GitServer, body: bytes) -> None:
         """Run the backend as CGI (RFC 3875), as git-http-backend(1) says."""

@@ -2,6 +2,7 @@
 
     BuildEnded                 the run ends here, for a reason that a person can read
     ├── BuildFailed            a step failed (exit code of its stage)
+    │   └── CommandFailed      a command of the repository did
     ├── BuildTimedOut          a time limit ran out (124)
     ├── BuildCancelled         SIGINT or SIGTERM (130, 143)
     └── BuildSuperseded        a later run of the same slug took over (60)
@@ -48,6 +49,14 @@ class BuildFailed(BuildEnded):
     def __init__(self, stage: Stage, reason: str, hint: str | None = None) -> None:
         super().__init__(reason, hint, exit_code=EXIT_OF_STAGE.get(stage, EXIT_FAULT))
         self.stage = stage
+
+
+class CommandFailed(BuildFailed):
+    """Fail the run by a command of the repository; `output` is the end of what it said."""
+
+    def __init__(self, stage: Stage, reason: str, hint: str | None, *, output: str) -> None:
+        super().__init__(stage, reason, hint)
+        self.output = output
 
 
 class BuildTimedOut(BuildEnded):

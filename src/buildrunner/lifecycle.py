@@ -18,6 +18,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING, Literal
 
 import anyio
+import anyio.abc
 
 from buildrunner.errors import (
     EXIT_PUBLISHED,
@@ -81,6 +82,8 @@ class Run:
         self._limit_scope: anyio.CancelScope | None = None  # of the stage
         self._publish_scope: anyio.CancelScope | None = None  # from the second look on
         self._bounded: list[tuple[anyio.CancelScope, float]] = []
+        self._followers: anyio.abc.TaskGroup | None = None
+        self._beside: list[anyio.CancelScope] = []  # of what is done beside the story
         self._command_started = anyio.Event()
         self._s3: S3 | BuildEnded | None = None
         self._s3_ready = anyio.Event()
@@ -105,6 +108,7 @@ class Run:
             followers.start_soon(self._publish_log, delivered)
             followers.start_soon(self._print_log, printed)
             followers.start_soon(self._open_s3)
+            self._followers = followers
             try:
                 with self._story_scope:
                     await story()
@@ -119,6 +123,8 @@ class Run:
                 )
                 self._report(error)
             self.release_followers()
+            for scope in self._beside:
+                scope.cancel()
             alive.cancel()
             await self._finish(delivered, printed)
             followers.cancel_scope.cancel()
@@ -228,6 +234,17 @@ class Run:
         elif said:
             self.journal.log(said)
 
+    def beside(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Have something done beside the story that it may wait for or not; the end of the story cancels it."""
+        assert self._followers is not None
+        self._followers.start_soon(self._do_beside, work)
+
+    @contextmanager
+    def optional(self, seconds: float) -> Iterator[anyio.CancelScope]:
+        """Limit a step that a published site does without: a signal ends it at once."""
+        with self._bound(seconds, AFTER_SIGNAL_SECONDS) as scope:
+            yield scope
+
     # --- causes and signals ----------------------------------------------------------------------------------
 
     def _decide(self, cause: BuildEnded) -> None:
@@ -307,10 +324,13 @@ class Run:
             }
             said = "done" if state == "succeeded" else "failed"
             stage: _Fields = {"state": state, "seconds": round(seconds, 3)}
-            return [
+            end: list[tuple[str, str, _Fields]] = [
                 ("stage", f"finish: {said} in {seconds:.1f} s", stage),
                 ("result", cause.end_word if cause else "Done", result),
             ]
+            if cause and cause.hint:  # for whoever reads lines: a message of the channel is no more than one
+                end.insert(0, ("log", f"What to do: {cause.hint}", {"stream": "runner", "level": "info"}))
+            return end
 
         failure = await self._archive(journal.seal(last_events("succeeded")))
         if failure:
@@ -360,6 +380,14 @@ class Run:
             os.close(file)
 
     # --- what runs beside the story --------------------------------------------------------------------------
+
+    async def _do_beside(self, work: Callable[[], Awaitable[None]]) -> None:
+        with anyio.CancelScope() as scope:
+            self._beside.append(scope)
+            try:
+                await work()
+            except Exception as error:  # a fault in it must not cost the build
+                self._report(error)
 
     async def _keep_alive(self, scope: anyio.CancelScope) -> None:
         with scope:

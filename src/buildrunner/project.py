@@ -1,39 +1,96 @@
-"""A checked-out folder becomes a `BuildPlan`: what installs, what builds, and where the output will be.
+"""A checked-out folder becomes a `BuildPlan`: where the app is, what it is installed and built with, and by which commands.
 
 Reads a few files of the repository, never through a link that leads out of it, and runs nothing.
+
+Where the app is, the first of these that there is:
+
+1. the folder of ROOT_DIR;
+2. the top, if its package.json has a build script (or BUILD_COMMAND is given); in a workspace that script builds what it
+   builds, and the one package of it that is a site is `BuildPlan.site`;
+3. the one package of the workspace, or else the one folder two levels deep, that has a build script; of several, the one that
+   is a site by the framework that it uses;
+4. without any of these: the folder that has an index.html, as it is.
 """
 
 from __future__ import annotations
 
-import json
+import fnmatch
 import os
-import stat
+import re
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from buildrunner.errors import BuildFailed, Stage
+from buildrunner.errors import BuildFailed
+from buildrunner.frameworks import Framework, recognise
+from buildrunner.packages import (
+    DEPENDENCIES,
+    SHELL,
+    Attempt,
+    Manager,
+    Name,
+    called_managers,
+    find_manager,
+    install_attempts,
+    package_of,
+    places,
+    table_of,
+)
+from buildrunner.reading import folders, is_file, is_inside, read_json, read_text
+from buildrunner.toolchain import NodeWish, find_node
 
-# Looked for in this order; all but the first must hold an index.html, because sources go by these names too.
-OUTPUT_FOLDERS = ("dist", "build", "out", "_site", ".output/public")
-# `npm ci` reads the first of these that is there: https://docs.npmjs.com/cli/configuring-npm/npm-shrinkwrap-json
-_NPM_LOCKFILES = ("npm-shrinkwrap.json", "package-lock.json")
-_OTHER_LOCKFILES = {"pnpm-lock.yaml": "pnpm", "yarn.lock": "Yarn", "bun.lock": "Bun", "bun.lockb": "Bun"}
-_MOST_BYTES = 4 * 1024 * 1024  # of a package.json
+# Run in this order where there is no other that builds: the first is what the contract names, the others are what
+# VitePress's and VuePress's, and older Nuxt's, own instructions put into package.json.
+_BUILD_SCRIPTS = ("build", "build:prod", "build:production", "docs:build", "generate")
+# Frameworks that make something else than a site as often: a page in the sources says that it is one.
+_NEEDS_PAGE = {"Vite", "webpack", "Rollup", "Parcel", "Rsbuild", "Snowpack", "Stencil", "Storybook", "Brunch"}
+_PAGES = ("index.html", "public/index.html", "src/index.html", "app/index.html", "client/index.html")
+_DEPTH = 2  # of folders that are looked through for the app
+_MEMBER_DEPTH = 4  # of packages of a workspace, such as packages/ui/core
+_MOST_PATTERNS = 100
+# What else repositories hold, and what it takes to build it.
+_OTHER_KINDS: tuple[tuple[str, str], ...] = (
+    ("hugo.toml hugo.yaml hugo.json config/_default/hugo.toml archetypes/default.md", "a Hugo site, which hugo builds"),
+    ("_config.yml Gemfile", "a Jekyll site or another Ruby program, which Ruby builds"),
+    ("mkdocs.yml mkdocs.yaml", "a MkDocs site, which Python builds"),
+    ("pyproject.toml requirements.txt setup.py manage.py", "a Python program"),
+    ("composer.json index.php wp-config.php", "a PHP program, which needs a server"),
+    ("deno.json deno.jsonc", "a Deno program, which deno builds"),
+    ("pubspec.yaml", "a Flutter or Dart program, which Flutter builds"),
+    ("Cargo.toml", "a Rust program, which cargo builds"),
+    ("go.mod", "a Go program, which go builds"),
+    ("pom.xml build.gradle build.gradle.kts", "a Java program"),
+    ("elm.json", "an Elm program, which elm builds"),
+    ("config.toml", "perhaps a Hugo or Zola site, which hugo or zola builds"),
+)
 
 
 @dataclass(frozen=True, slots=True)
 class BuildPlan:
     """What is run where. Commands are for exec, not for a shell, unless they begin with one."""
 
-    folder: Path  # of the app
-    install: tuple[str, ...]
-    build: tuple[str, ...]
-    install_shown: str  # as a person would type it
-    build_shown: str
-    output_folders: tuple[str, ...]  # candidates, relative to `folder`
+    checkout: Path  # the top of the repository
+    folder: Path  # of the app: what builds is run here, and OUTPUT_DIR is below it
+    root: Path  # where dependencies are installed: the app's folder, or the top of its workspace
+    site: Path  # of the package whose output is the site: the app's, or one that its build script builds
+    package: Mapping[str, Any]  # package.json of `site`; empty where there is none
+    manager: Manager | None  # None where nothing is installed
+    lockfile: Path | None  # that the manager reads
+    node: NodeWish | None  # what the repository or NODE_VERSION asks for
+    install_folder: Path
+    install: tuple[Attempt, ...]  # tried one after the other; empty where nothing is to be installed
+    build: tuple[str, ...]  # empty where the site is published as it is
+    build_shown: str  # as a person would type it
+    build_script: str  # the text of the script that builds, or BUILD_COMMAND; empty for none
+    framework: Framework
+    output_dir: str | None
+    others: frozenset[Name] = frozenset()  # managers that scripts call besides
+    needs_tools: bool = True  # whether Node is run for sure
+    notes: tuple[str, ...] = ()  # for the log
+    warnings: tuple[str, ...] = ()
 
 
 def plan_build(
@@ -43,151 +100,366 @@ def plan_build(
     install_command: str | None,
     build_command: str | None,
     output_dir: str | None,
+    node_version: str | None = None,
+    strict_lockfile: bool = False,
 ) -> BuildPlan:
     """Find out how the app in `checkout` is built; what is given wins over what is found.
 
     Raises:
-        BuildFailed: at the first stage that could not work, with every problem that was found in its reason.
+        BuildFailed: at the first stage that could not work.
 
     """
-    folder = (checkout / root_dir) if root_dir else checkout
-    if not os.path.isdir(folder) or not _is_inside(folder, checkout):
+    checkout = Path(os.path.realpath(checkout))
+    top = (checkout / root_dir) if root_dir else checkout
+    if not os.path.isdir(top) or not is_inside(top, checkout):
         raise BuildFailed("install", f"The repository has no folder {root_dir}.", "Look at the spelling of ROOT_DIR.")
-    folder = Path(os.path.realpath(folder))  # as it is before any code of the repository runs
+    top = Path(os.path.realpath(top))  # as it is before any code of the repository runs
+    finder = _Finder(checkout, top, searching=not root_dir, command=build_command)
+    if install_command and build_command:
+        found = _Found(top, package_of(top, checkout))
+    else:
+        found = finder.find()
+        if install_command and not found.package:
+            raise finder.nothing()
+    if found.as_it_is:
+        return _as_it_is(checkout, found, output_dir)
 
-    where = f" in {root_dir}" if root_dir and root_dir != "." else ""
-    package, broken = None, None
-    needed = not (install_command and build_command)
-    if needed:
-        try:
-            package = _read_package(folder / "package.json", checkout)
-        except ValueError as error:
-            broken = str(error)
-    if needed and package is None and broken is None:
+    folder, notes = found.folder, list(found.notes)
+    manager, lockfile, sentences = find_manager(folder, checkout)
+    warnings = list(sentences)
+    workspace = finder.workspace_of(folder)
+    root = workspace or folder
+    if lockfile and lockfile.parent == folder:
+        root = folder
+    elif lockfile and lockfile.parent != root:
+        lockfile = None  # of something else that the repository holds
+    wish, sentences = find_node(folder, checkout, node_version)
+    warnings += sentences
+
+    package = found.package
+    scripts = table_of(package, "scripts")
+    script = "" if build_command else _build_script(package) or ""
+    text = build_command or str(scripts.get(script, ""))
+    site = folder
+    if workspace == folder and not build_command:
+        sites = [member for member in finder.members(folder) if finder.is_site(member)]
+        if len(sites) == 1 and not finder.is_site(folder):
+            site = sites[0]
+    framework = (
+        recognise(site, checkout, package, text)
+        if site == folder
+        else recognise(site, checkout, package_of(site, checkout), finder.script_of(site))
+    )
+    build: tuple[str, ...] = (manager.name, "run", script)
+    if build_command:
+        build = (*SHELL, build_command)
+    elif framework.certain and not output_dir:
+        raise framework.refusal()
+    elif framework.build_instead and site == folder:
+        notes += [framework.because] if framework.because else []
+        build = _instead(framework.build_instead, manager, folder, root, scripts)
+        text = str(scripts.get(framework.build_instead, framework.build_instead))
+    elif script != "build":
+        notes.append(f"package.json has no script build; {script} is run.")
+    shown = build_command or " ".join(build if build[:2] != SHELL else build[2:])
+    before = [] if build_command or folder == root else finder.built_before(folder, root)
+    if before:
+        # What the app needs of its workspace is built first, as turbo and nx do it.
+        steps = [f"cd {shlex.quote(os.path.relpath(member, folder))} && {manager.name} run build" for member in before]
+        build = (*SHELL, " && ".join([*(f"({step})" for step in steps), shlex.join(build)]))
+        shown = build[2]
+
+    needed = any(table_of(package_of(place, checkout), kind) for place in {folder, root} for kind in DEPENDENCIES)
+    attempts = install_attempts(manager, lockfile=lockfile.name if lockfile else None, needed=needed)
+    if install_command:
+        attempts = (Attempt((*SHELL, install_command)),)
+    elif not package:
+        attempts = ()
+    elif strict_lockfile and not attempts[0].frozen:
         raise BuildFailed(
             "install",
-            f"The repository has no package.json{where or ' at its top'}.",
-            "Commit one, or set ROOT_DIR to the folder that holds the app.",
+            f"The repository has no lockfile of {manager.label}, and STRICT_LOCKFILE asks for one.",
+            attempts[0].mend,
         )
-
-    problems: list[tuple[Stage, str, str]] = []  # the stage that could not work, the reason, the hint
-    if not install_command and not any(_is_file(folder / name) for name in _NPM_LOCKFILES):
-        other = next((name for name in _OTHER_LOCKFILES if _is_file(folder / name)), None)
-        problems.append(
-            (
-                "install",
-                f"The repository's lockfile is {_OTHER_LOCKFILES[other]}'s ({other}), and only npm's is known so far",
-                "Commit a package-lock.json (`npm install` makes it), or set INSTALL_COMMAND.",
-            )
-            if other
-            else (
-                "install",
-                f"The repository has no lockfile (package-lock.json){where}, which `npm ci` needs",
-                "Run `npm install` and commit package-lock.json.",
-            )
-        )
-    scripts = (package or {}).get("scripts")
-    if broken:
-        problems.append(("install", f"package.json{where} {broken}", "Mend and commit it."))
-    elif not build_command and not (isinstance(scripts, dict) and isinstance(scripts.get("build"), str)):
-        problems.append(
-            (
-                "build",
-                f"package.json{where} has no build script",
-                'Add one under "scripts", such as "build": "vite build", or set BUILD_COMMAND.',
-            )
-        )
-    if problems:
-        raise BuildFailed(
-            "install" if any(stage == "install" for stage, _, _ in problems) else "build",
-            f"{'; and '.join(reason for _, reason, _ in problems)}.",
-            " ".join(hint for _, _, hint in problems),
-        )
-
-    shell = ("/bin/sh", "-c")
+    called = called_managers(scripts, [text, install_command or "", *_HOOKS])
     return BuildPlan(
+        checkout=checkout,
         folder=folder,
-        install=(*shell, install_command) if install_command else ("npm", "ci"),
-        build=(*shell, build_command) if build_command else ("npm", "run", "build"),
-        install_shown=install_command or "npm ci",
-        build_shown=build_command or "npm run build",
-        output_folders=(output_dir,) if output_dir else OUTPUT_FOLDERS,
+        root=root,
+        site=site,
+        package=package if site == folder else package_of(site, checkout),
+        manager=manager,
+        lockfile=lockfile,
+        node=wish,
+        install_folder=folder if install_command else root,
+        install=attempts,
+        build=build,
+        build_shown=shown,
+        build_script=text,
+        framework=framework,
+        output_dir=output_dir,
+        others=frozenset(called - {manager.name}),
+        needs_tools=bool(wish or called or (package and not (install_command and build_command))),
+        notes=tuple(notes),
+        warnings=tuple(warnings),
     )
 
 
-def find_output(plan: BuildPlan) -> Path:
-    """Find the folder that the build has made.
+_HOOKS = ("prebuild", "postbuild", "preinstall", "install", "postinstall", "prepare")
 
-    Raises:
-        BuildFailed: when there is none; it names the folders that there are.
 
-    """
-    for name in plan.output_folders:
-        folder = plan.folder / name
-        with suppress(OSError):
-            wanted = name == plan.output_folders[0] or (folder / "index.html").is_file()
-            if wanted and stat.S_ISDIR(folder.stat().st_mode):
-                return folder
-            if wanted and folder.exists():
-                raise BuildFailed(
-                    "build", f"{name} is a file, not a folder that could be published.", "Look at OUTPUT_DIR."
+@dataclass(frozen=True, slots=True)
+class _Found:
+    folder: Path
+    package: Mapping[str, Any] = field(default_factory=dict)
+    as_it_is: bool = False
+    notes: tuple[str, ...] = ()
+
+
+class _Finder:
+    """Looks for the app from the folder `top` on."""
+
+    def __init__(self, checkout: Path, top: Path, *, searching: bool, command: str | None) -> None:
+        self._checkout = checkout
+        self._top = top
+        self._searching = searching
+        self._command = command
+        self._members: dict[Path, tuple[Path, ...]] = {}
+
+    def find(self) -> _Found:
+        """Find the folder of the app, as the module's table has it."""
+        where = self._name(self._top)
+        try:
+            package = read_json(self._top / "package.json", self._checkout)
+        except ValueError as error:
+            raise BuildFailed("install", f"package.json{where} {error}.", "Mend and commit it.") from None
+        if package is not None and (self._command or _build_script(package)):
+            return _Found(self._top, package)
+        if package is None and is_file(self._top / "index.html"):
+            return _Found(self._top, as_it_is=True)
+        if self._searching and (found := self._search(package)):
+            return found
+        if self._command:
+            return _Found(self._top)
+        page = next((p for p in ("index.html", "public/index.html") if is_file(self._top / p)), None)
+        if package is not None:
+            framework = recognise(self._top, self._checkout, package, "")
+            if page and not framework.name and not _needs_server(package):
+                note = f"package.json{where} has no build script: the site is published as it is."
+                return _Found((self._top / page).parent, as_it_is=True, notes=(note,))
+            tool = (
+                f' "build" with the command of {framework.name}' if framework.name else ' such as "build": "vite build"'
+            )
+            raise BuildFailed(
+                "build",
+                f"package.json{where} has no build script.",
+                f'Add one under "scripts",{tool}, or set BUILD_COMMAND.',
+            )
+        if page:
+            return _Found((self._top / page).parent, as_it_is=True)
+        if self._searching and (page_folders := self._page_folders()):
+            if len(page_folders) == 1:
+                return _Found(page_folders[0], as_it_is=True)
+            raise BuildFailed(
+                "build",
+                f"The repository has no package.json, and several folders with an index.html: {self._list(page_folders)}.",
+                "Set ROOT_DIR to the folder that is the site.",
+            )
+        raise self.nothing()
+
+    def nothing(self) -> BuildFailed:
+        """Explain that there is no app, and what there is instead."""
+        where = self._name(self._top) or " at its top"
+        for names, kind in _OTHER_KINDS:
+            name = next((name for name in names.split() if is_file(self._top / name)), None)
+            if name:
+                return BuildFailed(
+                    "install",
+                    f"The repository has no package.json{where}: by its {name} it is {kind}. Only Node is here to build with.",
+                    "Commit the built site with its index.html, or set ROOT_DIR to the folder of a Node app.",
                 )
-    if len(plan.output_folders) == 1:
-        reason = f"The build ended well, but it made no folder {plan.output_folders[0]}."
-    else:
-        reason = "The build ended well, but it made no output: there is no folder dist."
-    there: list[str] = []
-    with suppress(OSError):  # the build may have removed the folder itself, or put a link in its place
-        if os.path.realpath(plan.folder) != str(plan.folder):
-            raise NotADirectoryError
-        with os.scandir(plan.folder) as entries:
-            some = [entry.name for entry in islice(entries, 1000) if os.path.isdir(entry)]  # there may be millions
-        there = sorted(name for name in some if name not in {".git", "node_modules"})
-    folders = f" The folders there are: {', '.join(there[:20])}." if there else ""
-    raise BuildFailed("build", reason, f"Set OUTPUT_DIR to the folder that the build writes to.{folders}")
+        return BuildFailed(
+            "install",
+            f"The repository has no package.json{where}.",
+            "Commit one, or set ROOT_DIR to the folder that holds the app.",
+        )
 
+    def is_site(self, folder: Path) -> bool:
+        """Tell whether the package in `folder` makes a site, by its framework and its pages."""
+        name = recognise(folder, self._checkout, package_of(folder, self._checkout), self.script_of(folder)).name
+        return name is not None and (name not in _NEEDS_PAGE or any(is_file(folder / page) for page in _PAGES))
 
-def _is_inside(path: Path, root: Path) -> bool:
-    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root))
+    def script_of(self, folder: Path) -> str:
+        """Give the text of the build script of a package; empty for none."""
+        package = package_of(folder, self._checkout)
+        return str(table_of(package, "scripts").get(_build_script(package) or "", ""))
 
-
-def _is_file(path: Path) -> bool:
-    with suppress(OSError):
-        return stat.S_ISREG(path.stat().st_mode)
-    return False
-
-
-def _read_package(path: Path, root: Path) -> dict[str, Any] | None:
-    """Read a package.json; None where there is none.
-
-    Raises:
-        ValueError: its text completes the sentence "package.json …".
-
-    """
-    if not os.path.lexists(path):
+    def workspace_of(self, folder: Path) -> Path | None:
+        """Find the top of the workspace that `folder` is a package of, or is itself the top of."""
+        for place in places(folder, self._checkout):
+            patterns = self._patterns(place)
+            if patterns and (place == folder or _matches(folder.relative_to(place).parts, patterns)):
+                return place
         return None
-    if not _is_inside(path, root):
-        raise ValueError("is a link that leads out of the repository")
-    try:
-        descriptor = os.open(os.path.realpath(path), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        raise ValueError(f"cannot be read: {error.strerror}") from None
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise ValueError("is not a regular file")
-        if status.st_size > _MOST_BYTES:
-            raise ValueError(f"is larger than {_MOST_BYTES // 2**20} MiB")
-        with open(descriptor, "rb", closefd=False) as file:
-            text = file.read(_MOST_BYTES).decode("utf-8-sig", errors="replace")
-    finally:
-        os.close(descriptor)
-    try:
-        package = json.loads(text)
-    except ValueError as error:
-        raise ValueError(f"is not valid JSON: {error}") from None
-    except RecursionError:
-        raise ValueError("is not valid JSON: it is nested too deeply") from None
-    if not isinstance(package, dict):
-        raise ValueError("is not valid: it must hold a JSON object, { … }")  # noqa: TRY004
-    return package
+
+    def members(self, root: Path) -> tuple[Path, ...]:
+        """List the packages of the workspace whose top is `root`."""
+        if root not in self._members:
+            patterns = self._patterns(root)
+            self._members[root] = tuple(
+                folder
+                for folder in (folders(root, _MEMBER_DEPTH) if patterns else ())
+                if is_file(folder / "package.json") and _matches(folder.relative_to(root).parts, patterns)
+            )
+        return self._members[root]
+
+    def built_before(self, folder: Path, root: Path) -> list[Path]:
+        """List the packages of the workspace that the app needs and that have a build script, in the order to build them."""
+        named: dict[str, Path] = {}
+        for member in self.members(root):
+            name = package_of(member, self._checkout).get("name")
+            if isinstance(name, str):
+                named.setdefault(name, member)
+        order: list[Path] = []
+        seen = {folder}
+        waiting: list[tuple[Path, Iterator[Path]]] = [(folder, self._needs(folder, named))]
+        while waiting:  # depth first, and not by recursion: a repository may chain thousands
+            member, needs = waiting[-1]
+            following = next((need for need in needs if need not in seen), None)
+            if following:
+                seen.add(following)
+                waiting.append((following, self._needs(following, named)))
+            else:
+                waiting.pop()
+                scripts = table_of(package_of(member, self._checkout), "scripts")
+                if member != folder and isinstance(scripts.get("build"), str):
+                    order.append(member)
+        return order
+
+    def _needs(self, folder: Path, named: Mapping[str, Path]) -> Iterator[Path]:
+        package = package_of(folder, self._checkout)
+        for kind in DEPENDENCIES:
+            yield from (named[name] for name in table_of(package, kind) if name in named)
+
+    def _search(self, package: Mapping[str, Any] | None) -> _Found | None:
+        """Look for the one package below that is the app."""
+        below = self.members(self._top) or tuple(folders(self._top, _DEPTH))
+        candidates = [folder for folder in below if self.script_of(folder)]
+        if not candidates:
+            return None
+        sites = [folder for folder in candidates if self.is_site(folder)] if len(candidates) > 1 else candidates
+        if len(sites) != 1:
+            what = "and more than one is a site" if sites else "and none of them is known to be a site"
+            raise BuildFailed(
+                "build",
+                f"Several folders have a build script, {what}: {self._list(sites or candidates)}.",
+                "Set ROOT_DIR to the folder of the app.",
+            )
+        note = f"The app is in {os.path.relpath(sites[0], self._checkout)}."
+        others = [folder for folder in candidates if folder != sites[0]]
+        if others:
+            note = f"{note[:-1]}; {self._list(others)} can be built, too, but {'is' if len(others) == 1 else 'are'} no site."
+        return _Found(sites[0], package_of(sites[0], self._checkout), notes=(note,))
+
+    def _page_folders(self) -> list[Path]:
+        """List the folders that have a page, but for those below such a one."""
+        found: list[Path] = []
+        for folder in folders(self._top, _DEPTH):
+            if is_file(folder / "index.html") and not any(folder.is_relative_to(other) for other in found):
+                found.append(folder)
+        return found
+
+    def _patterns(self, place: Path) -> tuple[str, ...]:
+        """Read which folders are packages of a workspace: of package.json (npm, Yarn, Bun) or pnpm-workspace.yaml."""
+        found: list[object] = []
+        workspaces = package_of(place, self._checkout).get("workspaces")
+        if isinstance(workspaces, dict):
+            workspaces = workspaces.get("packages")
+        if isinstance(workspaces, list):
+            found += workspaces
+        with suppress(ValueError):
+            found += _yaml_list(read_text(place / "pnpm-workspace.yaml", self._checkout) or "", "packages")
+        return tuple(pattern[:200] for pattern in found[:_MOST_PATTERNS] if isinstance(pattern, str))
+
+    def _name(self, folder: Path) -> str:
+        return "" if folder == self._checkout else f" in {os.path.relpath(folder, self._checkout)}"
+
+    def _list(self, some: Sequence[Path]) -> str:
+        names = [os.path.relpath(folder, self._checkout) for folder in some]
+        return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
+
+
+def _as_it_is(checkout: Path, found: _Found, output_dir: str | None) -> BuildPlan:
+    """Plan for a site that nothing builds: its folder is what is published."""
+    note = "There is nothing to build: the folder with index.html is published as it is."
+    return BuildPlan(
+        checkout=checkout,
+        folder=found.folder,
+        root=found.folder,
+        site=found.folder,
+        package={},
+        manager=None,
+        lockfile=None,
+        node=None,
+        install_folder=found.folder,
+        install=(),
+        build=(),
+        build_shown="",
+        build_script="",
+        framework=Framework(),
+        output_dir=output_dir or ".",
+        needs_tools=False,
+        notes=found.notes or (note,),
+    )
+
+
+def _build_script(package: Mapping[str, Any]) -> str | None:
+    """Give the name of the script that builds."""
+    scripts = table_of(package, "scripts")
+    return next((name for name in _BUILD_SCRIPTS if isinstance(scripts.get(name), str)), None)
+
+
+def _needs_server(package: Mapping[str, Any]) -> bool:
+    """Tell whether the package is a server, whose index.html is only a part of what it shows."""
+    servers = {"express", "koa", "fastify", "@nestjs/core", "@hapi/hapi", "hono"}
+    return bool(servers & table_of(package, "dependencies").keys())
+
+
+def _instead(line: str, manager: Manager, folder: Path, root: Path, scripts: Mapping[str, Any]) -> tuple[str, ...]:
+    """Give the command for what is run in place of the build script: another script, or a line for a shell."""
+    if line in scripts:
+        return (manager.name, "run", line)
+    if manager.modern:
+        return ("yarn", "exec", line)  # which knows where Plug'n'Play has its programs
+    programs = [str(place / "node_modules/.bin") for place in dict.fromkeys((folder, root))]
+    return (*SHELL, f"PATH={shlex.quote(os.pathsep.join(programs))}:$PATH; {line}")
+
+
+def _matches(parts: Sequence[str], patterns: Sequence[str]) -> bool:
+    """Tell whether a folder is one of a workspace: the last pattern that matches decides, and ! takes back."""
+    found = False
+    for pattern in patterns:
+        wanted = [part for part in pattern.lstrip("!").split("/") if part not in {"", "."}]
+        if len(wanted) <= 10 and _match_parts(tuple(parts), tuple(wanted)):
+            found = not pattern.startswith("!")
+    return found
+
+
+def _match_parts(parts: tuple[str, ...], wanted: tuple[str, ...]) -> bool:
+    if not wanted:
+        return not parts
+    if wanted[0] == "**":
+        return _match_parts(parts, wanted[1:]) or (bool(parts) and _match_parts(parts[1:], wanted))
+    return bool(parts) and fnmatch.fnmatchcase(parts[0], wanted[0]) and _match_parts(parts[1:], wanted[1:])
+
+
+def _yaml_list(text: str, key: str) -> list[str]:
+    """Read a list of texts at the top of a YAML file, in either of YAML's two ways to write it."""
+    flow = re.search(rf"^{key}:[ \t]*\[([^\]]{{0,5000}})\]", text, re.MULTILINE)
+    if flow:
+        return [part.strip().strip("'\"") for part in flow[1].split(",") if part.strip()]
+    block = re.search(rf"^{key}:[ \t]*(?:#[^\n]*)?\n((?:[ \t]*(?:#[^\n]*|-[^\n]*)?\n)*)", text + "\n", re.MULTILINE)
+    entries = re.findall(
+        r"^[ \t]*-[ \t]*(?:\"([^\"\n]*)\"|'([^'\n]*)'|([^\n#]*))", block[1] if block else "", re.MULTILINE
+    )
+    return [next((part.strip() for part in entry if part), "") for entry in entries]

@@ -9,7 +9,7 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -17,19 +17,25 @@ from typing import TYPE_CHECKING, Literal
 import anyio
 import anyio.to_thread
 
-from buildrunner.errors import EXIT_FAULT, BuildFailed, Stage
+from buildrunner.errors import EXIT_FAULT, BuildFailed, CommandFailed, Stage
 from buildrunner.hints import find_hint
 from buildrunner.lifecycle import Run
 from buildrunner.logs.journal import OWN_WORDS_BYTES, Journal
 from buildrunner.logs.redact import Redactor
-from buildrunner.logs.text import Line, LineDecoder
-from buildrunner.project import BuildPlan, find_output, plan_build
+from buildrunner.logs.text import Line, LineDecoder, without_colour
+from buildrunner.memory import memory_limit, node_options
 from buildrunner.sandbox import Exit, Sandbox, remove_tree
 from buildrunner.settings import Settings
 from buildrunner.source import Checkout, clone
 
 if TYPE_CHECKING:
+    from buildrunner.dependencies import DependencyCache
+    from buildrunner.endless import Endless
+    from buildrunner.frameworks import Snapshot
+    from buildrunner.project import BuildPlan
+    from buildrunner.site.bucket import Bucket
     from buildrunner.site.files import Site
+    from buildrunner.toolchain import Toolchain
 
 LEFT_OUT_NAMED = 50  # files that are not published are named one by one up to here
 PROGRESS_SECONDS = 0.5
@@ -92,8 +98,7 @@ async def _story(run: Run, settings: Settings, root: Path, *, in_image: bool) ->
         run.sandbox = Sandbox(in_image=in_image)
         work = _make_workspace(root, run.sandbox)
         environment = _environment(work, settings.slug, run.sandbox)
-        if settings.node_version:
-            run.journal.log("NODE_VERSION has no effect yet: the Node that is installed is used.", "warning")
+        cache = _open_cache(run, settings, root, work)
 
     async with run.stage("clone", settings.clone_timeout, f"Cloning {settings.repository.url}"):
         with _output_of(run) as output:
@@ -101,6 +106,7 @@ async def _story(run: Run, settings: Settings, root: Path, *, in_image: bool) ->
             checkout = await clone(
                 settings.repository,
                 work / "repository",
+                submodules=settings.git_submodules,
                 private=root,
                 environment=environment,
                 sandbox=run.sandbox,
@@ -112,17 +118,43 @@ async def _story(run: Run, settings: Settings, root: Path, *, in_image: bool) ->
     environment |= {"COMMIT_SHA": checkout.commit, "COMMIT_REF": checkout.ref}
 
     plan = await _plan(run, settings, checkout)
+    cache_environment: Mapping[str, str] = {}
     async with run.stage("install", settings.install_timeout, "Installing dependencies", tail_share=0.5):
-        await _command(
-            run, "install", plan.install, plan.install_shown, plan.folder, {**environment, **settings.install_env}
-        )
+        for sentence in plan.notes:
+            run.journal.log(sentence)
+        for sentence in plan.warnings:
+            run.journal.log(sentence, "warning")
+        if plan.needs_tools:
+            toolchain = await _get_tools(run, plan, root / "tools", environment)
+            environment |= toolchain.environment
+            if cache and not settings.install_command:
+                cache_environment = cache.prepare(
+                    plan, node=toolchain.node, manager=toolchain.manager, install_env=settings.install_env
+                )
+        install_environment = {**environment, **cache_environment, **settings.install_env}
+        if not (cache and await _install_from_cache(run, plan, install_environment, cache)):
+            started = anyio.current_time()
+            if await _install(run, settings, plan, install_environment) and cache:
+                cache.installed(anyio.current_time() - started)
     async with run.stage("build", settings.build_timeout, "Building", tail_share=1.0):
         # Yarn fails on a variable of .npmrc or .yarnrc that is missing: so these are there, and empty.
         build_environment = {**environment, **dict.fromkeys(settings.install_env, ""), **settings.build_env}
-        await _command(run, "build", plan.build, plan.build_shown, plan.folder, build_environment)
-        site = await _collect(run, settings, find_output(plan), checkout.folder)
+        before = await anyio.to_thread.run_sync(_snapshot, plan)
+        if plan.build:
+            await _build(run, plan, build_environment, before)
+        folder = await _find_output(run, plan, checkout, before)
+        site = await _collect(run, settings, folder, checkout.folder)
     with site:
+        if cache:
+            run.beside(cache.pack)  # nothing of the repository runs any more
         await _upload(run, settings, site)
+    if cache:
+        with run.optional(cache.KEEP_SECONDS) as scope:
+            await cache.keep()
+        if scope.cancelled_caught:
+            run.journal.log(
+                "The dependencies are not kept for the next build: it would have taken too long.", "warning"
+            )
 
 
 async def _publish(run: Run, settings: Settings, folder: Path) -> None:
@@ -166,25 +198,173 @@ def _environment(work: Path, slug: str, sandbox: Sandbox) -> dict[str, str]:
 
 
 async def _plan(run: Run, settings: Settings, checkout: Checkout) -> BuildPlan:
-    try:
+    def plan() -> BuildPlan:
+        from buildrunner.project import plan_build  # nothing of it is needed before git has been started
+
         return plan_build(
             checkout.folder,
             root_dir=settings.root_dir,
             install_command=settings.install_command,
             build_command=settings.build_command,
             output_dir=settings.output_dir,
+            node_version=settings.node_version,
+            strict_lockfile=settings.strict_lockfile,
         )
+
+    try:
+        return await anyio.to_thread.run_sync(plan)  # a repository may be large
     except BuildFailed as error:
         # Told by the stage that could not work, before minutes are spent on what comes before it.
         async with run.stage(error.stage, None, "Reading package.json"):
             raise
 
 
-async def _command(
-    run: Run, stage: Stage, command: Sequence[str], shown: str, folder: Path, environment: Mapping[str, str]
-) -> None:
-    """Run what installs or builds; raises BuildFailed when it fails."""
+def _open_cache(run: Run, settings: Settings, root: Path, work: Path) -> DependencyCache | None:
+    """Give the cache of dependencies, which begins to look beside the clone; None when it is off."""
+    if settings.dependency_cache == "off":
+        return None
+    from buildrunner.dependencies import DependencyCache
+
     assert run.sandbox is not None
+
+    async def bucket() -> Bucket:
+        return (await run.s3()).bucket(settings.state_bucket)
+
+    cache = DependencyCache(
+        settings.cache_scope,
+        own=settings.cache_scope == settings.slug,
+        bucket=bucket,
+        sandbox=run.sandbox,
+        private=root,
+        work=work,
+        log=run.journal.log,
+    )
+    run.beside(cache.look)
+    return cache
+
+
+async def _get_tools(run: Run, plan: BuildPlan, folder: Path, environment: Mapping[str, str]) -> Toolchain:
+    """Get the Node and the package managers of the plan; their environment makes that they are found."""
+    from buildrunner.packages import Manager, lockfile_version
+    from buildrunner.toolchain import Tools
+
+    assert run.sandbox is not None
+    said = bytearray()
+    ended = await run.sandbox.run(
+        ("node", "--version"),
+        folder=plan.folder,
+        environment=environment,
+        output=lambda stream, data: said.extend(data[:100] if stream == "stdout" else b""),
+    )
+    version = re.match(r"v(\d+\.\d+\.\d+)", said.decode(errors="replace"))
+    toolchain = await Tools(folder, environment, run.journal.log).prepare(
+        plan.node,
+        plan.manager or Manager("npm"),
+        others=plan.others,
+        installed=version[1] if version and not ended.failed else None,
+        lockfile_version=lockfile_version(plan.lockfile, plan.checkout) if plan.lockfile else None,
+    )
+    for sentence in toolchain.warnings:
+        run.journal.log(sentence, "warning")
+    return toolchain
+
+
+async def _install_from_cache(
+    run: Run, plan: BuildPlan, environment: Mapping[str, str], cache: DependencyCache
+) -> bool:
+    """Restore what was kept, and tell whether that was the install."""
+    if not await cache.restore():
+        return False
+    from buildrunner.packages import package_of
+
+    try:
+        for command in cache.commands(package_of(plan.root, plan.checkout)):
+            await _command(run, "install", command, " ".join(command), plan.root, environment)
+    except CommandFailed:
+        run.journal.log("That failed with kept dependencies: they are removed, and everything is installed.", "warning")
+        await cache.discard()
+        return False
+    return True
+
+
+async def _install(run: Run, settings: Settings, plan: BuildPlan, environment: Mapping[str, str]) -> bool:
+    """Install by the first of the plan's attempts that works and may be tried; raises BuildFailed when none does.
+
+    Tells whether it came out as the lockfile says, with nothing that has to be mended.
+    """
+    attempts = plan.install
+    while attempts:
+        attempt, *others = attempts
+        try:
+            await _command(run, "install", attempt.command, attempt.shown, plan.install_folder, environment)
+        except CommandFailed as error:
+            said = without_colour(error.output)
+            following = next(
+                (i for i, other in enumerate(others) if other.after and re.search(other.after, said)), None
+            )
+            if following is None:
+                raise
+            if settings.strict_lockfile and not others[following].frozen:
+                raise BuildFailed(
+                    "install", error.reason, f"{others[following].mend} STRICT_LOCKFILE is set."
+                ) from None
+            attempts = tuple(others[following:])
+        else:
+            if attempt.mend:
+                run.journal.log(attempt.mend, "warning")
+            return attempt.frozen and not attempt.mend
+    return False
+
+
+async def _build(run: Run, plan: BuildPlan, environment: Mapping[str, str], before: Snapshot) -> None:
+    """Run what builds, until it ends or has nothing left to do but to serve or to watch; raises BuildFailed when it fails."""
+    from buildrunner.endless import wait_until_endless
+
+    def has_output() -> bool:
+        return any(path.endswith(".html") and before.get(path) != changed for path, changed in _snapshot(plan).items())
+
+    async def watch(output: _Output) -> Endless:
+        return await wait_until_endless(
+            script=plan.build_script,
+            silent=lambda: anyio.current_time() - output.last,
+            said=lambda: without_colour(output.end),
+            has_output=has_output,
+            user=run.sandbox.account.uid if run.sandbox and run.sandbox.account else None,
+        )
+
+    endless = await _command(run, "build", plan.build, plan.build_shown, plan.folder, environment, watch)
+    if endless and not endless.has_output:
+        if plan.framework.needs_server:
+            raise plan.framework.refusal()
+        raise BuildFailed(
+            "build",
+            f"{plan.build_shown} never ends, and writes no page: it {endless.does} ({endless.program}).",
+            endless.hint,
+        )
+    if endless:
+        run.journal.log(endless.hint, "warning")
+
+
+async def _command(
+    run: Run,
+    stage: Stage,
+    command: Sequence[str],
+    shown: str,
+    folder: Path,
+    environment: Mapping[str, str],
+    watch: Callable[[_Output], Awaitable[Endless]] | None = None,
+) -> Endless | None:
+    """Run what installs or builds; it is ended when `watch` sees that it never will, and that is given.
+
+    Raises:
+        CommandFailed: when it fails.
+
+    """
+    assert run.sandbox is not None
+    endless: Endless | None = None
+    memory = memory_limit()
+    if options := node_options(environment.get("NODE_OPTIONS", ""), memory):
+        environment = {**environment, "NODE_OPTIONS": options}
     for program in ("node", "npm") if command[0] == "npm" else ():
         if not shutil.which(program, path=environment["PATH"]):
             raise BuildFailed(
@@ -194,9 +374,55 @@ async def _command(
             )
     run.journal.log(f"$ {shown}")
     with _output_of(run) as output:
-        ended = await run.sandbox.run(command, folder=folder, environment=environment, output=output.feed)
+        async with anyio.create_task_group() as tasks:
+
+            async def end_endless(watch: Callable[[_Output], Awaitable[Endless]]) -> None:
+                nonlocal endless
+                endless = await watch(output)
+                run.journal.log(
+                    f"{shown} {endless.does} now ({endless.program}), which never ends: it is ended.", "warning"
+                )
+                tasks.cancel_scope.cancel()
+
+            if watch:
+                tasks.start_soon(end_endless, watch)
+            ended = await run.sandbox.run(command, folder=folder, environment=environment, output=output.feed)
+            tasks.cancel_scope.cancel()
+    if endless:
+        # What the sandbox told of it went with the cancelling.
+        if not await run.sandbox.end_all(0):
+            raise BuildFailed(stage, f"{shown} left processes behind that could not be ended.", endless.hint)
+        return endless
     if ended.failed:
-        raise BuildFailed(stage, f"{shown} {ended.explanation}.", find_hint(output.end) or _memory_hint(ended))
+        hint = find_hint(output.end, command=shown, folder=folder, memory=memory) or _memory_hint(ended, memory)
+        raise CommandFailed(stage, f"{shown} {ended.explanation}.", hint, output=output.end)
+    return None
+
+
+def _snapshot(plan: BuildPlan) -> Snapshot:
+    from buildrunner.frameworks import take_snapshot
+
+    return take_snapshot(plan.site, plan.checkout)
+
+
+async def _find_output(run: Run, plan: BuildPlan, checkout: Checkout, before: Snapshot) -> Path:
+    """Find what the build has made, and say where that is not where one would look first."""
+    from buildrunner.frameworks import find_output
+
+    output = await anyio.to_thread.run_sync(
+        lambda: find_output(
+            plan.folder if plan.output_dir else plan.site,
+            checkout.folder,
+            output_dir=plan.output_dir,
+            framework=plan.framework,
+            before=before,
+        )
+    )
+    if output.note:
+        run.journal.log(output.note)
+    if output.warning:
+        run.journal.log(output.warning, "warning")
+    return output.folder
 
 
 async def _collect(run: Run, settings: Settings, folder: Path, inside: Path) -> Site:
@@ -256,9 +482,11 @@ class _Output:
         self._run = run
         self._decoders = {"stdout": LineDecoder(run.redactor), "stderr": LineDecoder(run.redactor)}
         self.end = ""
+        self.last = anyio.current_time()  # when something was said
 
     def feed(self, stream: Literal["stdout", "stderr"], data: bytes) -> None:
         self._run.saw_output()
+        self.last = anyio.current_time()
         self._put(stream, self._decoders[stream].feed(data))
 
     def finish(self) -> None:
@@ -278,9 +506,11 @@ def _temporary_folder() -> str:
     return "/tmp" if closed else str(folder)  # noqa: S108 - what is made in it is mkdtemp's
 
 
-def _memory_hint(ended: Exit) -> str | None:
-    maybe = ended.out_of_memory or (ended.out_of_memory is None and ended.code == 128 + signal.SIGKILL)
-    return "Give the task more memory, or make the build use less of it." if maybe else None
+def _memory_hint(ended: Exit, memory: int | None) -> str | None:
+    if not (ended.out_of_memory or (ended.out_of_memory is None and ended.code == 128 + signal.SIGKILL)):
+        return None
+    there = f" than the {memory // 2**20} MB that it has" if memory else ""
+    return f"Give the task more memory{there}, or make the build use less of it: fewer workers, no source maps."
 
 
 def _size(count: int) -> str:

@@ -59,7 +59,8 @@ _CONTROLS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]
 # In no address. Surrogates are what Python makes of bytes in the environment that are not UTF-8.
 _NOT_IN_URL = re.compile(r"[\x00-\x20\x7f-\x9f\ud800-\udfff]")
 
-
+_SLUG = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+_SLUG_RULE = "1 to 63 of a-z, 0-9 and -, not beginning or ending with -"
 _SHORTEST_TOKEN = 16  # as a user name in REPO_URL: GitHub's have 40, GitLab's 26; gitlab-ci-token has 15
 
 
@@ -116,6 +117,9 @@ class Settings:
     site_max_file_bytes: int
     asset_grace: int
     dependency_cache: Literal["s3", "off"]
+    cache_scope: str
+    strict_lockfile: bool
+    git_submodules: bool
     secrets: tuple[str, ...] = field(repr=False)
 
 
@@ -163,8 +167,8 @@ def read_settings(environment: Mapping[str, str], *, publishes: str | None = Non
     slug_name = required("SLUG", "PROJECT_ID", "the id of the deployment, such as my-site")
     slug = read(
         slug_name,
-        _matching(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"),
-        "1 to 63 of a-z, 0-9 and -, not beginning or ending with -",
+        _matching(_SLUG),
+        _SLUG_RULE,
         "x",
     )
     schemes = read(
@@ -282,6 +286,9 @@ def read_settings(environment: Mapping[str, str], *, publishes: str | None = Non
         site_max_file_bytes=whole("SITE_MAX_FILE_BYTES", 2**30, 1, 5 * 2**40),  # S3's objects have 5 TiB at the most
         asset_grace=whole("ASSET_GRACE", 604800, 0, 10**9),
         dependency_cache=read("DEPENDENCY_CACHE", _one_of("s3", "off"), "s3 or off", "s3"),
+        cache_scope=read("CACHE_SCOPE", _matching(_SLUG), f"{_SLUG_RULE}, as a slug", slug),
+        strict_lockfile=read("STRICT_LOCKFILE", _one_of("1", "0"), "1 or 0", "0") == "1",
+        git_submodules=read("GIT_SUBMODULES", _one_of("on", "off"), "on or off", "on") == "on",
         secrets=_secrets(environment),
     )
     if problems:

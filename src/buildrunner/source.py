@@ -1,7 +1,8 @@
 """A repository's address becomes a checked-out folder: one commit, shallow, by git in the sandbox.
 
-Git finds no configuration but ours, asks nobody anything, runs no hook, filter or submodule, and speaks only the scheme of
-the address. A token goes to git as a header for the repository's own origin, through the environment.
+Git finds no configuration but ours, asks nobody anything, runs no hook or filter, and speaks only the scheme of the address
+(for submodules, https too). A token goes to git as a header for the repository's own origin, through the environment.
+Whether there are submodules and files of Git LFS is read from the index, so that other repositories pay nothing for them.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import random
 import re
 import shutil
 import socket
-from collections.abc import Callable, Mapping
+import stat
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,12 +22,17 @@ from typing import Literal
 from urllib.parse import unquote, urlsplit
 
 import anyio
+import anyio.to_thread
 
 from buildrunner.errors import BuildFailed
 from buildrunner.sandbox import Exit, Output, Sandbox, remove_tree
 from buildrunner.settings import Repository
 
 RETRIES = 3
+# Of the end of what one command of git says, and of the part of it on stdout, where lists come.
+MOST_SAID_BYTES, MOST_PRINTED_BYTES = 2**16, 2**20
+# Of 600,000 files or so; and more than anybody writes into a .gitattributes.
+_MOST_INDEX_BYTES, _MOST_ATTRIBUTES_BYTES = 64 * 2**20, 2**20
 
 # A connection on which nothing comes for a minute is dropped and tried again; upload-pack sends a sign of life every 5 s.
 _CONFIGURATION = """\
@@ -53,17 +60,20 @@ _CONFIGURATION = """\
 \tdetachedHead = false
 [init]
 \tdefaultBranch = main
+[index]
+\tversion = 2
 """
 
 
 @dataclass(frozen=True, slots=True)
-class _Trouble:
+class Trouble:
     """What git says (or the curl or ssh below it) when something is wrong, and what that means."""
 
     said: str  # a regular expression
     reason: str  # {host}, {url} and {ref} are filled in
     hint: str
     transient: bool = False  # trying again may help
+    of_settings: bool = False  # the hint is about variables of REPO_URL, and thus none for a submodule
 
 
 _NOT_FOUND = (
@@ -78,51 +88,54 @@ _REFUSED = (
 _RESOLVE = "Could not resolve host"
 # The first one that matches decides.
 _TROUBLES = (
-    _Trouble(
+    Trouble(
         r"No space left on device|Disk quota exceeded",
         "The disk of the machine that builds has no room for the repository.",
         "Give the task more ephemeral storage.",
     ),
-    _Trouble(
+    Trouble(
         r"Remote branch .* not found|couldn't find remote ref|not our ref|unadvertised object|want \S+ not valid"
         r"|reference is not a tree|non-commit",
         "The repository has no branch, tag or commit {ref!r}.",
         "Look at the spelling of REPO_REF, and whether it was pushed.",
+        of_settings=True,
     ),
-    _Trouble(
+    Trouble(
         r"invalid path|would be overwritten by merge|unable to checkout",
         "The repository holds a path that git refuses to check out.",
         "Look for .git in another spelling, .. and control characters among the names of its files, and for two that differ"
         " in nothing but capitals.",
     ),
-    _Trouble(
+    Trouble(
         r"returned error: 30\d|redirects followed|Protocol \S+ (not supported|disabled)",
         "{host} redirects {url} to another address, and that is not followed.",
         "Set REPO_URL to the address that it redirects to, often the same with .git at its end: a token is sent nowhere else.",
+        of_settings=True,
     ),
-    _Trouble(
+    Trouble(
         r"SSL certificate|certificate verif|server certificate|Host key verification",
         "The certificate or key of {host} is not trusted.",
         "Check it, or install its authority.",
     ),
-    _Trouble(_REFUSED, *_NOT_FOUND),
-    _Trouble(
+    Trouble(_REFUSED, *_NOT_FOUND, of_settings=True),
+    Trouble(
         r"returned error: (408|425|429|5\d\d)",
         "{host} is in trouble or busy: it answered with an error.",
         "Try again later; the status page of {host} may say more.",
         transient=True,
     ),
-    _Trouble(
+    Trouble(
         _RESOLVE + r"|Failed to connect|Couldn't connect|(Connection|Operation) (refused|timed out)"
         r"|Network is unreachable|No route to host|Temporary failure",
         *_UNREACHABLE,
         transient=True,
     ),
-    _Trouble(
+    Trouble(
         r"not found|does not appear to be a git repo|does not exist|is this a git repo|update url base|error: 4(04|10)",
         *_NOT_FOUND,
+        of_settings=True,
     ),
-    _Trouble(
+    Trouble(
         r"Connection (reset|closed)|Empty reply|early EOF|unexpected disconnect|RPC failed|remote end hung up"
         r"|transfer closed|Recv failure|Send failure|GnuTLS recv error|SSL_ERROR_SYSCALL|SSL_read|HTTP/2 stream"
         r"|expected (packfile|flush)|Operation too slow",
@@ -130,10 +143,10 @@ _TROUBLES = (
         "Try again later.",
         transient=True,
     ),
-    _Trouble(r"Could not read from remote", *_NOT_FOUND),
+    Trouble(r"Could not read from remote", *_NOT_FOUND, of_settings=True),
 )
 # Dumb HTTP, and servers before version 2 of the protocol, which may give out only the ends of branches and tags.
-_NO_SINGLE_COMMIT = re.compile(r"dumb http transport does not support shallow|unadvertised object|want \S+ not valid")
+NO_SINGLE_COMMIT = re.compile(r"dumb http transport does not support shallow|unadvertised object|want \S+ not valid")
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,22 +158,96 @@ class Checkout:
     ref: str  # what was asked for, or the name of the default branch
 
 
+class Git:
+    """Runs git in the sandbox, beside the checkout."""
+
+    def __init__(self, sandbox: Sandbox, folder: Path, variables: Mapping[str, str], output: Output) -> None:
+        self.variables = variables
+        self.output = output
+        self._sandbox = sandbox
+        self._folder = folder
+
+    async def __call__(
+        self,
+        *arguments: str,
+        program: Sequence[str] = ("git",),
+        shown: bool = True,
+        listen: Output | None = None,
+        variables: Mapping[str, str] | None = None,
+    ) -> tuple[Exit, str, bytes]:
+        """Run git; give how it ended, the end of all that it said, and the part of that on stdout.
+
+        Args:
+            arguments: of git.
+            program: another one, in git's place.
+            shown: in the log.
+            listen: is handed the output in the log's place.
+            variables: beside those of every command.
+
+        Raises:
+            BuildFailed: when it cannot be started.
+
+        """
+        said, printed = bytearray(), bytearray()
+
+        def keep(stream: Literal["stdout", "stderr"], data: bytes) -> None:
+            said.extend(data)
+            del said[:-MOST_SAID_BYTES]
+            if stream == "stdout":
+                printed.extend(data)
+                del printed[:-MOST_PRINTED_BYTES]
+            if listen:
+                listen(stream, data)
+            elif shown:
+                self.output(stream, data)
+
+        environment = {**self.variables, **(variables or {})}
+        try:
+            ended = await self._sandbox.run(
+                [*program, *arguments], folder=self._folder, environment=environment, output=keep
+            )
+        except OSError as error:
+            raise BuildFailed("clone", f"git could not be started: {error.strerror}.") from error
+        return ended, said.decode(errors="replace"), bytes(printed)
+
+
+class Patience:
+    """How often one thing is tried again."""
+
+    def __init__(self, log: Callable[[str], None]) -> None:
+        self._log = log
+        self._tried_again = 0
+
+    async def wait(self, failure: BuildFailed, *, transient: bool) -> None:
+        """Wait before another attempt and say so, or raise `failure` where none is worth it."""
+        if not transient or self._tried_again == RETRIES:
+            raise failure
+        delay = 0.5 * 2**self._tried_again * random.uniform(0.75, 1.25)  # noqa: S311 - seconds
+        self._tried_again += 1
+        self._log(f"{failure.reason} Trying again in {delay:.1f} s ({self._tried_again} of {RETRIES}).")
+        await anyio.sleep(delay)
+
+
 async def clone(
     repository: Repository,
     folder: Path,
     *,
+    submodules: bool,
     private: Path,
     environment: Mapping[str, str],
     sandbox: Sandbox,
     output: Output,
-    log: Callable[[str], None],
+    log: Callable[..., None],
 ) -> Checkout:
-    """Check one commit of `repository` out into `folder`, which must not exist; errors of the network are tried again.
+    """Check one commit of `repository` out into `folder`, which must not exist, with its submodules and files of Git LFS.
+
+    Errors of the network are tried again.
 
     Args:
+        submodules: fetch them; without it their folders are empty.
         private: a folder of the runner's that commands can read but not write; git's configuration is put there.
         environment: that the commands of this run find.
-        log: is told what is tried again.
+        log: is told what is tried again, and as a "warning" what is left out.
 
     Raises:
         BuildFailed: at `clone`, in words of its own for what is known to go wrong.
@@ -173,7 +260,7 @@ async def clone(
     configuration = private / "gitconfig"
     configuration.write_text(_CONFIGURATION)
     configuration.chmod(0o644)
-    variables = {**environment, **_git_environment(repository, configuration)}
+    git = Git(sandbox, folder.parent, {**environment, **_git_environment(repository, configuration)}, output)
     address, copy = repository.url, folder.parent / "source"
     if repository.scheme == "file" and sandbox.account and (closed := _closed_git_folder(address)):
         # By processes rather than by a thread: those end when time runs out. Links are neither followed nor given away.
@@ -185,58 +272,97 @@ async def clone(
             await anyio.run_process(command, check=False, env={})
         address = copy.as_uri()
 
-    async def git(*arguments: str, shown: bool = True) -> tuple[Exit, str, str]:
-        """Run git; give how it ended, the end of all that it said, and the part of that on stdout."""
-        said, printed = bytearray(), bytearray()
-
-        def listen(stream: Literal["stdout", "stderr"], data: bytes) -> None:
-            for kept in (said, printed) if stream == "stdout" else (said,):
-                kept.extend(data)
-                del kept[:-65536]
-            if shown:
-                output(stream, data)
-
-        try:
-            ended = await sandbox.run(["git", *arguments], folder=folder.parent, environment=variables, output=listen)
-        except OSError as error:
-            raise BuildFailed("clone", f"git could not be started: {error.strerror}.") from error
-        return ended, said.decode(errors="replace"), printed.decode(errors="replace").strip()
-
-    shallow, tried_again = True, 0
+    shallow, patience = True, Patience(log)
     while True:
-        if tried_again or not shallow:
-            await remove_tree(folder)
-        for command in _commands(address, repository.ref, folder.name, shallow=shallow):
+        for command in commands(address, repository.ref, folder.name, shallow=shallow):
             ended, text, _ = await git(*command)
             if ended.failed:
                 break
         if not ended.failed:
             break
-        if shallow and _NO_SINGLE_COMMIT.search(text):
+        if shallow and NO_SINGLE_COMMIT.search(text):
             log("The server cannot give a single commit; its whole history is fetched.")
             shallow = False
-            continue
-        failure, transient = await _explain(repository, text, ended)
-        if not transient or tried_again == RETRIES:
-            raise failure
-        delay = 0.5 * 2**tried_again * random.uniform(0.75, 1.25)  # noqa: S311 - seconds
-        tried_again += 1
-        log(f"{failure.reason} Trying again in {delay:.1f} s ({tried_again} of {RETRIES}).")
-        await anyio.sleep(delay)
-    if address != repository.url:
-        await remove_tree(copy)
+        else:
+            failure, transient, _ = await explain(
+                repository.url, repository.ref, text, ended, token=repository.password is not None
+            )
+            await patience.wait(failure, transient=transient)
+        await remove_tree(folder)
 
-    ended, _, said = await git("-C", folder.name, "rev-parse", "HEAD^{commit}", "--abbrev-ref", "HEAD", shown=False)
+    ended, _, printed = await git("-C", folder.name, "rev-parse", "HEAD^{commit}", "--abbrev-ref", "HEAD", shown=False)
     if ended.failed:
         raise BuildFailed(
             "clone", "The repository has no commit on its default branch.", "Push one, or set REPO_REF to a branch."
         )
-    commit, branch = said.split("\n", 1)
+    commit, branch = printed.decode(errors="replace").strip().split("\n", 1)
     # Its real path as it is now: the build may put a link in the place of any part of it.
-    return Checkout(Path(str(await anyio.Path(folder).resolve())), commit, repository.ref or branch)
+    checkout = Checkout(Path(str(await anyio.Path(folder).resolve())), commit, repository.ref or branch)
+
+    tree = await anyio.to_thread.run_sync(read_tree, checkout.folder, commit)
+    trees = {"": (address, tree)}  # of all repositories: path → address, tree
+    if tree.submodules and submodules:
+        # Here and not at the top: most repositories have none.
+        from buildrunner.submodules import fetch_submodules
+
+        trees |= await fetch_submodules(git, repository, checkout.folder, tree, log)
+    elif tree.submodules:
+        count = len(tree.submodules)
+        log(f"{count} {'submodule is' if count == 1 else 'submodules are'} left empty (GIT_SUBMODULES=off).")
+    for path, (url, found) in trees.items():
+        if found.names_lfs:
+            from buildrunner.lfs import fetch_lfs
+
+            await fetch_lfs(git, repository, url, checkout.folder / path, log)
+    if address != repository.url:
+        await remove_tree(copy)
+    return checkout
 
 
-def _commands(address: str, ref: str | None, folder: str, *, shallow: bool) -> list[list[str]]:
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """What the index of a checkout says about files that are elsewhere."""
+
+    submodules: Mapping[str, str]  # path → commit
+    names_lfs: bool  # a .gitattributes speaks of LFS
+
+
+def read_tree(folder: Path, commit: str) -> Tree:
+    """Look for submodules and LFS in the index (gitformat-index(5), version 2) of a checkout that git has just made."""
+    index = _read_file(folder / ".git" / "index", _MOST_INDEX_BYTES)
+    submodules: dict[str, str] = {}
+    attributes: list[str] = []
+    size, place = len(commit) // 2, 12  # of an object's id; of the first entry
+    # Most indexes hold neither, and need not be read one entry after the other.
+    if _GITLINK in index or b".gitattributes\0" in index:
+        for _ in range(int.from_bytes(index[8:12], "big")):
+            start = place + 42 + size
+            end = index.index(b"\0", start)
+            name = index[start:end]
+            if index[place + 24 : place + 28] == _GITLINK:
+                submodules[os.fsdecode(name)] = index[place + 40 : start - 2].hex()
+            elif name.rpartition(b"/")[2] == b".gitattributes":
+                attributes.append(os.fsdecode(name))
+            place += (end - place + 8) // 8 * 8
+    names_lfs = any(b"filter=lfs" in _read_file(folder / name, _MOST_ATTRIBUTES_BYTES) for name in attributes)
+    return Tree(submodules, names_lfs)
+
+
+_GITLINK = (0o160000).to_bytes(4, "big")  # the mode of a submodule
+
+
+def _read_file(path: Path, most_bytes: int) -> bytes:
+    """Give the content of a regular file; of a link, or a file that is larger than `most_bytes`, nothing."""
+    with suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(descriptor, "rb") as file:
+            status = os.fstat(descriptor)
+            if stat.S_ISREG(status.st_mode) and status.st_size <= most_bytes:
+                return file.read(most_bytes)
+    return b""
+
+
+def commands(address: str, ref: str | None, folder: str, *, shallow: bool) -> list[list[str]]:
     """Give the commands of one attempt. An address and a ref can be no options: they stand behind -- or =.
 
     A name is a branch, and if there is none, a tag, as `git clone --branch` has it. A commit id, and a name that begins
@@ -273,37 +399,68 @@ def _git_environment(repository: Repository, configuration: Path) -> dict[str, s
         variables["GIT_SSH_COMMAND"] = "ssh -oBatchMode=yes -oStrictHostKeyChecking=accept-new -oConnectTimeout=20"
         if agent := os.environ.get("SSH_AUTH_SOCK"):
             variables["SSH_AUTH_SOCK"] = agent
-    if repository.password is not None:
-        pair = base64.b64encode(f"{repository.username}:{repository.password}".encode()).decode()
-        # While there is a header, no redirect is followed: git would hand it to whatever host a 302 names.
+    if header := authorization(repository):
+        # Where the header goes, no redirect is followed: git would hand it to whatever host a 302 names.
         entries = [
-            (f"http.{repository.origin}/.extraHeader", f"Authorization: Basic {pair}"),
-            ("http.followRedirects", "false"),
+            (f"http.{repository.origin}/.extraHeader", header),
+            (f"http.{repository.origin}/.followRedirects", "false"),
         ]
-        variables["GIT_CONFIG_COUNT"] = str(len(entries))
-        for number, (key, value) in enumerate(entries):
-            variables[f"GIT_CONFIG_KEY_{number}"] = key
-            variables[f"GIT_CONFIG_VALUE_{number}"] = value
+        variables |= configuration_of(entries)
     return variables
 
 
-async def _explain(repository: Repository, text: str, ended: Exit) -> tuple[BuildFailed, bool]:
-    """Say why git failed, in the words of who runs or uses the platform, and whether trying again may help."""
-    host = urlsplit(repository.url).hostname or "the server"
+def authorization(repository: Repository) -> str | None:
+    """Give the header that carries the token."""
+    if repository.password is None:
+        return None
+    pair = base64.b64encode(f"{repository.username}:{repository.password}".encode()).decode()
+    return f"Authorization: Basic {pair}"
+
+
+def configuration_of(entries: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """Give the variables that set `entries` for one command of git (git-config(1))."""
+    variables = {"GIT_CONFIG_COUNT": str(len(entries))}
+    for number, (key, value) in enumerate(entries):
+        variables[f"GIT_CONFIG_KEY_{number}"] = key
+        variables[f"GIT_CONFIG_VALUE_{number}"] = value
+    return variables
+
+
+async def explain(
+    url: str,
+    ref: str | None,
+    text: str,
+    ended: Exit,
+    *,
+    token: bool,
+    troubles: Sequence[Trouble] = _TROUBLES,
+) -> tuple[BuildFailed, bool, Trouble | None]:
+    """Say why git failed, in the words of who runs or uses the platform, and whether trying again may help.
+
+    Args:
+        url: of the repository, without user info.
+        ref: that was asked for.
+        text: what git said.
+        ended: how it ended.
+        token: one was sent.
+        troubles: that are known; the third part of the answer is the one that it was.
+
+    """
+    host = urlsplit(url).hostname or "the server"
     if ended.left_behind or ended.out_of_memory or ended.code > 129:  # git's own codes are 1, 128 and 129
-        return BuildFailed("clone", f"git {ended.explanation}."), False
-    trouble = next((trouble for trouble in _TROUBLES if re.search(trouble.said, text, re.IGNORECASE)), None)
+        return BuildFailed("clone", f"git {ended.explanation}."), False, None
+    trouble = next((trouble for trouble in troubles if re.search(trouble.said, text, re.IGNORECASE)), None)
     if trouble is None:
         last = next((line for line in reversed(text.splitlines()) if line.strip()), "it said nothing").strip()
-        return BuildFailed("clone", f"The repository {repository.url} could not be cloned: {last}"), False
+        return BuildFailed("clone", f"The repository {url} could not be cloned: {last}"), False, None
     reason, hint, transient = trouble.reason, trouble.hint, trouble.transient
-    if trouble.said == _REFUSED and repository.password is not None:
+    if trouble.said == _REFUSED and token:
         reason = "{host} refused the token for {url}."
         hint = "Check that the token has not expired and may read this repository."
     if transient and _RESOLVE in text:
         transient = await _may_resolve(host)
-    filled = [words.format(host=host, url=repository.url, ref=repository.ref) for words in (reason, hint)]
-    return BuildFailed("clone", *filled), transient
+    filled = [words.format(host=host, url=url, ref=ref) for words in (reason, hint)]
+    return BuildFailed("clone", *filled), transient, trouble
 
 
 async def _may_resolve(host: str) -> bool:

@@ -235,7 +235,10 @@ class _Viewer:
             return
         try:
             folder = f"__logs/{settings.slug}/"
-            key = f"{folder}{self._build}.ndjson" if self._build else await self._bucket.newest(folder)
+            key: str | None = f"{folder}{self._build}.ndjson"
+            if not self._build:
+                there = await self._bucket.list_objects(folder)
+                key = max(there, key=lambda each: (there[each].modified, each), default=None)
             if key:
                 async for events in self._bucket.lines(key):
                     self._print(events)

@@ -27,12 +27,12 @@ def test_it_is_small(image: str) -> None:
 
 def test_it_brings_node_npm_git_and_what_drops_privileges(image: str) -> None:
     printed = shell(
-        image, "node --version; npm --version; git --version; setpriv --version; tini --version"
+        image, "node --version; npm --version; git --version; git-lfs --version; setpriv --version; tini --version"
     ).splitlines()
 
     assert printed[0].startswith("v24.")
     assert re.fullmatch(r"\d+\.\d+\.\d+", printed[1])
-    assert [line.split()[0] for line in printed[2:]] == ["git", "setpriv", "tini"]
+    assert [re.split("[ /]", line)[0] for line in printed[2:]] == ["git", "git-lfs", "setpriv", "tini"]
 
 
 def test_no_tool_that_builds_or_installs_is_left_and_no_program_of_the_base_image_is_privileged(image: str) -> None:

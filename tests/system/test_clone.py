@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import os
+import shutil
 import subprocess
 import threading
 import time
@@ -165,6 +167,164 @@ def test_a_repository_of_root_in_a_closed_folder_is_built_and_no_copy_of_it_is_l
     assert len([line for line in run.lines if line.startswith("head ")]) == 1
     assert "repository" in run.lines
     assert "source" not in run.lines
+
+
+# --- submodules -------------------------------------------------------------------------------------------------
+
+
+def add_submodule(repositories: Repositories, path: Path, place: str, url: str | None, commit: str) -> None:
+    """Commit a submodule without fetching it; without `url` as people do by mistake, who add a clone like a folder."""
+    repositories.git(path, "update-index", "--add", "--cacheinfo", f"160000,{commit},{place}")
+    if url:
+        with (path / ".gitmodules").open("a") as file:
+            file.write(
+                f'[submodule "{place}"]\n\tpath = {place}\n\turl = {url}\n\tupdate = checkout\n\tbranch = none\n'
+            )
+        repositories.git(path, "add", ".gitmodules")
+    repositories.git(path, "commit", "-q", "-m", "a submodule")
+
+
+def test_submodules_come_at_their_commits_by_every_kind_of_address_and_the_token_goes_to_its_own_host_alone(
+    program: Program, repositories: Repositories, history: History, open_folder: Path
+) -> None:
+    look = (
+        'for part in one two/three \'f öur\' five; do echo "$part: $(cat "$part/page") $(git -C "$part" rev-parse HEAD)"; done;'
+        ' echo "$(cat one/inner/page) and $(ls -A empty | wc -l)"; git submodule update --init -- one two/three;'
+        " git status --short; cp one/page page; " + LOOK
+    )
+    open_to_all = repositories.make({"page": "open"})
+    inner = repositories.make({"page": "inner"})
+    with (
+        git_server(open_folder, old=True) as other,
+        git_server(open_folder, password=TOKEN) as asked,
+    ):
+        asked.refuses_tokens_for = open_to_all.name
+        outer = repositories.make({"page": "outer"})
+        add_submodule(repositories, outer, "inner", f"../{inner.name}", repositories.git(inner, "rev-parse", "HEAD"))
+        outer_tip = repositories.git(outer, "rev-parse", "HEAD")
+        path = repositories.make({"nothing": ""})
+        # Relative, with a submodule of its own; a key's address of the own host, and a commit that is no branch's end; one of
+        # another host, which gives no commit by its id; one of the own host, that all may read but those who show this token.
+        add_submodule(repositories, path, "one", f"../{outer.name}", outer_tip)
+        add_submodule(repositories, path, "two/three", f"git@127.0.0.1:{history.path.name}", history.older)
+        add_submodule(repositories, path, "f öur", other.url(history.path), history.older)
+        add_submodule(
+            repositories, path, "five", asked.url(open_to_all), repositories.git(open_to_all, "rev-parse", "HEAD")
+        )
+        add_submodule(repositories, path, "empty", None, history.tip)
+
+        run = build(program, asked.url(path), look, GIT_TOKEN=TOKEN)
+
+        assert run.code == 0, run.stdout
+        assert {f"one: outer {outer_tip}", f"two/three: older {history.older}", f"f öur: older {history.older}"} <= set(
+            run.lines
+        )
+        assert "inner and 0" in run.lines
+        assert not [line for line in run.lines if line.startswith((" M", "??", "Cloning into '/"))]
+        assert any(line.startswith("five: open ") for line in run.lines)
+        assert run.said("empty is recorded as a submodule, but .gitmodules has no address for it")
+        assert asked.authorizations() == {f"Basic {ENCODED[1]}"}
+        assert other.requests
+        assert other.authorizations() == set()
+        for secret in (TOKEN, *ENCODED):
+            assert secret not in seen(program, run)
+
+
+def test_a_submodule_that_cannot_be_fetched_is_named_and_can_be_left_out(
+    program: Program, repositories: Repositories, history: History, open_folder: Path
+) -> None:
+    with git_server(open_folder) as asked:
+        gone = repositories.make({"page": "1"})
+        address = f"http://someone:pass-word-1@127.0.0.1:{asked.port}/gone.git"
+        add_submodule(repositories, gone, "themes/gone", address, history.tip)
+        failed = build(program, asked.url(gone))
+        requests = len(asked.requests)
+        without = build(program, asked.url(gone), f"ls -A themes/gone | wc -l; {LOOK}", GIT_SUBMODULES="off")
+
+    assert (failed.code, failed.result["stage"]) == (20, "clone")
+    assert failed.result["reason"] == (
+        "The submodule themes/gone cannot be fetched: the repository"
+        f" http://127.0.0.1:{asked.port}/gone.git was not found, or it is private."
+    )
+    assert "GIT_SUBMODULES=off" in failed.result["hint"]
+    assert ".gitmodules" in failed.result["hint"]
+    assert "pass-word-1" not in seen(program, failed)
+    assert without.code == 0, without.stdout
+    assert "0" in without.lines
+    assert without.said("1 submodule is left empty (GIT_SUBMODULES=off).")
+    assert not [path for _, path, _ in asked.requests[requests:] if "/gone" in path]
+
+
+# --- Git LFS ----------------------------------------------------------------------------------------------------
+
+PICTURE = b"\x89PNG " * 1000
+OID = hashlib.sha256(PICTURE).hexdigest()
+POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{OID}\nsize {len(PICTURE)}\n"
+needs_lfs = pytest.mark.skipif(not shutil.which("git-lfs"), reason="git-lfs is not installed")
+
+
+@needs_lfs
+def test_files_of_lfs_take_the_places_of_their_pointers_and_the_token_is_not_sent_to_where_they_are(
+    program: Program, repositories: Repositories, open_folder: Path
+) -> None:
+    attributes = "*.png filter=lfs diff=lfs merge=lfs -text\n"
+    part = repositories.make({"a.png": POINTER, ".gitattributes": attributes})
+    path = repositories.make({"page": "1", "pictures/b c.png": POINTER, "pictures/.gitattributes": attributes})
+    add_submodule(repositories, path, "part", f"../{part.name}", repositories.git(part, "rev-parse", "HEAD"))
+    look = f"sha256sum part/a.png 'pictures/b c.png'; grep -rlE '{TOKEN[:12]}|{ENCODED[1][:20]}' .. | sed 's/^/in: /'; {LOOK}"
+
+    with git_server(open_folder) as storage, git_server(open_folder, password=TOKEN) as asked:
+        asked.lfs, asked.lfs_storage, storage.lfs = {OID: b""}, storage.origin, {OID: PICTURE}
+        asked.troubles_of_lfs = [503]
+        run = build(program, asked.url(path), look, GIT_TOKEN=TOKEN)
+
+    assert run.code == 0, run.stdout
+    assert len([line for line in run.lines if line.startswith(OID)]) == 2
+    assert len(retries(run)) == 1
+    assert not [line for line in run.lines if line.startswith("in: ")]
+    assert asked.authorizations() == {f"Basic {ENCODED[1]}"}
+    assert len(storage.requests) == 2
+    assert storage.authorizations() == set()
+    for secret in (TOKEN, *ENCODED):
+        assert secret not in seen(program, run)
+
+
+@needs_lfs
+def test_files_of_lfs_whose_quota_is_used_up_fail_the_run_in_words(
+    program: Program, repositories: Repositories, open_folder: Path
+) -> None:
+    path = repositories.make({"page": "1", "a.png": POINTER, ".gitattributes": "*.png filter=lfs\n"})
+
+    with git_server(open_folder) as asked:
+        asked.lfs_refusal = (403, "This repository exceeded its LFS budget.")
+        run = build(program, asked.url(path))
+
+    assert (run.code, run.result["stage"]) == (20, "clone")
+    assert (
+        run.result["reason"] == f"127.0.0.1 gives out no files of Git LFS for {asked.url(path)}: its quota is used up."
+    )
+    assert "lfs.fetchexclude" in run.result["hint"]
+    assert retries(run) == []
+
+
+def test_without_git_lfs_pointers_stay_with_a_warning(
+    program: Program, repositories: Repositories, open_folder: Path
+) -> None:
+    path = repositories.make({"page": "1", "a.png": POINTER, "b.png": POINTER, ".gitattributes": "*.png filter=lfs\n"})
+    programs = open_folder / "programs-without-git-lfs"
+    programs.mkdir()
+    for folder in os.environ["PATH"].split(":"):
+        for file in Path(folder).iterdir() if Path(folder).is_dir() else ():
+            if file.name != "git-lfs" and not (programs / file.name).exists():
+                (programs / file.name).symlink_to(file)
+
+    run = build(program, path, f"cat a.png; {LOOK}", PATH=str(programs))
+
+    assert run.code == 0, run.stdout
+    assert f"oid sha256:{OID}" in run.lines
+    assert run.said(
+        "git-lfs is not installed on the machine that builds: 2 files of Git LFS (a.png, …) will be pointers."
+    )
 
 
 # --- the token --------------------------------------------------------------------------------------------------
@@ -396,13 +556,9 @@ def test_no_configuration_of_the_machine_or_of_the_repository_has_an_effect(
         closed = stack.enter_context(git_server(open_folder, password=TOKEN))
         other = stack.enter_context(git_server(open_folder))
         pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:" + "0" * 64 + "\nsize 5\n"
-        modules = f'[submodule "part"]\n\tpath = part\n\turl = {other.url(history.path)}\n\tupdate = checkout\n'
-        attributes = "page filter=evil\n*.bin filter=lfs\n"
+        attributes = "page filter=evil\n*.bin filter=other\n"
         path = repositories.make({"page": "as it is", "a.bin": pointer, ".gitattributes": attributes})
-        repositories.git(path, "update-index", "--add", "--cacheinfo", f"160000,{history.tip},part")
-        (path / ".gitmodules").write_text(modules)
-        repositories.git(path, "add", ".gitmodules")
-        repositories.git(path, "commit", "-q", "-m", "a submodule")
+        add_submodule(repositories, path, "part", other.url(history.path), history.tip)
         home = _evil_home(open_folder, asked.port, closed.port)
         evil = {
             "HOME": str(home),
@@ -418,7 +574,7 @@ def test_no_configuration_of_the_machine_or_of_the_repository_has_an_effect(
         }
         look = f"cat a.bin; ls -A part; find .git -type f; {LOOK}"
 
-        run = build(program, asked.url(path), look, **evil)
+        run = build(program, asked.url(path), look, GIT_SUBMODULES="off", **evil)
         private = build(program, closed.url(history.path), **evil)
 
         assert run.code == 0, run.stdout

@@ -16,7 +16,7 @@ import anyio
 import pytest
 
 from buildrunner.errors import BuildFailed, BuildSuperseded
-from buildrunner.site.bucket import Bucket, Fetched, Stored, open_s3
+from buildrunner.site.bucket import Bucket, Fetched, Listed, Stored, open_s3
 from buildrunner.site.failures import ConditionsUnsupported
 from buildrunner.site.files import Site, collect
 from buildrunner.site.headers import IMMUTABLE, REVALIDATE
@@ -84,7 +84,7 @@ class Recorder(Bucket):
         await self._wait(f"get {key}")
         return await super().get(key, **named)
 
-    async def list_objects(self, prefix: str) -> dict[str, str]:
+    async def list_objects(self, prefix: str) -> dict[str, Listed]:
         await self._wait("list")
         return await super().list_objects(prefix)
 
@@ -253,7 +253,7 @@ async def test_the_manifest_names_all_that_was_published(server: S3Server, prefi
         "sha256": "7774d87fc9446b8de28cb0ffaa4f0c5bff29372f8cf60fb39255f28ca1a95dca",
         "content_type": "text/html; charset=utf-8",
         "cache_control": REVALIDATE,
-        "etag": there[f"{prefix}index.html"],
+        "etag": there[f"{prefix}index.html"].etag,
     } | {"sha256": page["sha256"]}
     assert (asset["key"], asset["cache_control"]) == (prefix + NEW, IMMUTABLE)
     assert document.pop("published")[:10] == time.strftime("%Y-%m-%d", time.gmtime())
@@ -305,7 +305,7 @@ async def test_a_bucket_that_takes_no_notice_of_conditions_is_told_of_once(
     class Ignoring(Recorder):
         async def put_if(self, key: str, body: bytes, **named: Any) -> str | None:
             await self.put(key, body, content_type=named["content_type"])
-            return (await self.list_objects(key))[key]
+            return (await self.list_objects(key))[key].etag
 
     class Refusing(Recorder):
         async def put_if(self, key: str, body: bytes, **named: Any) -> str | None:

@@ -54,7 +54,7 @@ def test_a_build_that_failed_gives_its_exit_code_and_its_hint(program: Program, 
     reader = read(program, run.slug, "--follow")
 
     assert reader.process.returncode == run.code == 40
-    assert reader.stdout.splitlines()[-2:] == [run.result["log"], run.result["hint"]]
+    assert reader.stdout.splitlines()[-3::2] == [f"What to do: {run.result['hint']}", run.result["log"]]
 
 
 def test_json_gives_the_events_as_they_are(program: Program, built: Run) -> None:

@@ -160,20 +160,19 @@ def test_a_build_without_output_is_a_failure_and_so_is_an_empty_one(
         ("package.json", 30, "install", "no package.json"),
         ("package-lock.json", 30, "install", "no lockfile"),
         ("build script", 40, "build", "no build script"),
-        ("both", 30, "install", "no build script"),
     ],
 )
 def test_what_a_repository_lacks_is_named_in_a_sentence(
     program: Program, repositories: Repositories, missing: str, code: int, stage: str, words: str
 ) -> None:
     files = app_files("true")
-    if missing in {"build script", "both"}:
+    if missing == "build script":
         files["package.json"] = '{"name":"app","version":"1.0.0"}'
-    if missing == "both":
-        del files["package-lock.json"]
+    if missing == "package-lock.json":
+        files["package.json"] = '{"dependencies":{"a":"1"},"scripts":{"build":"true"}}'
     files.pop(missing, None)
 
-    run = program.run(repositories.make(files))
+    run = program.run(repositories.make(files), STRICT_LOCKFILE="1")
 
     assert run.code == code
     assert run.result["stage"] == stage

@@ -41,7 +41,8 @@ VARIABLES = {
     *("OUTPUT_DIR", "NODE_VERSION", "GIT_TOKEN", "REPO_ALLOWED_SCHEMES", "BUILD_ENV_<NAME>", "INSTALL_ENV_<NAME>"),
     *("S3_KEY_PREFIX", "LOG_FORMAT", "LOG_CHANNEL", "EVENT_STREAM", "LOG_TTL", "LOG_MAX_BYTES", "CONSOLE_FORMAT"),
     *("CLONE_TIMEOUT", "INSTALL_TIMEOUT", "BUILD_TIMEOUT", "UPLOAD_TIMEOUT", "UPLOAD_CONCURRENCY", "ASSET_GRACE"),
-    *("DEPENDENCY_CACHE", "SITE_MAX_FILES", "SITE_MAX_BYTES", "SITE_MAX_FILE_BYTES"),
+    *("DEPENDENCY_CACHE", "CACHE_SCOPE", "STRICT_LOCKFILE", "GIT_SUBMODULES"),
+    *("SITE_MAX_FILES", "SITE_MAX_BYTES", "SITE_MAX_FILE_BYTES"),
 }
 REQUIRED = {
     "REPO_URL": "https://example.org/owner/name",
@@ -156,6 +157,8 @@ def test_defaults_in_the_table_are_those_of_the_settings() -> None:
             assert settings.repository.scheme == value
         else:
             found = getattr(settings, kept_with_slug.get(name, name.lower()))
+            if isinstance(found, bool):
+                found = {"STRICT_LOCKFILE": "01", "GIT_SUBMODULES": ("off", "on")}[name][found]
             assert str(int(found) if isinstance(found, float) else found) == value, name
         compared.add(name)
 

@@ -293,6 +293,7 @@ PERMISSIONS: Mapping[str, str | None] = {
     "abort_multipart_upload": "s3:AbortMultipartUpload",
     "list_objects_v2": "s3:ListBucket",
     "delete_objects": "s3:DeleteObject",
+    "delete_object": "s3:DeleteObject",
     "get_object": "s3:GetObject",
     "head_bucket": None,  # opens a connection; that it is refused is of no interest
 }
@@ -318,7 +319,7 @@ def test_a_run_may_write_its_site_and_its_log(prefix: str, action: str) -> None:
     assert allows(policy, "s3:GetObject", "arn:aws:s3:::state/__manifests/my-site/current.json")
     assert not allows(policy, "s3:GetObject", "arn:aws:s3:::state/__logs/my-site/01JD.ndjson")
     assert not allows(policy, "s3:DeleteObject", "arn:aws:s3:::state/__logs/my-site/01JD.ndjson")
-    assert not allows(policy, action, "arn:aws:s3:::state/__cache/my-site/1.tar.zst")
+    assert allows(policy, action, "arn:aws:s3:::state/__cache/my-site/modules-npm-1.tar.zst")
     assert not allows(policy, action, "arn:aws:s3:::state/my-site/index.html")
     assert not allows(policy, action, "arn:aws:s3:::others/my-site/index.html")
 
@@ -344,6 +345,16 @@ def test_a_run_may_list_a_site_and_never_the_whole_bucket(prefix: str) -> None:
     assert not may_list("sites", **{"s3:prefix": prefix})
     assert not may_list("sites", **{"s3:prefix": f"{prefix}my"})
     assert not may_list("state", **{"s3:prefix": "__logs/my-site/"})
+
+
+def test_a_run_may_read_and_remove_kept_dependencies_and_nothing_else() -> None:
+    policy = TASK_POLICIES[""]
+
+    for action in ("s3:GetObject", "s3:DeleteObject"):
+        assert allows(policy, action, "arn:aws:s3:::state/__cache/my-site/modules-npm-1.tar.zst")
+        assert not allows(policy, action, "arn:aws:s3:::state/__logs/my-site/1.ndjson")
+    assert allows(policy, "s3:ListBucket", "arn:aws:s3:::state", **{"s3:prefix": "__cache/my-site/"})
+    assert not allows(policy, "s3:ListBucket", "arn:aws:s3:::state", **{"s3:prefix": "__cache/"})
 
 
 @pytest.mark.parametrize("action", ["s3:DeleteBucket", "s3:GetObject", "s3:PutObjectAcl", "s3:PutBucketPolicy"])

@@ -1,10 +1,14 @@
 """Excerpts are what the programs really printed, colours and all, unless it says from where else they are taken."""
+# ruff: noqa: E501 - lines of logs are as long as they are
 
 from __future__ import annotations
 
+import time
+from pathlib import Path
+
 import pytest
 
-from buildrunner.hints import _HINTS, find_hint
+from buildrunner.hints import _HINTS, _HINTS_OF_CODE, find_hint
 
 WARN = "\x1b[1mnpm\x1b[22m \x1b[33mwarn\x1b[39m"
 ERROR = "\x1b[1mnpm\x1b[22m \x1b[31merror\x1b[39m"
@@ -113,37 +117,400 @@ Error: ENOSPC: System limit for number of file watchers reached, watch '/app/src
 }
 """
 NO_PROGRAM = "\n> a@1.0.0 build\n> vite build\n\n{}\n"
-# https://github.com/stackblitz/bolt.new/issues/894: no less often, and none of the above.
-COMPILE_ERROR = """\
-x Build failed in 3.03s
-error during build:
-Could not resolve "./pages/ResortSearch" from "src/App.tsx"
-file: /home/project/src/App.tsx
-"""
 
 
-@pytest.mark.parametrize(
-    ("output", "hint"),
-    [
-        (OUT_OF_STEP, "The lockfile is out of step"),
-        (OUT_OF_STEP_6, "The lockfile is out of step"),
-        (OUT_OF_STEP_9, "The lockfile is out of step"),
-        (CONFLICT, "Two packages want different versions"),
-        (REFUSED_401, "A package registry refused access"),
-        (REFUSED_403, "A package registry refused access"),
-        (UNREACHABLE, "The package registry cannot be reached"),
-        (REFUSED_CONNECTION, "The package registry cannot be reached"),
-        (HEAP, "The build needs more memory than Node may use"),
-        (DISK_NODE, "The disk is full"),
-        (DISK_SHELL, "The disk is full"),
-        (NO_PROGRAM.format("sh: 1: vite: not found"), "The build calls a program that is not installed"),  # dash
-        (NO_PROGRAM.format("sh: line 1: vite: command not found"), "The build calls a program"),  # bash as sh
-        (NO_PROGRAM.format("/bin/bash: line 1: vite: command not found"), "The build calls a program"),
-        (NO_PROGRAM.format("sh: vite: not found"), "The build calls a program"),  # busybox
-        (NO_PROGRAM.format("sh: 1: ./node_modules/.bin/vite: not found"), "The build calls a program"),
-        (NO_PROGRAM.format("sh: 1: @scope/tool: not found"), "The build calls a program"),
-    ],
-)
+# The output, and how its hint begins. What names no address was printed here, by the version that stands above it.
+KNOWN: list[tuple[str, str]] = [
+    (OUT_OF_STEP, "The lockfile is out of step with package.json. Run `npm install`"),
+    (OUT_OF_STEP_6, "The lockfile is out of step with package.json. Run `npm install`"),
+    (OUT_OF_STEP_9, "The lockfile is out of step with package.json. Run `npm install`"),
+    (CONFLICT, "Two packages want different versions"),
+    (REFUSED_401, "A package registry refused access"),
+    (REFUSED_403, "A package registry refused access"),
+    (NOT_FOUND, "The registry has no such package"),
+    (UNREACHABLE, "The package registry cannot be reached"),
+    (REFUSED_CONNECTION, "The package registry cannot be reached"),
+    (HEAP, "The build needs more memory than Node may use"),
+    (DISK_NODE, "The disk is full"),
+    (DISK_SHELL, "The disk is full"),
+    (NO_PROGRAM.format("sh: 1: vite: not found"), "The build calls a program that is not installed: vite."),  # dash
+    (
+        NO_PROGRAM.format("sh: line 1: vite: command not found"),
+        "The build calls a program that is not installed: vite.",
+    ),  # bash as sh
+    (
+        NO_PROGRAM.format("/bin/bash: line 1: vite: command not found"),
+        "The build calls a program that is not installed: vite.",
+    ),
+    (NO_PROGRAM.format("sh: vite: not found"), "The build calls a program that is not installed: vite."),  # busybox
+    (
+        NO_PROGRAM.format("sh: 1: ./node_modules/.bin/vite: not found"),
+        "The build calls a program that is not installed: vite.",
+    ),
+    (NO_PROGRAM.format("sh: 1: @scope/tool: not found"), "The build calls a program that is not installed: tool."),
+    ("command not found: vite\n", "The build calls a program that is not installed: vite."),  # Yarn 4.18.1
+    (NO_PROGRAM.format("sh: 1: hugo: not found"), "hugo is not on the machine"),
+    (NO_PROGRAM.format("sh: 1: copy: not found"), "copy is a command of Windows"),
+    (NO_PROGRAM.format("sh: 1: ./x.sh: Permission denied"), "./x.sh may not be run".removeprefix("./")),
+    # npm 11.19.1
+    (
+        f'{ERROR} Missing script: "build"\n{ERROR}\n{ERROR} To see a list of scripts, run:\n',
+        "package.json has no script build",
+    ),
+    # pnpm 9.15.9, in two colours
+    (
+        "\x1b[41m\x1b[30m\u2009ERR_PNPM_NO_SCRIPT\u2009\x1b[39m\x1b[49m \x1b[31mMissing script: build\x1b[39m\n",
+        "package.json has no script build",
+    ),
+    ('\x1b[31merror\x1b[39m Command "build" not found.\n', "package.json has no script build"),  # Yarn 1.22.22
+    (
+        '\x1b[31m\x1b[1mUsage Error\x1b[22m\x1b[39m: Couldn\'t find a script named "build".\n',
+        "package.json has no script build",
+    ),  # Yarn 4.18.1
+    # npm 11.19.1
+    (
+        f"{CODE} ETARGET\n{ERROR} \x1b[94mnotarget\x1b[39m No matching version found for left-pad@99.0.0.\n{ERROR} \x1b[94mnotarget\x1b[39m"
+        " In most cases you or one of your dependencies are requesting a package version that doesn't exist.\n",
+        "No version of a package fits what is asked for: left-pad@99.0.0.",
+    ),
+    # pnpm 10.34.9, Yarn 1.22.22 and 4.18.1
+    (
+        "\x1b[41m\x1b[30m\u2009ERR_PNPM_NO_MATCHING_VERSION\u2009\x1b[39m\x1b[49m \x1b[31mNo matching version found for left-pad@99.0.0 while"
+        " fetching it from https://registry.npmjs.org/\x1b[39m\n",
+        "No version of a package fits what is asked for: left-pad@99.0.0.",
+    ),
+    (
+        '\x1b[31merror\x1b[39m Couldn\'t find any versions for "left-pad" that matches "99.0.0"\n',
+        "No version of a package fits what is asked for: left-pad.",
+    ),
+    (
+        "\x1b[91m➤\x1b[39m YN0082: │ \x1b[91mleft-pad\x1b[39m\x1b[36m@\x1b[39m\x1b[36mnpm:99.0.0\x1b[39m: No candidates found\n",
+        "No version of a package fits what is asked for: left-pad@npm:99.0.0.",
+    ),
+    # npm 11.19.1, pnpm 9.15.9, Yarn 1.22.22 and 4.18.1
+    (
+        f"{CODE} E404\n{ERROR} \x1b[94m404\x1b[39m Not Found - GET https://registry.npmjs.org/@me%2fzz\n{ERROR} \x1b[94m404\x1b[39m\n"
+        f"{ERROR} \x1b[94m404\x1b[39m  The requested resource '@me/zz@1.0.0' could not be found or you do not have permission to access it.\n",
+        "@me/zz is not in the registry.",
+    ),
+    (
+        "\x1b[41m\x1b[30m\u2009ERR_PNPM_FETCH_404\u2009\x1b[39m\x1b[49m \x1b[31mGET https://registry.npmjs.org/@me%2Fzz: Not Found - 404\x1b[39m\n\n"
+        "@me/zz is not in the npm registry, or you have no permission to fetch it.\n",
+        "@me/zz is not in the registry.",
+    ),
+    (
+        '\x1b[31merror\x1b[39m Couldn\'t find package "@me/zz" on the "npm" registry.\n',
+        "@me/zz is not in the registry.",
+    ),
+    (
+        "\x1b[91m➤\x1b[39m YN0035: │ \x1b[91m@me/\x1b[39m\x1b[91mzz\x1b[39m\x1b[36m@\x1b[39m\x1b[36mnpm:1.0.0\x1b[39m: Package not found\n",
+        "@me/zz is not in the registry.",
+    ),
+    # npm 11.19.1 and Yarn 1.22.22, with the checksum of the lockfile changed
+    (
+        f"{CODE} EINTEGRITY\n{ERROR} Integrity checksum failed when using sha512: wanted sha512-AAAA== but got sha512-XI5M==.\n",
+        "A package is not the one",
+    ),
+    (
+        '\x1b[31merror\x1b[39m https://registry.yarnpkg.com/left-pad/-/left-pad-1.3.0.tgz: Integrity check failed for "left-pad"\n',
+        "A package is not the one",
+    ),
+    # npm 11.19.1 with engine-strict=true, Yarn 1.22.22
+    (f"{CODE} EBADENGINE\n{ERROR} \x1b[94mengine\x1b[39m Unsupported engine\n", "The build needs another Node"),
+    (
+        '\x1b[31merror\x1b[39m a@1.0.0: The engine "node" is incompatible with this module. Expected version ">=99". Got "20.20.2"\n',
+        "The build needs another Node",
+    ),
+    (
+        'Node.js v20.20.2 is not supported by Astro!\nPlease upgrade Node.js to a supported version: ">=22.12.0"\n',
+        "The build needs another Node",
+    ),  # Astro 5
+    # https://github.com/adavesik/compoviz/issues/6 (Vite 7.3.0 on Node 18)
+    (
+        "You are using Node.js 18.20.8. Vite requires Node.js version 20.19+ or 22.12+. Please upgrade your Node.js version.\n"
+        "✗ Build failed in 3.27s\nerror during build:\n[vite:worker-import-meta-url] crypto.hash is not a function\n",
+        "The build needs another Node",
+    ),
+    # https://github.com/enricoros/big-AGI/issues/710 (Next 15.1.1 on Node 18)
+    (
+        "   Collecting page data  .ReferenceError: CustomEvent is not defined\n    at <unknown> (.next/server/pages/draw.js:12:6101)\n",
+        "The build needs another Node",
+    ),
+    # npm 11.19.1, pnpm 9.15.9, Yarn 1.22.22 and 4.18.1
+    (
+        f'{CODE} EUNSUPPORTEDPROTOCOL\n{ERROR} Unsupported URL Type "workspace:": workspace:*\n',
+        "A dependency is written for a workspace",
+    ),
+    (
+        '\u2009ERR_PNPM_WORKSPACE_PKG_NOT_FOUND\u2009 In : "b@workspace:*" is in the dependencies but no package named "b" is present\n',
+        "A dependency is written for a workspace",
+    ),
+    (
+        '\x1b[31merror\x1b[39m Couldn\'t find any versions for "b" that matches "workspace:*"\n',
+        "A dependency is written for a workspace",
+    ),
+    (
+        "➤ YN0001: │ Error: b@workspace:*: Workspace not found (b@workspace:*)\n",
+        "A dependency is written for a workspace",
+    ),
+    (
+        "\u2009ERR_PNPM_CATALOG_ENTRY_NOT_FOUND_FOR_SPEC\u2009 No catalog entry 'react' was found for catalog 'default'.\n",
+        "A dependency is written for a workspace",
+    ),
+    # pnpm 10.34.9
+    (
+        '\x1b[41m\x1b[30m\u2009ERR_PNPM_OUTDATED_LOCKFILE\u2009\x1b[39m\x1b[49m \x1b[31mCannot install with "frozen-lockfile" because pnpm-lock.yaml is'
+        " not up to date with <ROOT>/package.json\x1b[39m\n",
+        "The lockfile is out of step with package.json. Run `pnpm install`",
+    ),
+    (
+        '\u2009ERR_PNPM_NO_LOCKFILE\u2009 Cannot install with "frozen-lockfile" because pnpm-lock.yaml is absent\n',
+        "The repository has no pnpm-lock.yaml",
+    ),
+    ("\u2009ERR_PNPM_PEER_DEP_ISSUES\u2009 Unmet peer dependencies\n", "Two packages want different versions"),
+    # https://github.com/livestorejs/livestore/issues/1123 (pnpm 11)
+    (
+        "ERR_PNPM_IGNORED_BUILDS  Ignored build scripts: @parcel/watcher@2.5.6, esbuild@0.27.4\n",
+        "pnpm did not run the install scripts",
+    ),
+    # Yarn 1.22.22
+    (
+        "\x1b[31merror\x1b[39m Your lockfile needs to be updated, but yarn was run with `--frozen-lockfile`.\n",
+        "The lockfile is out of step with package.json. Run `yarn install`",
+    ),
+    # Yarn 4.18.1; links come without their addresses by then
+    (
+        "\x1b[91m➤\x1b[39m YN0028: │ The lockfile would have been modified by this install, which is explicitly forbidden.\n",
+        "The lockfile is out of step with package.json. Run `yarn install`",
+    ),
+    # https://github.com/oven-sh/bun/issues/17192 (Bun 1.2.2)
+    (
+        "error: lockfile had changes, but lockfile is frozen\nnote: try re-running without --frozen-lockfile\n",
+        "The lockfile is out of step with package.json. Run `bun install`",
+    ),
+    # npm 11.19.1 where no name is resolved; https://github.com/cypress-io/github-action/issues/520 (npm 8.19.2)
+    (
+        f"{CODE} \x1b[33m128\x1b[39m\n{ERROR} An unknown git error occurred\n{ERROR} \x1b[94mcommand\x1b[39m git --no-replace-objects ls-remote"
+        f" ssh://git@github.com/nobody/private-x.git\n{ERROR} ssh: Could not resolve hostname github.com: Name or service not known\n",
+        "A dependency is fetched by ssh",
+    ),
+    (
+        "npm ERR! code 128\nnpm ERR! An unknown git error occurred\nnpm ERR! git@github.com: Permission denied (publickey).\n",
+        "A dependency is fetched by ssh",
+    ),
+    # https://github.com/actions/checkout/issues/641
+    (
+        "fatal: could not read Username for 'https://github.com': terminal prompts disabled\n",
+        "A dependency comes from a private git repository",
+    ),
+    # npm 11.19.1
+    (
+        f"sh: 1: husky: not found\n{CODE} \x1b[33m127\x1b[39m\n{ERROR} \x1b[94mcommand\x1b[39m sh -c husky install\n",
+        "The prepare script calls husky",
+    ),
+    (
+        f"{CODE} EJSONPARSE\n{ERROR} \x1b[94mJSON.parse\x1b[39m Invalid package.json: JSONParseError: Expected double-quoted property name\n",
+        "package.json or the lockfile is not valid JSON",
+    ),
+    # https://github.com/elastic/opbeans-frontend/issues/119 (react-scripts 5)
+    (
+        "Creating an optimized production build...\n\nTreating warnings as errors because process.env.CI = true.\nMost CI servers set it"
+        " automatically.\n\nFailed to compile.\n\n[eslint] \nsrc/components/App/index.js\n  Line 4:10:  'withTransaction' is defined but never used\n",
+        'Warnings fail this build, because CI=true is set. Mend what it names, or set BUILD_COMMAND="CI=false npm run build".',
+    ),
+    # https://github.com/integr8ly/tutorial-web-app/pull/3 (react-scripts)
+    (
+        "The build failed because the process exited too early. This probably means the system ran out of memory or someone called `kill -9` on the process.\n",
+        "The build ran out of memory",
+    ),
+    # https://github.com/sass/node-sass/issues/3211 (npm 7, node-sass 4)
+    (
+        "npm ERR! code 1\nnpm ERR! path /home/ubuntu/app/client/node_modules/node-sass\nnpm ERR! command failed\nnpm ERR! command sh -c node scripts/build.js\n"
+        'npm ERR! gyp verb check python checking for Python executable "python2" in the PATH\nnpm ERR! gyp verb `which` failed Error: not found: python2\n',
+        "node-sass is abandoned",
+    ),
+    # https://github.com/jo-inc/camofox-browser/issues/2812 (npm 10, better-sqlite3)
+    (
+        "npm error gyp ERR! build error \nnpm error gyp ERR! stack Error: not found: make\n",
+        "A package with native code has to be compiled",
+    ),
+    # https://github.com/puppeteer/puppeteer/issues/6492, https://github.com/ArnaudBuchholz/ui5-test-runner/issues/52
+    (
+        'ERROR: Failed to set up Chromium r800071! Set "PUPPETEER_SKIP_DOWNLOAD" env variable to skip download.\n',
+        "puppeteer could not download a browser",
+    ),
+    # https://github.com/tmobile/magentaA11y/pull/384 (sharp 0.34)
+    (
+        'Error: Could not load the "sharp" module using the linux-x64 runtime\nPossible solutions:\n',
+        "sharp's native part",
+    ),
+    # https://github.com/mbloch/mapshaper/pull/677 (Rollup 4)
+    (
+        "Error: Cannot find module @rollup/rollup-linux-x64-gnu. npm has a bug related to optional dependencies (https://github.com/npm/cli/issues/4828)."
+        " Please try `npm i` again after removing both package-lock.json and node_modules directory.\n",
+        "A tool's native part for Linux is missing",
+    ),
+    # Node 20.20.2
+    (
+        "Error: error:0308010C:digital envelope routines::unsupported\n\x1b[90m    at new Hash (node:internal/crypto/hash:101:19)\x1b[39m\n",
+        "This webpack",
+    ),
+    # Next 16.4.6
+    (
+        'Error: Page "/[id]" is missing "generateStaticParams()" so it cannot be used with "output: export" config. See more info here:'
+        " https://nextjs.org/docs/messages/generate-static-params\n",
+        "A page of this Next.js app has parameters in its path",
+    ),
+    # https://github.com/stackblitz/bolt.new/issues/6308 (Next 13)
+    (
+        'Error: Page "/products/[id]/page" is missing exported function "generateStaticParams()", which is required with "output: export" config.\n',
+        "A page of this Next.js app has parameters in its path",
+    ),
+    # Next 16.4.6, to the end of the list's Next.js
+    (
+        'Error occurred prerendering page "/". Read more: https://nextjs.org/docs/messages/prerender-error\nError: Error for page /: pages with'
+        " `getServerSideProps` can not be exported. See more info here: https://nextjs.org/docs/messages/gssp-export\n",
+        "A page of this Next.js app uses getServerSideProps",
+    ),
+    (
+        'Error occurred prerendering page "/". Read more: https://nextjs.org/docs/messages/prerender-error\nError: Page with `dynamic = "force-dynamic"`'
+        ' couldn\'t be exported. `output: "export"` requires all pages be renderable statically because there is no runtime server\n',
+        'The app uses dynamic = "force-dynamic", which needs a server',
+    ),
+    (
+        'Error: Route / with `dynamic = "error"` couldn\'t be rendered statically because it used `cookies()`. See more info here:\n',
+        "The app uses cookies(), which needs a server",
+    ),
+    (
+        'Error occurred prerendering page "/". Read more: https://nextjs.org/docs/messages/prerender-error\nTypeError: fetch failed\n    at async b (app/page.js:1:46)\n',
+        "Pages are rendered during the build, and what they ask for their data does not answer there.",
+    ),
+    (
+        "Error: Failed to collect configuration for /\n    at \x1b[3mignore-listed frames\x1b[23m {\n  [cause]: ReferenceError: window is not defined\n",
+        "Pages are rendered during the build, where there is no window.",
+    ),
+    (
+        'ReferenceError: Foo is not defined\nError occurred prerendering page "/". Read more: https://nextjs.org/docs/messages/prerender-error\n',
+        "The page / is rendered during the build, and failed there",
+    ),
+    (
+        "> Build error occurred\nError: > Couldn't find any `pages` or `app` directory. Please create one under the project root\n",
+        "The app's files are not where",
+    ),
+    # https://github.com/sinaptik-ai/pandas-ai/issues/1288 (Next 14)
+    (
+        'Error occurred prerendering page "/settings". Read more: https://nextjs.org/docs/messages/prerender-error\n\nTypeError: fetch failed\n'
+        "  cause: Error: connect ECONNREFUSED 127.0.0.1:8000\n",
+        "Pages are rendered during the build, and what they ask for their data does not answer there",
+    ),
+    # https://github.com/gatsbyjs/gatsby/issues/25304 (Gatsby 2)
+    (
+        ' ERROR #95312 \n\n"window" is not available during server side rendering.\n\n  WebpackError: ReferenceError: window is not defined\n',
+        "Pages are rendered during the build, where there is no window.",
+    ),
+    # https://github.com/guacsec/guac-visualizer/issues/97 (Next 14.1.1)
+    (
+        "Failed to compile.\n\n./components/layout/footer.tsx\n6:13  Error: `'` can be escaped with `&apos;`.  react/no-unescaped-entities\n\n"
+        "info  - Need to disable some ESLint rules? Learn more here: https://nextjs.org/docs/basic-features/eslint#disabling-rules\n",
+        "ESLint's errors fail the build",
+    ),
+    # https://github.com/sveltejs/kit/issues/7179 (adapter-static 1)
+    (
+        "> Using @sveltejs/adapter-static\n  @sveltejs/adapter-static: all routes must be fully prerenderable (unless using the 'fallback' option)\n",
+        "A static SvelteKit site",
+    ),
+    # https://github.com/near/wallet-selector/pull/1339 (Angular)
+    (
+        "Error: bundle initial exceeded maximum budget. Budget 6.00 MB was not met by 394.63 kB with a total of 6.39 MB.\n",
+        "A bundle is larger than angular.json allows",
+    ),
+    # https://github.com/vercel/next-forge/issues/195 (Prisma 5)
+    (
+        '[cause]: Error: @prisma/client did not initialize yet. Please run "prisma generate" and try to import it again.\n',
+        "Prisma's client was not generated",
+    ),
+    # https://github.com/Pokled/nodyx/issues/21 (SvelteKit 2)
+    (
+        'src/lib/voice.ts (19:2): "PUBLIC_TURN_URL" is not exported by "virtual:env/static/public", imported by "src/lib/voice.ts".\n',
+        "The build wants the variable PUBLIC_TURN_URL. Set BUILD_ENV_PUBLIC_TURN_URL.",
+    ),
+    # https://github.com/t3-oss/t3-env/issues/129, https://github.com/usesend/useSend/issues/270
+    (
+        "Collecting page data  ...❌ Invalid environment variables: { BACKEND_URL: [ 'Required' ] }\nError: Invalid environment variables\n",
+        "The build wants the variable BACKEND_URL.",
+    ),
+    (
+        "❌ Invalid environment variables: [\n  {\n    code: 'invalid_type',\n    expected: 'string',\n    received: 'undefined',\n    path: [ 'NEXTAUTH_URL' ],\n",
+        "The build wants the variable NEXTAUTH_URL.",
+    ),
+    (
+        "Error: DATABASE_URL is not set\n",
+        "The build wants the variable DATABASE_URL.",
+    ),  # https://github.com/sveltejs/kit/issues/14590
+    (
+        "⨯ Missing required environment variables: OPENAI_API_KEY\n",
+        "The build wants the variable OPENAI_API_KEY.",
+    ),  # https://github.com/vercel/next.js/pull/67187
+    # https://github.com/vercel/nextjs-subscription-payments/issues/341
+    (
+        "Error: supabaseUrl is required.\n> Build error occurred\nError: Failed to collect page data for /api/webhooks\n",
+        "The build wants an address or a key",
+    ),
+    # TypeScript 5.9, plain and with --pretty
+    (
+        "src/App.ts(1,44): error TS2322: Type 'string' is not assignable to type 'number'.\n",
+        "TypeScript found errors (src/App.ts)",
+    ),
+    (
+        "\x1b[96msrc/App.ts\x1b[0m:\x1b[93m1\x1b[0m:\x1b[93m44\x1b[0m - \x1b[91merror\x1b[0m\x1b[90m TS2322: \x1b[0mType 'string' is not assignable to type 'number'.\n",
+        "TypeScript found errors (src/App.ts)",
+    ),
+    (
+        "Failed to compile.\n\n./src/app/page.tsx:12:5\nType error: Property 'x' does not exist on type 'Y'.\n",
+        "TypeScript found errors (src/app/page.tsx)",
+    ),
+    # Missing modules: Vite 8.3.8, webpack 5.112.2, Rollup 4.68.8, Next 16.4.6, TypeScript 5.9, Node 20.20.2
+    (
+        'Error: [vite]: Rolldown failed to resolve import "lodash-nothere" from "/tmp/app/src/App.js".\nThis is most likely unintended\n',
+        "A package is imported (/tmp/app/src/App.js) that is not installed: lodash-nothere.",
+    ),
+    (
+        "\x1b[31m[UNRESOLVED_IMPORT] \x1b[0mCould not resolve './components/nope' in src/App.js\n",
+        "A file is imported (src/App.js) that is not in the repository: ./components/nope.",
+    ),
+    (
+        "\x1b[1mModule \x1b[1m\x1b[31mnot found\x1b[39m\x1b[22m\x1b[1m: \x1b[1m\x1b[31mError\x1b[39m\x1b[22m\x1b[1m: Can't resolve '@mui/material/Button' in '/tmp/app/src'\x1b[39m\x1b[22m\n",
+        "A package is imported (/tmp/app/src) that is not installed: @mui/material.",
+    ),
+    (
+        '[!] RollupError: Could not resolve "./components/nope" from "src/App.js"\nsrc/App.js\n',
+        "A file is imported (src/App.js) that is not in the repository: ./components/nope.",
+    ),
+    (
+        "./pages/index.js:1:1\nError: Module not found: Can't resolve './Nope'\n> 1 | import x from \"./Nope\";\n",
+        "A file is imported (pages/index.js) that is not in the repository: ./Nope.",
+    ),
+    (
+        "src/App.ts(1,75): error TS2307: Cannot find module 'nothere' or its corresponding type declarations.\n",
+        "A package is imported (src/App.ts) that is not installed: nothere.",
+    ),
+    (
+        "Error: Cannot find module 'dotenv'\nRequire stack:\n- /app/x.js\n",
+        "A package is imported (/app/x.js) that is not installed: dotenv.",
+    ),
+    (
+        "Error [ERR_MODULE_NOT_FOUND]: Cannot find package 'nothere' imported from /app/x.js\n",
+        "A package is imported (/app/x.js) that is not installed: nothere.",
+    ),
+    # https://github.com/stackblitz/bolt.new/issues/894 (Vite 5)
+    (
+        'error during build:\nCould not resolve "./pages/ResortSearch" from "src/App.tsx"\nfile: /home/project/src/App.tsx\n',
+        "A file is imported (src/App.tsx) that is not in the repository: ./pages/ResortSearch.",
+    ),
+]
+
+
+@pytest.mark.parametrize(("output", "hint"), KNOWN)
 def test_what_is_known_gets_its_hint(output: str, hint: str) -> None:
     noise = "".join(f"\x1b[32madded\x1b[39m {n} packages\n" for n in range(300))
 
@@ -151,23 +518,53 @@ def test_what_is_known_gets_its_hint(output: str, hint: str) -> None:
 
     assert found is not None
     assert found.startswith(hint)
+    assert "{" not in found.replace("images: { unoptimized: true }", "")
 
 
-@pytest.mark.parametrize(
-    "output",
-    [
-        "",
-        "\n",
-        "added 271 packages in 6s\n",
-        NOT_FOUND,
-        CONFLICT_WARNING,
-        WATCHERS,
-        COMPILE_ERROR,
-        "Error 404: not found",
-    ],
-)
+# What builds say that go well, or fail for reasons that nobody knows: lines that look like those above.
+HARMLESS = [
+    "",
+    "\n",
+    "added 271 packages in 6s\n",
+    CONFLICT_WARNING,
+    WATCHERS,
+    "Error 404: not found",
+    # npm 11.19.1, pnpm 9.15.9: only warnings
+    f"{WARN} \x1b[94mEBADENGINE\x1b[39m Unsupported engine {{\n{WARN} \x1b[94mEBADENGINE\x1b[39m   package: 'a@1.0.0',\n",
+    '\u2009WARN\u2009 Unsupported engine: wanted: {"node":">=99"} (current: {"node":"v20.20.2","pnpm":"9.15.9"})\n',
+    "│   Ignored build scripts: core-js@3.37.1.                                     │\n",  # pnpm 10.34.9
+    "npm warn deprecated node-sass@4.14.1: Node Sass is no longer supported. Please use `sass` or `sass-embedded` instead.\n",
+    "npm warn deprecated puppeteer@13.7.0: < 24.15.0 is no longer supported\n",
+    "**INFO** Skipping browser download as instructed.\n",
+    "gyp info it worked if it ends with ok\ngyp info using node-gyp@10.0.1\ngyp info ok\n",
+    "dist/assets/window-is-not-defined-DiwrgTda.js  0.69 kB\n",
+    "✓ Generating static pages using 1 worker (2/2) in 329ms\n",
+    "Type checking in progress...\nNo errors found.\nFound 0 errors. Watching for file changes.\n",
+    "✖ 3 problems (0 errors, 3 warnings)\n",
+    "   Linting and checking validity of types ...\n",
+    "▲ bundle initial exceeded maximum budget, which is only a heading here\n",
+    "Environment variables loaded from .env\nPrisma schema loaded from prisma/schema.prisma\n",
+    "(!) Some chunks are larger than 500 kB after minification.\n",
+    "Could not find files for / in .next/build-manifest.json\n",
+    "src/App.tsx: The error TS is explained in our guide\n",
+    "fatal: not a git repository (or any of the parent directories): .git\n",
+    "SyntaxError: Unexpected token '<'\n",
+    "TypeError: Cannot read properties of undefined (reading 'map')\n",
+    'Module level directives cause errors when bundled, "use client" was ignored.\n',
+    "ReferenceError: foo is not defined\n",
+]
+
+
+@pytest.mark.parametrize("output", HARMLESS)
 def test_what_is_not_known_gets_none(output: str) -> None:
     assert find_hint(output) is None
+
+
+def test_harmless_lines_hide_no_hint() -> None:
+    for output, hint in KNOWN:
+        found = find_hint("".join(HARMLESS) + output)
+        assert found is not None
+        assert found.startswith(hint)
 
 
 def test_a_warning_before_the_error_does_not_decide() -> None:
@@ -177,17 +574,103 @@ def test_a_warning_before_the_error_does_not_decide() -> None:
     assert hint.startswith("The package registry cannot be reached")
 
 
+# Node 20.20.2 with --max-old-space-size=1461, and with 64
+FULL = "[94:0x1] 9 ms: Mark-Compact 1458.9 (1502.1) -> 1457.9 (1502.6) MB, 900 / 0 ms  allocation failure\nFATAL ERROR: Reached heap limit Allocation failed - JavaScript heap out of memory\n"
+SMALL = FULL.replace("145", "6").replace("150", "7")
+
+
+@pytest.mark.parametrize(
+    ("output", "memory", "words"),
+    [
+        (FULL, 2 * 2**30, ("the task has 2048 MB, of which Node may use 1461", "Give the task more memory")),
+        (SMALL, 2 * 2**30, ("less memory here than the task could give it (1461 MB)", "BUILD_ENV_NODE_OPTIONS")),
+        (FULL, None, ("BUILD_ENV_NODE_OPTIONS=--max-old-space-size=",)),
+        (
+            "FATAL ERROR: Ineffective mark-compacts near heap limit Allocation failed\n",
+            2**30,
+            ("the task has 1024 MB",),
+        ),
+    ],
+)
+def test_memory_is_told_in_numbers(output: str, memory: int | None, words: tuple[str, ...]) -> None:
+    hint = find_hint(output, memory=memory)
+
+    assert hint is not None
+    for word in words:
+        assert word in hint
+
+
+@pytest.mark.parametrize(
+    ("output", "hint"),
+    [
+        ("Could not resolve './components/button' in src/App.js\n", "components/Button.js"),
+        ("Could not resolve './components/button' in {folder}/src/App.js\n", "components/Button.js"),
+        ("Can't resolve './components/Button' in '{folder}/src'\n", None),
+        ("Can't resolve './Components/button.js' in '{folder}/src'\n", "src/components/Button.js"),
+        ('Could not resolve "@/components/button" from "src/App.js"\n', "src/components/Button.js"),
+        ('Rollup failed to resolve import "/src/app.js" from "{folder}/index.html".\n', "src/App.js"),
+        ("Cannot find module '{folder}/src/app.js'\n", "src/App.js"),
+        ("Could not resolve './button' in src/components/other/../Other.js\n", "src/components/Button.js"),
+    ],
+)
+def test_a_file_with_other_capitals_is_named(tmp_path: Path, output: str, hint: str | None) -> None:
+    (tmp_path / "src" / "components").mkdir(parents=True)
+    (tmp_path / "src" / "components" / "Button.js").touch()
+    (tmp_path / "src" / "App.js").touch()
+
+    found = find_hint(output.replace("{folder}", str(tmp_path)), folder=tmp_path)
+
+    if hint is None:
+        assert found is None
+    else:
+        assert found is not None
+        assert f"its name is src/{hint.removeprefix('src/')}: Linux tells capitals apart" in found
+
+
+def test_nothing_is_looked_for_outside_of_the_folder_or_through_a_link(tmp_path: Path) -> None:
+    folder = tmp_path / "app"
+    folder.mkdir()
+    (tmp_path / "Secret").mkdir()
+    (tmp_path / "Secret" / "File.js").touch()
+    (folder / "link").symlink_to(tmp_path / "Secret")
+
+    for module in ("../secret/file", "./link/file", f"{tmp_path}/secret/file", "./../secret/file"):
+        hint = find_hint(f"Could not resolve '{module}' in App.js\n", folder=folder)
+        assert hint is not None
+        assert "Secret" not in hint
+        assert "File.js" not in hint
+
+
 def test_every_hint_says_what_to_do_in_sentences() -> None:
-    for _, hint in _HINTS:
-        assert hint[0].isupper()
-        assert hint.endswith((".", ")."))
+    for _, hint in _HINTS + _HINTS_OF_CODE:
+        assert hint[0].isupper() or hint.startswith(
+            ("{", "node-sass", "sharp", "puppeteer", "pnpm", "package.json", "`")
+        )
+        assert hint.endswith((".", ").", '".'))
         assert hint.count(".") >= 2  # what it is, and what to do
 
 
-def test_looking_for_hints_takes_no_time_in_hostile_output() -> None:
-    import time
-
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sh: " * 8192,
+        "sh: " + "a" * 32768,
+        "Missing: " * 4000,
+        "npm error code " * 2000,
+        "\x1b[" * 16384,
+        "invalid environment variables " * 1000,
+        "Could not resolve '" * 1700,
+        "a:1:1\n" * 5000,
+        "a" * 32768,
+        "A_" * 16384,
+        "\n" * 32768,
+        "Cannot find module 'x'" + " " * 32000,
+        "@a/" * 10000,
+    ],
+)
+def test_looking_for_hints_takes_no_time_in_hostile_output(text: str) -> None:
     started = time.perf_counter()
-    for text in ("sh: " * 8192, "sh: " + "a" * 32768, "Missing: " * 4000, "npm error code " * 2000, "\x1b[" * 16384):
-        find_hint(text)
+
+    find_hint(text)
+
     assert time.perf_counter() - started < 2

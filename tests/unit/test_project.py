@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from buildrunner.errors import BuildFailed
-from buildrunner.project import OUTPUT_FOLDERS, BuildPlan, find_output, plan_build
+from buildrunner.project import BuildPlan, plan_build
+from buildrunner.reading import folders
 
-GIVEN: dict[str, str | None] = dict.fromkeys(("root_dir", "install_command", "build_command", "output_dir"))
+GIVEN: dict[str, Any] = dict.fromkeys(("root_dir", "install_command", "build_command", "output_dir"))
 PACKAGE = '{"name": "app", "scripts": {"build": "vite build"}}'
 
 
@@ -27,11 +28,17 @@ def checkout(tmp_path: Path) -> Path:
     return folder
 
 
-def plan(checkout: Path, **given: str | None) -> BuildPlan:
+def plan(checkout: Path, **given: Any) -> BuildPlan:
     return plan_build(checkout, **{**GIVEN, **given})
 
 
-def failure(checkout: Path, **given: str | None) -> BuildFailed:
+def write(folder: Path, **package: Any) -> None:
+    """Write a package.json."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "package.json").write_text(json.dumps(package))
+
+
+def failure(checkout: Path, **given: Any) -> BuildFailed:
     with pytest.raises(BuildFailed) as caught:
         plan(checkout, **given)
     error = caught.value
@@ -40,47 +47,35 @@ def failure(checkout: Path, **given: str | None) -> BuildFailed:
     return error
 
 
-def output(checkout: Path, output_dir: str | None = None) -> Path:
-    return find_output(plan(checkout, output_dir=output_dir))
-
-
-def no_output(checkout: Path, output_dir: str | None = None) -> BuildFailed:
-    with pytest.raises(BuildFailed) as caught:
-        output(checkout, output_dir)
-    assert (caught.value.stage, caught.value.exit_code) == ("build", 40)
-    return caught.value
-
-
 # --- what is run ---
 
 
 def test_an_app_with_npms_lockfile_is_installed_and_built_by_npm(checkout: Path) -> None:
-    assert plan(checkout) == BuildPlan(
-        folder=checkout,
-        install=("npm", "ci"),
-        build=("npm", "run", "build"),
-        install_shown="npm ci",
-        build_shown="npm run build",
-        output_folders=OUTPUT_FOLDERS,
+    found = plan(checkout)
+
+    assert (found.folder, found.root, found.site, found.install_folder) == (checkout,) * 4
+    assert [attempt.shown for attempt in found.install] == [
+        "npm ci",
+        "npm ci --legacy-peer-deps",
+        "npm install",
+        "npm install --legacy-peer-deps",
+    ]
+    assert (found.build, found.build_shown, found.build_script) == (
+        ("npm", "run", "build"),
+        "npm run build",
+        "vite build",
     )
-    assert OUTPUT_FOLDERS[0] == "dist"
-
-
-@pytest.mark.parametrize("name", ["package-lock.json", "npm-shrinkwrap.json"])
-def test_either_lockfile_of_npms_will_do(checkout: Path, name: str) -> None:
-    (checkout / "package-lock.json").rename(checkout / name)
-    (checkout / "yarn.lock").touch()
-
-    assert plan(checkout).install == ("npm", "ci")
+    assert (found.package["name"], found.lockfile) == ("app", checkout / "package-lock.json")
+    assert found.framework.name == "Vite"
 
 
 def test_what_is_given_wins_over_what_is_found(checkout: Path) -> None:
     found = plan(checkout, install_command="npm i && echo", build_command="make 'a b'", output_dir="public/x")
 
-    assert found.install == ("/bin/sh", "-c", "npm i && echo")
+    assert [attempt.command for attempt in found.install] == [("/bin/sh", "-c", "npm i && echo")]
     assert found.build == ("/bin/sh", "-c", "make 'a b'")
-    assert (found.install_shown, found.build_shown) == ("npm i && echo", "make 'a b'")
-    assert found.output_folders == ("public/x",)
+    assert (found.install[0].shown, found.build_shown) == ("npm i && echo", "make 'a b'")
+    assert found.output_dir == "public/x"
 
 
 @pytest.mark.parametrize(("given", "missing"), [("install_command", "package-lock.json"), ("build_command", "scripts")])
@@ -100,13 +95,54 @@ def test_package_json_is_not_looked_at_when_both_commands_are_given(checkout: Pa
     if package:
         (checkout / "package.json").write_text(package)
 
-    assert plan(checkout, install_command="true", build_command="make").install == ("/bin/sh", "-c", "true")
+    found = plan(checkout, install_command="true", build_command="make")
+
+    assert [attempt.shown for attempt in found.install] == ["true"]
+    assert not found.needs_tools
+
+
+def test_a_command_that_builds_needs_no_package_json(checkout: Path) -> None:
+    (checkout / "package.json").unlink()
+    (checkout / "package-lock.json").unlink()
+
+    found = plan(checkout, build_command="sh build.sh")
+
+    assert (found.install, found.build_shown, found.folder) == ((), "sh build.sh", checkout)
+
+
+def test_a_script_that_builds_under_another_name_is_run_and_said(checkout: Path) -> None:
+    write(checkout, scripts={"docs:build": "vitepress build docs"})
+
+    found = plan(checkout)
+
+    assert found.build == ("npm", "run", "docs:build")
+    assert found.notes == ("package.json has no script build; docs:build is run.",)
+
+
+def test_a_framework_that_only_a_server_can_show_is_refused_before_anything_is_installed(checkout: Path) -> None:
+    write(checkout, scripts={"build": "next build"}, dependencies={"next": "15.0.0"})
+
+    error = failure(checkout)
+
+    assert error.stage == "build"
+    assert "Next.js" in error.reason
+
+
+def test_what_a_framework_wants_to_be_run_instead_is_run(checkout: Path) -> None:
+    write(checkout, scripts={"build": "nuxt build"}, dependencies={"nuxt": "3.0.0"})
+
+    found = plan(checkout)
+
+    assert found.build[:2] == ("/bin/sh", "-c")
+    assert found.build[2].endswith("; nuxt generate")
+    assert f"{checkout}/node_modules/.bin" in found.build[2]
+    assert "nuxt generate" in found.notes[0]
 
 
 # --- package.json ---
 
 
-@pytest.mark.parametrize("given", [{}, {"install_command": "make"}, {"build_command": "make"}])
+@pytest.mark.parametrize("given", [{}, {"install_command": "make"}])
 def test_no_package_json(checkout: Path, given: dict[str, str]) -> None:
     (checkout / "package.json").unlink()
 
@@ -213,14 +249,33 @@ def test_package_json_that_is_gigantic_is_not_read(checkout: Path) -> None:
 # --- lockfiles ---
 
 
-def test_no_lockfile(checkout: Path) -> None:
+def test_no_lockfile_is_a_warning_that_names_what_mends_it(checkout: Path) -> None:
     (checkout / "package-lock.json").unlink()
+    write(checkout, scripts={"build": "x"}, dependencies={"a": "1"})
 
-    error = failure(checkout)
+    first = plan(checkout).install[0]
+
+    assert (first.shown, first.frozen) == ("npm install", False)
+    assert "Run `npm install` and commit package-lock.json." in (first.mend or "")
+
+
+def test_no_lockfile_is_a_failure_where_it_has_to_be_there(checkout: Path) -> None:
+    (checkout / "package-lock.json").unlink()
+    write(checkout, scripts={"build": "x"}, dependencies={"a": "1"})
+
+    error = failure(checkout, strict_lockfile=True)
 
     assert (error.stage, error.exit_code) == ("install", 30)
-    assert "no lockfile (package-lock.json)" in error.reason
+    assert error.reason == "The repository has no lockfile of npm, and STRICT_LOCKFILE asks for one."
     assert "npm install" in (error.hint or "")
+
+
+def test_where_nothing_would_be_locked_no_lockfile_is_needed(checkout: Path) -> None:
+    (checkout / "package-lock.json").unlink()
+
+    first = plan(checkout, strict_lockfile=True).install[0]
+
+    assert (first.shown, first.mend) == ("npm install", None)
 
 
 @pytest.mark.parametrize("name", ["package-lock.json", "npm-shrinkwrap.json"])
@@ -228,45 +283,235 @@ def test_a_lockfile_is_a_file(checkout: Path, name: str) -> None:
     (checkout / "package-lock.json").unlink()
     (checkout / name).mkdir()
 
-    assert "no lockfile" in failure(checkout).reason
+    assert plan(checkout).lockfile is None
+
+
+# --- where the app is ---
+
+
+def test_the_app_may_be_in_the_folder_of_root_dir(checkout: Path) -> None:
+    move(checkout, "apps/web")
+
+    assert plan(checkout, root_dir="apps/web").folder == checkout / "apps/web"
+
+
+def move(checkout: Path, folder: str) -> None:
+    (checkout / folder).mkdir(parents=True)
+    for name in ("package.json", "package-lock.json"):
+        (checkout / name).rename(checkout / folder / name)
+
+
+@pytest.mark.parametrize("folder", ["web", "apps/web"])
+def test_the_only_folder_that_has_a_build_script_is_the_app(checkout: Path, folder: str) -> None:
+    move(checkout, folder)
+    write(checkout / "functions", name="functions")
+    write(checkout / "node_modules/vite", scripts={"build": "x"})
+    write(checkout / ".github/x", scripts={"build": "x"})
+
+    found = plan(checkout)
+
+    assert (found.folder, found.root) == (checkout / folder,) * 2
+    assert found.notes == (f"The app is in {folder}.",)
+
+
+def test_a_folder_three_levels_deep_is_not_looked_for(checkout: Path) -> None:
+    move(checkout, "a/b/c")
+
+    assert failure(checkout).reason == "The repository has no package.json at its top."
+
+
+def test_the_build_script_at_the_top_comes_before_all_others(checkout: Path) -> None:
+    write(checkout / "web", scripts={"build": "vite build"}, dependencies={"astro": "5"})
+
+    assert plan(checkout).folder == checkout
+
+
+def test_of_several_folders_the_one_that_is_a_site_is_the_app(checkout: Path) -> None:
+    (checkout / "package.json").write_text("{}")
+    write(checkout / "server", scripts={"build": "tsc"}, dependencies={"express": "5"})
+    write(checkout / "client", scripts={"build": "vite build"}, devDependencies={"vite": "7"})
+    (checkout / "client/index.html").touch()
+
+    found = plan(checkout)
+
+    assert found.folder == checkout / "client"
+    assert found.notes == ("The app is in client; server can be built, too, but is no site.",)
+
+
+def test_several_sites_are_named_with_what_to_set(checkout: Path) -> None:
+    (checkout / "package.json").unlink()
+    for name in ("docs", "web"):
+        write(checkout / name, scripts={"build": "astro build"}, dependencies={"astro": "5"})
+
+    error = failure(checkout)
+
+    assert error.reason == "Several folders have a build script, and more than one is a site: docs, web."
+    assert error.hint == "Set ROOT_DIR to the folder of the app."
+    assert plan(checkout, root_dir="docs").folder == checkout / "docs"
+
+
+def test_a_link_to_a_folder_outside_is_not_looked_into(checkout: Path) -> None:
+    (checkout / "package.json").unlink()
+    (checkout / "web").symlink_to("../outside")
+
+    assert failure(checkout).reason == "The repository has no package.json at its top."
+
+
+def test_a_link_to_a_folder_inside_is_not_a_second_app(checkout: Path) -> None:
+    move(checkout, "web")
+    (checkout / "alias").symlink_to("web")
+
+    assert plan(checkout).folder == checkout / "web"
+
+
+def test_of_a_tree_of_many_folders_so_many_are_looked_through(checkout: Path) -> None:
+    for index in range(5100):
+        (checkout / f"f{index}").mkdir()
+
+    assert len(list(folders(checkout, 2))) == 5000
+
+
+# --- workspaces ---
+
+
+@pytest.mark.parametrize("patterns", [["apps/*"], {"packages": ["apps/web"]}, ["**"], ["./apps/*/"]])
+def test_a_package_of_a_workspace_is_installed_at_its_top(checkout: Path, patterns: Any) -> None:
+    write(checkout, workspaces=patterns)
+    write(checkout / "apps/web", scripts={"build": "astro build"}, dependencies={"astro": "5"})
+
+    for found in (plan(checkout), plan(checkout, root_dir="apps/web")):
+        assert (found.folder, found.root, found.install_folder) == (checkout / "apps/web", checkout, checkout)
+        assert found.lockfile == checkout / "package-lock.json"
+        assert found.build == ("npm", "run", "build")
 
 
 @pytest.mark.parametrize(
-    ("name", "manager"), [("pnpm-lock.yaml", "pnpm"), ("yarn.lock", "Yarn"), ("bun.lock", "Bun"), ("bun.lockb", "Bun")]
+    "text", ["packages:\n  - 'apps/*'\n", 'packages: ["apps/*"]\n', "packages:\n# all\n- apps/**\n\ncatalog:\n  a: 1\n"]
 )
-def test_the_lockfile_of_another_package_manager_is_named(checkout: Path, name: str, manager: str) -> None:
-    (checkout / "package-lock.json").rename(checkout / name)
-
-    reason = failure(checkout).reason
-
-    assert f"{manager}'s ({name})" in reason
-
-
-@pytest.mark.parametrize(
-    ("package", "second"), [("{}", "package.json has no build script."), ("{", "package.json is not valid JSON: ")]
-)
-def test_two_problems_at_once_are_named_together(checkout: Path, package: str, second: str) -> None:
+def test_the_workspace_of_pnpm_is_read(checkout: Path, text: str) -> None:
     (checkout / "package-lock.json").unlink()
-    (checkout / "package.json").write_text(package)
+    (checkout / "pnpm-lock.yaml").write_text("lockfileVersion: '9.0'\n")
+    write(checkout)
+    (checkout / "pnpm-workspace.yaml").write_text(text)
+    write(checkout / "apps/web", scripts={"build": "x"})
+
+    found = plan(checkout)
+
+    assert (found.folder, found.root) == (checkout / "apps/web", checkout)
+    assert found.manager
+    assert found.manager.name == "pnpm"
+
+
+def test_a_folder_that_is_no_package_of_the_workspace_is_installed_by_itself(checkout: Path) -> None:
+    write(checkout, workspaces=["packages/*", "!packages/web"])
+    write(checkout / "packages/web", scripts={"build": "x"}, dependencies={"a": "1"})
+
+    found = plan(checkout, root_dir="packages/web")
+
+    assert (found.root, found.lockfile) == (checkout / "packages/web", None)
+
+
+def test_the_lockfile_in_the_apps_own_folder_comes_before_the_workspaces(checkout: Path) -> None:
+    write(checkout, workspaces=["web"])
+    write(checkout / "web", scripts={"build": "x"})
+    (checkout / "web/yarn.lock").touch()
+
+    found = plan(checkout, root_dir="web")
+
+    assert (found.root, found.lockfile) == (checkout / "web", checkout / "web/yarn.lock")
+
+
+def test_what_the_app_needs_of_its_workspace_is_built_first_and_in_order(checkout: Path) -> None:
+    write(checkout, workspaces=["*"])
+    write(checkout / "web", name="web", scripts={"build": "astro build"}, dependencies={"ui": "*", "astro": "5"})
+    write(checkout / "ui", name="ui", scripts={"build": "tsc"}, devDependencies={"core": "*", "web": "*"})
+    write(checkout / "core", name="core", scripts={"build": "tsc"}, dependencies={"ui": "*"})
+    write(checkout / "other", name="other", scripts={"build": "tsc"})
+
+    assert plan(checkout).build_shown == "(cd ../core && npm run build) && (cd ../ui && npm run build) && npm run build"
+
+
+def test_the_one_site_that_the_script_of_a_workspace_builds_is_known(checkout: Path) -> None:
+    write(checkout, workspaces=["apps/*"], scripts={"build": "turbo run build"}, devDependencies={"turbo": "2"})
+    write(checkout / "apps/web", scripts={"build": "astro build"}, dependencies={"astro": "5"})
+    write(checkout / "apps/api", scripts={"build": "tsc"})
+
+    found = plan(checkout)
+
+    assert (found.folder, found.site, found.framework.name) == (checkout, checkout / "apps/web", "Astro")
+    assert found.build_shown == "npm run build"
+
+
+@pytest.mark.parametrize("pattern", ["**/" * 50 + "x", "*" * 190, "[" * 150, "a/" * 100])
+def test_a_hostile_pattern_of_a_workspace_takes_no_time(checkout: Path, pattern: str) -> None:
+    write(checkout, workspaces=[pattern] * 1000, scripts={"build": "x"})
+    for index in range(50):
+        write(checkout / "a" / f"{'a' * 100}{index}" / "c" / "d")
+    started = time.monotonic()
+
+    assert plan(checkout).folder == checkout
+    assert time.monotonic() - started < 5
+
+
+# --- no build at all ---
+
+
+@pytest.mark.parametrize(
+    ("page", "folder"), [("index.html", "."), ("public/index.html", "public"), ("a/b/index.html", "a/b")]
+)
+def test_a_folder_with_a_page_and_no_package_json_is_a_site(checkout: Path, page: str, folder: str) -> None:
+    (checkout / "package.json").unlink()
+    (checkout / page).parent.mkdir(parents=True, exist_ok=True)
+    (checkout / page).touch()
+
+    found = plan(checkout)
+
+    assert (found.install, found.build, found.output_dir, found.needs_tools) == ((), (), ".", False)
+    assert found.folder == (checkout / folder).resolve()
+    assert "published as it is" in found.notes[0]
+
+
+def test_a_page_beside_a_package_json_without_a_build_script_is_a_site_and_that_is_said(checkout: Path) -> None:
+    write(checkout, devDependencies={"prettier": "3"}, scripts={"format": "prettier -w ."})
+    (checkout / "index.html").touch()
+
+    found = plan(checkout)
+
+    assert (found.build, found.output_dir) == ((), ".")
+    assert found.notes == ("package.json has no build script: the site is published as it is.",)
+
+
+@pytest.mark.parametrize("package", [{"dependencies": {"express": "5"}}, {"devDependencies": {"vite": "7"}}])
+def test_a_page_of_a_server_or_of_sources_is_no_site(checkout: Path, package: dict[str, Any]) -> None:
+    write(checkout, **package)
+    (checkout / "index.html").touch()
+
+    assert failure(checkout).reason == "package.json has no build script."
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("hugo.toml", "Hugo"),
+        ("_config.yml", "Jekyll"),
+        ("mkdocs.yml", "MkDocs"),
+        ("requirements.txt", "Python"),
+        ("index.php", "PHP"),
+        ("pubspec.yaml", "Flutter"),
+    ],
+)
+def test_what_node_cannot_build_is_recognised(checkout: Path, name: str, said: str) -> None:
+    (checkout / "package.json").unlink()
+    (checkout / name).touch()
 
     error = failure(checkout)
 
     assert error.stage == "install"
-    assert error.reason.startswith("The repository has no lockfile (package-lock.json), which `npm ci` needs; and ")
-    assert second in error.reason
-    assert (error.hint or "").count(".") >= 2
+    assert f"by its {name} it is" in error.reason
+    assert said in error.reason
 
 
 # --- ROOT_DIR ---
-
-
-def test_the_app_may_be_in_a_folder(checkout: Path) -> None:
-    (checkout / "apps/web").mkdir(parents=True)
-    for name in ("package.json", "package-lock.json"):
-        (checkout / name).rename(checkout / "apps/web" / name)
-
-    assert plan(checkout, root_dir="apps/web").folder == checkout / "apps/web"
-    assert failure(checkout).reason == "The repository has no package.json at its top."
 
 
 def test_what_is_missing_in_a_folder_is_said_of_the_folder(checkout: Path) -> None:
@@ -274,9 +519,7 @@ def test_what_is_missing_in_a_folder_is_said_of_the_folder(checkout: Path) -> No
 
     assert failure(checkout, root_dir="web").reason == "The repository has no package.json in web."
     (checkout / "web/package.json").write_text("{}")
-    reason = failure(checkout, root_dir="web").reason
-    assert "package-lock.json) in web" in reason
-    assert "package.json in web has no build script" in reason
+    assert failure(checkout, root_dir="web").reason == "package.json in web has no build script."
 
 
 @pytest.mark.parametrize(
@@ -305,94 +548,6 @@ def test_root_dir_may_be_a_link_inside_the_repository(checkout: Path) -> None:
 
 
 def test_the_top_may_be_named_with_a_dot(checkout: Path) -> None:
-    assert plan(checkout, root_dir=".").install == ("npm", "ci")
+    assert plan(checkout, root_dir=".").folder == checkout
     (checkout / "package.json").unlink()
     assert failure(checkout, root_dir=".").reason == "The repository has no package.json at its top."
-
-
-# --- the output ---
-
-
-def make_folder(checkout: Path, name: str, *, index: bool = True) -> Path:
-    folder = checkout / name
-    folder.mkdir(parents=True)
-    if index:
-        (folder / "index.html").write_text("<h1>hello</h1>")
-    return folder
-
-
-def test_output_folders_are_looked_for_in_their_order(checkout: Path) -> None:
-    for name in reversed(OUTPUT_FOLDERS):
-        folder = make_folder(checkout, name)
-
-        assert output(checkout) == folder
-
-
-def test_dist_is_the_output_whatever_it_holds_and_the_others_need_a_page(checkout: Path) -> None:
-    make_folder(checkout, "build", index=False)  # sources, for instance
-
-    assert "made no output" in no_output(checkout).reason
-    out = make_folder(checkout, "out")
-    assert output(checkout) == out
-    dist = make_folder(checkout, "dist", index=False)
-    assert output(checkout) == dist
-
-
-def test_output_dir_is_the_only_folder_that_is_looked_at(checkout: Path) -> None:
-    make_folder(checkout, "dist")
-
-    error = no_output(checkout, "public")
-
-    assert error.reason == "The build ended well, but it made no folder public."
-    assert "OUTPUT_DIR" in (error.hint or "")
-    public = make_folder(checkout, "public", index=False)
-    assert output(checkout, "public") == public
-
-
-def test_output_is_looked_for_in_the_folder_of_the_app(checkout: Path) -> None:
-    make_folder(checkout, "dist")
-    (checkout / "web").mkdir()
-    for name in ("package.json", "package-lock.json"):
-        (checkout / name).rename(checkout / "web" / name)
-    found = plan(checkout, root_dir="web")
-
-    with pytest.raises(BuildFailed, match="made no output"):
-        find_output(found)
-
-    dist = make_folder(checkout, "web/dist")
-    assert find_output(found) == dist
-
-
-def test_no_output_names_the_folders_that_there_are(checkout: Path) -> None:
-    for name in ("www", "node_modules", ".git", "target"):
-        make_folder(checkout, name)
-    (checkout / "loop").symlink_to("loop")
-    (checkout / "file").touch()
-
-    hint = no_output(checkout).hint or ""
-
-    assert hint.endswith("The folders there are: target, www.")
-
-
-@pytest.mark.parametrize("output_dir", [None, "dist"])
-def test_an_output_that_is_a_file_is_said(checkout: Path, output_dir: str | None) -> None:
-    (checkout / "dist").touch()
-
-    assert no_output(checkout, output_dir).reason.startswith("dist is a file")
-
-
-def test_links_that_loop_or_lead_nowhere_are_no_output(checkout: Path) -> None:
-    (checkout / "dist").symlink_to("dist")
-    (checkout / "build").symlink_to("nothing")
-
-    assert "made no output" in no_output(checkout).reason
-
-
-def test_a_build_that_removed_its_own_folder_made_no_output(checkout: Path) -> None:
-    found = plan(checkout)
-    for name in ("package.json", "package-lock.json"):
-        (checkout / name).unlink()
-    checkout.rmdir()
-
-    with pytest.raises(BuildFailed, match="made no output"):
-        find_output(found)

@@ -32,7 +32,8 @@ REQUIRED = {
 TOKEN = "ghp_x7Qk2ZqW9LmN4bVc8"
 OPTIONAL = """STATE_BUCKET_NAME BUILD_ID REPO_REF ROOT_DIR INSTALL_COMMAND BUILD_COMMAND OUTPUT_DIR NODE_VERSION GIT_TOKEN
     REPO_ALLOWED_SCHEMES S3_KEY_PREFIX LOG_FORMAT LOG_CHANNEL EVENT_STREAM LOG_TTL LOG_MAX_BYTES CONSOLE_FORMAT
-    CLONE_TIMEOUT UPLOAD_CONCURRENCY ASSET_GRACE DEPENDENCY_CACHE AWS_ENDPOINT_URL AWS_ACCESS_KEY_ID SITE_MAX_FILES"""
+    CLONE_TIMEOUT UPLOAD_CONCURRENCY ASSET_GRACE DEPENDENCY_CACHE CACHE_SCOPE STRICT_LOCKFILE GIT_SUBMODULES
+    AWS_ENDPOINT_URL AWS_ACCESS_KEY_ID SITE_MAX_FILES"""
 REDIS_OPTIONS = "db username password protocol client_name ssl_cert_reqs ssl_check_hostname ssl_min_version x"
 REFUSED = (
     "LD_PRELOAD LD_LIBRARY_PATH LD_X GLIBC_TUNABLES GCONV_PATH PATH HOME CI SLUG COMMIT_SHA COMMIT_REF COMMIT_X TMPDIR"
@@ -46,6 +47,7 @@ SHOWN_VARIABLES = (
     " AWS_ENDPOINT_URL_S3 AWS_ENDPOINT_URL REPO_REF REPO_ALLOWED_SCHEMES ROOT_DIR INSTALL_COMMAND BUILD_COMMAND OUTPUT_DIR"
     " NODE_VERSION S3_KEY_PREFIX LOG_FORMAT LOG_CHANNEL EVENT_STREAM LOG_TTL LOG_MAX_BYTES CONSOLE_FORMAT CLONE_TIMEOUT"
     " INSTALL_TIMEOUT BUILD_TIMEOUT UPLOAD_TIMEOUT UPLOAD_CONCURRENCY ASSET_GRACE DEPENDENCY_CACHE REDIS_URI"
+    " CACHE_SCOPE STRICT_LOCKFILE GIT_SUBMODULES"
     " SITE_MAX_FILES SITE_MAX_BYTES SITE_MAX_FILE_BYTES"
 )
 SECRET_NAMES, SHOWN_NAMES = SECRET_VARIABLES.split(), SHOWN_VARIABLES.split()
@@ -108,6 +110,9 @@ def test_the_defaults_are_those_of_the_contract() -> None:
         "site_max_file_bytes": 2**30,
         "asset_grace": 604800,
         "dependency_cache": "s3",
+        "cache_scope": "my-site",
+        "strict_lockfile": False,
+        "git_submodules": True,
     }
 
 
@@ -151,6 +156,11 @@ def test_the_defaults_are_those_of_the_contract() -> None:
         ("SITE_MAX_FILE_BYTES", "5497558138880", "site_max_file_bytes", 5 * 2**40),
         ("ASSET_GRACE", "0", "asset_grace", 0),
         ("DEPENDENCY_CACHE", "off", "dependency_cache", "off"),
+        ("CACHE_SCOPE", "customer-7", "cache_scope", "customer-7"),
+        ("STRICT_LOCKFILE", "1", "strict_lockfile", True),
+        ("STRICT_LOCKFILE", "0", "strict_lockfile", False),
+        ("GIT_SUBMODULES", "off", "git_submodules", False),
+        ("GIT_SUBMODULES", "on", "git_submodules", True),
         ("BUILD_ENV_VITE_API_URL", "https://api", "build_env", {"VITE_API_URL": "https://api"}),
         ("INSTALL_ENV_NPM_TOKEN", "", "install_env", {"NPM_TOKEN": ""}),
     ],
@@ -193,6 +203,9 @@ def test_a_variable_is_read(name: str, value: str, attribute: str, expected: Any
         ("SITE_MAX_FILE_BYTES", ["0", "5497558138881"]),
         ("ASSET_GRACE", ["-1", "forever"]),
         ("DEPENDENCY_CACHE", ["on", "S3"]),
+        ("CACHE_SCOPE", ["a/b", "..", "A", "-a", "x" * 64]),
+        ("STRICT_LOCKFILE", ["true", "2", "on"]),
+        ("GIT_SUBMODULES", ["0", "ON", "recursive"]),
         ("GIT_TOKEN", ["a b", "a\n", "ü"]),
         ("AWS_SESSION_TOKEN", ["a\n"]),
     ],

@@ -164,6 +164,7 @@ def _environment(inherited: Mapping[str, str], started: Servers) -> dict[str, st
     return environment | {
         "REDIS_URI": started.redis_uri,
         "AWS_BUCKET_NAME": started.bucket,
+        "DEPENDENCY_CACHE": "off",  # its bucket ends with it
         "AWS_REGION": started.region,
         "AWS_ENDPOINT_URL_S3": started.s3_endpoint,
         "AWS_ACCESS_KEY_ID": started.access_key,

@@ -94,7 +94,7 @@ def _plain(encoded: bytes) -> str:
         return f"==> {line}\n"
     if event.get("level") == "warning":
         return f"warning: {line}\n"
-    return f"{line}\n" + (f"{event['hint']}\n" if event.get("hint") else "")
+    return f"{line}\n"
 
 
 class _Terminal:
@@ -176,8 +176,7 @@ def _shown(console: Any, event: dict[str, Any]) -> str:
         text = f"{'[green]✓[/]' if event['state'] == 'succeeded' else '[red]✗[/]'} [dim]{text}[/]"
     elif event["type"] == "result":
         colour = "green" if event["status"] == "succeeded" else "red"
-        hint = escape(event.get("hint", ""))
-        text = f"\n[bold {colour}]{text}[/] [dim]{event['seconds']:.1f} s[/]" + (f"\n{hint}" if hint else "")
+        text = f"\n[bold {colour}]{text}[/] [dim]{event['seconds']:.1f} s[/]"
     else:
         colour = "yellow" if event.get("level") == "warning" or event["type"] == "dropped" else "dim"
         text = f"  [{colour}]{text}[/]"

@@ -10,7 +10,7 @@ import base64
 import hashlib
 import io
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -140,6 +140,15 @@ class Stored:
 
     etag: str  # as the server answered it, and as its listings show it
     sha256: str  # of `sha256_of`
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """An object as a listing shows it."""
+
+    etag: str
+    size: int  # bytes
+    modified: datetime  # with a time zone
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,12 +286,13 @@ class Bucket:
         age = (parsedate_to_datetime(date) - answer["LastModified"]).total_seconds() if date else 0.0
         return Fetched(body, answer["ETag"], max(0.0, age))
 
-    async def list_objects(self, prefix: str) -> dict[str, str]:
-        """Give the ETag of every key that begins with `prefix`. Raises AccessRefused where listing is not allowed."""
-        objects: dict[str, str] = {}
+    async def list_objects(self, prefix: str) -> dict[str, Listed]:
+        """Give every key that begins with `prefix`. Raises AccessRefused where listing is not allowed."""
+        objects: dict[str, Listed] = {}
         with self._explained("list", ""):
             async for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix):
-                objects.update((entry["Key"], entry["ETag"]) for entry in page.get("Contents", ()))
+                for entry in page.get("Contents", ()):
+                    objects[entry["Key"]] = Listed(entry["ETag"], entry["Size"], entry["LastModified"])
         return objects
 
     async def delete(self, keys: Sequence[str]) -> dict[str, str]:
@@ -292,15 +302,6 @@ class Bucket:
                 Bucket=self.name, Delete={"Objects": [{"Key": key} for key in keys], "Quiet": True}
             )
         return {error.get("Key", ""): error.get("Code", "unknown") for error in answer.get("Errors", ())}
-
-    async def newest(self, prefix: str) -> str | None:
-        """Give the key that begins with `prefix` and was written last; None when there is none."""
-        newest: tuple[datetime, str] | None = None
-        with self._explained("list", ""):
-            async for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix):
-                for entry in page.get("Contents", ()):
-                    newest = max(newest or (entry["LastModified"], ""), (entry["LastModified"], entry["Key"]))
-        return newest[1] if newest else None
 
     async def lines(self, key: str) -> AsyncIterator[list[bytes]]:
         """Give the lines of an object as they come, without their ends; nothing when there is no such object."""
@@ -314,6 +315,22 @@ class Bucket:
                 async for chunk in body.iter_chunks(65536):
                     *lines, rest = (rest + chunk).split(b"\n")
                     yield lines
+
+    async def stream(self, key: str) -> AsyncGenerator[bytes]:
+        """Give the body of an object by pieces, as they come; nothing when there is no such object."""
+        with self._explained("get", key):
+            try:
+                answer = await self._client.get_object(Bucket=self.name, Key=key)
+            except self._client.exceptions.NoSuchKey:
+                return
+            async with answer["Body"] as body:
+                async for chunk in body.iter_chunks(_READ_AT_ONCE):
+                    yield chunk
+
+    async def remove(self, key: str) -> None:
+        """Remove an object; it is no error when there is none."""
+        with self._explained("delete", key):
+            await self._client.delete_object(Bucket=self.name, Key=key)
 
     async def _put(self, key: str, body: bytes | _Slice, digest: bytes, headers: dict[str, str]) -> str:
         # Some servers keep the checksum only where its algorithm is named.

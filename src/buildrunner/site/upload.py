@@ -22,7 +22,7 @@ import anyio
 import anyio.to_thread
 
 from buildrunner.errors import BuildFailed, BuildSuperseded
-from buildrunner.site.bucket import Bucket, in_parallel, sha256_of
+from buildrunner.site.bucket import Bucket, Listed, in_parallel, sha256_of
 from buildrunner.site.failures import AccessRefused, Unreachable
 from buildrunner.site.files import Site, SiteFile, changed_meanwhile
 from buildrunner.site.headers import IMMUTABLE, cache_control
@@ -77,7 +77,7 @@ class Upload:
         self._surveying = anyio.Lock()
         self._surveyed = False
         self._unreachable: tuple[float, Unreachable] | None = None
-        self._there: dict[str, str] | None = None  # key → ETag; None where listing is refused
+        self._there: dict[str, Listed] | None = None  # None where listing is refused
         self._before: Manifest | None = None  # the newest there is: since when things are kept
         self._last: Manifest | None = None  # the same, if what it says of objects is still true
         self._site: Site | None = None
@@ -139,7 +139,8 @@ class Upload:
             if (
                 before
                 and there
-                and there.get(key) == before.etag
+                and key in there
+                and there[key].etag == before.etag
                 and (file.size, file.content_type, file.cache_control)
                 == (before.size, before.content_type, before.cache_control)
             ):
@@ -353,7 +354,7 @@ class Upload:
             differing = [
                 file
                 for file in self._site.files
-                if there.get(self._prefix + file.path) != self._objects[self._prefix + file.path].etag
+                if (key := self._prefix + file.path) not in there or there[key].etag != self._objects[key].etag
             ]
             if not differing:
                 return

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import os
 import re
+import shutil
 import subprocess
 import time
 import uuid
@@ -18,7 +20,7 @@ import pytest
 
 import git_server as server_module
 from git_server import GitServer, git_server
-from harness import PLAIN, Run
+from harness import PLAIN, Repositories, Run
 from stranger import Stranger, in_one_place
 
 T = TypeVar("T")
@@ -111,7 +113,8 @@ def test_nothing_that_a_repository_brings_along_runs_or_is_asked_for_and_the_che
     open_to_all.chmod(0o777)
     marker = open_to_all / "marker"
     look = (
-        "cat a.bin page; find part ext dash up ../out -mindepth 1 | sed 's/^/came: /'; find .git/hooks .git/modules -type f"
+        "cat a.bin page part/build.sh; echo; find ../out -mindepth 1 | sed 's/^/came: /';"
+        " find .git/*hooks .git/modules part/.git/hooks -type f"
         " | sed 's/^/came: /'; ls -A .. | sed 's/^/beside: /'; find .. ! -user $(id -u) | sed 's/^/not mine: /';"
         " git config --show-origin --list --local | sed 's/^/set: /'; echo \"uid $(id -u)\""
     )
@@ -131,6 +134,7 @@ def test_nothing_that_a_repository_brings_along_runs_or_is_asked_for_and_the_che
                 "beside: tmp",
             ]
             assert set(POINTER.splitlines()) | {"as it is"} <= set(run.lines)
+            assert any("mkdir -p dist" in line for line in run.lines)
             assert not [line for line in run.lines if line.startswith("set: ") and "evil" in line]
             (uid,) = (int(line.split()[1]) for line in run.lines if line.startswith("uid "))
             assert (uid not in {0, os.geteuid()}) or not stranger.is_another_user
@@ -143,29 +147,14 @@ def test_nothing_that_a_repository_brings_along_runs_or_is_asked_for_and_the_che
 def evil_source(stranger: Stranger, script: str, marker: Path, other: GitServer) -> Path:
     """Make a repository in which everything that git knows of leads to a program of the stranger's, or to another host."""
     repositories = stranger.repositories
-    attributes = (
-        "page filter=evil diff=evil merge=evil working-tree-encoding=UTF-8\n*.bin filter=lfs diff=lfs merge=lfs -text\n"
-    )
+    attributes = "page filter=evil diff=evil merge=evil working-tree-encoding=UTF-8\n*.bin filter=more diff=lfs merge=lfs -text\n"
     files: dict[str, str | bytes] = {"page": "as it is\n", "a.bin": POINTER, ".gitattributes": attributes}
-    files[".lfsconfig"] = (
-        f'[lfs]\n\turl = {other.origin}/lfs\n\taccess = basic\n[lfs "customtransfer.x"]\n\tpath = evil\n'
-    )
     path = repositories.app(script, **files)
-    modules = {
-        "part": other.url(path),
-        "ext": f"ext::touch% {marker}",
-        "dash": f"-u{marker}",
-        "up": "../../../../root/.ssh",
-    }
-    tip = repositories.git(path, "rev-parse", "HEAD")
-    text = ""
-    for name, url in modules.items():
-        repositories.git(path, "update-index", "--add", "--cacheinfo", f"160000,{tip},{name}")
-        text += f'[submodule "{name}"]\n\tpath = {name}\n\turl = {url}\n\tupdate = checkout\n'
-    text += f'[submodule "../../../hooks"]\n\tpath = ../out\n\turl = {other.url(path)}\n\tupdate = !touch {marker}\n'
-    (path / ".gitmodules").write_text(text)
-    repositories.git(path, "add", ".gitmodules")
-    repositories.git(path, "commit", "-q", "-m", "submodules")
+    # One that is fetched, from the same server, by a name that would be a path; one that is nowhere, outside of the checkout.
+    text = f'[submodule "../../hooks"]\n\tpath = part\n\turl = ./\n\tupdate = !touch {marker}\n\tfetchRecurseSubmodules = true\n'
+    text += f'[submodule "more"]\n\tpath = ../out\n\turl = {other.url(path)}\n\tupdate = !touch {marker}\n'
+    text += f"[include]\n\tpath = .git/more\n[core]\n\tfsmonitor = touch {marker}\n"
+    add_submodule(repositories, path, "part", text)
 
     evil = path / ".git" / "evil.sh"
     evil.write_text(f'#!/bin/sh\necho "$0 $* $(id)" >>{marker}\nexec "$@"\n')
@@ -192,7 +181,7 @@ def evil_source(stranger: Stranger, script: str, marker: Path, other: GitServer)
 [filter "evil"]
 \tsmudge = {evil} cat
 \tclean = {evil} cat
-[filter "lfs"]
+[filter "more"]
 \tsmudge = {evil} cat
 \tprocess = {evil}
 [diff "evil"]
@@ -202,6 +191,70 @@ def evil_source(stranger: Stranger, script: str, marker: Path, other: GitServer)
 """
         )
     return path
+
+
+def add_submodule(repositories: Repositories, path: Path, place: str, modules: str) -> None:
+    """Commit a .gitmodules, and the last commit of the repository itself as a submodule."""
+    tip = repositories.git(path, "rev-parse", "HEAD")
+    repositories.git(path, "update-index", "--add", "--cacheinfo", f"160000,{tip},{place}")
+    (path / ".gitmodules").write_text(modules)
+    repositories.git(path, "add", ".gitmodules")
+    repositories.git(path, "commit", "-q", "-m", "a submodule")
+
+
+def test_submodules_of_no_plain_address_and_without_end_fail_the_run_and_start_nothing(
+    stranger: Stranger, open_folder: Path
+) -> None:
+    marker = open_folder / f"marker-{uuid.uuid4().hex}"
+    addresses = {f"ext::touch% {marker}": 1, f"-u{marker}": 1, "./": 7}
+    with git_server(stranger.repositories.folder, host=host_of(stranger), password=TOKEN) as own:
+
+        def start(url: str) -> Run:
+            path = stranger.repositories.app("true")
+            for _ in range(addresses[url]):
+                add_submodule(stranger.repositories, path, "part", f'[submodule "x"]\n\tpath = part\n\turl = {url}\n')
+            return stranger.program.run(own.url(path), GIT_TOKEN=TOKEN, **PLAIN)
+
+        runs = at_once(start, addresses)
+
+    for (url, commits), run in zip(addresses.items(), runs, strict=True):
+        expected = "levels deep" if commits > 1 else "The submodule part has an address that is not fetched"
+        assert (run.code, run.result["stage"]) == (20, "clone"), url
+        assert expected in run.result["reason"]
+        assert "GIT_SUBMODULES=off" in run.result["hint"]
+    assert not marker.exists()
+
+
+def test_lfs_runs_no_program_of_a_repository_and_shows_the_token_to_no_other_host(
+    stranger: Stranger, open_folder: Path
+) -> None:
+    if stranger.place != "in the image" and not shutil.which("git-lfs"):
+        pytest.skip("git-lfs is not installed")
+    marker = open_folder / f"marker-{uuid.uuid4().hex}"
+    content = b"elsewhere\n"
+    oid = hashlib.sha256(content).hexdigest()
+    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{oid}\nsize {len(content)}\n"
+    host = host_of(stranger)
+    with git_server(open_folder, host=host) as other, git_server(open_folder, host=host, password=TOKEN) as own:
+        other.lfs = {oid: content}
+        configuration = (
+            f"[lfs]\n\turl = {other.origin}/x\n\tstandaloneTransferAgent = x\n\taccess = basic\n"
+            f'[lfs "customtransfer.x"]\n\tpath = touch\n\targs = {marker}\n'
+            f'[http "{other.origin}"]\n\textraHeader = X: y\n[core]\n\tfsmonitor = touch {marker}\n'
+            f'[credential]\n\thelper = "!touch {marker};"\n[remote]\n\tlfsDefault = a.b\n'
+            f'[remote "a.b"]\n\turl = ext::touch% {marker}\n\tlfsurl = file:///\n'
+        )
+        path = stranger.repositories.app(f"cat a.bin{MADE}", **{"a.bin": pointer, ".lfsconfig": configuration})
+        (path / ".gitattributes").write_text("*.bin filter=lfs\n")
+        stranger.repositories.git(path, "add", ".gitattributes")
+        stranger.repositories.git(path, "commit", "-q", "-m", "attributes")
+        run = stranger.program.run(own.url(path), GIT_TOKEN=TOKEN, **PLAIN)
+
+    assert run.code == 0, run.stdout
+    assert "elsewhere" in run.lines
+    assert other.requests
+    assert other.authorizations() == set()
+    assert not marker.exists()
 
 
 def raw_commit(path: Path, entries: Mapping[bytes, tuple[bytes, bytes | Mapping[bytes, bytes]]]) -> None:

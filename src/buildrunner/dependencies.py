@@ -1,0 +1,568 @@
+"""Dependencies kept between builds: one tar, packed with zstd, in the state bucket under `__cache/{scope}/`.
+
+    look()      beside the clone: lists the scope, and downloads the newest archive before anybody knows whether it fits
+    restore()   in the install stage: unpacks the archive of the plan's key
+    pack()      beside the upload: makes an archive where there was none
+    keep()      when the site is published: stores it, and removes what is too old or too many
+
+| who shares it | manager | what is kept | what still runs |
+|---|---|---|---|
+| one slug | npm | every `node_modules` | install scripts of the dependencies and of the repository, in the place of `npm ci` |
+| one slug | others | what the manager downloaded | the whole install |
+| a wider scope | npm, Yarn 2 and later | of what it downloaded, what it checks against the lockfile | the whole install |
+| a wider scope | pnpm, Yarn 1, Bun | nothing: they take what lies in their caches as it is | the whole install |
+
+What is in an archive was written by a repository's own code. It is packed and unpacked by tar and zstd as the build's user, from
+and to folders that this user may write anyway; the runner itself only counts its bytes and takes their SHA-256, which is a part of
+the name.
+Nothing here fails a build: what does not work is told in one sentence, and the install runs as if there had never been a cache.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import aclosing, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
+
+import anyio
+
+from buildrunner.errors import BuildEnded
+from buildrunner.reading import is_inside, read_text
+
+if TYPE_CHECKING:
+    from buildrunner.packages import Manager
+    from buildrunner.project import BuildPlan
+    from buildrunner.sandbox import Sandbox
+    from buildrunner.site.bucket import Bucket, Listed
+
+Kind = Literal["modules", "downloads"]
+Log = Callable[..., None]  # a sentence for people, and "warning" if it is one
+
+FIND_SECONDS = 2.0  # the install waits so long until it is known what there is; mostly it is known when git has ended
+LEAST_WAIT_SECONDS = 5.0  # for an archive, otherwise as long as the install took that it saves
+WORTH_SECONDS = 2.0  # an install that took less is not worth an archive
+LEAST_LOCKFILE_BYTES = 4096  # npm's has some 300 for a package: below a dozen nobody needs a cache
+MOST_PACKED_BYTES = 512 * 2**20
+MOST_UNPACKED_BYTES = 4 * 2**30
+MOST_AGE = timedelta(days=14)
+MOST_ARCHIVES = 3  # of one scope: of the branch that is live, of the one before, and of another
+_MOST_LOCKFILE_BYTES = 32 * 2**20
+_MOST_PATCHES = 200
+_MOST_NAMES = 200  # of packages on a command line; above that all are rebuilt
+_FORMAT = 1  # a part of every key: to be raised when what is kept, or how, changes
+_DEPTH = 6  # of folders in which node_modules is looked for: packages of a workspace
+# Beside the lockfile, what decides how the files of an install come out.
+_FILES = ("package.json", ".npmrc", ".yarnrc", ".yarnrc.yml", ".pnpmfile.cjs", "pnpm-workspace.yaml", "bunfig.toml")
+_SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSWORD|PRIVATE|AUTH|KEY", re.IGNORECASE)
+_ARCHIVE = re.compile(
+    r"(?P<kind>modules|downloads)-(?P<manager>[a-z]+)-(?P<key>[0-9a-f]{32})-(?P<seconds>[0-9]{1,5})-(?P<sha256>[0-9a-f]{64})\.tar\.zst"
+)
+_NO_SCRIPTS = r"^\s*ignore-scripts\s*=\s*[\"']?true"
+_PACKAGE_NAME = re.compile(r"(@[a-z0-9~_][\w.~-]*/)?[A-Za-z0-9~_][\w.~-]*")
+# What `npm ci` runs of the root's own scripts when the files are there, in this order:
+# https://docs.npmjs.com/cli/using-npm/scripts#npm-ci. `npm run install` runs preinstall and postinstall itself, as with prepare.
+_ROOT_SCRIPTS = (("preinstall", "install", "postinstall"), ("prepublish",), ("preprepare", "prepare", "postprepare"))
+# The variables by which each manager finds the folder for what it downloads, and what in there is kept. Of npm's cache that is the
+# content alone: it is found by the digest that the lockfile names, and checked by it when it is read. The index beside it has
+# registry documents, which npm would believe.
+_FOLDERS: Mapping[str, tuple[tuple[str, ...], str, str]] = {
+    "npm": (("npm_config_cache",), "npm", "npm/_cacache/content-v2"),
+    "pnpm": (("npm_config_store_dir", "pnpm_config_store_dir"), "pnpm", "pnpm"),
+    "yarn": (("YARN_CACHE_FOLDER",), "yarn", "yarn"),
+    "berry": (("YARN_GLOBAL_FOLDER",), "berry", "berry/cache"),
+    "bun": (("BUN_INSTALL_CACHE_DIR",), "bun", "bun"),
+}
+_CHECKED_BY_LOCKFILE = {"npm", "berry"}
+_PROGRAMS = ("bash", "find", "head", "tar", "zstd")
+_PATH = "/usr/bin:/bin"
+# `head` bounds both ways: who puts in more finds the pipe closed, and pipefail says so.
+_FIND = f"find . -maxdepth {_DEPTH} -name .git -prune -o -name node_modules -type d -prune"
+_PACK = "set -o pipefail; {what} | head -c {most} | zstd -q -3 -T0"
+_PACK_MODULES = f"{_FIND} -print0 | tar --create --format=posix --exclude=node_modules/.cache --null --files-from=-"
+_UNPACK = (
+    f'set -o pipefail; zstd -dcq --memory=64MB -- "$1" | head -c {MOST_UNPACKED_BYTES} | tar --extract --no-same-owner'
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """What the name of an archive says of it."""
+
+    kind: Kind
+    manager: str
+    key: str
+    seconds: int  # that the install took of which it was made
+    sha256: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.kind}-{self.manager}-{self.key}-{self.seconds}-{self.sha256}.tar.zst"
+
+    @classmethod
+    def of(cls, name: str) -> Archive | None:
+        """Read a name; None when it is not one of an archive."""
+        match = _ARCHIVE.fullmatch(name)
+        if not match:
+            return None
+        kind: Kind = "modules" if match["kind"] == "modules" else "downloads"
+        return cls(kind, match["manager"], match["key"], int(match["seconds"]), match["sha256"])
+
+
+class _UnusableError(Exception):
+    """An archive cannot be used; the text completes "What was kept … is not used: "."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What this run can use, and would keep."""
+
+    kind: Kind
+    manager: str
+    key: str
+    lockfile: str
+    scripts: bool  # whether npm is to run any
+    folder: Path  # in which it is packed and unpacked
+    root: Path  # where dependencies are installed
+
+    def fits(self, archive: Archive) -> bool:
+        return (archive.kind, archive.manager, archive.key) == (self.kind, self.manager, self.key)
+
+
+class DependencyCache:
+    """The cache of one run.
+
+    Args:
+        scope: whose runs share it.
+        own: whether that is one slug.
+        bucket: gives the state bucket when S3 is ready.
+        private: a folder that the build's user can pass through and not write to.
+        work: a folder that it may write to.
+        log: takes sentences for people.
+
+    """
+
+    KEEP_SECONDS = 10.0  # the result waits so long for the rest of packing, and for the upload
+
+    def __init__(
+        self,
+        scope: str,
+        *,
+        own: bool,
+        bucket: Callable[[], Awaitable[Bucket]],
+        sandbox: Sandbox,
+        private: Path,
+        work: Path,
+        log: Log,
+    ) -> None:
+        self._prefix = f"__cache/{scope}/"
+        self._own = own
+        self._bucket = bucket
+        self._sandbox = sandbox
+        self._private = private
+        self._work = work
+        self._log = log
+        self._stored: dict[str, Listed] = {}  # by the name
+        self._damaged: set[str] = set()
+        self._trouble: str | None = None
+        self._listed = anyio.Event()
+        self._guess: str | None = None
+        self._guessing = anyio.CancelScope()
+        self._guessed: Path | _UnusableError | None = None
+        self._guess_done = anyio.Event()
+        self._wanted: _Wanted | None = None
+        self._install_seconds: float | None = None  # of one that is worth to be kept
+        self._packed: tuple[int, str] | str | None = None  # size and SHA-256, or why there is none
+        self._pack_done = anyio.Event()
+
+    async def look(self) -> None:
+        """List the scope, and download the newest archive: most builds have the lockfile of the build before."""
+        try:
+            bucket = await self._bucket()
+            self._stored = {
+                key.removeprefix(self._prefix): there
+                for key, there in (await bucket.list_objects(self._prefix)).items()
+            }
+        except BuildEnded as error:
+            self._trouble = error.reason
+        self._listed.set()
+        self._guess = next(iter(self._fresh()), None)
+        with self._guessing:
+            if self._guess:
+                try:
+                    self._guessed = await self._download(self._guess)
+                except _UnusableError as error:
+                    self._guessed = error
+        self._guess_done.set()
+
+    def prepare(
+        self, plan: BuildPlan, *, node: str | None, manager: str | None, install_env: Mapping[str, str]
+    ) -> Mapping[str, str]:
+        """Find out what can be kept of this plan; give what the install needs in its environment.
+
+        Args:
+            node: version of Node.
+            manager: version of the package manager, None for the one that comes with Node.
+            install_env: what the install finds besides.
+
+        """
+        if plan.manager is None or plan.lockfile is None or not plan.install or not all(map(_exists, _PROGRAMS)):
+            return {}
+        name = "berry" if plan.manager.modern else plan.manager.name
+        kind: Kind = "modules" if self._own and name == "npm" else "downloads"
+        if not self._own and name not in _CHECKED_BY_LOCKFILE:
+            return {}
+        if os.path.lexists(plan.root / "node_modules"):  # the repository brings its own
+            return {}
+        try:
+            lockfile = read_text(plan.lockfile, plan.checkout, most_bytes=_MOST_LOCKFILE_BYTES) or ""
+            if len(lockfile) < LEAST_LOCKFILE_BYTES:
+                return {}
+            files = _inputs(plan.root, plan.checkout)
+        except ValueError:  # what cannot be read here, the install complains about
+            return {}
+        versions = _versions(plan.manager, manager, node)
+        key = key_of(kind, versions, lockfile=lockfile, files=files, environment=install_env)
+        scripts = not re.search(_NO_SCRIPTS, files.get(".npmrc", ""), re.MULTILINE) and "true" not in {
+            value for name, value in install_env.items() if name.lower() == "npm_config_ignore_scripts"
+        }
+        downloads = self._work / "downloads"
+        folder = plan.root if kind == "modules" else downloads
+        self._wanted = _Wanted(kind, name, key, lockfile, scripts, folder, plan.root)
+        if kind == "modules":
+            return {}
+        downloads.mkdir(mode=0o700, exist_ok=True)
+        if self._sandbox.account:
+            os.chown(downloads, self._sandbox.account.uid, self._sandbox.account.gid)
+        variables, place, _ = _FOLDERS[name]
+        return dict.fromkeys(variables, str(downloads / place))
+
+    async def restore(self) -> bool:
+        """Unpack what fits, and tell whether it is an install that need not run again: `modules` of the same key.
+
+        Waits for the list for 2 s at most, and for the archive and its unpacking as long as the install took that it saves.
+        """
+        wanted = self._wanted
+        if wanted is None:
+            return False
+        with anyio.move_on_after(FIND_SECONDS):
+            await self._listed.wait()
+        if self._trouble:
+            self._log(f"Kept dependencies cannot be used: {self._trouble}", "warning")
+        names = self._fresh()
+        archives = [(name, archive) for name in names if (archive := Archive.of(name))]
+        name, archive = next(
+            ((name, archive) for name, archive in archives if wanted.fits(archive)),
+            next(
+                (
+                    (name, archive)
+                    for name, archive in archives
+                    if wanted.kind == archive.kind == "downloads" and wanted.manager == archive.manager
+                ),
+                (None, None),
+            ),
+        )
+        if name is None or archive is None:
+            self._guessing.cancel()
+            return False
+        started = anyio.current_time()
+        ended = False
+        why = "it took longer than the install that it was to save."
+        with anyio.move_on_after(max(archive.seconds, LEAST_WAIT_SECONDS)):
+            try:
+                await self._unpack(await self._get(name), wanted.folder)
+                ended = True
+            except _UnusableError as error:
+                why = str(error)
+                self._damaged.add(name)
+        if not ended:
+            self._log(f"What was kept of the dependencies is not used: {why}", "warning")
+            await self.discard()
+            return False
+        what = "node_modules" if wanted.kind == "modules" else f"what {_label(wanted.manager)} downloads"
+        size, seconds = self._stored[name].size / 1e6, anyio.current_time() - started
+        saved = f"; installing took {archive.seconds} s" if wanted.kind == "modules" else ""
+        self._log(f"Restored {what} of an earlier build ({size:.1f} MB in {seconds:.1f} s{saved}).")
+        return wanted.kind == "modules"
+
+    def commands(self, package: Mapping[str, Any]) -> list[tuple[str, ...]]:
+        """List what is left to do of `npm ci` when node_modules has been restored.
+
+        Install scripts run again, the dependencies' and the repository's own: some read the repository (a Prisma schema, patches),
+        and some write beside node_modules (the browser that puppeteer downloads).
+
+        Args:
+            package: package.json of the folder where dependencies are installed.
+
+        """
+        assert self._wanted is not None
+        if not self._wanted.scripts:
+            return []
+        with suppress(ValueError, RecursionError):
+            return npm_commands(json.loads(self._wanted.lockfile), package, self._wanted.root)
+        return npm_commands({}, package, self._wanted.root)
+
+    async def discard(self) -> None:
+        """Remove what was restored."""
+        assert self._wanted is not None
+        if self._wanted.kind == "modules":
+            await self._run(f"{_FIND} -exec rm -rf {{}} +", self._wanted.folder)
+        else:
+            await self._run("rm -rf ./*", self._wanted.folder)
+
+    def installed(self, seconds: float) -> None:
+        """Note that the install ran by itself, to its end and from the lockfile alone: it may be kept."""
+        wanted = self._wanted
+        if wanted and seconds >= WORTH_SECONDS and not self._there(wanted):
+            self._install_seconds = seconds
+
+    async def pack(self) -> None:
+        """Make an archive, if there is something to be kept. Nothing of the repository may run meanwhile."""
+        if self._wanted and self._install_seconds is not None:
+            self._packed = await self._pack(self._wanted)
+        self._pack_done.set()
+
+    async def keep(self) -> None:
+        """Store the archive, and remove those that are too old or too many. The caller limits the time."""
+        wanted, seconds = self._wanted, self._install_seconds
+        if wanted is None or seconds is None:
+            return
+        started = anyio.current_time()
+        await self._pack_done.wait()
+        if not isinstance(self._packed, tuple):
+            if self._packed:
+                self._log(f"The dependencies are not kept for the next build: {self._packed}", "warning")
+            return
+        size, sha256 = self._packed
+        archive = Archive(wanted.kind, wanted.manager, wanted.key, min(round(seconds), 99_999), sha256)
+        try:
+            bucket = await self._bucket()
+            descriptor = os.open(self._archive_file, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                await bucket.put_file(self._prefix + archive.name, descriptor, size, content_type="application/zstd")
+            finally:
+                os.close(descriptor)
+            fresh = [name for name in self._fresh() if Archive.of(name)][: MOST_ARCHIVES - 1]
+            for name in self._stored.keys() - set(fresh):
+                await bucket.remove(self._prefix + name)
+        except BuildEnded as error:
+            self._log(f"The dependencies may not be kept for the next build: {error.reason}", "warning")
+            return
+        waited = anyio.current_time() - started
+        self._log(f"Kept the dependencies for the next build ({size / 1e6:.1f} MB, {waited:.1f} s).")
+
+    @property
+    def _archive_file(self) -> Path:
+        return self._private / "packed.tar.zst"
+
+    def _fresh(self) -> list[str]:
+        """Give the names of what may be used, the newest first."""
+        oldest = datetime.now(UTC) - MOST_AGE
+        fresh = [
+            (stored.modified, name)
+            for name, stored in self._stored.items()
+            if stored.modified > oldest and stored.size <= MOST_PACKED_BYTES and name not in self._damaged
+        ]
+        return [name for _, name in sorted(fresh, reverse=True) if Archive.of(name)]
+
+    def _there(self, wanted: _Wanted) -> bool:
+        return any((archive := Archive.of(name)) and wanted.fits(archive) for name in self._fresh())
+
+    async def _get(self, name: str) -> Path:
+        """Have an archive on disk. Raises _UnusableError."""
+        if name != self._guess:
+            self._guessing.cancel()
+            return await self._download(name)
+        await self._guess_done.wait()
+        if isinstance(self._guessed, _UnusableError):
+            raise self._guessed
+        assert self._guessed is not None
+        return self._guessed
+
+    async def _download(self, name: str) -> Path:
+        """Download an archive, and see that it is what was stored. Raises _UnusableError."""
+        archive = Archive.of(name)
+        assert archive is not None
+        path = self._private / f"{archive.sha256[:16]}.tar.zst"
+        digest, size = hashlib.sha256(), 0
+        try:
+            bucket = await self._bucket()
+            with _new_file(path) as file:
+                async with aclosing(bucket.stream(self._prefix + name)) as chunks:
+                    async for chunk in chunks:
+                        size += len(chunk)
+                        if size > MOST_PACKED_BYTES:
+                            raise _UnusableError(f"it is larger than {MOST_PACKED_BYTES // 2**20} MiB.")
+                        digest.update(chunk)
+                        file.write(chunk)
+        except BuildEnded as error:
+            raise _UnusableError(error.reason) from None
+        except OSError as error:
+            raise _UnusableError(f"it cannot be written here: {error.strerror}.") from None
+        if digest.hexdigest() != archive.sha256:
+            raise _UnusableError("it is damaged: its SHA-256 is another.")
+        path.chmod(0o644)  # the build's user unpacks it
+        return path
+
+    async def _unpack(self, path: Path, folder: Path) -> None:
+        try:
+            code, said = await self._run(_UNPACK, folder, str(path))
+        finally:
+            with suppress(OSError):
+                os.unlink(path)
+        if code:
+            raise _UnusableError(f"it cannot be unpacked ({said or f'exit code {code}'}).")
+
+    async def _pack(self, wanted: _Wanted) -> tuple[int, str] | str:
+        """Pack into a file of the runner's own; give its size and SHA-256, or why there is none."""
+        if wanted.kind == "modules":
+            what = _PACK_MODULES
+        else:
+            place = _FOLDERS[wanted.manager][2]
+            if not _is_folder(wanted.folder / place):
+                return ""  # the manager did not use it: its own settings win
+            what = f"tar --create --format=posix -- {place}"
+        script = _PACK.format(what=what, most=MOST_UNPACKED_BYTES)
+        digest, size, failure = hashlib.sha256(), 0, ""
+        scope = anyio.CancelScope()
+        try:
+            with _new_file(self._archive_file) as file, scope:
+
+                def take(data: bytes) -> None:
+                    nonlocal size, failure
+                    size += len(data)
+                    if size > MOST_PACKED_BYTES:
+                        failure = f"packed, they are larger than {MOST_PACKED_BYTES // 2**20} MiB."
+                        scope.cancel()
+                    elif not failure:
+                        digest.update(data)
+                        try:
+                            file.write(data)
+                        except OSError as error:
+                            failure = f"there is no room to pack them ({error.strerror})."
+                            scope.cancel()
+
+                code, said = await self._run(script, wanted.folder, take=take)
+                if code:
+                    failure = failure or f"they cannot be packed ({said or f'exit code {code}'})."
+        except OSError as error:
+            failure = failure or f"there is no room to pack them ({error.strerror})."
+        return failure or (size, digest.hexdigest())
+
+    async def _run(
+        self, script: str, folder: Path, *arguments: str, take: Callable[[bytes], None] | None = None
+    ) -> tuple[int, str]:
+        """Run a script of ours as the build's user; give its exit code and the last line of what it complained about."""
+        complaint = b""
+
+        def output(stream: Literal["stdout", "stderr"], data: bytes) -> None:
+            nonlocal complaint
+            if stream == "stderr":
+                complaint = (complaint + data)[-500:]
+            elif take:
+                take(data)
+
+        command = ("bash", "--norc", "-c", script, "bash", *arguments)
+        environment = {"PATH": _PATH, "LANG": "C.UTF-8", "HOME": "/nonexistent"}
+        try:
+            ended = await self._sandbox.run(command, folder=folder, environment=environment, output=output)
+        except OSError as error:
+            return 126, str(error.strerror)
+        lines = complaint.decode(errors="replace").split("\n")
+        return ended.code or int(ended.left_behind), next((line for line in reversed(lines) if line), "")[:200]
+
+
+def key_of(
+    kind: Kind,
+    versions: Sequence[str],
+    *,
+    lockfile: str,
+    files: Mapping[str, str],
+    environment: Mapping[str, str],
+) -> str:
+    """Give the key of an install: the same for what comes out the same.
+
+    Args:
+        kind: of what is kept.
+        versions: of the manager, Node and the machine.
+        lockfile: its text.
+        files: what else of the repository decides, by path.
+        environment: what the install finds. Of what may be a secret only the name counts: tokens change from run to run,
+            and what is made of them is no business of a bucket's.
+
+    """
+    visible = {name: "" if _SECRET_NAME.search(name) else value for name, value in environment.items()}
+    parts = [_FORMAT, kind, list(versions), lockfile, sorted(files.items()), sorted(visible.items())]
+    text = json.dumps(parts, ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def npm_commands(lockfile: object, package: Mapping[str, Any], root: Path) -> list[tuple[str, ...]]:
+    """List the commands that do what `npm ci` does once the files are there: see `DependencyCache.commands`."""
+    commands: list[tuple[str, ...]] = []
+    packages = lockfile.get("packages") if isinstance(lockfile, dict) else None
+    names: Collection[str] | None = None  # None: all
+    if isinstance(packages, dict):
+        entries = {path: entry for path, entry in packages.items() if isinstance(entry, dict)}
+        # The scripts of workspaces are not in the lockfile.
+        if not any(entry.get("link") for entry in entries.values()):
+            scripted = [path for path, entry in entries.items() if path and entry.get("hasInstallScript")]
+            there = [path for path in scripted if os.path.lexists(root / path)]  # not those of other platforms
+            names = sorted({path.rpartition("node_modules/")[2] for path in there})
+            if len(names) > _MOST_NAMES or not all(map(_PACKAGE_NAME.fullmatch, names)):
+                names = None
+    if names is None:
+        commands.append(("npm", "rebuild"))
+    elif names:
+        commands.append(("npm", "rebuild", *names))
+    scripts = package.get("scripts")
+    there_are = (
+        {name for name, text in scripts.items() if isinstance(text, str)} if isinstance(scripts, dict) else set()
+    )
+    for group in _ROOT_SCRIPTS:
+        main = group[len(group) // 2]
+        run = (main,) if main in there_are else tuple(name for name in group if name in there_are)
+        commands += [("npm", "run", name) for name in run]
+    return commands
+
+
+def _versions(manager: Manager, version: str | None, node: str | None) -> list[str]:
+    import platform
+
+    return [manager.name, version or "", node or "", platform.machine(), *platform.libc_ver()]
+
+
+def _inputs(root: Path, checkout: Path) -> dict[str, str]:
+    """Read what of the repository decides beside the lockfile. Raises ValueError."""
+    paths = [root / name for name in _FILES]
+    patches = root / "patches"
+    with suppress(OSError):
+        if is_inside(patches, checkout):
+            names = sorted(os.listdir(patches))
+            if len(names) > _MOST_PATCHES:
+                raise ValueError("has too many patches")
+            paths += [patches / name for name in names if name.endswith(".patch")]
+    texts = {str(path.relative_to(root)): read_text(path, checkout) for path in paths}
+    return {name: text for name, text in texts.items() if text is not None}
+
+
+def _new_file(path: Path) -> BinaryIO:
+    return open(path, "wb")
+
+
+def _is_folder(path: Path) -> bool:
+    return os.path.isdir(path)
+
+
+def _exists(program: str) -> bool:
+    return any(os.access(f"{folder}/{program}", os.X_OK) for folder in _PATH.split(":"))
+
+
+def _label(manager: str) -> str:
+    return {"yarn": "Yarn", "berry": "Yarn", "bun": "Bun"}.get(manager, manager)

@@ -1,0 +1,1159 @@
+"""Which framework an app is built with, where that leaves its output, and what of it can be published at all.
+
+Configuration is JavaScript, and nothing of the repository runs here: it is read as text, without its comments. So what is
+found are places to look, likeliest first, and never more than that: a folder is published because of what is in it once the
+build has ended. docs/frameworks.md says where the defaults come from.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import os
+import posixpath
+import re
+import shlex
+import stat
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from buildrunner.errors import BuildFailed
+from buildrunner.reading import read_text
+
+# Where sites are when nothing else is known. `dist` is the contract's first.
+OUTPUT_FOLDERS = ("dist", "build", "out", "public", "_site", ".output/public", "www", "docs", "site")
+_MOST_BYTES = 256 * 1024  # of a configuration
+_MOST_LOCKFILE_ENTRIES = 200
+_MOST_COMMANDS = 100
+_MOST_SCRIPTS, _MOST_SCRIPT = 30, 2048  # that are taken apart, and characters of each
+_MOST_SOURCES = 500  # files that are looked into
+_MOST_ENTRIES = 20_000  # of a folder that is looked through
+_DEPTH = 4  # of folders below the app: dist/<project>/browser/<language>
+# Not looked through: what is installed, and reports about the code that come as pages.
+_NOT_SITES = frozenset(
+    ("node_modules", "bower_components", "coverage", "lcov-report", "playwright-report", "test-results", "reports")
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Framework:
+    """What an app is built with, as far as its files tell."""
+
+    name: str | None = None  # as people write it; None when none is recognised
+    folders: tuple[str, ...] = ()  # where its output can be, relative to the app; its own configuration's first
+    needs_server: tuple[str, str] | None = None  # reason and hint, for an output that only a server can show
+    certain: bool = False  # nothing that could be published can come of this build: no need to run it
+    server_signs: tuple[str, ...] = ()  # files that only such an output has
+    # What to run in place of the build script: the name of another script, or else a line for a shell that finds
+    # node_modules/.bin in its PATH.
+    build_instead: str | None = None
+    because: str | None = None  # the sentence that says so in the log
+
+    def refusal(self) -> BuildFailed:
+        """Explain why nothing of this app can be published."""
+        assert self.needs_server
+        return BuildFailed("build", *self.needs_server)
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """The folder to publish, and what is to be said about it."""
+
+    folder: Path
+    note: str | None = None
+    warning: str | None = None
+
+
+# Those that put a site into a folder of dist, or may do so. With any other, dist/about is a page of the site in dist.
+_IN_FOLDERS_OF_ITS_OWN = {None, "Angular", "Docusaurus 1", "webpack", "Rollup"}
+Snapshot = Mapping[str, int]  # the path of everything that is not too deep → when the kernel last saw it change, ns
+
+
+# --- what the build script runs ---
+
+
+@dataclass(frozen=True, slots=True)
+class _Command:
+    words: tuple[str, ...]  # the program's bare name, and its arguments
+    environment: Mapping[str, str]
+
+    @property
+    def line(self) -> str:
+        return " ".join(self.words)
+
+    def option(self, *names: str) -> Iterator[str]:
+        for index, word in enumerate(self.words):
+            name, equals, value = word.partition("=")
+            if name in names and equals:
+                yield value
+            elif word in names and index + 1 < len(self.words):
+                yield self.words[index + 1]
+
+    @property
+    def positional(self) -> str | None:
+        """The first argument after a subcommand: the folder of the site, for many programs."""
+        return next((word for word in self.words[2:3] if not word.startswith("-")), None)
+
+
+_WRAPPERS = frozenset(
+    ("cross-env", "cross-env-shell", "env", "npx", "bunx", "pnpx", "exec", "time", "dotenv", "env-cmd")
+)
+_MANAGERS = {"npm", "yarn", "pnpm", "bun"}
+_RUNNERS = {"run-s", "run-p", "npm-run-all", "npm-run-all2", "concurrently"}
+
+
+def _commands(script: str, scripts: Mapping[str, str], seen: set[str] | None = None) -> list[_Command]:
+    """Take a script apart into the commands that it comes to, those of the scripts that it calls among them.
+
+    Each script is taken apart once (`seen`), however often they call each other.
+    """
+    seen = set() if seen is None else seen
+    script = script[:_MOST_SCRIPT]
+    lexer = shlex.shlex(script, posix=True, punctuation_chars=True)
+    lexer.whitespace_split = True
+    lexer.commenters = ""
+    try:
+        words = list(lexer)
+    except ValueError:  # an unclosed quotation
+        words = re.findall(r"&&|\|\||[;&|]|[^\s;&|]+", script)
+    commands: list[_Command] = []
+    part: list[str] = []
+    for word in [*words, ";"]:
+        if word and set(word) <= set("();<>|&"):
+            if part:
+                commands += _one_command(part, scripts, seen)
+            part = []
+            if len(commands) > _MOST_COMMANDS:
+                break
+        else:
+            part.append(word)
+    return commands[:_MOST_COMMANDS]
+
+
+def _one_command(words: list[str], scripts: Mapping[str, str], seen: set[str]) -> list[_Command]:
+    environment: dict[str, str] = {}
+    while words:
+        name, equals, value = words[0].partition("=")
+        if equals and re.fullmatch(r"\w+", name):
+            environment[name] = value
+        elif words[0] in _WRAPPERS:
+            words = words[1:]
+            while words and words[0].startswith("-") and "=" not in words[0]:
+                words = words[2:] if words[0] in {"-e", "-f", "--file"} else words[1:]
+            continue
+        elif words[0] in {"pnpm", "yarn", "npm", "bun"} and words[1:2] and words[1] in {"exec", "dlx", "x"}:
+            words = words[2:]
+            continue
+        else:
+            break
+        words = words[1:]
+    if not words:
+        return []
+    program, *arguments = words
+    if program == "node":  # such as `node --max-old-space-size=4096 node_modules/vite/bin/vite.js build`
+        at = next((i for i, word in enumerate(arguments) if not word.startswith("-")), None)
+        if at is not None and "node_modules/" in arguments[at]:
+            program, arguments = arguments[at], arguments[at + 1 :]
+    program = re.sub(r"\.(js|mjs|cjs|cmd)$", "", posixpath.basename(program)) or program
+    called = list(_called_scripts(program, arguments, scripts))
+    if not called:
+        if program in {"yarn", "pnpm", "bun"} and arguments:  # which run programs by their bare names, too
+            rest = arguments[1:] if arguments[0] == "run" else arguments
+            if (
+                rest
+                and rest[0] not in {"install", "i", "add", "workspace", "workspaces"}
+                and not rest[0].startswith("-")
+            ):
+                program, *arguments = rest
+        return [_Command((program, *arguments), environment)]
+    found: list[_Command] = []
+    for name, rest_of_line in called:
+        for one in (f"pre{name}", name, f"post{name}"):
+            if one in scripts and one not in seen and len(seen) < _MOST_SCRIPTS:
+                seen.add(one)
+                inner = _commands(scripts[one], scripts, seen)
+                if one == name and inner:
+                    inner[-1] = replace(inner[-1], words=(*inner[-1].words, *rest_of_line))
+                found += [replace(c, environment={**environment, **c.environment}) for c in inner]
+    return found
+
+
+def _called_scripts(
+    program: str, arguments: list[str], scripts: Mapping[str, str]
+) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Give the scripts that a command calls, each with the arguments that it is given."""
+    if program in _MANAGERS:
+        rest = [word for word in arguments if word not in {"-s", "--silent", "--if-present"}]
+        if rest and rest[0] in {"run", "run-script"}:
+            rest = rest[1:]
+        elif program == "npm":
+            return
+        if rest and rest[0] in scripts:
+            yield rest[0], tuple(word for word in rest[1:] if word != "--")
+    elif program in _RUNNERS:
+        for word in arguments:
+            name = re.sub(r"^(npm:|(npm|yarn|pnpm|bun) (run )?)", "", word).split(" ")[0]
+            if not word.startswith("-") and name:
+                yield from ((script, ()) for script in fnmatch.filter(scripts, name))
+
+
+# --- the table ---
+
+
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    name: str
+    packages: str  # any of them; as in the other fields, a space between two
+    programs: str  # a pattern of the commands that build with it
+    folders: str  # by default
+    configs: str = ""  # without the suffix
+    keys: str = ""  # whose value is the output's folder
+    options: str = ""  # the same on the command line
+    below: str = ""  # the folder of that folder that is for browsers
+    shared: bool = False  # the programs are another's, too: so the package must be there
+
+    def has_package(self, packages: Mapping[str, str]) -> bool:
+        return any(name in packages for name in self.packages.split())
+
+
+# What stands on top of something else comes before it. Where no command tells, the first whose package is there counts.
+_RULES: tuple[_Rule, ...] = (
+    _Rule(
+        "SvelteKit",
+        "@sveltejs/kit",
+        "(vite|svelte-kit) build",
+        "build",
+        "svelte.config vite.config",
+        "pages",
+        shared=True,
+    ),
+    _Rule(
+        "React Router",
+        "@react-router/dev",
+        "(react-router|vite) build",
+        "build/client",
+        "react-router.config",
+        "buildDirectory",
+        below="client",
+        shared=True,
+    ),
+    _Rule(
+        "Remix",
+        "@remix-run/dev",
+        "remix (vite:)?build|vite build",
+        "build/client",
+        "vite.config",
+        "buildDirectory",
+        below="client",
+        shared=True,
+    ),
+    _Rule(
+        "TanStack Start",
+        "@tanstack/react-start @tanstack/solid-start @tanstack/start",
+        "(vite|vinxi) build",
+        "dist/client .output/public",
+        shared=True,
+    ),
+    _Rule(
+        "SolidStart",
+        "@solidjs/start solid-start",
+        "(vinxi|vite|solid-start) build",
+        ".output/public dist/client dist/public",
+        shared=True,
+    ),
+    _Rule("Analog", "@analogjs/platform", "(vite|ng|nx) build", "dist/analog/public", shared=True),
+    _Rule(
+        "Vike",
+        "vike vite-plugin-ssr",
+        "(vite|vike) build",
+        "dist/client",
+        "vite.config",
+        "outDir",
+        "--outDir",
+        below="client",
+        shared=True,
+    ),
+    _Rule(
+        "Qwik",
+        "@builder.io/qwik @builder.io/qwik-city @qwik.dev/core @qwik.dev/router",
+        "(qwik|vite) build",
+        "dist",
+        "vite.config",
+        "outDir",
+        "--outDir",
+        shared=True,
+    ),
+    _Rule("Waku", "waku", "waku build", "dist/public"),
+    _Rule("Astro", "astro", "astro build", "dist dist/client", "astro.config", "outDir", "--outDir"),
+    _Rule("Next.js", "next", "next (build|export)", "out", "next.config", "distDir", "-o --outdir"),
+    _Rule("Nuxt", "nuxt nuxt3 nuxt-edge nuxt-nightly", "nux[ti] (build|generate)", ".output/public dist"),
+    _Rule("Gatsby", "gatsby", "gatsby build", "public"),
+    _Rule("Docusaurus", "@docusaurus/core", "docusaurus build", "build", options="--out-dir -o"),
+    _Rule("Docusaurus 1", "docusaurus", "docusaurus-build", "build"),
+    _Rule("VitePress", "vitepress", "vitepress build", "", options="--outDir"),
+    _Rule("VuePress", "vuepress @vuepress/cli", "vuepress(-vite|-webpack)? build", "", options="--dest -d"),
+    _Rule(
+        "Eleventy", "@11ty/eleventy", "(eleventy|11ty)( |$)", "_site", ".eleventy eleventy.config", "output", "--output"
+    ),
+    _Rule(
+        "Angular",
+        "@angular/cli @angular/build @angular-devkit/build-angular",
+        "ng (b|build)( |$)",
+        "",
+        options="--output-path --outputPath",
+    ),
+    _Rule(
+        "Create React App",
+        "react-scripts react-scripts-ts",
+        "(react-scripts|react-scripts-ts|react-app-rewired|craco|rescripts) build",
+        "build",
+    ),
+    _Rule("Vue CLI", "@vue/cli-service", "vue-cli-service build", "dist", "vue.config", "outputDir", "--dest"),
+    _Rule("Ember", "ember-cli", "ember (b|build)( |$)", "dist", options="-o --output-path"),
+    _Rule("Preact CLI", "preact-cli", "preact build", "build", options="--dest -d"),
+    _Rule("Parcel", "parcel parcel-bundler", "parcel build", "dist", options="--dist-dir --out-dir -d"),
+    _Rule("Hexo", "hexo", "hexo (g|generate)( |$)", "public"),
+    _Rule("Gridsome", "gridsome", "gridsome build", "dist", "gridsome.config", "outputDir"),
+    _Rule("Expo", "expo", "expo (export|build:web)", "dist web-build", options="--output-dir"),
+    _Rule("Stencil", "@stencil/core", "stencil build", "www", "stencil.config", "dir"),
+    _Rule(
+        "Quasar",
+        "@quasar/app @quasar/app-vite @quasar/app-webpack quasar-cli",
+        "quasar build",
+        "dist/spa dist/pwa",
+        "quasar.config quasar.conf",
+        "distDir",
+    ),
+    _Rule("UmiJS", "umi @umijs/max", "(umi|max) build", "dist", ".umirc config/config", "outputPath"),
+    _Rule("Sapper", "sapper", "sapper export", "__sapper__/export"),
+    _Rule("RedwoodJS", "@redwoodjs/core", "(rw|redwood) build", "web/dist"),
+    _Rule(
+        "Observable Framework", "@observablehq/framework", "observable build", "dist", "observablehq.config", "output"
+    ),
+    _Rule("Sanity", "sanity", "sanity build", "dist"),
+    _Rule("Slidev", "@slidev/cli", "slidev build", "dist", options="--out -o"),
+    _Rule("Rspress", "rspress @rspress/core", "rspress build", "doc_build", "rspress.config", "outDir"),
+    _Rule("Rsbuild", "@rsbuild/core", "rsbuild build", "dist", "rsbuild.config", "root", "--dist-path"),
+    _Rule("Snowpack", "snowpack", "snowpack build", "build", "snowpack.config", "out"),
+    _Rule("React Static", "react-static", "react-static build", "dist"),
+    _Rule("Brunch", "brunch", "brunch (b|build)( |$)", "public"),
+    _Rule("Hugo", "", "hugo( |$)", "public", options="-d --destination"),
+    _Rule("Jekyll", "", "jekyll (b|build)( |$)", "_site", options="-d --destination"),
+    _Rule(
+        "Vite",
+        "vite rolldown-vite vite-ssg vite-react-ssg",
+        "(vite|vite-ssg|vite-react-ssg|vp) build",
+        "dist",
+        "vite.config",
+        "outDir",
+        "--outDir",
+    ),
+    _Rule(
+        "webpack",
+        "webpack @rspack/cli @rspack/core",
+        "(webpack|webpack-cli|rspack)( |$)",
+        "dist",
+        options="-o --output-path",
+    ),
+    _Rule("Rollup", "rollup", "rollup( |$)", "dist public", "rollup.config", "dir file", "-d --dir"),
+    _Rule(
+        "Storybook",
+        "storybook @storybook/react @storybook/vue3 @storybook/html",
+        "(storybook|sb) build|build-storybook",
+        "storybook-static",
+        options="-o --output-dir",
+    ),
+)
+# Programs beside which a build still makes nothing but what its framework makes.
+_HARMLESS = re.compile(
+    "(tsc|vue-tsc|svelte-check|eslint|prettier|biome|stylelint|vitest|jest|prisma|drizzle-kit|rimraf|rm|mkdir|echo|true"
+    "|contentlayer|velite|next-sitemap|graphql-codegen|panda|paraglide-js|typesafe-i18n|lingui)( |$)"
+    "|(npm|yarn|pnpm|bun) (i|ci|install)( |$)|(astro|svelte-kit|nuxi|nuxt) (check|sync|prepare)|next (lint|telemetry|typegen)"
+    "|(react-router|rr) typegen|npm$|yarn$"
+)
+
+
+def recognise(app: Path, checkout: Path, package: Mapping[str, Any], build_script: str) -> Framework:
+    """Find out what the app in the folder `app` is built with, and where its output will be.
+
+    Args:
+        app: the folder of the app; `checkout` is the repository's, and nothing outside it is read.
+        package: the app's package.json.
+        build_script: the text of the script, or of the command, that builds.
+
+    """
+    found = package.get("scripts")
+    scripts = {k: v for k, v in found.items() if isinstance(v, str)} if isinstance(found, dict) else {}
+    commands = _commands(build_script, scripts)
+    if scripts.get("build") == build_script:
+        for hook in ("prebuild", "postbuild"):
+            commands += _commands(scripts.get(hook, ""), scripts)
+    facts = _App(app, checkout, package, scripts, build_script, tuple(commands))
+    rules = [
+        rule
+        for rule in _RULES
+        if any(re.match(rule.programs, command.line) for command in commands)
+        and (not rule.shared or rule.has_package(facts.packages))
+    ]
+    if not rules:
+        rules = [rule for rule in _RULES if rule.has_package(facts.packages)][:1]
+    if not rules:
+        return Framework(folders=_unique(_written_by_options(commands)))
+    first = rules[0]
+    framework = Framework(
+        first.name,
+        _unique([folder for rule in rules for folder in _folders(rule, facts)] + _written_by_options(commands)),
+    )
+    judge = _JUDGES.get(first.name)
+    return judge(facts, framework) if judge else framework
+
+
+@dataclass(frozen=True, slots=True)
+class _Config:
+    text: str  # without comments
+    folder: str  # that it is in, relative to the app
+
+
+@dataclass(frozen=True, slots=True)
+class _App:
+    folder: Path
+    checkout: Path
+    package: Mapping[str, Any]
+    scripts: Mapping[str, str]
+    build_script: str
+    commands: tuple[_Command, ...]
+
+    @property
+    def packages(self) -> dict[str, str]:
+        """Every package that package.json names, with the versions that it allows."""
+        found: dict[str, str] = {}
+        for kind in ("peerDependencies", "optionalDependencies", "devDependencies", "dependencies"):
+            names = self.package.get(kind)
+            if isinstance(names, dict):
+                found |= {name: str(version) for name, version in names.items()}
+        return found
+
+    def read(self, name: str) -> str | None:
+        return _read_text(self.folder / name, self.checkout)
+
+    def configs(self, *names: str) -> list[_Config]:
+        """Read the configurations of these names, whatever their suffix is."""
+        found: list[_Config] = []
+        for name in names:
+            for suffix in ("", ".js", ".mjs", ".ts", ".cjs", ".mts", ".cts", ".json"):
+                text = self.read(name + suffix)
+                if text is not None:
+                    found.append(_Config(_without_comments(text), posixpath.dirname(name)))
+        return found
+
+    def mentions(self, folder: str, pattern: str) -> bool:
+        """Tell whether the pattern is in a source file below a folder of the app."""
+        files = (Path(path) for path, status in _walk(str(self.folder / folder)) if stat.S_ISREG(status.st_mode))
+        return any(re.search(pattern, _read_text(file, self.checkout) or "") for file in islice(files, _MOST_SOURCES))
+
+    def of(self, pattern: str) -> list[_Command]:
+        return [command for command in self.commands if re.match(pattern, command.line)]
+
+    def only(self, pattern: str) -> bool:
+        """Tell whether the build runs nothing that could make another output than these commands make."""
+        return bool(self.of(pattern)) and all(
+            re.match(pattern, c.line) or _HARMLESS.match(c.line) for c in self.commands
+        )
+
+
+def _folders(rule: _Rule, app: _App) -> list[str]:
+    """Give where this framework's output can be: what says so in the app first, then the default."""
+    commands = app.of(rule.programs)
+    options = [value for command in commands for value in command.option(*rule.options.split())]
+    named = [name for command in commands for name in command.option("--config", "-c")]
+    configs = app.configs(*(name for name in named if "=" not in name), *rule.configs.split())
+    values = [value for config in configs for value in _paths_of(config, *rule.keys.split())] if rule.keys else []
+    special = _SPECIAL.get(rule.name)
+    extra = special(app, commands) if special else []
+    found = [*options, *extra, *values]
+    if rule.name in {"Vite", "Qwik", "Vike"}:
+        roots = [command.positional for command in commands if command.positional]
+        roots += [root for config in configs for root in _paths_of(config, "root")]
+        found = [posixpath.join(root, value) for root in roots for value in (*found, "dist")] + found
+    if rule.name == "Rollup":  # `file` is one of public/build; and the site is often the folder around
+        found = [value for path in values for value in _upwards(posixpath.dirname(path) or path)]
+    if rule.below:
+        found = [posixpath.join(value, rule.below) for value in found] + found
+    return [*found, *rule.folders.split()]
+
+
+def _webpack(app: _App, commands: list[_Command]) -> list[str]:
+    named = [name for command in commands for name in command.option("--config", "-c")]
+    names = ["webpack.config", "rspack.config", "webpack.prod", "webpack.production", "webpack.common"]
+    names += ["webpack.config.prod", "webpack.config.production", "config/webpack.prod", "config/webpack.config"]
+    found: list[str] = []
+    for config in app.configs(*named, *names):
+        for match in islice(re.finditer(r"\boutput\b\s*[:=]\s*\{", config.text), 20):
+            block = _Config(config.text[match.end() : match.end() + 800], config.folder)
+            found += _paths_of(block, "path", whole=config.text)
+    return [folder for value in found for folder in _upwards(value)]
+
+
+def _angular(app: _App, commands: list[_Command]) -> list[str]:
+    """Read outputPath as a text or as an object: angular.io/reference/configs/output-path.
+
+    The application builder, which came with Angular 17, puts what is for browsers into a folder of its own.
+    """
+    workspace = next((json5 for name in ("angular.json", ".angular.json") if (json5 := _json(app.read(name)))), {})
+    projects = _dict(workspace.get("projects"))
+    if not projects and (single := _json(app.read("project.json"))):  # of Nx
+        projects = {str(single.get("name", "")): single}
+    wanted = [command.positional for command in commands] + [workspace.get("defaultProject")]
+    apps = [name for name, project in projects.items() if _dict(project).get("projectType") != "library"]
+    chosen = [name for name in wanted if name in projects] or apps
+    modes = [mode for c in commands for mode in c.option("-c", "--configuration")] + ["production"]
+    found: list[str] = []
+    for name in chosen:
+        project = _dict(projects[name])
+        build = _dict(_dict(project.get("architect") or project.get("targets")).get("build"))
+        modern = ":application" in str(build.get("builder") or build.get("executor"))
+        settings = [_dict(_dict(build.get("configurations")).get(mode)) for mode in modes] + [
+            _dict(build.get("options"))
+        ]
+        for path in [options.get("outputPath") for options in settings] + ([f"dist/{name}"] if modern else []):
+            if isinstance(path, dict):
+                base, browser = str(path.get("base", "")), path.get("browser", "browser")
+                found.append(posixpath.join(base, str(browser)))
+            elif isinstance(path, str):
+                found += [posixpath.join(path, "browser"), path] if modern else [path]
+    return found
+
+
+def _parcel(app: _App, _: list[_Command]) -> list[str]:
+    targets = _dict(app.package.get("targets"))
+    return [str(target["distDir"]) for target in targets.values() if isinstance(target, dict) and "distDir" in target]
+
+
+def _cra(app: _App, commands: list[_Command]) -> list[str]:
+    found = [c.environment["BUILD_PATH"] for c in commands if "BUILD_PATH" in c.environment]
+    for name in (".env.production.local", ".env.production", ".env.local", ".env"):
+        found += re.findall(r"(?m)^[ \t]*BUILD_PATH[ \t]*=[ \t]*[\"']?([^\s\"'#]+)", app.read(name) or "")
+    return found
+
+
+def _vitepress(app: _App, commands: list[_Command]) -> list[str]:
+    return _docs(app, commands, ".vitepress", "outDir")
+
+
+def _vuepress(app: _App, commands: list[_Command]) -> list[str]:
+    return _docs(app, commands, ".vuepress", "dest")
+
+
+def _docs(app: _App, commands: list[_Command], hidden: str, key: str) -> list[str]:
+    """Find the folder that the pages are in: the command names it."""
+    folders = [command.positional for command in commands if command.positional] or [".", "docs", "src"]
+    found: list[str] = []
+    for folder in folders:
+        for value in (v for c in app.configs(posixpath.join(folder, hidden, "config")) for v in _paths_of(c, key)):
+            found += [posixpath.join(folder, value), value]
+        found.append(posixpath.join(folder, hidden, "dist"))
+    return found
+
+
+def _eleventy(app: _App, _: list[_Command]) -> list[str]:
+    text = "".join(config.text for config in app.configs(".eleventy", "eleventy.config"))
+    return re.findall(r"setOutputDirectory\(\s*[\"'`]([^\"'`\n]+)", text)
+
+
+def _nuxt_folders(app: _App, _: list[_Command]) -> list[str]:
+    text = "".join(config.text for config in app.configs("nuxt.config"))
+    return re.findall(r"\bgenerate\s*:\s*\{[^{}]{0,400}?\bdir\s*:\s*[\"'`]([^\"'`\n]+)", text)
+
+
+def _hexo(app: _App, _: list[_Command]) -> list[str]:
+    return re.findall(r"(?m)^public_dir:[ \t]*[\"']?([^\s\"'#]+)", app.read("_config.yml") or "")
+
+
+_SPECIAL: dict[str, Callable[[_App, list[_Command]], list[str]]] = {
+    "webpack": _webpack,
+    "Angular": _angular,
+    "Parcel": _parcel,
+    "Create React App": _cra,
+    "VitePress": _vitepress,
+    "VuePress": _vuepress,
+    "Eleventy": _eleventy,
+    "Nuxt": _nuxt_folders,
+    "Hexo": _hexo,
+}
+
+
+# --- what needs a server ---
+
+
+def _next(app: _App, framework: Framework) -> Framework:
+    """https://nextjs.org/docs/app/guides/static-exports; `next export` is what versions before 13.3 have instead."""
+    if app.of("next export"):
+        return framework
+    configs = app.configs("next.config")
+    text = "".join(config.text for config in configs)
+    if re.search(r"\boutput\b[\"']?\s*:\s*[\"'`]export[\"'`]", text):
+        return framework
+    old = _is_older(app.packages.get("next", ""), 13)
+    script = _script_with(app, "next build", "next export") if old else None
+    if script:
+        return replace(
+            framework,
+            build_instead=script,
+            because=f"`next build` alone makes an app for a server: the script {script} is run, which exports it.",
+        )
+    hint = (
+        'Let the build script be "next build && next export".'
+        if old
+        else "Set output: 'export' in next.config and commit it; API routes, middleware and server actions need another host."
+    )
+    return replace(
+        framework,
+        needs_server=("This Next.js app is rendered by a server: its configuration asks for no static export.", hint),
+        # The word may be anywhere in a configuration that is put together from parts.
+        certain=not re.search(r"[\"'`]export[\"'`]", text) and not _has_parts(app, text) and app.only("next build"),
+    )
+
+
+def _nuxt(app: _App, framework: Framework) -> Framework:
+    """https://nuxt.com/docs/getting-started/deployment#static-hosting."""
+    text = "".join(config.text for config in app.configs("nuxt.config"))
+    static = r"\bpreset\s*:\s*[\"'`][\w-]*(static|github[-_]pages|gitlab[-_]pages)[\"'`]"
+    framework = replace(
+        framework,
+        needs_server=("The build made a Nuxt server, not a static site.", "Let the build script be `nuxt generate`."),
+        server_signs=(".output/server/index.mjs",),
+    )
+    builds = app.of("nux[ti] build")
+    if not builds or app.of("nux[ti] generate") or re.search(static, text):
+        return framework
+    if any("--prerender" in c.words or "static" in c.environment.get("NITRO_PRESET", "") for c in builds):
+        return framework
+    script = _script_with(app, "nux[ti] generate")
+    line = re.sub(r"\b(nux[ti]) build\b", r"\1 generate", app.build_script)
+    if not script and line == app.build_script:  # it is called by another script
+        return framework
+    because = f"`nuxt build` makes an app for a server: `{script or line}` is run instead, which makes a static site."
+    if any(os.path.isdir(app.folder / "server" / name) for name in ("api", "routes")):
+        because += " What is in the folder server does not run there."
+    return replace(framework, build_instead=script or line, because=because)
+
+
+def _sveltekit(app: _App, framework: Framework) -> Framework:
+    """https://svelte.dev/docs/kit/adapter-static."""
+    configs = app.configs("svelte.config", "vite.config")
+    adapters = set(re.findall(r"[\"'`]@sveltejs/adapter-([\w-]+)", "".join(config.text for config in configs)))
+    if not adapters:  # one of somebody else's, or in a file that this one imports
+        adapters = {name.removeprefix("@sveltejs/adapter-") for name in app.packages if "/adapter-" in name}
+        if "static" in adapters:
+            return framework
+        certain = False
+    else:
+        certain = "static" not in adapters
+    if "static" in adapters and len(adapters) == 1:
+        return framework
+    adapter = next(iter(sorted(adapters - {"static"})), None)
+    uses = f"it uses @sveltejs/adapter-{adapter}" if adapter else "it does not use @sveltejs/adapter-static"
+    return replace(
+        framework,
+        needs_server=(
+            f"This SvelteKit app is not built as a static site: {uses}.",
+            "Install @sveltejs/adapter-static, use it in svelte.config.js,"
+            " and put `export const prerender = true` into src/routes/+layout.js.",
+        ),
+        server_signs=("build/handler.js",),
+        certain=certain and app.only("(vite|svelte-kit) build"),
+    )
+
+
+def _astro(app: _App, framework: Framework) -> Framework:
+    """https://docs.astro.build/en/guides/on-demand-rendering/: an adapter alone makes no page one for a server."""
+    text = "".join(config.text for config in app.configs("astro.config"))
+    served = re.search(r"\boutput\s*:\s*[\"'`]server[\"'`]", text)
+    if not served and not app.mentions("src/pages", r"\bprerender\s*=\s*false\b"):
+        return framework
+    return replace(
+        framework,
+        needs_server=(
+            "This Astro site has pages that a server renders.",
+            "Take output: 'server' and the adapter out of astro.config, and `export const prerender = false` out of the pages.",
+        ),
+        server_signs=tuple(f"{folder}/server/entry.mjs" for folder in framework.folders),
+        certain=bool(served) and not app.mentions("src/pages", r"\bprerender\s*=\s*true\b") and app.only("astro build"),
+    )
+
+
+def _react_router(app: _App, framework: Framework) -> Framework:
+    """https://reactrouter.com/how-to/spa and https://v2.remix.run/docs/guides/spa-mode."""
+    remix = framework.name == "Remix"
+    file = "the Remix plugin in vite.config" if remix else "react-router.config"
+    text = "".join(c.text for c in app.configs("vite.config" if remix else "react-router.config"))
+    if re.search(r"\bssr\s*:\s*false\b", text):
+        return framework
+    return replace(
+        framework,
+        needs_server=(
+            f"This {framework.name} app is rendered by a server: ssr: false is not set.",
+            f"Set ssr: false in {file}, and load data with clientLoader instead of loader.",
+        ),
+        server_signs=tuple(
+            f"{f.removesuffix('client')}server/index.js" for f in framework.folders if f.endswith("client")
+        ),
+        certain=not re.search(r"\bssr\b(?!\s*:\s*true)|\bprerender\b", text)
+        and not _has_parts(app, text)
+        and app.only("(react-router|vite) build|remix (vite:)?build"),
+    )
+
+
+def _solid_start(app: _App, framework: Framework) -> Framework:
+    configs = app.configs("app.config", "vite.config")
+    text = "".join(config.text for config in configs)
+    if re.search(r"\bpreset\s*:\s*[\"'`](static|github[-_]pages)[\"'`]", text):
+        return framework
+    hint = 'Set server: { preset: "static" } in app.config and commit it.'
+    return replace(
+        framework,
+        needs_server=(f"This {framework.name} app is rendered by a server.", hint),
+        server_signs=(".output/server/index.mjs",),
+    )
+
+
+def _with_hint(hint: str) -> Callable[[_App, Framework], Framework]:
+    """Explain an output without a page, where nothing can be said before."""
+
+    def judge(_: _App, framework: Framework) -> Framework:
+        return replace(
+            framework, needs_server=(f"The {framework.name} app made no page: it is for a server to render.", hint)
+        )
+
+    return judge
+
+
+def _vite_ssr(app: _App, framework: Framework) -> Framework:
+    at = [index for index, command in enumerate(app.commands) if "--ssr" in command.line]
+    if not at or any(command.words[0] in {"node", "tsx"} for command in app.commands[at[-1] :]):
+        return framework  # what runs behind it renders the pages
+    return replace(
+        framework,
+        needs_server=(
+            "The build made pages that a server has to fill (`vite build --ssr`).",
+            "Render them in the build script, or let it make a single-page app with `vite build` alone.",
+        ),
+    )
+
+
+_JUDGES: dict[str, Callable[[_App, Framework], Framework]] = {
+    "Next.js": _next,
+    "Nuxt": _nuxt,
+    "SvelteKit": _sveltekit,
+    "Astro": _astro,
+    "React Router": _react_router,
+    "Remix": _react_router,
+    "SolidStart": _solid_start,
+    "TanStack Start": _with_hint("Turn prerender on in the tanstackStart plugin of vite.config."),
+    "Qwik": _with_hint("Run `npm run qwik add static` and commit what it makes."),
+    "Vike": _with_hint("Set prerender: true in the +config of its pages."),
+    "Angular": _with_hint('Set "outputMode": "static" among the options of the build in angular.json.'),
+    "Vite": _vite_ssr,
+}
+
+
+def _has_parts(app: _App, text: str) -> bool:
+    """Tell whether a configuration is put together with files, or packages, of the same repository."""
+    own = {name for name, version in app.packages.items() if re.match(r"workspace:|file:|link:|\*", version)}
+    for name in re.findall(r"(?:\bfrom|\bimport|\brequire\(|\bimport\()\s*[\"'`]([^\"'`\n]+)", text):
+        if name.startswith((".", "/", "~", "@/")) or "/".join(name.split("/")[: 2 if name[0] == "@" else 1]) in own:
+            return True
+    return False
+
+
+def _script_with(app: _App, *patterns: str) -> str | None:
+    """Find the script that runs all of these commands, and nothing that could change more than the folder."""
+    for name in sorted(app.scripts, key=lambda name: (name not in {"generate", "export", "static"}, name))[:60]:
+        commands = _commands(app.scripts[name], app.scripts)
+        if all(any(re.match(pattern, c.line) for c in commands) for pattern in patterns) and all(
+            any(re.match(pattern, c.line) for pattern in patterns) or _HARMLESS.match(c.line) for c in commands
+        ):
+            return name
+    return None
+
+
+# --- OpenSSL 3 ---
+
+
+def legacy_openssl(package: Mapping[str, Any], lockfile: str | None, node_major: int) -> bool:
+    """Tell whether the build needs `NODE_OPTIONS=--openssl-legacy-provider`.
+
+    webpack hashed with MD4 until 5.61 (https://github.com/webpack/webpack/pull/14584), and so did Next.js with a copy of its
+    own until 12.0.3 (https://github.com/vercel/next.js/issues/30078). Node has OpenSSL 3, which has no MD4, since 17; older
+    ones refuse the option.
+
+    Args:
+        package: package.json.
+        lockfile: the text of any manager's, or None.
+        node_major: of the Node that will run the build.
+
+    """
+    if node_major < 17:
+        return False
+    if lockfile:
+        for name, first_good in (("webpack", (5, 61, 0)), ("next", (12, 0, 3))):
+            if any(version < first_good for version in _locked_versions(lockfile, name)):
+                return True
+        return False
+    packages = _App(Path(), Path(), package, {}, "", ()).packages
+    first_majors = {"webpack": 5, "react-scripts": 5, "@vue/cli-service": 5, "next": 12, "laravel-mix": 6, "nuxt": 3}
+    first_majors |= {"@angular-devkit/build-angular": 13, "preact-cli": 4, "vuepress": 2, "@storybook/react": 7}
+    return any(_is_older(packages.get(name, ""), first) for name, first in first_majors.items())
+
+
+def _locked_versions(lockfile: str, name: str) -> set[tuple[int, int, int]]:
+    """Read which versions of a package a lockfile of npm, pnpm, Yarn or Bun has."""
+    version = r"(\d+)\.(\d+)\.(\d+)"
+    quoted = re.escape(name)
+    patterns = (
+        rf'"(?:node_modules/|[^"\n]*/node_modules/)?{quoted}"\s*:\s*\{{\s*"version"\s*:\s*"{version}',  # npm
+        rf"(?m)^\"?{quoted}@[^\n]*:\n\s+version:? \"?{version}",  # Yarn
+        rf"(?m)^[ \t]+['\"]?/?{quoted}[@/]{version}[^\n]*:[ \t]*$",  # pnpm
+        rf'"(?:[^"\n]*/)?{quoted}"\s*:\s*\[\s*"{quoted}@{version}',  # Bun
+    )
+    found = (m for pattern in patterns for m in islice(re.finditer(pattern, lockfile), _MOST_LOCKFILE_ENTRIES))
+    return {(int(m[1]), int(m[2]), int(m[3])) for m in found}
+
+
+def _is_older(versions: str, major: int) -> bool:
+    """Tell whether a range such as `^4.0.3` or `3 || 4` allows only what is older than a major version."""
+    if re.search(r">|\*|latest|next|canary|:|/", versions):
+        return False
+    majors = re.findall(r"(?:^|[\s|])[\^~=v]*(\d+)", versions)
+    return bool(majors) and max(map(int, majors)) < major
+
+
+# --- reading ---
+
+# Each takes all of what it begins with, closed or not: so that no text takes more than one pass.
+_STRING = r"\"(?:\\.|[^\"\\\n])*+\"?|'(?:\\.|[^'\\\n])*+'?|`(?:\\.|[^`\\])*+`?"
+_COMMENT = re.compile(rf"({_STRING})|(?<![:\\])//[^\n]*|/\*.*?(?:\*/|\Z)", re.DOTALL)
+
+
+def _without_comments(text: str) -> str:
+    return _COMMENT.sub(lambda match: match[1] or " ", text)
+
+
+def _read_text(path: Path, checkout: Path) -> str | None:
+    """Read a file of the repository; None where there is none that is its own and not too large."""
+    with suppress(ValueError):
+        return read_text(path, checkout, most_bytes=_MOST_BYTES)
+    return None
+
+
+def _json(text: str | None) -> dict[str, Any] | None:
+    """Parse JSON as tools write it: with comments, and commas behind the last of a list."""
+    text = re.sub(rf"({_STRING})|,(?=\s*[}}\]])", lambda match: match[1] or "", _without_comments(text or ""))
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _dict(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _paths_of(config: _Config, *keys: str, whole: str | None = None) -> list[str]:
+    """Read the folders that these keys of a configuration name, relative to the app.
+
+    Args:
+        whole: the text to look constants up in, where the configuration is a part of it.
+
+    """
+    found: list[str] = []
+    names = "|".join(map(re.escape, keys))
+    for match in islice(re.finditer(rf"(?<![\w$.-])[\"']?(?:{names})[\"']?\s*[:=](?!=)\s*", config.text), 20):
+        found += _paths(_expression(config.text, match.end()), whole or config.text, config.folder)
+    for match in islice(re.finditer(rf"(?<=[{{,])\s*({names})\s*(?=[,}}])", config.text), 5):  # { outDir, … }
+        found += _paths(match[1], whole or config.text, config.folder)
+    return found
+
+
+def _expression(text: str, start: int) -> str:
+    """Give the expression that begins at `start`: to the comma, or the end of the line, that ends it."""
+    depth, index = 0, start
+    while index < min(len(text), start + 400):
+        character = text[index]
+        if character in "\"'`" and (string := re.compile(_STRING).match(text, index)):
+            index = string.end()
+            continue
+        depth += (character in "([{") - (character in ")]}")
+        if depth < 0 or (depth == 0 and character in ",;"):
+            break
+        if depth == 0 and character == "\n" and not re.match(r"\s*[?:|&.+]", text[index : index + 100]):
+            break
+        index += 1
+    return text[start:index]
+
+
+def _paths(expression: str, text: str, folder: str, depth: int = 0) -> list[str]:
+    expression = re.sub(rf"[=!]==?\s*(?:{_STRING})", "", expression)  # what a condition compares with
+    literals = [literal[1:-1] for literal in re.findall(_STRING, expression)]
+    if not literals:
+        constant = re.fullmatch(r"\s*([A-Za-z_$][\w$]*)\s*", expression)
+        if not constant or depth > 3:
+            return []
+        match = re.search(rf"\b(?:const|let|var)\s+{re.escape(constant[1])}\s*(?::[^=\n]{{1,100}})?=\s*", text)
+        return _paths(_expression(text, match.end()), text, folder, depth + 1) if match else []
+    from_file = "__dirname" in expression or "import.meta" in expression
+    literals = [
+        re.sub(r"\$\{\s*(__dirname|import\.meta\.dirname|process\.cwd\(\))\s*\}", ".", text) for text in literals
+    ]
+    if re.search(r"\?|\|\|", expression):
+        values = literals
+    elif re.search(r"\b(resolve|join|URL)\s*\(|\+", expression):
+        values = ["/".join(literal.strip("/") for literal in literals)]
+    else:
+        values = literals[:1]
+    return [posixpath.join(folder, value) if from_file else value for value in values]
+
+
+def _upwards(folder: str) -> list[str]:
+    """Give a folder and those around it: what is written to public/js is often for the site in public."""
+    parts = posixpath.normpath(folder).split("/")
+    return ["/".join(parts[:count]) for count in range(len(parts), 0, -1) if parts[count - 1] not in {"", ".", ".."}]
+
+
+def _written_by_options(commands: Iterable[_Command]) -> list[str]:
+    """Give the folders that any program is told to write to, and those around them."""
+    files, folders = ("-o", "--output", "--outfile"), ("--outdir", "--out-dir", "--dist-dir", "--output-path", "--dest")
+    found: list[str] = []
+    for command in commands:
+        found += [above for value in command.option(*folders, *files) for above in _upwards(value)]
+    return found
+
+
+def _unique(folders: Iterable[str]) -> tuple[str, ...]:
+    """Leave out what is no folder of the repository's, is the app's own folder, or was there before."""
+    normal = (
+        posixpath.normpath(folder) for folder in folders if folder and folder.isprintable() and "${" not in folder
+    )
+    return tuple(dict.fromkeys(f for f in normal if f != "." and not f.startswith("/") and len(f) < 1024))[:50]
+
+
+# --- after the build ---
+
+
+def take_snapshot(app: Path, checkout: Path) -> Snapshot:
+    """Note what is in the folders of the app and of the repository before the build, a few levels deep."""
+    return {
+        path: status.st_ctime_ns
+        for top in dict.fromkeys((app, checkout))
+        for path, status in _walk(str(top), hidden=True)
+    }
+
+
+def find_output(
+    app: Path,
+    checkout: Path,
+    *,
+    output_dir: str | None = None,
+    framework: Framework | None = None,
+    before: Snapshot | None = None,
+) -> Output:
+    """Find the folder that the build has made.
+
+    Args:
+        app: the folder of the app, as a real path from before the build.
+        checkout: the repository's, likewise.
+        output_dir: the only folder that is looked at, where it is given.
+        framework: what `recognise` found.
+        before: the snapshot; without one everything counts as written by the build.
+
+    Raises:
+        BuildFailed: when there is none, or only one that needs a server; it names the folders that there are.
+
+    """
+    if output_dir:
+        if not _is_folder(app, output_dir):
+            raise _no_output(app, f"it made no folder {output_dir}")
+        return Output(app / output_dir)
+    framework = framework or Framework()
+    if os.path.realpath(app) != str(app):  # the build removed it, or put a link in its place
+        raise _no_output(app, "it made no output: the app's folder is gone")
+    if framework.needs_server and any((app / sign).is_file() for sign in framework.server_signs):
+        raise framework.refusal()
+
+    written = _Written(before, checkout)
+    for name in dict.fromkeys((*framework.folders, *OUTPUT_FOLDERS)):
+        folder = Path(os.path.normpath(app / name))
+        if folder.is_relative_to(checkout) and folder != app and _has_page(folder) and written(folder):
+            page = _read_text(folder / "index.html", checkout) or ""
+            if framework.needs_server and re.search(r"<!--\s*(ssr-outlet|app-html|app-head)\s*-->", page):
+                raise framework.refusal()
+            if not re.search(r"%PUBLIC_URL%|<%=", page):  # what such pages are made from
+                return _output(folder, app, framework)
+    found = _new_pages(app, written, framework) or (_new_pages(checkout, written, framework) if app != checkout else [])
+    if len(found) == 1:
+        return _output(found[0], app, framework)
+    if found:
+        from buildrunner.site.files import visible  # not needed before git has been started
+
+        names = ", ".join(visible(os.path.relpath(folder, app)) for folder in found[:10])
+        raise BuildFailed(
+            "build",
+            f"The build made several folders that could be the site: {names}.",
+            "Set OUTPUT_DIR to the right one.",
+        )
+    if framework.needs_server:
+        raise framework.refusal()
+    for name in framework.folders:  # a single-page app may come as 200.html or 404.html
+        folder = Path(os.path.normpath(app / name))
+        if folder.is_relative_to(checkout) and folder != app and written(folder) and _has(folder, ".html"):
+            return Output(
+                folder, warning=f"There is no index.html in {name}, so the site's own address will show no page."
+            )
+    if _is_folder(app, "dist"):
+        return _dist_without_page(app, checkout, written)
+    made = next((name for name in framework.folders if _has(app / name)), None)
+    if made:
+        raise _no_output(app, f"there is no page in {made}, where {framework.name or 'it'} leaves its output")
+    missing = next((name for name in framework.folders if "/" not in name), "dist")
+    raise _no_output(app, f"it made no output: there is no folder {missing}")
+
+
+def _dist_without_page(app: Path, checkout: Path, written: _Written) -> Output:
+    page = _read_text(app / "index.html", checkout)
+    if page and re.search(r"[\"'=/]dist/", page) and not _has_page(app / "dist"):
+        raise BuildFailed(
+            "build",
+            "The build wrote to dist, but the page that uses it, index.html, is not in there.",
+            "Let the build script copy index.html, and what else belongs to the site, to dist.",
+        )
+    if not written(app / "dist"):
+        return Output(
+            app / "dist", warning="The build wrote nothing to dist; it is published as it is in the repository."
+        )
+    return Output(app / "dist", warning="There is no index.html in dist, so the site's own address will show no page.")
+
+
+def _output(folder: Path, app: Path, framework: Framework) -> Output:
+    name = os.path.relpath(folder, app)
+    page = None if _has_page(folder) else f"There is no index.html in {name} itself, only in folders of it."
+    if name == "dist":
+        return Output(folder, warning=page)
+    if name in framework.folders and framework.name:
+        return Output(folder, f"The site is in {name}, where {framework.name} puts it.", page)
+    why = "The build wrote nothing to dist" if os.path.isdir(app / "dist") else "No dist"
+    note = f"{why}; publishing {name}{'' if page else ', where index.html is'}."
+    return Output(folder, note, page)
+
+
+class _Written:
+    """Tells what the build wrote. The kernel's time of change cannot be set by who owns a file, unlike the others."""
+
+    def __init__(self, before: Snapshot | None, checkout: Path) -> None:
+        self._before = before
+        self._checkout = checkout
+
+    def __call__(self, folder: Path) -> bool:
+        real = os.path.realpath(folder)
+        if self._before is None or not Path(real).is_relative_to(self._checkout):
+            return True  # a link that leads out is refused where it is opened
+        # What is new shows in the folder that it is in, so what was too deep for the snapshot needs no look.
+        return self.itself(str(folder)) or any(
+            self._before.get(path, status.st_ctime_ns) != status.st_ctime_ns
+            for path, status in _walk(real, hidden=True)
+        )
+
+    def itself(self, path: str) -> bool:
+        try:
+            changed = os.lstat(path).st_ctime_ns
+        except OSError:
+            return False
+        return self._before is None or self._before.get(path) != changed
+
+
+def _new_pages(top: Path, written: _Written, framework: Framework) -> list[Path]:
+    """Find the folders with an index.html that the build made; of those in each other the outermost.
+
+    Where none has a new one, those count that have one and into which the build wrote (a style sheet beside a page).
+    """
+    pages = [os.path.dirname(path) for path, _ in _walk(str(top)) if path.endswith("/index.html")]
+    pages = [page for page in pages if page != str(top)]
+    if framework.needs_server:  # prerendered for it, and useless without
+        pages = [page for page in pages if "/server/" not in f"{page.removeprefix(str(top))}/"]
+    new = [page for page in pages if written.itself(f"{page}/index.html")]
+    new = new or [page for page in pages if written(Path(page))]
+    outermost = [page for page in new if not any(page.startswith(f"{other}/") for other in new)]
+    for name in (*framework.folders, *OUTPUT_FOLDERS):
+        inside = [page for page in outermost if page.startswith(f"{top}/{name}/")]
+        if inside and framework.name in _IN_FOLDERS_OF_ITS_OWN:
+            return [Path(os.path.commonpath(inside))]  # dist/en and dist/de are one site
+        if inside:
+            return [top / name]
+    return [Path(page) for page in outermost]
+
+
+def _walk(top: str, *, hidden: bool = False) -> Iterator[tuple[str, os.stat_result]]:
+    """Give what is in a folder, a few levels deep and never through a link: there may be millions."""
+    left = _MOST_ENTRIES
+    level = [top]
+    for _ in range(_DEPTH + 1):
+        below: list[str] = []
+        for folder in level:
+            with suppress(OSError), os.scandir(folder) as entries:
+                for entry in entries:
+                    left -= 1
+                    if left < 0:
+                        return
+                    with suppress(OSError):
+                        yield entry.path, entry.stat(follow_symlinks=False)
+                    if (
+                        entry.name not in _NOT_SITES
+                        and (not entry.name.startswith(".") or (hidden and entry.name != ".git"))
+                        and entry.is_dir(follow_symlinks=False)
+                    ):
+                        below.append(entry.path)
+        level = below
+
+
+def _has_page(folder: Path) -> bool:
+    with suppress(OSError):
+        return stat.S_ISREG(os.stat(folder / "index.html").st_mode)
+    return False
+
+
+def _has(folder: Path, suffix: str = "") -> bool:
+    """Tell whether there is anything in a folder, or anything with this suffix."""
+    with suppress(OSError), os.scandir(folder) as entries:
+        return any(entry.name.endswith(suffix) for entry in islice(entries, _MOST_ENTRIES))
+    return False
+
+
+def _is_folder(app: Path, name: str) -> bool:
+    """Tell whether there is such a folder; raises BuildFailed where it is a file."""
+    with suppress(OSError):
+        if stat.S_ISDIR(os.stat(app / name).st_mode):
+            return True
+        raise BuildFailed("build", f"{name} is a file, not a folder that could be published.", "Look at OUTPUT_DIR.")
+    return False
+
+
+def _no_output(app: Path, what: str) -> BuildFailed:
+    from buildrunner.site.files import visible  # not needed before git has been started
+
+    there: list[str] = []
+    with suppress(OSError):
+        if os.path.realpath(app) != str(app):
+            raise NotADirectoryError
+        with os.scandir(app) as entries:
+            some = [entry.name for entry in islice(entries, 1000) if os.path.isdir(entry)]  # there may be millions
+        there = sorted(name for name in some if name not in {".git", "node_modules"})
+    folders = f" The folders there are: {', '.join(map(visible, there[:20]))}." if there else ""
+    return BuildFailed(
+        "build",
+        f"The build ended well, but {what}.",
+        f"Set OUTPUT_DIR to the folder that the build writes to.{folders}",
+    )

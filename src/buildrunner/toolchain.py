@@ -1,0 +1,646 @@
+"""Node and package managers in the versions that a repository asks for, from the npm registry.
+
+Each is one package that needs no other, so the runner fetches it itself: the registry's document says which versions there
+are and what each one's digest is, and nothing is unpacked before its digest is right. What was downloaded lies in one folder,
+which may be kept from build to build, by whomever: it is checked each time. The tools lie where the repository's commands
+can read and start them and, as root, not change them.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import os
+import platform
+import re
+import shlex
+import shutil
+import ssl
+import tarfile
+import zlib
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import anyio
+import anyio.to_thread
+
+from buildrunner.errors import BuildFailed
+from buildrunner.packages import DEPENDENCIES, Manager, Name, package_of, places, table_of
+from buildrunner.reading import read_text
+
+if TYPE_CHECKING:
+    import aiohttp
+
+REGISTRY = "https://registry.npmjs.org/"
+_MACHINES = {"x86_64": "x64", "amd64": "x64", "aarch64": "arm64", "arm64": "arm64"}
+_MOST_DOCUMENT_BYTES = 64 * 2**20
+_MOST_PACKAGE_BYTES = 512 * 2**20
+_MOST_UNPACKED_BYTES = 2 * 2**30
+_TRIES = 3
+_SILENT_SECONDS = 30.0
+_PAUSE_SECONDS = 2.0  # before the second try; twice as long before the third
+# https://github.com/nodejs/Release#release-schedule
+_CODENAMES = {
+    name: 4 + 2 * index
+    for index, name in enumerate(
+        ["argon", "boron", "carbon", "dubnium", "erbium", "fermium", "gallium", "hydrogen", "iron", "jod", "krypton"]
+    )
+}
+# Which npm came with the last release of a line: https://nodejs.org/en/about/previous-releases. Later ones run with the
+# installed npm.
+_NPM_OF_NODE: Mapping[int, int] = {
+    4: 2,
+    5: 3,
+    6: 3,
+    7: 4,
+    8: 6,
+    9: 5,
+    15: 7,
+    16: 8,
+    17: 8,
+    18: 10,
+    19: 9,
+    **dict.fromkeys(range(10, 15), 6),
+    **dict.fromkeys(range(20, 24), 10),
+}
+# The newest Node that a release of node-sass has binaries for: https://github.com/sass/node-sass#node-version-support-policy
+_NODE_OF_SASS = (
+    (9, 0, 20),
+    (8, 0, 18),
+    (7, 0, 16),
+    (6, 0, 16),
+    (5, 0, 14),
+    (4, 14, 14),
+    (4, 12, 12),
+    (4, 9, 10),
+    (0, 0, 8),
+)
+_SASS_IN_LOCKFILE = re.compile(r'node-sass(?:": \{\s*"version": "|@[^\n]*:\n\s+version:? "?|[@/])(\d+)\.(\d+)')
+_UNREADABLE = (ValueError, TypeError, AttributeError, LookupError, RecursionError)  # what node-semver raises
+# A manager that is called in a repository that names another, or another version, is not to refuse.
+_ONE_OF_ITS_OWN = {"COREPACK_ENABLE_STRICT": "0", "SKIP_YARN_COREPACK_CHECK": "1"}
+# These fetch nothing with Node 20 and later, which checks the `this` of URLSearchParams (ERR_INVALID_THIS).
+_PNPM_BEFORE_NODE_20 = "<7.33.0 || >=8.0.0 <8.3.1"
+
+
+@dataclass(frozen=True, slots=True)
+class NodeWish:
+    """The Node that a repository or its operator asks for."""
+
+    ranges: tuple[str, ...]  # of semver: all must hold
+    because: str  # NODE_VERSION, .nvmrc, …
+    text: str  # as it is written there
+    must: bool  # it is named so that nothing else will do; `engines` is often old
+    even: bool = False  # lts/*: lines with an even number get long-term support
+
+    def accepts(self, version: str) -> bool:
+        return all(satisfies(version, wanted) for wanted in self.ranges) and not (self.even and _major(version) % 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Toolchain:
+    """What install and build run with."""
+
+    environment: Mapping[str, str]  # what install and build need so that they find the tools, and no others: PATH, …
+    node: str  # version, such as 22.12.0
+    manager: str | None  # version; None where what is installed is used as it is
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Release:
+    package: str
+    version: str
+    engines: str | None  # range of Node
+    tarball: str
+    algorithm: str
+    digest: str  # hexadecimal
+
+
+def satisfies(version: str, wanted: str) -> bool:
+    """Tell whether a version is in a range, by node-semver's rules; a range that is none holds nothing."""
+    import nodesemver
+
+    found = _range(wanted)
+    with suppress(*_UNREADABLE):
+        return found is not None and bool(found.test(nodesemver.make_semver(version, True)))
+    return False
+
+
+def is_range(text: str) -> bool:
+    """Tell whether semver can read it."""
+    return _range(text) is not None
+
+
+@lru_cache(maxsize=1024)
+def _range(text: str) -> Any:
+    """Parse a range once: it is held against hundreds of versions."""
+    import nodesemver
+
+    with suppress(*_UNREADABLE):
+        return nodesemver.make_range(text.replace(",", " ")[:200], True)
+    return None
+
+
+def find_node(folder: Path, checkout: Path, given: str | None) -> tuple[NodeWish | None, tuple[str, ...]]:
+    """Find which Node the app in `folder` asks for, and what is to be said about it.
+
+    The first of these decides, each looked for from the app's folder up to the top: NODE_VERSION (`given`), .nvmrc, .node-version,
+    volta.node of package.json, engines.node of it. Without any of the first four, node-sass bounds it: it has no binaries for
+    a later Node, and would be compiled.
+
+    Raises:
+        BuildFailed: when NODE_VERSION names no version.
+
+    """
+    if given:
+        wish = _wish(given, "NODE_VERSION", must=True)
+        if wish is None:
+            raise BuildFailed(
+                "install",
+                f"NODE_VERSION is {given!a}, which names no version of Node.",
+                "Set it to a version or a range, such as 22, >=18 <21 or lts/iron.",
+            )
+        return wish, ()
+    warnings: list[str] = []
+    for name in (".nvmrc", ".node-version"):
+        for place in places(folder, checkout):
+            text = None
+            with suppress(ValueError):
+                text = read_text(place / name, checkout)
+            lines = [line.partition("#")[0].strip() for line in (text or "")[:1000].splitlines()]
+            line = next(filter(None, lines), "")
+            if line:
+                wish = _wish(line, name, must=True)
+                if wish:
+                    return wish, tuple(warnings)
+                warnings.append(f"{name} is {line[:50]!a}, which names no version of Node; it is not used.")
+    engines: NodeWish | None = None
+    for table, must in (("volta", True), ("engines", False)):
+        for place in places(folder, checkout):
+            text = table_of(package_of(place, checkout), table).get("node")
+            if isinstance(text, str) and text.strip() and not engines:
+                wish = _wish(text, f"{table}.node of package.json", must=must)
+                if wish and must:
+                    return wish, tuple(warnings)
+                if not wish:
+                    warnings.append(f"{text[:50]!a} in {table}.node of package.json is no range; it is not used.")
+                engines = wish
+    limit = _node_for_sass(folder, checkout)
+    if engines and limit:
+        return NodeWish((*engines.ranges, *limit.ranges), f"{engines.because} and {limit.because}", "", False), tuple(
+            warnings
+        )
+    return engines or limit, tuple(warnings)
+
+
+class Tools:
+    """Gets tools into a folder of the run's.
+
+    Args:
+        folder: where they go; it is made. `downloads` in it holds what came from the registry, and may be filled before.
+        environment: that of the commands: PATH, and the settings of npm and of the network.
+        log: takes a line for the build's log.
+
+    """
+
+    def __init__(self, folder: Path, environment: Mapping[str, str], log: Callable[[str], None]) -> None:
+        self.downloads = folder / "downloads"
+        self._folder = folder
+        self._bin = folder / "bin"
+        self._environment = environment
+        self._log = log
+        self._registry = (_npm_setting(environment, "registry") or REGISTRY).rstrip("/") + "/"
+        self._documents: dict[str, dict[str, Any]] = {}
+        for place in (folder, self.downloads, self._bin):
+            place.mkdir(exist_ok=True)
+            place.chmod(0o755)
+
+    async def prepare(
+        self,
+        wish: NodeWish | None,
+        manager: Manager,
+        *,
+        others: Iterable[Name],
+        installed: str | None,
+        lockfile_version: int | None,
+    ) -> Toolchain:
+        """Get what is asked for and is not there.
+
+        Args:
+            wish: the Node that is asked for, if one is.
+            manager: the package manager.
+            others: managers that scripts call besides it.
+            installed: version of the Node that is installed; None where there is none.
+            lockfile_version: of npm's lockfile, if it is npm's.
+
+        Raises:
+            BuildFailed: when it cannot be had.
+
+        """
+        warnings: list[str] = []
+        async with _session(self._environment) as session:
+            release = None
+            if wish and not (installed and wish.accepts(installed)):
+                release = await self._choose_node(session, wish, installed, warnings)
+            node = release.version if release else installed
+            if node is None:
+                raise BuildFailed(
+                    "install",
+                    "node is not installed on the machine that builds.",
+                    "Install Node.js with npm there, or use the image.",
+                )
+            if release:
+                unpacked = await self._fetch(session, release, only="bin/node")
+                (self._bin / "node").symlink_to(unpacked / "bin/node")
+            shown = None
+            if manager.release:
+                self._write_command("yarn", manager.release, with_chosen=True)
+                shown = "as the repository holds it"
+            elif manager.name == "npm" and not manager.version:
+                wanted = _npm_for(node, lockfile_version) if release else None
+                if wanted:
+                    shown = await self._get_manager(session, Manager("npm", wanted), node, warnings)
+            else:
+                shown = await self._get_manager(session, manager, node, warnings)
+            for name in sorted(set(others) - {manager.name}):
+                if not shutil.which(name, path=self._environment["PATH"]):
+                    version = {"yarn": "^1.22.0", "pnpm": "^10.0.0"}.get(name)
+                    await self._get_manager(session, Manager(name, version), node, warnings)
+        because = f" ({wish.because}: {wish.text})" if wish and wish.text and release else ""
+        tool = f", {manager.label}{f' {shown}' if shown else ''}" if manager.name != "npm" or shown else ""
+        self._log(f"Node {node}{because}{tool}")
+        found = {"PATH": f"{self._bin}{os.pathsep}{self._environment['PATH']}", **_ONE_OF_ITS_OWN}
+        if manager.modern and not manager.release:
+            found["YARN_IGNORE_PATH"] = "1"  # what .yarnrc.yml names is not in the repository
+        return Toolchain(found, node, shown, tuple(warnings))
+
+    async def _choose_node(
+        self, session: aiohttp.ClientSession, wish: NodeWish, installed: str | None, warnings: list[str]
+    ) -> _Release | None:
+        """Choose the newest Node that satisfies; None is the installed one, where nothing does and it may be."""
+        machine = _MACHINES.get(platform.machine().lower(), platform.machine())
+        releases = await self._releases(session, f"node-linux-{machine}")
+        found = _newest(release for release in releases if wish.accepts(release.version))
+        if found:
+            return found
+        exact = re.fullmatch(r"[v=\s]*(\d+)\.\d+\.\d+\s*", wish.text)
+        if exact and (near := _newest(release for release in releases if _is_line(release.version, int(exact[1])))):
+            warnings.append(
+                f"{wish.because} asks for Node {wish.text}, which the registry does not have: {near.version} is used."
+            )
+            return None if installed and near.version == installed else near
+        there = f"The installed one is {installed or 'missing'}; the registry has {_lines(releases)}."
+        asked = f"{wish.because} asks for Node {wish.text or ' and '.join(wish.ranges)}, which cannot be had"
+        if wish.must or not installed:
+            raise BuildFailed("install", f"{asked}.", f"{there} Name one of these.")
+        warnings.append(f"{asked}. {there} The installed one is used.")
+        return None
+
+    async def _get_manager(
+        self, session: aiohttp.ClientSession, manager: Manager, node: str, warnings: list[str]
+    ) -> str:
+        """Get a package manager, make its commands, and give its version."""
+        release = await self._choose_manager(session, manager, node, warnings)
+        digest = manager.digest if release.version == manager.version else None
+        # It is that of the package; of Yarn's one file from 2 on; and pnpm 12's program is in a package of its own.
+        of_package = not manager.modern and not release.package.startswith("@pnpm/")
+        unpacked = await self._fetch(session, release, digest=digest if of_package else None)
+        if digest and manager.modern and not _has_digest(unpacked / "bin/yarn.js", *digest):
+            raise _wrong_digest(f"Yarn {release.version}")
+        fits = release.engines is None or satisfies(node, release.engines)
+        for command, script in _commands_of(manager.name, unpacked).items():
+            self._write_command(command, unpacked / script, with_chosen=fits)
+        return release.version
+
+    async def _choose_manager(
+        self, session: aiohttp.ClientSession, manager: Manager, node: str, warnings: list[str]
+    ) -> _Release:
+        wanted = manager.version or "*"
+        # Yarn 2.4 and later is a package of its own; pnpm 12 and Bun are programs, one package for each machine.
+        machine = _MACHINES.get(platform.machine().lower(), platform.machine())
+        package = {
+            "npm": "npm",
+            "pnpm": "pnpm",
+            "yarn": "@yarnpkg/cli-dist" if manager.modern else "yarn",
+            "bun": f"@oven/bun-linux-{'aarch64' if machine == 'arm64' else machine}",
+        }[manager.name]
+        releases = await self._releases(session, package)
+        if manager.name == "pnpm" and _major(node) >= 20:
+            old = _newest(release for release in releases if satisfies(release.version, wanted))
+            if old and satisfies(old.version, _PNPM_BEFORE_NODE_20):
+                major = max(_major(old.version), 7)
+                warnings.append(f"pnpm {old.version} cannot work with Node {node}: the newest pnpm {major} is used.")
+                wanted = f"^{major}.0.0"
+        fitting = [release for release in releases if satisfies(release.version, wanted)]
+        release = _newest(r for r in fitting if r.engines is None or satisfies(node, r.engines)) or _newest(fitting)
+        if release is None and re.fullmatch(r"v?\d+\.\d+\.\d+", wanted):
+            release = _newest(r for r in releases if _is_line(r.version, _major(wanted)))
+            if release:
+                warnings.append(f"{manager.label} {wanted} is not in the registry: {release.version} is used.")
+        if release is None:
+            raise BuildFailed(
+                "install",
+                f"{manager.label} {wanted}, which {manager.because} asks for, is not in the registry.",
+                f"The registry has {_lines(releases)}. Name one of these.",
+            )
+        if package == "pnpm" and _major(release.version) >= 12:
+            programs = await self._releases(session, f"@pnpm/exe.linux-{machine}")
+            release = next((r for r in programs if r.version == release.version), release)
+        return release
+
+    def _write_command(self, name: str, script: Path, *, with_chosen: bool) -> None:
+        """Make a command; a manager that is too new for the chosen Node runs with the installed one."""
+        path = self._bin / name
+        if script.suffix not in {".js", ".cjs", ".mjs"}:
+            path.symlink_to(script)
+            return
+        chosen = self._bin / "node"
+        program = (
+            str(chosen) if with_chosen and chosen.exists() else shutil.which("node", path=self._environment["PATH"])
+        )
+        path.write_text(f'#!/bin/sh\nexec {shlex.quote(program or "node")} {shlex.quote(str(script))} "$@"\n')
+        path.chmod(0o755)
+
+    async def _releases(self, session: aiohttp.ClientSession, package: str) -> list[_Release]:
+        """List the releases of a package, prereleases included.
+
+        https://github.com/npm/registry/blob/main/docs/responses/package-metadata.md
+        """
+        if package not in self._documents:
+            url = self._registry + package.replace("/", "%2f")
+            data = b"".join([part async for part in _download(session, url, package, _MOST_DOCUMENT_BYTES)])
+            try:
+                self._documents[package] = dict(json.loads(data)["versions"])
+            except (ValueError, KeyError, TypeError, RecursionError):
+                raise self._failure(package, "what it answers is no description of a package") from None
+        found = []
+        for version, entry in self._documents[package].items():
+            with suppress(KeyError, TypeError, ValueError, AttributeError):
+                if not re.fullmatch(r"\d[\w.+-]{1,100}", version):  # it becomes the name of a file
+                    continue
+                algorithm, digest = _digest(entry["dist"])
+                engines = entry.get("engines")
+                node = engines.get("node") if isinstance(engines, dict) else None
+                found.append(_Release(package, version, node, entry["dist"]["tarball"], algorithm, digest))
+        return found
+
+    async def _fetch(
+        self,
+        session: aiohttp.ClientSession,
+        release: _Release,
+        *,
+        only: str | None = None,
+        digest: tuple[str, str] | None = None,
+    ) -> Path:
+        """Download a package unless it is there, check it, and unpack it (or the one file `only`)."""
+        name = f"{release.package.replace('/', '+')}-{release.version}"
+        kept = self.downloads / f"{name}.tgz"
+        if not await anyio.to_thread.run_sync(_has_digest, kept, release.algorithm, release.digest):
+            self._log(f"Fetching {release.package} {release.version}")
+            part = self.downloads / f".{name}.part"
+            sum_ = hashlib.new(release.algorithm)
+            with part.open("wb") as file:
+                async for data in _download(session, release.tarball, release.package, _MOST_PACKAGE_BYTES):
+                    sum_.update(data)
+                    file.write(data)
+            if not hmac.compare_digest(sum_.hexdigest(), release.digest):
+                part.unlink()
+                raise self._failure(release.package, "the package that it sends does not have the digest that it names")
+            part.replace(kept)
+        if digest and not await anyio.to_thread.run_sync(_has_digest, kept, *digest):
+            raise _wrong_digest(f"{release.package} {release.version}")
+        target = self._folder / name
+        if not target.exists():
+            try:
+                await anyio.to_thread.run_sync(_unpack, kept, target, only)
+            except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
+                raise self._failure(release.package, f"the package cannot be unpacked: {error}") from None
+        return target
+
+    def _failure(self, package: str, why: str) -> BuildFailed:
+        return _unreachable(self._registry, package, why)
+
+
+@asynccontextmanager
+async def _session(environment: Mapping[str, str]) -> AsyncIterator[aiohttp.ClientSession]:
+    """Open an HTTP client that keeps to the settings of npm for proxies and certificates."""
+    import aiohttp  # not needed by most builds
+
+    context = ssl.create_default_context()  # which reads SSL_CERT_FILE and SSL_CERT_DIR
+    with suppress(OSError):  # npm ignores one that it cannot read, too
+        for path in (environment.get("NODE_EXTRA_CA_CERTS"), _npm_setting(environment, "cafile")):
+            if path:
+                context.load_verify_locations(path)
+    if _npm_setting(environment, "strict_ssl") == "false":
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    proxy = _npm_setting(environment, "https_proxy") or _npm_setting(environment, "proxy")
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=_SILENT_SECONDS, sock_read=_SILENT_SECONDS)
+    connector = aiohttp.TCPConnector(ssl=context)
+    async with aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=not proxy, proxy=proxy) as session:
+        yield session
+
+
+async def _download(session: aiohttp.ClientSession, url: str, package: str, most_bytes: int) -> AsyncIterator[bytes]:
+    """Give the body of `url` by pieces; tries again as long as nothing of it was given.
+
+    Raises:
+        BuildFailed: when it cannot be had.
+
+    """
+    import aiohttp
+
+    headers = {"Accept": "application/vnd.npm.install-v1+json, application/json;q=0.9, */*;q=0.8"}
+    for left in reversed(range(_TRIES)):
+        given = 0
+        try:
+            async with session.get(url, headers=headers) as response:
+                if response.status == 404:
+                    raise _unreachable(url, package, "it does not have this package")
+                response.raise_for_status()
+                async for data in response.content.iter_chunked(1 << 18):
+                    given += len(data)
+                    if given > most_bytes:
+                        raise _unreachable(url, package, f"it is larger than {most_bytes // 2**20} MiB")
+                    yield data
+                return
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            status = getattr(error, "status", None)
+            if given or not left or (status and status < 500 and status not in {408, 429}):
+                raise _unreachable(url, package, _why(error)) from None
+        await anyio.sleep(_PAUSE_SECONDS * (_TRIES - left))
+
+
+def _why(error: Exception) -> str:
+    """Complete the sentence "… could not be fetched: …"."""
+    import aiohttp
+
+    if isinstance(error, aiohttp.ClientResponseError):
+        return f"it answers with status {error.status}"
+    if isinstance(error, (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError)):
+        return "its certificate is not trusted here"
+    if isinstance(error, TimeoutError):
+        return "it does not answer in time"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return "no connection to it can be made"
+    return str(error) or type(error).__name__
+
+
+def _unreachable(url: str, package: str, why: str) -> BuildFailed:
+    host = urlsplit(url).hostname or "the registry"  # without what of the address may be a secret
+    return BuildFailed(
+        "install",
+        f"{package} could not be fetched from {host}: {why}.",
+        "The registry of npm_config_registry must be reachable, directly or by a proxy. Try again, then look at the network.",
+    )
+
+
+def _wrong_digest(what: str) -> BuildFailed:
+    return BuildFailed(
+        "install",
+        f"packageManager of package.json names another digest than {what} has.",
+        "Set it anew with `corepack use`, or leave out what is behind the + sign.",
+    )
+
+
+def _has_digest(path: Path, algorithm: str, digest: str) -> bool:
+    with suppress(OSError, ValueError), path.open("rb") as file:
+        return hmac.compare_digest(hashlib.file_digest(file, algorithm).hexdigest(), digest)
+    return False
+
+
+def _digest(dist: Mapping[str, Any]) -> tuple[str, str]:
+    """Read the strongest digest of a release: `integrity` (W3C Subresource Integrity), or the SHA-1 of old ones."""
+    for part in sorted(str(dist.get("integrity") or "").split(), reverse=True):  # sha512 before sha384, sha256, sha1
+        algorithm, _, value = part.partition("-")
+        if algorithm in {"sha512", "sha384", "sha256"}:
+            return algorithm, base64.b64decode(value.partition("?")[0], validate=True).hex()
+    return "sha1", str(dist["shasum"]).lower()
+
+
+def _unpack(archive: Path, target: Path, only: str | None) -> None:
+    """Unpack the regular files of a package, as npm does: without links, and without the topmost folder."""
+    part = target.with_name(f"{target.name}.part")
+    size = 0
+    with tarfile.open(archive, "r:gz") as package:
+        for member in package:
+            path = PurePosixPath(*PurePosixPath(member.name).parts[1:])
+            if not member.isreg() or ".." in path.parts or not path.parts or (only and str(path) != only):
+                continue
+            size += member.size
+            source = package.extractfile(member)
+            if source is None or size > _MOST_UNPACKED_BYTES:
+                raise tarfile.TarError("it is too large")
+            file = part / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with file.open("wb") as written:
+                shutil.copyfileobj(source, written, 1 << 20)
+            file.chmod(0o755)  # which of its files are programs only its package.json says
+            if only:
+                break
+    for folder, _, _ in os.walk(part):
+        os.chmod(folder, 0o755)  # noqa: S103 - for the user whom the build runs as
+    part.rename(target)
+
+
+def _commands_of(name: Name, package: Path) -> dict[str, str]:
+    """Give the commands of a manager, and the file of its package that each starts."""
+    wanted = {"npm": ("npm", "npx"), "pnpm": ("pnpm", "pnpx"), "yarn": ("yarn", "yarnpkg"), "bun": ("bun", "bunx")}[
+        name
+    ]
+    bins: Any = None
+    with suppress(OSError, ValueError):
+        bins = json.loads((package / "package.json").read_text()).get("bin")
+    if name == "bun":
+        return dict.fromkeys(wanted, "bin/bun")  # it looks at the name that it is started by
+    if not isinstance(bins, dict):
+        bins = {}
+    if name == "pnpm" and (package / "pnpm").is_file() and "pnpm" not in bins:
+        bins = {"pnpm": "pnpm"}
+    return {command: str(bins[command]) for command in wanted if command in bins}
+
+
+def _wish(text: str, because: str, *, must: bool) -> NodeWish | None:
+    """Read a version, a range or an alias of nvm's; None where it is none of them."""
+    text = text.strip()[:200]
+    plain = text.lower().removeprefix("--")
+    if plain in {"node", "stable", "current", "latest", "*"}:
+        return NodeWish(("*",), because, text, must)
+    if plain in {"lts", "lts/*", "lts/latest"}:
+        return NodeWish(("*",), because, text, must, even=True)
+    codename = plain.removeprefix("lts/")
+    if codename in _CODENAMES:
+        return NodeWish((f"^{_CODENAMES[codename]}.0.0",), because, text, must)
+    return NodeWish((text,), because, text, must) if is_range(text) else None
+
+
+def _node_for_sass(folder: Path, checkout: Path) -> NodeWish | None:
+    """Find the newest Node that the app's node-sass has binaries for."""
+    wanted = None
+    for kind in DEPENDENCIES:
+        wanted = wanted or table_of(package_of(folder, checkout), kind).get("node-sass")
+    if not isinstance(wanted, str):
+        return None
+    version = re.search(r"(\d+)(?:\.(\d+))?", wanted)
+    if not version:
+        return None
+    major, minor = int(version[1]), int(version[2] or 0)
+    if re.match(r"\s*[\^~]?\s*4\.", wanted) and "^" in wanted:
+        minor = 14  # the last release of it, unless a lockfile holds an older one
+    for place in places(folder, checkout):
+        for name in ("package-lock.json", "yarn.lock", "pnpm-lock.yaml"):
+            text = None
+            with suppress(ValueError):
+                text = read_text(place / name, checkout, most_bytes=32 * 2**20)
+            locked = _SASS_IN_LOCKFILE.search(text or "")
+            if locked:
+                major, minor = int(locked[1]), int(locked[2])
+                break
+    limit = next(node for m, n, node in _NODE_OF_SASS if (major, minor) >= (m, n))
+    return NodeWish((f"<{limit + 1}",), f"node-sass {major}.{minor}", f"up to {limit}", must=False)
+
+
+def _npm_for(node: str, lockfile_version: int | None) -> str | None:
+    """Choose the npm for a Node that was fetched: the one it came with, unless that cannot read the lockfile.
+
+    npm 6 and older read lockfileVersion 1 and, of 2, the same part; 3 lacks it.
+    https://docs.npmjs.com/cli/configuring-npm/package-lock-json#lockfileversion
+    """
+    major = _NPM_OF_NODE.get(_major(node))
+    if major is None:
+        return None
+    return "^8.0.0" if lockfile_version == 3 and major < 7 else f"^{major}.0.0"
+
+
+def _newest(releases: Iterable[_Release]) -> _Release | None:
+    return max(releases, key=lambda release: _numbers(release.version), default=None)
+
+
+def _lines(releases: Sequence[_Release]) -> str:
+    plain = sorted((r.version for r in releases if "-" not in r.version), key=_numbers)
+    return f"{plain[0]} to {plain[-1]}" if plain else "none"
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """Give what versions are compared by here; prereleases are in no range that does not name them."""
+    return tuple(int(part) for part in re.findall(r"\d+", version)[:3])
+
+
+def _major(version: str) -> int:
+    return next(iter(_numbers(version)), 0)
+
+
+def _is_line(version: str, major: int) -> bool:
+    return "-" not in version and _major(version) == major
+
+
+def _npm_setting(environment: Mapping[str, str], name: str) -> str | None:
+    """Read a setting of npm's: npm takes its variables in any case."""
+    return next((v for n, v in environment.items() if n.lower() == f"npm_config_{name}" and v), None)

@@ -1,0 +1,140 @@
+"""Dependencies kept between builds, by the whole process: real npm, real S3; packages come from the repository itself."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import signal
+import subprocess
+import tarfile
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import Program, Repositories, Run
+
+# Slow where it has not run before: so an install is worth to be kept, and one that was kept is seen to be quicker.
+SCRIPT = "sh -c 'test -e made || sleep 2.1; echo made >>made'"
+
+
+@pytest.fixture
+def app(repositories: Repositories) -> Path:
+    return repositories.make(files())
+
+
+def files() -> dict[str, str | bytes]:
+    package = json.dumps({"name": "dep", "version": "1.0.0", "scripts": {"postinstall": SCRIPT}}).encode()
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+        for name, body in {"package/package.json": package, "package/index.js": b"module.exports = 7\n"}.items():
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mode = len(body), 0o644
+            archive.addfile(entry, io.BytesIO(body))
+    integrity = f"sha512-{base64.b64encode(hashlib.sha512(packed.getvalue()).digest()).decode()}"
+    dependencies = {"dep": "file:dep-1.0.0.tgz"}
+    build = "mkdir dist; node -e 'console.log(`${require(\"dep\")}`)' >dist/index.html; wc -l <node_modules/dep/made >dist/runs.txt"
+    scripts = {"build": build, "postinstall": "echo postinstall of the root"}
+    root = {"name": "app", "version": "1.0.0", "dependencies": dependencies}
+    dep = {"version": "1.0.0", "resolved": "file:dep-1.0.0.tgz", "integrity": integrity, "hasInstallScript": True}
+    packages = {"": {**root, "hasInstallScript": True}, "node_modules/dep": dep}
+    lock = {**root, "lockfileVersion": 3, "requires": True, "packages": packages, "of-usual-size": "-" * 5000}
+    del lock["dependencies"]
+    return {
+        "dep-1.0.0.tgz": packed.getvalue(),
+        "package.json": json.dumps({**root, "private": True, "scripts": scripts}),
+        "package-lock.json": json.dumps(lock),
+    }
+
+
+def kept(program: Program, scope: str) -> list[str]:
+    listed = program.client().list_objects_v2(Bucket="sites", Prefix=f"__cache/{scope}/").get("Contents", [])
+    return [entry["Key"] for entry in listed]
+
+
+def body_of(program: Program, key: str) -> bytes:
+    return program.client().get_object(Bucket="sites", Key=key)["Body"].read()  # type: ignore[no-any-return]
+
+
+def names_in(archive: bytes) -> list[str]:
+    unpacked = subprocess.run(["zstd", "-dc"], input=archive, check=True, capture_output=True).stdout
+    with tarfile.open(fileobj=io.BytesIO(unpacked)) as opened:
+        return opened.getnames()
+
+
+def seconds_of(run: Run, stage: str) -> Any:
+    return next(
+        event["seconds"]
+        for event in run.events
+        if event["type"] == "stage" and event["stage"] == stage and "seconds" in event
+    )
+
+
+def test_the_second_build_of_a_lockfile_does_not_install_and_a_damaged_archive_is_ignored(
+    program: Program, app: Path
+) -> None:
+    slug = f"t-{uuid.uuid4().hex[:12]}"
+    first = program.run(app, SLUG=slug)
+    (key,) = kept(program, slug)
+    archive = body_of(program, key)
+    second = program.run(app, SLUG=slug)
+    unchanged = kept(program, slug)
+    page = program.objects(slug)
+    program.client().put_object(Bucket="sites", Key=key, Body=archive[:-100] + bytes(100))
+    third = program.run(app, SLUG=slug)
+
+    assert [first.code, second.code, third.code] == [0, 0, 0], first.stdout + second.stdout + third.stdout
+    assert first.said("$ npm ci")
+    assert first.said("Kept the dependencies for the next build")
+    assert {name.split("/")[1] for name in names_in(archive)} == {"node_modules"}
+    # Scripts ran as `npm ci` runs them, once more; nothing else was installed, and nothing was written again.
+    assert not second.said("$ npm ci")
+    assert second.said("Restored node_modules of an earlier build")
+    assert second.said("$ npm rebuild dep")
+    assert "postinstall of the root" in second.lines
+    assert (page["index.html"]["body"], page["runs.txt"]["body"]) == (b"7\n", b"2\n")
+    assert unchanged == [key]
+    assert seconds_of(second, "install") < seconds_of(first, "install")
+    # Damaged: one line, the whole install, and another in its place.
+    warnings = [event["log"] for event in third.events if event.get("level") == "warning"]
+    assert warnings == ["What was kept of the dependencies is not used: it is damaged: its SHA-256 is another."]
+    assert third.said("$ npm ci")
+    assert len(kept(program, slug)) == 1
+    assert names_in(body_of(program, kept(program, slug)[0]))
+
+
+def test_a_build_that_does_not_publish_keeps_nothing_and_off_is_off(program: Program, app: Path) -> None:
+    def interrupt(process: subprocess.Popen[str], slug: str) -> None:
+        program.wait_for_event(slug, lambda event: event.get("log") == "building")
+        process.send_signal(signal.SIGTERM)
+
+    with ThreadPoolExecutor() as pool:  # they wait for most of the time
+        runs = [
+            pool.submit(program.run, app, BUILD_COMMAND="false"),
+            pool.submit(program.run, app, BUILD_COMMAND="echo building; sleep 30", meanwhile=interrupt),
+            pool.submit(program.run, app, DEPENDENCY_CACHE="off"),
+        ]
+    failed, cancelled, off = (run.result() for run in runs)
+
+    assert [failed.code, cancelled.code, off.code] == [40, 143, 0]
+    assert all(run.said("$ npm ci") for run in (failed, cancelled, off))
+    assert [kept(program, run.slug) for run in (failed, cancelled, off)] == [[], [], []]
+
+
+def test_in_a_scope_of_several_sites_only_what_npm_checks_by_its_digest_is_kept(program: Program, app: Path) -> None:
+    scope = f"s-{uuid.uuid4().hex[:12]}"
+    first = program.run(app, CACHE_SCOPE=scope)
+    (key,) = kept(program, scope)
+    second = program.run(app, CACHE_SCOPE=scope)
+
+    assert [first.code, second.code] == [0, 0], first.stdout + second.stdout
+    names = names_in(body_of(program, key))
+    assert any(name.count("/") > 4 for name in names), "no content"
+    assert all(name.startswith("npm/_cacache/content-v2") for name in names)
+    assert second.said("Restored what npm downloads")
+    assert second.said("$ npm ci")
+    assert kept(program, scope) == [key]

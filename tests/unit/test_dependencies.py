@@ -1,0 +1,434 @@
+"""What is kept of an install, under which key, and what is left to do when it is there: without a server."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+import subprocess
+from collections.abc import AsyncGenerator, Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import anyio
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from buildrunner import dependencies
+from buildrunner.dependencies import MOST_ARCHIVES, Archive, DependencyCache, key_of, npm_commands
+from buildrunner.packages import Manager
+from buildrunner.project import BuildPlan
+from buildrunner.sandbox import Sandbox
+from buildrunner.site.bucket import Bucket, Listed
+
+LOCKFILE = json.dumps({"lockfileVersion": 3, "packages": {}, "of-usual-size": "-" * 5000})
+NOW = datetime.now(UTC)
+
+# --- the name and the key ----------------------------------------------------------------------------------------------
+
+
+@given(
+    st.sampled_from(["modules", "downloads"]),
+    st.sampled_from(["npm", "pnpm", "yarn", "berry", "bun"]),
+    st.binary(),
+    st.integers(0, 99_999),
+)
+def test_the_name_of_an_archive_says_what_it_is(kind: Any, manager: str, content: bytes, seconds: int) -> None:
+    digest = hashlib.sha256(content).hexdigest()
+    archive = Archive(kind, manager, digest[:32], seconds, digest)
+
+    assert Archive.of(archive.name) == archive
+
+
+@given(st.text())
+def test_other_names_are_no_archives(name: str) -> None:
+    assert Archive.of(name) is None
+    assert Archive.of(f"{name}/modules-npm-{'0' * 32}-1-{'0' * 64}.tar.zst") is None
+
+
+KEY: Callable[..., str] = functools.partial(
+    key_of,
+    "modules",
+    ["npm", "11.0.0", "24.0.0", "x86_64", "glibc", "2.41"],
+    lockfile="{}",
+    files={"package.json": "{}"},
+    environment={"NODE_ENV": "production", "NPM_TOKEN": "one"},
+)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"lockfile": "{ }"},
+        {"files": {"package.json": "{}", "patches/a.patch": "+"}},
+        {"files": {"package.json": "{ }"}},
+        {"environment": {"NODE_ENV": "development", "NPM_TOKEN": "one"}},
+        {"environment": {"NODE_ENV": "production"}},
+    ],
+)
+def test_whatever_an_install_depends_on_is_in_the_key(change: dict[str, Any]) -> None:
+    assert KEY(**change) != KEY()
+
+
+def test_each_version_is_in_the_key() -> None:
+    versions = ["npm", "11.0.0", "24.0.0", "x86_64", "glibc", "2.41"]
+    keys = {
+        key_of("modules", [*versions[:i], "other", *versions[i + 1 :]], lockfile="", files={}, environment={})
+        for i in range(len(versions))
+    }
+
+    assert len(keys) == len(versions)
+
+
+def test_the_value_of_a_secret_is_not_in_the_key() -> None:
+    assert KEY(environment={"NODE_ENV": "production", "NPM_TOKEN": "two"}) == KEY()
+
+
+# --- what is left of npm ci ----------------------------------------------------------------------------------------------
+
+
+def test_only_what_has_scripts_is_rebuilt_and_only_where_it_is_installed(tmp_path: Path) -> None:
+    for name in ("esbuild", "a/node_modules/@x/b", "plain"):
+        (tmp_path / "node_modules" / name).mkdir(parents=True)
+    script = {"hasInstallScript": True}
+    packages = {
+        "": script,
+        "node_modules/esbuild": script,
+        "node_modules/a/node_modules/@x/b": script,
+        "node_modules/fsevents": script,
+        "node_modules/plain": {},
+    }
+
+    assert npm_commands({"packages": packages}, {}, tmp_path) == [("npm", "rebuild", "@x/b", "esbuild")]
+    assert npm_commands({"packages": {"": script, "node_modules/plain": {}}}, {}, tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "lockfile",
+    [
+        {},
+        [],
+        {"dependencies": {"a": {"version": "1.0.0"}}},  # lockfileVersion 1 does not say who has scripts
+        {"packages": {"node_modules/ui": {"link": True}}},  # nor does any of those of workspaces
+        {"packages": {"node_modules/--prefix=x": {"hasInstallScript": True}}},
+        {"packages": {f"node_modules/p{i}": {"hasInstallScript": True} for i in range(1000)}},
+    ],
+)
+def test_everything_is_rebuilt_where_the_lockfile_does_not_say_what(lockfile: object, tmp_path: Path) -> None:
+    (tmp_path / "node_modules" / "--prefix=x").mkdir(parents=True)
+    for i in range(1000):
+        (tmp_path / "node_modules" / f"p{i}").mkdir()
+
+    assert npm_commands(lockfile, {}, tmp_path) == [("npm", "rebuild")]
+
+
+@pytest.mark.parametrize(
+    ("scripts", "run"),
+    [
+        ({"build": "x"}, []),
+        ({"postinstall": "x", "prepare": "x", "build": "x"}, ["postinstall", "prepare"]),
+        ({"preinstall": "x", "install": "x", "postinstall": "x"}, ["install"]),  # npm runs the others around it
+        ({"preinstall": "x", "postinstall": "x", "prepublish": "x"}, ["preinstall", "postinstall", "prepublish"]),
+        ({"preprepare": "x", "postprepare": "x"}, ["preprepare", "postprepare"]),
+        ({"prepare": 7}, []),
+        ("no scripts", []),
+    ],
+)
+def test_the_scripts_of_the_root_run_as_in_npm_ci(scripts: Any, run: list[str], tmp_path: Path) -> None:
+    commands = npm_commands({"packages": {}}, {"scripts": scripts}, tmp_path)
+
+    assert commands == [("npm", "run", name) for name in run]
+
+
+# --- a cache on a bucket in memory ---------------------------------------------------------------------------------------
+
+
+class FakeBucket:
+    """What the cache uses of a bucket."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, tuple[bytes, datetime]] = {}
+
+    async def list_objects(self, prefix: str) -> dict[str, Listed]:
+        return {
+            key: Listed("e", len(body), modified)
+            for key, (body, modified) in self.objects.items()
+            if key.startswith(prefix)
+        }
+
+    async def stream(self, key: str) -> AsyncGenerator[bytes]:
+        if key in self.objects:
+            yield self.objects[key][0]
+
+    async def put_file(self, key: str, descriptor: int, size: int, **_: object) -> None:
+        self.objects[key] = (os.pread(descriptor, size, 0), datetime.now(UTC))
+
+    async def remove(self, key: str) -> None:
+        del self.objects[key]
+
+
+class Build:
+    """One run's cache, with a checkout of its own."""
+
+    def __init__(self, place: Path, bucket: FakeBucket, *, manager: Manager | None = None, own: bool = True) -> None:
+        self.log: list[str] = []
+        self.checkout, private = place / "work" / "repository", place
+        self.checkout.mkdir(parents=True)
+        (self.checkout / "lock.json").write_text(LOCKFILE)
+        (self.checkout / "package.json").write_text("{}")
+        sandbox = Sandbox(in_image=False)
+        if sandbox.account:
+            for folder in (place / "work", self.checkout):
+                os.chown(folder, sandbox.account.uid, sandbox.account.gid)
+        self.sandbox = sandbox
+
+        async def give() -> Bucket:
+            return cast(Bucket, bucket)
+
+        self.cache = DependencyCache(
+            "scope",
+            own=own,
+            bucket=give,
+            sandbox=sandbox,
+            private=private,
+            work=place / "work",
+            log=lambda sentence, *_: self.log.append(sentence),
+        )
+        self.manager = manager or Manager("npm")
+
+    def prepare(self, **environment: str) -> Mapping[str, str]:
+        plan = SimpleNamespace(  # what the cache reads of one
+            checkout=self.checkout,
+            root=self.checkout,
+            manager=self.manager,
+            lockfile=self.checkout / "lock.json",
+            install=("npm ci",),
+        )
+        return self.cache.prepare(cast(BuildPlan, plan), node="24.0.0", manager=None, install_env=environment)
+
+    async def restore(self) -> bool:
+        await self.cache.look()
+        return await self.cache.restore()
+
+    async def install(self, script: str) -> None:
+        """Install as the build's user would."""
+        ended = await self.sandbox.run(
+            ("sh", "-ec", script),
+            folder=self.checkout,
+            environment={"PATH": os.defpath},
+            output=lambda _, data: None,
+        )
+        assert not ended.failed
+        self.cache.installed(10.0)
+
+    async def keep(self) -> None:
+        await self.cache.pack()
+        await self.cache.keep()
+
+
+@pytest.fixture
+def place(open_folder: Path, request: pytest.FixtureRequest) -> Callable[[], Path]:
+    """Give a folder for each run, which the build's user can pass through."""
+    numbers = iter(range(100))
+    name = hashlib.sha256(request.node.nodeid.encode()).hexdigest()[:12]
+
+    def make() -> Path:
+        folder = open_folder / f"{name}-{next(numbers)}"
+        folder.mkdir(mode=0o711)
+        return folder
+
+    return make
+
+
+TREE = (
+    "mkdir -p node_modules/a/node_modules/b node_modules/.bin node_modules/.cache packages/x/node_modules/c .git/node_modules;"
+    " echo 1 >node_modules/a/node_modules/b/index.js; ln -s ../a/cli node_modules/.bin/a; chmod 755 node_modules/a;"
+    " echo 2 >packages/x/node_modules/c/index.js; echo 3 >packages/x/src.js; echo 4 >node_modules/.cache/big;"
+    " echo 5 >.git/node_modules/5"
+)
+
+
+def test_all_node_modules_of_a_workspace_come_back_and_nothing_else_does(place: Callable[[], Path]) -> None:
+    bucket = FakeBucket()
+
+    async def builds() -> tuple[Build, Build]:
+        first = Build(place(), bucket)
+        first.prepare()
+        assert not await first.restore()
+        await first.install(TREE)
+        await first.keep()
+        second = Build(place(), bucket)
+        second.prepare()
+        assert await second.restore()
+        return first, second
+
+    first, second = anyio.run(builds)
+
+    root = second.checkout
+    assert (root / "node_modules/a/node_modules/b/index.js").read_text() == "1\n"
+    assert os.readlink(root / "node_modules/.bin/a") == "../a/cli"
+    assert (root / "packages/x/node_modules/c/index.js").read_text() == "2\n"
+    assert not (root / "packages/x/src.js").exists()
+    assert not (root / ".git").exists()
+    assert not (root / "node_modules/.cache").exists(), "what a build keeps there names paths of one run"
+    assert first.log[-1].startswith("Kept the dependencies for the next build")
+    assert len(bucket.objects) == 1
+
+
+def put(bucket: FakeBucket, build: Build, content: bytes, *, age: timedelta = timedelta()) -> str:
+    """Store an archive under the key of a build."""
+    wanted = build.cache._wanted
+    assert wanted is not None
+    archive = Archive(wanted.kind, wanted.manager, wanted.key, 5, hashlib.sha256(content).hexdigest())
+    bucket.objects[f"__cache/scope/{archive.name}"] = (content, datetime.now(UTC) - age)
+    return f"__cache/scope/{archive.name}"
+
+
+def packed(folder: Path, *arguments: str) -> bytes:
+    tar = subprocess.run(["tar", "-c", *arguments], cwd=folder, check=True, capture_output=True).stdout
+    return subprocess.run(["zstd", "-q"], input=tar, check=True, capture_output=True).stdout
+
+
+@pytest.mark.parametrize("attack", ["bomb", "window", "cut short", "no tar", "too large"])
+def test_an_archive_that_is_none_is_left_out_with_one_line(
+    attack: str, place: Callable[[], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dependencies, "_UNPACK", dependencies._UNPACK.replace(str(4 * 2**30), str(2**20)))
+    (tmp_path / "node_modules").mkdir()
+    (tmp_path / "node_modules" / "zeros").write_bytes(bytes(4 * 2**20 if attack == "bomb" else 1000))
+    content = packed(tmp_path, "node_modules")
+    if attack == "window":
+        tar = subprocess.run(["tar", "-c", "node_modules"], cwd=tmp_path, check=True, capture_output=True).stdout
+        # A frame that asks for 1 GiB of memory, as its header says without the size of what is in it.
+        long = ["zstd", "-q", "--ultra", "--long=30", "--no-content-size"]
+        content = subprocess.run(long, input=tar, check=True, capture_output=True).stdout
+    elif attack == "cut short":
+        content = content[:-5]
+    elif attack == "no tar":
+        content = subprocess.run(["zstd", "-q"], input=b"hello" * 1000, check=True, capture_output=True).stdout
+    elif attack == "too large":
+        monkeypatch.setattr(dependencies, "MOST_PACKED_BYTES", 10)
+    bucket = FakeBucket()
+
+    async def build() -> Build:
+        run = Build(place(), bucket)
+        run.prepare()
+        put(bucket, run, content)
+        assert not await run.restore()
+        return run
+
+    run = anyio.run(build)
+
+    assert [line.split(":")[0] for line in run.log] == (
+        [] if attack == "too large" else ["What was kept of the dependencies is not used"]
+    )
+    assert not (run.checkout / "node_modules").exists()
+
+
+def test_an_archive_cannot_write_where_the_user_of_the_build_cannot(place: Callable[[], Path], tmp_path: Path) -> None:
+    folder = place()
+    secret = folder / "journal"
+    secret.write_text("of the runner")
+    (tmp_path / "node_modules").mkdir()
+    (tmp_path / "node_modules" / "link").symlink_to(folder)
+    first = subprocess.run(["tar", "-c", "node_modules"], cwd=tmp_path, check=True, capture_output=True).stdout
+    (tmp_path / "node_modules" / "link").unlink()
+    (tmp_path / "node_modules" / "link").mkdir()
+    (tmp_path / "node_modules" / "link" / "journal").write_text("of the archive")
+    second = subprocess.run(
+        ["tar", "-c", "node_modules/link/journal"], cwd=tmp_path, check=True, capture_output=True
+    ).stdout
+    content = subprocess.run(
+        ["zstd", "-q"], input=first[:-10240].rstrip(b"\0") + bytes(512) + second, check=True, capture_output=True
+    ).stdout
+    bucket = FakeBucket()
+
+    async def build() -> None:
+        run = Build(folder, bucket)
+        run.prepare()
+        put(bucket, run, content)
+        await run.restore()
+
+    anyio.run(build)
+
+    assert secret.read_text() == "of the runner"
+
+
+def test_old_archives_are_not_used_and_those_that_are_too_many_are_removed(place: Callable[[], Path]) -> None:
+    bucket = FakeBucket()
+
+    async def builds() -> None:
+        stale = Build(place(), bucket)
+        stale.prepare()
+        put(bucket, stale, b"stale", age=timedelta(days=15))
+        bucket.objects["__cache/scope/of-another-version"] = (b"", NOW)
+        assert not await stale.restore()
+        await stale.install(TREE)
+        await stale.keep()
+        for number in range(MOST_ARCHIVES + 1):
+            build = Build(place(), bucket)
+            (build.checkout / ".npmrc").write_text(f"# {number}")
+            build.prepare()
+            assert not await build.restore()
+            await build.install(TREE)
+            await build.keep()
+        again = Build(place(), bucket)
+        (again.checkout / ".npmrc").write_text(f"# {MOST_ARCHIVES}")
+        again.prepare()
+        assert await again.restore()
+
+    anyio.run(builds)
+
+    assert len(bucket.objects) == MOST_ARCHIVES
+    assert all(NOW - modified < timedelta(days=1) for _, modified in bucket.objects.values())
+    assert not any("another-version" in key for key in bucket.objects)
+
+
+@pytest.mark.parametrize(
+    ("name", "modern", "kept"),
+    [("npm", False, True), ("yarn", True, True), ("yarn", False, False), ("pnpm", False, False), ("bun", False, False)],
+)
+def test_a_scope_of_several_sites_has_only_what_the_lockfile_proves(
+    name: Any, modern: bool, kept: bool, place: Callable[[], Path]
+) -> None:
+    async def environment() -> Mapping[str, str]:
+        return Build(place(), FakeBucket(), manager=Manager(name, modern=modern), own=False).prepare()
+
+    assert bool(anyio.run(environment)) == kept
+
+
+def test_an_install_that_took_no_time_is_not_kept(place: Callable[[], Path]) -> None:
+    bucket = FakeBucket()
+
+    async def builds() -> None:
+        build = Build(place(), bucket)
+        build.prepare()
+        await build.restore()
+        build.cache.installed(1.0)
+        await build.keep()
+
+    anyio.run(builds)
+
+    assert bucket.objects == {}
+
+
+def test_what_is_too_large_is_not_kept_and_said(place: Callable[[], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dependencies, "MOST_UNPACKED_BYTES", 100_000)
+    bucket = FakeBucket()
+
+    async def builds() -> Build:
+        build = Build(place(), bucket)
+        build.prepare()
+        await build.restore()
+        await build.install("mkdir node_modules; head -c 1000000 /dev/zero >node_modules/zeros")
+        await build.keep()
+        return build
+
+    build = anyio.run(builds)
+
+    assert bucket.objects == {}
+    assert build.log[-1].startswith("The dependencies are not kept for the next build: ")

@@ -1,0 +1,197 @@
+"""Real processes below this one, with times that are shorter than those of builds."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import anyio
+import pytest
+
+from buildrunner import endless
+from buildrunner.endless import Endless, _as_typed, _watches, wait_until_endless
+
+LISTEN = "import socket, time; s = socket.create_server(('127.0.0.1', 0)); "
+
+
+@pytest.fixture(autouse=True)
+def short_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(endless, "SAMPLE_SECONDS", 0.05)
+    monkeypatch.setattr(endless, "QUIET_SECONDS", 0.4)
+    monkeypatch.setattr(endless, "QUIET_WITHOUT_OUTPUT_SECONDS", 0.8)
+    monkeypatch.setattr(endless, "QUIET_WAITING_SECONDS", 60)
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., None]]:
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(*command: str) -> None:
+        started.append(subprocess.Popen(command, stdin=subprocess.DEVNULL))
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def see(
+    *, seconds: float, script: str = "", said: str = "", output: bool = True, silent: Callable[[], float] | None = None
+) -> Endless | None:
+    """Wait for so long; None if the command seems to be at work."""
+    found: list[Endless] = []
+
+    async def wait() -> None:
+        with anyio.move_on_after(seconds):
+            found.append(
+                await wait_until_endless(
+                    script=script,
+                    silent=silent or (lambda: 60.0),
+                    said=lambda: said,
+                    has_output=lambda: output,
+                    user=None,
+                )
+            )
+
+    anyio.run(wait)
+    return found[0] if found else None
+
+
+def test_what_listens_and_does_nothing_more_is_seen(start: Callable[..., None], tmp_path: Path) -> None:
+    program = tmp_path / "node_modules" / ".bin" / "preview"
+    program.parent.mkdir(parents=True)
+    program.write_text(f"#!{sys.executable}\n{LISTEN}time.sleep(60)")
+    program.chmod(0o755)
+    start("/bin/sh", "-c", f"{program} --port 1; true")
+
+    found = see(seconds=10)
+
+    assert found is not None
+    assert (found.watches, found.has_output) == (False, True)
+    assert "preview --port 1" in found.program
+
+
+def test_without_output_it_takes_longer(start: Callable[..., None]) -> None:
+    start(sys.executable, "-c", LISTEN + "time.sleep(60)")
+    started = time.monotonic()
+
+    found = see(seconds=10, output=False)
+
+    assert found is not None
+    assert not found.has_output
+    assert time.monotonic() - started >= 0.8
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root is forbidden something here")
+def test_it_is_seen_in_a_container_where_open_files_of_other_users_cannot_be_read() -> None:
+    user = 65534
+    other = ["setpriv", f"--reuid={user}", "--clear-groups", sys.executable, "-c", LISTEN + "time.sleep(60)"]
+    script = (
+        "import anyio, subprocess; from buildrunner import endless as e; e.SAMPLE_SECONDS, e.QUIET_SECONDS = 0.05, 0.4\n"
+        f"with subprocess.Popen({other!r}) as process:\n"
+        "    wait = lambda: e.wait_until_endless("
+        f"script='', silent=lambda: 9, said=lambda: '', has_output=lambda: True, user={user})\n"
+        "    print(anyio.run(wait)); process.kill()"
+    )
+    less = ["setpriv", "--bounding-set=-sys_ptrace", "--inh-caps=-sys_ptrace", sys.executable, "-c", script]
+
+    ended = subprocess.run(less, capture_output=True, text=True, timeout=20, check=True)
+
+    assert "watches=False" in ended.stdout
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "time.sleep(60)",  # no server
+        LISTEN + "\nwhile True: sum(range(100000)); time.sleep(0.005)",  # it works
+        LISTEN + "c = socket.create_connection(s.getsockname()); time.sleep(60)",  # an answer may come
+        # A name is being asked for.
+        LISTEN + "u = socket.socket(type=socket.SOCK_DGRAM); u.connect(('127.0.0.1', 53)); time.sleep(60)",
+        # It starts something again and again.
+        LISTEN
+        + "import subprocess as p\nwhile True:\n    c = p.Popen(['/bin/cat'], stdin=p.PIPE); time.sleep(0.15); c.communicate()",
+        LISTEN + "import subprocess; subprocess.run(['/bin/sleep', '60'])",
+    ],
+    ids=["idle", "busy", "connected", "resolving", "starting", "sleeping"],
+)
+def test_a_build_that_is_at_work_is_left_alone(start: Callable[..., None], program: str) -> None:
+    start(sys.executable, "-c", f"import socket, time; {program}" if "\n" not in program else program)
+
+    assert see(seconds=1.5) is None
+
+
+def test_a_build_that_says_something_is_left_alone(start: Callable[..., None]) -> None:
+    start(sys.executable, "-c", LISTEN + "time.sleep(60)")
+
+    assert see(seconds=2, silent=lambda: 0.01) is None
+
+
+def test_what_watches_need_not_listen(start: Callable[..., None]) -> None:
+    start("/bin/sh", "-c", "read x; true")  # its stdin is empty: it ends at once
+    start(sys.executable, "-c", "import time; time.sleep(60)")
+
+    found = see(seconds=10, script="webpack --mode production --watch")
+
+    assert found is not None
+    assert found.watches
+
+
+@pytest.mark.parametrize(
+    ("commands", "said"),
+    [
+        ("webpack --watch", ""),
+        ("vite build --watch --mode x", ""),
+        ("rollup -c -w", ""),
+        ("webpack -w && echo", ""),
+        ("parcel watch index.html", ""),
+        ("npm run x", "> a@1.0.0 x\n> webpack --watch\n"),
+        ("yarn x", "$ webpack --watch\n"),
+        ("", "[2026-11-24 13:15:44] waiting for changes...\n"),  # rollup 4.68.8
+        ("", "watching for file changes...\nbuild started...\n"),  # vite 8.3.8
+        ("", "1:16:03 PM - Found 0 errors. Watching for file changes.\n"),  # TypeScript
+    ],
+)
+def test_what_watches_says_so(commands: str, said: str) -> None:
+    assert _watches(commands, said)
+
+
+@pytest.mark.parametrize(
+    ("commands", "said"),
+    [
+        ("npm run build -w web", ""),
+        ("vite build --watch=false", ""),
+        ("node build.js --no-watch", ""),
+        ("webpack --watchful", ""),
+        ("npm run build", "Use --watch to rebuild\n"),
+    ],
+)
+def test_what_does_not_watch_is_not_taken_for_it(commands: str, said: str) -> None:
+    assert not _watches(commands, said)
+
+
+@pytest.mark.parametrize(
+    ("line", "typed"),
+    [
+        ("node /app/node_modules/.bin/vite preview", "vite preview"),
+        ("/usr/bin/node --no-warnings /app/node_modules/.bin/serve dist", "serve dist"),
+        ("next-server (v16.4.6)", "next start"),
+        ("webpack", "webpack"),
+        ("\x1b[31m\u202ex", "[31mx"),
+        ("", "a program"),
+    ],
+)
+def test_a_program_is_named_as_a_person_types_it(line: str, typed: str) -> None:
+    assert _as_typed(line) == typed
+
+
+def test_hints_say_what_to_change() -> None:
+    assert "Take `vite preview` out" in Endless("vite preview", watches=False, has_output=True).hint
+    assert "Put `vite build` into" in Endless("vite", watches=False, has_output=False).hint
+    assert "Put `next build` into" in Endless("next start", watches=False, has_output=False).hint
+    assert "the command that writes the site" in Endless("x.js", watches=False, has_output=False).hint
+    assert "--watch" in Endless("webpack", watches=True, has_output=True).hint

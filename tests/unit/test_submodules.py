@@ -1,0 +1,190 @@
+"""The address that a submodule is fetched from, whatever stands in .gitmodules."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import anyio
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from buildrunner import lfs
+from buildrunner.errors import BuildFailed
+from buildrunner.sandbox import Exit
+from buildrunner.settings import Repository
+from buildrunner.source import Git, Tree, explain, read_tree
+from buildrunner.submodules import fetch_submodules, find_address
+
+HTTPS = Repository("https://git.example.org:8443/team/app.git", "https", None, None, None)
+SSH = Repository("ssh://git@git.example.org/team/app.git", "ssh", None, None, None)
+FILE = Repository("file:///home/me/app", "file", None, None, None)
+HTTP = Repository("http://git.example.org/team/app", "http", None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("repository", "url", "address"),
+    [
+        (HTTPS, "https://github.com/owner/name.git", "https://github.com/owner/name.git"),
+        (HTTPS, "https://me@github.com/owner/name", "https://me@github.com/owner/name"),
+        # Relative to the repository (git-submodule(1)), and never to another host.
+        (HTTPS, "../theme.git", "https://git.example.org:8443/team/theme.git"),
+        (HTTPS, "./part", "https://git.example.org:8443/team/app.git/part"),
+        (HTTPS, "../../other/theme", "https://git.example.org:8443/other/theme"),
+        (HTTPS, "../../../../evil.example/x", "https://git.example.org:8443/evil.example/x"),
+        (FILE, "../theme", "file:///home/me/theme"),
+        (SSH, "../theme", "ssh://git@git.example.org/team/theme"),
+        # What takes a key, or is gone from most hosts.
+        (HTTPS, "git@github.com:owner/name.git", "https://github.com/owner/name.git"),
+        (HTTPS, "github.com:owner/name.git", "https://github.com/owner/name.git"),
+        (HTTPS, "ssh://git@github.com/owner/name.git", "https://github.com/owner/name.git"),
+        (HTTPS, "ssh://git@github.com:22/owner/name.git", "https://github.com/owner/name.git"),
+        (HTTPS, "git://github.com/owner/name.git", "https://github.com/owner/name.git"),
+        (HTTPS, "http://github.com/owner/name.git", "https://github.com/owner/name.git"),
+        (FILE, "git@github.com:owner/name.git", "https://github.com/owner/name.git"),
+        (HTTP, "http://other.example:8080/name", "http://other.example:8080/name"),
+        (HTTP, "https://github.com/owner/name", "https://github.com/owner/name"),
+        # The repository's own host is where the repository came from.
+        (HTTPS, "git@git.example.org:team/theme.git", "https://git.example.org:8443/team/theme.git"),
+        (HTTP, "git@Git.example.org:/team/theme.git", "http://git.example.org/team/theme.git"),
+        # With keys at hand.
+        (SSH, "git@github.com:owner/name.git", "git@github.com:owner/name.git"),
+        (SSH, "ssh://git@github.com/owner/name.git", "ssh://git@github.com/owner/name.git"),
+        (SSH, "git://github.com/owner/name.git", "https://github.com/owner/name.git"),
+        (FILE, "/srv/git/theme", "/srv/git/theme"),
+        (FILE, "file:///srv/git/theme", "file:///srv/git/theme"),
+        # Nothing else.
+        (HTTPS, "", None),
+        (HTTPS, "/srv/git/theme", None),
+        (HTTPS, "file:///etc", None),
+        (HTTPS, "ext::sh -c touch% x", None),
+        (HTTPS, "ext::touch", None),
+        (HTTPS, "https::ext::touch", None),
+        (HTTPS, "fd::0/x", None),
+        (HTTPS, "--upload-pack=touch", None),
+        (HTTPS, "-u./x", None),
+        (HTTPS, "ssh://-oProxyCommand=touch/x", None),
+        (SSH, "ssh://-oProxyCommand=touch/x", None),
+        (SSH, "-oProxyCommand=touch:x", None),
+        (HTTPS, "https://-x/y", None),
+        (HTTPS, "https://", None),
+        (HTTPS, "https://host:port/x", None),
+        (HTTPS, "ftp://github.com/owner/name", None),
+        (HTTPS, "http://other.example:8080/name", None),
+        (HTTPS, "https://github.com/a\nb", None),
+        (HTTPS, "C:\\repositories\\theme", None),
+        (HTTPS, "theme", None),
+        (HTTPS, "https://github.com/" + "a" * 3000, None),
+    ],
+)
+def test_a_submodule_comes_by_https_or_as_the_repository_does_or_not_at_all(
+    repository: Repository, url: str, address: str | None
+) -> None:
+    assert find_address(url, repository.url, repository) == address
+
+
+@given(
+    st.sampled_from([HTTPS, SSH, FILE, HTTP]),
+    st.lists(
+        st.sampled_from(["https", "http", "ssh", "file", "ext", "git", ":", "::", "//", "/", "..", ".", "@", "-", "x"])
+        | st.text(max_size=3)
+    ).map("".join),
+)
+def test_no_address_is_an_option_a_helper_or_of_another_scheme(repository: Repository, url: str) -> None:
+    address = find_address(url, repository.url, repository)
+
+    if address is not None and "://" in address.split("/x")[0]:
+        parts = urlsplit(address)
+        assert parts.scheme in {"https", repository.scheme}
+        assert "::" not in address.split("//")[0]
+        assert not (parts.hostname or "").startswith("-")
+    elif address is not None:
+        assert (repository is FILE and address.startswith("/")) or (repository is SSH and not address.startswith("-"))
+
+
+def test_submodules_and_lfs_are_read_from_the_index(tmp_path: Path) -> None:
+    def git(*arguments: str) -> str:
+        command = ["git", "-c", "user.name=x", "-c", "user.email=x@example.org", *arguments]
+        return subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True).stdout.strip()
+
+    for object_format in ("sha1", "sha256"):
+        folder = tmp_path / object_format
+        git("init", "-q", f"--object-format={object_format}", object_format)
+        inside = ("-C", object_format)
+        assert read_tree(folder, "0" * (40 if object_format == "sha1" else 64)).submodules == {}
+        for length in range(1, 20):  # entries are padded to eight bytes
+            (folder / ("f" * length)).write_text(str(length))
+        git(*inside, "add", "-A")
+        git(*inside, "commit", "-q", "-m", "1")
+        commit = git(*inside, "rev-parse", "HEAD")
+        assert (read_tree(folder, commit).submodules, read_tree(folder, commit).names_lfs) == ({}, False)
+
+        (folder / "a ä").mkdir()
+        (folder / "a ä" / ".gitattributes").write_text("*.psd filter=lfs\n")
+        (folder / ".gitattributes").symlink_to("/etc/passwd")
+        git(*inside, "update-index", "--add", "--cacheinfo", f"160000,{commit},zz/part")
+        git(*inside, "add", "-A", "--", "a ä", ".gitattributes")
+        found = read_tree(folder, commit)
+        assert (found.submodules, found.names_lfs) == ({"zz/part": commit}, True)
+
+        (folder / "a ä" / ".gitattributes").write_text("*.psd binary\n")
+        assert not read_tree(folder, commit).names_lfs
+
+
+@pytest.mark.parametrize(
+    ("links", "is_link"),
+    [({"a/b": "1" * 40}, True), ({"a": "1" * 40, "a/b": "1" * 40}, False)],
+)
+def test_nothing_is_fetched_to_behind_a_link_or_into_another_submodule(
+    tmp_path: Path, links: Mapping[str, str], is_link: bool
+) -> None:
+    class Answers(Git):
+        def __init__(self) -> None:
+            pass
+
+        async def __call__(self, *arguments: str, **_: object) -> tuple[Exit, str, bytes]:
+            assert "config" in arguments  # nothing is fetched
+            lines = (f"submodule.{path}.path\n{path}\0submodule.{path}.url\nhttps://x.example/y" for path in links)
+            return Exit(0, None), "", "\0".join(lines).encode() + b"\0"
+
+    checkout = tmp_path.resolve() / "repository"
+    (checkout / "home").mkdir(parents=True)
+    if is_link:
+        (checkout / "a").symlink_to("home")
+
+    with pytest.raises(BuildFailed, match="a/b lies behind a link or in another one"):
+        anyio.run(fetch_submodules, Answers(), HTTPS, checkout, Tree(links, False), print)
+
+
+@pytest.mark.parametrize(
+    ("said", "reason", "transient"),
+    [  # of git-lfs 3.3 and 3.6
+        ("[0a] Object does not exist: [404] Object does not exist", "does not have them all", False),
+        ("batch response: Not found.", "does not have them all", False),
+        ("batch response: This repository exceeded its LFS budget. The account", "its quota is used up", False),
+        ("batch response: This repository is over its data quota.", "its quota is used up", False),
+        ("batch response: Git credentials for https://x/a not found.", "refused to give", False),
+        ("batch response: Authentication required: Authorization error: https://x/a", "refused to give", False),
+        ("batch response: LFS: rate limit exceeded", "now", True),
+        ("batch response: Fatal error: down", "now", True),
+        ('batch response: Post "http://x/": dial tcp 127.0.0.1:1: connect: connection refused', "now", True),
+        ('Post "https://x/": net/http: request canceled (Client.Timeout exceeded)', "now", True),
+        ("expected OID 2c, got 04 after 5 bytes written", "now", True),
+        ('Post "https://x/": x509: certificate signed by unknown authority', "is not trusted", False),
+        ("write .git/lfs/tmp/1: no space left on device", "has no room", False),
+    ],
+)
+def test_what_git_lfs_says_is_told_in_words(said: str, reason: str, transient: bool) -> None:
+    text = f"{said}\nFailed to fetch some objects from 'https://x.example/a.git/info/lfs'\n"
+
+    async def told() -> tuple[BuildFailed, bool, object]:
+        return await explain("https://x.example/a", None, text, Exit(2, None), token=False, troubles=lfs._TROUBLES)
+
+    failure, is_transient, _ = anyio.run(told)
+
+    assert reason in failure.reason
+    assert failure.hint
+    assert is_transient == transient

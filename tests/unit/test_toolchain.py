@@ -1,0 +1,452 @@
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import tarfile
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from buildrunner import toolchain
+from buildrunner.errors import BuildFailed
+from buildrunner.packages import Manager
+from buildrunner.toolchain import NodeWish, Toolchain, Tools, find_node, is_range, satisfies
+from registry import Registry, archive, serving
+
+MACHINE = "x64" if os.uname().machine == "x86_64" else "arm64"
+NODES = ("12.22.12", "14.21.3", "16.20.2", "18.20.8", "20.20.2", "22.12.0", "23.11.1", "24.21.0")
+
+
+@pytest.fixture
+def registry() -> Iterator[Registry]:
+    with serving() as registry:
+        for version in NODES:
+            registry.add_node(version, MACHINE)
+        yield registry
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    folder = tmp_path / "checkout"
+    (folder / "apps/web").mkdir(parents=True)
+    return folder
+
+
+def wish(checkout: Path, given: str | None = None, folder: str = ".") -> NodeWish | None:
+    return find_node((checkout / folder).resolve(), checkout, given)[0]
+
+
+def write(folder: Path, **package: Any) -> None:
+    (folder / "package.json").write_text(json.dumps(package))
+
+
+def best(wanted: NodeWish | None) -> str | None:
+    assert wanted
+    return max((version for version in NODES if wanted.accepts(version)), default=None)
+
+
+# --- which Node ---
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("16", "16.20.2"),
+        ("v18", "18.20.8"),
+        ("16.x", "16.20.2"),
+        ("^20.0.0 || >=24", "24.21.0"),
+        (">=14 <19", "18.20.8"),
+        (">= 14, < 17", "16.20.2"),
+        ("14 - 16", "16.20.2"),
+        ("~> 14", "14.21.3"),
+        ("20.20.2", "20.20.2"),
+        ("lts/*", "24.21.0"),
+        ("lts/iron", "20.20.2"),
+        ("lts/Hydrogen", "18.20.8"),
+        ("gallium", "16.20.2"),
+        ("node", "24.21.0"),
+        ("latest", "24.21.0"),
+        ("99", None),
+    ],
+)
+def test_versions_ranges_and_names_of_node_are_read(checkout: Path, text: str, expected: str | None) -> None:
+    assert best(wish(checkout, text)) == expected
+
+
+def test_lts_is_a_line_with_an_even_number(checkout: Path) -> None:
+    wanted = wish(checkout, "lts/*")
+
+    assert wanted
+    assert not wanted.accepts("23.11.1")
+
+
+def test_what_names_node_has_an_order(checkout: Path) -> None:
+    write(checkout, engines={"node": "12"})
+    assert best(wish(checkout)) == "12.22.12"
+    write(checkout, engines={"node": "12"}, volta={"node": "14.21.3"})
+    assert best(wish(checkout)) == "14.21.3"
+    (checkout / ".node-version").write_text("16\n")
+    assert best(wish(checkout)) == "16.20.2"
+    (checkout / ".nvmrc").write_text("# ours\n\nv18 # and no other\n")
+    assert best(wish(checkout)) == "18.20.8"
+    assert best(wish(checkout, "20")) == "20.20.2"
+
+
+def test_node_is_named_in_the_apps_folder_or_above_it(checkout: Path) -> None:
+    (checkout / ".nvmrc").write_text("16")
+    assert best(wish(checkout, folder="apps/web")) == "16.20.2"
+    (checkout / "apps/web/.nvmrc").write_text("18")
+    assert best(wish(checkout, folder="apps/web")) == "18.20.8"
+
+
+def test_a_link_out_of_the_repository_names_no_node(checkout: Path, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("16")
+    (checkout / ".nvmrc").symlink_to("../secret")
+
+    assert find_node(checkout, checkout, None) == (None, ())
+
+
+def test_what_names_no_version_is_said_and_for_the_operator_it_is_an_error(checkout: Path) -> None:
+    (checkout / ".nvmrc").write_text("system\n")
+    write(checkout, engines={"node": "the newest"})
+
+    found, warnings = find_node(checkout, checkout, None)
+
+    assert found is None
+    assert [warning.split(" ")[0] for warning in warnings] == [".nvmrc", "'the"]
+    with pytest.raises(BuildFailed, match="NODE_VERSION is 'system', which names no version"):
+        find_node(checkout, checkout, "system")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "locked", "expected"),
+    [
+        ("^4.14.1", None, "14.21.3"),
+        ("^4.9.0", None, "14.21.3"),
+        ("4.12.0", None, "12.22.12"),
+        ("^4.9.0", '"node_modules/node-sass": {\n      "version": "4.13.1"', "12.22.12"),
+        ("^6.0.0", None, "16.20.2"),
+        ("^8.0.0", None, "18.20.8"),
+        ("^9.0.0", None, "20.20.2"),
+    ],
+)
+def test_node_sass_says_up_to_which_node_it_has_binaries(
+    checkout: Path, wanted: str, locked: str | None, expected: str
+) -> None:
+    write(checkout, devDependencies={"node-sass": wanted})
+    if locked:
+        (checkout / "package-lock.json").write_text(locked)
+
+    assert best(wish(checkout)) == expected
+    write(checkout, devDependencies={"node-sass": wanted}, engines={"node": ">=10"})
+    assert best(wish(checkout)) == expected
+
+
+@given(st.text(max_size=300), st.text(max_size=30))
+def test_no_text_breaks_the_reading_of_versions(wanted: str, version: str) -> None:
+    is_range(wanted)
+    satisfies(version, wanted)
+    satisfies("20.0.0", wanted)
+    satisfies(version, ">=1")
+
+
+@pytest.mark.parametrize("text", ["1 - 2 " * 60, "1.x || " * 80, "a." * 150, "=v" * 100, "1.1.1-" + "a." * 97])
+def test_a_hostile_range_takes_no_time(text: str) -> None:
+    started = time.monotonic()
+    for minor in range(1000):
+        satisfies(f"20.{minor}.0", text)
+
+    assert time.monotonic() - started < 2
+
+
+# --- getting it ---
+
+
+def tools(tmp_path: Path, registry: Registry, said: list[str] | None = None) -> Tools:
+    environment = {"PATH": os.environ["PATH"], "NPM_CONFIG_REGISTRY": registry.url}
+    folder = tmp_path / "tools"
+    tmp_path.mkdir(parents=True, exist_ok=True)
+    return Tools(folder, environment, (said if said is not None else []).append)
+
+
+def get(
+    some: Tools,
+    node: str | None,
+    manager: Manager | None = None,
+    *,
+    installed: str | None = "24.21.0",
+    lockfile_version: int | None = 3,
+    others: tuple[Any, ...] = (),
+) -> Toolchain:
+    wanted = find_node(Path("/nonexistent"), Path("/nonexistent"), node)[0] if node else None
+    prepare = partial(some.prepare, others=others, installed=installed, lockfile_version=lockfile_version)
+    return anyio.run(prepare, wanted, manager or Manager("npm"))
+
+
+def run(chain: Toolchain, *command: str) -> str:
+    ended = subprocess.run(command, env=dict(chain.environment), capture_output=True, text=True, check=True)
+    return ended.stdout.strip()
+
+
+def manager_files(name: str, version: str, *, main: str | None = None) -> bytes:
+    main = main or f"bin/{name}.js"
+    script = f"console.log('{name} {version}', process.argv.slice(2).join(' '), process.env.FAKE_NODE || 'installed')"
+    extra = {"npm": "npx", "pnpm": "pnpx", "yarn": "yarnpkg"}[name]
+    return archive({"package.json": json.dumps({"bin": {name: main, extra: f"./{main}"}}), main: script})
+
+
+def test_an_installed_node_that_will_do_is_used_and_nothing_is_asked(tmp_path: Path, registry: Registry) -> None:
+    chain = get(tools(tmp_path, registry), ">=12")
+
+    assert (chain.node, chain.manager) == ("24.21.0", None)
+    assert registry.requests == []
+
+
+def test_the_newest_node_that_satisfies_is_fetched_with_the_npm_it_came_with(
+    tmp_path: Path, registry: Registry
+) -> None:
+    for version, node in (("6.14.18", "6 >=6.2.0 || 8 || >=9.3.0"), ("8.19.4", "^12.13.0 || ^14.15.0 || >=16.0.0")):
+        registry.add("npm", version, manager_files("npm", version), node=node)
+    said: list[str] = []
+
+    chain = get(tools(tmp_path, registry, said), ">=13 <18")
+
+    assert (chain.node, chain.manager) == ("16.20.2", "8.19.4")
+    assert run(chain, "node", "--version") == "v16.20.2"
+    assert run(chain, "npm", "ci", "a b") == "npm 8.19.4 ci a b 16.20.2"
+    assert run(chain, "npx", "x") == "npm 8.19.4 x 16.20.2"
+    assert said[-1] == "Node 16.20.2 (NODE_VERSION: >=13 <18), npm 8.19.4"
+
+
+@pytest.mark.parametrize(("lockfile_version", "npm"), [(1, "6.14.18"), (2, "6.14.18"), (3, "8.19.4")])
+def test_an_old_node_gets_an_npm_that_reads_the_lockfile(
+    tmp_path: Path, registry: Registry, lockfile_version: int, npm: str
+) -> None:
+    for version in ("6.14.18", "8.19.4"):
+        registry.add("npm", version, manager_files("npm", version))
+
+    assert get(tools(tmp_path, registry), "14", lockfile_version=lockfile_version).manager == npm
+
+
+def test_a_version_that_the_registry_lacks_is_replaced_by_its_line_and_that_is_said(
+    tmp_path: Path, registry: Registry
+) -> None:
+    registry.add("npm", "8.19.4", manager_files("npm", "8.19.4"))
+    registry.add("pnpm", "9.15.9", manager_files("pnpm", "9.15.9"))
+
+    chain = get(tools(tmp_path, registry), "v16.13.7", Manager("pnpm", "9.99.0"))
+
+    assert (chain.node, chain.manager) == ("16.20.2", "9.15.9")
+    assert chain.warnings == (
+        "NODE_VERSION asks for Node v16.13.7, which the registry does not have: 16.20.2 is used.",
+        "pnpm 9.99.0 is not in the registry: 9.15.9 is used.",
+    )
+
+
+def test_what_cannot_be_had_is_said_with_what_is_there(tmp_path: Path, registry: Registry) -> None:
+    registry.add("pnpm", "9.15.9", manager_files("pnpm", "9.15.9"))
+    some = tools(tmp_path, registry)
+
+    with pytest.raises(BuildFailed) as caught:
+        get(some, "99")
+    assert caught.value.reason == "NODE_VERSION asks for Node 99, which cannot be had."
+    assert "installed one is 24.21.0; the registry has 12.22.12 to 24.21.0" in (caught.value.hint or "")
+    with pytest.raises(BuildFailed) as caught:
+        get(some, None, Manager("pnpm", "^99", "packageManager"))
+    assert caught.value.reason == "pnpm ^99, which packageManager asks for, is not in the registry."
+    assert "9.15.9 to 9.15.9" in (caught.value.hint or "")
+
+
+def test_engines_that_cannot_be_had_are_a_warning(tmp_path: Path, registry: Registry) -> None:
+    wanted = NodeWish(("^99",), "engines.node of package.json", "^99", must=False)
+    some = tools(tmp_path, registry)
+
+    chain = anyio.run(
+        partial(some.prepare, others=(), installed="24.21.0", lockfile_version=None), wanted, Manager("npm")
+    )
+
+    assert chain.node == "24.21.0"
+    assert "The installed one is used." in chain.warnings[0]
+
+
+def test_a_manager_that_is_too_new_for_the_node_runs_with_the_installed_one(tmp_path: Path, registry: Registry) -> None:
+    registry.add("pnpm", "9.15.9", manager_files("pnpm", "9.15.9", main="bin/pnpm.cjs"), node=">=18.12")
+    registry.add("npm", "8.19.4", manager_files("npm", "8.19.4"))
+
+    chain = get(tools(tmp_path, registry), "16", Manager("pnpm", "9.15.9"))
+
+    assert run(chain, "pnpm", "install") == "pnpm 9.15.9 install installed"
+    assert run(chain, "node", "--version") == "v16.20.2"
+
+
+def test_of_a_range_that_manager_is_taken_that_works_with_the_node(tmp_path: Path, registry: Registry) -> None:
+    registry.add("pnpm", "6.35.1", manager_files("pnpm", "6.35.1"), node=">=12.17")
+    registry.add("pnpm", "7.33.7", manager_files("pnpm", "7.33.7"), node=">=14.6")
+
+    assert get(tools(tmp_path / "a", registry), "12", Manager("pnpm", ">=6 <8")).manager == "6.35.1"
+    assert get(tools(tmp_path / "b", registry), "14", Manager("pnpm", ">=6 <8")).manager == "7.33.7"
+
+
+@pytest.mark.parametrize("version", ["6.35.1", "7.5.0", "8.2.0"])
+def test_an_old_pnpm_that_cannot_fetch_with_this_node_is_replaced(
+    tmp_path: Path, registry: Registry, version: str
+) -> None:
+    for there in (version, "7.33.7", "8.15.9"):
+        registry.add("pnpm", there, manager_files("pnpm", there))
+
+    chain = get(tools(tmp_path, registry), None, Manager("pnpm", version, digest=("sha512", "ab")))
+
+    assert chain.manager == ("8.15.9" if version.startswith("8") else "7.33.7")
+    assert "cannot work with Node 24.21.0" in chain.warnings[0]
+
+
+def test_yarn_2_and_later_and_bun_are_packages_of_another_name(tmp_path: Path, registry: Registry) -> None:
+    registry.add("@yarnpkg/cli-dist", "4.1.0", manager_files("yarn", "4.1.0"))
+    bun = "@oven/bun-linux-" + {"x64": "x64", "arm64": "aarch64"}[MACHINE]
+    registry.add(bun, "1.4.5", archive({"bin/bun": '#!/bin/sh\necho "$(basename "$0")" 1.4.5 "$@"'}))
+
+    chain = get(tools(tmp_path, registry), None, Manager("yarn", "4.1.0", modern=True), others=("bun",))
+
+    assert run(chain, "yarn", "install") == "yarn 4.1.0 install installed"
+    assert run(chain, "bunx", "vite") == "bunx 1.4.5 vite"
+    assert chain.environment["YARN_IGNORE_PATH"] == "1"
+
+
+def test_the_yarn_that_the_repository_holds_is_used_as_it_is(tmp_path: Path, registry: Registry) -> None:
+    release = tmp_path / "yarn 3.cjs"
+    release.write_text("console.log('its own', process.argv[2])")
+
+    chain = get(tools(tmp_path, registry), None, Manager("yarn", "3.8.6", modern=True, release=release))
+
+    assert run(chain, "yarn", "install") == "its own install"
+    assert "YARN_IGNORE_PATH" not in chain.environment
+    assert registry.requests == []
+
+
+def test_a_digest_of_package_json_is_checked(tmp_path: Path, registry: Registry) -> None:
+    import hashlib
+
+    data = manager_files("pnpm", "9.15.9")
+    registry.add("pnpm", "9.15.9", data)
+    right = hashlib.sha224(data).hexdigest()
+
+    assert get(tools(tmp_path / "a", registry), None, Manager("pnpm", "9.15.9", digest=("sha224", right))).manager
+    for wrong in (("sha512", "00"), ("sha224", right[:-1]), ("sha0", right)):
+        with pytest.raises(BuildFailed, match=r"another digest than pnpm 9\.15\.9 has"):
+            get(tools(tmp_path / "b", registry), None, Manager("pnpm", "9.15.9", digest=wrong))
+
+
+def test_nothing_is_unpacked_whose_digest_is_not_the_registrys(tmp_path: Path, registry: Registry) -> None:
+    registry.add("pnpm", "9.15.9", manager_files("pnpm", "9.15.9"), integrity="sha512-AAAA")
+    some = tools(tmp_path, registry)
+
+    with pytest.raises(BuildFailed, match="does not have the digest"):
+        get(some, None, Manager("pnpm", "9.15.9"))
+
+    assert list(some.downloads.iterdir()) == []
+
+
+def test_what_was_kept_is_checked_and_used_or_replaced(tmp_path: Path, registry: Registry) -> None:
+    registry.add("pnpm", "9.15.9", manager_files("pnpm", "9.15.9"))
+    first = tools(tmp_path / "1", registry)
+    get(first, None, Manager("pnpm", "9.15.9"))
+    (kept,) = first.downloads.iterdir()
+    for folder, data, asked in (("2", kept.read_bytes(), False), ("3", b"poisoned", True)):
+        some = tools(tmp_path / folder, registry)
+        (some.downloads / kept.name).write_bytes(data)
+        registry.requests.clear()
+
+        chain = get(some, None, Manager("pnpm", "9.15.9"))
+
+        assert run(chain, "pnpm", "i") == "pnpm 9.15.9 i installed"
+        assert any(path.endswith(".tgz") for path in registry.requests) == asked
+
+
+def test_a_package_can_write_nowhere_else(tmp_path: Path, registry: Registry) -> None:
+    link = tarfile.TarInfo("package/bin/link")
+    link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+    device = tarfile.TarInfo("package/device")
+    device.type = tarfile.CHRTYPE
+    files = {"package.json": '{"bin": {"pnpm": "bin/pnpm.js"}}', "bin/pnpm.js": "", "../../../../evil": "x"}
+    registry.add("pnpm", "9.15.9", archive(files, (link, device)))
+
+    get(tools(tmp_path / "a/b/c", registry), None, Manager("pnpm", "9.15.9"))
+
+    there = {path.name for path in tmp_path.rglob("*") if not path.is_dir()}
+    assert there == {"pnpm-9.15.9.tgz", "package.json", "pnpm.js", "pnpm"}
+
+
+def test_another_user_can_start_the_tools_and_not_change_them(tmp_path: Path, registry: Registry) -> None:
+    registry.add("pnpm", "9.15.9", manager_files("pnpm", "9.15.9"))
+    before = os.umask(0o077)
+    try:
+        some = tools(tmp_path, registry)
+        get(some, "16", Manager("pnpm", "9.15.9"))
+    finally:
+        os.umask(before)
+
+    for path in (tmp_path / "tools").rglob("*"):
+        mode = stat.S_IMODE(path.stat().st_mode)
+        if "downloads" not in path.parts:
+            assert mode & 0o055 == 0o055, path
+        assert not mode & 0o022, path
+
+
+@pytest.mark.parametrize("failures", [[503], [500, 429]])
+def test_a_registry_that_stumbles_is_asked_again(
+    tmp_path: Path, registry: Registry, failures: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(toolchain, "_PAUSE_SECONDS", 0.01)
+    registry.add("pnpm", "9.15.9", manager_files("pnpm", "9.15.9"))
+    registry.failures = failures
+
+    assert get(tools(tmp_path, registry), None, Manager("pnpm", "9.15.9")).manager == "9.15.9"
+
+
+def test_a_registry_that_is_away_ends_in_a_sentence_without_secrets(
+    tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(toolchain, "_PAUSE_SECONDS", 0.01)
+    registry.add("bad", "1.0.0", b"")
+    some = tools(tmp_path, registry)
+    with pytest.raises(BuildFailed) as caught:
+        get(some, None, Manager("pnpm"))
+    assert caught.value.reason == "pnpm could not be fetched from 127.0.0.1: it does not have this package."
+
+    registry.failures = [401]
+    with pytest.raises(BuildFailed, match=r"from 127\.0\.0\.1: it answers with status 401\."):
+        get(some, None, Manager("pnpm"))
+
+    environment = {"PATH": os.environ["PATH"], "npm_config_registry": "http://user:secret@127.0.0.1:9/"}
+    with pytest.raises(BuildFailed) as caught:
+        get(Tools(tmp_path / "x", environment, print), "16")
+    assert (caught.value.stage, caught.value.exit_code) == ("install", 30)
+    assert caught.value.reason.endswith("from 127.0.0.1: no connection to it can be made.")
+    assert "secret" not in f"{caught.value.reason}{caught.value.hint}"
+
+
+@pytest.mark.parametrize("document", [[], {"versions": []}, {}, {"versions": {"1.0.0": {}, "2.0.0": 1, "../x": {}}}])
+def test_a_registry_that_answers_nonsense_is_said(tmp_path: Path, registry: Registry, document: Any) -> None:
+    registry.documents["pnpm"] = document or {"x": 1}
+
+    with pytest.raises(BuildFailed) as caught:
+        get(tools(tmp_path, registry), None, Manager("pnpm"))
+
+    assert "registry" in caught.value.reason or "no description of a package" in caught.value.reason
+
+
+def test_without_a_node_there_must_be_one_in_the_registry(tmp_path: Path, registry: Registry) -> None:
+    with pytest.raises(BuildFailed, match="node is not installed on the machine that builds"):
+        get(tools(tmp_path / "a", registry), None, installed=None)
+
+    registry.add("npm", "10.9.0", manager_files("npm", "10.9.0"))
+    assert get(tools(tmp_path / "b", registry), "22", installed=None).node == "22.12.0"
