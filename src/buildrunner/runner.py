@@ -39,11 +39,41 @@ if TYPE_CHECKING:
 
 LEFT_OUT_NAMED = 50  # files that are not published are named one by one up to here
 PROGRESS_SECONDS = 0.5
+MOST_LOCKFILE_BYTES = 32 * 2**20
 
 # Of the runner's own environment, what commands find too: the network's settings and the time zone.
 _PASSED_ON = re.compile(
     r"TZ|(https?|all|no)_proxy|HTTPS?_PROXY|ALL_PROXY|NO_PROXY|SSL_CERT_(FILE|DIR)|NODE_EXTRA_CA_CERTS|GIT_SSL_CAINFO"
     r"|CURL_CA_BUNDLE|(?i:npm_config_(registry|cafile|(https_?|no)?proxy|strict_ssl|fetch_\w+|maxsockets))"
+)
+
+
+# Lockfiles name packages of git hosts by ssh, which needs a key even for what is public; there is none, and in the image no ssh.
+_GIT_HOSTS = ("github.com", "gitlab.com", "bitbucket.org")
+_GIT_OVER_HTTPS = [
+    (f"url.https://{host}/.insteadOf", ssh) for host in _GIT_HOSTS for ssh in (f"ssh://git@{host}/", f"git@{host}:")
+]
+_GIT_ENVIRONMENT = {
+    "GIT_CONFIG_COUNT": str(len(_GIT_OVER_HTTPS)),
+    **{f"GIT_CONFIG_KEY_{number}": key for number, (key, _) in enumerate(_GIT_OVER_HTTPS)},
+    **{f"GIT_CONFIG_VALUE_{number}": value for number, (_, value) in enumerate(_GIT_OVER_HTTPS)},
+}
+_LEGACY_OPENSSL = "--openssl-legacy-provider"
+# What a build fails of that goes well with other variables: what it says then, these, and what is said of it.
+_SECOND_TRIES: tuple[tuple[str, str, str, str], ...] = (
+    (
+        r"Treating warnings as errors because process\.env\.CI = true",
+        "CI",
+        "false",
+        "Warnings fail this build where CI is true, so it is run once more with CI=false. Mend what it names.",
+    ),
+    (
+        r"ERR_OSSL_EVP_UNSUPPORTED|error:0308010C",
+        "NODE_OPTIONS",
+        _LEGACY_OPENSSL,
+        f"This build uses hashes that OpenSSL 3 does not have, so it is run once more with NODE_OPTIONS={_LEGACY_OPENSSL}."
+        " Update its bundler (webpack 5.61 or newer).",
+    ),
 )
 
 
@@ -131,7 +161,7 @@ async def _story(run: Run, settings: Settings, root: Path, *, in_image: bool) ->
                 cache_environment = cache.prepare(
                     plan, node=toolchain.node, manager=toolchain.manager, install_env=settings.install_env
                 )
-        install_environment = {**environment, **cache_environment, **settings.install_env}
+        install_environment = {**environment, **_GIT_ENVIRONMENT, **cache_environment, **settings.install_env}
         if not (cache and await _install_from_cache(run, plan, install_environment, cache)):
             started = anyio.current_time()
             if await _install(run, settings, plan, install_environment) and cache:
@@ -139,6 +169,11 @@ async def _story(run: Run, settings: Settings, root: Path, *, in_image: bool) ->
     async with run.stage("build", settings.build_timeout, "Building", tail_share=1.0):
         # Yarn fails on a variable of .npmrc or .yarnrc that is missing: so these are there, and empty.
         build_environment = {**environment, **dict.fromkeys(settings.install_env, ""), **settings.build_env}
+        if plan.needs_tools and await anyio.to_thread.run_sync(_needs_legacy_openssl, plan, toolchain.node):
+            _add(build_environment, "NODE_OPTIONS", _LEGACY_OPENSSL)
+            run.journal.log(
+                f"The bundler is one from before OpenSSL 3: NODE_OPTIONS has {_LEGACY_OPENSSL} for the build."
+            )
         before = await anyio.to_thread.run_sync(_snapshot, plan)
         if plan.build:
             await _build(run, plan, build_environment, before)
@@ -332,7 +367,21 @@ async def _build(run: Run, plan: BuildPlan, environment: Mapping[str, str], befo
             user=run.sandbox.account.uid if run.sandbox and run.sandbox.account else None,
         )
 
-    endless = await _command(run, "build", plan.build, plan.build_shown, plan.folder, environment, watch)
+    left = list(_SECOND_TRIES)
+    while True:
+        try:
+            endless = await _command(run, "build", plan.build, plan.build_shown, plan.folder, environment, watch)
+            break
+        except CommandFailed as error:
+            said = without_colour(error.output)
+            again = next((each for each in left if re.search(each[0], said)), None)
+            if again is None:
+                raise
+            left.remove(again)
+            _, name, value, sentence = again
+            environment = {**environment}
+            _add(environment, name, value)
+            run.journal.log(sentence, "warning")
     if endless and not endless.has_output:
         if plan.framework.needs_server:
             raise plan.framework.refusal()
@@ -343,6 +392,23 @@ async def _build(run: Run, plan: BuildPlan, environment: Mapping[str, str], befo
         )
     if endless:
         run.journal.log(endless.hint, "warning")
+
+
+def _add(environment: dict[str, str], name: str, value: str) -> None:
+    """Set a variable, or add to the options that it has."""
+    given = environment.get(name, "") if name == "NODE_OPTIONS" else ""
+    environment[name] = given if value in given.split() else f"{given} {value}".strip()
+
+
+def _needs_legacy_openssl(plan: BuildPlan, node: str) -> bool:
+    from buildrunner.frameworks import legacy_openssl
+    from buildrunner.reading import read_text
+
+    lockfile = None
+    if plan.lockfile:
+        with suppress(ValueError):
+            lockfile = read_text(plan.lockfile, plan.checkout, most_bytes=MOST_LOCKFILE_BYTES)
+    return legacy_openssl(plan.package, lockfile, int(node.partition(".")[0]))
 
 
 async def _command(
