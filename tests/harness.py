@@ -386,7 +386,9 @@ class Repositories:
     def git(self, path: Path, *arguments: str) -> str:
         identity = ["-c", "user.name=Test", "-c", "user.email=test@example.org", "-c", "commit.gpgsign=false"]
         command = ["git", "-C", str(path), *identity, *arguments]
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+        # Not what this machine has configured: git-lfs, where it is installed, writes hooks into each repository.
+        environment = {**os.environ, "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull}
+        return subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout.strip()
 
     def app(self, build: str = "mkdir dist && echo '<h1>hello</h1>' >dist/index.html", **files: str | bytes) -> Path:
         """Make an app without dependencies whose build script is `build`, for sh."""
