@@ -7,10 +7,14 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from harness import Program, Redis, Repositories, free_port
 from s3_server import S3Server, s3_server
+
+hypothesis.settings.register_profile("noisy", deadline=None)  # machines that test are noisy
+hypothesis.settings.load_profile("noisy")
 
 
 @pytest.fixture(scope="session")

@@ -50,14 +50,9 @@ _PASSED_ON = re.compile(
 
 # Lockfiles name packages of git hosts by ssh, which needs a key even for what is public; there is none, and in the image no ssh.
 _GIT_HOSTS = ("github.com", "gitlab.com", "bitbucket.org")
-_GIT_OVER_HTTPS = [
-    (f"url.https://{host}/.insteadOf", ssh) for host in _GIT_HOSTS for ssh in (f"ssh://git@{host}/", f"git@{host}:")
-]
-_GIT_ENVIRONMENT = {
-    "GIT_CONFIG_COUNT": str(len(_GIT_OVER_HTTPS)),
-    **{f"GIT_CONFIG_KEY_{number}": key for number, (key, _) in enumerate(_GIT_OVER_HTTPS)},
-    **{f"GIT_CONFIG_VALUE_{number}": value for number, (_, value) in enumerate(_GIT_OVER_HTTPS)},
-}
+_GIT_CONFIG = "".join(
+    f'[url "https://{host}/"]\n\tinsteadOf = ssh://git@{host}/\n\tinsteadOf = git@{host}:\n' for host in _GIT_HOSTS
+)
 _LEGACY_OPENSSL = "--openssl-legacy-provider"
 # What a build fails of that goes well with other variables: what it says then, these, and what is said of it.
 _SECOND_TRIES: tuple[tuple[str, str, str, str], ...] = (
@@ -161,7 +156,7 @@ async def _story(run: Run, settings: Settings, root: Path, *, in_image: bool) ->
                 cache_environment = cache.prepare(
                     plan, node=toolchain.node, manager=toolchain.manager, install_env=settings.install_env
                 )
-        install_environment = {**environment, **_GIT_ENVIRONMENT, **cache_environment, **settings.install_env}
+        install_environment = {**environment, **cache_environment, **settings.install_env}
         if not (cache and await _install_from_cache(run, plan, install_environment, cache)):
             started = anyio.current_time()
             if await _install(run, settings, plan, install_environment) and cache:
@@ -208,6 +203,7 @@ def _make_workspace(root: Path, sandbox: Sandbox) -> Path:
         folder.mkdir(mode=0o700)
         if sandbox.account:
             os.chown(folder, sandbox.account.uid, sandbox.account.gid)
+    (work / "home" / ".gitconfig").write_text(_GIT_CONFIG)
     root.chmod(0o711)
     return work
 

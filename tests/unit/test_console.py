@@ -131,7 +131,7 @@ def test_it_ends_with_a_stage_that_fails_and_with_the_result() -> None:
 
     shown, _, _ = watch([*UPLOAD[:3], [failed, result]])
 
-    assert shown[-1][2:] == ["✗ Publishing failed", "", "Failed: no 4.0 s", "Try again.", ""]
+    assert shown[-1][2:] == ["✗ Publishing failed", "", "Failed: no 4.0 s", ""]
 
 
 def test_what_is_over_at_once_and_a_sign_of_life_draw_nothing() -> None:

@@ -27,7 +27,7 @@ State = Literal["building", "publishing", "deleting", "published"]
 MOST_BYTES = 64 * 2**20  # of a manifest: some 250,000 files
 _ATTEMPTS = 10  # to claim, each time that another run was quicker
 # For each step of the pointer. A state bucket that does not answer must not hold up a site that can be published.
-STEP_SECONDS = 10
+STEP_SECONDS = 5
 _JSON = "application/json"
 _UNCONDITIONAL = (
     "The S3 server has no conditional writes (If-Match, If-None-Match): two builds of this site that publish at the same moment"

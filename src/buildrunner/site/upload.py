@@ -26,7 +26,7 @@ from buildrunner.site.bucket import Bucket, Listed, in_parallel, sha256_of
 from buildrunner.site.failures import AccessRefused, Unreachable
 from buildrunner.site.files import Site, SiteFile, changed_meanwhile
 from buildrunner.site.headers import IMMUTABLE, cache_control
-from buildrunner.site.manifest import Manifest, PublishedObject, Turn
+from buildrunner.site.manifest import STEP_SECONDS, Manifest, PublishedObject, Turn
 
 Progress = Callable[[int, int], None]  # files and bytes that are in the bucket by now
 
@@ -107,8 +107,9 @@ class Upload:
                 return
             try:
                 try:
-                    await self._turn.claim(await self._run_number())
-                    await self._read_manifest()
+                    with anyio.move_on_after(STEP_SECONDS):
+                        await self._turn.claim(await self._run_number())
+                        await self._read_manifest()
                 except Unreachable:
                     raise
                 except BuildFailed:

@@ -104,7 +104,7 @@ def test_no_kind_of_process_outlives_its_stage_or_sees_the_upload(stranger: Stra
     else:
         port = int(stranger.program.s3.endpoint.rpartition(":")[2])
         with Relay(port) as relay:
-            relay.hold = lambda request: request.startswith("PUT /sites/")
+            relay.hold = lambda request: request.startswith("PUT /sites/t-")
             variables = {"INSTALL_COMMAND": install, "AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{relay.port}"}
             with stranger.building(build, files, **variables) as running:
                 assert relay.held.wait(60)

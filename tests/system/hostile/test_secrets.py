@@ -483,4 +483,4 @@ def test_names_that_a_stranger_chooses_move_no_cursor_in_sentences_of_our_own(st
         assert not [text for text in (*run.messages, run.stdout, run.stderr) if forbidden(text, colours=False)]
         assert "Done" not in [event.get("log") for event in run.events[:-1]]
     assert failed.messages[-1].startswith("Failed: ")
-    assert "owned" not in failed.result["hint"]
+    assert r"\x1b]0;owned\x07" in failed.result["hint"]  # as text
