@@ -161,6 +161,9 @@ async def _story(run: Run, settings: Settings, root: Path, *, in_image: bool) ->
             started = anyio.current_time()
             if await _install(run, settings, plan, install_environment) and cache:
                 cache.installed(anyio.current_time() - started)
+        if plan.needs_tools:
+            toolchain = await _change_node(run, plan, toolchain, root / "tools-of-packages", environment)
+            environment |= toolchain.environment
     async with run.stage("build", settings.build_timeout, "Building", tail_share=1.0):
         # Yarn fails on a variable of .npmrc or .yarnrc that is missing: so these are there, and empty.
         build_environment = {**environment, **dict.fromkeys(settings.install_env, ""), **settings.build_env}
@@ -298,6 +301,29 @@ async def _get_tools(run: Run, plan: BuildPlan, folder: Path, environment: Mappi
     for sentence in toolchain.warnings:
         run.journal.log(sentence, "warning")
     return toolchain
+
+
+async def _change_node(
+    run: Run, plan: BuildPlan, toolchain: Toolchain, folder: Path, environment: Mapping[str, str]
+) -> Toolchain:
+    """Get a later Node for the build where packages ask for one, and the repository names none."""
+    from buildrunner.toolchain import Tools, node_of_packages
+
+    if plan.node and plan.node.must:
+        return toolchain
+    wish = await anyio.to_thread.run_sync(
+        node_of_packages, plan.site, plan.root, plan.checkout, plan.package, toolchain.node
+    )
+    if wish is None:
+        return toolchain
+    try:
+        changed = await Tools(folder, environment, run.journal.log).change_node(wish, toolchain.node)
+    except BuildFailed as error:
+        run.journal.log(f"{error.reason} So the build goes on with Node {toolchain.node}.", "warning")
+        return toolchain
+    for sentence in changed.warnings:
+        run.journal.log(sentence, "warning")
+    return changed
 
 
 async def _install_from_cache(

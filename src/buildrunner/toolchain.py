@@ -33,13 +33,16 @@ import anyio.to_thread
 
 from buildrunner.errors import BuildFailed
 from buildrunner.packages import DEPENDENCIES, Manager, Name, package_of, places, table_of
-from buildrunner.reading import read_text
+from buildrunner.reading import read_json, read_text
 
 if TYPE_CHECKING:
     import aiohttp
 
 REGISTRY = "https://registry.npmjs.org/"
 _MACHINES = {"x86_64": "x64", "amd64": "x64", "aarch64": "arm64", "arm64": "arm64"}
+_PACKAGE_NAME = re.compile(r"(@[a-z0-9~_-][\w.~-]*/)?[A-Za-z0-9~_-][\w.~-]*")
+_MOST_PACKAGES = 500  # of an app that are asked for their Node
+_LATER_LINES = 12
 _MOST_DOCUMENT_BYTES = 64 * 2**20
 _MOST_PACKAGE_BYTES = 512 * 2**20
 _MOST_UNPACKED_BYTES = 2 * 2**30
@@ -201,6 +204,37 @@ def find_node(folder: Path, checkout: Path, given: str | None) -> tuple[NodeWish
     return engines or limit, tuple(warnings)
 
 
+def node_of_packages(
+    folder: Path, root: Path, checkout: Path, package: Mapping[str, Any], node: str
+) -> NodeWish | None:
+    """Find out whether packages that are installed ask for a later Node than `node`, and for which: the lowest line that will do.
+
+    Only what the app itself names counts, and only `engines.node` that a later Node satisfies: small old packages often name
+    one that is long gone, and run all the same.
+    """
+    newer = [f"{major}.99.99" for major in range(_major(node), _major(node) + _LATER_LINES)]
+    asked: dict[str, str] = {}
+    for name in list(dict.fromkeys(name for kind in DEPENDENCIES for name in table_of(package, kind)))[:_MOST_PACKAGES]:
+        for place in (folder, root) if _PACKAGE_NAME.fullmatch(name) else ():
+            found = None
+            with suppress(ValueError):
+                found = read_json(place / "node_modules" / name / "package.json", checkout)
+            if found is not None:
+                text = table_of(found, "engines").get("node")
+                if isinstance(text, str) and is_range(text) and not satisfies(node, text):
+                    asked[name] = text
+                break
+    asked = {name: text for name, text in asked.items() if any(satisfies(version, text) for version in newer)}
+    for version in newer:
+        fits = [name for name, text in asked.items() if satisfies(version, text)]
+        if fits and (len(fits) == len(asked)) and (_major(version) % 2 == 0):
+            ranges = (*asked.values(), f"{_major(version)}.x")
+            return NodeWish(
+                ranges, f"engines of {', '.join(sorted(asked)[:3])}", next(iter(asked.values())), must=False
+            )
+    return None
+
+
 class Tools:
     """Gets tools into a folder of the run's.
 
@@ -281,6 +315,25 @@ class Tools:
         if manager.modern and not manager.release:
             found["YARN_IGNORE_PATH"] = "1"  # what .yarnrc.yml names is not in the repository
         return Toolchain(found, node, shown, tuple(warnings))
+
+    async def change_node(self, wish: NodeWish, installed: str) -> Toolchain:
+        """Get another Node for what has been installed already; the package manager stays.
+
+        Raises:
+            BuildFailed: when it cannot be had.
+
+        """
+        warnings: list[str] = []
+        async with _session(self._environment) as session:
+            release = await self._choose_node(session, wish, installed, warnings)
+            if release is None:
+                return Toolchain({}, installed, None, tuple(warnings))
+            unpacked = await self._fetch(session, release, only="bin/node")
+            (self._bin / "node").symlink_to(unpacked / "bin/node")
+        self._log(f"Node {release.version} for the build ({wish.because}: {wish.text})")
+        return Toolchain(
+            {"PATH": f"{self._bin}{os.pathsep}{self._environment['PATH']}"}, release.version, None, tuple(warnings)
+        )
 
     async def _choose_node(
         self, session: aiohttp.ClientSession, wish: NodeWish, installed: str | None, warnings: list[str]

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from buildrunner import toolchain
 from buildrunner.errors import BuildFailed
 from buildrunner.packages import Manager
-from buildrunner.toolchain import NodeWish, Toolchain, Tools, find_node, is_range, satisfies
+from buildrunner.toolchain import NodeWish, Toolchain, Tools, find_node, is_range, node_of_packages, satisfies
 from registry import Registry, archive, serving
 
 MACHINE = "x64" if os.uname().machine == "x86_64" else "arm64"
@@ -450,3 +450,34 @@ def test_without_a_node_there_must_be_one_in_the_registry(tmp_path: Path, regist
 
     registry.add("npm", "10.9.0", manager_files("npm", "10.9.0"))
     assert get(tools(tmp_path / "b", registry), "22", installed=None).node == "22.12.0"
+
+
+@pytest.mark.parametrize(
+    ("engines", "node", "expected"),
+    [
+        ({"astro": ">=22.12.0"}, "20.20.2", "22.x"),
+        ({"astro": ">=22.12.0", "vite": "^20.19.0 || >=22.12.0"}, "20.18.0", "22.x"),
+        ({"vite": "^20.19.0 || >=22.12.0"}, "20.18.0", "20.x"),
+        ({"astro": ">=22.12.0", "tool": ">=24"}, "20.20.2", "24.x"),
+        ({"astro": ">=23"}, "20.20.2", "24.x"),
+        ({"astro": ">=22.12.0"}, "24.21.0", None),
+        ({"ancient": "0.10.x"}, "20.20.2", None),  # runs all the same
+        ({"ancient": "0.10.x", "astro": ">=22"}, "20.20.2", "22.x"),
+        ({"a": ">=22 <23", "b": ">=24"}, "20.20.2", None),  # nothing will do for both
+        ({"a": 7, "b": "no range", "../../x": ">=99"}, "20.20.2", None),
+    ],
+)
+def test_packages_that_need_a_later_node_name_the_lowest_line_that_will_do(
+    tmp_path: Path, engines: dict[str, Any], node: str, expected: str | None
+) -> None:
+    for name, wanted in engines.items():
+        place = tmp_path / "node_modules" / name.replace("..", "up")
+        place.mkdir(parents=True)
+        (place / "package.json").write_text(json.dumps({"engines": {"node": wanted}}))
+
+    wish = node_of_packages(tmp_path, tmp_path, tmp_path, {"dependencies": dict.fromkeys(engines, "*")}, node)
+
+    assert (wish.ranges[-1] if wish else None) == expected
+    if wish:
+        assert wish.accepts(f"{expected.rstrip('x')}99.99" if expected else "")
+        assert not wish.must
