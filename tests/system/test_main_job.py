@@ -190,7 +190,7 @@ def test_an_install_that_fails_ends_with_30_and_a_hint(program: Program, reposit
         '{"name":"app","version":"1.0.0","scripts":{"build":"true"},"dependencies":{"is-number":"7.0.0"}}'
     )
 
-    run = program.run(repositories.make(files))
+    run = program.run(repositories.make(files), STRICT_LOCKFILE="1")
 
     assert run.code == 30
     assert run.result["stage"] == "install"
