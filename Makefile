@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 # Newer than the lock when all of it is installed.
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test image-test check format lock bench bench-image bench-corpus bench-logs bench-upload soak clean
+.PHONY: help demo test image-test check format lock bench bench-image bench-corpus bench-dependencies bench-logs bench-upload soak clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -52,6 +52,9 @@ bench: $(STAMP) ## what is measured, as ratios against named peers
 
 bench-logs: $(STAMP) ## what the log costs, and how soon its lines are there
 	@PYTHONPATH=tests $(BIN)/python bench/logs.py
+
+bench-dependencies: $(STAMP) ## what kept dependencies save, against `npm ci` (needs the npm registry)
+	@PYTHONPATH=tests $(BIN)/python bench/dependencies.py
 
 bench-upload: $(STAMP) ## how fast a site gets into S3, against s5cmd and aws s3 sync
 	@PYTHONPATH=tests $(BIN)/python bench/upload.py

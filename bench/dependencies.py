@@ -18,6 +18,7 @@ import uuid
 from datetime import datetime
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from harness import Program, Redis, Repositories, Run, free_port
 from s3_server import s3_server
@@ -112,10 +113,10 @@ def measure(program: Program, repositories: Repositories, name: str, rounds: int
     seconds: dict[str, list[float]] = {}
     kept: list[str] = []
 
-    def build(what: str, **variables: str) -> None:
+    def build(what: str, **variables: Any) -> None:
         os.sync()  # so that none pays for what the one before has written
-        variables |= {"BUILD_COMMAND": "mkdir -p dist; echo >dist/index.html", "TMPDIR": str(place)}
-        run = program.run(app, timeout=600, **variables)  # type: ignore[arg-type]
+        command = "mkdir -p dist; echo >dist/index.html"
+        run = program.run(app, timeout=600, BUILD_COMMAND=command, TMPDIR=str(place), **variables)
         if run.code:
             raise DidNotRunError(f"{name}, {what}: {run.result['reason']}")
         seconds.setdefault(what, []).append(install_seconds(run))
@@ -146,7 +147,7 @@ def files_of(dependencies: dict[str, str]) -> dict[str, str | bytes]:
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         (place / "package.json").write_text(json.dumps(package))
-        # With addresses, as lockfiles have them: without, each build asks the registry for them, which takes longer than all else.
+        # With addresses, as lockfiles have them: without, each build asks the registry for them one by one.
         command = ["npm", "install", "--package-lock-only", "--omit-lockfile-registry-resolved=false"]
         command += ["--no-audit", "--no-fund", "--loglevel=error"]
         subprocess.run(command, cwd=place, check=True, stdout=subprocess.DEVNULL, timeout=300)

@@ -8,7 +8,8 @@
 | who shares it | manager | what is kept | what still runs |
 |---|---|---|---|
 | one slug | npm | every `node_modules` | install scripts of the dependencies and of the repository, in the place of `npm ci` |
-| one slug | others | what the manager downloaded | the whole install |
+| one slug | pnpm, Yarn 2 and later, Bun | what the manager downloaded | the whole install |
+| one slug | Yarn 1 | nothing: it downloads for all platforms, 275 MB for an app of 90 packages | the whole install |
 | a wider scope | npm, Yarn 2 and later | of what it downloaded, what it checks against the lockfile | the whole install |
 | a wider scope | pnpm, Yarn 1, Bun | nothing: they take what lies in their caches as it is | the whole install |
 
@@ -75,7 +76,6 @@ _ROOT_SCRIPTS = (("preinstall", "install", "postinstall"), ("prepublish",), ("pr
 _FOLDERS: Mapping[str, tuple[tuple[str, ...], str, str]] = {
     "npm": (("npm_config_cache",), "npm", "npm/_cacache/content-v2"),
     "pnpm": (("npm_config_store_dir", "pnpm_config_store_dir"), "pnpm", "pnpm"),
-    "yarn": (("YARN_CACHE_FOLDER",), "yarn", "yarn"),
     "berry": (("YARN_GLOBAL_FOLDER",), "berry", "berry/cache"),
     "bun": (("BUN_INSTALL_CACHE_DIR",), "bun", "bun"),
 }
@@ -185,20 +185,18 @@ class DependencyCache:
         """List the scope, and download the newest archive: most builds have the lockfile of the build before."""
         try:
             bucket = await self._bucket()
-            self._stored = {
-                key.removeprefix(self._prefix): there
-                for key, there in (await bucket.list_objects(self._prefix)).items()
-            }
+            listed = await bucket.list_objects(self._prefix)
         except BuildEnded as error:
-            self._trouble = error.reason
+            listed, self._trouble = {}, error.reason
+        self._stored = {key.removeprefix(self._prefix): there for key, there in listed.items()}
         self._listed.set()
         self._guess = next(iter(self._fresh()), None)
         with self._guessing:
-            if self._guess:
-                try:
+            try:
+                if self._guess:
                     self._guessed = await self._download(self._guess)
-                except _UnusableError as error:
-                    self._guessed = error
+            except _UnusableError as error:
+                self._guessed = error
         self._guess_done.set()
 
     def prepare(
@@ -216,7 +214,7 @@ class DependencyCache:
             return {}
         name = "berry" if plan.manager.modern else plan.manager.name
         kind: Kind = "modules" if self._own and name == "npm" else "downloads"
-        if not self._own and name not in _CHECKED_BY_LOCKFILE:
+        if name not in (_FOLDERS if self._own else _CHECKED_BY_LOCKFILE):
             return {}
         if os.path.lexists(plan.root / "node_modules"):  # the repository brings its own
             return {}
@@ -263,7 +261,9 @@ class DependencyCache:
                 (
                     (name, archive)
                     for name, archive in archives
-                    if wanted.kind == archive.kind == "downloads" and wanted.manager == archive.manager
+                    if wanted.kind == archive.kind == "downloads"
+                    and wanted.manager == archive.manager
+                    and self._stored[name].size <= MOST_PACKED_BYTES // 2  # what is added to it has to fit as well
                 ),
                 (None, None),
             ),
@@ -324,9 +324,11 @@ class DependencyCache:
 
     async def pack(self) -> None:
         """Make an archive, if there is something to be kept. Nothing of the repository may run meanwhile."""
-        if self._wanted and self._install_seconds is not None:
-            self._packed = await self._pack(self._wanted)
-        self._pack_done.set()
+        try:
+            if self._wanted and self._install_seconds is not None:
+                self._packed = await self._pack(self._wanted)
+        finally:
+            self._pack_done.set()
 
     async def keep(self) -> None:
         """Store the archive, and remove those that are too old or too many. The caller limits the time."""
@@ -565,4 +567,4 @@ def _exists(program: str) -> bool:
 
 
 def _label(manager: str) -> str:
-    return {"yarn": "Yarn", "berry": "Yarn", "bun": "Bun"}.get(manager, manager)
+    return {"berry": "Yarn", "bun": "Bun"}.get(manager, manager)

@@ -293,7 +293,7 @@ def packed(folder: Path, *arguments: str) -> bytes:
     return subprocess.run(["zstd", "-q"], input=tar, check=True, capture_output=True).stdout
 
 
-@pytest.mark.parametrize("attack", ["bomb", "window", "cut short", "no tar", "too large"])
+@pytest.mark.parametrize("attack", ["bomb", "window", "cut short", "no tar", "too large", "another"])
 def test_an_archive_that_is_none_is_left_out_with_one_line(
     attack: str, place: Callable[[], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -317,7 +317,9 @@ def test_an_archive_that_is_none_is_left_out_with_one_line(
     async def build() -> Build:
         run = Build(place(), bucket)
         run.prepare()
-        put(bucket, run, content)
+        key = put(bucket, run, content)
+        if attack == "another":
+            bucket.objects[key] = (packed(tmp_path, "--exclude=zeros", "node_modules"), NOW)
         assert not await run.restore()
         return run
 
@@ -367,6 +369,7 @@ def test_old_archives_are_not_used_and_those_that_are_too_many_are_removed(place
         put(bucket, stale, b"stale", age=timedelta(days=15))
         bucket.objects["__cache/scope/of-another-version"] = (b"", NOW)
         assert not await stale.restore()
+        assert stale.log == [], "not even looked at"
         await stale.install(TREE)
         await stale.keep()
         for number in range(MOST_ARCHIVES + 1):
@@ -399,6 +402,24 @@ def test_a_scope_of_several_sites_has_only_what_the_lockfile_proves(
         return Build(place(), FakeBucket(), manager=Manager(name, modern=modern), own=False).prepare()
 
     assert bool(anyio.run(environment)) == kept
+
+
+@pytest.mark.parametrize(
+    ("name", "modern", "variable"),
+    [
+        ("yarn", True, "YARN_GLOBAL_FOLDER"),
+        ("yarn", False, None),
+        ("pnpm", False, "npm_config_store_dir"),
+        ("bun", False, "BUN_INSTALL_CACHE_DIR"),
+    ],
+)
+def test_each_manager_is_told_where_its_downloads_are(
+    name: Any, modern: bool, variable: str | None, place: Callable[[], Path]
+) -> None:
+    async def environment() -> Mapping[str, str]:
+        return Build(place(), FakeBucket(), manager=Manager(name, modern=modern)).prepare()
+
+    assert next(iter(anyio.run(environment)), None) == variable
 
 
 def test_an_install_that_took_no_time_is_not_kept(place: Callable[[], Path]) -> None:
