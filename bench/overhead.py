@@ -295,6 +295,7 @@ def runner_environment(bench: Bench, slug: str, repository: str, place: Path) ->
         "REPO_ALLOWED_SCHEMES": "file",
         "SLUG": slug,
         "REDIS_URI": bench.servers.redis_uri,
+        "DEPENDENCY_CACHE": "off",  # the shell has none either
         "AWS_BUCKET_NAME": bench.servers.bucket,
         "AWS_REGION": bench.servers.region,
         "AWS_ENDPOINT_URL_S3": bench.servers.s3_endpoint,

@@ -134,7 +134,8 @@ def _command(arguments: list[str], early_signals: list[int]) -> int:
                 return EXIT_CONFIGURATION
         options = _PUBLISH_OPTIONS if parsed.command == "publish" else _OPTIONS
         environment |= {name: value for name in options if (value := getattr(parsed, name.lower())) is not None}
-        folder = os.path.realpath(parsed.folder) if parsed.command == "publish" else None
+        if parsed.command == "publish":  # the real path of an empty one is the working directory
+            folder = parsed.folder and os.path.realpath(parsed.folder)
 
     gc.disable()  # until the imports are done (`lifecycle`): 0.05 s of 0.65 s of CPU
     from buildrunner.runner import run_build

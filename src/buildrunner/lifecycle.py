@@ -52,7 +52,7 @@ CONSOLE_RESERVE_SECONDS = 0.5  # the same, of the delivery for the console
 SECOND_LOOK_SECONDS = 2.0
 CONSOLE_SECONDS = 5.0
 # For deletions and the manifest, once the site is published; of the deadline after a signal, what they leave for the rest.
-TIDY_SECONDS = 60.0
+TIDY_SECONDS = 90.0
 TIDY_RESERVE_SECONDS = 8.0
 NUMBER_SECONDS = 1.0  # for Redis to say by which number it orders this run
 
@@ -213,8 +213,14 @@ class Run:
         """Do what changes the live site. A signal lets it finish for a while; when it is done the run has succeeded."""
         limit = self._limit_scope.deadline if self._limit_scope else math.inf
         with anyio.CancelScope(shield=True, deadline=limit) as self._publish_scope:
-            await publish()
-            self._published = True
+            try:
+                await publish()
+                self._published = True
+            except BuildEnded as error:
+                self._decide(error)
+                assert self._cause is not None
+                self._cause.reason = f"{self._cause.reason} {what_is_new()}"
+                raise self._cause from None
         if not self._published:
             self._decide(_timed_out("upload", self._settings.upload_timeout))
             assert self._cause is not None

@@ -206,7 +206,10 @@ def _make_workspace(root: Path, sandbox: Sandbox) -> Path:
         folder.mkdir(mode=0o700)
         if sandbox.account:
             os.chown(folder, sandbox.account.uid, sandbox.account.gid)
-    (work / "home" / ".gitconfig").write_text(_GIT_CONFIG)
+    config = work / "home" / ".gitconfig"
+    config.write_text(_GIT_CONFIG)
+    if sandbox.account:
+        os.chown(config, sandbox.account.uid, sandbox.account.gid)
     root.chmod(0o711)
     return work
 

@@ -187,7 +187,9 @@ def read_settings(environment: Mapping[str, str], *, publishes: str | None = Non
     if publishes is None:
         url_name = required("REPO_URL", "GIT_REPOSITORY__URL", "the repository to build, https://…")
     repository = Repository("", "", None, None, None)
-    if publishes is not None and not os.path.isdir(publishes):
+    if publishes == "":
+        problems.append("DIR is empty: name the folder that becomes the site.")
+    elif publishes is not None and not os.path.isdir(publishes):
         problems.append(f"There is no folder {ascii(publishes)[1:-1]} that could be published.")
     try:
         repository = _repository(environment.get(url_name, ""), schemes, ref, environment.get("GIT_TOKEN") or None)

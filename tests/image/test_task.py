@@ -436,6 +436,8 @@ def test_the_role_lets_a_run_write_its_site_and_its_log_and_nothing_else(
         f"sites/{run.slug}/index.html",
         f"sites/{run.slug}/assets/index-DiwrgTda.js",
         f"state/__logs/{run.slug}/{build}.ndjson",
+        f"state/__manifests/{run.slug}/{build}.json",
+        f"state/__manifests/{run.slug}/current.json",
     }
     assert not [event for event in run.events if event.get("level") == "warning"]
 

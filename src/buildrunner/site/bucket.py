@@ -177,7 +177,9 @@ class S3:
         self._client = client
         self._endpoint_url = endpoint_url
         self._concurrency = concurrency
-        self._memory = _Bytes(BYTES_IN_FLIGHT)
+        # Small bodies are held while they wait for another attempt, and so for their turn, which others have: all of them
+        # together have to leave room for a large one, or both would wait for each other.
+        self._memory = _Bytes(max(BYTES_IN_FLIGHT, concurrency * _READ_AT_ONCE + MULTIPART_ABOVE))
         self._hot: dict[str, HotPath] = {}
         self._learning = anyio.Lock()
 

@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal, Self, get_args
 
 import anyio
+import anyio.to_thread
 
 from buildrunner.errors import BuildFailed, BuildSuperseded
 from buildrunner.site.bucket import Bucket, Fetched
@@ -123,7 +124,7 @@ class _Pointer:
     run: int  # orders runs that began at the same time
     state: State
     manifest: str | None  # build id of the newest manifest
-    unfinished: tuple[str, ...]  # builds that had begun to publish before, and were not seen to end
+    unfinished: tuple[str, ...]  # of `identity`: had begun to publish before, and were not seen to end
 
     def to_json(self) -> bytes:
         return json.dumps({"v": 1, **asdict(self)}).encode()
@@ -147,10 +148,15 @@ class _Pointer:
             return None
 
     @property
+    def identity(self) -> str:
+        """Name the run, and no other that has the same BUILD_ID."""
+        return f"{self.build}.{self.token}"
+
+    @property
     def begun(self) -> tuple[str, ...]:
-        """Builds that may be writing to the site."""
+        """Runs that may be writing to the site."""
         writing = self.state in {"publishing", "deleting"}
-        return (*self.unfinished, self.build) if writing else self.unfinished
+        return (*self.unfinished, self.identity) if writing else self.unfinished
 
 
 class Turn:
@@ -169,7 +175,7 @@ class Turn:
     def __init__(
         self, state: Bucket, *, slug: str, build: str, age: Callable[[], float], warn: Callable[[str], None]
     ) -> None:
-        self.in_progress: tuple[str, ...] = ()  # builds that may be writing to the site besides this one
+        self.in_progress: tuple[str, ...] = ()  # runs that may be writing to the site besides this one
         self.newest: str | None = None  # build id of the newest manifest
         self.trusted = False  # nobody has written to the site since then
         self._state = state
@@ -200,16 +206,17 @@ class Turn:
                 fetched, there = await self._read()
             except AccessRefused:
                 fetched, there, refused = None, None, True
-            if there and fetched and there.run > run and fetched.age <= self._age() + 1:
+            others = there and there.token != self._own.token
+            if there and fetched and others and there.run > run and fetched.age <= self._age() + 1:
                 self._superseded = True  # it was claimed after this run began, by one that began after it
                 return
             self.in_progress = there.begun if there else ()
             self.newest = there.manifest if there else None
-            self.trusted = not self.in_progress
             own = replace(self._own, run=run, manifest=self.newest, unfinished=self.in_progress)
             if await self._write(own, replacing=fetched.etag if fetched else None):
+                self.trusted = not self.in_progress
                 # Some servers do not know conditional writes and take no notice of the header: this one has to be refused.
-                again = await self._put_if(own, replacing=None) if self._conditional else None
+                again = await self._put_if(own, replacing='"0"') if self._conditional else None
                 if again:
                     self._etag, self._conditional = again, False
                     self._warn(_UNCONDITIONAL)
@@ -219,13 +226,16 @@ class Turn:
         self._superseded = True  # others came in between all the time
 
     async def settle(self) -> None:
-        """See whether those in progress have ended: each leaves its manifest when it has, or a word that it was stopped."""
-        left = []
-        for build in self.in_progress:
-            ended = await self._get(build)
+        """See whether those in progress have ended: each leaves a word when it has."""
+        left: list[str] = []
+        for identity in self.in_progress:
+            build = identity.partition(".")[0]
+            ended = None
+            with suppress(AccessRefused):  # see `claim`
+                ended = await self._state.get(f"{self._folder}ended/{identity}.json", most=MOST_BYTES)
             if ended is None:
-                left.append(build)
-            elif build == self.in_progress[-1] and not left and Manifest.parse(ended.body):
+                left.append(identity)
+            elif self._etag and identity == self.in_progress[-1] and not left and b'"published"' in ended.body:
                 self.newest, self.trusted = build, True
         self.in_progress = tuple(left)
 
@@ -245,7 +255,7 @@ class Turn:
             except BuildFailed as error:
                 self._go_on_alone(error.reason)
         if scope.cancelled_caught:
-            self._go_on_alone("The state bucket does not answer.")
+            self._go_on_alone(f"The state bucket did not answer within {STEP_SECONDS} s.")
         if self._superseded:
             raise BuildSuperseded
 
@@ -256,20 +266,28 @@ class Turn:
             BuildSuperseded: when one has.
 
         """
-        if self._alone:
-            return
         try:
             _, there = await self._read()
         except BuildFailed:
             return  # the next look tells
-        if there and there.token != self._own.token and (there.begun[-1:] or ("",)) != (self._own.build,):
+        if there and there.token != self._own.token and self._is_overtaken_by(there):
             raise BuildSuperseded(
                 "A later build of this site took over while this one was being published; that one sends the whole site."
             )
 
     async def delete(self) -> bool:
         """Begin to delete, and tell whether that is still this run's to do."""
-        return self._alone or await self._advance("deleting")
+        if not self._alone:
+            return await self._advance("deleting")
+        try:
+            with anyio.move_on_after(STEP_SECONDS):
+                _, there = await self._read()
+                return there is None or there.token == self._own.token
+        except AccessRefused:
+            return True  # it never can be asked
+        except BuildFailed:
+            pass
+        return False
 
     async def end(self, manifest: Manifest) -> None:
         """Write the manifest, which tells others that this run has ended, and name it in the pointer.
@@ -278,9 +296,11 @@ class Turn:
             BuildFailed: when it cannot be written.
 
         """
-        await self._state.put(self._name_of(manifest.build), manifest.to_json(), content_type=_JSON)
+        body = await anyio.to_thread.run_sync(manifest.to_json)
+        await self._state.put(self._name_of(manifest.build), body, content_type=_JSON)
         self._own = replace(self._own, manifest=manifest.build, unfinished=())
-        await self._advance("published")
+        if not await self._advance("published"):
+            await self._say_ended("published")  # who has claimed the site since may wait for it
 
     async def stopped(self) -> None:
         """Tell others that this run has ended without having published all of its site.
@@ -289,21 +309,26 @@ class Turn:
             BuildFailed: when that cannot be written.
 
         """
-        if not self._alone:
-            body = json.dumps({"v": 1, "build": self._own.build, "stopped": _rfc3339(time.time())}).encode()
-            await self._state.put(self._name_of(self._own.build), body, content_type=_JSON)
+        await self._say_ended("stopped")
+
+    async def _say_ended(self, how: Literal["published", "stopped"]) -> None:
+        body = json.dumps({"v": 1, "build": self._own.build, "ended": how, "at": _rfc3339(time.time())}).encode()
+        await self._state.put(f"{self._folder}ended/{self._own.identity}.json", body, content_type=_JSON)
+
+    def _is_overtaken_by(self, there: _Pointer) -> bool:
+        """Tell whether a later run has begun to publish, by the pointer that it has written."""
+        if self._etag is None:
+            return False  # this one has no place in the order: it never could claim
+        return there.begun[-1:] != (self._own.identity,)
 
     async def manifest_of(self, build: str | None) -> Manifest | None:
         """Read a run's manifest; None where there is none, or one that is damaged."""
         if build is None:
             return None
-        fetched = await self._get(build)
-        return Manifest.parse(fetched.body) if fetched else None
-
-    async def _get(self, build: str) -> Fetched | None:
+        fetched = None
         with suppress(AccessRefused):  # see `claim`
-            return await self._state.get(self._name_of(build), most=MOST_BYTES)
-        return None
+            fetched = await self._state.get(self._name_of(build), most=MOST_BYTES)
+        return await anyio.to_thread.run_sync(Manifest.parse, fetched.body) if fetched else None
 
     def _name_of(self, build: str) -> str:
         return f"{self._folder}{build}{'.manifest' if build == 'current' else ''}.json"
@@ -319,7 +344,7 @@ class Turn:
         fetched = await self._state.get(self._key, most=MOST_BYTES)
         return fetched, _Pointer.parse(fetched.body) if fetched else None
 
-    async def _write(self, own: _Pointer, replacing: str | None = "") -> bool:
+    async def _write(self, own: _Pointer, replacing: str | None = "", attempts: int = 3) -> bool:
         """Write the pointer in the place of `replacing`: None is nothing, and unless it is given, what this run wrote last."""
         replacing = self._etag if replacing == "" else replacing
         etag = await self._put_if(own, replacing=replacing) if self._conditional else None
@@ -331,6 +356,9 @@ class Turn:
                 await self._state.put(self._key, own.to_json(), content_type=_JSON)
                 fetched, there = await self._read()
                 etag = fetched.etag if fetched and there == own else None
+            elif self._conditional and fetched and fetched.etag == replacing and attempts > 1:
+                await anyio.sleep(0.2)  # refused, though nobody has written: another request of ours is under way (409)
+                return await self._write(own, replacing, attempts - 1)
             elif fetched is None and replacing is not None:  # somebody has deleted it
                 return await self._write(own, replacing=None)
         if etag is None:

@@ -5,7 +5,7 @@
     await upload.send_new()      changes nothing that is live
     await upload.begin()         the second look: did a later run take over?
     await upload.publish()       what replaces objects, then the pages
-    await upload.tidy_up(…)      deletions, then the manifest
+    await upload.tidy_up(…)      what another run has overwritten, deletions, the manifest
 
 The caller keeps the cancel scopes around the halves: a signal stops the first at once, and gives the second some seconds to
 finish. docs/publishing.md says what is guaranteed after each step.
@@ -19,6 +19,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
 import anyio
+import anyio.from_thread
 import anyio.to_thread
 
 from buildrunner.errors import BuildFailed, BuildSuperseded
@@ -35,10 +36,12 @@ LOOK_SECONDS = 1.0  # between two looks whether a later run publishes, too
 # After its second look a run waits for so long for an earlier one to end, which sees within LOOK_SECONDS that it has to, and says
 # when it has. One that was killed says nothing.
 OTHERS_END_WITHIN = 30.0
+MANIFEST_WITHIN = 30.0  # seconds for reading one: of 100,000 files it has 29 MB
+DELETE_WITHIN = 20.0  # seconds, so that there is time for the manifest
 STOPPED_WITHIN = 3.0  # seconds for saying so, also when the run is being cancelled
 _ROUNDS = 3  # of sending again what another run has overwritten
 _DELETED_AT_ONCE = 1000  # https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html
-_HASHED_AT_ONCE = 250  # files in one hop through a thread, which cannot be cancelled
+_HASHED_AT_ONCE = 250  # files in one hop through a thread
 _HASHING_THREADS = 2
 
 
@@ -109,11 +112,11 @@ class Upload:
                 try:
                     with anyio.move_on_after(STEP_SECONDS):
                         await self._turn.claim(await self._run_number())
-                        await self._read_manifest()
                 except Unreachable:
                     raise
                 except BuildFailed:
                     pass  # `begin` tries again, and tells
+                await self._read_manifest()
                 await self._list()
             except Unreachable as error:
                 self._unreachable = anyio.current_time(), error
@@ -125,9 +128,9 @@ class Upload:
         await self.survey()
         self._site, self._on_progress = site, on_progress
         if self._turn.in_progress:  # what they have written since the survey is not in it
-            with suppress(BuildFailed):
+            with anyio.move_on_after(STEP_SECONDS), suppress(BuildFailed):
                 await self._turn.settle()
-                await self._read_manifest()
+            await self._read_manifest()
             await self._list()
         last, there = self._last, self._there
         new: list[SiteFile] = []
@@ -168,7 +171,14 @@ class Upload:
             BuildSuperseded: when a later run has taken over.
 
         """
-        await self._turn.begin(await self._run_number())
+        number = await self._run_number()
+        try:
+            await self._turn.begin(number)
+        except BuildSuperseded:
+            raise
+        except BaseException:  # what it was about to say may have arrived all the same
+            await self._say_stopped()
+            raise
         self._publishing_since = anyio.current_time()
 
     async def publish(self) -> None:
@@ -182,26 +192,37 @@ class Upload:
         async def publish() -> None:
             for group in (self._replacing, self._pages):
                 await self._send(group, self._replaced)
-            if self._turn.in_progress:
-                await self._mend()
 
         try:
             await self._watching(publish)
         except BaseException:
-            with anyio.move_on_after(STOPPED_WITHIN, shield=True), suppress(BuildFailed):
-                await self._turn.stopped()
+            await self._say_stopped()
             raise
 
     async def tidy_up(self, *, build: str, slug: str, commit: str | None) -> str | None:
-        """Delete what is no longer part of the site, and write the manifest; give a sentence on what was deleted and kept.
+        """Send again what another run has overwritten, delete what is no longer part of the site, and write the manifest.
 
-        Whatever fails in it is told as a warning: the site is published.
+        Gives a sentence on what was deleted and kept. Whatever fails in it is told as a warning: the site is published.
         """
         now = time.time()
+        try:
+            if self._turn.in_progress:
+                await self._watching(self._mend)
+        except BuildSuperseded as superseded:
+            self._warn(superseded.reason)
+            await self._say_stopped()
+            return None
+        except BuildFailed as error:
+            self._warn(f"An earlier build may have overwritten something of this one. Run it again: {error.reason}")
+            await self._say_stopped()
+            return None
         expired, kept = self._leftovers(now)
         try:
             if expired and await self._turn.delete():
-                await self._watching(lambda: self._delete(expired))
+                with anyio.move_on_after(DELETE_WITHIN) as scope:
+                    await self._watching(lambda: self._delete(expired))
+                if scope.cancelled_caught:
+                    self._warn("Not everything was removed that is no longer part of the site: the next build goes on.")
             elif expired:
                 self._warn("Nothing was removed: a later build of this site has taken over, and will do it.")
         except BuildSuperseded:
@@ -236,8 +257,16 @@ class Upload:
         more = f" and {len(self._replaced) - 10} more" if self._replaced[10:] else ""
         return f"New are {len(self._replaced)} of the {total} files that replace live ones: {names}{more}."
 
+    async def _say_stopped(self) -> None:
+        with anyio.move_on_after(STOPPED_WITHIN, shield=True), suppress(BuildFailed):
+            await self._turn.stopped()
+
     async def _read_manifest(self) -> None:
-        found = await self._turn.manifest_of(self._turn.newest)
+        found = None
+        with anyio.move_on_after(MANIFEST_WITHIN) as scope, suppress(BuildFailed):
+            found = await self._turn.manifest_of(self._turn.newest)
+        if scope.cancelled_caught:
+            self._warn("The manifest of the build before could not be read in time, so everything is sent.")
         elsewhere = found and (found.bucket, found.prefix) != (self._bucket.name, self._prefix)
         self._before = None if elsewhere else found
         self._last = self._before if self._turn.trusted else None
@@ -262,6 +291,7 @@ class Upload:
 
         def compare(files: Sequence[SiteFile]) -> None:
             for file in files:
+                anyio.from_thread.check_cancelled()
                 key = self._prefix + file.path
                 descriptor = site.open(file)
                 try:
@@ -345,7 +375,8 @@ class Upload:
         """Send again what an earlier run has overwritten or removed, once it has seen that this one publishes."""
         assert self._site is not None
         while self._turn.in_progress and anyio.current_time() < self._publishing_since + OTHERS_END_WITHIN:
-            await self._turn.settle()
+            with anyio.move_on_after(STEP_SECONDS), suppress(BuildFailed):
+                await self._turn.settle()
             await anyio.sleep(0.2)  # also when it has ended: what it cut off may still be stored
         for _ in range(_ROUNDS):
             await self._list()
