@@ -58,6 +58,7 @@ _MOST_LOCKFILE_BYTES = 32 * 2**20
 _MOST_PATCHES = 200
 _MOST_NAMES = 200  # of packages on a command line; above that all are rebuilt
 _FORMAT = 1  # a part of every key: to be raised when what is kept, or how, changes
+_MOST_INPUT = 8 * 2**20  # characters of all files that go into the key
 _DEPTH = 6  # of folders in which node_modules is looked for: packages of a workspace
 # Beside the lockfile, what decides how the files of an install come out.
 _FILES = ("package.json", ".npmrc", ".yarnrc", ".yarnrc.yml", ".pnpmfile.cjs", "pnpm-workspace.yaml", "bunfig.toml")
@@ -65,7 +66,7 @@ _SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSWORD|PRIVATE|AUTH|KEY", re.IGNORECA
 _ARCHIVE = re.compile(
     r"(?P<kind>modules|downloads)-(?P<manager>[a-z]+)-(?P<key>[0-9a-f]{32})-(?P<seconds>[0-9]{1,5})-(?P<sha256>[0-9a-f]{64})\.tar\.zst"
 )
-_NO_SCRIPTS = r"^\s*ignore-scripts\s*=\s*[\"']?true"
+_NO_SCRIPTS = r"^[ \t]*ignore-scripts[ \t]*=[ \t]*[\"']?true"
 _PACKAGE_NAME = re.compile(r"(@[a-z0-9~_][\w.~-]*/)?[A-Za-z0-9~_][\w.~-]*")
 # What `npm ci` runs of the root's own scripts when the files are there, in this order:
 # https://docs.npmjs.com/cli/using-npm/scripts#npm-ci. `npm run install` runs preinstall and postinstall itself, as with prepare.
@@ -550,8 +551,14 @@ def _inputs(root: Path, checkout: Path) -> dict[str, str]:
             if len(names) > _MOST_PATCHES:
                 raise ValueError("has too many patches")
             paths += [patches / name for name in names if name.endswith(".patch")]
-    texts = {str(path.relative_to(root)): read_text(path, checkout) for path in paths}
-    return {name: text for name, text in texts.items() if text is not None}
+    texts: dict[str, str] = {}
+    for path in paths:
+        text = read_text(path, checkout)
+        if text is not None:
+            texts[str(path.relative_to(root))] = text
+        if sum(map(len, texts.values())) > _MOST_INPUT:
+            raise ValueError("has too much that decides")
+    return texts
 
 
 def _new_file(path: Path) -> BinaryIO:

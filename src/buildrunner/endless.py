@@ -23,12 +23,14 @@ QUIET_WITHOUT_OUTPUT_SECONDS = 15.0
 # While it may be waiting for something: an answer over a connection, a timer, a page in a browser. For comparison: serve looks
 # for updates of itself for 7 s. What stays connected to a database is ended all the same.
 QUIET_WAITING_SECONDS = 120.0
+MOST_SCRIPT = 10_000  # characters of a script, and processes, that are looked through
+MOST_COMMANDS = 200
 IDLE_CPU_SHARE = 0.03  # of one CPU; those tools take 0.01 at the most, for collecting garbage
 
 # What a command line or a script says that watches. `-w` alone is npm's too: it names a workspace.
 _WATCHES = re.compile(
     r"(?<!\S)--watch(?!\S)|(?<!\S)--watch[= ]true"
-    r"|\b(webpack|rollup|rolldown|tsc|tsup|esbuild|sass|postcss|tailwindcss|babel|microbundle|ng build)\b[^&|;\n]*\s-w(?!\S)"
+    r"|\b(webpack|rollup|rolldown|tsc|tsup|esbuild|sass|postcss|tailwindcss|babel|microbundle|ng build)\b[^&|;\n]{0,200}\s-w(?!\S)"
     r"|\b(webpack|parcel|gulp|turbo|nx) watch\b"
 )
 _SAYS_WATCHES = re.compile(
@@ -128,7 +130,7 @@ async def wait_until_endless(
         quiet = min(quiet, silent())
         if quiet < (QUIET_WAITING_SECONDS if look.waits else QUIET_SECONDS):
             continue
-        if not look.listens and not _watches(f"{script}\n{look.commands}", said()):
+        if not look.listens and not _watches(f"{script[:MOST_SCRIPT]}\n{look.commands}", said()):
             continue
         output = await anyio.to_thread.run_sync(has_output)
         if output or quiet >= QUIET_WITHOUT_OUTPUT_SECONDS:
@@ -157,7 +159,7 @@ class _Look:
 def _look(user: int | None) -> _Look:
     tree = list(_descendants(os.getpid()))
     ticks = os.sysconf("SC_CLK_TCK")
-    lines = [line for pid, _, _ in tree if (line := _command_line(pid))]
+    lines = [line for pid, _, _ in tree[:MOST_COMMANDS] if (line := _command_line(pid))]
     own = [line for line in lines if not _SHELL.match(line) and not _MANAGER.match(line)]
     states = _socket_states([pid for pid, _, _ in tree], user)
     return _Look(
@@ -193,7 +195,7 @@ def _descendants(root: int) -> Iterator[tuple[int, str, int]]:
 
 def _command_line(pid: int) -> str:
     with suppress(OSError), open(f"/proc/{pid}/cmdline", "rb") as file:
-        return file.read(4096).replace(b"\0", b" ").decode(errors="replace").strip()
+        return file.read(512).replace(b"\0", b" ").decode(errors="replace").strip()
     return ""
 
 
@@ -212,8 +214,12 @@ def _socket_states(processes: list[int], user: int | None) -> set[str]:
         with suppress(FileNotFoundError, ProcessLookupError):  # it has ended
             try:
                 for descriptor in os.listdir(f"/proc/{pid}/fd"):
-                    with suppress(FileNotFoundError):
+                    try:
                         links.add(os.readlink(f"/proc/{pid}/fd/{descriptor}"))
+                    except PermissionError:
+                        raise
+                    except OSError:  # it is closed, or its path is longer than a page
+                        pass
             except PermissionError:
                 readable = False  # root without CAP_SYS_PTRACE may list them, and not more
     states = set()

@@ -26,6 +26,7 @@ from buildrunner.reading import read_text
 
 # Where sites are when nothing else is known. `dist` is the contract's first.
 OUTPUT_FOLDERS = ("dist", "build", "out", "public", "_site", ".output/public", "www", "docs", "site")
+_MOST_SCRIPTS = 200  # of a package.json that a pattern may name
 _MOST_BYTES = 256 * 1024  # of a configuration
 _MOST_LOCKFILE_ENTRIES = 200
 _MOST_COMMANDS = 100
@@ -198,7 +199,10 @@ def _called_scripts(
         for word in arguments:
             name = re.sub(r"^(npm:|(npm|yarn|pnpm|bun) (run )?)", "", word).split(" ")[0]
             if not word.startswith("-") and name:
-                yield from ((script, ()) for script in fnmatch.filter(scripts, name))
+                if "*" in name:
+                    yield from ((script, ()) for script in fnmatch.filter(list(scripts)[:_MOST_SCRIPTS], name))
+                elif name in scripts:
+                    yield name, ()
 
 
 # --- the table ---
@@ -509,7 +513,7 @@ def _angular(app: _App, commands: list[_Command]) -> list[str]:
         projects = {str(single.get("name", "")): single}
     wanted = [command.positional for command in commands] + [workspace.get("defaultProject")]
     apps = [name for name, project in projects.items() if _dict(project).get("projectType") != "library"]
-    chosen = [name for name in wanted if name in projects] or apps
+    chosen = [name for name in wanted if isinstance(name, str) and name in projects] or apps
     modes = [mode for c in commands for mode in c.option("-c", "--configuration")] + ["production"]
     found: list[str] = []
     for name in chosen:
@@ -812,7 +816,7 @@ def legacy_openssl(package: Mapping[str, Any], lockfile: str | None, node_major:
 
 def _locked_versions(lockfile: str, name: str) -> set[tuple[int, int, int]]:
     """Read which versions of a package a lockfile of npm, pnpm, Yarn or Bun has."""
-    version = r"(\d+)\.(\d+)\.(\d+)"
+    version = r"(\d{1,9})\.(\d{1,9})\.(\d{1,9})"
     quoted = re.escape(name)
     patterns = (
         rf'"(?:node_modules/|[^"\n]*/node_modules/)?{quoted}"\s*:\s*\{{\s*"version"\s*:\s*"{version}',  # npm
@@ -828,7 +832,7 @@ def _is_older(versions: str, major: int) -> bool:
     """Tell whether a range such as `^4.0.3` or `3 || 4` allows only what is older than a major version."""
     if re.search(r">|\*|latest|next|canary|:|/", versions):
         return False
-    majors = re.findall(r"(?:^|[\s|])[\^~=v]*(\d+)", versions)
+    majors = re.findall(r"(?:^|[\s|])[\^~=v]*(\d{1,9})", versions)
     return bool(majors) and max(map(int, majors)) < major
 
 
@@ -995,6 +999,8 @@ def find_output(
             if not re.search(r"%PUBLIC_URL%|<%=", page):  # what such pages are made from
                 return _output(folder, app, framework)
     found = _new_pages(app, written, framework) or (_new_pages(checkout, written, framework) if app != checkout else [])
+    if found and all(folder.is_relative_to(app / "dist") for folder in found) and _has_files_of_its_own(app / "dist"):
+        return _dist_without_page(app, checkout, written)
     if len(found) == 1:
         return _output(found[0], app, framework)
     if found:
@@ -1023,6 +1029,13 @@ def find_output(
     raise _no_output(app, f"it made no output: there is no folder {missing}")
 
 
+def _has_files_of_its_own(folder: Path) -> bool:
+    """Tell whether something but folders lies in a folder itself: then it is the site, and its addresses begin there."""
+    with suppress(OSError), os.scandir(folder) as entries:
+        return any(not entry.is_dir(follow_symlinks=False) for entry in islice(entries, 1000))
+    return False
+
+
 def _dist_without_page(app: Path, checkout: Path, written: _Written) -> Output:
     page = _read_text(app / "index.html", checkout)
     if page and re.search(r"[\"'=/]dist/", page) and not _has_page(app / "dist"):
@@ -1045,7 +1058,7 @@ def _output(folder: Path, app: Path, framework: Framework) -> Output:
         return Output(folder, warning=page)
     if name in framework.folders and framework.name:
         return Output(folder, f"The site is in {name}, where {framework.name} puts it.", page)
-    why = "The build wrote nothing to dist" if os.path.isdir(app / "dist") else "No dist"
+    why = "No page in dist" if os.path.isdir(app / "dist") else "No dist"
     note = f"{why}; publishing {name}{'' if page else ', where index.html is'}."
     return Output(folder, note, page)
 

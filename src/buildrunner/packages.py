@@ -18,6 +18,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,6 +37,7 @@ LOCKFILES: Mapping[str, Name] = {
 }
 SHELL = ("/bin/sh", "-c")
 DEPENDENCIES = ("dependencies", "devDependencies", "optionalDependencies")
+_MOST_SCRIPTS = 500  # of a package.json that are followed
 _MOST_LOCKFILE_BYTES = 32 * 2**20
 _FIELD = re.compile(r"(npm|pnpm|yarn|bun)(?:@([^+\s/:@]{1,100})(?:\+(sha\d+)\.([0-9a-fA-F]{1,200}))?)?")
 _CALLED = re.compile(r"(?:^|[\s;&|(\"'])(pnpm|pnpx|yarn|yarnpkg|bun|bunx)(?=[\s\"']|$)")
@@ -221,7 +223,7 @@ def called_managers(scripts: Mapping[str, Any], texts: Sequence[str]) -> set[Nam
         text = waiting.pop()[:10_000]
         found |= {programs.get(program, "yarn") for program in _CALLED.findall(text)}
         words = set(re.findall(r"[\w:.@/-]+", text))
-        for name, script in scripts.items():
+        for name, script in islice(scripts.items(), _MOST_SCRIPTS):
             if name in words and name not in seen and isinstance(script, str):
                 seen.add(name)
                 waiting.append(script)
@@ -254,7 +256,8 @@ def _lacking(lockfile: Path, package: Mapping[str, Any], checkout: Path) -> int:
         modern = "__metadata:" in text[:2000]
         looks = lambda name, version: f"{name}@{'npm:' if modern and ':' not in version else ''}{version}"  # noqa: E731
     elif lockfile.name == "pnpm-lock.yaml":
-        return sum(not re.search(rf"^ +'?{re.escape(name)}'?:", text, re.MULTILINE) for name, _ in wanted[:1000])
+        there = set(re.findall(r"^ {1,20}'?([^\s':]{1,214})'?:", text, re.MULTILINE))
+        return sum(name not in there for name, _ in wanted[:1000])
     return sum(looks(name, str(version)) not in text for name, version in wanted[:1000])
 
 
@@ -271,7 +274,7 @@ def _of_field(package: Mapping[str, Any], notes: list[str]) -> Manager | None:
             f"{field[:100]!a} in packageManager is none of npm, pnpm, yarn and bun with a version; it is not used."
         )
     wanted = table_of(package, "devEngines").get("packageManager")
-    if isinstance(wanted, dict) and wanted.get("name") in LABELS:
+    if isinstance(wanted, dict) and isinstance(wanted.get("name"), str) and wanted["name"] in LABELS:
         version = wanted.get("version")
         return Manager(wanted["name"], version[:100] if isinstance(version, str) and version else None, "devEngines")
     return None
@@ -309,7 +312,7 @@ def _complete(
             head = (read_text(lockfile, checkout, most_bytes=_MOST_LOCKFILE_BYTES) or "")[:5000]
     if manager.name == "pnpm":
         if version is None:
-            match = re.search(r"^lockfileVersion: *['\"]?(\d+)", head, re.MULTILINE)
+            match = re.search(r"^lockfileVersion: *['\"]?(\d{1,4})", head, re.MULTILINE)
             version = _PNPM_OF_LOCKFILE.get(match[1]) if match else None
             if version is None or (version.startswith("^9") and _is_for_pnpm_10(packages, checkout)):
                 version = "^10.0.0"
@@ -319,7 +322,7 @@ def _complete(
     folders = [place for place, _ in packages]
     settings = next((path for place in folders if is_file(path := place / ".yarnrc.yml")), None)
     release, named = _yarn_release(settings, checkout) if settings else (None, None)
-    metadata = re.search(r"^__metadata:\s+version: *(\d+)", head, re.MULTILINE)
+    metadata = re.search(r"^__metadata:\s{1,20}version: *(\d{1,4})", head, re.MULTILINE)
     if named:
         version, because = named, ".yarnrc.yml"
     elif version is None and metadata:
@@ -336,7 +339,7 @@ def _yarn_release(settings: Path, checkout: Path) -> tuple[Path | None, str | No
     text = ""
     with suppress(ValueError):
         text = read_text(settings, checkout) or ""
-    match = re.search(r"^yarnPath:[ \t]*[\"']?([^\s\"']+)", text, re.MULTILINE)
+    match = re.search(r"^yarnPath:[ \t]*[\"']?([^\s\"']{1,1000})", text, re.MULTILINE)
     if not match:
         return None, None
     path = settings.parent / match[1]

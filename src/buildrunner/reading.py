@@ -17,8 +17,8 @@ _MOST_ENTRIES = 100_000
 
 
 def is_inside(path: Path, root: Path) -> bool:
-    """Tell whether `path` is in `root` once all links are followed."""
-    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root))
+    """Tell whether `path` is in `root` once all links are followed; `root` is a real path from before any foreign code ran."""
+    return Path(os.path.realpath(path)).is_relative_to(root)
 
 
 def is_file(path: Path) -> bool:
@@ -51,6 +51,8 @@ def read_text(path: Path, root: Path, *, most_bytes: int = MOST_BYTES) -> str | 
             raise ValueError(f"is larger than {most_bytes // 2**20} MiB")
         with open(descriptor, "rb", closefd=False) as file:
             return file.read(most_bytes).decode("utf-8-sig", errors="replace")
+    except OSError as error:
+        raise ValueError(f"cannot be read: {error.strerror}") from None
     finally:
         os.close(descriptor)
 

@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 LEFT_OUT_NAMED = 50  # files that are not published are named one by one up to here
 PROGRESS_SECONDS = 0.5
+PLAN_SECONDS = 60.0  # for finding out how a repository is built
 MOST_LOCKFILE_BYTES = 32 * 2**20
 
 # Of the runner's own environment, what commands find too: the network's settings and the time zone.
@@ -153,8 +155,9 @@ async def _story(run: Run, settings: Settings, root: Path, *, in_image: bool) ->
             toolchain = await _get_tools(run, plan, root / "tools", environment)
             environment |= toolchain.environment
             if cache and not settings.install_command:
-                cache_environment = cache.prepare(
-                    plan, node=toolchain.node, manager=toolchain.manager, install_env=settings.install_env
+                found = partial(cache.prepare, plan, install_env=settings.install_env)
+                cache_environment = await anyio.to_thread.run_sync(
+                    lambda: found(node=toolchain.node, manager=toolchain.manager)
                 )
         install_environment = {**environment, **cache_environment, **settings.install_env}
         if not (cache and await _install_from_cache(run, plan, install_environment, cache)):
@@ -249,7 +252,13 @@ async def _plan(run: Run, settings: Settings, checkout: Checkout) -> BuildPlan:
         )
 
     try:
-        return await anyio.to_thread.run_sync(plan)  # a repository may be large
+        with anyio.move_on_after(PLAN_SECONDS):
+            return await anyio.to_thread.run_sync(plan, abandon_on_cancel=True)  # a repository may be large
+        raise BuildFailed(
+            "install",
+            f"Reading the repository's files took longer than {PLAN_SECONDS:.0f} s.",
+            "Set ROOT_DIR to the folder of the app, and look for very large lockfiles and package.json files.",
+        )
     except BuildFailed as error:
         # Told by the stage that could not work, before minutes are spent on what comes before it.
         async with run.stage(error.stage, None, "Reading package.json"):
@@ -399,7 +408,10 @@ async def _build(run: Run, plan: BuildPlan, environment: Mapping[str, str], befo
             break
         except CommandFailed as error:
             said = without_colour(error.output)
-            again = next((each for each in left if re.search(each[0], said)), None)
+            again = next(
+                (each for each in left if re.search(each[0], said) and each[2] not in environment.get(each[1], "")),
+                None,
+            )
             if again is None:
                 raise
             left.remove(again)
@@ -417,6 +429,14 @@ async def _build(run: Run, plan: BuildPlan, environment: Mapping[str, str], befo
         )
     if endless:
         run.journal.log(endless.hint, "warning")
+
+
+def _can_be_run(command: Sequence[str]) -> bool:
+    """Tell whether the kernel takes a command line: an argument has 128 KiB at the most (execve(2), MAX_ARG_STRLEN)."""
+    try:
+        return all("\0" not in word and len(os.fsencode(word)) < 128 * 1024 for word in command)
+    except UnicodeEncodeError:
+        return False
 
 
 def _add(environment: dict[str, str], name: str, value: str) -> None:
@@ -463,6 +483,12 @@ async def _command(
                 f"{program} is not installed on the machine that builds.",
                 "Install Node.js with npm there, or use the image.",
             )
+    if not _can_be_run(command):
+        raise BuildFailed(
+            stage,
+            "The command is too long, or has characters that no command can have.",
+            "Mend the scripts of package.json.",
+        )
     run.journal.log(f"$ {shown}")
     with _output_of(run) as output:
         async with anyio.create_task_group() as tasks:

@@ -85,7 +85,9 @@ _NODE_OF_SASS = (
     (4, 9, 10),
     (0, 0, 8),
 )
-_SASS_IN_LOCKFILE = re.compile(r'node-sass(?:": \{\s*"version": "|@[^\n]*:\n\s+version:? "?|[@/])(\d+)\.(\d+)')
+_SASS_IN_LOCKFILE = re.compile(
+    r'node-sass(?:": \{\s*"version": "|@[^\n]{0,300}:\n\s{1,20}version:? "?|[@/])(\d{1,4})\.(\d{1,4})'
+)
 _UNREADABLE = (ValueError, TypeError, AttributeError, LookupError, RecursionError)  # what node-semver raises
 # A manager that is called in a repository that names another, or another version, is not to refuse.
 _ONE_OF_ITS_OWN = {"COREPACK_ENABLE_STRICT": "0", "SKIP_YARN_COREPACK_CHECK": "1"}
@@ -303,7 +305,12 @@ class Tools:
                 if wanted:
                     shown = await self._get_manager(session, Manager("npm", wanted), node, warnings)
             else:
-                shown = await self._get_manager(session, manager, node, warnings)
+                try:
+                    shown = await self._get_manager(session, manager, node, warnings)
+                except BuildFailed as error:
+                    if manager.name != "npm" or release or not shutil.which("npm", path=self._environment["PATH"]):
+                        raise
+                    warnings.append(f"{error.reason} The installed npm is used.")
             for name in sorted(set(others) - {manager.name}):
                 if not shutil.which(name, path=self._environment["PATH"]):
                     version = {"yarn": "^1.22.0", "pnpm": "^10.0.0"}.get(name)
@@ -340,11 +347,19 @@ class Tools:
     ) -> _Release | None:
         """Choose the newest Node that satisfies; None is the installed one, where nothing does and it may be."""
         machine = _MACHINES.get(platform.machine().lower(), platform.machine())
-        releases = await self._releases(session, f"node-linux-{machine}")
+        try:
+            releases = await self._releases(session, f"node-linux-{machine}")
+        except BuildFailed as error:
+            if wish.must or not installed:
+                raise
+            warnings.append(
+                f"{error.reason} {wish.because} asks for Node {wish.text}; the installed {installed} is used."
+            )
+            return None
         found = _newest(release for release in releases if wish.accepts(release.version))
         if found:
             return found
-        exact = re.fullmatch(r"[v=\s]*(\d+)\.\d+\.\d+\s*", wish.text)
+        exact = re.fullmatch(r"[v=\s]*(\d{1,9})\.\d{1,9}\.\d{1,9}\s*", wish.text)
         if exact and (near := _newest(release for release in releases if _is_line(release.version, int(exact[1])))):
             warnings.append(
                 f"{wish.because} asks for Node {wish.text}, which the registry does not have: {near.version} is used."
@@ -641,7 +656,7 @@ def _node_for_sass(folder: Path, checkout: Path) -> NodeWish | None:
         wanted = wanted or table_of(package_of(folder, checkout), kind).get("node-sass")
     if not isinstance(wanted, str):
         return None
-    version = re.search(r"(\d+)(?:\.(\d+))?", wanted)
+    version = re.search(r"(\d{1,9})(?:\.(\d{1,9}))?", wanted)
     if not version:
         return None
     major, minor = int(version[1]), int(version[2] or 0)
@@ -683,7 +698,7 @@ def _lines(releases: Sequence[_Release]) -> str:
 
 def _numbers(version: str) -> tuple[int, ...]:
     """Give what versions are compared by here; prereleases are in no range that does not name them."""
-    return tuple(int(part) for part in re.findall(r"\d+", version)[:3])
+    return tuple(int(part) for part in re.findall(r"\d{1,9}", version)[:3])
 
 
 def _major(version: str) -> int:

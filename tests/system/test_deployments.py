@@ -367,14 +367,15 @@ async def test_refused_deletions_are_warnings_and_tried_again_by_the_next_run(
     assert next_one.deleted == [f"{prefix}gone.html"]
 
 
+@pytest.mark.parametrize("build", ["killed", "a"], ids=["with an id of its own", "with the id of the one before"])
 async def test_a_run_that_was_killed_while_it_published_holds_the_next_one_up_and_spoils_nothing(
-    server: S3Server, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: S3Server, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, build: str
 ) -> None:
     monkeypatch.setattr("buildrunner.site.upload.OTHERS_END_WITHIN", 1.0)
     async with bucket_of(server) as bucket:
         await deploy(bucket, prefix, tmp_path / "1", {"index.html": "1", "a.css": "1"}, build="a")
         with site_of(tmp_path / "2", {"index.html": "2", "a.css": "2"}) as site:
-            killed = make_upload(bucket, prefix, build="killed", run=2)
+            killed = make_upload(bucket, prefix, build=build, run=2)
             await killed.plan(site, on_progress=lambda _files, _bytes: None)
             await killed.send_new()
             await killed.begin()

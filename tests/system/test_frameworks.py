@@ -16,7 +16,7 @@ def test_what_the_build_wrote_is_published_and_what_was_there_is_not(
 
     assert run.code == 0
     assert {name: found["body"] for name, found in program.objects(run.slug).items()} == {"index.html": b"new\n"}
-    assert run.said("The build wrote nothing to dist; publishing build, where index.html is.")
+    assert run.said("No page in dist; publishing build, where index.html is.")
 
 
 def test_a_server_is_explained_before_anything_is_installed(program: Program, repositories: Repositories) -> None:

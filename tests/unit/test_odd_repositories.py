@@ -1,0 +1,168 @@
+"""What a repository can hold to crash the runner or to hold it up: each of these did, once."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from buildrunner import dependencies, endless
+from buildrunner.errors import BuildFailed
+from buildrunner.frameworks import legacy_openssl
+from buildrunner.project import plan_build
+from buildrunner.reading import read_text
+from buildrunner.runner import _can_be_run
+
+SECONDS = 3.0  # of what took minutes to days; on a noisy machine
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    return tmp_path.resolve()
+
+
+def plan(checkout: Path) -> None:
+    with suppress(BuildFailed):
+        plan_build(checkout, root_dir=None, install_command=None, build_command=None, output_dir=None)
+
+
+@contextmanager
+def quickly() -> Iterator[None]:
+    started = time.process_time()
+    yield
+    assert time.process_time() - started < SECONDS
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.just("1" * 5000) | st.just("\0\ud800"),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+NAMES = [
+    "scripts",
+    "dependencies",
+    "devDependencies",
+    "engines",
+    "volta",
+    "workspaces",
+    "packageManager",
+    "devEngines",
+    "name",
+]
+
+
+@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.dictionaries(
+        st.sampled_from(NAMES), VALUES | st.dictionaries(st.sampled_from(["build", "next", "node"]), VALUES)
+    )
+)
+def test_whatever_package_json_holds_there_is_a_plan_or_a_reason(checkout: Path, package: dict[str, Any]) -> None:
+    package["scripts"] = package.get("scripts") or {"build": "next build"}
+    (checkout / "package.json").write_text(json.dumps(package))
+
+    plan(checkout)
+    legacy_openssl(package, None, 20)
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"package.json": {"scripts": {"build": "next build"}, "dependencies": {"next": "1" * 5000}}},
+        {
+            "package.json": {"scripts": {"build": "ng build"}, "devDependencies": {"@angular/cli": "^17"}},
+            "angular.json": {"defaultProject": [], "projects": {"a": {"architect": {"build": {}}}}},
+        },
+        {
+            "package.json": {
+                "scripts": {"build": "vite build"},
+                "devEngines": {"packageManager": {"name": ["npm"], "version": {}}},
+            }
+        },
+    ],
+)
+def test_values_of_a_kind_that_nobody_expects_are_no_fault_of_ours(checkout: Path, files: dict[str, Any]) -> None:
+    for name, value in files.items():
+        (checkout / name).write_text(json.dumps(value))
+
+    plan(checkout)
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {
+            "package-lock.json": "node-sass@" * 60_000,
+            "package.json": '{"dependencies": {"node-sass": "4"}, "scripts": {"build": "x"}}',
+        },
+        {
+            ".yarnrc.yml": "yarnPath: " + "yarn-1.1.1" * 60_000,
+            "package.json": '{"scripts": {"build": "x"}}',
+            "yarn.lock": "",
+        },
+        {
+            "package.json": json.dumps(
+                {"scripts": {**{f"s{n}": "x" for n in range(20_000)}, "build": "run-s " + "* " * 400}}
+            )
+        },
+        {
+            "package.json": json.dumps(
+                {"scripts": {**{f"s{n}": f"yarn s{n + 1}" for n in range(4000)}, "build": "yarn s0"}}
+            )
+        },
+    ],
+    ids=["a lockfile of one line", "a path without end", "stars", "a chain of scripts"],
+)
+def test_what_is_read_of_a_repository_takes_no_more_than_seconds(checkout: Path, files: dict[str, str]) -> None:
+    for name, text in files.items():
+        (checkout / name).write_text(text)
+
+    with quickly():
+        plan(checkout)
+
+
+@pytest.mark.parametrize(
+    "search",
+    [
+        lambda: __import__("re").search(dependencies._NO_SCRIPTS, "\n" * 200_000, 8),
+        lambda: endless._watches("tsc " * 2500, "> " + "tsc " * 8000),
+    ],
+    ids=["empty lines of .npmrc", "a script of one word"],
+)
+def test_what_is_searched_beside_a_build_takes_no_more_than_seconds(search: Callable[[], object]) -> None:
+    with quickly():
+        search()
+
+
+def test_too_many_patches_are_no_input_of_a_cache(checkout: Path) -> None:
+    (checkout / "patches").mkdir()
+    for number in range(5):
+        (checkout / f"patches/{number}.patch").write_text("x" * 3 * 2**20)
+
+    with pytest.raises(ValueError, match="too much"):
+        dependencies._inputs(checkout, checkout)
+
+
+def test_a_checkout_that_became_a_link_is_not_read_through(checkout: Path, tmp_path: Path) -> None:
+    real, elsewhere = tmp_path / "repository", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "package-lock.json").write_text("secret")
+    real.symlink_to(elsewhere)
+
+    with pytest.raises(ValueError, match="leads out of the repository"):
+        read_text(real / "package-lock.json", real)
+
+
+@pytest.mark.parametrize(
+    ("command", "can_be"),
+    [(["npm", "ci"], True), (["a\0b"], False), (["\ud800"], False), (["\udc80"], True), (["x" * 131_072], False)],
+)
+def test_a_command_that_the_kernel_refuses_is_found_out_before(command: list[str], can_be: bool) -> None:
+    assert _can_be_run(command) == can_be
