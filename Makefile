@@ -49,6 +49,7 @@ lock: ## resolve the dependencies anew into the two lock files (needs uv)
 
 bench: $(STAMP) ## what is measured, as ratios against named peers
 	@$(BIN)/python bench/overhead.py
+	@PYTHONPATH=tests $(BIN)/python bench/upload.py
 
 bench-logs: $(STAMP) ## what the log costs, and how soon its lines are there
 	@PYTHONPATH=tests $(BIN)/python bench/logs.py

@@ -134,6 +134,31 @@ def find_manager(folder: Path, checkout: Path) -> tuple[Manager, Path | None, tu
     return Manager("npm"), None, tuple(notes)
 
 
+# Mirrors of the npm registry that lockfiles name; the first is gone since 2024. Each has its own form of a tarball's address:
+# /name/-/name-1.0.0.tgz as the registry, or /@scope/name/download/@scope/name-1.0.0.tgz?cache=0&….
+_MIRRORS = (
+    "registry.npm.taobao.org",
+    "registry.nlark.com",
+    "registry.npmmirror.com",
+    "cdn.npmmirror.com/packages",
+    "r.cnpmjs.org",
+    "registry.cnpmjs.org",
+    "mirrors.cloud.tencent.com/npm",
+    "mirrors.tencent.com/npm",
+    "mirrors.huaweicloud.com/repository/npm",
+    "repo.huaweicloud.com/repository/npm",
+)
+_MIRRORED = re.compile(
+    rf"https?://(?:{'|'.join(map(re.escape, _MIRRORS))})/((?:@[\w.~-]{{1,214}}/)?[\w.~-]{{1,214}})/(?:download|-)/"
+    r"(?:@[\w.~-]{1,214}/)?([\w.~+-]{1,300}\.tgz)(?:\?[^\"'#\s]{0,2000})?"
+)
+
+
+def without_mirrors(lockfile: str) -> str:
+    """Name the registry itself in a lockfile where it names a mirror of it; the digests in it say that it is the same package."""
+    return _MIRRORED.sub(r"https://registry.npmjs.org/\1/-/\2", lockfile)
+
+
 def install_attempts(manager: Manager, *, lockfile: str | None, needed: bool) -> tuple[Attempt, ...]:
     """List how the manager installs, the frozen ways first.
 

@@ -151,6 +151,8 @@ async def _story(run: Run, settings: Settings, root: Path, *, in_image: bool) ->
             run.journal.log(sentence)
         for sentence in plan.warnings:
             run.journal.log(sentence, "warning")
+        if plan.lockfile and not settings.install_command:
+            await _leave_mirrors(run, plan, root, environment)
         if plan.needs_tools:
             toolchain = await _get_tools(run, plan, root / "tools", environment)
             environment |= toolchain.environment
@@ -313,6 +315,33 @@ async def _get_tools(run: Run, plan: BuildPlan, folder: Path, environment: Mappi
     for sentence in toolchain.warnings:
         run.journal.log(sentence, "warning")
     return toolchain
+
+
+async def _leave_mirrors(run: Run, plan: BuildPlan, private: Path, environment: Mapping[str, str]) -> None:
+    """Have the registry asked where the lockfile names mirrors of it, which may be gone or out of reach."""
+    from buildrunner.packages import without_mirrors
+    from buildrunner.reading import read_text
+
+    assert plan.lockfile is not None
+    assert run.sandbox is not None
+    text = None
+    with suppress(ValueError):
+        text = await anyio.to_thread.run_sync(
+            partial(read_text, plan.lockfile, plan.checkout, most_bytes=MOST_LOCKFILE_BYTES)
+        )
+    if not text or "\ufffd" in text or (mended := await anyio.to_thread.run_sync(without_mirrors, text)) == text:
+        return
+    copy = private / "lockfile"
+    copy.write_text(mended)
+    copy.chmod(0o644)
+    ended = await run.sandbox.run(
+        ("/bin/cp", "--", str(copy), str(plan.lockfile)),
+        folder=plan.root,
+        environment=environment,
+        output=lambda *_: None,
+    )
+    if not ended.failed:
+        run.journal.log(f"{plan.lockfile.name} names mirrors of the npm registry; the registry itself is asked.")
 
 
 async def _change_node(

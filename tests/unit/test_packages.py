@@ -7,7 +7,15 @@ from typing import Any
 
 import pytest
 
-from buildrunner.packages import LOCKFILES, Attempt, Manager, called_managers, find_manager, install_attempts
+from buildrunner.packages import (
+    LOCKFILES,
+    Attempt,
+    Manager,
+    called_managers,
+    find_manager,
+    install_attempts,
+    without_mirrors,
+)
 
 V3 = '{"lockfileVersion": 3, "packages": {"": {"dependencies": {"a": "^1.0.0"}}}}'
 CLASSIC = '# yarn lockfile v1\n\n\na@^1.0.0:\n  version "1.0.0"\n'
@@ -344,3 +352,28 @@ def test_any_other_failure_has_no_second_attempt() -> None:
 )
 def test_managers_that_scripts_call_are_found(scripts: dict[str, Any], called: set[str]) -> None:
     assert called_managers(scripts, [str(scripts["build"]), "postinstall"]) == called
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        (
+            "https://registry.npm.taobao.org/yargs-parser/download/yargs-parser-20.2.4.tgz?cache=0&sync_timestamp=1&other_urls=https%3A%2F%2Fx",
+            "yargs-parser/-/yargs-parser-20.2.4.tgz",
+        ),
+        (
+            "https://registry.npm.taobao.org/@babel/parser/download/@babel/parser-7.12.13.tgz#abc",
+            "@babel/parser/-/parser-7.12.13.tgz#abc",
+        ),
+        ("https://registry.npmmirror.com/@vue/shared/-/shared-3.5.1.tgz", "@vue/shared/-/shared-3.5.1.tgz"),
+        ("http://mirrors.cloud.tencent.com/npm/a/-/a-1.0.0-rc.1.tgz", "a/-/a-1.0.0-rc.1.tgz"),
+        ("https://registry.npmjs.org/a/-/a-1.0.0.tgz", None),
+        ("https://npm.example.org/a/-/a-1.0.0.tgz", None),
+        ("https://registry.npmmirror.com.evil.example.org/a/-/a-1.0.0.tgz", None),
+    ],
+)
+def test_a_mirror_in_a_lockfile_is_left_for_the_registry(address: str, expected: str | None) -> None:
+    text = f'{{"resolved": "{address}", "integrity": "sha512-x"}}'
+
+    mended = f"https://registry.npmjs.org/{expected}" if expected else address
+    assert without_mirrors(text) == text.replace(address, mended)
