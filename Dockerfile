@@ -56,9 +56,10 @@ RUN tools/bin/python -I -m hatchling build --target wheel --directory wheels; \
 FROM ${PYTHON_IMAGE}
 SHELL ["/bin/sh", "-euc"]
 
-# git clones, git-lfs (13 MB) gets the files that a repository keeps beside itself; tini is PID 1 and reaps what builds leave behind; libstdc++6 and libatomic1 are what Node's binary is linked
-# against, on one platform or another. setpriv, which drops the privileges of every command of the repository, is
-# util-linux's and thus in every Debian; zstd (2 MB) packs what is kept between builds. No openssh-client: there is no variable for a key, so `ssh` could not log in.
+# git clones, git-lfs (13 MB) gets the files that a repository keeps beside itself; tini is PID 1 and reaps what builds leave
+# behind; libstdc++6 and libatomic1 are what Node's binary is linked against, on one platform or another. setpriv, which drops
+# the privileges of every command of the repository, is util-linux's and thus in every Debian; zstd (2 MB) packs what is kept
+# between builds. No openssh-client: there is no variable for a key, so `ssh` could not log in.
 # Versions are not pinned: Debian's archive keeps only the newest of a release, so a pin breaks the build on the day of a
 # security fix. The digest of the base image and the release's name are the pin.
 # Left out of what is unpacked (63 MB): Perl's library, which only git's mail and Subversion commands use, and git's

@@ -407,6 +407,27 @@ async def test_a_run_that_fails_while_it_publishes_holds_nobody_up(
     assert again.written == []
 
 
+async def test_a_run_whose_second_look_gets_no_answer_asks_once_more_whether_a_later_one_has_published(
+    server: S3Server, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("buildrunner.site.manifest.STEP_SECONDS", 0.5)
+
+    async def hold(what: str) -> None:
+        if stuck and what.startswith("put"):
+            await anyio.sleep_forever()
+
+    stuck = False
+    async with bucket_of(server) as bucket:
+        earlier = make_upload(Recorder(bucket, hold), prefix, build="earlier", run=1)
+        with site_of(tmp_path / "1", {"index.html": "1"}) as site:
+            await earlier.plan(site, on_progress=lambda _files, _bytes: None)
+            await deploy(bucket, prefix, tmp_path / "2", {"index.html": "2"}, build="later", run=2)
+            stuck = True
+            with pytest.raises(BuildSuperseded):
+                await earlier.begin()
+        assert await bodies_of(bucket, prefix) == {"index.html": "2"}
+
+
 async def test_an_earlier_run_that_comes_late_to_its_claim_is_superseded(
     server: S3Server, prefix: str, tmp_path: Path
 ) -> None:

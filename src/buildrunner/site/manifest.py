@@ -256,6 +256,8 @@ class Turn:
                 self._go_on_alone(error.reason)
         if scope.cancelled_caught:
             self._go_on_alone(f"The state bucket did not answer within {STEP_SECONDS} s.")
+            with anyio.move_on_after(STEP_SECONDS):  # a last try: a later run may have published meanwhile
+                await self.look()
         if self._superseded:
             raise BuildSuperseded
 

@@ -81,6 +81,7 @@ class Upload:
         self._surveyed = False
         self._unreachable: tuple[float, Unreachable] | None = None
         self._there: dict[str, Listed] | None = None  # None where listing is refused
+        self._told = False  # that it is
         self._before: Manifest | None = None  # the newest there is: since when things are kept
         self._last: Manifest | None = None  # the same, if what it says of objects is still true
         self._site: Site | None = None
@@ -276,9 +277,12 @@ class Upload:
             self._there = await self._bucket.list_objects(self._prefix)
         except AccessRefused as refused:
             self._there = None
-            self._warn(
-                f"{refused.reason} The site is published all the same, but as a whole, and nothing of an earlier one is removed."
-            )
+            if not self._told:
+                self._told = True
+                self._warn(
+                    f"{refused.reason} The site is published all the same, but as a whole, and nothing of an earlier one is"
+                    " removed."
+                )
 
     async def _compare(self) -> None:
         """Find out which candidates have the content that the last manifest names; the others are sent."""
@@ -391,7 +395,7 @@ class Upload:
             if not differing:
                 return
             for pages in (False, True):
-                await self._send([file for file in differing if file.is_page == pages], [], again=True)
+                await self._send([file for file in differing if file.is_page == pages], again=True)
 
     def _leftovers(self, now: float) -> tuple[list[str], dict[str, float]]:
         """Give what is to be deleted, and what stays for open tabs with the time since when it is no longer part of the site."""
@@ -403,9 +407,7 @@ class Upload:
         expired: list[str] = []
         kept: dict[str, float] = {}
         for key in self._there:
-            if key in self._objects or key.endswith(
-                "/"
-            ):  # consoles show a folder where there is an empty object of this name
+            if key in self._objects or key.endswith("/"):  # with an empty object of such a name consoles show a folder
                 continue
             since = min(before.get(key, now), now)
             if self._is_hashed(key) and now - since < self._asset_grace:
