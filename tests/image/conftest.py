@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,8 +26,14 @@ def image() -> str:
     if not shutil.which("docker"):
         pytest.exit("These tests need a Docker engine: run `make image-test`, which starts one where there is none.", 1)
     named = [f"--build-arg={name}={os.environ[name]}" for name in ("PYTHON_IMAGE", "NODE_IMAGE") if name in os.environ]
-    docker("build", "--quiet", f"--tag={TAG}", *named, str(ROOT))
-    return TAG
+    command = ["docker", "build", "--progress=plain", f"--tag={TAG}", *named, str(ROOT)]
+    for _ in range(3):  # a registry that does not answer for a while; what is built stays for the next attempt
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+        if done.returncode == 0:
+            return TAG
+        time.sleep(20)
+    # No test can run without it, and its words are worth reading once.
+    pytest.exit(f"The image cannot be built: {' '.join(command)}\n{done.stdout[-8000:]}", 1)
 
 
 @pytest.fixture(scope="session")

@@ -146,7 +146,7 @@ FROM buildrunner-stand-in/base:$suite
 COPY certificates /usr/local/share/ca-certificates
 RUN update-ca-certificates && rm -f /usr/lib/python3*/EXTERNALLY-MANAGED \
  && ln -s /usr/bin/python3 /usr/local/bin/python && ln -s /usr/bin/pip3 /usr/local/bin/pip \
- && printf '[global]\ncert = /etc/ssl/certs/ca-certificates.crt\n' >/etc/pip.conf
+ && printf '[global]\ncert = /etc/ssl/certs/ca-certificates.crt\ntimeout = 180\nretries = 10\n' >/etc/pip.conf
 END
   docker build --quiet --tag "$PYTHON_IMAGE" "$context/python" >/dev/null
 
