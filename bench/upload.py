@@ -28,7 +28,8 @@ from harness import can_connect, free_port, wait_for
 
 PEERS = Path(__file__).parent / "peers"
 CONCURRENCY = 32
-PARTS = ("small", "delay", "site", "large", "again")
+PARTS = ("small", "delay", "site", "large", "again", "flight")
+IN_FLIGHT = (16, 32, 64, 128)
 ENVIRONMENT = {
     "AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE",
     "AWS_SECRET_ACCESS_KEY": "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
@@ -61,7 +62,7 @@ class Part:
     delay: float
     slow_peers: bool  # with those that take many times as long
     goal: str
-    again: bool = False  # only ours: a first run, and a second in which 1% is changed
+    measure: Callable[[Part, Path, int], None] | None = None  # of ours alone; else against the peers
 
 
 def main() -> int:
@@ -96,7 +97,15 @@ def main() -> int:
             0.025,
             False,
             "a tenth of the first run",
-            again=True,
+            measure=measure_again,
+        ),
+        "flight": Part(
+            "5,000 files by how many objects are in flight at once",
+            lambda place: fill(place, 5000, 1000, 30_000),
+            0.025,
+            False,
+            "the default is where more gain little",
+            measure=measure_in_flight,
         ),
     }
     print(describe(), flush=True)
@@ -104,7 +113,7 @@ def main() -> int:
         with tempfile.TemporaryDirectory(prefix="buildrunner-bench-") as folder:
             for name in options.parts:
                 part = parts[name]
-                (measure_again if part.again else measure)(part, Path(folder) / name, options.rounds)
+                (part.measure or measure)(part, Path(folder) / name, options.rounds)
     except DidNotRunError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
@@ -201,6 +210,23 @@ def measure_again(part: Part, folder: Path, rounds: int) -> None:
     shutil.rmtree(folder)
 
 
+def measure_in_flight(part: Part, folder: Path, rounds: int) -> None:
+    dist = folder / "dist"
+    dist.mkdir(parents=True)
+    part.folder(dist)
+    print(f"\n| {part.title} ({part.goal}), s | {' | '.join(map(str, IN_FLIGHT))} |")
+    print(f"|---|{'---|' * len(IN_FLIGHT)}")
+    for delay in (part.delay, 0):
+        took: dict[int, list[float]] = {concurrency: [] for concurrency in IN_FLIGHT}
+        with sink(delay) as endpoint:
+            for _ in range(rounds):
+                for concurrency in IN_FLIGHT:
+                    took[concurrency].append(published(dist, endpoint, "hot", concurrency=concurrency).wall)
+        row = " | ".join(spread(took[concurrency]) for concurrency in IN_FLIGHT)
+        print(f"| {delay * 1000:.0f} ms more for each request | {row} |", flush=True)
+    shutil.rmtree(folder)
+
+
 def spread(values: Sequence[float]) -> str:
     return f"{median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
 
@@ -217,10 +243,10 @@ def sink(delay: float) -> Iterator[str]:
         process.wait()
 
 
-def published(folder: Path, endpoint: str, way: str, prefix: str = "") -> Took:
+def published(folder: Path, endpoint: str, way: str, prefix: str = "", concurrency: int = CONCURRENCY) -> Took:
     """Take the upload stage alone: the imports and the listing hide beside the build. Without a `prefix` it is a first run."""
     place = [endpoint, prefix or f"site-{random.randbytes(4).hex()}/"]
-    command = [sys.executable, "-P", str(PEERS / "publish.py"), str(folder), *place, str(CONCURRENCY), way]
+    command = [sys.executable, "-P", str(PEERS / "publish.py"), str(folder), *place, str(concurrency), way]
     ended = subprocess.run(command, env={**os.environ, **ENVIRONMENT}, capture_output=True, text=True, check=False)
     if ended.returncode:
         raise DidNotRunError(f"the upload failed:\n{ended.stderr}")

@@ -104,7 +104,7 @@ def test_the_defaults_are_those_of_the_contract() -> None:
         "install_timeout": 600,
         "build_timeout": 1200,
         "upload_timeout": 600,
-        "upload_concurrency": 32,
+        "upload_concurrency": 64,
         "site_max_files": 100_000,
         "site_max_bytes": 10 * 2**30,
         "site_max_file_bytes": 2**30,
