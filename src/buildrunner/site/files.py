@@ -7,6 +7,7 @@ the other below the directory's own descriptor, and what is opened is looked at 
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -244,6 +245,9 @@ _KINDS = {
 }
 
 
+_CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
 def _flaw_of_name(name: str, path: str, room: int) -> str | None:
     if name == ".git":  # where the output is the repository's own folder
         return "it is git's, not the site's"
@@ -251,7 +255,7 @@ def _flaw_of_name(name: str, path: str, room: int) -> str | None:
         length = len(path.encode())
     except UnicodeEncodeError:
         return "its name is not UTF-8"
-    if any(c < " " or "\x7f" <= c <= "\x9f" for c in name):
+    if _CONTROL_CHARACTER.search(name):
         return "its name has control characters"
     if "\\" in name:
         return "its name has a backslash, which browsers take for a /"

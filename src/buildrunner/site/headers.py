@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from itertools import pairwise
 
 # --- Content types -----------------------------------------------------------------------------------------------
@@ -285,6 +286,7 @@ def is_page(path: str) -> bool:
     return _extension(path) in _PAGES
 
 
+@lru_cache(maxsize=8)  # each path is asked for some times in a row
 def _extension(path: str) -> str:
     """Give the extension in lower case, without its dot; a name like `.nojekyll` has none."""
     name = path.rpartition("/")[2].lstrip(".")

@@ -74,14 +74,11 @@ class Manifest:
             "bytes": sum(there.size for there in self.objects.values()),
         }
         lines = (
-            json.dumps({"key": key, **{name: getattr(there, name) for name in _FIELDS}}, ensure_ascii=False)
+            _encode({"key": key, **{name: getattr(there, name) for name in _FIELDS}})
             for key, there in sorted(self.objects.items())
         )
-        kept = (
-            json.dumps({"key": key, "since": _rfc3339(since)}, ensure_ascii=False)
-            for key, since in sorted(self.kept.items())
-        )
-        start = json.dumps(head, ensure_ascii=False).removesuffix("}")
+        kept = (_encode({"key": key, "since": _rfc3339(since)}) for key, since in sorted(self.kept.items()))
+        start = _encode(head).removesuffix("}")
         return f'{start},\n"objects": [\n{_JOIN.join(lines)}\n],\n"kept": [\n{_JOIN.join(kept)}\n]}}\n'.encode()
 
     @classmethod
@@ -382,6 +379,7 @@ class Turn:
 
 
 _JOIN = ",\n"
+_encode = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps would make one for each object
 _FIELDS = tuple(field.name for field in fields(PublishedObject))
 
 
