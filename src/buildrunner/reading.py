@@ -14,6 +14,12 @@ MOST_BYTES = 4 * 2**20  # of a file that is read as a whole; lockfiles may be la
 # A walk ends here: a repository may hold millions of folders, and the app is in none of those that come after so many.
 _MOST_FOLDERS = 5000
 _MOST_ENTRIES = 100_000
+_MOST_WALKED = 20_000  # entries
+_WALKED_DEPTH = 4  # of folders below an app: dist/<project>/browser/<language>
+# Not walked through: what is installed, and reports about the code that come as pages.
+_NOT_WALKED = frozenset(
+    ("node_modules", "bower_components", "coverage", "lcov-report", "playwright-report", "test-results", "reports")
+)
 
 
 def is_inside(path: Path, root: Path) -> bool:
@@ -104,4 +110,30 @@ def folders(root: Path, depth: int) -> Iterator[Path]:
             if given > _MOST_FOLDERS:
                 return
             yield folder
+        level = below
+
+
+def walk(top: str, *, hidden: bool = False) -> Iterator[tuple[str, os.stat_result]]:
+    """Give what is in a folder, a few levels deep and never through a link: there may be millions.
+
+    What hidden folders hold is left out unless `hidden`, and what .git holds always is.
+    """
+    left = _MOST_WALKED
+    level = [top]
+    for _ in range(_WALKED_DEPTH + 1):
+        below: list[str] = []
+        for folder in level:
+            with suppress(OSError), os.scandir(folder) as entries:
+                for entry in entries:
+                    left -= 1
+                    if left < 0:
+                        return
+                    with suppress(OSError):
+                        yield entry.path, entry.stat(follow_symlinks=False)
+                    if (
+                        entry.name not in _NOT_WALKED
+                        and (not entry.name.startswith(".") or (hidden and entry.name != ".git"))
+                        and entry.is_dir(follow_symlinks=False)
+                    ):
+                        below.append(entry.path)
         level = below

@@ -32,7 +32,7 @@ from buildrunner.source import Checkout, clone
 if TYPE_CHECKING:
     from buildrunner.dependencies import DependencyCache
     from buildrunner.endless import Endless
-    from buildrunner.frameworks import Snapshot
+    from buildrunner.output import Snapshot
     from buildrunner.project import BuildPlan
     from buildrunner.site.bucket import Bucket
     from buildrunner.site.files import Site
@@ -546,14 +546,14 @@ async def _command(
 
 
 def _snapshot(plan: BuildPlan) -> Snapshot:
-    from buildrunner.frameworks import take_snapshot
+    from buildrunner.output import take_snapshot
 
     return take_snapshot(plan.site, plan.checkout)
 
 
 async def _find_output(run: Run, plan: BuildPlan, checkout: Checkout, before: Snapshot) -> Path:
     """Find what the build has made, and say where that is not where one would look first."""
-    from buildrunner.frameworks import find_output
+    from buildrunner.output import find_output
 
     output = await anyio.to_thread.run_sync(
         lambda: find_output(

@@ -1,4 +1,4 @@
-"""Frameworks and outputs in a whole run; tests/unit/test_frameworks.py has the rest."""
+"""Frameworks and outputs in a whole run; tests/unit/test_frameworks.py and test_output.py have the rest."""
 
 from __future__ import annotations
 

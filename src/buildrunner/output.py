@@ -1,0 +1,242 @@
+"""Which folder the build has made: one that the build wrote and that holds a page, looked for first where `frameworks` says.
+
+docs/frameworks.md has the order of the places.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from buildrunner.errors import BuildFailed
+from buildrunner.frameworks import Framework
+from buildrunner.reading import read_text, walk
+
+# Where sites are when nothing else is known. `dist` is the contract's first.
+OUTPUT_FOLDERS = ("dist", "build", "out", "public", "_site", ".output/public", "www", "docs", "site")
+_MOST_PAGE_BYTES = 256 * 1024
+_MOST_ENTRIES = 20_000  # of a folder
+# Those that put a site into a folder of dist, or may do so. With any other, dist/about is a page of the site in dist.
+_IN_FOLDERS_OF_ITS_OWN = {None, "Angular", "Docusaurus 1", "webpack", "Rollup"}
+Snapshot = Mapping[str, int]  # the path of everything that is not too deep → when the kernel last saw it change, ns
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """The folder to publish, and what is to be said about it."""
+
+    folder: Path
+    note: str | None = None
+    warning: str | None = None
+
+
+def take_snapshot(app: Path, checkout: Path) -> Snapshot:
+    """Note what is in the folders of the app and of the repository before the build, a few levels deep."""
+    return {
+        path: status.st_ctime_ns
+        for top in dict.fromkeys((app, checkout))
+        for path, status in walk(str(top), hidden=True)
+    }
+
+
+def find_output(
+    app: Path,
+    checkout: Path,
+    *,
+    output_dir: str | None = None,
+    framework: Framework | None = None,
+    before: Snapshot | None = None,
+) -> Output:
+    """Find the folder that the build has made.
+
+    Args:
+        app: the folder of the app, as a real path from before the build.
+        checkout: the repository's, likewise.
+        output_dir: the only folder that is looked at, where it is given.
+        framework: what `recognise` found.
+        before: the snapshot; without one everything counts as written by the build.
+
+    Raises:
+        BuildFailed: when there is none, or only one that needs a server; it names the folders that there are.
+
+    """
+    if output_dir:
+        if not _is_folder(app, output_dir):
+            raise _no_output(app, f"it made no folder {output_dir}")
+        return Output(app / output_dir)
+    framework = framework or Framework()
+    if os.path.realpath(app) != str(app):  # the build removed it, or put a link in its place
+        raise _no_output(app, "it made no output: the app's folder is gone")
+    if framework.needs_server and any((app / sign).is_file() for sign in framework.server_signs):
+        raise framework.refusal()
+
+    written = _Written(before, checkout)
+    for name in dict.fromkeys((*framework.folders, *OUTPUT_FOLDERS)):
+        folder = Path(os.path.normpath(app / name))
+        if folder.is_relative_to(checkout) and folder != app and _has_page(folder) and written(folder):
+            page = _read_page(folder, checkout)
+            if framework.needs_server and re.search(r"<!--\s*(ssr-outlet|app-html|app-head)\s*-->", page):
+                raise framework.refusal()
+            if not re.search(r"%PUBLIC_URL%|<%=", page):  # what such pages are made from
+                return _output(folder, app, framework)
+    found = _new_pages(app, written, framework) or (_new_pages(checkout, written, framework) if app != checkout else [])
+    if found and all(folder.is_relative_to(app / "dist") for folder in found) and _has_files_of_its_own(app / "dist"):
+        return _dist_without_page(app, checkout, written)
+    if len(found) == 1:
+        return _output(found[0], app, framework)
+    if found:
+        from buildrunner.site.files import visible  # not needed before git has been started
+
+        names = ", ".join(visible(os.path.relpath(folder, app)) for folder in found[:10])
+        raise BuildFailed(
+            "build",
+            f"The build made several folders that could be the site: {names}.",
+            "Set OUTPUT_DIR to the right one.",
+        )
+    if framework.needs_server:
+        raise framework.refusal()
+    for name in framework.folders:  # a single-page app may come as 200.html or 404.html
+        folder = Path(os.path.normpath(app / name))
+        if folder.is_relative_to(checkout) and folder != app and written(folder) and _has(folder, ".html"):
+            return Output(
+                folder, warning=f"There is no index.html in {name}, so the site's own address will show no page."
+            )
+    if _is_folder(app, "dist"):
+        return _dist_without_page(app, checkout, written)
+    made = next((name for name in framework.folders if _has(app / name)), None)
+    if made:
+        raise _no_output(app, f"there is no page in {made}, where {framework.name or 'it'} leaves its output")
+    missing = next((name for name in framework.folders if "/" not in name), "dist")
+    raise _no_output(app, f"it made no output: there is no folder {missing}")
+
+
+def _has_files_of_its_own(folder: Path) -> bool:
+    """Tell whether something but folders lies in a folder itself: then it is the site, and its addresses begin there."""
+    with suppress(OSError), os.scandir(folder) as entries:
+        return any(not entry.is_dir(follow_symlinks=False) for entry in islice(entries, 1000))
+    return False
+
+
+def _dist_without_page(app: Path, checkout: Path, written: _Written) -> Output:
+    page = _read_page(app, checkout)
+    if page and re.search(r"[\"'=/]dist/", page) and not _has_page(app / "dist"):
+        raise BuildFailed(
+            "build",
+            "The build wrote to dist, but the page that uses it, index.html, is not in there.",
+            "Let the build script copy index.html, and what else belongs to the site, to dist.",
+        )
+    if not written(app / "dist"):
+        return Output(
+            app / "dist", warning="The build wrote nothing to dist; it is published as it is in the repository."
+        )
+    return Output(app / "dist", warning="There is no index.html in dist, so the site's own address will show no page.")
+
+
+def _output(folder: Path, app: Path, framework: Framework) -> Output:
+    name = os.path.relpath(folder, app)
+    page = None if _has_page(folder) else f"There is no index.html in {name} itself, only in folders of it."
+    if name == "dist":
+        return Output(folder, warning=page)
+    if name in framework.folders and framework.name:
+        return Output(folder, f"The site is in {name}, where {framework.name} puts it.", page)
+    why = "No page in dist" if os.path.isdir(app / "dist") else "No dist"
+    note = f"{why}; publishing {name}{'' if page else ', where index.html is'}."
+    return Output(folder, note, page)
+
+
+class _Written:
+    """Tells what the build wrote. The kernel's time of change cannot be set by who owns a file, unlike the others."""
+
+    def __init__(self, before: Snapshot | None, checkout: Path) -> None:
+        self._before = before
+        self._checkout = checkout
+
+    def __call__(self, folder: Path) -> bool:
+        real = os.path.realpath(folder)
+        if self._before is None or not Path(real).is_relative_to(self._checkout):
+            return True  # a link that leads out is refused where it is opened
+        # What is new shows in the folder that it is in, so what was too deep for the snapshot needs no look.
+        return self.itself(str(folder)) or any(
+            self._before.get(path, status.st_ctime_ns) != status.st_ctime_ns for path, status in walk(real, hidden=True)
+        )
+
+    def itself(self, path: str) -> bool:
+        try:
+            changed = os.lstat(path).st_ctime_ns
+        except OSError:
+            return False
+        return self._before is None or self._before.get(path) != changed
+
+
+def _new_pages(top: Path, written: _Written, framework: Framework) -> list[Path]:
+    """Find the folders with an index.html that the build made; of those in each other the outermost.
+
+    Where none has a new one, those count that have one and into which the build wrote (a style sheet beside a page).
+    """
+    pages = [os.path.dirname(path) for path, _ in walk(str(top)) if path.endswith("/index.html")]
+    pages = [page for page in pages if page != str(top)]
+    if framework.needs_server:  # prerendered for it, and useless without
+        pages = [page for page in pages if "/server/" not in f"{page.removeprefix(str(top))}/"]
+    new = [page for page in pages if written.itself(f"{page}/index.html")]
+    new = new or [page for page in pages if written(Path(page))]
+    outermost = [page for page in new if not any(page.startswith(f"{other}/") for other in new)]
+    for name in (*framework.folders, *OUTPUT_FOLDERS):
+        inside = [page for page in outermost if page.startswith(f"{top}/{name}/")]
+        if inside and framework.name in _IN_FOLDERS_OF_ITS_OWN:
+            return [Path(os.path.commonpath(inside))]  # dist/en and dist/de are one site
+        if inside:
+            return [top / name]
+    return [Path(page) for page in outermost]
+
+
+def _has_page(folder: Path) -> bool:
+    with suppress(OSError):
+        return stat.S_ISREG(os.stat(folder / "index.html").st_mode)
+    return False
+
+
+def _read_page(folder: Path, checkout: Path) -> str:
+    """Read the index.html of a folder; empty where there is none that is the repository's own and not too large."""
+    with suppress(ValueError):
+        return read_text(folder / "index.html", checkout, most_bytes=_MOST_PAGE_BYTES) or ""
+    return ""
+
+
+def _has(folder: Path, suffix: str = "") -> bool:
+    """Tell whether there is anything in a folder, or anything with this suffix."""
+    with suppress(OSError), os.scandir(folder) as entries:
+        return any(entry.name.endswith(suffix) for entry in islice(entries, _MOST_ENTRIES))
+    return False
+
+
+def _is_folder(app: Path, name: str) -> bool:
+    """Tell whether there is such a folder; raises BuildFailed where it is a file."""
+    with suppress(OSError):
+        if stat.S_ISDIR(os.stat(app / name).st_mode):
+            return True
+        raise BuildFailed("build", f"{name} is a file, not a folder that could be published.", "Look at OUTPUT_DIR.")
+    return False
+
+
+def _no_output(app: Path, what: str) -> BuildFailed:
+    from buildrunner.site.files import visible  # not needed before git has been started
+
+    there: list[str] = []
+    with suppress(OSError):
+        if os.path.realpath(app) != str(app):
+            raise NotADirectoryError
+        with os.scandir(app) as entries:
+            some = [entry.name for entry in islice(entries, 1000) if os.path.isdir(entry)]  # there may be millions
+        there = sorted(name for name in some if name not in {".git", "node_modules"})
+    folders = f" The folders there are: {', '.join(map(visible, there[:20]))}." if there else ""
+    return BuildFailed(
+        "build",
+        f"The build ended well, but {what}.",
+        f"Set OUTPUT_DIR to the folder that the build writes to.{folders}",
+    )

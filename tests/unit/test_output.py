@@ -1,0 +1,273 @@
+"""Which folder the build has made, and what is said where it made none."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from buildrunner.errors import BuildFailed
+from buildrunner.frameworks import Framework, recognise
+from buildrunner.output import OUTPUT_FOLDERS, Snapshot, find_output, take_snapshot
+
+PAGE = "<h1>hello</h1>"
+Files = Mapping[str, str]
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Path:
+    folder = tmp_path / "checkout"
+    folder.mkdir()
+    return folder
+
+
+def write(folder: Path, files: Files) -> None:
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+
+
+def made_with(app: Path, package: str, script: str, files: Files | None = None) -> Framework:
+    write(app, files or {})
+    name, _, version = package.partition("=")
+    return recognise(app, app, {"scripts": {"build": script}, "devDependencies": {name: version or "1"}}, script)
+
+
+def output(app: Path, framework: Framework | None = None, before: Snapshot | None = None) -> str:
+    return os.path.relpath(find_output(app, app, framework=framework, before=before).folder, app)
+
+
+def failure(app: Path, framework: Framework | None = None, before: Snapshot | None = None) -> BuildFailed:
+    with pytest.raises(BuildFailed) as caught:
+        find_output(app, app, framework=framework, before=before)
+    assert (caught.value.stage, caught.value.exit_code) == ("build", 40)
+    return caught.value
+
+
+def test_dist_comes_first_of_what_is_there(app: Path) -> None:
+    for name in reversed(OUTPUT_FOLDERS):
+        write(app, {f"{name}/index.html": PAGE})
+
+        assert output(app) == name
+    assert OUTPUT_FOLDERS[0] == "dist"
+
+
+def test_a_frameworks_folder_comes_before_dist(app: Path) -> None:
+    write(app, {"dist/index.html": PAGE, "build/index.html": PAGE, "www/index.html": PAGE})
+
+    assert output(app, Framework("Create React App", ("www", "build"))) == "www"
+    found = find_output(app, app, framework=Framework("Create React App", ("build",)))
+    assert found.note == "The site is in build, where Create React App puts it."
+
+
+def test_what_is_published_instead_of_dist_is_said(app: Path) -> None:
+    write(app, {"build/index.html": PAGE})
+
+    assert find_output(app, app).note == "No dist; publishing build, where index.html is."
+
+
+def test_a_folder_that_the_build_did_not_write_is_not_its_output(app: Path) -> None:
+    write(app, {"dist/index.html": "old", "public/index.html": "old", "src/a/b/c/d/e/f.js": "1"})
+    before = take_snapshot(app, app)
+    write(app, {"build/index.html": PAGE})
+
+    assert output(app, before=before) == "build"
+
+
+@pytest.mark.parametrize(
+    "changed", ["public/index.html", "public/build/bundle.js", "public/build/new.js", "public/a/b/c/d.js"]
+)
+def test_a_folder_that_was_there_is_the_output_when_the_build_wrote_to_it(app: Path, changed: str) -> None:
+    write(app, {"public/index.html": "<script src=build/bundle.js></script>", "public/build/bundle.js": "old"})
+    before = take_snapshot(app, app)
+    time.sleep(0.02)  # the kernel's clock for files has a grain
+    write(app, {changed: "new"})
+
+    assert output(app, before=before) == "public"
+
+
+def test_a_time_of_change_that_the_build_set_back_does_not_hide_it(app: Path) -> None:
+    write(app, {"public/index.html": PAGE})
+    before = take_snapshot(app, app)
+    time.sleep(0.02)
+    (app / "public/index.html").write_text("new")
+    os.utime(app / "public/index.html", (0, 0))
+
+    assert output(app, before=before) == "public"
+
+
+def test_a_page_that_is_made_into_another_is_no_output(app: Path) -> None:
+    write(app, {"public/index.html": '<link href="%PUBLIC_URL%/a.css">', "public/env.js": "", "www/index.html": PAGE})
+
+    assert output(app) == "www"
+
+
+def test_the_one_new_folder_with_a_page_is_the_output(app: Path) -> None:
+    write(app, {"examples/one/index.html": PAGE, "coverage/index.html": PAGE, "node_modules/a/index.html": PAGE})
+    before = take_snapshot(app, app)
+    write(
+        app,
+        {"client/html/index.html": PAGE, "client/html/about/index.html": PAGE, "coverage/lcov-report/index.html": ""},
+    )
+
+    assert output(app, before=before) == "client/html"
+
+
+def test_of_several_new_folders_none_is_guessed(app: Path) -> None:
+    write(app, {"one/index.html": PAGE, "two/index.html": PAGE})
+
+    error = failure(app)
+
+    assert re.search("one, two|two, one", error.reason)
+    assert "OUTPUT_DIR" in (error.hint or "")
+
+
+def test_a_project_in_dist_is_descended_to_and_a_page_in_dist_is_not(app: Path) -> None:
+    write(app, {"dist/shop/browser/index.html": PAGE, "dist/shop/3rdpartylicenses.txt": ""})
+
+    assert output(app) == "dist/shop/browser"
+    assert output(app, Framework("Angular", ())) == "dist/shop/browser"
+    assert output(app, Framework("Astro", ("dist",))) == "dist"
+
+
+def test_languages_beside_each_other_are_one_site(app: Path) -> None:
+    write(app, {"dist/shop/en/index.html": PAGE, "dist/shop/de/index.html": PAGE})
+
+    found = find_output(app, app)
+
+    assert found.folder == app / "dist/shop"
+    assert "no index.html in dist/shop" in (found.warning or "")
+
+
+def test_dist_without_a_page_is_published_when_nothing_better_is_there(app: Path) -> None:
+    write(app, {"dist/library.js": "1"})
+
+    found = find_output(app, app)
+
+    assert found.folder == app / "dist"
+    assert "no index.html in dist" in (found.warning or "")
+    write(app, {"build/index.html": PAGE})
+    assert output(app) == "build"
+
+
+def test_a_single_page_app_may_come_under_another_name(app: Path) -> None:
+    write(app, {"build/200.html": PAGE, "build/_app/a.js": "1"})
+
+    found = find_output(app, app, framework=Framework("SvelteKit", ("build",)))
+
+    assert found.folder == app / "build"
+    assert "no index.html in build" in (found.warning or "")
+
+
+def test_an_output_without_a_page_is_said_to_have_none(app: Path) -> None:
+    write(app, {"lib/index.js": "1"})
+
+    assert (
+        "there is no page in lib, where Vite leaves its output"
+        in failure(app, Framework("Vite", ("lib", "dist"))).reason
+    )
+
+
+def test_a_style_sheet_without_its_page_is_not_a_site(app: Path) -> None:
+    write(app, {"dist/out.css": "a{}", "index.html": '<link rel="stylesheet" href="./dist/out.css">'})
+
+    assert "index.html, is not in there" in failure(app).reason
+
+
+def test_an_output_in_the_repository_around_the_app_is_found(app: Path) -> None:
+    web = app / "apps/web"
+    write(app, {"apps/web/package.json": "{}", "docs/index.html": PAGE})
+    before = take_snapshot(web, app)
+    write(app, {"dist/apps/web/index.html": PAGE})
+
+    for framework in (None, Framework("Vite", ("../../dist/apps/web", "dist"))):
+        found = find_output(web, app, framework=framework, before=before)
+        assert found.folder == app / "dist/apps/web"
+    with pytest.raises(BuildFailed):
+        find_output(web, web, framework=Framework("Vite", ("../../dist/apps/web",)), before=before)
+
+
+def test_an_output_for_a_server_is_refused_and_not_published_half(app: Path) -> None:
+    write(app, {"dist/client/index.html": PAGE, "dist/server/entry.mjs": ""})
+    adapter = {"astro.config.mjs": "adapter: node()"}
+
+    assert output(app, made_with(app, "astro", "astro build", adapter)) == "dist/client", "all its pages are rendered"
+    served = made_with(app, "astro", "astro build", {**adapter, "src/pages/me.astro": "export const prerender = false"})
+    assert failure(app, served).reason.startswith("This Astro site has pages that a server renders")
+
+
+def test_a_next_server_is_refused_though_pages_are_in_it(app: Path) -> None:
+    found = made_with(app, "next=14", "next build", {"next.config.js": "distDir: 'dist'", "dist/BUILD_ID": "x"})
+    write(app, {"dist/server/app/index.html": PAGE, ".next/server/app/index.html": PAGE})
+
+    assert "Next.js" in failure(app, found).reason
+    write(app, {"out/index.html": PAGE})
+    assert output(app, found) == "out", "its configuration asked for it in a way that cannot be read"
+
+
+def test_a_page_that_a_server_has_to_fill_is_refused(app: Path) -> None:
+    write(app, {"dist/client/index.html": '<div id="app"><!--app-html--></div>'})
+    script = "vite build --outDir dist/client && vite build --ssr src/entry-server.js --outDir dist/server"
+
+    assert "`vite build --ssr`" in failure(app, made_with(app, "vite", script)).reason
+
+
+def test_a_link_in_place_of_a_folder_is_not_looked_through(app: Path) -> None:
+    write(app.parent, {"outside/a/index.html": PAGE})
+    (app / "site").mkdir()
+    (app / "site/a").symlink_to("../../outside/a")
+    (app / "loop").symlink_to(".")
+
+    assert "made no output" in failure(app).reason
+
+
+def test_output_dir_is_the_only_folder_that_is_looked_at(app: Path) -> None:
+    write(app, {"dist/index.html": PAGE})
+
+    with pytest.raises(BuildFailed) as caught:
+        find_output(app, app, output_dir="public")
+
+    assert caught.value.reason == "The build ended well, but it made no folder public."
+    assert "OUTPUT_DIR" in (caught.value.hint or "")
+    write(app, {"public/a.txt": ""})
+    assert find_output(app, app, output_dir="public", framework=Framework("Vite", ("dist",))).folder == app / "public"
+
+
+def test_no_output_names_the_folders_that_there_are(app: Path) -> None:
+    for name in ("www", "node_modules", ".git", "target", "line\nbreak"):
+        (app / name).mkdir()
+    (app / "loop").symlink_to("loop")
+    (app / "file").touch()
+
+    error = failure(app, Framework("Vite", ("html", "dist")))
+
+    assert error.reason == "The build ended well, but it made no output: there is no folder html."
+    assert (error.hint or "").endswith(r"The folders there are: line\nbreak, target, www.")
+
+
+@pytest.mark.parametrize("output_dir", [None, "dist"])
+def test_an_output_that_is_a_file_is_said(app: Path, output_dir: str | None) -> None:
+    (app / "dist").touch()
+
+    with pytest.raises(BuildFailed, match="dist is a file"):
+        find_output(app, app, output_dir=output_dir)
+
+
+def test_links_that_loop_or_lead_nowhere_are_no_output(app: Path) -> None:
+    (app / "dist").symlink_to("dist")
+    (app / "build").symlink_to("nothing")
+
+    assert "made no output" in failure(app).reason
+
+
+def test_a_build_that_removed_its_own_folder_or_put_a_link_there_made_no_output(app: Path) -> None:
+    app.rmdir()
+    assert "made no output" in failure(app).reason
+
+    write(app.parent, {"elsewhere/dist/index.html": PAGE})
+    app.symlink_to("elsewhere")
+    assert "made no output" in failure(app).reason
