@@ -143,6 +143,13 @@ _HINTS: _Table = (
         "The build wants a browser, and the machine that builds has none. Prerender without one, or build an image that has one.",
     ),
     (
+        r"(?:prebuild-install (?:warn|WARN) install|sharp: Installation error:"
+        r"|node-pre-gyp (?:WARN|ERR!)[^\n]{0,120}?|gyp ERR![^\n]{0,120}?)"
+        r" (?:getaddrinfo (?:ENOTFOUND|EAI_AGAIN)|connect E[A-Z]{3,20}) (?P<name>[\w.:-]{1,100})",
+        "A package downloads its native part from {name}, which the machine that builds cannot reach. Let the task reach it, or"
+        " update the package to a version whose native part comes from the registry (sharp from 0.33 on).",
+    ),
+    (
         r"gyp ERR!",
         "A package with native code has to be compiled, for which Python, make and a compiler are missing or too old. Use a"
         " newer version of it that comes compiled, or an older Node (NODE_VERSION) for which there is one.",
@@ -378,6 +385,12 @@ _HINTS_OF_CODE: _Table = (
         "TypeScript found errors{at}, and the build stops at them. Mend them; or let the build not check (`vite build`"
         " in place of `tsc && vite"
         " build`, typescript.ignoreBuildErrors in next.config).",
+    ),
+    (
+        r"(?:\[[\w-]{0,20}eslint[\w-]{0,20}\] Failed to load|^ESLint couldn't find the)"
+        r" (?:config|plugin) [\"'](?P<name>[^\"'\n]{1,100})[\"']",
+        "ESLint's {name} is not found: only what package.json names is sure to be. Add its package (eslint-config-… or"
+        " eslint-plugin-…) to devDependencies, or let the build not lint (BUILD_ENV_DISABLE_ESLINT_PLUGIN=true for react-scripts).",
     ),
     (
         r"Need to disable some ESLint rules|\[eslint\] ?$",

@@ -414,6 +414,25 @@ KNOWN: list[tuple[str, str]] = [
         "info  - Need to disable some ESLint rules? Learn more here: https://nextjs.org/docs/basic-features/eslint#disabling-rules\n",
         "ESLint's errors fail the build",
     ),
+    # react-scripts 5 with Yarn 4, Plug'n'Play
+    (
+        '\x1b[31mFailed to compile.\x1b[39m\n\x1b[31m\x1b[39m\n[eslint] Failed to load config "react-app" to extend from.\nReferenced from: /app/package.json\n',
+        "ESLint's react-app is not found",
+    ),
+    # ESLint 8.57
+    (
+        '\nOops! Something went wrong! :(\n\nESLint: 8.57.0\n\nESLint couldn\'t find the config "airbnb" to extend from. Please check that the name of the config is correct.\n',
+        "ESLint's airbnb is not found",
+    ),
+    # better-sqlite3 11 with npm 11, and sharp 0.32 with Bun 1.2
+    (
+        f"{ERROR} prebuild-install warn install getaddrinfo ENOTFOUND github.com\n{ERROR} gyp info it worked if it ends with ok\n{ERROR} gyp ERR! configure error \n",
+        "A package downloads its native part from github.com, which",
+    ),
+    (
+        'sharp: Installation error: getaddrinfo ENOTFOUND github.com\n\nerror: install script from "sharp" exited with 1\n',
+        "A package downloads its native part from github.com, which",
+    ),
     # https://github.com/sveltejs/kit/issues/7179 (adapter-static 1)
     (
         "> Using @sveltejs/adapter-static\n  @sveltejs/adapter-static: all routes must be fully prerenderable (unless using the 'fallback' option)\n",
