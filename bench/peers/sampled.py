@@ -28,7 +28,7 @@ WHAT: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("logs/publisher.py", ("Publisher._message",), "publisher: the line out of the event"),
     ("logs/publisher.py", (), "publisher: the batch to Redis"),
     ("logs/console.py", (), "console"),
-    ("buildrunner/runner.py", ("_Output.",), "keeping the end for hints"),
+    ("buildrunner/commands.py", ("_Output.",), "keeping the end for hints"),
     ("buildrunner/sandbox.py", (), "reading the pipe"),
     ("asyncio/unix_events.py", (), "reading the pipe"),
     ("asyncio/selector_events.py", (), "event loop: sockets"),

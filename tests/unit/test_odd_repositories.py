@@ -14,11 +14,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from buildrunner import dependencies, endless
+from buildrunner.commands import _can_be_run
 from buildrunner.errors import BuildFailed
 from buildrunner.frameworks import legacy_openssl
 from buildrunner.project import plan_build
 from buildrunner.reading import read_text
-from buildrunner.runner import _can_be_run
 
 SECONDS = 3.0  # of what took minutes to days; on a noisy machine
 
