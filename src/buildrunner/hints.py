@@ -337,6 +337,14 @@ _HINTS: _Table = (
         " load the component in the browser only.",
     ),
     (
+        r"Failed to fetch [`'\"]?[\w +-]{1,100}[`'\"]? from (?P<name>Google Fonts)"
+        r"|(?P<name2>fonts\.(?:googleapis|gstatic|bunny)\.(?:com|net))[^\n]{0,300}"
+        r"(?:<no response>|fetch failed|ENOTFOUND|EAI_AGAIN)"
+        r"|(?:ENOTFOUND|EAI_AGAIN) (?P<name3>fonts\.(?:googleapis|gstatic|bunny)\.(?:com|net))",
+        "The build fetches fonts from {name}, which it cannot reach. Let the task reach it, or keep the fonts in the repository"
+        " (next/font/local, a package of @fontsource).",
+    ),
+    (
         (
             r"(?i:error occurred prerendering page|prerender|generating static|collect(?:ing)? page data|generateStaticParams"
             r"|getStaticP|render(?:ing)? (?:html|pages?|routes))",

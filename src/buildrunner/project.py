@@ -161,13 +161,13 @@ def plan_build(
         text = str(scripts.get(framework.build_instead, framework.build_instead))
     elif script != "build":
         notes.append(f"package.json has no script build; {script} is run.")
-    shown = build_command or " ".join(build if build[:2] != SHELL else build[2:])
+    shown = text if build[:2] == SHELL else " ".join(build)
     before = [] if build_command or folder == root else finder.built_before(folder, root)
     if before:
         # What the app needs of its workspace is built first, as turbo and nx do it.
         steps = [f"cd {shlex.quote(os.path.relpath(member, folder))} && {manager.name} run build" for member in before]
         build = (*SHELL, " && ".join([*(f"({step})" for step in steps), shlex.join(build)]))
-        shown = build[2]
+        shown = " && ".join([*(f"({step})" for step in steps), shown])
 
     needed = any(table_of(package_of(place, checkout), kind) for place in {folder, root} for kind in DEPENDENCIES)
     attempts = install_attempts(manager, lockfile=lockfile.name if lockfile else None, needed=needed)

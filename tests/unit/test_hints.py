@@ -403,6 +403,15 @@ KNOWN: list[tuple[str, str]] = [
         "  cause: Error: connect ECONNREFUSED 127.0.0.1:8000\n",
         "Pages are rendered during the build, and what they ask for their data does not answer there",
     ),
+    # Next 14, https://nextjs.org/docs/messages/google-fonts; Nuxt 3 with UnoCSS 0.64
+    (
+        "Failed to compile.\n\nsrc/app/layout.tsx\n`next/font` error:\nFailed to fetch `Inter` from Google Fonts.\n\n\n> Build failed because of webpack errors\n",
+        "The build fetches fonts from Google Fonts, which it cannot reach.",
+    ),
+    (
+        '\x1b[31m[unocss:global:build:scan] [GET] "https://fonts.googleapis.com/css2?family=DM+Sans&display=swap": <no response> fetch failed\n',
+        "The build fetches fonts from fonts.googleapis.com, which it cannot reach.",
+    ),
     # https://github.com/gatsbyjs/gatsby/issues/25304 (Gatsby 2)
     (
         ' ERROR #95312 \n\n"window" is not available during server side rendering.\n\n  WebpackError: ReferenceError: window is not defined\n',

@@ -135,6 +135,7 @@ def test_what_a_framework_wants_to_be_run_instead_is_run(checkout: Path) -> None
 
     assert found.build[:2] == ("/bin/sh", "-c")
     assert found.build[2].endswith("; nuxt generate")
+    assert found.build_shown == "nuxt generate"
     assert f"{checkout}/node_modules/.bin" in found.build[2]
     assert "nuxt generate" in found.notes[0]
 
