@@ -46,6 +46,13 @@ _SECOND_TRIES: tuple[tuple[str, str, str, str], ...] = (
         f"This build uses hashes that OpenSSL 3 does not have, so it is run once more with NODE_OPTIONS={_LEGACY_OPENSSL}."
         " Update its bundler (webpack 5.61 or newer).",
     ),
+    (
+        r"\[eslint\] (?:Failed to load (?:config|plugin|parser)|Plugin \"[^\"\n]{1,100}\" was conflicted)",
+        "DISABLE_ESLINT_PLUGIN",
+        "true",
+        "ESLint itself fails in this build, so it is run once more with DISABLE_ESLINT_PLUGIN=true."
+        " Name what ESLint loads in devDependencies.",
+    ),
 )
 
 

@@ -24,7 +24,7 @@ from typing import Any
 from buildrunner.errors import BuildFailed
 from buildrunner.reading import read_text, walk
 
-_MOST_SCRIPTS = 200  # of a package.json that a pattern may name
+_MOST_MATCHED = 200  # scripts of a package.json that a pattern is held against
 _MOST_BYTES = 256 * 1024  # of a configuration
 _MOST_LOCKFILE_ENTRIES = 200
 _MOST_COMMANDS = 100
@@ -178,7 +178,7 @@ def _called_scripts(
             name = re.sub(r"^(npm:|(npm|yarn|pnpm|bun) (run )?)", "", word).split(" ")[0]
             if not word.startswith("-") and name:
                 if "*" in name:
-                    yield from ((script, ()) for script in fnmatch.filter(list(scripts)[:_MOST_SCRIPTS], name))
+                    yield from ((script, ()) for script in fnmatch.filter(list(scripts)[:_MOST_MATCHED], name))
                 elif name in scripts:
                     yield name, ()
 

@@ -5,6 +5,7 @@ docs/frameworks.md has the order of the places.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import stat
@@ -13,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from buildrunner.errors import BuildFailed
 from buildrunner.frameworks import Framework
@@ -52,6 +54,7 @@ def find_output(
     output_dir: str | None = None,
     framework: Framework | None = None,
     before: Snapshot | None = None,
+    package: Mapping[str, Any] | None = None,
 ) -> Output:
     """Find the folder that the build has made.
 
@@ -61,9 +64,10 @@ def find_output(
         output_dir: the only folder that is looked at, where it is given.
         framework: what `recognise` found.
         before: the snapshot; without one everything counts as written by the build.
+        package: package.json of the app.
 
     Raises:
-        BuildFailed: when there is none, or only one that needs a server; it names the folders that there are.
+        BuildFailed: when there is none, or only one that needs a server or is a library; it names the folders that there are.
 
     """
     if output_dir:
@@ -108,6 +112,12 @@ def find_output(
                 folder, warning=f"There is no index.html in {name}, so the site's own address will show no page."
             )
     if _is_folder(app, "dist"):
+        if entry := _entry_in_dist(package or {}):
+            raise BuildFailed(
+                "build",
+                f"The build made a library, not a site: dist has no page, and package.json names {entry} for others to import.",
+                "Let the build write an index.html; or set OUTPUT_DIR=dist to publish the folder as it is.",
+            )
         return _dist_without_page(app, checkout, written)
     made = next((name for name in framework.folders if _has(app / name)), None)
     if made:
@@ -121,6 +131,15 @@ def _has_files_of_its_own(folder: Path) -> bool:
     with suppress(OSError), os.scandir(folder) as entries:
         return any(not entry.is_dir(follow_symlinks=False) for entry in islice(entries, 1000))
     return False
+
+
+def _entry_in_dist(package: Mapping[str, Any]) -> str | None:
+    """Find a file of dist that a package offers to those who import it: https://docs.npmjs.com/cli/configuring-npm/package-json#main."""
+    with suppress(RecursionError):
+        offered = json.dumps([package.get(field) for field in ("main", "module", "exports")])
+        if match := re.search(r'"(?:\./)?(dist/[\w./@-]{1,100}\.[cm]?js)"', offered):
+            return match[1]
+    return None
 
 
 def _dist_without_page(app: Path, checkout: Path, written: _Written) -> Output:

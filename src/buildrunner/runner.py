@@ -130,7 +130,7 @@ async def _story(run: Run, settings: Settings, root: Path, *, in_image: bool) ->
         if plan.lockfile and not settings.install_command:
             await leave_mirrors(run, plan, root, environment)
         if plan.needs_tools:
-            toolchain = await _get_tools(run, plan, root / "tools", environment)
+            toolchain = await _get_tools(run, plan, root / "tools", environment, cache)
             environment |= toolchain.environment
             if cache and not settings.install_command:
                 found = partial(cache.prepare, plan, install_env=settings.install_env)
@@ -143,7 +143,7 @@ async def _story(run: Run, settings: Settings, root: Path, *, in_image: bool) ->
             if await install(run, settings, plan, install_environment) and cache:
                 cache.installed(anyio.current_time() - started)
         if plan.needs_tools:
-            toolchain = await _change_node(run, plan, toolchain, root / "tools-of-packages", environment)
+            toolchain = await _change_node(run, plan, toolchain, root / "tools-of-packages", environment, cache)
             environment |= toolchain.environment
     async with run.stage("build", settings.build_timeout, "Building", tail_share=1.0):
         # Yarn fails on a variable of .npmrc or .yarnrc that is missing: so these are there, and empty.
@@ -163,9 +163,7 @@ async def _story(run: Run, settings: Settings, root: Path, *, in_image: bool) ->
         with run.optional(cache.KEEP_SECONDS) as scope:
             await cache.keep()
         if scope.cancelled_caught:
-            run.journal.log(
-                "The dependencies are not kept for the next build: it would have taken too long.", "warning"
-            )
+            run.journal.log("Not everything is kept for the next build: it would have taken too long.", "warning")
 
 
 async def _publish(run: Run, settings: Settings, folder: Path) -> None:
@@ -264,7 +262,9 @@ def _open_cache(run: Run, settings: Settings, root: Path, work: Path) -> Depende
     return cache
 
 
-async def _get_tools(run: Run, plan: BuildPlan, folder: Path, environment: Mapping[str, str]) -> Toolchain:
+async def _get_tools(
+    run: Run, plan: BuildPlan, folder: Path, environment: Mapping[str, str], cache: DependencyCache | None
+) -> Toolchain:
     """Get the Node and the package managers of the plan; their environment makes that they are found."""
     from buildrunner.packages import Manager, lockfile_version
     from buildrunner.toolchain import Tools
@@ -278,7 +278,7 @@ async def _get_tools(run: Run, plan: BuildPlan, folder: Path, environment: Mappi
         output=lambda stream, data: said.extend(data[:100] if stream == "stdout" else b""),
     )
     version = re.match(r"v(\d+\.\d+\.\d+)", said.decode(errors="replace"))
-    toolchain = await Tools(folder, environment, run.journal.log).prepare(
+    toolchain = await Tools(folder, environment, run.journal.log, cache).prepare(
         plan.node,
         plan.manager or Manager("npm"),
         others=plan.others,
@@ -291,7 +291,12 @@ async def _get_tools(run: Run, plan: BuildPlan, folder: Path, environment: Mappi
 
 
 async def _change_node(
-    run: Run, plan: BuildPlan, toolchain: Toolchain, folder: Path, environment: Mapping[str, str]
+    run: Run,
+    plan: BuildPlan,
+    toolchain: Toolchain,
+    folder: Path,
+    environment: Mapping[str, str],
+    cache: DependencyCache | None,
 ) -> Toolchain:
     """Get a later Node for the build where packages ask for one, and the repository names none."""
     from buildrunner.toolchain import Tools, node_of_packages
@@ -304,7 +309,7 @@ async def _change_node(
     if wish is None:
         return toolchain
     try:
-        changed = await Tools(folder, environment, run.journal.log).change_node(wish, toolchain.node)
+        changed = await Tools(folder, environment, run.journal.log, cache).change_node(wish, toolchain.node)
     except BuildFailed as error:
         run.journal.log(f"{error.reason} So the build goes on with Node {toolchain.node}.", "warning")
         return toolchain
@@ -330,6 +335,7 @@ async def _find_output(run: Run, plan: BuildPlan, checkout: Checkout, before: Sn
             output_dir=plan.output_dir,
             framework=plan.framework,
             before=before,
+            package=plan.package,
         )
     )
     if output.note:

@@ -48,6 +48,32 @@ def failure(app: Path, framework: Framework | None = None, before: Snapshot | No
     return caught.value
 
 
+@pytest.mark.parametrize(
+    "package",
+    [
+        {"main": "dist/app.umd.cjs"},
+        {"module": "./dist/app.js"},
+        {"exports": {".": {"import": {"types": "./dist/index.d.ts", "default": "./dist/index.mjs"}}}},
+    ],
+)
+def test_a_library_is_no_site(app: Path, package: Mapping[str, object]) -> None:
+    write(app, {"dist/app.js": "", "dist/index.d.ts": ""})
+
+    with pytest.raises(BuildFailed, match="made a library, not a site: dist has no page"):
+        find_output(app, app, framework=Framework("Vite", ("dist",)), package=package)
+    assert find_output(app, app, output_dir="dist", package=package).folder == app / "dist"
+    write(app, {"dist/index.html": PAGE})
+    assert find_output(app, app, package=package).folder == app / "dist"
+
+
+def test_a_dist_without_a_page_that_is_no_library_is_published_with_a_warning(app: Path) -> None:
+    write(app, {"dist/data.json": ""})
+
+    found = find_output(app, app, package={"main": "index.js"})
+
+    assert found.warning == "There is no index.html in dist, so the site's own address will show no page."
+
+
 def test_dist_comes_first_of_what_is_there(app: Path) -> None:
     for name in reversed(OUTPUT_FOLDERS):
         write(app, {f"{name}/index.html": PAGE})
