@@ -38,6 +38,7 @@ class Registry:
         self.archives: dict[str, bytes] = {}
         self.failures: list[int] = []  # statuses of the next answers
         self.requests: list[str] = []
+        self.knows_versions = True  # and answers for one of them, which not every registry does
         self.url = ""
 
     def add(self, package: str, version: str, data: bytes, *, node: str | None = None, **dist: Any) -> None:
@@ -49,13 +50,13 @@ class Registry:
         self.documents.setdefault(package, {"versions": {}})["versions"][version] = entry
         self.archives[path] = data
 
-    def add_node(self, version: str, machine: str) -> None:
+    def add_node(self, version: str, machine: str, more: Mapping[str, bytes] | None = None) -> None:
         """Add a Node that is the installed one but for the version that it tells."""
         script = (
             f'#!/bin/sh\n[ "$1" = --version ] && exec echo v{version}\n'
             f'FAKE_NODE={version} exec {shutil.which("node")} "$@"\n'
         )
-        self.add(f"node-linux-{machine}", version, archive({"bin/node": script, "README.md": "x"}))
+        self.add(f"node-linux-{machine}", version, archive({"bin/node": script, "README.md": "x", **(more or {})}))
 
     def answer(self, path: str) -> tuple[int, bytes]:
         self.requests.append(path)
@@ -63,7 +64,11 @@ class Registry:
             return self.failures.pop(0), b"{}"
         if path in self.archives:
             return 200, self.archives[path]
-        document = self.documents.get(unquote(path[1:]))
+        name = unquote(path[1:])
+        document = self.documents.get(name)
+        package, _, version = name.rpartition("/")
+        if self.knows_versions and package in self.documents and version in self.documents[package]["versions"]:
+            document = {**self.documents[package]["versions"][version], "name": package, "version": version}
         return (200, json.dumps(document).encode()) if document else (404, b"{}")
 
 

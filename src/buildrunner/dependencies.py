@@ -1,9 +1,10 @@
-"""Dependencies kept between builds: one tar, packed with zstd, in the state bucket under `__cache/{scope}/`.
+"""Dependencies kept between builds: one tar, packed with zstd, in the state bucket under `__cache/{scope}/`, and tools.
 
     look()      beside the clone: lists the scope, and downloads the newest archive before anybody knows whether it fits
-    restore()   in the install stage: unpacks the archive of the plan's key
+    get_tool()  in the install stage: Node or a package manager, before the registry is asked for it
+    restore()   after that: unpacks the archive of the plan's key
     pack()      beside the upload: makes an archive where there was none
-    keep()      when the site is published: stores it, and removes what is too old or too many
+    keep()      when the site is published: stores it and what the registry was asked for, and removes what is too old or too many
 
 | who shares it | manager | what is kept | what still runs |
 |---|---|---|---|
@@ -15,16 +16,19 @@
 
 What is in an archive was written by a repository's own code. It is packed and unpacked by tar and zstd as the build's user, from
 and to folders that this user may write anyway; the runner itself only counts its bytes and takes their SHA-256, which is a part of
-the name.
+the name. A tool is a package as the registry sent it: the registry's document names its digest, in each run anew, and by that it
+is checked when it is taken and when it is stored.
 Nothing here fails a build: what does not work is told in one sentence, and the install runs as if there had never been a cache.
 """
 
 from __future__ import annotations
 
 import hashlib
+import hmac
 import json
 import os
 import re
+import stat
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
@@ -33,6 +37,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import anyio
+import anyio.to_thread
 
 from buildrunner.errors import BuildEnded
 from buildrunner.reading import is_inside, read_text
@@ -54,6 +59,9 @@ MOST_PACKED_BYTES = 512 * 2**20
 MOST_UNPACKED_BYTES = 4 * 2**30
 MOST_AGE = timedelta(days=14)
 MOST_ARCHIVES = 3  # of one scope: of the branch that is live, of the one before, and of another
+MOST_TOOLS = 8  # of one scope: a Node has 45 MB, a package manager 1 to 40 MB
+MOST_TOOL_BYTES = 128 * 2**20
+TOOL_SECONDS = 5.0  # for all tools of a run together: the registry needs one or two
 _MOST_LOCKFILE_BYTES = 32 * 2**20
 _MOST_PATCHES = 200
 _MOST_NAMES = 200  # of packages on a command line; above that all are rebuilt
@@ -66,6 +74,7 @@ _SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSWORD|PRIVATE|AUTH|KEY", re.IGNORECA
 _ARCHIVE = re.compile(
     r"(?P<kind>modules|downloads)-(?P<manager>[a-z]+)-(?P<key>[0-9a-f]{32})-(?P<seconds>[0-9]{1,5})-(?P<sha256>[0-9a-f]{64})\.tar\.zst"
 )
+_TOOLS = "tools/"  # the names of tools begin with it
 _NO_SCRIPTS = r"^[ \t]*ignore-scripts[ \t]*=[ \t]*[\"']?true"
 _PACKAGE_NAME = re.compile(r"(@[a-z0-9~_][\w.~-]*/)?[A-Za-z0-9~_][\w.~-]*")
 # What `npm ci` runs of the root's own scripts when the files are there, in this order:
@@ -136,6 +145,15 @@ class _Wanted:
         return (archive.kind, archive.manager, archive.key) == (self.kind, self.manager, self.key)
 
 
+@dataclass(frozen=True, slots=True)
+class _Tool:
+    """A package that the registry was asked for."""
+
+    algorithm: str
+    digest: str  # hexadecimal
+    path: Path
+
+
 class DependencyCache:
     """The cache of one run.
 
@@ -173,6 +191,9 @@ class DependencyCache:
         self._damaged: set[str] = set()
         self._trouble: str | None = None
         self._listed = anyio.Event()
+        self._find_until: float | None = None
+        self._tool_seconds = TOOL_SECONDS  # that are left
+        self._tools: dict[str, _Tool] = {}  # by the name
         self._guess: str | None = None
         self._guessing = anyio.CancelScope()
         self._guessed: Path | _UnusableError | None = None
@@ -242,6 +263,39 @@ class DependencyCache:
         variables, place, _ = _FOLDERS[name]
         return dict.fromkeys(variables, str(downloads / place))
 
+    async def get_tool(self, name: str, algorithm: str, digest: str, path: Path) -> bool:
+        """Put a package that is kept into a file, and tell whether it is there and has the digest.
+
+        Waits for the list for 2 s at most, and for all tools of a run together for 5 s.
+        """
+        name = f"{_TOOLS}{name}"
+        await self._find()
+        if name not in self._fresh_tools() or self._tool_seconds <= 0:
+            return False
+        started = anyio.current_time()
+        why = "it takes longer than the registry would."
+        with anyio.move_on_after(self._tool_seconds):
+            try:
+                found = hashlib.new(algorithm)
+                size = await self._save(name, path, found, most_bytes=MOST_TOOL_BYTES)
+                why = ""
+                if not hmac.compare_digest(found.hexdigest(), digest):
+                    why = "it is damaged: its digest is another."
+                    self._damaged.add(name)
+            except _UnusableError as error:
+                why = str(error)
+        seconds = anyio.current_time() - started
+        self._tool_seconds -= seconds
+        if why:
+            self._log(f"What was kept of {_tool_label(name)} is not used: {why}", "warning")
+            return False
+        self._log(f"Restored {_tool_label(name)} of an earlier build ({size / 1e6:.1f} MB in {seconds:.1f} s).")
+        return True
+
+    def add_tool(self, name: str, algorithm: str, digest: str, path: Path) -> None:
+        """Note that a package came from the registry, and lies in a file until it is kept."""
+        self._tools[f"{_TOOLS}{name}"] = _Tool(algorithm, digest, path)
+
     async def restore(self) -> bool:
         """Unpack what fits, and tell whether it is an install that need not run again: `modules` of the same key.
 
@@ -250,10 +304,7 @@ class DependencyCache:
         wanted = self._wanted
         if wanted is None:
             return False
-        with anyio.move_on_after(FIND_SECONDS):
-            await self._listed.wait()
-        if self._trouble:
-            self._log(f"Kept dependencies cannot be used: {self._trouble}", "warning")
+        await self._find()
         names = self._fresh()
         archives = [(name, archive) for name in names if (archive := Archive.of(name))]
         name, archive = next(
@@ -332,7 +383,11 @@ class DependencyCache:
             self._pack_done.set()
 
     async def keep(self) -> None:
-        """Store the archive, and remove those that are too old or too many. The caller limits the time."""
+        """Store the archive and the tools, and remove those that are too old or too many. The caller limits the time."""
+        await self._keep_archive()
+        await self._keep_tools()
+
+    async def _keep_archive(self) -> None:
         wanted, seconds = self._wanted, self._install_seconds
         if wanted is None or seconds is None:
             return
@@ -351,8 +406,8 @@ class DependencyCache:
                 await bucket.put_file(self._prefix + archive.name, descriptor, size, content_type="application/zstd")
             finally:
                 os.close(descriptor)
-            fresh = [name for name in self._fresh() if Archive.of(name)][: MOST_ARCHIVES - 1]
-            for name in self._stored.keys() - set(fresh):
+            others = {name for name in self._stored if not name.startswith(_TOOLS)}
+            for name in others - set(self._fresh()[: MOST_ARCHIVES - 1]):
                 await bucket.remove(self._prefix + name)
         except BuildEnded as error:
             self._log(f"The dependencies may not be kept for the next build: {error.reason}", "warning")
@@ -360,19 +415,70 @@ class DependencyCache:
         waited = anyio.current_time() - started
         self._log(f"Kept the dependencies for the next build ({size / 1e6:.1f} MB, {waited:.1f} s).")
 
+    async def _keep_tools(self) -> None:
+        started = anyio.current_time()
+        there = self._fresh_tools()
+        kept: dict[str, int] = {}  # size by the name
+        try:
+            bucket = await self._bucket()
+            for name, tool in self._tools.items():
+                if name in there:  # S3 was too slow to give it
+                    continue
+                try:
+                    descriptor = os.open(tool.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+                except OSError:
+                    continue
+                try:
+                    # Where the runner is not root the build could change it.
+                    size = await anyio.to_thread.run_sync(_size_of_right, descriptor, tool)
+                    if size:
+                        await bucket.put_file(self._prefix + name, descriptor, size, content_type="application/gzip")
+                        kept[name] = size
+                finally:
+                    os.close(descriptor)
+            if not kept:
+                return
+            others = {name for name in self._stored if name.startswith(_TOOLS)} - kept.keys()
+            left = [name for name in there if name not in kept][: MOST_TOOLS - len(kept)]
+            for name in others - set(left):
+                await bucket.remove(self._prefix + name)
+        except BuildEnded as error:
+            self._log(f"Tools may not be kept for the next build: {error.reason}", "warning")
+            return
+        size, seconds = sum(kept.values()), anyio.current_time() - started
+        names = " and ".join(map(_tool_label, kept))
+        self._log(f"Kept {names} for the next build ({size / 1e6:.1f} MB, {seconds:.1f} s).")
+
+    async def _find(self) -> None:
+        """Wait until it is known what there is, for 2 s in the whole run, and tell why where it cannot be known."""
+        now = anyio.current_time()
+        self._find_until = self._find_until or now + FIND_SECONDS
+        with anyio.move_on_after(max(0.0, self._find_until - now)):
+            await self._listed.wait()
+        if self._trouble:
+            self._log(f"Kept dependencies cannot be used: {self._trouble}", "warning")
+            self._trouble = None
+
     @property
     def _archive_file(self) -> Path:
         return self._private / "packed.tar.zst"
 
     def _fresh(self) -> list[str]:
-        """Give the names of what may be used, the newest first."""
+        """Give the names of the archives that may be used, the newest first."""
+        return [name for name in self._usable(MOST_PACKED_BYTES) if Archive.of(name)]
+
+    def _fresh_tools(self) -> list[str]:
+        """Give the names of the tools that may be used, the newest first."""
+        return [name for name in self._usable(MOST_TOOL_BYTES) if name.startswith(_TOOLS)]
+
+    def _usable(self, most_bytes: int) -> list[str]:
         oldest = datetime.now(UTC) - MOST_AGE
         fresh = [
             (stored.modified, name)
             for name, stored in self._stored.items()
-            if stored.modified > oldest and stored.size <= MOST_PACKED_BYTES and name not in self._damaged
+            if stored.modified > oldest and stored.size <= most_bytes and name not in self._damaged
         ]
-        return [name for _, name in sorted(fresh, reverse=True) if Archive.of(name)]
+        return [name for _, name in sorted(fresh, reverse=True)]
 
     def _there(self, wanted: _Wanted) -> bool:
         return any((archive := Archive.of(name)) and wanted.fits(archive) for name in self._fresh())
@@ -393,25 +499,31 @@ class DependencyCache:
         archive = Archive.of(name)
         assert archive is not None
         path = self._private / f"{archive.sha256[:16]}.tar.zst"
-        digest, size = hashlib.sha256(), 0
+        digest = hashlib.sha256()
+        await self._save(name, path, digest, most_bytes=MOST_PACKED_BYTES)
+        if digest.hexdigest() != archive.sha256:
+            raise _UnusableError("it is damaged: its SHA-256 is another.")
+        path.chmod(0o644)  # the build's user unpacks it
+        return path
+
+    async def _save(self, name: str, path: Path, digest: hashlib._Hash, *, most_bytes: int) -> int:
+        """Write what is kept under a name into a file and add it to the digest; give its size. Raises _UnusableError."""
+        size = 0
         try:
             bucket = await self._bucket()
             with _new_file(path) as file:
                 async with aclosing(bucket.stream(self._prefix + name)) as chunks:
                     async for chunk in chunks:
                         size += len(chunk)
-                        if size > MOST_PACKED_BYTES:
-                            raise _UnusableError(f"it is larger than {MOST_PACKED_BYTES // 2**20} MiB.")
+                        if size > most_bytes:
+                            raise _UnusableError(f"it is larger than {most_bytes // 2**20} MiB.")
                         digest.update(chunk)
                         file.write(chunk)
         except BuildEnded as error:
             raise _UnusableError(error.reason) from None
         except OSError as error:
             raise _UnusableError(f"it cannot be written here: {error.strerror}.") from None
-        if digest.hexdigest() != archive.sha256:
-            raise _UnusableError("it is damaged: its SHA-256 is another.")
-        path.chmod(0o644)  # the build's user unpacks it
-        return path
+        return size
 
     async def _unpack(self, path: Path, folder: Path) -> None:
         try:
@@ -571,6 +683,21 @@ def _is_folder(path: Path) -> bool:
 
 def _exists(program: str) -> bool:
     return any(os.access(f"{folder}/{program}", os.X_OK) for folder in _PATH.split(":"))
+
+
+def _size_of_right(descriptor: int, tool: _Tool) -> int | None:
+    """Give the size of a file that may be kept: it still has the digest."""
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode) or status.st_size > MOST_TOOL_BYTES:
+        return None
+    with suppress(OSError), open(descriptor, "rb", closefd=False) as file:
+        if hmac.compare_digest(hashlib.file_digest(file, tool.algorithm).hexdigest(), tool.digest):
+            return status.st_size
+    return None
+
+
+def _tool_label(name: str) -> str:
+    return name.removeprefix(_TOOLS).removesuffix(".tgz")
 
 
 def _label(manager: str) -> str:

@@ -1,54 +1,35 @@
-"""Node and package managers in the versions that a repository asks for, from the npm registry.
+"""Node and package managers in the versions that a repository asks for: which these are, and how its commands find them.
 
-Each is one package that needs no other, so the runner fetches it itself: the registry's document says which versions there
-are and what each one's digest is, and nothing is unpacked before its digest is right. What was downloaded lies in one folder,
-which may be kept from build to build, by whomever: it is checked each time. The tools lie where the repository's commands
-can read and start them and, as root, not change them.
+Each is one package of the npm registry that needs no other, so the runner fetches it itself. The tools lie where the repository's
+commands can read and start them and, as root, not change them.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import hmac
 import json
 import os
 import platform
 import re
 import shlex
 import shutil
-import ssl
-import tarfile
-import zlib
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from pathlib import Path
+from typing import Any
 
-import anyio
 import anyio.to_thread
 
 from buildrunner.errors import BuildFailed
 from buildrunner.packages import DEPENDENCIES, Manager, Name, package_of, places, table_of
 from buildrunner.reading import read_json, read_text
+from buildrunner.registry import Keeper, Registry, Release, has_digest, open_registry
 
-if TYPE_CHECKING:
-    import aiohttp
-
-REGISTRY = "https://registry.npmjs.org/"
 _MACHINES = {"x86_64": "x64", "amd64": "x64", "aarch64": "arm64", "arm64": "arm64"}
 _PACKAGE_NAME = re.compile(r"(@[a-z0-9~_-][\w.~-]*/)?[A-Za-z0-9~_-][\w.~-]*")
 _MOST_PACKAGES = 500  # of an app that are asked for their Node
 _LATER_LINES = 12
-_MOST_DOCUMENT_BYTES = 64 * 2**20
-_MOST_PACKAGE_BYTES = 512 * 2**20
-_MOST_UNPACKED_BYTES = 2 * 2**30
-_TRIES = 3
-_SILENT_SECONDS = 30.0
-_PAUSE_SECONDS = 2.0  # before the second try; twice as long before the third
 # https://github.com/nodejs/Release#release-schedule
 _CODENAMES = {
     name: 4 + 2 * index
@@ -117,16 +98,6 @@ class Toolchain:
     node: str  # version, such as 22.12.0
     manager: str | None  # version; None where what is installed is used as it is
     warnings: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class _Release:
-    package: str
-    version: str
-    engines: str | None  # range of Node
-    tarball: str
-    algorithm: str
-    digest: str  # hexadecimal
 
 
 def satisfies(version: str, wanted: str) -> bool:
@@ -241,20 +212,22 @@ class Tools:
     """Gets tools into a folder of the run's.
 
     Args:
-        folder: where they go; it is made. `downloads` in it holds what came from the registry, and may be filled before.
+        folder: where they go; it is made. `downloads` in it holds their packages.
         environment: that of the commands: PATH, and the settings of npm and of the network.
         log: takes a line for the build's log.
+        keeper: keeps packages from build to build.
 
     """
 
-    def __init__(self, folder: Path, environment: Mapping[str, str], log: Callable[[str], None]) -> None:
+    def __init__(
+        self, folder: Path, environment: Mapping[str, str], log: Callable[[str], None], keeper: Keeper | None = None
+    ) -> None:
         self.downloads = folder / "downloads"
         self._folder = folder
         self._bin = folder / "bin"
         self._environment = environment
         self._log = log
-        self._registry = (_npm_setting(environment, "registry") or REGISTRY).rstrip("/") + "/"
-        self._documents: dict[str, dict[str, Any]] = {}
+        self._keeper = keeper
         for place in (folder, self.downloads, self._bin):
             place.mkdir(exist_ok=True)
             place.chmod(0o755)
@@ -282,10 +255,10 @@ class Tools:
 
         """
         warnings: list[str] = []
-        async with _session(self._environment) as session:
+        async with self._registry() as registry:
             release = None
             if wish and not (installed and wish.accepts(installed)):
-                release = await self._choose_node(session, wish, installed, warnings)
+                release = await self._choose_node(registry, wish, installed, warnings)
             node = release.version if release else installed
             if node is None:
                 raise BuildFailed(
@@ -294,7 +267,7 @@ class Tools:
                     "Install Node.js with npm there, or use the image.",
                 )
             if release:
-                unpacked = await self._fetch(session, release, only="bin/node")
+                unpacked = await self._fetch(registry, release, only="bin/node")
                 (self._bin / "node").symlink_to(unpacked / "bin/node")
             shown = None
             if manager.release:
@@ -303,10 +276,10 @@ class Tools:
             elif manager.name == "npm" and not manager.version:
                 wanted = _npm_for(node, lockfile_version) if release else None
                 if wanted:
-                    shown = await self._get_manager(session, Manager("npm", wanted), node, warnings)
+                    shown = await self._get_manager(registry, Manager("npm", wanted), node, warnings)
             else:
                 try:
-                    shown = await self._get_manager(session, manager, node, warnings)
+                    shown = await self._get_manager(registry, manager, node, warnings)
                 except BuildFailed as error:
                     if manager.name != "npm" or release or not shutil.which("npm", path=self._environment["PATH"]):
                         raise
@@ -314,7 +287,7 @@ class Tools:
             for name in sorted(set(others) - {manager.name}):
                 if not shutil.which(name, path=self._environment["PATH"]):
                     version = {"yarn": "^1.22.0", "pnpm": "^10.0.0"}.get(name)
-                    await self._get_manager(session, Manager(name, version), node, warnings)
+                    await self._get_manager(registry, Manager(name, version), node, warnings)
         because = f" ({wish.because}: {wish.text})" if wish and wish.text and release else ""
         tool = f", {manager.label}{f' {shown}' if shown else ''}" if manager.name != "npm" or shown else ""
         self._log(f"Node {node}{because}{tool}")
@@ -331,11 +304,11 @@ class Tools:
 
         """
         warnings: list[str] = []
-        async with _session(self._environment) as session:
-            release = await self._choose_node(session, wish, installed, warnings)
+        async with self._registry() as registry:
+            release = await self._choose_node(registry, wish, installed, warnings)
             if release is None:
                 return Toolchain({}, installed, None, tuple(warnings))
-            unpacked = await self._fetch(session, release, only="bin/node")
+            unpacked = await self._fetch(registry, release, only="bin/node")
             (self._bin / "node").symlink_to(unpacked / "bin/node")
         self._log(f"Node {release.version} for the build ({wish.because}: {wish.text})")
         return Toolchain(
@@ -343,12 +316,12 @@ class Tools:
         )
 
     async def _choose_node(
-        self, session: aiohttp.ClientSession, wish: NodeWish, installed: str | None, warnings: list[str]
-    ) -> _Release | None:
+        self, registry: Registry, wish: NodeWish, installed: str | None, warnings: list[str]
+    ) -> Release | None:
         """Choose the newest Node that satisfies; None is the installed one, where nothing does and it may be."""
         machine = _MACHINES.get(platform.machine().lower(), platform.machine())
         try:
-            releases = await self._releases(session, f"node-linux-{machine}")
+            releases = await registry.find(f"node-linux-{machine}", wish.ranges[0] if len(wish.ranges) == 1 else "")
         except BuildFailed as error:
             if wish.must or not installed:
                 raise
@@ -372,25 +345,21 @@ class Tools:
         warnings.append(f"{asked}. {there} The installed one is used.")
         return None
 
-    async def _get_manager(
-        self, session: aiohttp.ClientSession, manager: Manager, node: str, warnings: list[str]
-    ) -> str:
+    async def _get_manager(self, registry: Registry, manager: Manager, node: str, warnings: list[str]) -> str:
         """Get a package manager, make its commands, and give its version."""
-        release = await self._choose_manager(session, manager, node, warnings)
+        release = await self._choose_manager(registry, manager, node, warnings)
         digest = manager.digest if release.version == manager.version else None
         # It is that of the package; of Yarn's one file from 2 on; and pnpm 12's program is in a package of its own.
         of_package = not manager.modern and not release.package.startswith("@pnpm/")
-        unpacked = await self._fetch(session, release, digest=digest if of_package else None)
-        if digest and manager.modern and not _has_digest(unpacked / "bin/yarn.js", *digest):
+        unpacked = await self._fetch(registry, release, digest=digest if of_package else None)
+        if digest and manager.modern and not has_digest(unpacked / "bin/yarn.js", *digest):
             raise _wrong_digest(f"Yarn {release.version}")
         fits = release.engines is None or satisfies(node, release.engines)
         for command, script in _commands_of(manager.name, unpacked).items():
             self._write_command(command, unpacked / script, with_chosen=fits)
         return release.version
 
-    async def _choose_manager(
-        self, session: aiohttp.ClientSession, manager: Manager, node: str, warnings: list[str]
-    ) -> _Release:
+    async def _choose_manager(self, registry: Registry, manager: Manager, node: str, warnings: list[str]) -> Release:
         wanted = manager.version or "*"
         # Yarn 2.4 and later is a package of its own; pnpm 12 and Bun are programs, one package for each machine.
         machine = _MACHINES.get(platform.machine().lower(), platform.machine())
@@ -400,13 +369,14 @@ class Tools:
             "yarn": "@yarnpkg/cli-dist" if manager.modern else "yarn",
             "bun": f"@oven/bun-linux-{'aarch64' if machine == 'arm64' else machine}",
         }[manager.name]
-        releases = await self._releases(session, package)
+        releases = await registry.find(package, wanted)
         if manager.name == "pnpm" and _major(node) >= 20:
             old = _newest(release for release in releases if satisfies(release.version, wanted))
             if old and satisfies(old.version, _PNPM_BEFORE_NODE_20):
                 major = max(_major(old.version), 7)
                 warnings.append(f"pnpm {old.version} cannot work with Node {node}: the newest pnpm {major} is used.")
                 wanted = f"^{major}.0.0"
+                releases = await registry.releases(package)
         fitting = [release for release in releases if satisfies(release.version, wanted)]
         release = _newest(r for r in fitting if r.engines is None or satisfies(node, r.engines)) or _newest(fitting)
         if release is None and re.fullmatch(r"v?\d+\.\d+\.\d+", wanted):
@@ -420,7 +390,7 @@ class Tools:
                 f"The registry has {_lines(releases)}. Name one of these.",
             )
         if package == "pnpm" and _major(release.version) >= 12:
-            programs = await self._releases(session, f"@pnpm/exe.linux-{machine}")
+            programs = await registry.find(f"@pnpm/exe.linux-{machine}", release.version)
             release = next((r for r in programs if r.version == release.version), release)
         return release
 
@@ -437,137 +407,24 @@ class Tools:
         path.write_text(f'#!/bin/sh\nexec {shlex.quote(program or "node")} {shlex.quote(str(script))} "$@"\n')
         path.chmod(0o755)
 
-    async def _releases(self, session: aiohttp.ClientSession, package: str) -> list[_Release]:
-        """List the releases of a package, prereleases included.
-
-        https://github.com/npm/registry/blob/main/docs/responses/package-metadata.md
-        """
-        if package not in self._documents:
-            url = self._registry + package.replace("/", "%2f")
-            data = b"".join([part async for part in _download(session, url, package, _MOST_DOCUMENT_BYTES)])
-            try:
-                self._documents[package] = dict(json.loads(data)["versions"])
-            except (ValueError, KeyError, TypeError, RecursionError):
-                raise self._failure(package, "what it answers is no description of a package") from None
-        found = []
-        for version, entry in self._documents[package].items():
-            with suppress(KeyError, TypeError, ValueError, AttributeError):
-                if not re.fullmatch(r"\d[\w.+-]{1,100}", version):  # it becomes the name of a file
-                    continue
-                algorithm, digest = _digest(entry["dist"])
-                engines = entry.get("engines")
-                node = engines.get("node") if isinstance(engines, dict) else None
-                found.append(_Release(package, version, node, entry["dist"]["tarball"], algorithm, digest))
-        return found
-
     async def _fetch(
         self,
-        session: aiohttp.ClientSession,
-        release: _Release,
+        registry: Registry,
+        release: Release,
         *,
         only: str | None = None,
         digest: tuple[str, str] | None = None,
     ) -> Path:
-        """Download a package unless it is there, check it, and unpack it (or the one file `only`)."""
-        name = f"{release.package.replace('/', '+')}-{release.version}"
-        kept = self.downloads / f"{name}.tgz"
-        if not await anyio.to_thread.run_sync(_has_digest, kept, release.algorithm, release.digest):
-            self._log(f"Fetching {release.package} {release.version}")
-            part = self.downloads / f".{name}.part"
-            sum_ = hashlib.new(release.algorithm)
-            with part.open("wb") as file:
-                async for data in _download(session, release.tarball, release.package, _MOST_PACKAGE_BYTES):
-                    sum_.update(data)
-                    file.write(data)
-            if not hmac.compare_digest(sum_.hexdigest(), release.digest):
-                part.unlink()
-                raise self._failure(release.package, "the package that it sends does not have the digest that it names")
-            part.replace(kept)
-        if digest and not await anyio.to_thread.run_sync(_has_digest, kept, *digest):
+        """Get a package, check it, and unpack it (or the one file `only`)."""
+        archive = await registry.fetch(release)
+        if digest and not await anyio.to_thread.run_sync(has_digest, archive, *digest):
             raise _wrong_digest(f"{release.package} {release.version}")
-        target = self._folder / name
-        if not target.exists():
-            try:
-                await anyio.to_thread.run_sync(_unpack, kept, target, only)
-            except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
-                raise self._failure(release.package, f"the package cannot be unpacked: {error}") from None
+        target = self._folder / release.file_name
+        await registry.unpack(release, target, only=only)
         return target
 
-    def _failure(self, package: str, why: str) -> BuildFailed:
-        return _unreachable(self._registry, package, why)
-
-
-@asynccontextmanager
-async def _session(environment: Mapping[str, str]) -> AsyncIterator[aiohttp.ClientSession]:
-    """Open an HTTP client that keeps to the settings of npm for proxies and certificates."""
-    import aiohttp  # not needed by most builds
-
-    context = ssl.create_default_context()  # which reads SSL_CERT_FILE and SSL_CERT_DIR
-    with suppress(OSError):  # npm ignores one that it cannot read, too
-        for path in (environment.get("NODE_EXTRA_CA_CERTS"), _npm_setting(environment, "cafile")):
-            if path:
-                context.load_verify_locations(path)
-    if _npm_setting(environment, "strict_ssl") == "false":
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    proxy = _npm_setting(environment, "https_proxy") or _npm_setting(environment, "proxy")
-    timeout = aiohttp.ClientTimeout(total=None, sock_connect=_SILENT_SECONDS, sock_read=_SILENT_SECONDS)
-    connector = aiohttp.TCPConnector(ssl=context)
-    async with aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=not proxy, proxy=proxy) as session:
-        yield session
-
-
-async def _download(session: aiohttp.ClientSession, url: str, package: str, most_bytes: int) -> AsyncIterator[bytes]:
-    """Give the body of `url` by pieces; tries again as long as nothing of it was given.
-
-    Raises:
-        BuildFailed: when it cannot be had.
-
-    """
-    import aiohttp
-
-    headers = {"Accept": "application/vnd.npm.install-v1+json, application/json;q=0.9, */*;q=0.8"}
-    for left in reversed(range(_TRIES)):
-        given = 0
-        try:
-            async with session.get(url, headers=headers) as response:
-                if response.status == 404:
-                    raise _unreachable(url, package, "it does not have this package")
-                response.raise_for_status()
-                async for data in response.content.iter_chunked(1 << 18):
-                    given += len(data)
-                    if given > most_bytes:
-                        raise _unreachable(url, package, f"it is larger than {most_bytes // 2**20} MiB")
-                    yield data
-                return
-        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-            status = getattr(error, "status", None)
-            if given or not left or (status and status < 500 and status not in {408, 429}):
-                raise _unreachable(url, package, _why(error)) from None
-        await anyio.sleep(_PAUSE_SECONDS * (_TRIES - left))
-
-
-def _why(error: Exception) -> str:
-    """Complete the sentence "… could not be fetched: …"."""
-    import aiohttp
-
-    if isinstance(error, aiohttp.ClientResponseError):
-        return f"it answers with status {error.status}"
-    if isinstance(error, (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError)):
-        return "its certificate is not trusted here"
-    if isinstance(error, TimeoutError):
-        return "it does not answer in time"
-    if isinstance(error, aiohttp.ClientConnectorError):
-        return "no connection to it can be made"
-    return str(error) or type(error).__name__
-
-
-def _unreachable(url: str, package: str, why: str) -> BuildFailed:
-    host = urlsplit(url).hostname or "the registry"  # without what of the address may be a secret
-    return BuildFailed(
-        "install",
-        f"{package} could not be fetched from {host}: {why}.",
-        "The registry of npm_config_registry must be reachable, directly or by a proxy. Try again, then look at the network.",
-    )
+    def _registry(self) -> AbstractAsyncContextManager[Registry]:
+        return open_registry(self._environment, downloads=self.downloads, log=self._log, keeper=self._keeper)
 
 
 def _wrong_digest(what: str) -> BuildFailed:
@@ -576,46 +433,6 @@ def _wrong_digest(what: str) -> BuildFailed:
         f"packageManager of package.json names another digest than {what} has.",
         "Set it anew with `corepack use`, or leave out what is behind the + sign.",
     )
-
-
-def _has_digest(path: Path, algorithm: str, digest: str) -> bool:
-    with suppress(OSError, ValueError), path.open("rb") as file:
-        return hmac.compare_digest(hashlib.file_digest(file, algorithm).hexdigest(), digest)
-    return False
-
-
-def _digest(dist: Mapping[str, Any]) -> tuple[str, str]:
-    """Read the strongest digest of a release: `integrity` (W3C Subresource Integrity), or the SHA-1 of old ones."""
-    for part in sorted(str(dist.get("integrity") or "").split(), reverse=True):  # sha512 before sha384, sha256, sha1
-        algorithm, _, value = part.partition("-")
-        if algorithm in {"sha512", "sha384", "sha256"}:
-            return algorithm, base64.b64decode(value.partition("?")[0], validate=True).hex()
-    return "sha1", str(dist["shasum"]).lower()
-
-
-def _unpack(archive: Path, target: Path, only: str | None) -> None:
-    """Unpack the regular files of a package, as npm does: without links, and without the topmost folder."""
-    part = target.with_name(f"{target.name}.part")
-    size = 0
-    with tarfile.open(archive, "r:gz") as package:
-        for member in package:
-            path = PurePosixPath(*PurePosixPath(member.name).parts[1:])
-            if not member.isreg() or ".." in path.parts or not path.parts or (only and str(path) != only):
-                continue
-            size += member.size
-            source = package.extractfile(member)
-            if source is None or size > _MOST_UNPACKED_BYTES:
-                raise tarfile.TarError("it is too large")
-            file = part / path
-            file.parent.mkdir(parents=True, exist_ok=True)
-            with file.open("wb") as written:
-                shutil.copyfileobj(source, written, 1 << 20)
-            file.chmod(0o755)  # which of its files are programs only its package.json says
-            if only:
-                break
-    for folder, _, _ in os.walk(part):
-        os.chmod(folder, 0o755)  # noqa: S103 - for the user whom the build runs as
-    part.rename(target)
 
 
 def _commands_of(name: Name, package: Path) -> dict[str, str]:
@@ -687,11 +504,11 @@ def _npm_for(node: str, lockfile_version: int | None) -> str | None:
     return "^8.0.0" if lockfile_version == 3 and major < 7 else f"^{major}.0.0"
 
 
-def _newest(releases: Iterable[_Release]) -> _Release | None:
+def _newest(releases: Iterable[Release]) -> Release | None:
     return max(releases, key=lambda release: _numbers(release.version), default=None)
 
 
-def _lines(releases: Sequence[_Release]) -> str:
+def _lines(releases: Sequence[Release]) -> str:
     plain = sorted((r.version for r in releases if "-" not in r.version), key=_numbers)
     return f"{plain[0]} to {plain[-1]}" if plain else "none"
 
@@ -707,8 +524,3 @@ def _major(version: str) -> int:
 
 def _is_line(version: str, major: int) -> bool:
     return "-" not in version and _major(version) == major
-
-
-def _npm_setting(environment: Mapping[str, str], name: str) -> str | None:
-    """Read a setting of npm's: npm takes its variables in any case."""
-    return next((v for n, v in environment.items() if n.lower() == f"npm_config_{name}" and v), None)

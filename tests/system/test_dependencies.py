@@ -6,18 +6,27 @@ import base64
 import hashlib
 import io
 import json
+import os
 import signal
 import subprocess
 import tarfile
+import time
 import uuid
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
-from harness import Program, Repositories, Run
+from harness import Program, Repositories, Run, app_files, wait_for, wait_for_end
+from registry import Registry, serving
+from registry import archive as registry_archive
+from relay import Fault, Relay, Request, stop_in_the_body
 
+MACHINE = "x64" if os.uname().machine == "x86_64" else "arm64"
+NODE = f"node-linux-{MACHINE}-16.20.2"
 # Slow where it has not run before: so an install is worth to be kept, and one that was kept is seen to be quicker.
 SCRIPT = "sh -c 'test -e made || sleep 2.1; echo made >>made'"
 
@@ -138,3 +147,89 @@ def test_in_a_scope_of_several_sites_only_what_npm_checks_by_its_digest_is_kept(
     assert second.said("Restored what npm downloads")
     assert second.said("$ npm ci")
     assert kept(program, scope) == [key]
+
+
+@pytest.fixture
+def registry() -> Iterator[Registry]:
+    """One with the Node that `old_app` asks for, which has more than 16 MiB and so is sent in parts, and the npm for it."""
+    bins = json.dumps({"bin": {"npm": "npm.js", "npx": "npm.js"}})
+    npm = "if (process.argv[2] === 'run') require('child_process').execSync('mkdir dist; node --version >dist/index.html')"
+    with serving() as registry:
+        registry.add_node("16.20.2", MACHINE, more={"large": os.urandom(17_000_000)})
+        registry.add("npm", "8.19.4", registry_archive({"package.json": bins, "npm.js": npm}))
+        yield registry
+
+
+@pytest.fixture
+def old_app(repositories: Repositories) -> Path:
+    return repositories.make({**app_files("true"), ".nvmrc": "16.20.2\n"})
+
+
+def test_node_and_npm_come_from_the_build_before_and_damaged_ones_from_the_registry(
+    program: Program, old_app: Path, registry: Registry
+) -> None:
+    slug = f"t-{uuid.uuid4().hex[:12]}"
+    asked: list[list[str]] = []
+
+    def build() -> Run:
+        registry.requests.clear()
+        run = program.run(old_app, SLUG=slug, npm_config_registry=registry.url)
+        asked.append([path.rpartition("/")[2] for path in registry.requests if path.endswith(".tgz")])
+        assert run.code == 0, run.stdout
+        return run
+
+    failed = program.run(old_app, npm_config_registry=registry.url, BUILD_COMMAND="false")
+    first = build()
+    stored = {key.rpartition("/")[2]: body_of(program, key) for key in kept(program, slug)}
+    second = build()
+    program.client().put_object(Bucket="sites", Key=f"__cache/{slug}/tools/{NODE}.tgz", Body=stored[f"{NODE}.tgz"][:-1])
+    third = build()
+
+    assert (failed.code, kept(program, failed.slug)) == (40, [])
+    assert stored == {path.rpartition("/")[2]: data for path, data in registry.archives.items()}
+    assert asked == [[f"{NODE}.tgz", "npm-8.19.4.tgz"], [], [f"{NODE}.tgz"]]
+    assert first.said(f"Kept {NODE} and npm-8.19.4 for the next build")
+    assert second.said(f"Restored {NODE} of an earlier build")
+    assert program.objects(slug)["index.html"]["body"] == b"v16.20.2\n"
+    warnings = [event["log"] for event in third.events if event.get("level") == "warning"]
+    assert warnings == [f"What was kept of {NODE} is not used: it is damaged: its digest is another."]
+    assert body_of(program, f"__cache/{slug}/tools/{NODE}.tgz") == stored[f"{NODE}.tgz"]
+
+
+def test_a_signal_while_something_is_kept_ends_the_run_at_once_and_leaves_nothing_half(
+    program: Program, old_app: Path, registry: Registry
+) -> None:
+    slug = f"t-{uuid.uuid4().hex[:12]}"
+    seconds: list[float] = []
+    with Relay(urlsplit(program.s3.endpoint).port or 0) as relay:
+
+        def hang(request: Request) -> Fault | None:
+            return stop_in_the_body if "/__cache/" in request.path and "partNumber=2" in request.query else None
+
+        def interrupt(process: subprocess.Popen[str], _: str) -> None:
+            wait_for(lambda: relay.first_fault is not None, "a part to hang")
+            time.sleep(0.3)
+            process.send_signal(signal.SIGTERM)
+            sent = time.monotonic()
+            wait_for_end(process, 30)
+            seconds.append(time.monotonic() - sent)
+
+        relay.fault = hang
+        stopped = program.run(
+            old_app,
+            SLUG=slug,
+            npm_config_registry=registry.url,
+            AWS_ENDPOINT_URL_S3=f"http://127.0.0.1:{relay.port}",
+            meanwhile=interrupt,
+        )
+    left = kept(program, slug)
+    uploads = program.client().list_multipart_uploads(Bucket="sites", Prefix=f"__cache/{slug}/").get("Uploads", [])
+    following = program.run(old_app, SLUG=slug, npm_config_registry=registry.url)
+
+    assert seconds[0] < 4, stopped.stdout
+    assert (stopped.code, stopped.result["status"]) == (0, "succeeded"), "all pages were written"
+    assert (left, uploads) == ([], [])
+    assert following.code == 0
+    assert following.said(f"Fetching node-linux-{MACHINE} 16.20.2")
+    assert not [event["log"] for event in following.events if event.get("level") == "warning"]
+    assert len(kept(program, slug)) == 2

