@@ -130,7 +130,7 @@ async def wait_until_endless(
         quiet = min(quiet, silent())
         if quiet < (QUIET_WAITING_SECONDS if look.waits else QUIET_SECONDS):
             continue
-        if not look.listens and not _watches(f"{script[:MOST_SCRIPT]}\n{look.commands}", said()):
+        if not look.listens and not look.watches and not _watches(f"{script[:MOST_SCRIPT]}\n{look.commands}", said()):
             continue
         output = await anyio.to_thread.run_sync(has_output)
         if output or quiet >= QUIET_WITHOUT_OUTPUT_SECONDS:
@@ -153,6 +153,7 @@ class _Look:
     commands: str  # command lines, one a line
     program: str  # as a person would type it
     listens: bool
+    watches: bool  # files, as far as the kernel tells: by inotify(7)
     waits: bool  # for something that may come
 
 
@@ -161,7 +162,7 @@ def _look(user: int | None) -> _Look:
     ticks = os.sysconf("SC_CLK_TCK")
     lines = [line for pid, _, _ in tree[:MOST_COMMANDS] if (line := _command_line(pid))]
     own = [line for line in lines if not _SHELL.match(line) and not _MANAGER.match(line)]
-    states = _socket_states([pid for pid, _, _ in tree], user)
+    states, watches = _what_is_open([pid for pid, _, _ in tree], user)
     return _Look(
         processes=frozenset(pid for pid, _, _ in tree),
         cpu=sum(cpu for _, _, cpu in tree) / ticks,
@@ -169,6 +170,7 @@ def _look(user: int | None) -> _Look:
         commands="\n".join(lines),
         program=_as_typed((own or lines or ["a program"])[0]),
         listens=_LISTENS in states,
+        watches=watches,
         waits=not states.isdisjoint({_ESTABLISHED, _SYN_SENT}) or any(map(_WAITS.match, lines)),
     )
 
@@ -206,8 +208,11 @@ def _as_typed(line: str) -> str:
     return "".join(character for character in line if character.isprintable())[:60].strip() or "a program"
 
 
-def _socket_states(processes: list[int], user: int | None) -> set[str]:
-    """Give the states of the TCP sockets of these processes, and of UDP's, where a name is asked for over one."""
+def _what_is_open(processes: list[int], user: int | None) -> tuple[set[str], bool]:
+    """Give the states of the TCP sockets of these processes, and of UDP's, where a name is asked for over one.
+
+    And whether one of them watches files, which is known only where their open files can be read.
+    """
     links: set[str] = set()
     readable = True
     for pid in processes:
@@ -231,4 +236,4 @@ def _socket_states(processes: list[int], user: int | None) -> set[str]:
                 if f"socket:[{fields[9]}]" in links or (not readable and user is not None and fields[7] == str(user)):
                     # An unconnected socket of UDP is in the state that TCP calls closed.
                     states.add(fields[3])
-    return states
+    return states, "anon_inode:inotify" in links

@@ -200,6 +200,12 @@ _HINTS: _Table = (
         r"|error An unexpected error occurred: \"https?://[^\n]{1,200}: (?:getaddrinfo|connect|ESOCKETTIMEDOUT|read ECONN)",
         "The package registry cannot be reached. Try again; if it stays so, look at the task's network and NAT.",
     ),
+    (
+        r"getaddrinfo (?:ENOTFOUND|EAI_AGAIN) (?P<name>(?!localhost)[\w-]{1,63}(?:\.[\w-]{1,63}){1,10})"
+        r"(?![\s\S]*(?i:prerender|page data|static pages))",
+        "{name} cannot be reached from the machine that builds, and something that is installed or built here asks it. Let the"
+        " task reach it, or do without what asks it.",
+    ),
     # --- package.json ---
     (
         rf"{_NPM}code ERESOLVE|ERR_PNPM_PEER_DEP_ISSUES",
@@ -393,6 +399,16 @@ _HINTS_OF_CODE: _Table = (
         "TypeScript found errors{at}, and the build stops at them. Mend them; or let the build not check (`vite build`"
         " in place of `tsc && vite"
         " build`, typescript.ignoreBuildErrors in next.config).",
+    ),
+    (
+        r"ENOENT: no such file or directory, open '[^'\n]{0,300}?/(?P<name>\.env[\w.-]{0,50})'",
+        "The build reads {name}, which is not in the repository. Let it take its settings from the environment (BUILD_ENV_…"
+        " sets them), and do without the file.",
+    ),
+    (
+        r"ReferenceError: (?P<name>require|module|exports|__dirname|__filename) is not defined in ES module scope",
+        'A file written for CommonJS ({name}) is run as an ES module, because package.json has "type": "module". Rename'
+        " it to end in .cjs, or write it with import.",
     ),
     (
         r"(?:\[[\w-]{0,20}eslint[\w-]{0,20}\] Failed to load|^ESLint couldn't find the)"

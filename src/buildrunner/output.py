@@ -25,7 +25,7 @@ OUTPUT_FOLDERS = ("dist", "build", "out", "public", "_site", ".output/public", "
 _MOST_PAGE_BYTES = 256 * 1024
 _MOST_ENTRIES = 20_000  # of a folder
 # Those that put a site into a folder of dist, or may do so. With any other, dist/about is a page of the site in dist.
-_IN_FOLDERS_OF_ITS_OWN = {None, "Angular", "Docusaurus 1", "webpack", "Rollup"}
+_IN_FOLDERS_OF_ITS_OWN = {None, "Angular", "Docusaurus 1", "Qwik", "webpack", "Rollup"}
 Snapshot = Mapping[str, int]  # the path of everything that is not too deep → when the kernel last saw it change, ns
 
 
@@ -117,6 +117,12 @@ def find_output(
                 "build",
                 f"The build made a library, not a site: dist has no page, and package.json names {entry} for others to import.",
                 "Let the build write an index.html; or set OUTPUT_DIR=dist to publish the folder as it is.",
+            )
+        if framework.name and written(app / "dist") and not _has_any_page(app / "dist"):
+            raise BuildFailed(
+                "build",
+                f"The build made no page: {framework.name} left no .html file in dist.",
+                "Let it make one (HtmlWebpackPlugin, an index.html as the entry), or set OUTPUT_DIR=dist to publish it as it is.",
             )
         return _dist_without_page(app, checkout, written)
     made = next((name for name in framework.folders if _has(app / name)), None)
@@ -218,6 +224,10 @@ def _has_page(folder: Path) -> bool:
     with suppress(OSError):
         return stat.S_ISREG(os.stat(folder / "index.html").st_mode)
     return False
+
+
+def _has_any_page(folder: Path) -> bool:
+    return any(path.endswith((".html", ".htm")) for path, _ in walk(str(folder)))
 
 
 def _read_page(folder: Path, checkout: Path) -> str:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from buildrunner.project import BuildPlan
     from buildrunner.site.bucket import Bucket
     from buildrunner.site.files import Site
-    from buildrunner.toolchain import Toolchain
+    from buildrunner.toolchain import NodeWish, Toolchain
 
 LEFT_OUT_NAMED = 50  # files that are not published are named one by one up to here
 PROGRESS_SECONDS = 0.5
@@ -176,7 +176,10 @@ async def _publish(run: Run, settings: Settings, folder: Path) -> None:
 
 
 def _make_workspace(root: Path, sandbox: Sandbox) -> Path:
-    """Make the folder that commands may write to; they can pass through its parent, and read nothing there."""
+    """Make the folder that commands may write to; they may list its parent, and read no file of the runner's there.
+
+    Some tools read every folder from the top down to their own (Storybook does), and fail where they may not.
+    """
     work = root / "work"
     for folder in (work, work / "home", work / "tmp"):
         folder.mkdir(mode=0o700)
@@ -186,7 +189,7 @@ def _make_workspace(root: Path, sandbox: Sandbox) -> Path:
     config.write_text(_GIT_CONFIG)
     if sandbox.account:
         os.chown(config, sandbox.account.uid, sandbox.account.gid)
-    root.chmod(0o711)
+    root.chmod(0o755)
     return work
 
 
@@ -299,17 +302,48 @@ async def _change_node(
     cache: DependencyCache | None,
 ) -> Toolchain:
     """Get a later Node for the build where packages ask for one, and the repository names none."""
-    from buildrunner.toolchain import Tools, node_of_packages
+    from buildrunner.toolchain import node_of_packages
 
     if plan.node and plan.node.must:
         return toolchain
     wish = await anyio.to_thread.run_sync(
         node_of_packages, plan.site, plan.root, plan.checkout, plan.package, toolchain.node
     )
-    if wish is None:
-        return toolchain
+    return await _get_node(run, wish, toolchain, folder, environment, cache) if wish else toolchain
+
+
+async def _change_line(
+    run: Run,
+    plan: BuildPlan,
+    toolchain: Toolchain,
+    folder: Path,
+    cache: DependencyCache | None,
+    line: int,
+    environment: Mapping[str, str],
+) -> Mapping[str, str]:
+    """Get an earlier Node for a build that failed with this one, where the repository names none, and give what it needs."""
+    from buildrunner.toolchain import NodeWish
+
+    if not plan.needs_tools or (plan.node and plan.node.must) or int(toolchain.node.partition(".")[0]) <= line:
+        return {}
+    wish = NodeWish((f"{line}.x",), "what failed", f"up to {line}", must=True)
+    changed = await _get_node(run, wish, toolchain, folder, environment, cache)
+    return {} if changed is toolchain else changed.environment
+
+
+async def _get_node(
+    run: Run,
+    wish: NodeWish,
+    toolchain: Toolchain,
+    folder: Path,
+    environment: Mapping[str, str],
+    cache: DependencyCache | None,
+) -> Toolchain:
+    """Get another Node for the build, or say why not."""
+    from buildrunner.toolchain import Tools
+
     try:
-        changed = await Tools(folder, environment, run.journal.log, cache).change_node(wish, toolchain.node)
+        changed = await Tools(folder, environment, run.journal.log, cache).change_node(wish, toolchain)
     except BuildFailed as error:
         run.journal.log(f"{error.reason} So the build goes on with Node {toolchain.node}.", "warning")
         return toolchain

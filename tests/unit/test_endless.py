@@ -88,7 +88,7 @@ def test_without_output_it_takes_longer(start: Callable[..., None]) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root is forbidden something here")
 def test_it_is_seen_in_a_container_where_open_files_of_other_users_cannot_be_read() -> None:
-    user = 65534
+    user = 64_321  # nobody else runs as that one, while other tests build
     other = ["setpriv", f"--reuid={user}", "--clear-groups", sys.executable, "-c", LISTEN + "time.sleep(60)"]
     script = (
         "import anyio, subprocess; from buildrunner import endless as e; e.SAMPLE_SECONDS, e.QUIET_SECONDS = 0.05, 0.4\n"
@@ -136,6 +136,16 @@ def test_what_watches_need_not_listen(start: Callable[..., None]) -> None:
     start(sys.executable, "-c", "import time; time.sleep(60)")
 
     found = see(seconds=10, script="webpack --mode production --watch")
+
+    assert found is not None
+    assert found.watches
+
+
+def test_what_watches_files_without_a_word_is_seen_by_the_kernels_notifications(start: Callable[..., None]) -> None:
+    # webpack with `watch: true` in its configuration prints what it always does.
+    start(sys.executable, "-c", "import ctypes, time; assert ctypes.CDLL(None).inotify_init1(0) >= 0; time.sleep(60)")
+
+    found = see(seconds=10, script="webpack")
 
     assert found is not None
     assert found.watches

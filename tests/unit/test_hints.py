@@ -442,6 +442,20 @@ KNOWN: list[tuple[str, str]] = [
         'sharp: Installation error: getaddrinfo ENOTFOUND github.com\n\nerror: install script from "sharp" exited with 1\n',
         "A package downloads its native part from github.com, which",
     ),
+    # Eleventy 2 with dotenv 17, and Rollup 4
+    (
+        "[11ty] Original error stack trace: Error: ENOENT: no such file or directory, open '/tmp/x/work/repository/.env'\n",
+        "The build reads .env, which is not in the repository.",
+    ),
+    (
+        "ReferenceError: require is not defined in ES module scope, you can use import instead\n    at file:///x/rollup.config.js:9:13\n",
+        "A file written for CommonJS (require) is run as an ES module",
+    ),
+    # simplehttp2server with npm 11
+    (
+        f"{CODE} 1\n{ERROR} path /x/node_modules/simplehttp2server\n{ERROR} command failed\n{ERROR} GotError [RequestError]: getaddrinfo ENOTFOUND github.com\n",
+        "github.com cannot be reached from the machine that builds",
+    ),
     # https://github.com/sveltejs/kit/issues/7179 (adapter-static 1)
     (
         "> Using @sveltejs/adapter-static\n  @sveltejs/adapter-static: all routes must be fully prerenderable (unless using the 'fallback' option)\n",

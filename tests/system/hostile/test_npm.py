@@ -297,7 +297,6 @@ TOUCH = r"""
 const fs = require('fs');
 const root = fs.realpathSync(process.env.HOME + '/../..');
 const attempts = {
-  'list the folder': () => fs.readdirSync(root),
   'read the journal': () => fs.readFileSync(root + '/journal'),
   'write the journal': () => fs.closeSync(fs.openSync(root + '/journal', 'r+')),
   'read the tail': () => fs.readFileSync(root + '/tail'),
@@ -323,9 +322,9 @@ def test_the_runners_own_files_are_closed_to_the_build_and_no_name_can_be_guesse
     for run in runs:
         assert run.code == 0, run.stdout
         answers = dict(line.split(": ", 1) for line in run.lines if ": " in line)
-        assert answers.pop("mode") == "711"
+        assert answers.pop("mode") == "755"  # its names tell nothing, and Storybook reads every folder above its own
         names.append(answers.pop("name"))
-        assert len(answers) == 8
+        assert len(answers) == 7
         if stranger.is_another_user:
             assert set(answers.values()) <= {"EACCES", "EPERM"}, answers
         else:  # without root the runner's files are those of the build's user
