@@ -281,8 +281,13 @@ _HINTS: _Table = (
         " lines above name the page.",
     ),
     (
+        r"Could not find a required file\.\s{1,10}Name: (?P<name>[\w.-]{1,100})\s",
+        "The build looks for {name}, which is not in the repository. Commit it (does .gitignore leave it out?), or set ROOT_DIR to"
+        " the app's folder.",
+    ),
+    (
         r"Couldn't find any `pages` or `app` directory|Could not resolve entry module ['\"]?(?:\S{0,200}/)?index\.html"
-        r"|Cannot resolve entry module index\.html|Could not find a required file\.",
+        r"|Cannot resolve entry module index\.html",
         "The app's files are not where the build looks for them. Set ROOT_DIR to the app's folder, and look whether"
         " they were committed.",
     ),

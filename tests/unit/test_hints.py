@@ -451,6 +451,11 @@ KNOWN: list[tuple[str, str]] = [
         "ReferenceError: require is not defined in ES module scope, you can use import instead\n    at file:///x/rollup.config.js:9:13\n",
         "A file written for CommonJS (require) is run as an ES module",
     ),
+    # react-scripts 4
+    (
+        "Could not find a required file.\n  Name: index.js\n  Searched in: /tmp/x/work/repository/src\n",
+        "The build looks for index.js, which is not in the repository.",
+    ),
     # simplehttp2server with npm 11
     (
         f"{CODE} 1\n{ERROR} path /x/node_modules/simplehttp2server\n{ERROR} command failed\n{ERROR} GotError [RequestError]: getaddrinfo ENOTFOUND github.com\n",
