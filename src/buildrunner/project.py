@@ -51,6 +51,7 @@ _PAGES = ("index.html", "public/index.html", "src/index.html", "app/index.html",
 _DEPTH = 2  # of folders that are looked through for the app
 _MEMBER_DEPTH = 4  # of packages of a workspace, such as packages/ui/core
 _MOST_PATTERNS = 100
+_BRACES = re.compile(r"\{([^{}]*)\}")
 # What else repositories hold, and what it takes to build it.
 _OTHER_KINDS: tuple[tuple[str, str], ...] = (
     ("hugo.toml hugo.yaml hugo.json config/_default/hugo.toml archetypes/default.md", "a Hugo site, which hugo builds"),
@@ -379,7 +380,8 @@ class _Finder:
             found += workspaces
         with suppress(ValueError):
             found += _yaml_list(read_text(place / "pnpm-workspace.yaml", self._checkout) or "", "packages")
-        return tuple(pattern[:200] for pattern in found[:_MOST_PATTERNS] if isinstance(pattern, str))
+        patterns = [pattern[:200] for pattern in found[:_MOST_PATTERNS] if isinstance(pattern, str)]
+        return tuple(one for pattern in patterns for one in _without_braces(pattern))[:_MOST_PATTERNS]
 
     def _name(self, folder: Path) -> str:
         return "" if folder == self._checkout else f" in {os.path.relpath(folder, self._checkout)}"
@@ -443,6 +445,16 @@ def _matches(parts: Sequence[str], patterns: Sequence[str]) -> bool:
         if len(wanted) <= 10 and _match_parts(tuple(parts), tuple(wanted)):
             found = not pattern.startswith("!")
     return found
+
+
+def _without_braces(pattern: str) -> list[str]:
+    """Give the patterns that one with braces stands for: {apps,packages}/* is apps/* and packages/*."""
+    patterns = [pattern]
+    while (braces := _BRACES.search(patterns[0])) and len(patterns) <= _MOST_PATTERNS:
+        start, end = braces.span()
+        first = patterns.pop(0)
+        patterns += [f"{first[:start]}{part}{first[end:]}" for part in braces[1].split(",")]
+    return patterns[:_MOST_PATTERNS]
 
 
 def _match_parts(parts: tuple[str, ...], wanted: tuple[str, ...]) -> bool:

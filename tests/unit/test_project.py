@@ -375,7 +375,17 @@ def test_of_a_tree_of_many_folders_so_many_are_looked_through(checkout: Path) ->
 # --- workspaces ---
 
 
-@pytest.mark.parametrize("patterns", [["apps/*"], {"packages": ["apps/web"]}, ["**"], ["./apps/*/"]])
+@pytest.mark.parametrize(
+    "patterns",
+    [
+        ["apps/*"],
+        {"packages": ["apps/web"]},
+        ["**"],
+        ["./apps/*/"],
+        ["{packages,apps}/*"],
+        ["{libs/{a,b},apps/{x,web}}"],
+    ],
+)
 def test_a_package_of_a_workspace_is_installed_at_its_top(checkout: Path, patterns: Any) -> None:
     write(checkout, workspaces=patterns)
     write(checkout / "apps/web", scripts={"build": "astro build"}, dependencies={"astro": "5"})
@@ -443,7 +453,9 @@ def test_the_one_site_that_the_script_of_a_workspace_builds_is_known(checkout: P
     assert found.build_shown == "npm run build"
 
 
-@pytest.mark.parametrize("pattern", ["**/" * 50 + "x", "*" * 190, "[" * 150, "a/" * 100])
+@pytest.mark.parametrize(
+    "pattern", ["**/" * 50 + "x", "*" * 190, "[" * 150, "a/" * 100, "{a,b}" * 40, "{" * 190, "{a,{" * 40]
+)
 def test_a_hostile_pattern_of_a_workspace_takes_no_time(checkout: Path, pattern: str) -> None:
     write(checkout, workspaces=[pattern] * 1000, scripts={"build": "x"})
     for index in range(50):
