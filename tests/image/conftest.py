@@ -26,11 +26,13 @@ def image() -> str:
     if not shutil.which("docker"):
         pytest.exit("These tests need a Docker engine: run `make image-test`, which starts one where there is none.", 1)
     named = [f"--build-arg={name}={os.environ[name]}" for name in ("PYTHON_IMAGE", "NODE_IMAGE") if name in os.environ]
-    command = ["docker", "build", "--progress=plain", f"--tag={TAG}", *named, str(ROOT)]
-    for _ in range(3):  # a registry that does not answer for a while; what is built stays for the next attempt
+    # Where a registry does not answer for a while, or not over the engine's network; what is built stays for the next attempt.
+    for network in ("default", "host", "default"):
+        command = ["docker", "build", "--progress=plain", f"--network={network}", f"--tag={TAG}", *named, str(ROOT)]
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
         if done.returncode == 0:
             return TAG
+        print(done.stdout[-8000:])
         time.sleep(20)
     # No test can run without it, and its words are worth reading once.
     pytest.exit(f"The image cannot be built: {' '.join(command)}\n{done.stdout[-8000:]}", 1)
