@@ -150,6 +150,11 @@ _HINTS: _Table = (
         " update the package to a version whose native part comes from the registry (sharp from 0.33 on).",
     ),
     (
+        r"gyp ERR! stack is related to network connectivity",
+        "A package with native code has to be compiled, and what that needs of Node (its headers) cannot be downloaded from"
+        " nodejs.org. Let the task reach it, or take a version of the package, or of Node (NODE_VERSION), for which it comes compiled.",
+    ),
+    (
         r"gyp ERR!",
         "A package with native code has to be compiled, for which Python, make and a compiler are missing or too old. Use a"
         " newer version of it that comes compiled, or an older Node (NODE_VERSION) for which there is one.",

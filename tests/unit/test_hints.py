@@ -456,6 +456,12 @@ KNOWN: list[tuple[str, str]] = [
         "Could not find a required file.\n  Name: index.js\n  Searched in: /tmp/x/work/repository/src\n",
         "The build looks for index.js, which is not in the repository.",
     ),
+    # lmdb-store 1.6 with pnpm 7
+    (
+        ".../lmdb-store install: gyp ERR! configure error \n.../lmdb-store install: gyp ERR! stack Error: This is most likely not a problem with node-gyp or the package itself and\n"
+        ".../lmdb-store install: gyp ERR! stack is related to network connectivity. In most cases you are behind a proxy or have bad \n",
+        "A package with native code has to be compiled, and what that needs of Node",
+    ),
     # simplehttp2server with npm 11
     (
         f"{CODE} 1\n{ERROR} path /x/node_modules/simplehttp2server\n{ERROR} command failed\n{ERROR} GotError [RequestError]: getaddrinfo ENOTFOUND github.com\n",
