@@ -152,7 +152,8 @@ _HINTS: _Table = (
     (
         r"gyp ERR! stack is related to network connectivity",
         "A package with native code has to be compiled, and what that needs of Node (its headers) cannot be downloaded from"
-        " nodejs.org. Let the task reach it, or take a version of the package, or of Node (NODE_VERSION), for which it comes compiled.",
+        " nodejs.org. Let the task reach it, or take a version of the package, or of Node (NODE_VERSION), for which it comes"
+        " compiled.",
     ),
     (
         r"gyp ERR!",
