@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import signal
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -27,31 +29,84 @@ if TYPE_CHECKING:
     from buildrunner.dependencies import DependencyCache
     from buildrunner.endless import Endless
     from buildrunner.output import Snapshot
+    from buildrunner.packages import Attempt
     from buildrunner.project import BuildPlan
 
 _MOST_LOCKFILE_BYTES = 32 * 2**20
 _LEGACY_OPENSSL = "--openssl-legacy-provider"
-# What a build fails of that goes well with other variables: what it says then, these, and what is said of it.
-_SECOND_TRIES: tuple[tuple[str, str, str, str], ...] = (
-    (
+# Some packages take a global fetch for a browser, as Node has one from 18 on. --no-experimental-fetch is gone since Node 24.
+_NO_FETCH = "--import=data:text/javascript,delete%20globalThis.fetch"
+
+
+@dataclass(frozen=True, slots=True)
+class _SecondTry:
+    """What a build may be run once more with, after it has failed."""
+
+    said: str  # what it says then, as a regular expression
+    why: str  # a sentence for people, the warning's first
+    mend: str  # its last
+    variable: tuple[str, str] = ("", "")
+    node: int | None = None  # the last line that does not fail so, and gets long-term support
+
+
+_SECOND_TRIES = (
+    _SecondTry(
         r"Treating warnings as errors because process\.env\.CI = true",
-        "CI",
-        "false",
-        "Warnings fail this build where CI is true, so it is run once more with CI=false. Mend what it names.",
+        "Warnings fail this build where CI is true, so it is run once more with CI=false.",
+        "Mend what it names.",
+        variable=("CI", "false"),
     ),
-    (
+    _SecondTry(
         r"ERR_OSSL_EVP_UNSUPPORTED|error:0308010C",
-        "NODE_OPTIONS",
-        _LEGACY_OPENSSL,
-        f"This build uses hashes that OpenSSL 3 does not have, so it is run once more with NODE_OPTIONS={_LEGACY_OPENSSL}."
-        " Update its bundler (webpack 5.61 or newer).",
+        f"This build uses hashes that OpenSSL 3 does not have, so it is run once more with NODE_OPTIONS={_LEGACY_OPENSSL}.",
+        "Update its bundler (webpack 5.61 or newer).",
+        variable=("NODE_OPTIONS", _LEGACY_OPENSSL),
     ),
-    (
+    _SecondTry(
         r"\[eslint\] (?:Failed to load (?:config|plugin|parser)|Plugin \"[^\"\n]{1,100}\" was conflicted)",
-        "DISABLE_ESLINT_PLUGIN",
-        "true",
-        "ESLint itself fails in this build, so it is run once more with DISABLE_ESLINT_PLUGIN=true."
-        " Name what ESLint loads in devDependencies.",
+        "ESLint itself fails in this build, so it is run once more with DISABLE_ESLINT_PLUGIN=true.",
+        "Name what ESLint loads in devDependencies.",
+        variable=("DISABLE_ESLINT_PLUGIN", "true"),
+    ),
+    _SecondTry(
+        r"You must provide the URL of lib/mappings\.wasm by calling SourceMapConsumer\.initialize"
+        r"|Failed to parse URL from /\S{1,300}\.wasm",
+        "Something in this build (source-map 0.7, @squoosh/lib) takes Node's fetch for that of a browser, so it is run once more"
+        f" without: NODE_OPTIONS={_NO_FETCH}.",
+        "Update what needs it (terser and the bundler), or name Node 16 in .nvmrc.",
+        variable=("NODE_OPTIONS", _NO_FETCH),
+    ),
+    # Each was tried with every line of Node from 10 to 26 that gets long-term support.
+    _SecondTry(
+        r"ReferenceError: primordials is not defined",
+        "Something in this build (gulp 3, graceful-fs 3) does not run with a Node above 11, so it is run once more with Node 10.",
+        "Update it, or name Node 10 in .nvmrc.",
+        node=10,
+    ),
+    _SecondTry(
+        r"Package subpath '\./lib/tokenize' is not defined by \"exports\" in \S{1,300}/postcss/package\.json",
+        "postcss 8.2 does not run with a Node above 16, so the build is run once more with Node 16.",
+        "Update postcss to 8.3 or newer, or name Node 16 in .nvmrc.",
+        node=16,
+    ),
+    _SecondTry(
+        r"SyntaxError: Unexpected identifier 'assert'",
+        "A Node above 21 does not know `import … assert { … }`, so the build is run once more with Node 20.",
+        "Write `with` for `assert`, or name Node 20 in .nvmrc.",
+        node=20,
+    ),
+    _SecondTry(
+        r"Cannot set property navigator of #<Object> which has only a getter",
+        "Something in this build sets `navigator`, which a Node above 20 has itself, so it is run once more with Node 20.",
+        "Update the package that the error names, or name Node 20 in .nvmrc.",
+        node=20,
+    ),
+    _SecondTry(
+        r"\butil(?:_\d+)?\.(?:is(?:Boolean|Buffer|Date|Error|Function|Null|NullOrUndefined|Number|Object|Primitive|RegExp|String"
+        r"|Symbol|Undefined)|log)\)? is not a function",
+        "Something in this build calls what Node has no longer from 23 on, so it is run once more with Node 22.",
+        "Update the package that the first line below the error names, or name Node 22 in .nvmrc.",
+        node=22,
     ),
 )
 
@@ -99,14 +154,24 @@ async def install_from_cache(run: Run, plan: BuildPlan, environment: Mapping[str
     return True
 
 
-async def install(run: Run, settings: Settings, plan: BuildPlan, environment: Mapping[str, str]) -> bool:
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """How an install came out."""
+
+    clean: bool  # as the lockfile says, with nothing that has to be mended
+    lacking: Mapping[str, str]  # what to do about each package whose install script failed, by its name
+
+
+async def install(run: Run, settings: Settings, plan: BuildPlan, environment: Mapping[str, str]) -> Installed:
     """Install by the first of the plan's attempts that works and may be tried; raises BuildFailed when none does.
 
-    Tells whether it came out as the lockfile says, with nothing that has to be mended.
+    Where only install scripts of dependencies fail, the attempt is run once more without these: often a build has no need of
+    them, as they download a browser or a program for tests.
     """
     attempts = plan.install
     while attempts:
         attempt, *others = attempts
+        lacking: Mapping[str, str] = {}
         try:
             await _command(run, "install", attempt.command, attempt.shown, plan.install_folder, environment)
         except CommandFailed as error:
@@ -114,18 +179,111 @@ async def install(run: Run, settings: Settings, plan: BuildPlan, environment: Ma
             following = next(
                 (i for i, other in enumerate(others) if other.after and re.search(other.after, said)), None
             )
-            if following is None:
+            if following is not None:
+                if settings.strict_lockfile and not others[following].frozen:
+                    raise BuildFailed(
+                        "install", error.reason, f"{others[following].mend} STRICT_LOCKFILE is set."
+                    ) from None
+                attempts = tuple(others[following:])
+                continue
+            lacking = await _install_without_scripts(run, plan, environment, attempt, error)
+            if not lacking:
                 raise
-            if settings.strict_lockfile and not others[following].frozen:
-                raise BuildFailed(
-                    "install", error.reason, f"{others[following].mend} STRICT_LOCKFILE is set."
-                ) from None
-            attempts = tuple(others[following:])
-        else:
-            if attempt.mend:
-                run.journal.log(attempt.mend, "warning")
-            return attempt.frozen and not attempt.mend
-    return False
+        if attempt.mend:
+            run.journal.log(attempt.mend, "warning")
+        return Installed(attempt.frozen and not attempt.mend and not lacking, lacking)
+    return Installed(clean=False, lacking={})
+
+
+async def _install_without_scripts(
+    run: Run, plan: BuildPlan, environment: Mapping[str, str], attempt: Attempt, error: CommandFailed
+) -> Mapping[str, str]:
+    """Install without the scripts of dependencies that failed an attempt, and give `Installed.lacking`.
+
+    It is empty where the attempt failed of anything else; raises CommandFailed when this fails, too.
+    """
+    from buildrunner.dependencies import own_commands
+    from buildrunner.packages import SHELL, failed_scripts, package_of, without_scripts
+
+    manager = plan.manager
+    if manager is None or attempt.command[:2] == SHELL:
+        return {}
+    lacking: dict[str, str] = {}
+
+    async def note(error: CommandFailed) -> bool:
+        """Tell which scripts failed; none is False."""
+        said = without_colour(error.output)
+        names = await anyio.to_thread.run_sync(failed_scripts, manager, said, plan.root, plan.checkout)
+        new = [name for name in names if name not in lacking]
+        for name in new:
+            lacking[name] = error.hint or "Update it; if only tests need it, take it out of package.json."
+            run.journal.log(
+                f"{name} could not be set up: its install script failed. The build goes on without it. {lacking[name]}",
+                "warning",
+            )
+        return bool(new)
+
+    async def command(*words: str) -> None:
+        await _command(run, "install", words, " ".join(words), plan.root, environment)
+
+    if not await note(error):
+        return {}
+    await command(*without_scripts(manager, attempt))
+    skipped = await anyio.to_thread.run_sync(_skipped, plan)
+    if skipped is None:
+        run.journal.log(
+            f"{manager.label} cannot run the install scripts of the other packages alone: they are left out, too.",
+            "warning",
+        )
+    while names := [name for name in skipped or () if name not in lacking]:
+        try:
+            await command(manager.name, "rebuild", *names)
+            break
+        except CommandFailed as another:
+            if not await note(another):
+                raise
+    if manager.name in ("pnpm", "bun"):  # with everything in place it only runs the repository's own
+        await command(*attempt.command)
+    elif not manager.modern:
+        package = await anyio.to_thread.run_sync(package_of, plan.root, plan.checkout)
+        for own in own_commands(manager.name, package):
+            await command(*own)
+    return lacking
+
+
+@contextmanager
+def explaining(lacking: Mapping[str, str]) -> Iterator[None]:
+    """Have a command that fails, and names a package that `Installed.lacking` holds, fail for that reason."""
+    try:
+        yield
+    except CommandFailed as error:
+        said = without_colour(error.output)
+        name = next(
+            (each for each in lacking if re.search(rf"(?:node_modules/|[\"'`]){re.escape(each)}[\"'`/:\s]", said)), None
+        )
+        if name is None:
+            raise
+        hint = f"It may lack {name}, whose install script failed. {lacking[name]}"
+        raise CommandFailed(error.stage, error.reason, hint, output=error.output) from None
+
+
+def _skipped(plan: BuildPlan) -> list[str] | None:
+    """List the packages whose install scripts have not run; None for a manager that cannot run those of some packages."""
+    from buildrunner.dependencies import scripted_packages
+    from buildrunner.packages import skipped_by_pnpm
+    from buildrunner.reading import read_text
+
+    assert plan.manager is not None
+    if plan.manager.modern:
+        return []  # one that fails does not keep it from running the others
+    if plan.manager.name == "pnpm":
+        return skipped_by_pnpm(plan.root, plan.checkout)
+    if plan.manager.name == "npm":
+        with suppress(ValueError, RecursionError):
+            tree = plan.root / "node_modules" / ".package-lock.json"  # of npm 7 and later
+            text = read_text(tree, plan.checkout, most_bytes=_MOST_LOCKFILE_BYTES)
+            return scripted_packages(json.loads(text), plan.root) if text else None
+    return None
 
 
 async def use_legacy_openssl(run: Run, plan: BuildPlan, environment: dict[str, str], node: str) -> None:
@@ -146,8 +304,26 @@ def _needs_legacy_openssl(plan: BuildPlan, node: str) -> bool:
     return legacy_openssl(plan.package, lockfile, int(node.partition(".")[0]))
 
 
-async def build(run: Run, plan: BuildPlan, environment: Mapping[str, str], before: Snapshot) -> None:
-    """Run what builds, until it ends or has nothing left to do but to serve or to watch; raises BuildFailed when it fails."""
+async def build(
+    run: Run,
+    plan: BuildPlan,
+    environment: Mapping[str, str],
+    before: Snapshot,
+    change_line: Callable[[int, Mapping[str, str]], Awaitable[Mapping[str, str]]] | None,
+) -> None:
+    """Run what builds, until it ends or has nothing left to do but to serve or to watch.
+
+    Args:
+        run: the run.
+        plan: of the build.
+        environment: of the command.
+        before: what there was before it.
+        change_line: gets another line of Node, and gives what changes in the environment; nothing where it may not be used.
+
+    Raises:
+        BuildFailed: when it fails.
+
+    """
     from buildrunner.endless import wait_until_endless
     from buildrunner.output import take_snapshot
 
@@ -165,23 +341,27 @@ async def build(run: Run, plan: BuildPlan, environment: Mapping[str, str], befor
         )
 
     left = list(_SECOND_TRIES)
+    mend = None  # of a Node that was changed
     while True:
         try:
             endless = await _command(run, "build", plan.build, plan.build_shown, plan.folder, environment, watch)
             break
         except CommandFailed as error:
             said = without_colour(error.output)
-            again = next(
-                (each for each in left if re.search(each[0], said) and each[2] not in environment.get(each[1], "")),
-                None,
-            )
-            if again is None:
+            for again in [each for each in left if re.search(each.said, said)]:
+                changed = await _environment_of(again, environment, change_line)
+                if changed != environment:
+                    break
+            else:
+                if mend and not error.hint:  # what is installed may be for the Node that it was installed with
+                    raise BuildFailed("build", error.reason, mend) from None
                 raise
             left.remove(again)
-            _, name, value, sentence = again
-            environment = {**environment}
-            _add(environment, name, value)
-            run.journal.log(sentence, "warning")
+            environment = changed
+            if again.node:
+                mend = again.mend
+                left = [each for each in left if each.node is None or each.node < again.node]
+            run.journal.log(f"{again.why} {again.mend}", "warning")
     if endless and not endless.has_output:
         if plan.framework.needs_server:
             raise plan.framework.refusal()
@@ -192,6 +372,23 @@ async def build(run: Run, plan: BuildPlan, environment: Mapping[str, str], befor
         )
     if endless:
         run.journal.log(endless.hint, "warning")
+
+
+async def _environment_of(
+    again: _SecondTry,
+    environment: Mapping[str, str],
+    change_line: Callable[[int, Mapping[str, str]], Awaitable[Mapping[str, str]]] | None,
+) -> Mapping[str, str]:
+    """Give the environment of a second try; it may be the same."""
+    changed = dict(environment)
+    if again.node is None:
+        _add(changed, *again.variable)
+    elif change_line and (another := await change_line(again.node, environment)):
+        changed |= another
+        if again.node < 18:  # it needs neither option, and does not start with one that it does not know
+            options = environment.get("NODE_OPTIONS", "").split()
+            changed["NODE_OPTIONS"] = " ".join(o for o in options if o not in {_LEGACY_OPENSSL, _NO_FETCH})
+    return changed
 
 
 def _add(environment: dict[str, str], name: str, value: str) -> None:

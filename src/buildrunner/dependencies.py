@@ -29,7 +29,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -620,31 +620,53 @@ def key_of(
 
 def npm_commands(lockfile: object, package: Mapping[str, Any], root: Path) -> list[tuple[str, ...]]:
     """List the commands that do what `npm ci` does once the files are there: see `DependencyCache.commands`."""
+    # The scripts of workspaces are not in package-lock.json.
+    linked = any(entry.get("link") for entry in _entries(lockfile).values())
+    names = None if linked else scripted_packages(lockfile, root)
     commands: list[tuple[str, ...]] = []
-    packages = lockfile.get("packages") if isinstance(lockfile, dict) else None
-    names: Collection[str] | None = None  # None: all
-    if isinstance(packages, dict):
-        entries = {path: entry for path, entry in packages.items() if isinstance(entry, dict)}
-        # The scripts of workspaces are not in the lockfile.
-        if not any(entry.get("link") for entry in entries.values()):
-            scripted = [path for path, entry in entries.items() if path and entry.get("hasInstallScript")]
-            there = [path for path in scripted if os.path.lexists(root / path)]  # not those of other platforms
-            names = sorted({path.rpartition("node_modules/")[2] for path in there})
-            if len(names) > _MOST_NAMES or not all(map(_PACKAGE_NAME.fullmatch, names)):
-                names = None
     if names is None:
         commands.append(("npm", "rebuild"))
     elif names:
         commands.append(("npm", "rebuild", *names))
+    return commands + own_commands("npm", package)
+
+
+def scripted_packages(lockfile: object, root: Path) -> list[str] | None:
+    """List the packages with install scripts that a lockfile of npm's names and that are there; None where it does not tell.
+
+    The repository's own packages, which are linked, are among them.
+    """
+    if not isinstance(lockfile, dict) or not isinstance(lockfile.get("packages"), dict):
+        return None
+    scripted = [
+        path
+        for path, entry in _entries(lockfile).items()
+        if "node_modules/" in path and (entry.get("hasInstallScript") or entry.get("link"))
+    ]
+    there = [path for path in scripted if os.path.lexists(root / path)]  # not those of other platforms
+    names = sorted({path.rpartition("node_modules/")[2] for path in there})
+    return names if len(names) <= _MOST_NAMES and all(map(_PACKAGE_NAME.fullmatch, names)) else None
+
+
+def own_commands(program: str, package: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """List the commands that run the repository's own scripts of an install, by npm or Yarn 1."""
     scripts = package.get("scripts")
     there_are = (
         {name for name, text in scripts.items() if isinstance(text, str)} if isinstance(scripts, dict) else set()
     )
+    commands: list[tuple[str, ...]] = []
     for group in _ROOT_SCRIPTS:
         main = group[len(group) // 2]
         run = (main,) if main in there_are else tuple(name for name in group if name in there_are)
-        commands += [("npm", "run", name) for name in run]
+        commands += [(program, "run", name) for name in run]
     return commands
+
+
+def _entries(lockfile: object) -> dict[str, dict[str, Any]]:
+    packages = lockfile.get("packages") if isinstance(lockfile, dict) else None
+    if not isinstance(packages, dict):
+        return {}
+    return {path: entry for path, entry in packages.items() if isinstance(entry, dict)}
 
 
 def _versions(manager: Manager, version: str | None, node: str | None) -> list[str]:

@@ -14,6 +14,7 @@ it counts as one that lacks everything.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -39,6 +40,7 @@ SHELL = ("/bin/sh", "-c")
 DEPENDENCIES = ("dependencies", "devDependencies", "optionalDependencies")
 _MOST_SCRIPTS = 500  # of a package.json that are followed
 _MOST_LOCKFILE_BYTES = 32 * 2**20
+_MOST_REBUILT = 200  # packages on a command line
 _FIELD = re.compile(r"(npm|pnpm|yarn|bun)(?:@([^+\s/:@]{1,100})(?:\+(sha\d+)\.([0-9a-fA-F]{1,200}))?)?")
 _CALLED = re.compile(r"(?:^|[\s;&|(\"'])(pnpm|pnpx|yarn|yarnpkg|bun|bunx)(?=[\s\"']|$)")
 # Each writes what it can read itself: https://github.com/pnpm/spec, and tried with pnpm 6 to 12.
@@ -183,7 +185,7 @@ def install_attempts(manager: Manager, *, lockfile: str | None, needed: bool) ->
     loose: tuple[Attempt, ...]
     if name == "npm":
         refused = r"can only install (packages when|with an existing)"  # npm 6 to 12
-        conflict = r"\bERESOLVE\b"
+        conflict = r"\bcode ERESOLVE\b"  # as a warning it has no code; npm 7 to 11
         legacy = "--legacy-peer-deps"
         # A lockfile that was made without peer dependencies lacks them, which npm takes for being out of step.
         frozen = (
@@ -222,6 +224,77 @@ def install_attempts(manager: Manager, *, lockfile: str | None, needed: bool) ->
     first = loose[0]
     missing = f"The repository has no lockfile, so each build may get other versions. Run `{name} install` and commit {default}."
     return (Attempt(first.command, frozen=not needed, mend=missing if needed else None), *loose[1:])
+
+
+_PACKAGE = r"((?:@[\w~][\w.~-]{0,213}/)?[\w~][\w.~-]{0,213})"
+# How each manager says that an install script of a package failed it.
+_SCRIPT_FAILED: Mapping[Name, tuple[str, ...]] = {
+    "npm": (
+        r"^npm (?:error|ERR!) path [^\n]{1,4000}/node_modules/NAME\s*\nnpm (?:error|ERR!) command failed",  # 7 to 11
+        r"^npm (?:error|ERR!) gyp ERR! cwd [^\n]{1,4000}/node_modules/NAME$",  # where gyp said so much that this is lost
+        r"^npm ERR! NAME@[^\s:]{1,300} (?:pre|post)?install: `",  # 6
+    ),
+    "pnpm": (r"^[^\n]{0,4000}node_modules/NAME (?:pre|post)?install: Failed$",),
+    "yarn": (
+        r"^error [^\n]{1,4000}/node_modules/NAME: Command failed\.$",
+        r"YN0009: [^\w@\n]{0,4}NAME@[^\n]{1,4000}? couldn't be built successfully",
+    ),
+    "bun": (r"^error: (?:pre|post)?install script from \"NAME\" (?:exited|terminated)",),
+}
+# The same of scripts of the repository itself, where that does not follow from the name. pnpm begins with them, but for
+# preinstall, when all packages are set up: what failed before was optional.
+_OWN_FAILED = re.compile(
+    r"^> \S{1,300} (?:install|postinstall|prepublish|(?:pre|post)?prepare)\b"
+    r"|^(?![^\n]{0,4000}node_modules/)[^\n:]{1,4000} (?:(?:pre|post)?(?:install|prepare)|prepublish): Failed$"
+    r"|YN0009: [^\w@\n]{0,4}\S{1,300}@workspace:",
+    re.MULTILINE,
+)
+# Nothing of a site that uses it can be built without its native part, and it is used where it is installed.
+_NEEDED = {"node-sass"}
+
+
+def failed_scripts(manager: Manager, said: str, root: Path, checkout: Path) -> tuple[str, ...]:
+    """Name the dependencies whose install scripts failed an install; none where it failed of something else as well.
+
+    Args:
+        manager: that installed.
+        said: the end of its output, without colours.
+        root: the folder where it installed.
+        checkout: the top of the repository.
+
+    """
+    if manager.name != "npm" and _OWN_FAILED.search(said):
+        return ()
+    if manager.name == "pnpm" and "ELIFECYCLE" not in said:
+        return ()
+    pattern = "|".join(_SCRIPT_FAILED[manager.name]).replace("NAME", _PACKAGE)
+    names = dict.fromkeys(match[match.lastindex or 0] for match in re.finditer(pattern, said, re.MULTILINE))
+    own = package_of(root, checkout).get("name")
+    if names.keys() & _NEEDED or any(name == own or _is_linked(name, root) for name in names):
+        return ()
+    return tuple(names)
+
+
+def without_scripts(manager: Manager, attempt: Attempt) -> tuple[str, ...]:
+    """Give the command of an attempt that leaves out all install scripts."""
+    return (*attempt.command, "--mode=skip-build" if manager.modern else "--ignore-scripts")
+
+
+def skipped_by_pnpm(root: Path, checkout: Path) -> list[str]:
+    """List the packages whose install scripts pnpm left out, by what it keeps in node_modules: YAML, from pnpm 10 on JSON."""
+    text = ""
+    with suppress(ValueError):
+        text = read_text(root / "node_modules" / ".modules.yaml", checkout, most_bytes=_MOST_LOCKFILE_BYTES) or ""
+    pending = re.search(r"^(?:  \")?pendingBuilds\"?:(?: \[)?\n((?:  (?:- |  ).*\n)*)", text, re.MULTILINE)
+    # /core-js/3.19.0, /core-js@3.19.0, core-js@3.19.0
+    found = re.findall(rf"^ +(?:- )?[\"']?/?{_PACKAGE}[/@]", pending[1], re.MULTILINE) if pending else []
+    return sorted(set(found))[:_MOST_REBUILT]
+
+
+def _is_linked(name: str, root: Path) -> bool:
+    """Tell whether a package in node_modules is a link to one of the repository's own."""
+    path = root / "node_modules" / name
+    return "node_modules" not in os.path.relpath(os.path.realpath(path), os.path.realpath(root)).split(os.sep)
 
 
 def lockfile_version(lockfile: Path, checkout: Path) -> int | None:

@@ -16,7 +16,15 @@ from typing import TYPE_CHECKING
 import anyio
 import anyio.to_thread
 
-from buildrunner.commands import build, install, install_from_cache, leave_mirrors, output_of, use_legacy_openssl
+from buildrunner.commands import (
+    build,
+    explaining,
+    install,
+    install_from_cache,
+    leave_mirrors,
+    output_of,
+    use_legacy_openssl,
+)
 from buildrunner.errors import EXIT_FAULT, BuildFailed
 from buildrunner.lifecycle import Run
 from buildrunner.logs.journal import OWN_WORDS_BYTES, Journal
@@ -122,6 +130,7 @@ async def _story(run: Run, settings: Settings, root: Path, *, in_image: bool) ->
 
     plan = await _plan(run, settings, checkout)
     cache_environment: Mapping[str, str] = {}
+    lacking: Mapping[str, str] = {}
     async with run.stage("install", settings.install_timeout, "Installing dependencies", tail_share=0.5):
         for sentence in plan.notes:
             run.journal.log(sentence)
@@ -140,7 +149,9 @@ async def _story(run: Run, settings: Settings, root: Path, *, in_image: bool) ->
         install_environment = {**environment, **cache_environment, **settings.install_env}
         if not (cache and await install_from_cache(run, plan, install_environment, cache)):
             started = anyio.current_time()
-            if await install(run, settings, plan, install_environment) and cache:
+            installed = await install(run, settings, plan, install_environment)
+            lacking = installed.lacking
+            if installed.clean and cache:
                 cache.installed(anyio.current_time() - started)
         if plan.needs_tools:
             toolchain = await _change_node(run, plan, toolchain, root / "tools-of-packages", environment, cache)
@@ -152,7 +163,9 @@ async def _story(run: Run, settings: Settings, root: Path, *, in_image: bool) ->
             await use_legacy_openssl(run, plan, build_environment, toolchain.node)
         before = await anyio.to_thread.run_sync(_snapshot, plan)
         if plan.build:
-            await build(run, plan, build_environment, before)
+            change_line = partial(_change_line, run, plan, toolchain, root, cache) if plan.needs_tools else None
+            with explaining(lacking):
+                await build(run, plan, build_environment, before, change_line)
         folder = await _find_output(run, plan, checkout, before)
         site = await _collect(run, settings, folder, checkout.folder)
     with site:
@@ -316,7 +329,7 @@ async def _change_line(
     run: Run,
     plan: BuildPlan,
     toolchain: Toolchain,
-    folder: Path,
+    root: Path,
     cache: DependencyCache | None,
     line: int,
     environment: Mapping[str, str],
@@ -324,10 +337,10 @@ async def _change_line(
     """Get an earlier Node for a build that failed with this one, where the repository names none, and give what it needs."""
     from buildrunner.toolchain import NodeWish
 
-    if not plan.needs_tools or (plan.node and plan.node.must) or int(toolchain.node.partition(".")[0]) <= line:
+    if (plan.node and plan.node.must) or int(toolchain.node.partition(".")[0]) <= line:
         return {}
-    wish = NodeWish((f"{line}.x",), "what failed", f"up to {line}", must=True)
-    changed = await _get_node(run, wish, toolchain, folder, environment, cache)
+    wish = NodeWish((f"{line}.x",), "The second try", "", must=True)
+    changed = await _get_node(run, wish, toolchain, root / f"tools-of-node-{line}", environment, cache)
     return {} if changed is toolchain else changed.environment
 
 
@@ -345,7 +358,7 @@ async def _get_node(
     try:
         changed = await Tools(folder, environment, run.journal.log, cache).change_node(wish, toolchain)
     except BuildFailed as error:
-        run.journal.log(f"{error.reason} So the build goes on with Node {toolchain.node}.", "warning")
+        run.journal.log(f"{error.reason} So Node {toolchain.node} stays.", "warning")
         return toolchain
     for sentence in changed.warnings:
         run.journal.log(sentence, "warning")

@@ -14,7 +14,7 @@ import shlex
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -91,6 +91,18 @@ class NodeWish:
 
 
 @dataclass(frozen=True, slots=True)
+class Command:
+    """A command of a package manager that was fetched."""
+
+    name: str
+    script: Path
+    engines: str | None  # range of Node that it runs with
+
+    def runs_with(self, node: str) -> bool:
+        return self.engines is None or satisfies(node, self.engines)
+
+
+@dataclass(frozen=True, slots=True)
 class Toolchain:
     """What install and build run with."""
 
@@ -98,6 +110,7 @@ class Toolchain:
     node: str  # version, such as 22.12.0
     manager: str | None  # version; None where what is installed is used as it is
     warnings: tuple[str, ...] = ()
+    commands: tuple[Command, ...] = ()
 
 
 def satisfies(version: str, wanted: str) -> bool:
@@ -228,6 +241,7 @@ class Tools:
         self._environment = environment
         self._log = log
         self._keeper = keeper
+        self._commands: list[Command] = []
         for place in (folder, self.downloads, self._bin):
             place.mkdir(exist_ok=True)
             place.chmod(0o755)
@@ -266,12 +280,18 @@ class Tools:
                     "node is not installed on the machine that builds.",
                     "Install Node.js with npm there, or use the image.",
                 )
+            needed = None
+            if manager.version and not manager.release and not (wish and wish.must):
+                needed = await self._node_of_manager(registry, manager, wish, node, installed, warnings)
+            if needed:
+                wish, release = needed
+                node = release.version
             if release:
                 unpacked = await self._fetch(registry, release, only="bin/node")
                 (self._bin / "node").symlink_to(unpacked / "bin/node")
             shown = None
             if manager.release:
-                self._write_command("yarn", manager.release, with_chosen=True)
+                self._write_command(Command("yarn", manager.release, None), with_chosen=True)
                 shown = "as the repository holds it"
             elif manager.name == "npm" and not manager.version:
                 wanted = _npm_for(node, lockfile_version) if release else None
@@ -294,10 +314,12 @@ class Tools:
         found = {"PATH": f"{self._bin}{os.pathsep}{self._environment['PATH']}", **_ONE_OF_ITS_OWN}
         if manager.modern and not manager.release:
             found["YARN_IGNORE_PATH"] = "1"  # what .yarnrc.yml names is not in the repository
-        return Toolchain(found, node, shown, tuple(warnings))
+        return Toolchain(found, node, shown, tuple(warnings), tuple(self._commands))
 
-    async def change_node(self, wish: NodeWish, installed: str) -> Toolchain:
+    async def change_node(self, wish: NodeWish, toolchain: Toolchain) -> Toolchain:
         """Get another Node for what has been installed already; the package manager stays.
+
+        It runs with that Node, too, where it can: Yarn starts scripts with the Node that it runs with itself.
 
         Raises:
             BuildFailed: when it cannot be had.
@@ -305,23 +327,86 @@ class Tools:
         """
         warnings: list[str] = []
         async with self._registry() as registry:
-            release = await self._choose_node(registry, wish, installed, warnings)
+            release = await self._choose_node(registry, wish, toolchain.node, warnings)
             if release is None:
-                return Toolchain({}, installed, None, tuple(warnings))
+                return replace(toolchain, environment={}, warnings=tuple(warnings))
+            if any(command.name == "yarn" and not command.runs_with(release.version) for command in toolchain.commands):
+                raise BuildFailed(
+                    "install",
+                    f"Yarn does not run with Node {release.version}, and starts scripts with the Node that it runs with.",
+                )
             unpacked = await self._fetch(registry, release, only="bin/node")
             (self._bin / "node").symlink_to(unpacked / "bin/node")
-        self._log(f"Node {release.version} for the build ({wish.because}: {wish.text})")
-        return Toolchain(
-            {"PATH": f"{self._bin}{os.pathsep}{self._environment['PATH']}"}, release.version, None, tuple(warnings)
-        )
+        for command in toolchain.commands:
+            if command.runs_with(release.version):
+                self._write_command(command, with_chosen=True)
+        self._keep_installed_npm()
+        because = f" ({wish.because}: {wish.text})" if wish.text else ""
+        self._log(f"Node {release.version} for the build{because}")
+        changed = {"PATH": f"{self._bin}{os.pathsep}{self._environment['PATH']}"}
+        return replace(toolchain, environment=changed, node=release.version, warnings=tuple(warnings))
+
+    def _keep_installed_npm(self) -> None:
+        """Have the installed npm run with the Node that it ran with: its first line asks for that of PATH, which is another now."""
+        for name in ("npm", "npx"):
+            found = shutil.which(name, path=self._environment["PATH"])
+            script = Path(found).resolve() if found else None
+            if script and script.suffix == ".js" and not (self._bin / name).exists():
+                self._write_command(Command(name, script, None), with_chosen=False)
+
+    async def _node_of_manager(
+        self,
+        registry: Registry,
+        manager: Manager,
+        wish: NodeWish | None,
+        node: str,
+        installed: str | None,
+        warnings: list[str],
+    ) -> tuple[NodeWish, Release] | None:
+        """Find the Node that the manager runs with, where `node` and the installed one are too old for it.
+
+        It is of the lowest line that will do, for the wish as well if there is one: the nearest to what it would have been.
+        """
+        try:
+            tool = await self._choose_manager(registry, manager, node, [])
+        except BuildFailed:
+            if manager.name != "npm":
+                raise
+            return None  # the installed one may do
+        engines = tool.engines
+        if engines is None or any(satisfies(version, engines) for version in (node, installed or node)):
+            return None
+        try:
+            releases = await registry.releases(_node_package())
+        except BuildFailed as error:
+            warnings.append(f"{error.reason} {manager.label} {tool.version} asks for Node {engines}; {node} is used.")
+            return None
+        lines = [
+            release
+            for release in releases
+            if _major(release.version) >= _major(node)
+            and _major(release.version) % 2 == 0
+            and satisfies(release.version, engines)
+        ]
+        both = [release for release in lines if wish is None or wish.accepts(release.version)]
+        lowest = min((_major(release.version) for release in both or lines), default=None)
+        found = _newest(release for release in both or lines if _major(release.version) == lowest)
+        if found is None:
+            return None
+        because = f"engines of {manager.label} {tool.version}"
+        if wish and not both:
+            warnings.append(
+                f"{wish.because} asks for Node {wish.text or ' and '.join(wish.ranges)}, with which {manager.label}"
+                f" {tool.version} does not run: Node {found.version} is used. Name one that both accept."
+            )
+        return NodeWish((engines,), because, engines, must=False), found
 
     async def _choose_node(
         self, registry: Registry, wish: NodeWish, installed: str | None, warnings: list[str]
     ) -> Release | None:
         """Choose the newest Node that satisfies; None is the installed one, where nothing does and it may be."""
-        machine = _MACHINES.get(platform.machine().lower(), platform.machine())
         try:
-            releases = await registry.find(f"node-linux-{machine}", wish.ranges[0] if len(wish.ranges) == 1 else "")
+            releases = await registry.find(_node_package(), wish.ranges[0] if len(wish.ranges) == 1 else "")
         except BuildFailed as error:
             if wish.must or not installed:
                 raise
@@ -354,15 +439,15 @@ class Tools:
         unpacked = await self._fetch(registry, release, digest=digest if of_package else None)
         if digest and manager.modern and not has_digest(unpacked / "bin/yarn.js", *digest):
             raise _wrong_digest(f"Yarn {release.version}")
-        fits = release.engines is None or satisfies(node, release.engines)
-        for command, script in _commands_of(manager.name, unpacked).items():
-            self._write_command(command, unpacked / script, with_chosen=fits)
+        for name, script in _commands_of(manager.name, unpacked).items():
+            command = Command(name, unpacked / script, release.engines)
+            self._write_command(command, with_chosen=command.runs_with(node))
         return release.version
 
     async def _choose_manager(self, registry: Registry, manager: Manager, node: str, warnings: list[str]) -> Release:
         wanted = manager.version or "*"
         # Yarn 2.4 and later is a package of its own; pnpm 12 and Bun are programs, one package for each machine.
-        machine = _MACHINES.get(platform.machine().lower(), platform.machine())
+        machine = _machine()
         package = {
             "npm": "npm",
             "pnpm": "pnpm",
@@ -394,17 +479,17 @@ class Tools:
             release = next((r for r in programs if r.version == release.version), release)
         return release
 
-    def _write_command(self, name: str, script: Path, *, with_chosen: bool) -> None:
-        """Make a command; a manager that is too new for the chosen Node runs with the installed one."""
-        path = self._bin / name
+    def _write_command(self, command: Command, *, with_chosen: bool) -> None:
+        """Make a command; a manager that is too new for the chosen Node runs with the one that was there before."""
+        self._commands.append(command)
+        path, script = self._bin / command.name, command.script
         if script.suffix not in {".js", ".cjs", ".mjs"}:
             path.symlink_to(script)
             return
-        chosen = self._bin / "node"
-        program = (
-            str(chosen) if with_chosen and chosen.exists() else shutil.which("node", path=self._environment["PATH"])
-        )
-        path.write_text(f'#!/bin/sh\nexec {shlex.quote(program or "node")} {shlex.quote(str(script))} "$@"\n')
+        program = self._bin / "node"
+        if not (with_chosen and program.exists()):
+            program = Path(shutil.which("node", path=self._environment["PATH"]) or "node")
+        path.write_text(f'#!/bin/sh\nexec {shlex.quote(str(program))} {shlex.quote(str(script))} "$@"\n')
         path.chmod(0o755)
 
     async def _fetch(
@@ -425,6 +510,14 @@ class Tools:
 
     def _registry(self) -> AbstractAsyncContextManager[Registry]:
         return open_registry(self._environment, downloads=self.downloads, log=self._log, keeper=self._keeper)
+
+
+def _machine() -> str:
+    return _MACHINES.get(platform.machine().lower(), platform.machine())
+
+
+def _node_package() -> str:
+    return f"node-linux-{_machine()}"
 
 
 def _wrong_digest(what: str) -> BuildFailed:

@@ -129,3 +129,84 @@ def test_the_app_in_a_package_of_a_workspace_is_built_after_what_it_needs(
     assert ended.code == 0, ended.stdout
     assert program.objects(ended.slug)["index.html"]["body"] == b"built\n"
     assert ended.said("$ npm ci")
+
+
+def test_a_build_that_fails_of_a_later_node_is_run_once_more_unless_that_node_must_be_used(
+    program: Program, repositories: Repositories
+) -> None:
+    repository = repositories.make(
+        app_files("""
+            case $(node --version) in
+            v10.*) mkdir dist; echo "$(node --version) $NODE_OPTIONS" >dist/index.html; exit;;
+            esac
+            if [ "$(node -p 'typeof fetch')" = function ]
+            then echo "You must provide the URL of lib/mappings.wasm by calling SourceMapConsumer.initialize({})"
+            else echo "ReferenceError: primordials is not defined"
+            fi
+            exit 1
+        """)
+    )
+    with serving() as registry:
+        registry.add_node("10.24.1", MACHINE)
+
+        def run(node: str | None) -> Run:
+            return program.run(repository, npm_config_registry=registry.url, DEPENDENCY_CACHE="off", NODE_VERSION=node)
+
+        with ThreadPoolExecutor(2) as pool:
+            free, bound = pool.map(run, (None, ">=18.18"))
+
+    assert free.code == 0, free.stdout
+    version, *options = program.objects(free.slug)["index.html"]["body"].decode().split()
+    assert version == "v10.24.1"
+    assert not [option for option in options if option.startswith("--import")], "Node 10 would not start"
+    warnings = [event["log"] for event in free.events if event.get("level") == "warning"]
+    assert [warning.rpartition(". ")[2] for warning in warnings] == [
+        "Update what needs it (terser and the bundler), or name Node 16 in .nvmrc.",
+        "Update it, or name Node 10 in .nvmrc.",
+    ]
+    assert free.said("Node 10.24.1 for the build")
+    assert (bound.code, bound.result["stage"]) == (40, "build")
+    assert bound.stdout.count("$ npm run build") == 2
+    assert not bound.said("Fetching")
+
+
+def test_a_dependency_whose_install_script_fails_is_done_without(program: Program, repositories: Repositories) -> None:
+    def package(name: str, script: str) -> bytes:
+        text = json.dumps({"name": name, "version": "1.0.0", "scripts": {"postinstall": script}})
+        return archive({"package.json": text, "index.js": ""})
+
+    show = "mkdir dist; cat own.txt node_modules/*/done >dist/index.html || true"
+    more: dict[str, dict[str, str]] = {
+        "npm": {},
+        "pnpm": {"pnpm-workspace.yaml": "dangerouslyAllowAllBuilds: true\n"},
+        "yarn": {"yarn.lock": ""},
+    }
+    builds = {**dict.fromkeys(more, show), "broken": "echo 'Could not load the \"bad\" module'; false"}
+
+    def run(name: str) -> Run:
+        files = {
+            **app_files(builds[name]),
+            "bad.tgz": package("bad", "echo getaddrinfo ENOTFOUND example.org; exit 1"),
+            "good.tgz": package("good", "echo good >done"),
+            **more.get(name, {}),
+        }
+        own = {"scripts": {"build": "sh build.sh", "postinstall": "echo own >own.txt"}}
+        dependencies = {"bad": "file:./bad.tgz", "good": "file:./good.tgz"}
+        files["package.json"] = json.dumps({"name": "app", "version": "1.0.0", "dependencies": dependencies, **own})
+        del files["package-lock.json"]
+        return program.run(repositories.make(files), DEPENDENCY_CACHE="off")
+
+    with ThreadPoolExecutor(len(builds)) as pool:
+        runs = dict(zip(builds, pool.map(run, builds), strict=True))
+
+    sentence = "bad could not be set up: its install script failed. The build goes on without it."
+    for name, ended in runs.items():
+        warnings = [event["log"] for event in ended.events if event.get("level") == "warning"]
+        assert sum(warning.startswith(sentence) for warning in warnings) == 1, ended.stdout
+        if name != "broken":
+            assert ended.code == 0, ended.stdout
+            assert ended.said("they are left out, too") == (name == "yarn")
+            rest = b"" if name == "yarn" else b"good\n"
+            assert program.objects(ended.slug)["index.html"]["body"] == b"own\n" + rest, name
+    assert runs["broken"].code == 40
+    assert runs["broken"].result["hint"].startswith("It may lack bad, whose install script failed.")

@@ -3,18 +3,26 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import anyio
 import pytest
 
+from buildrunner import commands
+from buildrunner.errors import CommandFailed
 from buildrunner.packages import (
     LOCKFILES,
+    SHELL,
     Attempt,
     Manager,
     called_managers,
+    failed_scripts,
     find_manager,
     install_attempts,
+    skipped_by_pnpm,
     without_mirrors,
+    without_scripts,
 )
 
 V3 = '{"lockfileVersion": 3, "packages": {"": {"dependencies": {"a": "^1.0.0"}}}}'
@@ -321,6 +329,13 @@ def test_packages_that_do_not_go_together_are_installed_as_npm_6_did() -> None:
     ]
 
 
+def test_a_conflict_that_npm_only_warns_of_is_none() -> None:
+    warning = "npm warn ERESOLVE overriding peer dependency\nnpm warn While resolving: a@1.0.0\nnpm error code 1\n"
+
+    for attempt in install_attempts(Manager("npm"), lockfile="package-lock.json", needed=True):
+        assert not re.search(attempt.after or "never", warning)
+
+
 def test_yarn_1_that_refuses_a_node_is_told_not_to_mind() -> None:
     said = 'error camelcase@7.0.1: The engine "node" is incompatible with this module. Expected version ">=14.16".'
     attempts = install_attempts(Manager("yarn"), lockfile="yarn.lock", needed=True)
@@ -377,3 +392,202 @@ def test_a_mirror_in_a_lockfile_is_left_for_the_registry(address: str, expected:
 
     mended = f"https://registry.npmjs.org/{expected}" if expected else address
     assert without_mirrors(text) == text.replace(address, mended)
+
+
+# --- dependencies whose install script fails ---
+
+# Ends of real logs, shortened.
+CYPRESS = """npm error code 1
+npm error path /tmp/work/repository/node_modules/cypress
+npm error command failed
+npm error command sh -c node index.js --exec install
+npm error Installing Cypress (version: 5.6.0)
+npm error The Cypress App could not be downloaded.
+"""
+GYP = """npm error gyp ERR! command "/usr/bin/node" "/usr/lib/node_modules/npm/node_modules/node-gyp/bin/node-gyp.js" "rebuild"
+npm error gyp ERR! cwd /tmp/work/repository/node_modules/better-sqlite3
+npm error gyp ERR! node -v v20.20.2
+"""
+NPM_6 = """npm ERR! code ELIFECYCLE
+npm ERR! errno 1
+npm ERR! cypress@5.6.0 postinstall: `node index.js --exec install`
+npm ERR! Exit status 1
+npm ERR!
+npm ERR! Failed at the cypress@5.6.0 postinstall script.
+"""
+PNPM = """.../core-js@3.19.0/node_modules/core-js postinstall: Done
+.../node_modules/msgpackr-extract install: gyp ERR! not ok
+.../node_modules/msgpackr-extract install: Failed
+.../node_modules/lmdb-store install$ node-gyp-build
+.../node_modules/lmdb-store install: Failed
+ ELIFECYCLE  Command failed with exit code 1.
+"""
+SHARP = """.../sharp@0.32.6/node_modules/sharp install: sharp: Installation error: getaddrinfo ENOTFOUND github.com
+.../sharp@0.32.6/node_modules/sharp install: Failed
+"""
+YARN_1 = """error /tmp/work/repository/node_modules/puppeteer: Command failed.
+Exit code: 1
+Command: node install.js
+"""
+YARN_4 = """➤ YN0000: │ cypress@npm:15.15.0 STDOUT getaddrinfo ENOTFOUND download.cypress.io
+➤ YN0009: │ cypress@npm:15.15.0 couldn't be built successfully (exit code 1, logs can be found here: /tmp/build.log)
+➤ YN0009: │ @x/y@npm:1.0.0 [59f01] couldn't be built successfully (exit code 1, logs can be found here: /tmp/build.log)
+➤ YN0000: · Failed with errors in 1m 3s
+"""
+BUN = """sharp: Installation error: getaddrinfo ENOTFOUND github.com
+
+error: install script from "sharp" exited with 1
+"""
+
+
+@pytest.mark.parametrize(
+    ("manager", "said", "names"),
+    [
+        ("npm", CYPRESS, ("cypress",)),
+        ("npm", CYPRESS.replace("error", "ERR!").replace("cypress", "@x/y"), ("@x/y",)),
+        ("npm", GYP, ("better-sqlite3",)),
+        ("npm", NPM_6, ("cypress",)),
+        ("pnpm", PNPM, ("msgpackr-extract", "lmdb-store")),
+        ("pnpm", PNPM.replace(" ELIFECYCLE  ", "[ELIFECYCLE] "), ("msgpackr-extract", "lmdb-store")),
+        ("yarn", YARN_1, ("puppeteer",)),
+        ("yarn", YARN_4, ("cypress", "@x/y")),
+        ("bun", BUN, ("sharp",)),
+        # what is not a dependency's alone
+        ("npm", CYPRESS.replace("/node_modules/cypress", ""), ()),
+        ("npm", "npm error code EACCES\nnpm error path /tmp/work/repository/node_modules/a\nnpm error errno -13\n", ()),
+        ("npm", NPM_6.replace("cypress@5.6.0", "app@1.0.0"), ()),
+        ("pnpm", f"{SHARP}Done in 8s\n", ()),
+        ("pnpm", f"{SHARP}> app@1.0.0 postinstall /tmp/work/repository\n> false\n ELIFECYCLE  Command failed.\n", ()),
+        ("pnpm", f"{SHARP}. postinstall: x\n. postinstall: Failed\n ELIFECYCLE  Command failed.\n", ()),
+        ("yarn", "error Command failed with exit code 1.\n", ()),
+        ("yarn", f"{YARN_4}➤ YN0009: │ app@workspace:. couldn't be built successfully (exit code 1)\n", ()),
+        ("bun", BUN.replace('"sharp"', '"app"'), ()),
+        ("bun", BUN.replace('"sharp"', '"web"'), ()),
+        # which nothing can be built without
+        ("npm", CYPRESS.replace("cypress", "node-sass"), ()),
+    ],
+)
+def test_the_dependencies_whose_install_scripts_failed_are_found(
+    checkout: Path, manager: Any, said: str, names: tuple[str, ...]
+) -> None:
+    write(checkout, name="app")
+    (checkout / "node_modules").mkdir()
+    (checkout / "node_modules" / "web").symlink_to("../apps/web")
+
+    assert failed_scripts(Manager(manager), said, checkout, checkout) == names
+
+
+def test_an_attempt_without_scripts_is_otherwise_the_same() -> None:
+    ci = Attempt(("npm", "ci"))
+    immutable = Attempt(("yarn", "install", "--immutable"))
+
+    assert without_scripts(Manager("npm"), ci) == ("npm", "ci", "--ignore-scripts")
+    assert without_scripts(Manager("yarn", modern=True), immutable) == (*immutable.command, "--mode=skip-build")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "layoutVersion: 5\npendingBuilds:\n  - .\n  - /core-js/3.19.0\n  - /@swc/core/1.3.0_x@1\npublicHoistPattern:\n  - a@1\n",
+        "pendingBuilds:\n  - .\n  - /core-js@3.19.0\n  - '@swc/core@1.3.0(x@1.0.0)'\nregistries:\n  default: x\n",
+        '{\n  "hoisted": {\n    "a@1": {}\n  },\n  "pendingBuilds": [\n    ".",\n    "core-js@3.19.0",\n'
+        '    "@swc/core@1.3.0",\n    "--x@1"\n  ],\n  "publicHoistPattern": [\n    "b@1"\n  ]\n}\n',
+    ],
+)
+def test_what_pnpm_has_not_built_is_read_of_what_it_keeps(checkout: Path, text: str) -> None:
+    (checkout / "node_modules").mkdir()
+    assert skipped_by_pnpm(checkout, checkout) == []
+    (checkout / "node_modules" / ".modules.yaml").write_text(text)
+
+    assert skipped_by_pnpm(checkout, checkout) == ["@swc/core", "core-js"]
+
+
+def install(
+    monkeypatch: pytest.MonkeyPatch, checkout: Path, manager: Manager, attempt: Attempt, failures: list[str]
+) -> tuple[commands.Installed, list[str], list[str]]:
+    """Install where the first commands fail by saying so; give how it came out, what was run, and the warnings."""
+    ran: list[str] = []
+    warnings: list[str] = []
+
+    async def run(_: Any, stage: Any, command: Any, shown: str, *__: Any) -> None:
+        ran.append(shown)
+        said = failures.pop(0) if failures else ""
+        if said:
+            raise CommandFailed(stage, f"{shown} failed.", "Do something.", output=said)
+
+    monkeypatch.setattr(commands, "_command", run)
+    journal: Any = SimpleNamespace(log=lambda text, level="info": warnings.append(text) if level == "warning" else None)
+    plan: Any = SimpleNamespace(
+        install=(attempt,), manager=manager, root=checkout, checkout=checkout, install_folder=checkout
+    )
+    settings: Any = SimpleNamespace(strict_lockfile=True)
+    story: Any = SimpleNamespace(journal=journal)
+    installed = anyio.run(commands.install, story, settings, plan, {})
+    return installed, ran, warnings
+
+
+def test_after_an_install_without_scripts_those_that_can_be_run_are_run(
+    monkeypatch: pytest.MonkeyPatch, checkout: Path
+) -> None:
+    write(checkout, name="app", scripts={"postinstall": "x", "build": "x"})
+    packages = {f"node_modules/{name}": {"hasInstallScript": True} for name in ("cypress", "esbuild", "sharp")}
+    for path in (*packages, "node_modules/web"):
+        (checkout / path).mkdir(parents=True)
+    text = json.dumps({"packages": {**packages, "node_modules/web": {"link": True}, "web": {"hasInstallScript": True}}})
+    (checkout / "node_modules" / ".package-lock.json").write_text(text)
+    failures = [CYPRESS, "", CYPRESS.replace("cypress", "sharp")]
+
+    installed, ran, warnings = install(monkeypatch, checkout, Manager("npm"), Attempt(("npm", "ci")), failures)
+
+    assert ran == [
+        "npm ci",
+        "npm ci --ignore-scripts",
+        "npm rebuild esbuild sharp web",
+        "npm rebuild esbuild web",
+        "npm run postinstall",
+    ]
+    assert not installed.clean, "the next build must not get it from the cache"
+    assert installed.lacking == {"cypress": "Do something.", "sharp": "Do something."}
+    assert [warning.partition(" ")[0] for warning in warnings] == ["cypress", "sharp"]
+
+
+@pytest.mark.parametrize(
+    ("manager", "command", "said", "after"),
+    [
+        (Manager("npm"), "npm ci", NPM_6, ["npm run postinstall"]),
+        (Manager("pnpm"), "pnpm install", PNPM, ["pnpm install"]),
+        (Manager("yarn"), "yarn install", YARN_1, ["yarn run postinstall"]),
+        (Manager("yarn", modern=True), "yarn install", YARN_4, []),
+        (Manager("bun"), "bun install", BUN, ["bun install"]),
+    ],
+)
+def test_each_manager_runs_the_scripts_of_the_repository_itself(
+    monkeypatch: pytest.MonkeyPatch, checkout: Path, manager: Manager, command: str, said: str, after: list[str]
+) -> None:
+    write(checkout, name="app", scripts={"postinstall": "x"})
+
+    installed, ran, _ = install(monkeypatch, checkout, manager, Attempt(tuple(command.split())), [said])
+
+    assert ran[2:] == after
+    assert not installed.clean
+
+
+def test_what_fails_of_anything_else_or_by_a_command_of_the_owner_is_not_run_again(
+    monkeypatch: pytest.MonkeyPatch, checkout: Path
+) -> None:
+    for command, said in ((("npm", "ci"), "npm error code E404\n"), ((*SHELL, "npm ci"), CYPRESS)):
+        with pytest.raises(CommandFailed, match="npm ci failed"):
+            install(monkeypatch, checkout, Manager("npm"), Attempt(command), [said])
+
+
+def test_a_build_that_fails_for_a_package_that_is_lacking_says_so() -> None:
+    def hint(said: str) -> str | None:
+        with pytest.raises(CommandFailed) as caught, commands.explaining({"sharp": "Update it.", "cypress": "x"}):
+            raise CommandFailed("build", "npm run build failed.", "Mend it.", output=said)
+        return caught.value.hint
+
+    assert hint('Something went wrong installing the \x1b[1m"sharp"\x1b[0m module') == (
+        "It may lack sharp, whose install script failed. Update it."
+    )
+    assert hint("    at x (/tmp/app/node_modules/sharp/lib/index.js:1:2)") != "Mend it."
+    assert hint("cypress/integration/a.ts:1:1 - error TS2304: Cannot find name 'x'. A sharp edge.") == "Mend it."

@@ -531,3 +531,86 @@ def test_packages_that_need_a_later_node_name_the_lowest_line_that_will_do(
     if wish:
         assert wish.accepts(f"{expected.rstrip('x')}99.99" if expected else "")
         assert not wish.must
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        (None, "22.12.0"),
+        (NodeWish((">=18",), "engines.node of package.json", ">=18", must=False), "22.12.0"),
+        (NodeWish((">=23",), "engines.node of package.json", ">=23", must=False), "24.21.0"),
+        (NodeWish(("^20 || >=23",), "engines.node of package.json", "^20 || >=23", must=False), "24.21.0"),
+        (NodeWish(("20.x",), "engines.node of package.json", "20.x", must=False), "22.12.0"),
+        (NodeWish(("20.x",), ".nvmrc", "20.x", must=True), "20.20.2"),
+    ],
+)
+def test_a_manager_that_needs_a_later_node_gets_the_lowest_line_unless_another_must_be_used(
+    tmp_path: Path, registry: Registry, wanted: NodeWish | None, expected: str
+) -> None:
+    registry.add("pnpm", "11.17.0", manager_files("pnpm", "11.17.0"), node=">=22.12")
+    registry.knows_versions = False
+    said: list[str] = []
+    prepare = partial(tools(tmp_path, registry, said).prepare, others=(), installed="20.20.2", lockfile_version=None)
+
+    chain = anyio.run(prepare, wanted, Manager("pnpm", "11.17.0", "packageManager"))
+
+    assert (chain.node, chain.manager) == (expected, "11.17.0")
+    if expected != "20.20.2" and wanted and not wanted.accepts(expected):
+        (warning,) = chain.warnings
+        assert "asks for Node 20.x, with which pnpm 11.17.0 does not run: Node 22.12.0 is used" in warning
+    else:
+        assert chain.warnings == ()
+    if expected == "22.12.0":
+        assert said[-1] == "Node 22.12.0 (engines of pnpm 11.17.0: >=22.12), pnpm 11.17.0"
+        assert run(chain, "pnpm", "install") == "pnpm 11.17.0 install 22.12.0"
+
+
+def test_where_no_node_can_be_fetched_for_the_manager_that_is_said_and_it_is_tried(
+    tmp_path: Path, registry: Registry
+) -> None:
+    registry.add("pnpm", "11.17.0", manager_files("pnpm", "11.17.0"), node=">=22.12")
+    del registry.documents[f"node-linux-{MACHINE}"]
+
+    chain = get(tools(tmp_path, registry), None, Manager("pnpm", "11.17.0"), installed="20.20.2")
+
+    assert (chain.node, chain.manager) == ("20.20.2", "11.17.0")
+    assert chain.warnings[0].endswith("pnpm 11.17.0 asks for Node >=22.12; 20.20.2 is used.")
+
+
+def test_with_another_node_for_the_build_a_manager_runs_too_if_it_can(tmp_path: Path, registry: Registry) -> None:
+    """Yarn starts scripts with the Node that it runs with, whatever PATH says."""
+    registry.add("yarn", "1.22.22", manager_files("yarn", "1.22.22"), node=">=4.0.0")
+    registry.add("pnpm", "10.9.0", manager_files("pnpm", "10.9.0"), node=">=18.12")
+    registry.add_node("10.24.1", MACHINE)
+    (tmp_path / "npm/bin").mkdir(parents=True)
+    (tmp_path / "npm/bin/npm-cli.js").write_text(
+        "#!/usr/bin/env node\nconsole.log('npm', process.env.FAKE_NODE || 'installed')"
+    )
+    (tmp_path / "npm/bin/npm-cli.js").chmod(0o755)
+    (tmp_path / "npm/npm").symlink_to("bin/npm-cli.js")
+    path = f"{tmp_path}/npm{os.pathsep}{os.environ['PATH']}"
+    environment = {"PATH": path, "npm_config_registry": registry.url}
+    prepare = partial(
+        Tools(tmp_path / "a", environment, print).prepare, others=("pnpm",), installed="20.20.2", lockfile_version=None
+    )
+    chain = anyio.run(prepare, None, Manager("yarn", "1.22.22"))
+    changed = Tools(tmp_path / "b", {**environment, **chain.environment}, print)
+
+    chain = anyio.run(changed.change_node, NodeWish(("10.x",), "The second try", "", must=True), chain)
+
+    assert chain.node == "10.24.1"
+    assert run(chain, "yarn", "build") == "yarn 1.22.22 build 10.24.1"
+    assert run(chain, "pnpm", "build") == "pnpm 10.9.0 build installed"
+    assert run(chain, "npm") == "npm installed"
+    assert run(chain, "node", "--version") == "v10.24.1"
+
+
+def test_no_other_node_is_fetched_that_yarn_cannot_start_the_build_with(tmp_path: Path, registry: Registry) -> None:
+    registry.add("@yarnpkg/cli-dist", "4.9.0", manager_files("yarn", "4.9.0"), node=">=18.12.0")
+    chain = get(tools(tmp_path / "a", registry), None, Manager("yarn", "4.9.0", modern=True))
+    changed = tools(tmp_path / "b", registry)
+
+    with pytest.raises(BuildFailed, match=r"Yarn does not run with Node 16\.20\.2"):
+        anyio.run(changed.change_node, NodeWish(("16.x",), "The second try", "", must=True), chain)
+
+    assert list(changed.downloads.iterdir()) == []

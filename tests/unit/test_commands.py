@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import anyio
+import pytest
+
+from buildrunner.commands import _SECOND_TRIES, _environment_of, _SecondTry
+
+
+def tries(said: str) -> list[_SecondTry]:
+    return [each for each in _SECOND_TRIES if re.search(each.said, said)]
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ("Error: error:0308010C:digital envelope routines::unsupported", "--openssl-legacy-provider"),
+        (
+            "✖ ERROR You must provide the URL of lib/mappings.wasm by calling SourceMapConsumer.initialize("
+            "{ 'lib/mappings.wasm': ... }) before using SourceMapConsumer",
+            "--import=data:text/javascript,delete%20globalThis.fetch",
+        ),
+        (
+            "TypeError: Failed to parse URL from /w/node_modules/@squoosh/lib/build/imagequant_node-a4aafbae.wasm",
+            "--import=data:text/javascript,delete%20globalThis.fetch",
+        ),
+        ("} = primordials;\n    ^\n\nReferenceError: primordials is not defined", 10),
+        (
+            "Error [ERR_PACKAGE_PATH_NOT_EXPORTED]: Package subpath './lib/tokenize' is not defined by \"exports\" in"
+            " /w/node_modules/postcss-safe-parser/node_modules/postcss/package.json",
+            16,
+        ),
+        ("import x from './d.json' assert {type:'json'};\nSyntaxError: Unexpected identifier 'assert'", 20),
+        ("TypeError: Cannot set property navigator of #<Object> which has only a getter", 20),
+        ("TypeError: util.isNullOrUndefined is not a function", 22),
+        ("TypeError: (0 , util_1.isString) is not a function", 22),
+    ],
+)
+def test_what_a_build_says_names_what_it_is_run_once_more_with(said: str, expected: str | int) -> None:
+    (again,) = tries(said)
+
+    assert (again.node or again.variable[1]) == expected
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Package subpath './lib/other' is not defined by \"exports\" in /w/node_modules/postcss/package.json",
+        "TypeError: util.isArray is not a function",  # every Node has it: this util is another
+        "TypeError: lodash.isString is not a function",
+        "SyntaxError: Unexpected identifier 'assertion'",
+        "TypeError: Failed to parse URL from /api/posts",
+    ],
+)
+def test_what_another_node_does_not_mend_fails_at_once(said: str) -> None:
+    assert tries(said) == []
+
+
+@pytest.mark.parametrize(("line", "left"), [(10, "--max-old-space-size=9"), (16, "--max-old-space-size=9"), (20, None)])
+def test_an_old_node_is_started_without_options_that_it_does_not_know(line: int, left: str | None) -> None:
+    given = {"NODE_OPTIONS": "--openssl-legacy-provider --max-old-space-size=9", "PATH": "/bin"}
+
+    async def change_line(wanted: int, environment: Mapping[str, str]) -> Mapping[str, str]:
+        assert (wanted, environment) == (line, given)
+        return {"PATH": "/old:/bin"}
+
+    again = next(each for each in _SECOND_TRIES if each.node == line)
+
+    changed = anyio.run(_environment_of, again, given, change_line)
+
+    assert changed == {"NODE_OPTIONS": left or given["NODE_OPTIONS"], "PATH": "/old:/bin"}
+
+
+def test_where_the_node_stays_nothing_changes() -> None:
+    async def change_line(line: int, environment: Mapping[str, str]) -> Mapping[str, str]:
+        return {}
+
+    again = next(each for each in _SECOND_TRIES if each.node)
+    given = {"NODE_OPTIONS": "--openssl-legacy-provider"}
+
+    assert anyio.run(_environment_of, again, given, change_line) == given
+    assert anyio.run(_environment_of, again, given, None) == given
