@@ -35,7 +35,9 @@ if TYPE_CHECKING:
 _MOST_LOCKFILE_BYTES = 32 * 2**20
 _LEGACY_OPENSSL = "--openssl-legacy-provider"
 # Some packages take a global fetch for a browser, as Node has one from 18 on. --no-experimental-fetch is gone since Node 24.
+_NO_REQUIRE_OF_MODULES = "--no-experimental-require-module"
 _NO_FETCH = "--import=data:text/javascript,delete%20globalThis.fetch"
+_OPTIONS_OF_LATER_NODES = {_LEGACY_OPENSSL, _NO_REQUIRE_OF_MODULES, _NO_FETCH}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,13 @@ _SECOND_TRIES = (
         f" without: NODE_OPTIONS={_NO_FETCH}.",
         "Update what needs it (terser and the bundler), or name Node 16 in .nvmrc.",
         variable=("NODE_OPTIONS", _NO_FETCH),
+    ),
+    _SecondTry(
+        r"Error: config must export or return an object\.",
+        "Vite 2 cannot read its configuration where Node can require ES modules (from 20.19 and 22.12 on), so the build is run"
+        f" once more with NODE_OPTIONS={_NO_REQUIRE_OF_MODULES}.",
+        "Update Vite to 3 or newer, or name Node 18 in .nvmrc.",
+        variable=("NODE_OPTIONS", _NO_REQUIRE_OF_MODULES),
     ),
     # Each was tried with every line of Node from 10 to 26 that gets long-term support.
     _SecondTry(
@@ -309,7 +318,7 @@ async def build(
     plan: BuildPlan,
     environment: Mapping[str, str],
     before: Snapshot,
-    change_line: Callable[[int, Mapping[str, str]], Awaitable[Mapping[str, str]]] | None,
+    change_line: Callable[[int], Awaitable[Mapping[str, str]]] | None,
 ) -> None:
     """Run what builds, until it ends or has nothing left to do but to serve or to watch.
 
@@ -377,17 +386,17 @@ async def build(
 async def _environment_of(
     again: _SecondTry,
     environment: Mapping[str, str],
-    change_line: Callable[[int, Mapping[str, str]], Awaitable[Mapping[str, str]]] | None,
+    change_line: Callable[[int], Awaitable[Mapping[str, str]]] | None,
 ) -> Mapping[str, str]:
     """Give the environment of a second try; it may be the same."""
     changed = dict(environment)
     if again.node is None:
         _add(changed, *again.variable)
-    elif change_line and (another := await change_line(again.node, environment)):
+    elif change_line and (another := await change_line(again.node)):
         changed |= another
-        if again.node < 18:  # it needs neither option, and does not start with one that it does not know
+        if again.node < 18:  # it needs none of them, and does not start with one that it does not know
             options = environment.get("NODE_OPTIONS", "").split()
-            changed["NODE_OPTIONS"] = " ".join(o for o in options if o not in {_LEGACY_OPENSSL, _NO_FETCH})
+            changed["NODE_OPTIONS"] = " ".join(o for o in options if o not in _OPTIONS_OF_LATER_NODES)
     return changed
 
 

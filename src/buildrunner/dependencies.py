@@ -279,7 +279,9 @@ class DependencyCache:
                 found = hashlib.new(algorithm)
                 size = await self._save(name, path, found, most_bytes=MOST_TOOL_BYTES)
                 why = ""
-                if not hmac.compare_digest(found.hexdigest(), digest):
+                if not size:
+                    why = "another build has removed it."
+                elif not hmac.compare_digest(found.hexdigest(), digest):
                     why = "it is damaged: its digest is another."
                     self._damaged.add(name)
             except _UnusableError as error:
@@ -439,7 +441,7 @@ class DependencyCache:
             if not kept:
                 return
             others = {name for name in self._stored if name.startswith(_TOOLS)} - kept.keys()
-            left = [name for name in there if name not in kept][: MOST_TOOLS - len(kept)]
+            left = [name for name in there if name not in kept][: max(0, MOST_TOOLS - len(kept))]
             for name in others - set(left):
                 await bucket.remove(self._prefix + name)
         except BuildEnded as error:

@@ -130,10 +130,11 @@ async def wait_until_endless(
         quiet = min(quiet, silent())
         if quiet < (QUIET_WAITING_SECONDS if look.waits else QUIET_SECONDS):
             continue
-        if not look.listens and not look.watches and not _watches(f"{script[:MOST_SCRIPT]}\n{look.commands}", said()):
+        says_so = look.listens or _watches(f"{script[:MOST_SCRIPT]}\n{look.commands}", said())
+        if not says_so and not (look.watches and quiet >= QUIET_WAITING_SECONDS):  # a timer of its own does not show
             continue
         output = await anyio.to_thread.run_sync(has_output)
-        if output or quiet >= QUIET_WITHOUT_OUTPUT_SECONDS:
+        if output or (says_so and quiet >= QUIET_WITHOUT_OUTPUT_SECONDS):
             return Endless(look.program, not look.listens, output)
 
 

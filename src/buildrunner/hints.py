@@ -176,6 +176,16 @@ _HINTS: _Table = (
     ),
     # --- Node's version ---
     (
+        r"was compiled against a different Node\.js version using\s{1,5}NODE_MODULE_VERSION",
+        "A package with native code was installed for another Node than the one that loads it. Name one Node for both (.nvmrc, or"
+        " NODE_VERSION), and keep node_modules out of the repository.",
+    ),
+    (
+        r"You must provide the URL of lib/mappings\.wasm by calling SourceMapConsumer\.initialize",
+        "The package source-map 0.7 takes the fetch of Node 18 and later for a browser's. Update what brings it (terser, the"
+        " bundler), or set NODE_VERSION=16.",
+    ),
+    (
         r"ERR_OSSL_EVP_UNSUPPORTED|error:0308010C:digital envelope routines::unsupported",
         "This webpack (4, or an early 5) needs the old algorithms of OpenSSL, which Node has switched off since version 17. Set"
         " BUILD_ENV_NODE_OPTIONS=--openssl-legacy-provider, or NODE_VERSION=16, or update webpack.",
@@ -205,12 +215,6 @@ _HINTS: _Table = (
         r"|ERR_PNPM_META_FETCH_FAIL|ERR_PNPM_FETCH_5\d\d|YN0001: .*RequestError|There appears to be trouble with your network"
         r"|error An unexpected error occurred: \"https?://[^\n]{1,200}: (?:getaddrinfo|connect|ESOCKETTIMEDOUT|read ECONN)",
         "The package registry cannot be reached. Try again; if it stays so, look at the task's network and NAT.",
-    ),
-    (
-        r"getaddrinfo (?:ENOTFOUND|EAI_AGAIN) (?P<name>(?!localhost)[\w-]{1,63}(?:\.[\w-]{1,63}){1,10})"
-        r"(?![\s\S]*(?i:prerender|page data|static pages))",
-        "{name} cannot be reached from the machine that builds, and something that is installed or built here asks it. Let the"
-        " task reach it, or do without what asks it.",
     ),
     # --- package.json ---
     (
@@ -412,11 +416,6 @@ _HINTS_OF_CODE: _Table = (
         " build`, typescript.ignoreBuildErrors in next.config).",
     ),
     (
-        r"ENOENT: no such file or directory, open '[^'\n]{0,300}?/(?P<name>\.env[\w.-]{0,50})'",
-        "The build reads {name}, which is not in the repository. Let it take its settings from the environment (BUILD_ENV_…"
-        " sets them), and do without the file.",
-    ),
-    (
         r"ReferenceError: (?P<name>require|module|exports|__dirname|__filename) is not defined in ES module scope",
         'A file written for CommonJS ({name}) is run as an ES module, because package.json has "type": "module". Rename'
         " it to end in .cjs, or write it with import.",
@@ -445,6 +444,17 @@ _HINTS_OF_CODE: _Table = (
         "The build writes where it may not{at}. It can write to its own folder, HOME and TMPDIR.",
     ),
     (r"You are using Node\.js [\d.]+\. Vite requires Node\.js version", _NEWER_NODE),  # only a warning
+    (
+        r"ENOENT: no such file or directory, open '[^'\n]{0,300}?/(?P<name>\.env[\w.-]{0,50})'",
+        "The build reads {name}, which is not in the repository. Let it take its settings from the environment (BUILD_ENV_…"
+        " sets them), and do without the file.",
+    ),
+    # A line that many programs print and go on: below all else.
+    (
+        r"getaddrinfo (?:ENOTFOUND|EAI_AGAIN) (?P<name>(?!localhost)[\w-]{1,63}(?:\.[\w-]{1,63}){1,10})",
+        "{name} cannot be reached from the machine that builds, and something that is installed or built here asks it. Let the"
+        " task reach it, or do without what asks it.",
+    ),
 )
 # What names a module that is not there, and mostly who asked for it.
 _MISSING = tuple(

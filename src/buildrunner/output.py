@@ -112,22 +112,23 @@ def find_output(
                 folder, warning=f"There is no index.html in {name}, so the site's own address will show no page."
             )
     if _is_folder(app, "dist"):
-        if entry := _entry_in_dist(package or {}):
+        made = written(app / "dist") and not _may_have_page(app / "dist")
+        if made and (entry := _entry_in_dist(package or {})):
             raise BuildFailed(
                 "build",
                 f"The build made a library, not a site: dist has no page, and package.json names {entry} for others to import.",
                 "Let the build write an index.html; or set OUTPUT_DIR=dist to publish the folder as it is.",
             )
-        if framework.name and written(app / "dist") and not _has_any_page(app / "dist"):
+        if made and _bundles_into_dist(framework, package or {}):
             raise BuildFailed(
                 "build",
                 f"The build made no page: {framework.name} left no .html file in dist.",
                 "Let it make one (HtmlWebpackPlugin, an index.html as the entry), or set OUTPUT_DIR=dist to publish it as it is.",
             )
         return _dist_without_page(app, checkout, written)
-    made = next((name for name in framework.folders if _has(app / name)), None)
-    if made:
-        raise _no_output(app, f"there is no page in {made}, where {framework.name or 'it'} leaves its output")
+    there = next((name for name in framework.folders if _has(app / name)), None)
+    if there:
+        raise _no_output(app, f"there is no page in {there}, where {framework.name or 'it'} leaves its output")
     missing = next((name for name in framework.folders if "/" not in name), "dist")
     raise _no_output(app, f"it made no output: there is no folder {missing}")
 
@@ -226,8 +227,29 @@ def _has_page(folder: Path) -> bool:
     return False
 
 
-def _has_any_page(folder: Path) -> bool:
-    return any(path.endswith((".html", ".htm")) for path, _ in walk(str(folder)))
+def _may_have_page(folder: Path) -> bool:
+    """Tell whether there is a page anywhere in a folder, or so much that it cannot be told."""
+    from buildrunner.site.headers import is_page  # not needed before git has been started
+
+    files = 0
+    for _, _, names in os.walk(folder):
+        files += len(names)
+        if files > _MOST_ENTRIES or any(map(is_page, names)):
+            return True
+    return False
+
+
+def _bundles_into_dist(framework: Framework, package: Mapping[str, Any]) -> bool:
+    """Tell whether the build script itself names a bundler that puts a site's page into dist."""
+    scripts = package.get("scripts")
+    script = scripts.get("build") if isinstance(scripts, dict) else None
+    name = framework.name or ""
+    return (
+        name in {"Vite", "webpack", "Rollup", "Parcel"}
+        and "dist" in framework.folders
+        and isinstance(script, str)
+        and name.lower() in script
+    )
 
 
 def _read_page(folder: Path, checkout: Path) -> str:

@@ -265,6 +265,8 @@ def failed_scripts(manager: Manager, said: str, root: Path, checkout: Path) -> t
     """
     if manager.name != "npm" and _OWN_FAILED.search(said):
         return ()
+    if re.search(r"ENOSPC|(?i:no space left on device)", said):  # no fault of the script's
+        return ()
     if manager.name == "pnpm" and "ELIFECYCLE" not in said:
         return ()
     pattern = "|".join(_SCRIPT_FAILED[manager.name]).replace("NAME", _PACKAGE)

@@ -169,7 +169,7 @@ class Registry:
         archive = self._downloads / f"{release.file_name}.tgz"
         try:
             await anyio.to_thread.run_sync(_unpack, archive, target, only)
-        except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
+        except (OSError, EOFError, ValueError, tarfile.TarError, zlib.error) as error:
             raise self._failure(release.package, f"the package cannot be unpacked: {error}") from None
 
     async def _document(self, package: str, path: str) -> bytes:
@@ -181,7 +181,7 @@ class Registry:
 
 
 class _RefusedError(BuildFailed):
-    """The registry has answered that it does not give this."""
+    """The registry has answered, and does not give this."""
 
 
 @asynccontextmanager
@@ -195,7 +195,7 @@ async def open_registry(
     with suppress(OSError):  # npm ignores one that it cannot read, too
         for path in (environment.get("NODE_EXTRA_CA_CERTS"), _npm_setting(environment, "cafile")):
             if path:
-                context.load_verify_locations(path)
+                await anyio.to_thread.run_sync(_trust, context, path)
     if _npm_setting(environment, "strict_ssl") == "false":
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     proxy = _npm_setting(environment, "https_proxy") or _npm_setting(environment, "proxy")
@@ -205,11 +205,16 @@ async def open_registry(
         yield Registry(session, environment, downloads=downloads, log=log, keeper=keeper)
 
 
+def _trust(context: ssl.SSLContext, path: str) -> None:
+    if os.path.isfile(path):  # a pipe would be waited for
+        context.load_verify_locations(path)
+
+
 async def _download(session: aiohttp.ClientSession, url: str, package: str, most_bytes: int) -> AsyncIterator[bytes]:
     """Give the body of `url` by pieces; tries again as long as nothing of it was given.
 
     Raises:
-        BuildFailed: when it cannot be had; _RefusedError where asking again is of no use.
+        BuildFailed: when it cannot be had; _RefusedError where there was an answer.
 
     """
     import aiohttp
@@ -233,7 +238,7 @@ async def _download(session: aiohttp.ClientSession, url: str, package: str, most
             status = getattr(error, "status", None)
             refused = status and status < 500 and status not in {408, 429}
             if given or not left or refused:
-                kind = _RefusedError if refused else BuildFailed
+                kind = _RefusedError if status else BuildFailed
                 raise kind("install", *_unreachable(url, package, _why(error))) from None
         await anyio.sleep(_PAUSE_SECONDS * (_TRIES - left))
 

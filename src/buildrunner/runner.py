@@ -163,7 +163,10 @@ async def _story(run: Run, settings: Settings, root: Path, *, in_image: bool) ->
             await use_legacy_openssl(run, plan, build_environment, toolchain.node)
         before = await anyio.to_thread.run_sync(_snapshot, plan)
         if plan.build:
-            change_line = partial(_change_line, run, plan, toolchain, root, cache) if plan.needs_tools else None
+            # By the runner's own settings of the network: those of the build are its author's.
+            change_line = (
+                partial(_change_line, run, plan, toolchain, root, environment, cache) if plan.needs_tools else None
+            )
             with explaining(lacking):
                 await build(run, plan, build_environment, before, change_line)
         folder = await _find_output(run, plan, checkout, before)
@@ -206,11 +209,29 @@ def _make_workspace(root: Path, sandbox: Sandbox) -> Path:
     return work
 
 
+def _search_path(path: str, sandbox: Sandbox) -> list[str]:
+    """Leave out the folders that the commands' user may not enter.
+
+    For their sake a shell says "Permission denied" of a program that is nowhere.
+    """
+    account = sandbox.account
+
+    def may_enter(folder: Path) -> bool:
+        with suppress(OSError):
+            status = folder.stat()
+            bit = 0o100 if account and status.st_uid == account.uid else 0o001
+            return bool(status.st_mode & bit)
+        return True
+
+    folders = [folder for folder in path.split(os.pathsep) if folder]
+    return [each for each in folders if not account or all(map(may_enter, (Path(each), *Path(each).parents)))]
+
+
 def _environment(work: Path, slug: str, sandbox: Sandbox) -> dict[str, str]:
     """Give what every command of this run finds: an allow-list, and nothing of the runner's secrets."""
     passed = {name: value for name, value in os.environ.items() if _PASSED_ON.fullmatch(name)}
     return passed | {
-        "PATH": os.environ.get("PATH") or os.defpath,
+        "PATH": os.pathsep.join(_search_path(os.environ.get("PATH") or os.defpath, sandbox)),
         "HOME": str(work / "home"),
         "TMPDIR": str(work / "tmp"),
         "USER": sandbox.account.name if sandbox.account else os.environ.get("USER", "build"),
@@ -330,9 +351,9 @@ async def _change_line(
     plan: BuildPlan,
     toolchain: Toolchain,
     root: Path,
+    environment: Mapping[str, str],
     cache: DependencyCache | None,
     line: int,
-    environment: Mapping[str, str],
 ) -> Mapping[str, str]:
     """Get an earlier Node for a build that failed with this one, where the repository names none, and give what it needs."""
     from buildrunner.toolchain import NodeWish

@@ -462,10 +462,14 @@ KNOWN: list[tuple[str, str]] = [
         ".../lmdb-store install: gyp ERR! stack is related to network connectivity. In most cases you are behind a proxy or have bad \n",
         "A package with native code has to be compiled, and what that needs of Node",
     ),
-    # simplehttp2server with npm 11
+    # better-sqlite3 11 with Node 22, and Preact CLI 3 with Node 20
     (
-        f"{CODE} 1\n{ERROR} path /x/node_modules/simplehttp2server\n{ERROR} command failed\n{ERROR} GotError [RequestError]: getaddrinfo ENOTFOUND github.com\n",
-        "github.com cannot be reached from the machine that builds",
+        "Error: The module '/x/better_sqlite3.node'\nwas compiled against a different Node.js version using\nNODE_MODULE_VERSION 115. This version of Node.js requires\nNODE_MODULE_VERSION 127.\n",
+        "A package with native code was installed for another Node",
+    ),
+    (
+        "✖ ERROR You must provide the URL of lib/mappings.wasm by calling SourceMapConsumer.initialize({ 'lib/mappings.wasm': ... }) before using SourceMapConsumer\n",
+        "The package source-map 0.7 takes the fetch of Node 18",
     ),
     # https://github.com/sveltejs/kit/issues/7179 (adapter-static 1)
     (
@@ -618,6 +622,15 @@ def test_harmless_lines_hide_no_hint() -> None:
         found = find_hint("".join(HARMLESS) + output)
         assert found is not None
         assert found.startswith(hint)
+
+
+def test_a_host_out_of_reach_decides_only_where_nothing_else_does() -> None:
+    # simplehttp2server with npm 11
+    line = f"{ERROR} GotError [RequestError]: getaddrinfo ENOTFOUND github.com\n"
+
+    assert (find_hint(line) or "").startswith("github.com cannot be reached from the machine that builds")
+    for output, hint in KNOWN:
+        assert not (find_hint(line + output) or "").startswith("github.com cannot be reached"), hint
 
 
 def test_a_warning_before_the_error_does_not_decide() -> None:

@@ -86,7 +86,8 @@ def test_the_environment_of_a_command_is_an_allow_list(stranger: Stranger, given
     assert set(build) - BASHS == everywhere | ({"NPM_TOKEN", "API_URL"} if given else set())
     for found in (install, build):
         assert {name: found[name] for name in PASSED_ON} == PASSED_ON
-        assert found["PATH"] == runners.get("PATH", found["PATH"])
+        # Without the folders that the build's user may not enter.
+        assert set(found["PATH"].split(":")) <= set(runners.get("PATH", found["PATH"]).split(":"))
         assert Path(found["HOME"]).parent == Path(found["TMPDIR"]).parent == Path(found["PWD"]).parent
         assert (found["CI"], found["SLUG"], found["LANG"]) == ("true", run.slug, "C.UTF-8")
         assert (found["COMMIT_SHA"], found["COMMIT_REF"]) == (run.result["commit"], "main")
@@ -402,7 +403,6 @@ def test_without_root_a_build_can_end_its_runner_and_reach_its_log_on_disk(stran
       [ "$above" -gt 1 ] || exit 9
     done
     journal=$(dirname "$HOME")/../journal
-    ls "$(dirname "$HOME")/.." >/dev/null 2>&1 && echo the workspace can be listed
     cat "$journal" >/dev/null 2>&1 && echo the journal can be read
     sh -c ': >>"$1"' sh "$journal" 2>/dev/null && echo the journal can be written
     {MADE}
@@ -417,7 +417,7 @@ def test_without_root_a_build_can_end_its_runner_and_reach_its_log_on_disk(stran
         assert on_disk == ["the runner cannot be ended"]
         assert run.code == 0
     else:  # not held: it is a person's own machine, and the worst is that their own build says something wrong
-        assert on_disk == ["the workspace can be listed", "the journal can be read", "the journal can be written"]
+        assert on_disk == ["the journal can be read", "the journal can be written"]
         assert run.code == 143
         assert run.result["status"] == "cancelled"
         assert not stranger.site(run)
