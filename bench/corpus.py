@@ -82,6 +82,7 @@ def main() -> int:
     parser.add_argument(
         "--only", metavar="PATTERN", default="", help="regular expression that the name or framework holds"
     )
+    parser.add_argument("--list", type=Path, default=LIST, help="the repositories (default: %(default)s)")
     parser.add_argument("--resume", action="store_true", help="leave out what has a result")
     parser.add_argument(
         "--results",
@@ -93,7 +94,9 @@ def main() -> int:
     options.results.mkdir(parents=True, exist_ok=True)
     file = options.results / "results.jsonl"
     entries = [
-        entry for entry in read_list() if re.search(options.only, f"{entry.name} {entry.framework}", re.IGNORECASE)
+        entry
+        for entry in read_list(options.list)
+        if re.search(options.only, f"{entry.name} {entry.framework}", re.IGNORECASE)
     ]
     known = read_results(file) if options.resume else {}
     with ExitStack() as stack:
@@ -118,8 +121,8 @@ def main() -> int:
     return 0 if explained and published >= GOAL * len(buildable) else 1
 
 
-def read_list() -> list[Entry]:
-    with LIST.open(newline="") as file:
+def read_list(path: Path) -> list[Entry]:
+    with path.open(newline="") as file:
         rows = list(csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE))[1:]
     return [
         Entry(url, commit, framework, manager, tuple(expected.split(" or ")), note)
