@@ -427,6 +427,11 @@ _HINTS_OF_CODE: _Table = (
         " eslint-plugin-…) to devDependencies, or let the build not lint (BUILD_ENV_DISABLE_ESLINT_PLUGIN=true for react-scripts).",
     ),
     (
+        r"Client not configured properly\. Missing (?P<name>[\w, ]{1,60})\.",
+        "Tina CMS wants its {name}, which tina/config takes from the environment. Set those variables (BUILD_ENV_… with the names"
+        " that stand there).",
+    ),
+    (
         r"Need to disable some ESLint rules|\[eslint\] ?$",
         "ESLint's errors fail the build. Mend what it names; or let the build not lint (eslint.ignoreDuringBuilds in next.config,"
         " BUILD_ENV_DISABLE_ESLINT_PLUGIN=true for react-scripts).",

@@ -428,6 +428,11 @@ KNOWN: list[tuple[str, str]] = [
         '\x1b[31mFailed to compile.\x1b[39m\n\x1b[31m\x1b[39m\n[eslint] Failed to load config "react-app" to extend from.\nReferenced from: /app/package.json\n',
         "ESLint's react-app is not found",
     ),
+    # tinacms 1
+    (
+        "Starting Tina build\nError: Client not configured properly. Missing clientId, token. Please visit https://tina.io/docs/tina-cloud/overview for more information\n",
+        "Tina CMS wants its clientId, token",
+    ),
     # ESLint 8.57
     (
         '\nOops! Something went wrong! :(\n\nESLint: 8.57.0\n\nESLint couldn\'t find the config "airbnb" to extend from. Please check that the name of the config is correct.\n',
