@@ -57,7 +57,7 @@ bench-logs: $(STAMP) ## what the log costs, and how soon its lines are there
 bench-dependencies: $(STAMP) ## what kept dependencies save, against `npm ci` (needs the npm registry)
 	@PYTHONPATH=tests $(BIN)/python bench/dependencies.py
 
-bench-upload: $(STAMP) ## how fast a site gets into S3, against s5cmd and aws s3 sync
+bench-upload: $(STAMP) ## how fast a site gets into S3, against s5cmd, rclone and aws s3 sync
 	@PYTHONPATH=tests $(BIN)/python bench/upload.py
 
 bench-corpus: $(STAMP) ## public repositories, built one after the other (MIRROR=folder, ONLY=pattern, RESUME=1)

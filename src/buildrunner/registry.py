@@ -92,6 +92,7 @@ class Registry:
         self._log = log
         self._keeper = keeper
         self._documents: dict[str, dict[str, Any]] = {}
+        self._one: dict[tuple[str, str], Release] = {}  # by package and version
 
     async def releases(self, package: str) -> list[Release]:
         """List the releases of a package, prereleases included.
@@ -121,11 +122,15 @@ class Registry:
             BuildFailed: when that cannot be had.
 
         """
-        if exact := _EXACT.fullmatch(wanted):
+        exact = _EXACT.fullmatch(wanted)
+        if exact and package not in self._documents:
+            if known := self._one.get((package, exact[1])):
+                return [known]
             # Not every registry has this, and who is asked for a version that is not there wants to know which ones are.
             with suppress(_RefusedError, ValueError, TypeError, AttributeError, RecursionError):
                 entry = json.loads(await self._document(package, f"/{exact[1]}"))
                 if entry.get("version") == exact[1] and (release := _release(package, exact[1], entry)):
+                    self._one[package, exact[1]] = release
                     return [release]
         return await self.releases(package)
 

@@ -223,8 +223,8 @@ def _search_path(path: str, sandbox: Sandbox) -> list[str]:
             return bool(status.st_mode & bit)
         return True
 
-    folders = [folder for folder in path.split(os.pathsep) if folder]
-    return [each for each in folders if not account or all(map(may_enter, (Path(each), *Path(each).parents)))]
+    folders = [(folder, Path(os.path.realpath(folder))) for folder in path.split(os.pathsep) if folder]
+    return [folder for folder, real in folders if not account or all(map(may_enter, (real, *real.parents)))]
 
 
 def _environment(work: Path, slug: str, sandbox: Sandbox) -> dict[str, str]:

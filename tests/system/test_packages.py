@@ -150,7 +150,14 @@ def test_a_build_that_fails_of_a_later_node_is_run_once_more_unless_that_node_mu
         registry.add_node("10.24.1", MACHINE)
 
         def run(node: str | None) -> Run:
-            return program.run(repository, npm_config_registry=registry.url, DEPENDENCY_CACHE="off", NODE_VERSION=node)
+            return program.run(
+                repository,
+                npm_config_registry=registry.url,
+                # What the build is given is its author's, and decides nothing of what the runner itself fetches.
+                BUILD_ENV_npm_config_registry="http://127.0.0.1:9/",
+                DEPENDENCY_CACHE="off",
+                NODE_VERSION=node,
+            )
 
         with ThreadPoolExecutor(2) as pool:
             free, bound = pool.map(run, (None, ">=18.18"))

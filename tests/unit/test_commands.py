@@ -1,12 +1,18 @@
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import anyio
 import pytest
 
 from buildrunner.commands import _SECOND_TRIES, _environment_of, _SecondTry
+from buildrunner.runner import _search_path
 
 
 def tries(said: str) -> list[_SecondTry]:
@@ -86,3 +92,25 @@ def test_where_the_node_stays_nothing_changes() -> None:
 
     assert anyio.run(_environment_of, again, given, change_line) == given
     assert anyio.run(_environment_of, again, given, None) == given
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+def test_programs_are_not_looked_for_where_their_user_may_not_go(open_folder: Path) -> None:
+    for name in ("open", "closed/bin"):
+        (open_folder / name).mkdir(parents=True)
+    (open_folder / "closed").chmod(0o700)
+    (open_folder / "link").symlink_to("closed/bin")
+    path = os.pathsep.join(f"{open_folder}/{name}" for name in ("closed/bin", "open", "link", "missing"))
+
+    def left(uid: int | None) -> list[str]:
+        sandbox: Any = SimpleNamespace(account=SimpleNamespace(uid=uid) if uid is not None else None)
+        return [Path(folder).name for folder in _search_path(path, sandbox)]
+
+    assert left(64_321) == ["open", "missing"]
+    assert left(os.getuid()) == left(None) == ["bin", "open", "link", "missing"]

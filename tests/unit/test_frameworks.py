@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -13,21 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from buildrunner.frameworks import Framework, legacy_openssl, recognise
-
-Files = Mapping[str, str]
-
-
-@pytest.fixture
-def app(tmp_path: Path) -> Path:
-    folder = tmp_path / "checkout"
-    folder.mkdir()
-    return folder
-
-
-def write(folder: Path, files: Files) -> None:
-    for name, text in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text)
+from files import Files, write
 
 
 def made_with(

@@ -13,22 +13,9 @@ import pytest
 from buildrunner.errors import BuildFailed
 from buildrunner.frameworks import Framework, recognise
 from buildrunner.output import OUTPUT_FOLDERS, Snapshot, find_output, take_snapshot
+from files import Files, write
 
 PAGE = "<h1>hello</h1>"
-Files = Mapping[str, str]
-
-
-@pytest.fixture
-def app(tmp_path: Path) -> Path:
-    folder = tmp_path / "checkout"
-    folder.mkdir()
-    return folder
-
-
-def write(folder: Path, files: Files) -> None:
-    for name, text in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text)
 
 
 def made_with(app: Path, package: str, script: str, files: Files | None = None) -> Framework:

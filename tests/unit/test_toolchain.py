@@ -5,6 +5,7 @@ import os
 import stat
 import subprocess
 import tarfile
+import threading
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -419,6 +420,33 @@ def test_a_registry_that_answers_something_else_for_a_version_is_asked_for_all(
     registry.documents["pnpm/9.15.9"] = answer or {"x": 1}
 
     assert get(tools(tmp_path, registry), None, Manager("pnpm", "9.15.9")).manager == "9.15.9"
+
+
+def test_a_registry_that_fails_for_one_version_is_asked_for_all(
+    tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry_module, "_PAUSE_SECONDS", 0.01)
+    registry.add("pnpm", "9.15.9", manager_files("pnpm", "9.15.9"))
+    registry.failures = [500, 500, 500]
+
+    assert get(tools(tmp_path, registry), None, Manager("pnpm", "9.15.9")).manager == "9.15.9"
+    assert registry.requests[:-1] == ["/pnpm/9.15.9"] * 3 + ["/pnpm"]
+
+
+def test_certificates_that_are_no_file_are_not_waited_for(tmp_path: Path, registry: Registry) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    registry.add("pnpm", "9.15.9", manager_files("pnpm", "9.15.9"))
+    environment = {"PATH": os.environ["PATH"], "NPM_CONFIG_REGISTRY": registry.url}
+    environment["NODE_EXTRA_CA_CERTS"] = str(tmp_path / "pipe")
+    got: list[Toolchain] = []
+
+    # In a thread: what waits for a pipe cannot be cancelled.
+    some = Tools(tmp_path / "tools", environment, lambda _: None)
+    thread = threading.Thread(target=lambda: got.append(get(some, None, Manager("pnpm", "9.15.9"))), daemon=True)
+    thread.start()
+    thread.join(10)
+
+    assert got
 
 
 def test_a_package_can_write_nowhere_else(tmp_path: Path, registry: Registry) -> None:

@@ -1,0 +1,15 @@
+"""Files of an app, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+Files = Mapping[str, str]
+
+
+def write(folder: Path, files: Files) -> None:
+    """Write them below a folder."""
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
