@@ -401,6 +401,14 @@ def test_for_an_exact_version_the_registry_is_not_asked_for_all_of_them(tmp_path
     assert documents == [f"/node-linux-{MACHINE}/16.20.2", "/@yarnpkg%2Fcli-dist/4.0.0-rc.53"]
     assert (chain.node, chain.manager) == (same.node, same.manager) == ("16.20.2", "4.0.0-rc.53")
 
+    registry.knows_versions = True
+    registry.requests.clear()
+    get(
+        tools(tmp_path / "c", registry), None, wanted
+    )  # its engines are looked at first, whether it runs with this Node
+
+    assert registry.requests.count("/@yarnpkg%2Fcli-dist/4.0.0-rc.53") == 1
+
 
 @pytest.mark.parametrize(
     "answer",
