@@ -255,6 +255,8 @@ class Run:
 
     def _decide(self, cause: BuildEnded) -> None:
         """Keep the first cause of the end, and the stage that it befell."""
+        if isinstance(cause, BuildSuperseded):
+            self._publisher.yield_stream()
         if self._cause is None and not self._published:
             self._cause, self._cause_stage = cause, self.journal.stage
 

@@ -713,3 +713,67 @@ def test_clocks_an_hour_apart_change_nothing_and_a_run_that_was_overtaken_cannot
     assert first.events == second.events == own_program.archive(second)
     # The channel has the lines of both, and of the earlier nothing after the later's but its end word.
     assert first.messages[first.messages.index("Done") + 1 :] in ([], ["Superseded"])
+
+
+@WITH_AND_WITHOUT_SCRIPTS
+def test_of_two_runs_the_one_that_began_first_gives_way_also_where_redis_hears_of_it_last(
+    own_program: Program, own_redis: Redis, repositories: Repositories, refused: str
+) -> None:
+    """S3 and Redis each have an order of the runs. If they differed, each of the two could stop for the other."""
+    app = repositories.app("echo building; sleep 3; mkdir dist; echo 1 >dist/index.html")
+
+    with RedisRelay(own_redis.port, away=True) as relay:
+        uri = limited(own_redis, relay.port, refused)
+        with own_program.running(app, BUILD_ID="earlier", REDIS_URI=uri, **PLAIN) as earlier:
+            earlier.wait_for_line("building", 10)
+            uri = limited(own_redis, own_redis.port, refused)
+            with own_program.running(app, SLUG=earlier.slug, BUILD_ID="later", REDIS_URI=uri, **PLAIN) as later:
+                wait_for_line(own_redis, earlier.slug, "building")
+                relay.come()
+                first, second = earlier.end(), later.end()
+
+    assert (first.code, second.code) == (60, 0)
+    assert second.events == own_program.archive(second)
+
+
+def test_a_run_that_s3_says_is_superseded_does_not_take_the_stream_of_a_redis_that_comes_back_empty(
+    own_program: Program, own_redis: Redis, repositories: Repositories
+) -> None:
+    slow = repositories.app("echo building; sleep 4; mkdir dist; echo old >dist/index.html")
+    quick = repositories.app("mkdir dist; echo new >dist/index.html")
+
+    with (
+        RedisRelay(own_redis.port, away=True) as relay,
+        own_program.running(slow, BUILD_ID="earlier", REDIS_URI=relay.uri, **PLAIN) as earlier,
+    ):
+        earlier.wait_for_line("building", 10)
+        later = own_program.run(quick, SLUG=earlier.slug, BUILD_ID="later", **PLAIN)
+        own_redis.kill()
+        earlier.wait_for_line("upload: failed", 15)
+        own_redis.start()
+        relay.come()
+        first = earlier.end()
+
+    assert (later.code, first.code) == (0, 60)
+    assert own_redis.events(first.slug) == []
+    assert "were not delivered" not in first.stdout
+    assert first.stdout.rstrip().splitlines()[-1] == "Superseded"
+
+
+def test_a_claim_whose_answer_is_lost_is_known_again_as_the_run_s_own(
+    own_program: Program, own_redis: Redis, repositories: Repositories, relay: RedisRelay
+) -> None:
+    left = 3
+
+    def loses(request: bytes) -> bool:
+        nonlocal left
+        claim = b"EVAL" in request and b'{"v":1,' not in request and left > 0
+        left -= claim
+        return claim
+
+    relay.loses = loses
+    run = own_program.run(repositories.app(), REDIS_URI=relay.uri, **PLAIN)
+
+    assert left == 0
+    assert run.code == 0
+    assert run.events == own_program.archive(run)

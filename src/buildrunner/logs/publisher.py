@@ -61,11 +61,13 @@ _REFUSED = re.compile(
     r"|unknown (?:redis )?command[^,]*"
 )
 
-# Claims the stream for a run: chooses its number, removes earlier runs' entries, keeps the number as the stream's last id.
+# Claims the stream for a run: removes earlier runs' entries, keeps the run's number as the stream's last id.
 # XADD and XTRIM rather than DEL: a deleted stream forgets its last id, and an older run could write again.
-# Answers the number of the run.
+# ARGV: TTL in seconds, when the run began (ms), and 1 if it has asked before, so that what is there may be its own claim.
+# Answers the number of the run: when it began, or one more than a number that lies in the future, which was given by another
+# clock. Answers '' when the stream is that of a run which began later.
 _CLAIM = """
-local last = 0
+local last, began = 0, tonumber(ARGV[2])
 if redis.call('EXISTS', KEYS[1]) == 1 then
   local info = redis.call('XINFO', 'STREAM', KEYS[1])
   for i = 1, #info, 2 do
@@ -74,7 +76,9 @@ if redis.call('EXISTS', KEYS[1]) == 1 then
 end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local run = string.format('%.0f', math.max(now, last + 1))
+local run = string.format('%.0f', last < began and began or last + 1)
+if last == began and ARGV[3] == '1' then return ARGV[2] end
+if last > began and last <= now then return '' end
 redis.call('XADD', KEYS[1], run .. '-0', 'event', '')
 redis.call('XTRIM', KEYS[1], 'MAXLEN', 0)
 redis.call('EXPIRE', KEYS[1], ARGV[1])
@@ -146,6 +150,9 @@ class Publisher:
         self._way: _Way = "script"
         self._publishes = True  # until Redis refuses this channel
         self._run: str | None = None
+        self._began: int | None = None  # when the run began, ms by the clock of Redis
+        self._claimed_before = False  # Redis was asked for the stream already
+        self._yields = False  # a later run is known to have taken over: the stream is not taken from it
         self._batch_begun = -math.inf
         self._sent = 0  # highest number ever sent for publishing: what is sent again goes to the stream alone
         self._started = anyio.current_time()
@@ -232,19 +239,29 @@ class Publisher:
     async def run_number(self, limit: float) -> int | None:
         """Give the number by which Redis orders this run; None when it has not said so within `limit` seconds."""
         with anyio.move_on_after(limit):
-            while self._run is None and self._way != "channel" and not self.trouble:
+            while self._run is None and self._way != "channel" and not self.trouble and not self.superseded:
                 await anyio.sleep(0.005)
         return int(self._run) if self._run else None
+
+    def yield_stream(self) -> None:
+        """Take the stream no more: a later run has taken over, though Redis does not say so (it was away, or lost what it had).
+
+        What is this run's there already goes on.
+        """
+        self._yields = True
 
     def hurry(self) -> None:
         """Wait for no more events to fill a batch: the run is at its end."""
         self._hurry.set()
 
     async def _deliver(self, client: Redis, errors: Any) -> None:
-        if self._run is None and self._way != "channel":
+        if self._run is None and self._way != "channel" and not self.superseded:
             self._asking_since = anyio.current_time()
             self._run = await _again_if_changed(errors, lambda: self._claim(client, errors))
             self._asking_since = None
+            if self._run is None:
+                self._out_of_trouble()
+                self._be_superseded()
         self._reader.go_to(self.delivered + 1)
         while not self._reader.at_end():
             await self._wait_for_batch()
@@ -277,14 +294,20 @@ class Publisher:
                 self._ever_delivered = True
             elif answer == _ELSEWHERE:
                 run, _, seq = place.partition("-")
+                if run != self._run and self._yields:
+                    self._be_superseded()
+                    continue
                 before = self.delivered
                 self.delivered = min(int(seq), self._journal.last_seq) if run == self._run else 0
                 self._reader.go_to(self.delivered + 1)
                 if self.delivered < before:
                     await self._pause_after_setback()
             elif answer == _LATER:
-                self.superseded = True
-                self._on_superseded()
+                self._be_superseded()
+
+    def _be_superseded(self) -> None:
+        self.superseded = True
+        self._on_superseded()
 
     async def _pause_after_setback(self) -> None:
         """Wait a little, and longer each time, where Redis loses the stream again and again: an eviction would eat the CPU."""
@@ -308,20 +331,39 @@ class Publisher:
                 await anyio.sleep_until(self._batch_begun + FLOOD_BATCH_SECONDS)
         self._batch_begun = anyio.current_time()
 
-    async def _claim(self, client: Redis, errors: Any) -> str:
-        """Take the stream for this run, and give the run's number."""
+    async def _claim(self, client: Redis, errors: Any) -> str | None:
+        """Take the stream for this run, and give the run's number; None when a run has it that began later.
+
+        Redis may have been away for a while: then not who asks last began last.
+        """
+        if self._yields:
+            return None
+        if self._began is None:
+            seconds, microseconds = await client.time()
+            age = anyio.current_time() - self._started
+            self._began = seconds * 1000 + microseconds // 1000 - round(age * 1000)
+        asked, self._claimed_before = self._claimed_before, True  # an answer may get lost
         if self._way == "script":
-            return str(await self._call(client, errors, _CLAIM, self._ttl))
+            return str(await self._call(client, errors, _CLAIM, self._ttl, self._began, int(asked))) or None
         async with _transaction(client) as transaction:
             last_run, _ = await self._watched_id(transaction, errors)
             seconds, microseconds = await transaction.time()
-            run = max(seconds * 1000 + microseconds // 1000, last_run + 1)
+            run = self._began if last_run < self._began else last_run + 1
             transaction.multi()
-            transaction.xadd(self._stream, {"event": ""}, id=f"{run}-0")
-            transaction.xtrim(self._stream, maxlen=0, approximate=False)
-            transaction.expire(self._stream, self._ttl)
-            await transaction.execute()
-        return str(run)
+            own, later = (
+                last_run == self._began and asked,
+                self._began < last_run <= seconds * 1000 + microseconds // 1000,
+            )
+            if not own and not later:
+                transaction.xadd(self._stream, {"event": ""}, id=f"{run}-0")
+                transaction.xtrim(self._stream, maxlen=0, approximate=False)
+                transaction.expire(self._stream, self._ttl)
+            try:
+                await transaction.execute()
+            except errors.WatchError:
+                self._claimed_before = asked  # nothing was written
+                raise
+        return None if later else str(self._began if own else run)
 
     async def _append(
         self, client: Redis, errors: Any, first: int, events: Sequence[bytes], messages: Sequence[str | bytes]
