@@ -105,6 +105,13 @@ _SECOND_TRIES = (
         node=20,
     ),
     _SecondTry(
+        r"Error: No native build was found for platform=",
+        "A native package of this build (lmdb-store, of early releases of Parcel 2) has no binary for a Node above 16, so the build is run"
+        " once more with Node 16.",
+        "Update what needs it, or name Node 16 in .nvmrc.",
+        node=16,
+    ),
+    _SecondTry(
         r"Cannot set property navigator of #<Object> which has only a getter",
         "Something in this build sets `navigator`, which a Node above 20 has itself, so it is run once more with Node 20.",
         "Update the package that the error names, or name Node 20 in .nvmrc.",

@@ -42,6 +42,11 @@ def tries(said: str) -> list[_SecondTry]:
             " /w/node_modules/postcss-safe-parser/node_modules/postcss/package.json",
             16,
         ),
+        (
+            "Error: No native build was found for platform=linux arch=x64 runtime=node abi=115 uv=1 libc=glibc node=20.20.2\n"
+            "    loaded from: /w/node_modules/.pnpm/lmdb-store@1.6.11/node_modules/lmdb-store",
+            16,
+        ),
         ("import x from './d.json' assert {type:'json'};\nSyntaxError: Unexpected identifier 'assert'", 20),
         ("TypeError: Cannot set property navigator of #<Object> which has only a getter", 20),
         ("TypeError: util.isNullOrUndefined is not a function", 22),
