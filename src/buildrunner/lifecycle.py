@@ -6,6 +6,7 @@ story is the only way in which signals, limits and later runs end it; the follow
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import math
 import os
@@ -78,6 +79,7 @@ class Run:
         self._cause_stage: Stage = "prepare"
         self._published = False  # all pages are written: nothing can fail the run any more
         self._deadline = math.inf  # of everything, once a signal has come
+        self._exit_code: int | None = None  # when all is told: then there is nothing left to stop
         self._story_scope = anyio.CancelScope()
         self._limit_scope: anyio.CancelScope | None = None  # of the stage
         self._publish_scope: anyio.CancelScope | None = None  # from the second look on
@@ -127,8 +129,10 @@ class Run:
                 scope.cancel()
             alive.cancel()
             await self._finish(delivered, printed)
+            cause = None if self._published else self._cause
+            self._exit_code = code = cause.exit_code if cause else EXIT_PUBLISHED
             followers.cancel_scope.cancel()
-        return EXIT_PUBLISHED if self._published or self._cause is None else self._cause.exit_code
+        return code
 
     def release_followers(self) -> None:
         """Let what the first command need not wait for begin: the imports of Redis and S3 take half a second."""
@@ -278,15 +282,27 @@ class Run:
 
     async def _watch_signals(self, early: Sequence[int]) -> None:
         hang_up = () if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else (signal.SIGHUP,)  # nohup has it ignored
-        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, *hang_up) as signals:
-            for number in early[:1]:
-                self._on_signal(number)
-            async for number in signals:
-                if self._deadline < math.inf:
-                    if self.sandbox:
-                        self.sandbox.end_all_now()
-                    os._exit(128 + _counted(number))
-                self._on_signal(number)
+        loop = asyncio.get_running_loop()
+        send, signals = anyio.create_memory_object_stream[int](math.inf)
+
+        def catch(number: int, _frame: object) -> None:
+            if self._exit_code is not None:
+                os._exit(self._exit_code)
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(send.send_nowait, number)
+
+        # Not the loop's own handlers: it takes them back when it ends, and a signal that comes after that would kill a run
+        # that has said how it ended, with another code.
+        for number in (signal.SIGINT, signal.SIGTERM, *hang_up):
+            signal.signal(number, catch)
+        for number in early[:1]:
+            self._on_signal(number)
+        async for number in signals:
+            if self._deadline < math.inf:
+                if self.sandbox:
+                    self.sandbox.end_all_now()
+                os._exit(128 + _counted(number))
+            self._on_signal(number)
 
     def _on_signal(self, number: int) -> None:
         self._deadline = anyio.current_time() + AFTER_SIGNAL_SECONDS

@@ -101,6 +101,22 @@ def test_a_second_signal_ends_at_once_and_leaves_nothing_running(program: Progra
     assert not alive("sleep 77.22")
 
 
+@pytest.mark.parametrize("delay", [0.0, 0.02, 0.05, 0.1])
+def test_a_signal_after_the_result_changes_no_exit_code(
+    program: Program, repositories: Repositories, delay: float
+) -> None:
+    app = repositories.app("mkdir -p dist junk; echo 1 >dist/index.html; seq -f 'junk/%.0f' 8000 | xargs touch")
+
+    def interrupt(process: subprocess.Popen[str], slug: str) -> None:
+        program.wait_for_event(slug, lambda event: event["type"] == "result")
+        time.sleep(delay)
+        process.send_signal(signal.SIGTERM)
+
+    run = program.run(app, meanwhile=interrupt)
+
+    assert (run.code, run.result["status"]) == (0, "succeeded")
+
+
 def test_a_build_that_takes_too_long_is_timed_out_and_ended(program: Program, repositories: Repositories) -> None:
     run = program.run(repositories.app(SLOW.format(mark="33")), BUILD_TIMEOUT="1.5")
 
