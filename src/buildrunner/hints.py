@@ -408,6 +408,11 @@ _HINTS_OF_CODE: _Table = (
         "A file is imported with other capitals than it has: {name}. Linux tells them apart; mend the import.",
     ),
     (
+        r"^Please update to v[\d.]{1,20} or higher for TypeScript version: (?P<name>[\d.]{1,20})$",
+        "vue-tsc is older than the TypeScript that is installed ({name}), and cannot check with it. Run `npm install"
+        " --save-dev vue-tsc@latest`, or put a TypeScript into package.json that it knows, and commit the lockfile.",
+    ),
+    (
         r"(?:^|\s)(?P<name>[^\s(:]{1,200})(?:\(\d+,\d+\)|:\d+:\d+)(?::| -) error (?:TS\d{3,5}: |ts\(\d{3,5}\): )"
         r"|^\.?/?(?P<name2>[^\s(:]{1,200}):\d+:\d+\s{1,5}Type error: |^Type error: |error TS\d{3,5}: |\[ERROR\] TS\d{3,5}: "
         r"|^TS\d{3,5}: ",

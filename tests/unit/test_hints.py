@@ -531,6 +531,13 @@ KNOWN: list[tuple[str, str]] = [
         "Failed to compile.\n\n./src/app/page.tsx:12:5\nType error: Property 'x' does not exist on type 'Y'.\n",
         "TypeScript found errors (src/app/page.tsx)",
     ),
+    # vue-tsc 0.34.17 with TypeScript 4.9.5
+    (
+        "Please update to v0.35.0 or higher for TypeScript version: 4.9.5\n"
+        "src/components/HelloWorld.vue(10,3): error TS7026: JSX element implicitly has type 'any' because no interface"
+        " 'JSX.IntrinsicElements' exists.\n",
+        "vue-tsc is older than the TypeScript that is installed (4.9.5)",
+    ),
     # Missing modules: Vite 8.3.8, webpack 5.112.2, Rollup 4.68.8, Next 16.4.6, TypeScript 5.9, Node 20.20.2
     (
         'Error: [vite]: Rolldown failed to resolve import "lodash-nothere" from "/tmp/app/src/App.js".\nThis is most likely unintended\n',
@@ -715,7 +722,7 @@ def test_nothing_is_looked_for_outside_of_the_folder_or_through_a_link(tmp_path:
 def test_every_hint_says_what_to_do_in_sentences() -> None:
     for _, hint in _HINTS + _HINTS_OF_CODE:
         assert hint[0].isupper() or hint.startswith(
-            ("{", "node-sass", "sharp", "puppeteer", "pnpm", "package.json", "`")
+            ("{", "node-sass", "vue-tsc", "sharp", "puppeteer", "pnpm", "package.json", "`")
         )
         assert hint.endswith((".", ").", '".'))
         assert hint.count(".") >= 2  # what it is, and what to do
