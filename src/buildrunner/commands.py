@@ -106,8 +106,8 @@ _SECOND_TRIES = (
     ),
     _SecondTry(
         r"Error: No native build was found for platform=",
-        "A native package of this build (lmdb-store, of early releases of Parcel 2) has no binary for a Node above 16, so the build is run"
-        " once more with Node 16.",
+        "A native package of this build (lmdb-store, of early releases of Parcel 2) has no binary for a Node above 16, so the"
+        " build is run once more with Node 16.",
         "Update what needs it, or name Node 16 in .nvmrc.",
         node=16,
     ),
@@ -218,8 +218,7 @@ async def _install_without_scripts(
 
     It is empty where the attempt failed of anything else; raises CommandFailed when this fails, too.
     """
-    from buildrunner.dependencies import own_commands
-    from buildrunner.packages import SHELL, failed_scripts, package_of, without_scripts
+    from buildrunner.packages import SHELL, failed_scripts, own_commands, package_of, without_scripts
 
     manager = plan.manager
     if manager is None or attempt.command[:2] == SHELL:
@@ -285,8 +284,7 @@ def explaining(lacking: Mapping[str, str]) -> Iterator[None]:
 
 def _skipped(plan: BuildPlan) -> list[str] | None:
     """List the packages whose install scripts have not run; None for a manager that cannot run those of some packages."""
-    from buildrunner.dependencies import scripted_packages
-    from buildrunner.packages import skipped_by_pnpm
+    from buildrunner.packages import scripted_packages, skipped_by_pnpm
     from buildrunner.reading import read_text
 
     assert plan.manager is not None

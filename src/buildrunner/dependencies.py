@@ -1,10 +1,9 @@
-"""Dependencies kept between builds: one tar, packed with zstd, in the state bucket under `__cache/{scope}/`, and tools.
+"""Dependencies kept between builds: one tar, packed with zstd, in the state bucket under `__cache/{scope}/`.
 
-    look()      beside the clone: lists the scope, and downloads the newest archive before anybody knows whether it fits
-    get_tool()  in the install stage: Node or a package manager, before the registry is asked for it
-    restore()   after that: unpacks the archive of the plan's key
-    pack()      beside the upload: makes an archive where there was none
-    keep()      when the site is published: stores it and what the registry was asked for, and removes what is too old or too many
+    look()     beside the clone: lists the scope, and downloads the newest archive before anybody knows whether it fits
+    restore()  in the install stage: unpacks the archive of the plan's key
+    pack()     beside the upload: makes an archive where there was none
+    keep()     when the site is published: stores it, and removes what is too old or too many
 
 | who shares it | manager | what is kept | what still runs |
 |---|---|---|---|
@@ -16,29 +15,24 @@
 
 What is in an archive was written by a repository's own code. It is packed and unpacked by tar and zstd as the build's user, from
 and to folders that this user may write anyway; the runner itself only counts its bytes and takes their SHA-256, which is a part of
-the name. A tool is a package as the registry sent it: the registry's document names its digest, in each run anew, and by that it
-is checked when it is taken and when it is stored.
-Nothing here fails a build: what does not work is told in one sentence, and the install runs as if there had never been a cache.
+the name.
 """
 
 from __future__ import annotations
 
 import hashlib
-import hmac
 import json
 import os
 import re
-import stat
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import aclosing, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import anyio
-import anyio.to_thread
 
+from buildrunner.cache import TOOLS, CacheStore, Log, UnusableError
 from buildrunner.errors import BuildEnded
 from buildrunner.reading import is_inside, read_text
 
@@ -46,25 +40,17 @@ if TYPE_CHECKING:
     from buildrunner.packages import Manager
     from buildrunner.project import BuildPlan
     from buildrunner.sandbox import Sandbox
-    from buildrunner.site.bucket import Bucket, Listed
 
 Kind = Literal["modules", "downloads"]
-Log = Callable[..., None]  # a sentence for people, and "warning" if it is one
 
-FIND_SECONDS = 2.0  # the install waits so long until it is known what there is; mostly it is known when git has ended
 LEAST_WAIT_SECONDS = 5.0  # for an archive, otherwise as long as the install took that it saves
 WORTH_SECONDS = 2.0  # an install that took less is not worth an archive
 LEAST_LOCKFILE_BYTES = 4096  # npm's has some 300 for a package: below a dozen nobody needs a cache
 MOST_PACKED_BYTES = 512 * 2**20
 MOST_UNPACKED_BYTES = 4 * 2**30
-MOST_AGE = timedelta(days=14)
 MOST_ARCHIVES = 3  # of one scope: of the branch that is live, of the one before, and of another
-MOST_TOOLS = 8  # of one scope: a Node has 45 MB, a package manager 1 to 40 MB
-MOST_TOOL_BYTES = 128 * 2**20
-TOOL_SECONDS = 5.0  # for all tools of a run together: the registry needs one or two
 _MOST_LOCKFILE_BYTES = 32 * 2**20
 _MOST_PATCHES = 200
-_MOST_NAMES = 200  # of packages on a command line; above that all are rebuilt
 _FORMAT = 1  # a part of every key: to be raised when what is kept, or how, changes
 _MOST_INPUT = 8 * 2**20  # characters of all files that go into the key
 _DEPTH = 6  # of folders in which node_modules is looked for: packages of a workspace
@@ -74,12 +60,7 @@ _SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSWORD|PRIVATE|AUTH|KEY", re.IGNORECA
 _ARCHIVE = re.compile(
     r"(?P<kind>modules|downloads)-(?P<manager>[a-z]+)-(?P<key>[0-9a-f]{32})-(?P<seconds>[0-9]{1,5})-(?P<sha256>[0-9a-f]{64})\.tar\.zst"
 )
-_TOOLS = "tools/"  # the names of tools begin with it
 _NO_SCRIPTS = r"^[ \t]*ignore-scripts[ \t]*=[ \t]*[\"']?true"
-_PACKAGE_NAME = re.compile(r"(@[a-z0-9~_][\w.~-]*/)?[A-Za-z0-9~_][\w.~-]*")
-# What `npm ci` runs of the root's own scripts when the files are there, in this order:
-# https://docs.npmjs.com/cli/using-npm/scripts#npm-ci. `npm run install` runs preinstall and postinstall itself, as with prepare.
-_ROOT_SCRIPTS = (("preinstall", "install", "postinstall"), ("prepublish",), ("preprepare", "prepare", "postprepare"))
 # The variables by which each manager finds the folder for what it downloads, and what in there is kept. Of npm's cache that is the
 # content alone: it is found by the digest that the lockfile names, and checked by it when it is read. The index beside it has
 # registry documents, which npm would believe.
@@ -125,10 +106,6 @@ class Archive:
         return cls(kind, match["manager"], match["key"], int(match["seconds"]), match["sha256"])
 
 
-class _UnusableError(Exception):
-    """An archive cannot be used; the text completes "What was kept … is not used: "."""
-
-
 @dataclass(frozen=True, slots=True)
 class _Wanted:
     """What this run can use, and would keep."""
@@ -145,58 +122,30 @@ class _Wanted:
         return (archive.kind, archive.manager, archive.key) == (self.kind, self.manager, self.key)
 
 
-@dataclass(frozen=True, slots=True)
-class _Tool:
-    """A package that the registry was asked for."""
-
-    algorithm: str
-    digest: str  # hexadecimal
-    path: Path
-
-
 class DependencyCache:
-    """The cache of one run.
+    """The archives of one run.
 
     Args:
-        scope: whose runs share it.
+        store: of the scope whose runs share it.
         own: whether that is one slug.
-        bucket: gives the state bucket when S3 is ready.
         private: a folder that the build's user can pass through and not write to.
         work: a folder that it may write to.
         log: takes sentences for people.
 
     """
 
-    KEEP_SECONDS = 10.0  # the result waits so long for the rest of packing, and for the upload
+    KEEP_SECONDS = 10.0  # the result waits so long for the rest of packing, and for the upload: of tools, too
 
-    def __init__(
-        self,
-        scope: str,
-        *,
-        own: bool,
-        bucket: Callable[[], Awaitable[Bucket]],
-        sandbox: Sandbox,
-        private: Path,
-        work: Path,
-        log: Log,
-    ) -> None:
-        self._prefix = f"__cache/{scope}/"
+    def __init__(self, store: CacheStore, *, own: bool, sandbox: Sandbox, private: Path, work: Path, log: Log) -> None:
+        self._store = store
         self._own = own
-        self._bucket = bucket
         self._sandbox = sandbox
         self._private = private
         self._work = work
         self._log = log
-        self._stored: dict[str, Listed] = {}  # by the name
-        self._damaged: set[str] = set()
-        self._trouble: str | None = None
-        self._listed = anyio.Event()
-        self._find_until: float | None = None
-        self._tool_seconds = TOOL_SECONDS  # that are left
-        self._tools: dict[str, _Tool] = {}  # by the name
         self._guess: str | None = None
         self._guessing = anyio.CancelScope()
-        self._guessed: Path | _UnusableError | None = None
+        self._guessed: Path | UnusableError | None = None
         self._guess_done = anyio.Event()
         self._wanted: _Wanted | None = None
         self._install_seconds: float | None = None  # of one that is worth to be kept
@@ -205,19 +154,13 @@ class DependencyCache:
 
     async def look(self) -> None:
         """List the scope, and download the newest archive: most builds have the lockfile of the build before."""
-        try:
-            bucket = await self._bucket()
-            listed = await bucket.list_objects(self._prefix)
-        except BuildEnded as error:
-            listed, self._trouble = {}, error.reason
-        self._stored = {key.removeprefix(self._prefix): there for key, there in listed.items()}
-        self._listed.set()
+        await self._store.look()
         self._guess = next(iter(self._fresh()), None)
         with self._guessing:
             try:
                 if self._guess:
                     self._guessed = await self._download(self._guess)
-            except _UnusableError as error:
+            except UnusableError as error:
                 self._guessed = error
         self._guess_done.set()
 
@@ -263,41 +206,6 @@ class DependencyCache:
         variables, place, _ = _FOLDERS[name]
         return dict.fromkeys(variables, str(downloads / place))
 
-    async def get_tool(self, name: str, algorithm: str, digest: str, path: Path) -> bool:
-        """Put a package that is kept into a file, and tell whether it is there and has the digest.
-
-        Waits for the list for 2 s at most, and for all tools of a run together for 5 s.
-        """
-        name = f"{_TOOLS}{name}"
-        await self._find()
-        if name not in self._fresh_tools() or self._tool_seconds <= 0:
-            return False
-        started = anyio.current_time()
-        why = "it takes longer than the registry would."
-        with anyio.move_on_after(self._tool_seconds):
-            try:
-                found = hashlib.new(algorithm)
-                size = await self._save(name, path, found, most_bytes=MOST_TOOL_BYTES)
-                why = ""
-                if not size:
-                    why = "another build has removed it."
-                elif not hmac.compare_digest(found.hexdigest(), digest):
-                    why = "it is damaged: its digest is another."
-                    self._damaged.add(name)
-            except _UnusableError as error:
-                why = str(error)
-        seconds = anyio.current_time() - started
-        self._tool_seconds -= seconds
-        if why:
-            self._log(f"What was kept of {_tool_label(name)} is not used: {why}", "warning")
-            return False
-        self._log(f"Restored {_tool_label(name)} of an earlier build ({size / 1e6:.1f} MB in {seconds:.1f} s).")
-        return True
-
-    def add_tool(self, name: str, algorithm: str, digest: str, path: Path) -> None:
-        """Note that a package came from the registry, and lies in a file until it is kept."""
-        self._tools[f"{_TOOLS}{name}"] = _Tool(algorithm, digest, path)
-
     async def restore(self) -> bool:
         """Unpack what fits, and tell whether it is an install that need not run again: `modules` of the same key.
 
@@ -306,25 +214,18 @@ class DependencyCache:
         wanted = self._wanted
         if wanted is None:
             return False
-        await self._find()
-        names = self._fresh()
-        archives = [(name, archive) for name in names if (archive := Archive.of(name))]
-        name, archive = next(
-            ((name, archive) for name, archive in archives if wanted.fits(archive)),
-            next(
-                (
-                    (name, archive)
-                    for name, archive in archives
-                    if wanted.kind == archive.kind == "downloads"
-                    and wanted.manager == archive.manager
-                    and self._stored[name].size <= MOST_PACKED_BYTES // 2  # what is added to it has to fit as well
-                ),
-                (None, None),
-            ),
-        )
-        if name is None or archive is None:
+        await self._store.find()
+        archives, stored = self._fresh(), self._store.stored
+        fitting = [name for name, archive in archives.items() if wanted.fits(archive)]
+        if wanted.kind == "downloads":
+            alike = [name for name, it in archives.items() if (it.kind, it.manager) == (wanted.kind, wanted.manager)]
+            # What is added to it has to fit as well.
+            fitting += [name for name in alike if stored[name].size <= MOST_PACKED_BYTES // 2]
+        if not fitting:
             self._guessing.cancel()
             return False
+        name = fitting[0]
+        archive = archives[name]
         started = anyio.current_time()
         ended = False
         why = "it took longer than the install that it was to save."
@@ -332,15 +233,15 @@ class DependencyCache:
             try:
                 await self._unpack(await self._get(name), wanted.folder)
                 ended = True
-            except _UnusableError as error:
+            except UnusableError as error:
                 why = str(error)
-                self._damaged.add(name)
+                self._store.damaged.add(name)
         if not ended:
             self._log(f"What was kept of the dependencies is not used: {why}", "warning")
             await self.discard()
             return False
         what = "node_modules" if wanted.kind == "modules" else f"what {_label(wanted.manager)} downloads"
-        size, seconds = self._stored[name].size / 1e6, anyio.current_time() - started
+        size, seconds = stored[name].size / 1e6, anyio.current_time() - started
         saved = f"; installing took {archive.seconds} s" if wanted.kind == "modules" else ""
         self._log(f"Restored {what} of an earlier build ({size:.1f} MB in {seconds:.1f} s{saved}).")
         return wanted.kind == "modules"
@@ -355,6 +256,8 @@ class DependencyCache:
             package: package.json of the folder where dependencies are installed.
 
         """
+        from buildrunner.packages import npm_commands  # which nothing needs before git has been started
+
         assert self._wanted is not None
         if not self._wanted.scripts:
             return []
@@ -385,11 +288,7 @@ class DependencyCache:
             self._pack_done.set()
 
     async def keep(self) -> None:
-        """Store the archive and the tools, and remove those that are too old or too many. The caller limits the time."""
-        await self._keep_archive()
-        await self._keep_tools()
-
-    async def _keep_archive(self) -> None:
+        """Store the archive, and remove those that are too old or too many. The caller limits the time."""
         wanted, seconds = self._wanted, self._install_seconds
         if wanted is None or seconds is None:
             return
@@ -402,130 +301,53 @@ class DependencyCache:
         size, sha256 = self._packed
         archive = Archive(wanted.kind, wanted.manager, wanted.key, min(round(seconds), 99_999), sha256)
         try:
-            bucket = await self._bucket()
             descriptor = os.open(self._archive_file, os.O_RDONLY | os.O_CLOEXEC)
             try:
-                await bucket.put_file(self._prefix + archive.name, descriptor, size, content_type="application/zstd")
+                await self._store.put(archive.name, descriptor, size, content_type="application/zstd")
             finally:
                 os.close(descriptor)
-            others = {name for name in self._stored if not name.startswith(_TOOLS)}
-            for name in others - set(self._fresh()[: MOST_ARCHIVES - 1]):
-                await bucket.remove(self._prefix + name)
+            others = {name for name in self._store.stored if not name.startswith(TOOLS)}
+            await self._store.remove(others - set(list(self._fresh())[: MOST_ARCHIVES - 1]))
         except BuildEnded as error:
             self._log(f"The dependencies may not be kept for the next build: {error.reason}", "warning")
             return
         waited = anyio.current_time() - started
         self._log(f"Kept the dependencies for the next build ({size / 1e6:.1f} MB, {waited:.1f} s).")
 
-    async def _keep_tools(self) -> None:
-        started = anyio.current_time()
-        there = self._fresh_tools()
-        kept: dict[str, int] = {}  # size by the name
-        try:
-            bucket = await self._bucket()
-            for name, tool in self._tools.items():
-                if name in there:  # S3 was too slow to give it
-                    continue
-                try:
-                    descriptor = os.open(tool.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-                except OSError:
-                    continue
-                try:
-                    # Where the runner is not root the build could change it.
-                    size = await anyio.to_thread.run_sync(_size_of_right, descriptor, tool)
-                    if size:
-                        await bucket.put_file(self._prefix + name, descriptor, size, content_type="application/gzip")
-                        kept[name] = size
-                finally:
-                    os.close(descriptor)
-            if not kept:
-                return
-            others = {name for name in self._stored if name.startswith(_TOOLS)} - kept.keys()
-            left = [name for name in there if name not in kept][: max(0, MOST_TOOLS - len(kept))]
-            for name in others - set(left):
-                await bucket.remove(self._prefix + name)
-        except BuildEnded as error:
-            self._log(f"Tools may not be kept for the next build: {error.reason}", "warning")
-            return
-        size, seconds = sum(kept.values()), anyio.current_time() - started
-        names = " and ".join(map(_tool_label, kept))
-        self._log(f"Kept {names} for the next build ({size / 1e6:.1f} MB, {seconds:.1f} s).")
-
-    async def _find(self) -> None:
-        """Wait until it is known what there is, for 2 s in the whole run, and tell why where it cannot be known."""
-        now = anyio.current_time()
-        self._find_until = self._find_until or now + FIND_SECONDS
-        with anyio.move_on_after(max(0.0, self._find_until - now)):
-            await self._listed.wait()
-        if self._trouble:
-            self._log(f"Kept dependencies cannot be used: {self._trouble}", "warning")
-            self._trouble = None
-
     @property
     def _archive_file(self) -> Path:
         return self._private / "packed.tar.zst"
 
-    def _fresh(self) -> list[str]:
-        """Give the names of the archives that may be used, the newest first."""
-        return [name for name in self._usable(MOST_PACKED_BYTES) if Archive.of(name)]
-
-    def _fresh_tools(self) -> list[str]:
-        """Give the names of the tools that may be used, the newest first."""
-        return [name for name in self._usable(MOST_TOOL_BYTES) if name.startswith(_TOOLS)]
-
-    def _usable(self, most_bytes: int) -> list[str]:
-        oldest = datetime.now(UTC) - MOST_AGE
-        fresh = [
-            (stored.modified, name)
-            for name, stored in self._stored.items()
-            if stored.modified > oldest and stored.size <= most_bytes and name not in self._damaged
-        ]
-        return [name for _, name in sorted(fresh, reverse=True)]
+    def _fresh(self) -> dict[str, Archive]:
+        """Give the archives that may be used by their names, the newest first."""
+        names = self._store.usable(MOST_PACKED_BYTES)
+        return {name: archive for name in names if (archive := Archive.of(name))}
 
     def _there(self, wanted: _Wanted) -> bool:
-        return any((archive := Archive.of(name)) and wanted.fits(archive) for name in self._fresh())
+        return any(map(wanted.fits, self._fresh().values()))
 
     async def _get(self, name: str) -> Path:
-        """Have an archive on disk. Raises _UnusableError."""
+        """Have an archive on disk. Raises UnusableError."""
         if name != self._guess:
             self._guessing.cancel()
             return await self._download(name)
         await self._guess_done.wait()
-        if isinstance(self._guessed, _UnusableError):
+        if isinstance(self._guessed, UnusableError):
             raise self._guessed
         assert self._guessed is not None
         return self._guessed
 
     async def _download(self, name: str) -> Path:
-        """Download an archive, and see that it is what was stored. Raises _UnusableError."""
+        """Download an archive, and see that it is what was stored. Raises UnusableError."""
         archive = Archive.of(name)
         assert archive is not None
         path = self._private / f"{archive.sha256[:16]}.tar.zst"
         digest = hashlib.sha256()
-        await self._save(name, path, digest, most_bytes=MOST_PACKED_BYTES)
+        await self._store.save(name, path, digest, most_bytes=MOST_PACKED_BYTES)
         if digest.hexdigest() != archive.sha256:
-            raise _UnusableError("it is damaged: its SHA-256 is another.")
+            raise UnusableError("it is damaged: its SHA-256 is another.")
         path.chmod(0o644)  # the build's user unpacks it
         return path
-
-    async def _save(self, name: str, path: Path, digest: hashlib._Hash, *, most_bytes: int) -> int:
-        """Write what is kept under a name into a file and add it to the digest; give its size. Raises _UnusableError."""
-        size = 0
-        try:
-            bucket = await self._bucket()
-            with _new_file(path) as file:
-                async with aclosing(bucket.stream(self._prefix + name)) as chunks:
-                    async for chunk in chunks:
-                        size += len(chunk)
-                        if size > most_bytes:
-                            raise _UnusableError(f"it is larger than {most_bytes // 2**20} MiB.")
-                        digest.update(chunk)
-                        file.write(chunk)
-        except BuildEnded as error:
-            raise _UnusableError(error.reason) from None
-        except OSError as error:
-            raise _UnusableError(f"it cannot be written here: {error.strerror}.") from None
-        return size
 
     async def _unpack(self, path: Path, folder: Path) -> None:
         try:
@@ -534,7 +356,7 @@ class DependencyCache:
             with suppress(OSError):
                 os.unlink(path)
         if code:
-            raise _UnusableError(f"it cannot be unpacked ({said or f'exit code {code}'}).")
+            raise UnusableError(f"it cannot be unpacked ({said or f'exit code {code}'}).")
 
     async def _pack(self, wanted: _Wanted) -> tuple[int, str] | str:
         """Pack into a file of the runner's own; give its size and SHA-256, or why there is none."""
@@ -549,7 +371,7 @@ class DependencyCache:
         digest, size, failure = hashlib.sha256(), 0, ""
         scope = anyio.CancelScope()
         try:
-            with _new_file(self._archive_file) as file, scope:
+            with self._archive_file.open("wb") as file, scope:
 
                 def take(data: bytes) -> None:
                     nonlocal size, failure
@@ -620,57 +442,6 @@ def key_of(
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def npm_commands(lockfile: object, package: Mapping[str, Any], root: Path) -> list[tuple[str, ...]]:
-    """List the commands that do what `npm ci` does once the files are there: see `DependencyCache.commands`."""
-    # The scripts of workspaces are not in package-lock.json.
-    linked = any(entry.get("link") for entry in _entries(lockfile).values())
-    names = None if linked else scripted_packages(lockfile, root)
-    commands: list[tuple[str, ...]] = []
-    if names is None:
-        commands.append(("npm", "rebuild"))
-    elif names:
-        commands.append(("npm", "rebuild", *names))
-    return commands + own_commands("npm", package)
-
-
-def scripted_packages(lockfile: object, root: Path) -> list[str] | None:
-    """List the packages with install scripts that a lockfile of npm's names and that are there; None where it does not tell.
-
-    The repository's own packages, which are linked, are among them.
-    """
-    if not isinstance(lockfile, dict) or not isinstance(lockfile.get("packages"), dict):
-        return None
-    scripted = [
-        path
-        for path, entry in _entries(lockfile).items()
-        if "node_modules/" in path and (entry.get("hasInstallScript") or entry.get("link"))
-    ]
-    there = [path for path in scripted if os.path.lexists(root / path)]  # not those of other platforms
-    names = sorted({path.rpartition("node_modules/")[2] for path in there})
-    return names if len(names) <= _MOST_NAMES and all(map(_PACKAGE_NAME.fullmatch, names)) else None
-
-
-def own_commands(program: str, package: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    """List the commands that run the repository's own scripts of an install, by npm or Yarn 1."""
-    scripts = package.get("scripts")
-    there_are = (
-        {name for name, text in scripts.items() if isinstance(text, str)} if isinstance(scripts, dict) else set()
-    )
-    commands: list[tuple[str, ...]] = []
-    for group in _ROOT_SCRIPTS:
-        main = group[len(group) // 2]
-        run = (main,) if main in there_are else tuple(name for name in group if name in there_are)
-        commands += [(program, "run", name) for name in run]
-    return commands
-
-
-def _entries(lockfile: object) -> dict[str, dict[str, Any]]:
-    packages = lockfile.get("packages") if isinstance(lockfile, dict) else None
-    if not isinstance(packages, dict):
-        return {}
-    return {path: entry for path, entry in packages.items() if isinstance(entry, dict)}
-
-
 def _versions(manager: Manager, version: str | None, node: str | None) -> list[str]:
     import platform
 
@@ -697,31 +468,12 @@ def _inputs(root: Path, checkout: Path) -> dict[str, str]:
     return texts
 
 
-def _new_file(path: Path) -> BinaryIO:
-    return open(path, "wb")
-
-
 def _is_folder(path: Path) -> bool:
     return os.path.isdir(path)
 
 
 def _exists(program: str) -> bool:
     return any(os.access(f"{folder}/{program}", os.X_OK) for folder in _PATH.split(":"))
-
-
-def _size_of_right(descriptor: int, tool: _Tool) -> int | None:
-    """Give the size of a file that may be kept: it still has the digest."""
-    status = os.fstat(descriptor)
-    if not stat.S_ISREG(status.st_mode) or status.st_size > MOST_TOOL_BYTES:
-        return None
-    with suppress(OSError), open(descriptor, "rb", closefd=False) as file:
-        if hmac.compare_digest(hashlib.file_digest(file, tool.algorithm).hexdigest(), tool.digest):
-            return status.st_size
-    return None
-
-
-def _tool_label(name: str) -> str:
-    return name.removeprefix(_TOOLS).removesuffix(".tgz")
 
 
 def _label(manager: str) -> str:

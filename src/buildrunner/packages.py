@@ -40,7 +40,8 @@ SHELL = ("/bin/sh", "-c")
 DEPENDENCIES = ("dependencies", "devDependencies", "optionalDependencies")
 _MOST_SCRIPTS = 500  # of a package.json that are followed
 _MOST_LOCKFILE_BYTES = 32 * 2**20
-_MOST_REBUILT = 200  # packages on a command line
+_MOST_REBUILT = 200  # packages on a command line; of npm's, above that all are rebuilt
+_REBUILT = re.compile(r"(@[a-z0-9~_][\w.~-]*/)?[A-Za-z0-9~_][\w.~-]*")  # a name that is no option
 _FIELD = re.compile(r"(npm|pnpm|yarn|bun)(?:@([^+\s/:@]{1,100})(?:\+(sha\d+)\.([0-9a-fA-F]{1,200}))?)?")
 _CALLED = re.compile(r"(?:^|[\s;&|(\"'])(pnpm|pnpx|yarn|yarnpkg|bun|bunx)(?=[\s\"']|$)")
 # Each writes what it can read itself: https://github.com/pnpm/spec, and tried with pnpm 6 to 12.
@@ -291,6 +292,57 @@ def skipped_by_pnpm(root: Path, checkout: Path) -> list[str]:
     # /core-js/3.19.0, /core-js@3.19.0, core-js@3.19.0
     found = re.findall(rf"^ +(?:- )?[\"']?/?{_PACKAGE}[/@]", pending[1], re.MULTILINE) if pending else []
     return sorted(set(found))[:_MOST_REBUILT]
+
+
+# What `npm ci` runs of the root's own scripts when the files are there, in this order:
+# https://docs.npmjs.com/cli/using-npm/scripts#npm-ci. `npm run install` runs preinstall and postinstall itself, as with prepare.
+_ROOT_SCRIPTS = (("preinstall", "install", "postinstall"), ("prepublish",), ("preprepare", "prepare", "postprepare"))
+
+
+def npm_commands(lockfile: object, package: Mapping[str, Any], root: Path) -> list[tuple[str, ...]]:
+    """List the commands that do what `npm ci` does once the files are there: see `dependencies.DependencyCache.commands`."""
+    # The scripts of workspaces are not in package-lock.json.
+    linked = any(entry.get("link") for entry in _entries(lockfile).values())
+    names = None if linked else scripted_packages(lockfile, root)
+    commands: list[tuple[str, ...]] = []
+    if names is None:
+        commands.append(("npm", "rebuild"))
+    elif names:
+        commands.append(("npm", "rebuild", *names))
+    return commands + own_commands("npm", package)
+
+
+def scripted_packages(lockfile: object, root: Path) -> list[str] | None:
+    """List the packages with install scripts that a lockfile of npm's names and that are there; None where it does not tell.
+
+    The repository's own packages, which are linked, are among them.
+    """
+    if not isinstance(lockfile, dict) or not isinstance(lockfile.get("packages"), dict):
+        return None
+    scripted = [
+        path
+        for path, entry in _entries(lockfile).items()
+        if "node_modules/" in path and (entry.get("hasInstallScript") or entry.get("link"))
+    ]
+    there = [path for path in scripted if os.path.lexists(root / path)]  # not those of other platforms
+    names = sorted({path.rpartition("node_modules/")[2] for path in there})
+    return names if len(names) <= _MOST_REBUILT and all(map(_REBUILT.fullmatch, names)) else None
+
+
+def own_commands(program: str, package: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """List the commands that run the repository's own scripts of an install, by npm or Yarn 1."""
+    there_are = {name for name, text in table_of(package, "scripts").items() if isinstance(text, str)}
+    commands: list[tuple[str, ...]] = []
+    for group in _ROOT_SCRIPTS:
+        main = group[len(group) // 2]
+        run = (main,) if main in there_are else tuple(name for name in group if name in there_are)
+        commands += [(program, "run", name) for name in run]
+    return commands
+
+
+def _entries(lockfile: object) -> dict[str, dict[str, Any]]:
+    packages = table_of(lockfile, "packages") if isinstance(lockfile, dict) else {}
+    return {path: entry for path, entry in packages.items() if isinstance(entry, dict)}
 
 
 def _is_linked(name: str, root: Path) -> bool:

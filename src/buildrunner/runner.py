@@ -34,6 +34,7 @@ from buildrunner.settings import Settings
 from buildrunner.source import Checkout, clone
 
 if TYPE_CHECKING:
+    from buildrunner.cache import ToolCache
     from buildrunner.dependencies import DependencyCache
     from buildrunner.output import Snapshot
     from buildrunner.project import BuildPlan
@@ -109,7 +110,7 @@ async def _story(run: Run, settings: Settings, root: Path, *, in_image: bool) ->
         run.sandbox = Sandbox(in_image=in_image)
         work = _make_workspace(root, run.sandbox)
         environment = _environment(work, settings.slug, run.sandbox)
-        cache = _open_cache(run, settings, root, work)
+        cache, keeper = _open_caches(run, settings, root, work)
 
     async with run.stage("clone", settings.clone_timeout, f"Cloning {settings.repository.url}"):
         with output_of(run) as output:
@@ -139,7 +140,7 @@ async def _story(run: Run, settings: Settings, root: Path, *, in_image: bool) ->
         if plan.lockfile and not settings.install_command:
             await leave_mirrors(run, plan, root, environment)
         if plan.needs_tools:
-            toolchain = await _get_tools(run, plan, root / "tools", environment, cache)
+            toolchain = await _get_tools(run, plan, root / "tools", environment, keeper)
             environment |= toolchain.environment
             if cache and not settings.install_command:
                 found = partial(cache.prepare, plan, install_env=settings.install_env)
@@ -154,7 +155,7 @@ async def _story(run: Run, settings: Settings, root: Path, *, in_image: bool) ->
             if installed.clean and cache:
                 cache.installed(anyio.current_time() - started)
         if plan.needs_tools:
-            toolchain = await _change_node(run, plan, toolchain, root / "tools-of-packages", environment, cache)
+            toolchain = await _change_node(run, plan, toolchain, root / "tools-of-packages", environment, keeper)
             environment |= toolchain.environment
     async with run.stage("build", settings.build_timeout, "Building", tail_share=1.0):
         # Yarn fails on a variable of .npmrc or .yarnrc that is missing: so these are there, and empty.
@@ -165,7 +166,7 @@ async def _story(run: Run, settings: Settings, root: Path, *, in_image: bool) ->
         if plan.build:
             # By the runner's own settings of the network: those of the build are its author's.
             change_line = (
-                partial(_change_line, run, plan, toolchain, root, environment, cache) if plan.needs_tools else None
+                partial(_change_line, run, plan, toolchain, root, environment, keeper) if plan.needs_tools else None
             )
             with explaining(lacking):
                 await build(run, plan, build_environment, before, change_line)
@@ -175,9 +176,10 @@ async def _story(run: Run, settings: Settings, root: Path, *, in_image: bool) ->
         if cache:
             run.beside(cache.pack)  # nothing of the repository runs any more
         await _upload(run, settings, site)
-    if cache:
+    if cache and keeper:
         with run.optional(cache.KEEP_SECONDS) as scope:
             await cache.keep()
+            await keeper.keep()
         if scope.cancelled_caught:
             run.journal.log("Not everything is kept for the next build: it would have taken too long.", "warning")
 
@@ -275,10 +277,13 @@ async def _plan(run: Run, settings: Settings, checkout: Checkout) -> BuildPlan:
             raise
 
 
-def _open_cache(run: Run, settings: Settings, root: Path, work: Path) -> DependencyCache | None:
-    """Give the cache of dependencies, which begins to look beside the clone; None when it is off."""
+def _open_caches(
+    run: Run, settings: Settings, root: Path, work: Path
+) -> tuple[DependencyCache, ToolCache] | tuple[None, None]:
+    """Give the caches of dependencies and of tools, which begin to look beside the clone; None when they are off."""
     if settings.dependency_cache == "off":
-        return None
+        return None, None
+    from buildrunner.cache import CacheStore, ToolCache
     from buildrunner.dependencies import DependencyCache
 
     assert run.sandbox is not None
@@ -286,21 +291,16 @@ def _open_cache(run: Run, settings: Settings, root: Path, work: Path) -> Depende
     async def bucket() -> Bucket:
         return (await run.s3()).bucket(settings.state_bucket)
 
-    cache = DependencyCache(
-        settings.cache_scope,
-        own=settings.cache_scope == settings.slug,
-        bucket=bucket,
-        sandbox=run.sandbox,
-        private=root,
-        work=work,
-        log=run.journal.log,
-    )
+    log = run.journal.log
+    store = CacheStore(settings.cache_scope, bucket=bucket, log=log)
+    own = settings.cache_scope == settings.slug
+    cache = DependencyCache(store, own=own, sandbox=run.sandbox, private=root, work=work, log=log)
     run.beside(cache.look)
-    return cache
+    return cache, ToolCache(store, log)
 
 
 async def _get_tools(
-    run: Run, plan: BuildPlan, folder: Path, environment: Mapping[str, str], cache: DependencyCache | None
+    run: Run, plan: BuildPlan, folder: Path, environment: Mapping[str, str], keeper: ToolCache | None
 ) -> Toolchain:
     """Get the Node and the package managers of the plan; their environment makes that they are found."""
     from buildrunner.packages import Manager, lockfile_version
@@ -315,7 +315,7 @@ async def _get_tools(
         output=lambda stream, data: said.extend(data[:100] if stream == "stdout" else b""),
     )
     version = re.match(r"v(\d+\.\d+\.\d+)", said.decode(errors="replace"))
-    toolchain = await Tools(folder, environment, run.journal.log, cache).prepare(
+    toolchain = await Tools(folder, environment, run.journal.log, keeper).prepare(
         plan.node,
         plan.manager or Manager("npm"),
         others=plan.others,
@@ -333,7 +333,7 @@ async def _change_node(
     toolchain: Toolchain,
     folder: Path,
     environment: Mapping[str, str],
-    cache: DependencyCache | None,
+    keeper: ToolCache | None,
 ) -> Toolchain:
     """Get a later Node for the build where packages ask for one, and the repository names none."""
     from buildrunner.toolchain import node_of_packages
@@ -343,7 +343,7 @@ async def _change_node(
     wish = await anyio.to_thread.run_sync(
         node_of_packages, plan.site, plan.root, plan.checkout, plan.package, toolchain.node
     )
-    return await _get_node(run, wish, toolchain, folder, environment, cache) if wish else toolchain
+    return await _get_node(run, wish, toolchain, folder, environment, keeper) if wish else toolchain
 
 
 async def _change_line(
@@ -352,7 +352,7 @@ async def _change_line(
     toolchain: Toolchain,
     root: Path,
     environment: Mapping[str, str],
-    cache: DependencyCache | None,
+    keeper: ToolCache | None,
     line: int,
 ) -> Mapping[str, str]:
     """Get an earlier Node for a build that failed with this one, where the repository names none, and give what it needs."""
@@ -361,7 +361,7 @@ async def _change_line(
     if (plan.node and plan.node.must) or int(toolchain.node.partition(".")[0]) <= line:
         return {}
     wish = NodeWish((f"{line}.x",), "The second try", "", must=True)
-    changed = await _get_node(run, wish, toolchain, root / f"tools-of-node-{line}", environment, cache)
+    changed = await _get_node(run, wish, toolchain, root / f"tools-of-node-{line}", environment, keeper)
     return {} if changed is toolchain else changed.environment
 
 
@@ -371,13 +371,13 @@ async def _get_node(
     toolchain: Toolchain,
     folder: Path,
     environment: Mapping[str, str],
-    cache: DependencyCache | None,
+    keeper: ToolCache | None,
 ) -> Toolchain:
     """Get another Node for the build, or say why not."""
     from buildrunner.toolchain import Tools
 
     try:
-        changed = await Tools(folder, environment, run.journal.log, cache).change_node(wish, toolchain)
+        changed = await Tools(folder, environment, run.journal.log, keeper).change_node(wish, toolchain)
     except BuildFailed as error:
         run.journal.log(f"{error.reason} So Node {toolchain.node} stays.", "warning")
         return toolchain

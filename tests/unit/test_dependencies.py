@@ -18,9 +18,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from buildrunner import dependencies
-from buildrunner.dependencies import MOST_ARCHIVES, MOST_TOOLS, Archive, DependencyCache, key_of, npm_commands
-from buildrunner.packages import Manager
+from buildrunner import cache, dependencies
+from buildrunner.cache import MOST_TOOLS, CacheStore, ToolCache
+from buildrunner.dependencies import MOST_ARCHIVES, Archive, DependencyCache, key_of
+from buildrunner.packages import Manager, npm_commands
 from buildrunner.project import BuildPlan
 from buildrunner.sandbox import Sandbox
 from buildrunner.site.bucket import Bucket, Listed
@@ -172,7 +173,7 @@ class FakeBucket:
 
 
 class Build:
-    """One run's cache, with a checkout of its own."""
+    """One run's caches, with a checkout of its own."""
 
     def __init__(self, place: Path, bucket: FakeBucket, *, manager: Manager | None = None, own: bool = True) -> None:
         self.log: list[str] = []
@@ -189,15 +190,12 @@ class Build:
         async def give() -> Bucket:
             return cast(Bucket, bucket)
 
-        self.cache = DependencyCache(
-            "scope",
-            own=own,
-            bucket=give,
-            sandbox=sandbox,
-            private=private,
-            work=place / "work",
-            log=lambda sentence, *_: self.log.append(sentence),
-        )
+        def log(sentence: str, *_: str) -> None:
+            self.log.append(sentence)
+
+        store = CacheStore("scope", bucket=give, log=log)
+        self.cache = DependencyCache(store, own=own, sandbox=sandbox, private=private, work=place / "work", log=log)
+        self.tools = ToolCache(store, log)
         self.manager = manager or Manager("npm")
 
     def prepare(self, **environment: str) -> Mapping[str, str]:
@@ -228,6 +226,7 @@ class Build:
     async def keep(self) -> None:
         await self.cache.pack()
         await self.cache.keep()
+        await self.tools.keep()
 
 
 @pytest.fixture
@@ -465,11 +464,11 @@ def sha512(data: bytes) -> str:
 async def fetched(build: Build, place: Path, name: str, data: bytes) -> bool:
     """Get a tool as a run does: what is kept, otherwise from the registry; tell whether it was kept."""
     path = place / name
-    if await build.cache.get_tool(name, "sha512", sha512(data), path):
+    if await build.tools.get_tool(name, "sha512", sha512(data), path):
         assert path.read_bytes() == data
         return True
     path.write_bytes(data)
-    build.cache.add_tool(name, "sha512", sha512(data), path)
+    build.tools.add_tool(name, "sha512", sha512(data), path)
     return False
 
 
@@ -527,7 +526,7 @@ def test_a_tool_that_the_build_has_changed_is_not_kept(change: str, place: Calla
 def test_tools_and_archives_do_not_displace_each_other_and_both_are_bounded(
     place: Callable[[], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dependencies, "MOST_TOOL_BYTES", 10)
+    monkeypatch.setattr(cache, "MOST_TOOL_BYTES", 10)
     bucket = FakeBucket()
     bucket.objects["__cache/scope/tools/old.tgz"] = (b"old", NOW - timedelta(days=15))
     bucket.objects["__cache/scope/tools/large.tgz"] = (bytes(11), NOW)
@@ -559,8 +558,8 @@ def test_tools_and_archives_do_not_displace_each_other_and_both_are_bounded(
 def test_a_bucket_that_hangs_is_waited_for_once(
     hangs: str, place: Callable[[], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dependencies, "FIND_SECONDS", 0.3)
-    monkeypatch.setattr(dependencies, "TOOL_SECONDS", 0.3)
+    monkeypatch.setattr(cache, "FIND_SECONDS", 0.3)
+    monkeypatch.setattr(cache, "TOOL_SECONDS", 0.3)
 
     class Hanging(FakeBucket):
         async def list_objects(self, prefix: str) -> dict[str, Listed]:
