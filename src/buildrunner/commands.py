@@ -267,8 +267,17 @@ async def _install_without_scripts(
 
 
 @contextmanager
-def explaining(lacking: Mapping[str, str]) -> Iterator[None]:
-    """Have a command that fails, and names a package that `Installed.lacking` holds, fail for that reason."""
+def explaining(plan: BuildPlan, lacking: Mapping[str, str], committed: str) -> Iterator[None]:
+    """Have a command that fails say so where what is installed is the likely reason.
+
+    It names a package that `Installed.lacking` holds; or it says nothing that is known, and there was no lockfile.
+
+    Args:
+        plan: of the build.
+        lacking: of the install.
+        committed: the day of the commit, YYYY-MM-DD.
+
+    """
     try:
         yield
     except CommandFailed as error:
@@ -276,9 +285,19 @@ def explaining(lacking: Mapping[str, str]) -> Iterator[None]:
         name = next(
             (each for each in lacking if re.search(rf"(?:node_modules/|[\"'`]){re.escape(each)}[\"'`/:\s]", said)), None
         )
-        if name is None:
+        if name:
+            hint = f"It may lack {name}, whose install script failed. {lacking[name]}"
+        elif (
+            not error.hint and plan.manager and not plan.lockfile and any(attempt.mend for attempt in plan.install[:1])
+        ):
+            of_that_day = f", or the one that `npm install --before={committed}` makes, which is the day of this commit"
+            hint = (
+                "The repository has no lockfile, so the newest packages that package.json allows were installed, and one of them"
+                " may be too new for this code. Commit the lockfile of a machine where it builds"
+                f"{of_that_day if plan.manager.name == 'npm' else ''}."
+            )
+        else:
             raise
-        hint = f"It may lack {name}, whose install script failed. {lacking[name]}"
         raise CommandFailed(error.stage, error.reason, hint, output=error.output) from None
 
 

@@ -168,7 +168,7 @@ async def _story(run: Run, settings: Settings, root: Path, *, in_image: bool) ->
             change_line = (
                 partial(_change_line, run, plan, toolchain, root, environment, keeper) if plan.needs_tools else None
             )
-            with explaining(lacking):
+            with explaining(plan, lacking, checkout.committed):
                 await build(run, plan, build_environment, before, change_line)
         folder = await _find_output(run, plan, checkout, before)
         site = await _collect(run, settings, folder, checkout.folder)

@@ -156,6 +156,7 @@ class Checkout:
     folder: Path  # its real path
     commit: str  # full id
     ref: str  # what was asked for, or the name of the default branch
+    committed: str  # the day, YYYY-MM-DD
 
 
 class Git:
@@ -296,8 +297,10 @@ async def clone(
             "clone", "The repository has no commit on its default branch.", "Push one, or set REPO_REF to a branch."
         )
     commit, branch = printed.decode(errors="replace").strip().split("\n", 1)
+    _, _, printed = await git("-C", folder.name, "show", "--no-patch", "--format=%cs", "HEAD", shown=False)
     # Its real path as it is now: the build may put a link in the place of any part of it.
-    checkout = Checkout(Path(str(await anyio.Path(folder).resolve())), commit, repository.ref or branch)
+    real = Path(str(await anyio.Path(folder).resolve()))
+    checkout = Checkout(real, commit, repository.ref or branch, printed.decode(errors="replace").strip())
 
     tree = await anyio.to_thread.run_sync(read_tree, checkout.folder, commit)
     trees = {"": (address, tree)}  # of all repositories: path → address, tree

@@ -184,6 +184,23 @@ def test_what_a_repository_lacks_is_named_in_a_sentence(
     assert ends == ["started", "failed"]
 
 
+def test_a_build_that_fails_without_a_lockfile_is_told_of_the_day_of_its_commit(
+    program: Program, repositories: Repositories
+) -> None:
+    files = app_files("exit 3") | {"dep/package.json": '{"name":"dep","version":"1.0.0"}'}
+    files["package.json"] = json.dumps({"scripts": {"build": "exit 3"}, "dependencies": {"dep": "file:dep"}})
+    files.pop("package-lock.json")
+    repository = repositories.make(files)
+    day = subprocess.run(
+        ["git", "-C", str(repository), "log", "-1", "--format=%cs"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+
+    run = program.run(repository)
+
+    assert run.code == 40
+    assert f"`npm install --before={day}`" in run.result["hint"]
+
+
 def test_an_install_that_fails_ends_with_30_and_a_hint(program: Program, repositories: Repositories) -> None:
     files = app_files("true")
     files["package.json"] = (

@@ -16,6 +16,7 @@ from buildrunner.packages import (
     SHELL,
     Attempt,
     Manager,
+    Name,
     called_managers,
     failed_scripts,
     find_manager,
@@ -580,14 +581,38 @@ def test_what_fails_of_anything_else_or_by_a_command_of_the_owner_is_not_run_aga
             install(monkeypatch, checkout, Manager("npm"), Attempt(command), [said])
 
 
+def hint_of_failure(plan: Any, said: str, hint: str | None) -> str | None:
+    lacking = {"sharp": "Update it.", "cypress": "x"}
+    with pytest.raises(CommandFailed) as caught, commands.explaining(plan, lacking, "2022-06-15"):
+        raise CommandFailed("build", "npm run build failed.", hint, output=said)
+    return caught.value.hint
+
+
 def test_a_build_that_fails_for_a_package_that_is_lacking_says_so() -> None:
     def hint(said: str) -> str | None:
-        with pytest.raises(CommandFailed) as caught, commands.explaining({"sharp": "Update it.", "cypress": "x"}):
-            raise CommandFailed("build", "npm run build failed.", "Mend it.", output=said)
-        return caught.value.hint
+        return hint_of_failure(SimpleNamespace(manager=None), said, "Mend it.")
 
     assert hint('Something went wrong installing the \x1b[1m"sharp"\x1b[0m module') == (
         "It may lack sharp, whose install script failed. Update it."
     )
     assert hint("    at x (/tmp/app/node_modules/sharp/lib/index.js:1:2)") != "Mend it."
     assert hint("cypress/integration/a.ts:1:1 - error TS2304: Cannot find name 'x'. A sharp edge.") == "Mend it."
+
+
+def test_a_build_that_fails_without_a_lockfile_and_says_nothing_known_has_that_for_its_reason() -> None:
+    def hint(name: Name, *, needed: bool = True, lockfile: str | None = None, given: str | None = None) -> str | None:
+        install = install_attempts(Manager(name), lockfile=lockfile, needed=needed)
+        plan = SimpleNamespace(manager=Manager(name), lockfile=lockfile, install=install)
+        return hint_of_failure(plan, "SyntaxError: Named export 'createFilter' not found.", given)
+
+    npm, pnpm = hint("npm"), hint("pnpm")
+    assert npm is not None
+    assert npm.startswith(
+        "The repository has no lockfile, so the newest packages that package.json allows were installed"
+    )
+    assert "`npm install --before=2022-06-15`" in npm
+    assert pnpm is not None
+    assert pnpm.endswith("Commit the lockfile of a machine where it builds.")
+    assert hint("npm", given="Mend it.") == "Mend it."
+    assert hint("npm", lockfile="package-lock.json") is None
+    assert hint("npm", needed=False) is None, "nothing was installed"
