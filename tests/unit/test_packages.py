@@ -344,6 +344,49 @@ def test_yarn_1_that_refuses_a_node_is_told_not_to_mind() -> None:
     assert followed(attempts, said)[1] == "yarn install --non-interactive --frozen-lockfile --ignore-engines"
 
 
+@pytest.mark.parametrize(
+    ("name", "option", "said"),
+    [
+        (
+            "npm",
+            "--no-package-lock",
+            "npm error code E404\nnpm error 404 Not Found - GET https://registry.npmjs.org/is-number/-/is-number-7.0.99.tgz\n",
+        ),
+        (
+            "npm",
+            "--no-package-lock",
+            "npm error code ETARGET\nnpm error notarget No matching version found for is-number@7.0.99.",
+        ),
+        (
+            "pnpm",
+            "--no-lockfile",
+            " ERR_PNPM_FETCH_404  GET https://registry.npmjs.org/is-number/-/is-number-7.0.99.tgz: Not Found - 404\n",
+        ),
+        (
+            "yarn",
+            "--no-lockfile",
+            'error Error: https://registry.yarnpkg.com/is-number/-/is-number-7.0.99.tgz: Request failed "404 Not Found"',
+        ),
+    ],
+)
+def test_a_lockfile_that_names_what_the_registry_lacks_is_left_out_in_the_end(
+    name: Name, option: str, said: str
+) -> None:
+    attempts = install_attempts(Manager(name), lockfile="the.lock", needed=True)
+
+    last = followed(attempts, said)[-1]
+
+    assert option in last.split()
+    attempt = next(attempt for attempt in attempts if attempt.shown == last)
+    assert (attempt.frozen, attempt.mend) == (
+        False,
+        f"the.lock names a version that the registry does not have. Delete the.lock, run `{name} install`, and commit the new"
+        " one.",
+    )
+    without = install_attempts(Manager(name), lockfile=None, needed=True)
+    assert not any(re.search(attempt.after, said) for attempt in without if attempt.after), "there is none to leave out"
+
+
 def test_any_other_failure_has_no_second_attempt() -> None:
     for manager in (Manager("npm"), Manager("pnpm"), Manager("yarn"), Manager("yarn", modern=True), Manager("bun")):
         attempts = install_attempts(manager, lockfile="x", needed=True)
