@@ -183,6 +183,21 @@ def _called_scripts(
                     yield name, ()
 
 
+_MAKE_NO_SITE = frozenset(
+    (
+        *("tsc", "tspc", "tsc-alias", "nest", "babel", "swc", "tsup", "ncc", "pkgroll", "unbuild", "prisma"),
+        *("rimraf", "rm", "mkdir", "cp", "copyfiles", "cpx", "shx", "echo"),
+    )
+)
+
+
+def makes_no_site(package: Mapping[str, Any], build_script: str) -> bool:
+    """Tell whether all that a build script runs are compilers, and what cleans and copies around them."""
+    scripts = {name: text for name, text in _dict(package.get("scripts")).items() if isinstance(text, str)}
+    commands = _commands(build_script, scripts)
+    return bool(commands) and all(command.words[0] in _MAKE_NO_SITE for command in commands)
+
+
 # --- the table ---
 
 

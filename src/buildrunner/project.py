@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from buildrunner.errors import BuildFailed
-from buildrunner.frameworks import Framework, recognise
+from buildrunner.frameworks import Framework, makes_no_site, recognise
 from buildrunner.packages import (
     DEPENDENCIES,
     SHELL,
@@ -235,7 +235,7 @@ class _Finder:
         except ValueError as error:
             raise BuildFailed("install", f"package.json{where} {error}.", "Mend and commit it.") from None
         if package is not None and (self._command or _build_script(package)):
-            return _Found(self._top, package)
+            return self._beside_server(package) or _Found(self._top, package)
         if package is None and is_file(self._top / "index.html"):
             return _Found(self._top, as_it_is=True)
         if self._searching and (found := self._search(package)):
@@ -362,6 +362,14 @@ class _Finder:
             note = f"{note[:-1]}; {self._list(others)} can be built, too, but {'is' if len(others) == 1 else 'are'} no site."
         return _Found(sites[0], package_of(sites[0], self._checkout), notes=(note,))
 
+    def _beside_server(self, package: Mapping[str, Any]) -> _Found | None:
+        """Find the site of a repository whose top is the server for it, which only compiles itself."""
+        script = self.script_of(self._top)
+        if self._command or not self._searching or not _needs_server(package) or not makes_no_site(package, script):
+            return None
+        found = self._search(package)
+        return found if found and self.is_site(found.folder) else None
+
     def _page_folders(self) -> list[Path]:
         """List the folders that have a page, but for those below such a one."""
         found: list[Path] = []
@@ -423,7 +431,17 @@ def _build_script(package: Mapping[str, Any]) -> str | None:
 
 def _needs_server(package: Mapping[str, Any]) -> bool:
     """Tell whether the package is a server, whose index.html is only a part of what it shows."""
-    servers = {"express", "koa", "fastify", "@nestjs/core", "@hapi/hapi", "hono"}
+    servers = {
+        "express",
+        "koa",
+        "fastify",
+        "@nestjs/core",
+        "@hapi/hapi",
+        "hono",
+        "@apollo/server",
+        "mongoose",
+        "socket.io",
+    }
     return bool(servers & table_of(package, "dependencies").keys())
 
 

@@ -59,6 +59,8 @@ def test_an_app_with_npms_lockfile_is_installed_and_built_by_npm(checkout: Path)
         "npm ci --legacy-peer-deps",
         "npm install",
         "npm install --legacy-peer-deps",
+        "npm install --no-package-lock",
+        "npm install --no-package-lock --legacy-peer-deps",
     ]
     assert (found.build, found.build_shown, found.build_script) == (
         ("npm", "run", "build"),
@@ -324,6 +326,30 @@ def test_a_folder_three_levels_deep_is_not_looked_for(checkout: Path) -> None:
 def test_the_build_script_at_the_top_comes_before_all_others(checkout: Path) -> None:
     write(checkout / "web", scripts={"build": "vite build"}, dependencies={"astro": "5"})
 
+    assert plan(checkout).folder == checkout
+
+
+def test_the_site_beside_a_server_that_only_compiles_itself_is_the_app(checkout: Path) -> None:
+    server = {"express": "4"}
+    write(checkout / "frontend", scripts={"build": "vite build"})
+    (checkout / "frontend/index.html").touch()
+
+    write(checkout, scripts={"build": "rimraf dist && npm run compile", "compile": "tsc"}, dependencies=server)
+    made = plan(checkout)
+
+    assert (made.folder, made.root) == (checkout / "frontend", checkout / "frontend")
+    assert made.notes == ("The app is in frontend.",)
+
+    for scripts, dependencies in (
+        ({"build": "tsc && vite build"}, server),
+        ({"build": "npm run build --prefix frontend"}, server),
+        ({"build": "tsc"}, {}),
+    ):
+        write(checkout, scripts=scripts, dependencies=dependencies)
+        assert plan(checkout).folder == checkout
+    write(checkout, scripts={"build": "tsc"}, dependencies=server)
+    assert plan(checkout, build_command="tsc").folder == checkout
+    write(checkout / "frontend", scripts={"build": "tsc"})
     assert plan(checkout).folder == checkout
 
 
