@@ -24,11 +24,12 @@ from datetime import datetime
 from pathlib import Path
 from statistics import median
 
+from certificates import make_certificate
 from harness import can_connect, free_port, wait_for
 
 PEERS = Path(__file__).parent / "peers"
 CONCURRENCY = 32
-PARTS = ("small", "delay", "site", "large", "again", "flight")
+PARTS = ("small", "delay", "tls", "site", "large", "again", "flight")
 IN_FLIGHT = (16, 32, 64, 128)
 ENVIRONMENT = {
     "AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE",
@@ -63,6 +64,7 @@ class Part:
     slow_peers: bool  # with those that take many times as long
     goal: str
     measure: Callable[[Part, Path, int], None] | None = None  # of ours alone; else against the peers
+    tls: bool = False
 
 
 def main() -> int:
@@ -86,6 +88,14 @@ def main() -> int:
             0.025,
             False,
             "1.03 of s5cmd's wall",
+        ),
+        "tls": Part(
+            "the same over TLS, 25 ms more for each request",
+            lambda place: fill(place, 5000, 1000, 30_000),
+            0.025,
+            False,
+            "1.03 of s5cmd's wall",
+            tls=True,
         ),
         "site": Part("60 files, a usual site", lambda place: fill(place, 60, 500, 100_000), 0, False, "0.15 s"),
         "large": Part(
@@ -139,7 +149,7 @@ def fill(place: Path, files: int, least: int, most: int) -> None:
 def measure(part: Part, folder: Path, rounds: int) -> None:
     (folder / "dist").mkdir(parents=True)
     part.folder(folder / "dist")
-    with sink(part.delay) as endpoint:
+    with sink(part.delay, folder if part.tls else None) as endpoint:
         tools: dict[str, Callable[[], Took]] = {
             "buildrunner's upload stage": lambda: published(folder / "dist", endpoint, "hot"),
             "s5cmd": lambda: ran(
@@ -232,13 +242,23 @@ def spread(values: Sequence[float]) -> str:
 
 
 @contextmanager
-def sink(delay: float) -> Iterator[str]:
+def sink(delay: float, certificates: Path | None = None) -> Iterator[str]:
+    """Give the endpoint of a sink; with TLS when there is a folder for its certificate, which all are told to trust then."""
     port = free_port()
-    process = subprocess.Popen([sys.executable, "-P", str(PEERS / "sink.py"), str(port), str(delay)])
+    arguments = [str(PEERS / "sink.py"), str(port), str(delay)]
+    environment: dict[str, str] = {}
+    if certificates:
+        made = make_certificate(certificates, "localhost")
+        arguments += [str(made.chain), str(made.key)]
+        environment = {name: str(made.authority) for name in ("AWS_CA_BUNDLE", "SSL_CERT_FILE")}  # the second for Go
+    process = subprocess.Popen([sys.executable, "-P", *arguments])
+    os.environ.update(environment)
     try:
         wait_for(lambda: can_connect(port), "the sink to listen")
-        yield f"http://127.0.0.1:{port}"
+        yield f"https://localhost:{port}" if certificates else f"http://127.0.0.1:{port}"
     finally:
+        for name in environment:
+            del os.environ[name]
         process.kill()
         process.wait()
 

@@ -1,12 +1,13 @@
 """An S3 server that takes everything, checks nothing and keeps names only, and manifests: what is measured beside it is the client.
 
-python sink.py PORT DELAY   answers each request DELAY seconds after it has come in whole
+python sink.py PORT DELAY [CHAIN KEY]   answers each request DELAY seconds after it has come in whole; over TLS with PEM files
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
+import ssl
 import sys
 from urllib.parse import unquote_to_bytes
 
@@ -16,6 +17,7 @@ NAMESPACE = b'<?xml version="1.0" encoding="UTF-8"?>\n<%s xmlns="http://s3.amazo
 DATE = b"Date: Tue, 24 Nov 2026 12:00:00 GMT\r\nLast-Modified: Tue, 24 Nov 2026 12:00:00 GMT\r\n"
 KEPT = b"/__manifests/"  # the only bodies that are kept
 PAGE = 1000
+CHUNKS = -2  # bytes missing of a body whose size is not known
 
 etags: dict[bytes, bytes] = {}
 bodies: dict[bytes, bytes] = {}
@@ -67,6 +69,15 @@ def listing(target: bytes) -> bytes:
     )
 
 
+def unchunked(data: bytes) -> bytes:
+    """Give the body that was sent in chunks."""
+    body = b""
+    while size := int(data.partition(b"\r\n")[0], 16):
+        data = data.partition(b"\r\n")[2]
+        body, data = body + data[:size], data[size + 2 :]
+    return body
+
+
 def element(name: bytes, inside: bytes) -> bytes:
     return NAMESPACE % (name, inside, name)
 
@@ -84,14 +95,19 @@ class Sink(asyncio.Protocol):
         self.delay = delay
         self.head = b""
         self.body = b""  # of what is kept
-        self.missing = -1  # bytes of the body; -1 while the head is read
+        self.missing = -1  # bytes of the body; -1 while the head is read, or CHUNKS
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
 
     def data_received(self, data: bytes) -> None:
+        if self.missing == CHUNKS:  # over TLS botocore sends what is written on condition in chunks of chunks
+            self.body += data
+            if not self.body.endswith(b"\r\n0\r\n\r\n"):
+                return
+            self.body, self.missing, data = unchunked(unchunked(self.body)), 0, b""
         while data or self.missing == 0:
-            if self.missing < 0:
+            if self.missing == -1:
                 self.head += data
                 end = self.head.find(b"\r\n\r\n")
                 if end < 0:
@@ -99,8 +115,12 @@ class Sink(asyncio.Protocol):
                 data, self.head = self.head[end + 4 :], self.head[: end + 2]
                 length = LENGTH.search(self.head)
                 self.missing = int(length[1]) if length else 0
+                if b"\r\nTransfer-Encoding: chunked" in self.head:
+                    self.missing = CHUNKS
                 if b"100-continue" in self.head:
                     self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            if self.missing == CHUNKS:
+                return
             taken = min(self.missing, len(data))
             self.missing -= taken
             if KEPT in self.head:
@@ -121,7 +141,11 @@ class Sink(asyncio.Protocol):
 
 async def main() -> None:
     port, delay = int(sys.argv[1]), float(sys.argv[2])
-    server = await asyncio.get_running_loop().create_server(lambda: Sink(delay), "127.0.0.1", port)
+    tls = None
+    if sys.argv[3:]:
+        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        tls.load_cert_chain(*sys.argv[3:])
+    server = await asyncio.get_running_loop().create_server(lambda: Sink(delay), "127.0.0.1", port, ssl=tls)
     await server.serve_forever()
 
 

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import anyio
 import pytest
@@ -20,6 +21,7 @@ from buildrunner.site.bucket import MULTIPART_ABOVE, Bucket, Stored, _Slice, in_
 from buildrunner.site.failures import AccessRefused
 from buildrunner.site.files import collect
 from buildrunner.site.headers import IMMUTABLE, REVALIDATE
+from certificates import Certificate, make_certificate
 from s3_server import S3Server, s3_server
 from uploads import plan
 
@@ -230,10 +232,9 @@ async def test_a_file_that_changes_while_it_is_sent_is_told_in_words(
     (tmp_path / "body").write_bytes(os.urandom(2**20))
     pieces = _Slice.pieces
 
-    async def change_then_read(self: _Slice) -> AsyncIterator[bytes]:
+    def change_then_read(self: _Slice) -> Iterator[bytes]:
         (tmp_path / "body").write_bytes(os.urandom(2**20))
-        async for piece in pieces(self):
-            yield piece
+        yield from pieces(self)
 
     monkeypatch.setattr(_Slice, "pieces", change_then_read)
     async with bucket_of(server, hot=True) as bucket:
@@ -394,6 +395,91 @@ async def test_a_body_that_arrives_changed_is_refused_by_the_server(server: S3Se
             await bucket._put(prefix + "a", b"what arrived", wrong, {"ContentType": "text/plain"})
 
         assert await bucket.list_objects(prefix) == {}
+
+
+@asynccontextmanager
+async def over_tls(server: S3Server, certificate: Certificate) -> AsyncIterator[str]:
+    """Give an endpoint that ends TLS before the server."""
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def pipe(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while data := await source.read(65536):
+                target.write(data)
+                await target.drain()
+        target.close()
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        inner = await asyncio.open_connection("127.0.0.1", urlsplit(server.endpoint).port)
+        tasks.update({asyncio.create_task(pipe(reader, inner[1])), asyncio.create_task(pipe(inner[0], writer))})
+
+    listening = await asyncio.start_server(accept, "127.0.0.1", 0, ssl=certificate.server_context())
+    try:
+        yield f"https://localhost:{listening.sockets[0].getsockname()[1]}"
+    finally:
+        listening.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_over_tls_the_authority_of_aws_ca_bundle_is_trusted(
+    server: S3Server, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate = make_certificate(tmp_path, "localhost")
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(certificate.authority))
+    body = os.urandom(MULTIPART_ABOVE + 5)
+    (tmp_path / "body").write_bytes(body)
+    async with (
+        over_tls(server, certificate) as endpoint,
+        open_s3(region="us-east-1", endpoint_url=endpoint, concurrency=4) as s3,
+    ):
+        await s3.warm_up("site")
+        bucket = s3.bucket("site")
+        sizes = (0, 1000, 900_000, len(body))
+        for size in sizes:
+            with (tmp_path / "body").open("rb") as file:
+                await bucket.put_file(f"{prefix}{size}", file.fileno(), size, content_type="text/plain")
+        assert {found.size for found in (await bucket.list_objects(prefix)).values()} == set(sizes)
+        assert (bucket._hot._place is not None, bucket._hot._failures) == (True, 0)
+
+
+@pytest.mark.parametrize("name", ["localhost", "s3.example.com"], ids=["unknown authority", "other name"])
+async def test_a_server_whose_certificate_is_not_trusted_gets_nothing_and_it_is_told(
+    server: S3Server, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    certificate = make_certificate(tmp_path, name)
+    if name != "localhost":
+        monkeypatch.setenv("AWS_CA_BUNDLE", str(certificate.authority))
+    async with (
+        over_tls(server, certificate) as endpoint,
+        open_s3(region="us-east-1", endpoint_url=endpoint, concurrency=4) as s3,
+    ):
+        await s3.warm_up("site")
+        assert s3.bucket("site")._hot._place
+        with pytest.raises(BuildFailed, match="certificate is not trusted"):
+            await s3.bucket("site").put(f"{prefix}a", b"", content_type="text/plain")
+
+
+async def test_where_there_is_a_proxy_aiobotocore_goes_through_it(
+    server: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        asked.append(" ".join(head.decode().split(" ", 2)[:2]))
+        writer.write(b'HTTP/1.1 200 OK\r\nETag: "e"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n')
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as proxy:
+        monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{proxy.sockets[0].getsockname()[1]}")
+        async with open_s3(region="us-east-1", endpoint_url="http://s3.invalid", concurrency=4) as s3:
+            await s3.warm_up("site")
+            await s3.bucket("site").put("a", b"", content_type="text/plain")
+
+    assert asked == ["HEAD http://s3.invalid/site", "PUT http://s3.invalid/site/a"]
 
 
 @both_ways

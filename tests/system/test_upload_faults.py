@@ -21,8 +21,8 @@ from hopeless import Hopeless
 from relay import Exchange, Fault, Relay, Request
 from s3_server import S3Server, s3_server
 
-# What is tried again for 8 s on the hot path, and four times on aiobotocore's; aiohttp makes two requests of one where a
-# used connection is cut.
+# What is tried again for 8 s on the hot path, and four times on aiobotocore's; both make two requests of one where a used
+# connection is cut.
 MOST_TIMES = 60
 CONCURRENCY = 8
 BUCKET, STATE = "faults-sites", "faults-state"

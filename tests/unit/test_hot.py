@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import math
 from hashlib import sha256
+from types import SimpleNamespace
+from typing import Any
 
 import anyio
 import pytest
@@ -16,7 +18,8 @@ from botocore.credentials import Credentials
 from hypothesis import given
 from hypothesis import strategies as st
 
-from buildrunner.site.hot import _Pace, authorization_of, make_key
+from buildrunner.site.connections import Connections
+from buildrunner.site.hot import HotPath, Place, _Pace, authorization_of, make_key
 
 ACCESS_KEY, SECRET_KEY = "AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
 HOST = {"host": "examplebucket.s3.amazonaws.com", "x-amz-date": "20130524T000000Z"}
@@ -59,6 +62,21 @@ def test_the_examples_of_aws_are_signed_as_aws_signs_them(
         f"AWS4-HMAC-SHA256 Credential={ACCESS_KEY}/20130524/us-east-1/s3/aws4_request,"
         f" SignedHeaders={names}, Signature={signature}"
     )
+
+
+@pytest.mark.parametrize("value", ["a\r\nx-amz-acl: public-read", "a\n", "a\r", "ü"])
+def test_a_header_that_would_be_two_or_is_not_ascii_is_not_sent(value: str) -> None:
+    class Keys:
+        async def get_frozen_credentials(self) -> Credentials:
+            return Credentials(ACCESS_KEY, SECRET_KEY)
+
+    client: Any = SimpleNamespace(_request_signer=SimpleNamespace(_credentials=Keys()))
+    path = HotPath(client, 1)
+    place = Place("h", "/b/", "us-east-1", Connections("127.0.0.1", 9, None))
+
+    assert anyio.run(path._head_of, place, "k", 0, b"", {"content-type": "a"}, "").startswith(b"PUT /b/k HTTP/1.1\r\n")
+    with pytest.raises(ValueError, match=r"break|ascii"):
+        anyio.run(path._head_of, place, "k", 0, b"", {"content-type": value}, "")
 
 
 HEADER_VALUES = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=20)

@@ -51,6 +51,7 @@ CLOSE_WITHIN = 2  # seconds, also when the run is being cancelled: what stays op
 ABORT_WITHIN = 5  # seconds for clearing away an upload that is given up, also when the run is being cancelled
 
 _READ_AT_ONCE = 256 * 2**10  # bytes: what is read without a thread, and at a time
+_SENT_AT_ONCE = 64 * 2**10  # bytes of a large body: TLS takes room for them twice on each connection
 _WRITES = "Something still writes to it after the build has ended. Wait for that in the build script."
 _HEADER_NAMES = {"ContentType": "content-type", "CacheControl": "cache-control"}  # botocore's names and those of HTTP
 
@@ -63,14 +64,17 @@ async def open_s3(*, region: str | None, endpoint_url: str | None, concurrency: 
     botocore's models, some half a second, happen in a thread, so that a build's output is read meanwhile.
     """
     stack = AsyncExitStack()
+    s3 = None
     try:
         with explained("put", bucket="", key="", endpoint_url=endpoint_url):
             session, config = await to_thread.run_sync(_import_client, concurrency, endpoint_url is not None)
             client = await stack.enter_async_context(
                 session.create_client("s3", region_name=region, endpoint_url=endpoint_url, config=config)
             )
-        yield S3(client, endpoint_url, concurrency)
+        yield (s3 := S3(client, endpoint_url, concurrency))
     finally:
+        if s3 is not None:
+            s3.close()
         with anyio.move_on_after(CLOSE_WITHIN, shield=True):
             await stack.aclose()
 
@@ -192,6 +196,11 @@ class S3:
         """Have credentials found, a connection made and the hot path to a bucket learnt before they are needed."""
         async with self._learning:  # one at a time: who learns sees all requests of the client
             await self._hot.setdefault(bucket, HotPath(self._client, self._concurrency)).learn(bucket)
+
+    def close(self) -> None:
+        """Close the connections of the hot paths."""
+        for hot in self._hot.values():
+            hot.close()
 
 
 class Bucket:
@@ -340,9 +349,9 @@ class Bucket:
             "x-amz-sdk-checksum-algorithm": "SHA256"
         }
         if isinstance(body, bytes):
-            etag = await self._hot.put(key, body, digest, named)
+            etag = await self._hot.put(key, body, len(body), digest, named)
         else:
-            etag = await self._hot.put(key, body.pieces, digest, {**named, "content-length": str(body.size)})
+            etag = await self._hot.put(key, body.pieces, body.size, digest, named)
         if etag:
             return etag
         async with self._whole(body, digest) as whole:
@@ -392,7 +401,7 @@ class Bucket:
             query = f"partNumber={number}&uploadId={quote(upload_id, safe='-_.~')}"
             async with self._hot.turn():
                 digest = await to_thread.run_sync(part.digest)
-                etag = await self._hot.put(key, part.pieces, digest, {"content-length": str(part.size)}, query)
+                etag = await self._hot.put(key, part.pieces, part.size, digest, {}, query)
                 if etag is None:
                     async with self._whole(part, digest) as whole:
                         with self._explained("put", key):
@@ -468,11 +477,14 @@ class _Bytes:
     @asynccontextmanager
     async def hold(self, count: int) -> AsyncIterator[None]:
         count = min(count, self._total)
-        async with self._first_in_line:
-            while self._free < count:
-                self._freed = anyio.Event()
-                await self._freed.wait()
+        if self._free >= count and not self._first_in_line.locked():
             self._free -= count
+        else:
+            async with self._first_in_line:
+                while self._free < count:
+                    self._freed = anyio.Event()
+                    await self._freed.wait()
+                self._free -= count
         try:
             yield
         finally:
@@ -513,9 +525,8 @@ class _Slice:
             found.update(piece)
         return found.digest()
 
-    async def pieces(self) -> AsyncIterator[bytes]:
-        for piece in _pieces(self.key, self.descriptor, self.offset, self.size):
-            yield piece
+    def pieces(self) -> Iterator[bytes]:
+        return _pieces(self.key, self.descriptor, self.offset, self.size, _SENT_AT_ONCE)
 
     def read(self, body: io.BytesIO, digest: bytes) -> io.BytesIO:
         with body.getbuffer() as room:
@@ -551,10 +562,10 @@ def _composite(digests: Sequence[bytes]) -> str:
     return f"{hashlib.sha256(b''.join(digests)).hexdigest()}-{len(digests)}"
 
 
-def _pieces(key: str, descriptor: int, offset: int, size: int) -> Iterator[bytes]:
+def _pieces(key: str, descriptor: int, offset: int, size: int, at_once: int = _READ_AT_ONCE) -> Iterator[bytes]:
     while size:
         try:
-            piece = os.pread(descriptor, min(size, _READ_AT_ONCE), offset)
+            piece = os.pread(descriptor, min(size, at_once), offset)
         except OSError as error:
             raise BuildFailed("upload", f"What is to become {key} cannot be read: {error.strerror}.") from None
         if not piece:

@@ -1,9 +1,9 @@
-"""PutObject and UploadPart without the client's overhead: signed here, sent over the client's own connections.
+"""PutObject and UploadPart without the client's overhead: signed here, sent over connections of their own.
 
 aiobotocore spends a millisecond of CPU on each small object, most of it on building, validating and signing a request that differs
-from the one before in four headers. Here it is a quarter of that. What can pass (a busy S3, a connection
+from the one before in four headers. Here it is an eighth of that. What can pass (a busy S3, a connection
 that breaks) is tried again here for some seconds; whatever S3 or the network answers else, the caller gives the same object to
-aiobotocore, which knows about redirects and errors.
+aiobotocore, which knows about proxies, redirects and errors.
 """
 
 from __future__ import annotations
@@ -15,15 +15,20 @@ import logging
 import math
 import random
 import re
+import ssl
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, nullcontext
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
 import anyio
+
+from buildrunner import __version__
+from buildrunner.site.connections import Connections
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
@@ -32,14 +37,11 @@ _ALGORITHM = "AWS4-HMAC-SHA256"
 _FEWEST = 2  # requests at once, however often S3 asks to slow down
 _GIVEN_UP_AFTER = 20  # failures in a row: something is between here and S3 that only aiobotocore can cope with
 _TRIED_AGAIN_EACH = 50  # of the requests after that
-# Seconds: with the four attempts of aiobotocore after this one a run sees within two minutes that it cannot succeed.
-_CONNECT_TIMEOUT, _READ_TIMEOUT = 5, 10
 # For so long, seconds, an object is tried again here. aiobotocore's own four attempts are over within a second or two when they
 # fail at once, and its retries draw on a quota (500 tokens of which one takes 5) that a third of a large site uses up.
 _BUSY_FOR, _AWAY_FOR = 20, 8
 # Seconds; with full jitter: https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 4
-_SENT_AT_ONCE = 60_000  # bytes: aiohttp waits for the transport when it has given it more than 64 KiB
 _PASSES = {429, 500, 502, 503, 504}
 _debug = logging.getLogger(__name__).debug
 
@@ -48,12 +50,10 @@ _debug = logging.getLogger(__name__).debug
 class Place:
     """Where the objects of a bucket are, as aiobotocore found it out: by region, endpoint, style and redirects."""
 
-    origin: str  # scheme, host and port
     host: str  # as the header has it
     path: str  # of the bucket: / in the virtual-hosted style, /bucket/ in the path style
     region: str
-    proxy: str | None
-    proxy_headers: Mapping[str, str] | None
+    connections: Connections
 
 
 class HotPath:
@@ -62,15 +62,15 @@ class HotPath:
     def __init__(self, client: S3Client, concurrency: int) -> None:
         self._client: Any = client
         self._place: Place | None = None
-        self._connections: Any = None
         self._keys: dict[tuple[str, str], bytes] = {}  # of signing, by secret and day
         self._pace = _Pace(concurrency)
         self._failures = 0  # since the last success
         self._passed_by = 0
-        self._timeout: Any = None
 
     async def learn(self, bucket: str) -> None:
-        """Make one request, HeadBucket, and see where it went; what S3 answers is of no interest."""
+        """Make one request, HeadBucket, and see where it went; what S3 answers is of no interest. Once is enough."""
+        if self._place:
+            return
         seen: list[tuple[str, str]] = []
 
         def see(request: Any, **_: Any) -> None:
@@ -93,35 +93,41 @@ class HotPath:
             _debug("not learnt (%s): aiobotocore does it", type(error).__name__)
 
     async def _learn_from(self, url: str, authorization: str) -> None:
-        from aiohttp import ClientTimeout
-
         scope = authorization.partition("Credential=")[2].partition(",")[0].split("/")
         if not authorization.startswith(f"{_ALGORITHM} ") or scope[-2:-1] != ["s3"]:
             _debug("signed in another way than %s for s3: aiobotocore does it", _ALGORITHM)
             return
         http = self._client._endpoint.http_session
-        proxy = http._proxy_config.proxy_url_for(url)
-        headers = http._proxy_config.proxy_headers_for(url) if proxy else None
-        self._connections = await http._get_session(proxy)
-        self._timeout = ClientTimeout(sock_connect=_CONNECT_TIMEOUT, sock_read=_READ_TIMEOUT)
+        if http._proxy_config.proxy_url_for(url):
+            _debug("there is a proxy: aiobotocore does it")
+            return
         parts = urlsplit(url)
-        host = parts.netloc.removesuffix({"http": ":80", "https": ":443"}[parts.scheme])
-        path = f"{parts.path.rstrip('/')}/"
-        self._place = Place(f"{parts.scheme}://{parts.netloc}", host, path, scope[-3], proxy, headers)
+        port = {"http": 80, "https": 443}[parts.scheme]
+        tls = (await http._get_session(None)).connector._ssl if parts.scheme == "https" else None
+        if not parts.hostname or not parts.netloc.isascii() or isinstance(tls, ssl.SSLContext) != (port == 443):
+            raise ValueError
+        self._place = Place(
+            parts.netloc.removesuffix(f":{port}"),
+            f"{parts.path.rstrip('/')}/",
+            scope[-3],
+            Connections(parts.hostname, parts.port or port, tls),
+        )
 
-    @asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
+    def close(self) -> None:
+        """Close its connections; what is put after that goes through aiobotocore."""
+        if self._place:
+            self._place.connections.close()
+        self._place = None
+
+    def turn(self) -> AbstractAsyncContextManager[None]:
         """Wait until one more request may be made, whichever way it goes: fewer may, when S3 asks to slow down."""
-        await self._pace.begin()
-        try:
-            yield
-        finally:
-            self._pace.end()
+        return self._pace
 
     async def put(
         self,
         key: str,
-        body: bytes | Callable[[], AsyncIterable[bytes]],
+        body: bytes | Callable[[], Iterable[bytes]],
+        size: int,
         digest: bytes,
         headers: Mapping[str, str],
         query: str = "",
@@ -131,7 +137,8 @@ class HotPath:
         The caller has a `turn`, which others get while this one pauses.
 
         Args:
-            body: all of it, or what gives its pieces, and then `content-length` is among the headers.
+            body: all of it, or what gives its pieces.
+            size: of the body, bytes.
             digest: SHA-256 of the body.
             headers: of the object; names in lower case.
             query: of the address, sorted and encoded.
@@ -143,15 +150,15 @@ class HotPath:
             self._passed_by += 1
             if self._passed_by % _TRIED_AGAIN_EACH:
                 return None
-        began = anyio.current_time()
+        began = time.monotonic()
         for attempt in itertools.count():
-            etag, try_for = await self._attempt(self._place, key, body, digest, headers, query)
+            etag, try_for = await self._attempt(self._place, key, body, size, digest, headers, query)
             if etag:
                 self._failures = 0
                 self._pace.faster()
                 return etag
             pause = random.uniform(0, min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**attempt))  # noqa: S311 - no secret
-            if anyio.current_time() + pause >= began + try_for:
+            if time.monotonic() + pause >= began + try_for:
                 break
             await self._pace.pause(pause)
         self._failures += 1
@@ -162,73 +169,67 @@ class HotPath:
         self,
         place: Place,
         key: str,
-        body: bytes | Callable[[], AsyncIterable[bytes]],
+        body: bytes | Callable[[], Iterable[bytes]],
+        size: int,
         digest: bytes,
         headers: Mapping[str, str],
         query: str,
     ) -> tuple[str | None, float]:
         """Make one request; give the ETag, or for how many seconds in all the object is worth trying again here."""
-        from aiohttp import ClientConnectionError
-        from yarl import URL  # aiohttp's, which is loaded by now
-
         began = time.monotonic()
-        # aiohttp begins to count when the body is sent: of a server that does not take the body it would wait for ever. A small one
-        # is with the kernel at once, so that limit is enough; a scope for each would cost a seventh of all that is done here.
-        scope = None
-        if not isinstance(body, bytes) or len(body) > _SENT_AT_ONCE:
-            scope = anyio.CancelScope(deadline=anyio.current_time() + _CONNECT_TIMEOUT + _READ_TIMEOUT)
-
-        async def watched(pieces: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
-            async for piece in pieces:
-                assert scope is not None
-                scope.deadline = anyio.current_time() + _CONNECT_TIMEOUT + _READ_TIMEOUT
-                yield piece
-
         try:
-            credentials = await self._client._request_signer._credentials.get_frozen_credentials()
-            path = place.path + quote(key, safe="/-_.~")
-            signed = {
-                **headers,
-                "host": place.host,
-                "x-amz-checksum-sha256": base64.b64encode(digest).decode(),
-                "x-amz-content-sha256": digest.hex(),
-                "x-amz-date": time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()),
-            }
-            if credentials.token:
-                signed["x-amz-security-token"] = credentials.token
-            day = signed["x-amz-date"][:8]
-            signing_key = self._keys.get((credentials.secret_key, day))
-            if signing_key is None:
-                signing_key = make_key(credentials.secret_key, day, place.region)
-                self._keys = {(credentials.secret_key, day): signing_key}
-            signed["authorization"] = authorization_of(
-                "PUT", path, query, signed, access_key=credentials.access_key, key=signing_key, region=place.region
-            )
-            address = place.origin + path + (f"?{query}" if query else "")
-            with scope or nullcontext():
-                async with self._connections.put(
-                    URL(address, encoded=True),
-                    data=body if isinstance(body, bytes) else watched(body()),
-                    headers=signed,
-                    proxy=place.proxy,
-                    proxy_headers=place.proxy_headers,
-                    allow_redirects=False,
-                    timeout=self._timeout,
-                ) as answer:
-                    said = await answer.read()
-            if scope and scope.cancelled_caught:
-                raise TimeoutError
+            head = await self._head_of(place, key, size, digest, headers, query)
+            answer = await place.connections.request(head, body)
         except Exception as error:
             _debug("PUT %s: %s", key, type(error).__name__)
-            away = isinstance(error, (ClientConnectionError, OSError)) and not isinstance(error, TimeoutError)
+            away = isinstance(error, OSError) and not isinstance(error, (TimeoutError, ssl.SSLCertVerificationError))
             return None, _AWAY_FOR if away else 0
-        if answer.status == 200 and "ETag" in answer.headers:
-            return str(answer.headers["ETag"]), 0
+        etag = answer.headers.get(b"etag")
+        if answer.status == 200 and etag:
+            return etag.decode("latin-1"), 0
         if answer.status in {429, 503}:
             self._pace.slower(began)
-        code = re.search(rb"<Code>(\w+)</Code>", said)  # the rest may hold a part of a token
+        code = re.search(rb"<Code>(\w+)</Code>", answer.body)  # the rest may hold a part of a token
         _debug("PUT %s: HTTP %d %s", key, answer.status, code and code[1].decode())
         return None, _BUSY_FOR if answer.status in _PASSES else 0
+
+    async def _head_of(
+        self, place: Place, key: str, size: int, digest: bytes, headers: Mapping[str, str], query: str
+    ) -> bytes:
+        credentials = await self._client._request_signer._credentials.get_frozen_credentials()
+        path = place.path + quote(key, safe="/-_.~")
+        signed = {
+            **headers,
+            "host": place.host,
+            "x-amz-checksum-sha256": base64.b64encode(digest).decode(),
+            "x-amz-content-sha256": digest.hex(),
+            "x-amz-date": _date(int(time.time())),
+        }
+        if credentials.token:
+            signed["x-amz-security-token"] = credentials.token
+        day = signed["x-amz-date"][:8]
+        signing_key = self._keys.get((credentials.secret_key, day))
+        if signing_key is None:
+            signing_key = make_key(credentials.secret_key, day, place.region)
+            self._keys = {(credentials.secret_key, day): signing_key}
+        authorization = authorization_of(
+            "PUT", path, query, signed, access_key=credentials.access_key, key=signing_key, region=place.region
+        )
+        target = f"{path}?{query}" if query else path
+        lines = [f"{name}: {value}" for name, value in signed.items()]
+        head = "\r\n".join(
+            [
+                f"PUT {target} HTTP/1.1",
+                *lines,
+                f"authorization: {authorization}",
+                f"content-length: {size}",
+                f"user-agent: buildrunner/{__version__}",
+                "\r\n",
+            ]
+        )
+        if not head.count("\r") == head.count("\n") == len(lines) + 5:
+            raise ValueError("a line break in a header")
+        return head.encode("ascii")
 
 
 class _Pace:
@@ -243,6 +244,12 @@ class _Pace:
         self._taken = 0
         self._slowed = -math.inf  # when it was halved (monotonic clock, seconds)
         self._freed: anyio.Event | None = None  # while somebody waits
+
+    async def __aenter__(self) -> None:
+        await self.begin()
+
+    async def __aexit__(self, *_: object) -> None:
+        self.end()
 
     async def begin(self) -> None:
         while self._taken >= int(self._now):
@@ -274,6 +281,11 @@ class _Pace:
         except BaseException:
             self._taken += 1
             raise
+
+
+@lru_cache(1)
+def _date(now: int) -> str:
+    return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
 
 
 def make_key(secret_key: str, day: str, region: str) -> bytes:
