@@ -763,17 +763,48 @@ def test_a_run_that_s3_says_is_superseded_does_not_take_the_stream_of_a_redis_th
 def test_a_claim_whose_answer_is_lost_is_known_again_as_the_run_s_own(
     own_program: Program, own_redis: Redis, repositories: Repositories, relay: RedisRelay
 ) -> None:
-    left = 3
+    """Also where the clock of the run before was ahead, so that the number is one that was not yet when it was given."""
+    slug = f"t-{uuid.uuid4().hex[:12]}"
+    lost: list[bytes] = []
+    ahead = int(time.time() * 1000) + 3000
+    with own_redis.client() as client:
+        client.xadd(
+            f"events:{slug}", {"event": '{"v":1,"build":"before","seq":5,"type":"log","log":"x"}'}, id=f"{ahead}-5"
+        )
 
     def loses(request: bytes) -> bool:
-        nonlocal left
-        claim = b"EVAL" in request and b'{"v":1,' not in request and left > 0
-        left -= claim
-        return claim
+        if b"EVAL" in request and str(ahead + 1).encode() in request and time.time() * 1000 < ahead + 500:
+            lost.append(request)
+            return True
+        return False
 
     relay.loses = loses
-    run = own_program.run(repositories.app(), REDIS_URI=relay.uri, **PLAIN)
+    run = own_program.run(repositories.app(), SLUG=slug, REDIS_URI=relay.uri, **PLAIN)
 
-    assert left == 0
+    assert lost
     assert run.code == 0
     assert run.events == own_program.archive(run)
+
+
+def test_two_runs_whose_hosts_have_other_clocks_do_not_stop_for_each_other(
+    own_program: Program, own_redis: Redis, repositories: Repositories, tmp_path: Path
+) -> None:
+    """Where Redis says that a later run has the stream, S3 is asked with what Redis says of the time."""
+    ahead = tmp_path / "ahead"
+    ahead.mkdir()
+    (ahead / "sitecustomize.py").write_text(
+        "import time\n_now = time.time_ns\ntime.time_ns = lambda: _now() + 5_000_000_000\n"
+    )
+    app = repositories.app("echo building; sleep 3; mkdir dist; echo 1 >dist/index.html")
+
+    with (
+        RedisRelay(own_redis.port, away=True) as relay,
+        own_program.running(app, BUILD_ID="earlier", REDIS_URI=relay.uri, PYTHONPATH=str(ahead), **PLAIN) as earlier,
+    ):
+        earlier.wait_for_line("building", 10)
+        with own_program.running(app, SLUG=earlier.slug, BUILD_ID="later", **PLAIN) as later:
+            wait_for_line(own_redis, earlier.slug, "building")
+            relay.come()
+            first, second = earlier.end(), later.end()
+
+    assert (first.code, second.code) == (60, 0)

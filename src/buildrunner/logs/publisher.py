@@ -48,6 +48,7 @@ TRIED_SECONDS = 15.0
 ANSWER_SECONDS = 5.0  # a server that is silent for longer is taken for gone, and its connection for dead
 # A run with nothing to say looks so often whether the stream is still its own: it is to know of a later run within 2 s.
 LOOK_SECONDS = 1.0
+PROMPT_SECONDS = 0.05  # an answer that took no longer tells the time well enough
 FORGIVEN_SECONDS = 30.0  # after which a stream that was lost is the first one again
 _END_WORDS = ("Failed:", "Cancelled", "Timed out:", "Superseded")
 
@@ -63,26 +64,25 @@ _REFUSED = re.compile(
 
 # Claims the stream for a run: removes earlier runs' entries, keeps the run's number as the stream's last id.
 # XADD and XTRIM rather than DEL: a deleted stream forgets its last id, and an older run could write again.
-# ARGV: TTL in seconds, when the run began (ms), and 1 if it has asked before, so that what is there may be its own claim.
-# Answers the number of the run: when it began, or one more than a number that lies in the future, which was given by another
-# clock. Answers '' when the stream is that of a run which began later.
+# ARGV: TTL in seconds, the run's number, and 1 if it has asked with that one before, so that what is there may be its own claim.
+# Answers '' when the stream is this run's, else the number of the run whose it is, which is not smaller, and the time (ms).
 _CLAIM = """
-local last, began = 0, tonumber(ARGV[2])
+local last, run = 0, tonumber(ARGV[2])
 if redis.call('EXISTS', KEYS[1]) == 1 then
   local info = redis.call('XINFO', 'STREAM', KEYS[1])
   for i = 1, #info, 2 do
     if info[i] == 'last-generated-id' then last = tonumber(string.match(info[i + 1], '^(%d+)')) end
   end
 end
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local run = string.format('%.0f', last < began and began or last + 1)
-if last == began and ARGV[3] == '1' then return ARGV[2] end
-if last > began and last <= now then return '' end
-redis.call('XADD', KEYS[1], run .. '-0', 'event', '')
+if last == run and ARGV[3] == '1' then return {'', ''} end
+if last >= run then
+  local time = redis.call('TIME')
+  return {string.format('%.0f', last), string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))}
+end
+redis.call('XADD', KEYS[1], ARGV[2] .. '-0', 'event', '')
 redis.call('XTRIM', KEYS[1], 'MAXLEN', 0)
 redis.call('EXPIRE', KEYS[1], ARGV[1])
-return run
+return {'', ''}
 """
 
 # Appends a batch. ARGV: run, number of the first event, TTL in seconds, channel, how many events, the events, then the
@@ -150,8 +150,8 @@ class Publisher:
         self._way: _Way = "script"
         self._publishes = True  # until Redis refuses this channel
         self._run: str | None = None
-        self._began: int | None = None  # when the run began, ms by the clock of Redis
-        self._claimed_before = False  # Redis was asked for the stream already
+        self._number: int | None = None  # that the run claims the stream with
+        self._asked = False  # Redis was asked for the stream with that number already
         self._yields = False  # a later run is known to have taken over: the stream is not taken from it
         self._batch_begun = -math.inf
         self._sent = 0  # highest number ever sent for publishing: what is sent again goes to the stream alone
@@ -241,7 +241,7 @@ class Publisher:
         with anyio.move_on_after(limit):
             while self._run is None and self._way != "channel" and not self.trouble and not self.superseded:
                 await anyio.sleep(0.005)
-        return int(self._run) if self._run else None
+        return self._number if self._run or self.superseded else None
 
     def yield_stream(self) -> None:
         """Take the stream no more: a later run has taken over, though Redis does not say so (it was away, or lost what it had).
@@ -334,36 +334,56 @@ class Publisher:
     async def _claim(self, client: Redis, errors: Any) -> str | None:
         """Take the stream for this run, and give the run's number; None when a run has it that began later.
 
-        Redis may have been away for a while: then not who asks last began last.
+        The number is when the run began, by the clock of Redis, which may have been away for a while: then not who asks last
+        began last. Only a number in the future, which another clock has given, is outdone by one more.
         """
         if self._yields:
             return None
-        if self._began is None:
-            seconds, microseconds = await client.time()
-            age = anyio.current_time() - self._started
-            self._began = seconds * 1000 + microseconds // 1000 - round(age * 1000)
-        asked, self._claimed_before = self._claimed_before, True  # an answer may get lost
-        if self._way == "script":
-            return str(await self._call(client, errors, _CLAIM, self._ttl, self._began, int(asked))) or None
+        if self._number is None:
+            self._number = await self._beginning(client)
+        while True:
+            asked, self._asked = self._asked, True  # an answer may get lost
+            if self._way == "script":
+                last, now = await self._call(client, errors, _CLAIM, self._ttl, self._number, int(asked))
+            else:
+                last, now = await self._claim_by_transaction(client, errors, self._number, asked=asked)
+            if last == "":
+                return str(self._number)
+            if self._number < int(last) <= int(now):
+                return None
+            self._number, self._asked = int(last) + 1, False
+
+    async def _claim_by_transaction(
+        self, client: Redis, errors: Any, number: int, *, asked: bool
+    ) -> tuple[str, str] | tuple[int, int]:
+        """Do what `_CLAIM` does."""
         async with _transaction(client) as transaction:
             last_run, _ = await self._watched_id(transaction, errors)
             seconds, microseconds = await transaction.time()
-            run = self._began if last_run < self._began else last_run + 1
+            free = last_run < number
             transaction.multi()
-            own, later = (
-                last_run == self._began and asked,
-                self._began < last_run <= seconds * 1000 + microseconds // 1000,
-            )
-            if not own and not later:
-                transaction.xadd(self._stream, {"event": ""}, id=f"{run}-0")
+            if free:
+                transaction.xadd(self._stream, {"event": ""}, id=f"{number}-0")
                 transaction.xtrim(self._stream, maxlen=0, approximate=False)
                 transaction.expire(self._stream, self._ttl)
             try:
                 await transaction.execute()
             except errors.WatchError:
-                self._claimed_before = asked  # nothing was written
+                self._asked = asked  # nothing was written
                 raise
-        return None if later else str(self._began if own else run)
+        own = last_run == number and asked
+        return ("", "") if free or own else (last_run, seconds * 1000 + microseconds // 1000)
+
+    async def _beginning(self, client: Redis) -> int:
+        """Give when the run began, by the clock of Redis, in ms: by the quickest of three answers, unless the first is quick."""
+        found: list[tuple[float, int]] = []
+        while len(found) < 3 and (not found or min(found)[0] > PROMPT_SECONDS):
+            asked = anyio.current_time()
+            seconds, microseconds = await client.time()
+            now = anyio.current_time()
+            age = round((now - self._started) * 1000)
+            found.append((now - asked, seconds * 1000 + microseconds // 1000 - age))
+        return min(found)[1]
 
     async def _append(
         self, client: Redis, errors: Any, first: int, events: Sequence[bytes], messages: Sequence[str | bytes]
