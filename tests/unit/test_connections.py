@@ -321,6 +321,29 @@ async def test_a_connection_that_is_not_to_be_used_again_is_closed(monkeypatch: 
 
 
 @pytest.mark.anyio
+async def test_after_an_answer_that_is_no_success_the_next_request_has_another_connection() -> None:
+    """It may have come before the body was read, and a server may take that for a request of its own."""
+    unread = True
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal unread
+        while True:
+            head = await reader.readuntil(b"\r\n\r\n")
+            if unread:
+                unread = False
+                writer.write(OK.replace(b"200 OK", b"503 Slow Down"))
+            else:
+                await reader.readexactly(int(head.partition(b"content-length: ")[2].split()[0]))
+                await asyncio.sleep(0.05)
+                writer.write(OK.replace(b'"e"', b'"of the other"') if head.startswith(b"GET") else OK)
+
+    body = b"GET /other HTTP/1.1\r\ncontent-length: 0\r\n\r\n"
+    async with server(serve) as client:
+        assert (await client.request(put(body), body)).status == 503
+        assert (await client.request(put(b"a"), b"a")) == STORED
+
+
+@pytest.mark.anyio
 async def test_garbage_ends_the_connection_and_the_next_request_has_another() -> None:
     said = [b"220 mail.example.com ESMTP\r\n", OK]
 
@@ -566,3 +589,38 @@ async def test_a_certificate_of_an_unknown_authority_or_for_another_name_is_refu
             await client.request(put(b"a"), b"a")
 
     assert [sent for sent in asked if sent] == []
+
+
+@pytest.mark.anyio
+async def test_a_tls_connection_that_is_lost_while_it_is_looked_at_does_not_end_the_looking(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "_LOOK_EACH", 0.0005)
+    monkeypatch.setattr(connections, "STALLED_AFTER", 0.5)
+    certificate = make_certificate(tmp_path, "localhost")
+    faults: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: faults.append(context.get("exception")))
+    silent = False
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        if silent:
+            await asyncio.sleep(60)
+        writer.transport.abort()
+
+    trust = ssl.create_default_context(cafile=certificate.authority)
+    async with server(serve, certificate.server_context(), trust, "localhost") as client:
+
+        async def some() -> None:
+            for _ in range(25):
+                with suppress(OSError):
+                    await client.request(put(b"a"), b"a")
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(8):
+                tasks.start_soon(some)
+        silent = True
+        with pytest.raises(TimeoutError), anyio.fail_after(30):
+            await client.request(put(b"a"), b"a")
+
+    assert [fault for fault in faults if isinstance(fault, AttributeError)] == []

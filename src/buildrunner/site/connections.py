@@ -134,8 +134,11 @@ class Connections:
 
     def _look(self) -> None:
         loop = asyncio.get_running_loop()
+        self._looking = loop.call_later(_LOOK_EACH, self._look)
         busy = [connection.look(loop.time()) for connection in self._open]
-        self._looking = loop.call_later(_LOOK_EACH, self._look) if any(busy) else None
+        if not any(busy):
+            self._looking.cancel()
+            self._looking = None
 
 
 class _Connection(asyncio.Protocol):
@@ -179,8 +182,9 @@ class _Connection(asyncio.Protocol):
             raise
         finally:
             self._answer = None
-        # An answer that comes before the whole of the request leaves the server with a rest that it may take for another.
-        if not answer.keep or (whole and not transport.get_write_buffer_size()):
+        # An answer that comes before the whole of the request leaves the server with a rest that it may take for another request.
+        # Nobody here can tell what the server has read; but it cannot have stored a body of which it has not read all.
+        if not answer.keep or (whole and answer.status == 200 and not transport.get_write_buffer_size()):
             return answer
         return Answer(answer.status, answer.headers, answer.body, keep=False)
 
@@ -204,9 +208,11 @@ class _Connection(asyncio.Protocol):
 
     def _unacknowledged(self) -> int:
         """Give how many bytes the kernel has that the other side has not: on a slow way it takes long to get rid of them."""
+        there = self._transport.get_extra_info("socket")  # None for a moment when TLS has lost its connection
         with suppress(OSError, ValueError):
-            queue = fcntl.ioctl(self._transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4))
-            return int.from_bytes(queue, sys.byteorder)
+            return (
+                int.from_bytes(fcntl.ioctl(there.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder) if there else 0
+            )
         return 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -287,9 +293,11 @@ def parse(received: bytes | bytearray, *, ended: bool) -> Answer | None:
         name, value = name.lower(), value.strip(b" \t")
         if name in _OF_FRAMING and headers.get(name, value) != value:
             raise GarbledAnswer
+        if name == b"connection" and name in headers:
+            value = b"%s, %s" % (headers[name], value)
         headers[name] = value
-    closes = headers.get(b"connection", b"" if found[1] == b"1" else b"close").lower()
-    keep = b"close" not in closes
+    wanted = headers.get(b"connection", b"").lower()
+    keep = b"close" not in wanted if found[1] == b"1" else b"keep-alive" in wanted
     length = headers.get(b"content-length")
     if status in {204, 304}:
         body: bytes | None = b""
