@@ -181,14 +181,9 @@ def install_attempts(manager: Manager, *, lockfile: str | None, needed: bool) ->
     engines = (
         "A package asks for another Node than the one that is used. Name that Node in .nvmrc, or update the package."
     )
-    gone = (
-        f"{default} names a version that the registry does not have. Delete {default}, run `{name} install`, and commit the new"
-        " one."
-    )
     install: tuple[str, ...]
     frozen: tuple[Attempt, ...]
     loose: tuple[Attempt, ...]
-    anew: tuple[Attempt, ...] = ()  # as if there were no lockfile
     if name == "npm":
         refused = r"can only install (packages when|with an existing)"  # npm 6 to 12
         conflict = r"\bcode ERESOLVE\b"  # as a warning it has no code; npm 7 to 11
@@ -202,19 +197,11 @@ def install_attempts(manager: Manager, *, lockfile: str | None, needed: bool) ->
             Attempt(("npm", "install"), refused, frozen=False, mend=outdated),
             Attempt(("npm", "install", legacy), conflict, frozen=False, mend=peers),
         )
-        without = ("npm", "install", "--no-package-lock")
-        lost = r"\bcode ETARGET\b|\b404 Not Found - GET \S{1,1000}\.tgz\b"
-        anew = (
-            Attempt(without, lost, frozen=False, mend=gone),
-            Attempt((*without, legacy), conflict, frozen=False, mend=gone),
-        )
     elif name == "pnpm":
         refused = r"ERR_PNPM_\w*LOCKFILE|Headless installation requires a pnpm-lock\.yaml"  # pnpm 7 to 12
         install = ("pnpm", "install")
         frozen = (Attempt((*install, "--frozen-lockfile")),)
         loose = (Attempt((*install, "--no-frozen-lockfile"), refused, frozen=False, mend=outdated),)
-        lost = r"ERR_PNPM_FETCH_404\b[^\n]{0,1000}\.tgz\b|ERR_PNPM_NO_MATCHING_VERSION\b"
-        anew = (Attempt((*install, "--no-lockfile"), lost, frozen=False, mend=gone),)
     elif name == "yarn" and manager.modern:
         install = ("yarn", "install")
         frozen = (Attempt((*install, "--immutable")),)
@@ -229,17 +216,12 @@ def install_attempts(manager: Manager, *, lockfile: str | None, needed: bool) ->
             Attempt(install, refused, frozen=False, mend=outdated),
             Attempt((*install, ignore), engine, frozen=False, mend=engines),
         )
-        lost = r"/\S{1,1000}\.tgz: Request failed \"404 Not Found\"|Couldn't find any versions for "
-        anew = (
-            Attempt((*install, "--no-lockfile"), lost, frozen=False, mend=gone),
-            Attempt((*install, "--no-lockfile", ignore), engine, frozen=False, mend=gone),
-        )
     else:
         install = ("bun", "install")
         frozen = (Attempt((*install, "--frozen-lockfile")),)
         loose = (Attempt(install, r"lockfile is frozen", frozen=False, mend=outdated),)
     if lockfile:
-        return frozen + loose + anew
+        return frozen + loose
     first = loose[0]
     missing = f"The repository has no lockfile, so each build may get other versions. Run `{name} install` and commit {default}."
     return (Attempt(first.command, frozen=not needed, mend=missing if needed else None), *loose[1:])
