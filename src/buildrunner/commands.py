@@ -18,7 +18,7 @@ import anyio
 import anyio.to_thread
 
 from buildrunner.errors import BuildFailed, CommandFailed, Stage
-from buildrunner.hints import find_hint
+from buildrunner.hints import find_hint, quote_failure
 from buildrunner.lifecycle import Run
 from buildrunner.logs.text import Line, LineDecoder, without_colour
 from buildrunner.memory import memory_limit, node_options
@@ -270,7 +270,8 @@ async def _install_without_scripts(
 def explaining(plan: BuildPlan, lacking: Mapping[str, str], committed: str) -> Iterator[None]:
     """Have a command that fails say so where what is installed is the likely reason.
 
-    It names a package that `Installed.lacking` holds; or it says nothing that is known, and there was no lockfile.
+    It names a package that `Installed.lacking` holds. Where it says nothing that is known, what it says is quoted, with what
+    to do where there was no lockfile, and else with how to see the same on another machine.
 
     Args:
         plan: of the build.
@@ -287,18 +288,28 @@ def explaining(plan: BuildPlan, lacking: Mapping[str, str], committed: str) -> I
         )
         if name:
             hint = f"It may lack {name}, whose install script failed. {lacking[name]}"
-        elif (
-            not error.hint and plan.manager and not plan.lockfile and any(attempt.mend for attempt in plan.install[:1])
-        ):
-            of_that_day = f", or the one that `npm install --before={committed}` makes, which is the day of this commit"
-            hint = (
-                "The repository has no lockfile, so the newest packages that package.json allows were installed, and one of them"
-                " may be too new for this code. Commit the lockfile of a machine where it builds"
-                f"{of_that_day if plan.manager.name == 'npm' else ''}."
-            )
-        else:
+        elif error.hint:
             raise
+        else:
+            quote = quote_failure(error.output, folder=plan.checkout)
+            hint = f"{quote} {_advice(plan, committed)}" if quote else _advice(plan, committed)
         raise CommandFailed(error.stage, error.reason, hint, output=error.output) from None
+
+
+def _advice(plan: BuildPlan, committed: str) -> str:
+    """Say what to do about a build that fails for what nobody knows."""
+    if plan.manager and not plan.lockfile and any(attempt.mend for attempt in plan.install[:1]):
+        of_that_day = f", or the one that `npm install --before={committed}` makes, which is the day of this commit"
+        return (
+            "The repository has no lockfile, so the newest packages that package.json allows were installed, and one of them"
+            " may be too new for this code. Commit the lockfile of a machine where it builds"
+            f"{of_that_day if plan.manager.name == 'npm' else ''}."
+        )
+    commands = " and ".join(f"`{command}`" for command in (*(a.shown for a in plan.install[:1]), plan.build_shown))
+    return (
+        f"To see the same on your own machine, clone the repository anew and run {commands} there: a clone has only what"
+        " is committed."
+    )
 
 
 def _skipped(plan: BuildPlan) -> list[str] | None:

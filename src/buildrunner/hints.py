@@ -2,6 +2,8 @@
 
 So what is more certain stands above what is more common. Patterns are of lines as the programs print them, without colours;
 what they name goes into the hint: the group `name` (or name2, name3, …) as {name}, or as {at} where it may be missing.
+
+Of what is in no table the likely reason can be quoted (`quote_failure`).
 """
 
 from __future__ import annotations
@@ -12,13 +14,15 @@ from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
-from buildrunner.logs.text import without_colour
+from buildrunner.logs.text import clean, without_colour
 from buildrunner.memory import heap_megabytes
 
 _NPM = r"npm (?:error|ERR!) "
 _SCOPED = r"@[\w.-]{1,100}/[\w.-]{1,100}"  # a package
 _SHELL = r"(?:^|[\s/:])(?:sh|bash|dash): (?:(?:line )?\d+: )?"
 _VARIABLE = r"[A-Z][A-Z0-9]*_[A-Z0-9_]{1,100}"
+_NOT_FOUND = r"404 Not Found - GET |Not Found - 404|\.tgz - 404|Request failed \\?\"404|Response Code: 404"
+_ADDRESS = r"(?:GET |Request URL: |^error [^\n]{0,60}?)https?://"  # of what was not found
 _NEWER_NODE = (
     "The build needs another Node than the one it ran with. Set NODE_VERSION (such as 22), or commit an .nvmrc."
 )
@@ -89,11 +93,22 @@ _HINTS: _Table = (
         "A package registry refused access. Give the install a token that can read it (INSTALL_ENV_NPM_TOKEN, named in .npmrc).",
     ),
     (
+        (_NOT_FOUND, rf"{_ADDRESS}\S{{1,200}}/(?P<name>{_SCOPED})/-/[^\s/]{{1,200}}\.tgz"),
+        "The registry does not give the version of {name} that the lockfile names. If the package is private, commit an"
+        " .npmrc that names its registry and a token, and set the token as INSTALL_ENV_NPM_TOKEN; else that version is"
+        " gone: delete the lockfile, install again, and commit the new one.",
+    ),
+    (
         rf"(?P<name>{_SCOPED})(?:@[^'\s]{{1,50}})?'? (?:could not be found or you do not|is not in (?:this|the npm) registry)"
         rf"|Couldn't find package \"(?P<name2>{_SCOPED})\"|(?P<name3>{_SCOPED})@npm:\S{{1,50}}: Package not found"
         r"|GET \S{1,200}/(?P<name4>@[\w.-]{1,100}%2[fF][\w.-]{1,100}) - 404",
         "{name} is not in the registry. If it is private, commit an .npmrc that names its registry and a token, and set the"
         " token as INSTALL_ENV_NPM_TOKEN; if it belongs to the repository, let the workspace include it.",
+    ),
+    (
+        (_NOT_FOUND, rf"{_ADDRESS}\S{{1,300}}/(?P<name>[^\s/]{{1,200}})\.tgz"),
+        "The registry does not have the version of a package that the lockfile names: {name}. Delete the lockfile,"
+        " install again, and commit the new one.",
     ),
     (
         rf"{_NPM}code E404|ERR_PNPM_FETCH_404|Couldn't find package \"|: Package not found|GET \S{{1,200}} - 404",
@@ -125,7 +140,8 @@ _HINTS: _Table = (
     ),
     # --- native packages; above the network, because gyp looks for its headers there ---
     (
-        r"Node Sass does not yet support your current environment|node_modules/node-sass|node-sass@[\d.]+ (?:post)?install",
+        r"Node Sass does not yet support your current environment|Node Sass version \S{1,20} is incompatible with"
+        r"|node_modules/node-sass|node-sass@[\d.]+ (?:post)?install",
         "node-sass is abandoned, and fits old versions of Node only. Replace it with sass (`npm uninstall node-sass && npm install"
         " sass`), or set NODE_VERSION to one that it knows, such as 16.",
     ),
@@ -244,6 +260,14 @@ _HINTS: _Table = (
         r"husky: (?:command )?not found|command not found: husky",
         'The prepare script calls husky, which is not there. Write "prepare": "husky || true", or move husky to the dependencies.',
     ),
+    (
+        r"(?:^|\s)(?P<name>[^\s(:]{1,200})(?: ?\(\d{1,6}[:,]\d{1,6}\)|:\d{1,6}:\d{1,6})(?::| -) (?:error TS1185: )?"
+        r"Merge conflict marker encountered|Merge conflict marker encountered"
+        r"|^[ >]{0,5}(?:\d{1,6} {0,2}[|│:] {0,2})?<{7} \S|^[ >]{0,5}\d{1,6} {0,2}[|│:] {0,2}(?:={7}|>{7} \S[^\n]{0,100})$"
+        r"|(?:\[ERROR\]|ERROR:) Unexpected \"<<\"",
+        "The marks of a merge are still in a file{at}: <<<<<<<. Take them out, keep the lines that belong there, and commit"
+        " it.",
+    ),
     # --- what frameworks say ---
     (
         r"Treating warnings as errors because process\.env\.CI = true",  # react-scripts, and what is built on it
@@ -319,6 +343,37 @@ _HINTS: _Table = (
         r"trying to use `?tailwindcss`? directly as a PostCSS plugin",
         "Tailwind CSS 4 has its PostCSS plugin in a package of its own. Install @tailwindcss/postcss and name it in the"
         " PostCSS configuration.",
+    ),
+    (
+        r"There might be a problem with the project dependency tree\.",
+        "react-scripts finds another version of a package than it brings (the lines above name both). Take that package out"
+        " of package.json and install again, or set BUILD_ENV_SKIP_PREFLIGHT_CHECK=true.",
+    ),
+    (
+        r"trying to use TypeScript but do not have (?:typescript installed|the required package\(s\) installed\.\s{1,4}Please)",
+        "The app has a tsconfig.json or files of TypeScript, and TypeScript is not installed. Run `npm install --save-dev"
+        " typescript @types/react @types/node`, or what your package manager has for that, and commit package.json and the"
+        " lockfile.",
+    ),
+    (
+        r"^Vue packages version mismatch:",
+        "The versions of vue and vue-template-compiler differ, and have to be the same. Install both in one version"
+        " (`npm install vue@2.7 vue-template-compiler@2.7`), and commit the lockfile.",
+    ),
+    (
+        r"PostCSS plugin (?P<name>[\w./@-]{1,100}) requires PostCSS 8",
+        "The plugin {name} needs PostCSS 8, and the build has an older one. Install the plugin's version for PostCSS 7"
+        " (autoprefixer 9, @tailwindcss/postcss7-compat), or update what brings PostCSS.",
+    ),
+    (
+        r"this\.getOptions is not a function(?:\s{1,10}at [^\n]{0,60}\(\S{0,300}/node_modules/(?P<name>[\w.-]{1,100})/)?",
+        "A loader{at} needs webpack 5, and the build has webpack 4. Install the loader's last version for webpack 4"
+        " (sass-loader 10, less-loader 7, css-loader 5, postcss-loader 4), and commit the lockfile.",
+    ),
+    (
+        r"The Angular Compiler requires TypeScript (?P<name>[^\n]{1,60}?) but",
+        "Angular needs a TypeScript {name}, and another is installed. Put one of these into package.json, install, and"
+        " commit the lockfile.",
     ),
     (
         r"Search string not found: \"/supportedTSExtensions",
@@ -408,9 +463,37 @@ _HINTS_OF_CODE: _Table = (
         "A file is imported with other capitals than it has: {name}. Linux tells them apart; mend the import.",
     ),
     (
+        r"Cannot find file: '[^'\n]{1,200}' does not match the corresponding name on disk: '(?P<name>[^'\n]{1,200})'"
+        r"|\[CaseSensitivePathsPlugin\] `[^`\n]{1,300}` does not match the corresponding path on disk `?(?P<name2>[^\s`]{1,200})",
+        "A file is imported with other capitals than it has: its name is {name}. Linux tells them apart; mend the import.",
+    ),
+    (
+        r"Can't find stylesheet to import\.(?:\n[^\n]{0,10}\n {0,6}\d{1,6} │ [^\n]{0,80}?@(?:import|use|forward)"
+        r" ['\"](?P<name>[^'\"\n]{1,200}))?"
+        r"|File to import not found or unreadable: (?P<name2>[^\s]{1,300}?)\.?$"
+        r"|'(?P<name3>[^'\n]{1,200})' wasn't found\. Tried - ",  # Less
+        "A stylesheet is imported that is not there{at}. If it is the repository's, commit it, and look at the capitals"
+        " of its name, which Linux tells apart; if a package brings it, add that to package.json.",
+    ),
+    (
+        r"You attempted to import (?P<name>\S{1,300}) which falls outside of the project src/ directory",
+        "react-scripts takes no file from outside of src/: {name}. Move it into src/; or put it into public/, and name"
+        " its address in place of the import.",
+    ),
+    (
         r"^Please update to v[\d.]{1,20} or higher for TypeScript version: (?P<name>[\d.]{1,20})$",
         "vue-tsc is older than the TypeScript that is installed ({name}), and cannot check with it. Run `npm install"
         " --save-dev vue-tsc@latest`, or put a TypeScript into package.json that it knows, and commit the lockfile.",
+    ),
+    (
+        r"NG8001: '(?P<name>[^'\n]{1,100})' is not a known element",
+        "A template has the element {name}, which Angular does not know there. Import its component, or the module that"
+        " has it, where the template belongs; and see that both were committed.",
+    ),
+    (
+        r"(?:^|\s)(?P<name>[^\s(:]{1,200}):\d{1,6}:\d{1,6} - error NG\d{1,6}: |\[ERROR\] NG\d{1,6}: |error NG\d{1,6}: ",
+        "Angular found errors{at}, and the build stops at them. Mend what the lines above name; `npx ng build` shows the"
+        " same on your own machine.",
     ),
     (
         r"(?:^|\s)(?P<name>[^\s(:]{1,200})(?:\(\d+,\d+\)|:\d+:\d+)(?::| -) error (?:TS\d{3,5}: |ts\(\d{3,5}\): )"
@@ -421,9 +504,27 @@ _HINTS_OF_CODE: _Table = (
         " build`, typescript.ignoreBuildErrors in next.config).",
     ),
     (
-        r"ReferenceError: (?P<name>require|module|exports|__dirname|__filename) is not defined in ES module scope",
+        r"ReferenceError[:\]] (?P<name>require|module|exports|__dirname|__filename) is not defined in ES module scope",
         'A file written for CommonJS ({name}) is run as an ES module, because package.json has "type": "module". Rename'
         " it to end in .cjs, or write it with import.",
+    ),
+    (
+        r"ERROR: (?P<name>[A-Z][\w ()-]{1,60}?) is not available in the configured target environment"
+        r"|ERROR: Transforming (?P<name2>[\w ()-]{1,60}?) to the configured target environment",
+        "The code has what the browsers that it is built for do not know: {name}. Set build.target to 'es2022' or 'esnext'"
+        " in vite.config, or write it otherwise.",
+    ),
+    (
+        r"SyntaxError: (?:unknown|(?P<name>[^\s:]{1,300})): [^\n]{1,300}\(\d{1,6}:\d{1,6}\)"  # Babel
+        r"|^(?P<name2>[^\s:]{1,300}):\d{1,6}:\d{1,6}: ERROR: "  # esbuild
+        r"|^(?P<name3>[^\s:]{1,300})\n {0,4}(?:Line \d{1,6}:(?:\d{1,6}:)? {1,4}|\d{1,6}:\d{1,6} {1,4}error {1,4})?"  # ESLint
+        r"(?:Parsing|Syntax) error: (?!Cannot find|No Babel|\"parserOptions|ESLint was)"
+        r"|^\[(?:vite-plugin-svelte|vite:vue)\](?: \[plugin [\w:-]{1,40}\])? (?P<name4>[^\s:(]{1,300}\.(?:svelte|vue))[ :]"
+        r"|^\[vite:(?:vue|esbuild)\] [^\n]{1,300}\nfile: (?P<name5>[^\s:]{1,300})"
+        r"|^Caused by:\n {1,8}Syntax Error"  # Next
+        r"|CssSyntaxError: (?:[\w-]{1,30}: )?(?P<name6>[^\s:]{1,300}):\d{1,6}:\d{1,6}: (?!The `|Cannot apply)",
+        "A source file cannot be read{at}: its syntax is wrong, or newer than the tool that reads it. Mend the place that"
+        " the lines above show, or update the tool.",
     ),
     (
         r"(?:\[[\w-]{0,20}eslint[\w-]{0,20}\] Failed to load|^ESLint couldn't find the)"
@@ -437,7 +538,8 @@ _HINTS_OF_CODE: _Table = (
         " that stand there).",
     ),
     (
-        r"Need to disable some ESLint rules|\[eslint\] ?$",
+        r"Need to disable some ESLint rules|\[eslint\] ?$|Search for the keywords to learn more about each error"
+        r"|^\d{1,6}:\d{1,6}  Error: [^\n]{1,400}  [@\w/-]{1,60}$|Module Error \(from \S{1,200}/eslint-loader/",
         "ESLint's errors fail the build. Mend what it names; or let the build not lint (eslint.ignoreDuringBuilds in next.config,"
         " BUILD_ENV_DISABLE_ESLINT_PLUGIN=true for react-scripts).",
     ),
@@ -450,6 +552,57 @@ _HINTS_OF_CODE: _Table = (
         "The page {name} is rendered during the build, and failed there. The lines above have the error of its code.",
     ),
     (
+        r"Error: Docusaurus found broken (?P<name>links|anchors)!",
+        "Docusaurus fails the build because pages have broken {name}. Mend those that the lines above name, or set"
+        " onBrokenLinks and onBrokenAnchors to 'warn' in docusaurus.config.",
+    ),
+    (
+        r"\d dead link\(s\) found\.",
+        "VitePress fails the build because pages have dead links. Mend those that the lines above name, or set"
+        " ignoreDeadLinks: true in .vitepress/config.",
+    ),
+    (
+        r"MDX compilation failed for file \"?(?P<name>[^\s\"]{1,300})"
+        r"|Could not parse (?:expression|import/exports) with acorn|Unexpected character `[^\n]{1,10}` \(U\+[0-9A-F]{4,6}\)",
+        "A page of Markdown{at} cannot be read as MDX, where < and {{ begin code. Write such text in backticks, or with a"
+        " backslash before it; the lines above show the place.",
+    ),
+    (
+        r"The `(?P<name>[^`\n]{1,100})` class does not exist\. If `"
+        r"|Cannot apply unknown utility class:? `?(?P<name2>[^\s`.]{1,100})",
+        "@apply asks for a class that Tailwind does not know: {name}. Define it (in tailwind.config, with Tailwind 4 by"
+        " @theme), mend its name, or install the version of Tailwind that the styles were written for.",
+    ),
+    (
+        r"Task never defined: (?P<name>[\w:.-]{1,100})|Task '(?P<name2>[\w:.-]{1,100})' is not in your gulpfile"
+        r"|Warning: Task \"(?P<name3>[\w:.-]{1,100})\" not found\.",
+        "The gulpfile or Gruntfile has no task {name}. Let the build script call one that it has (`npx gulp --tasks` or"
+        " `npx grunt --help` lists them), or add it.",
+    ),
+    (
+        r"(?:\[ERR_REQUIRE_ESM\]: [^\n]{0,60}?ES Module:? |ERR_REQUIRE_ESM)"
+        r"(?:\S{0,300}/node_modules/(?P<name>(?:@[\w.-]{1,100}/)?[\w.-]{1,100})|(?P<name2>/[^\s]{1,300}))?",
+        "An ES module is loaded with require(){at}, which this Node does not allow. Set NODE_VERSION=22, whose Node does,"
+        " or install the last version of the package that is CommonJS (chalk 4, del 6, node-fetch 2).",
+    ),
+    (
+        r"SyntaxError: Cannot use import statement outside a module",
+        'A file is written with import and run as CommonJS. Put "type": "module" into package.json, or rename it to end'
+        " in .mjs; the lines above name it.",
+    ),
+    (
+        r"^(?P<name>\.?/?[^\s:]{0,200}node_modules/[^\s:]{1,200})[^\n]{0,40}\nModule parse failed: "
+        r"|^ERROR in (?P<name2>\.?/?[^\s:]{0,200}node_modules/[^\s:]{1,200})[^\n]{0,40}\nModule parse failed: ",
+        "A package is written in newer JavaScript than this webpack reads: {name}. Install an older version of the"
+        " package, or update webpack (with react-scripts to 5, with Vue CLI to 5).",
+    ),
+    (
+        r"^(?:ERROR in )?(?P<name>\.?/?[^\s:!]{1,300})[^\n]{0,40}\nModule parse failed: [^\n]{1,300}\n"
+        r"You may need an appropriate loader",
+        "webpack has no loader for {name}, or its syntax is wrong. Mend the file, or name a loader for such files in the"
+        " configuration of webpack.",
+    ),
+    (
         r"code EACCES|Error: EACCES: permission denied, \w+ '(?P<name>[^'\n]{1,200})'",
         "The build writes where it may not{at}. It can write to its own folder, HOME and TMPDIR.",
     ),
@@ -458,6 +611,29 @@ _HINTS_OF_CODE: _Table = (
         r"ENOENT: no such file or directory, open '[^'\n]{0,300}?/(?P<name>\.env[\w.-]{0,50})'",
         "The build reads {name}, which is not in the repository. Let it take its settings from the environment (BUILD_ENV_…"
         " sets them), and do without the file.",
+    ),
+    # What may be but a warning of a build that goes on.
+    (
+        r"Attempted import error: (?P<name>'[^'\n]{1,200}' "
+        r"(?:is not exported from '[^'\n]{1,200}'|does not contain a default export))"
+        r"|(?P<name2>\"[^\"\n]{1,100}\" is not exported by \"[^\"\n]{1,300}\")"
+        r"|(?P<name3>The requested module '[^'\n]{1,200}' does not provide an export named '[^'\n]{1,100}')"
+        r"|(?P<name4>No matching export in \"[^\"\n]{1,200}\" for import \"[^\"\n]{1,100}\")"
+        r"|(?P<name5>Export \w{1,100} doesn't exist in target module)",
+        "An import asks for what its module does not have: {name}. Mend the import; or, where a newer version of a package"
+        " has dropped it (react-router-dom 6 has no Switch), install the version that the code was written for, and commit"
+        " the lockfile.",
+    ),
+    (
+        r"^(?:Error: )?Unknown arguments?: (?:[\w-]{1,40}, ){0,5}(?P<name>prod)\b",
+        "`ng build` has no --{name} since Angular 14, and builds for production without it. Take it out of the build"
+        " script.",
+    ),
+    (
+        r"(?:^|(?i:error)\]?:? {1,3})(?i:unknown (?:option|argument)s?):? {1,3}[`'\"]?(?P<name>-{0,2}[a-zA-Z][\w-]{0,40})"
+        r"|^Invalid option '(?P<name2>--[\w-]{1,40})'",
+        "The build calls a program with an option that its version does not know: {name}. Take the option out of the"
+        " script, or install the version of the program that the script was written for.",
     ),
     # A line that many programs print and go on: below all else.
     (
@@ -473,6 +649,19 @@ _MISSING = tuple(
         # Vite, Rollup, Rolldown, esbuild, Parcel
         r"Could not resolve ['\"](?P<module>[^'\"\n]{1,200})['\"](?: (?:from|in) ['\"]?(?P<file>[^'\"\n]{1,300}?)['\"]?$)?",
         r"[Ff]ailed to resolve(?: import)? ['\"](?P<module>[^'\"\n]{1,200})['\"] from ['\"](?P<file>[^'\"\n]{1,300})['\"]",
+        r"Could not resolve: ['\"](?P<module>[^'\"\n]{1,200})['\"](?:[^\n]{0,100}\n {1,8}at (?P<file>[^\s:]{1,300}))?",  # Bun
+        r"(?:^[^\w\n/.]{0,8}(?P<file>[^\s:'\"]{1,300})(?::\d{1,6}:\d{1,6})?: )?"  # Parcel 1
+        r"Cannot resolve dependency '(?P<module>[^'\n]{1,200})'",
+        # react-scripts 2 to 5
+        r"(?:^\.?/?(?P<file>[^\s:'\"]{1,300})\n)?Cannot find module: '(?P<module>[^'\n]{1,200})'\. Make sure this package is",
+        r"Cannot find file:? '(?P<module>[^'\n]{1,200})' in '(?P<folder>[^'\n]{1,300})'\.",
+        # Vue CLI 3 and later, Nuxt 2; what stands before the last ! are loaders
+        r"(?:dependency was|dependencies were|relative module was|relative modules were) not found:\s{1,5}"
+        r"\* (?P<module>[^\s]{1,200}) in (?:[^\s!]{0,300}!){0,30}(?P<file>[^\s!?,]{1,300})",
+        r"Could not find module `(?P<module>[^`\n]{1,200})` imported from `(?P<file>[^`\n]{1,300})`",  # Ember
+        r"Could not find the '(?P<module>@?[\w./-]{1,100}):[\w-]{1,40}' builder's node package",  # Angular
+        r"Package \"(?P<module>[^\"\n]{1,200})\" not found\. Have you installed it\?",  # Snowpack
+        r"Failed to find '(?P<module>[^'\n]{1,200})'\s{1,5}in \[",  # postcss-import
         # webpack names the folder that it was asked for in; Turbopack the file, in the line above
         r"Can't resolve ['\"](?P<module>[^'\"\n]{1,200})['\"] in ['\"](?P<folder>[^'\"\n]{1,300})['\"]",
         r"^(?P<file>[^\s:'\"]{1,300}):\d+:\d+\n(?:Error: )?Module not found: Can't resolve ['\"](?P<module>[^'\"\n]{1,200})['\"]",
@@ -488,6 +677,45 @@ _MISSING = tuple(
 )
 _MOST_ENTRIES = 10_000  # of a folder whose names are compared
 
+# --- for failures that are not known ---
+_LONGEST_QUOTE = 200  # characters
+# What stands before what a line says: the time, or which task of several says it (gulp, concurrently, Turborepo, pnpm).
+_TASK = re.compile(r"(?:\[\d\d:\d\d:\d\d\] |\[\d{1,2}\] |[\w@/.-]{1,80}[: ]build: )?")
+# What looks like the reason: a line that begins as errors do, or has at least a word of theirs.
+_ERROR = re.compile(
+    r"[^\w\s]{0,4} ?(?:\[[^\]\n]{1,40}\][: ]{0,2}){0,2}(?:(?i:uncaught|unhandled)[ :]{1,2})?(?:[A-Z]\w{0,60}(?:Error|Exception)\b"
+    r"|(?i:fatal error|error|fatal|panic|failed|cannot|can't|could not|couldn't|unable to)\b(?![-/\w]|\.\w)|ERR!)|[✘✖✗×⨯🚨❌]"
+)
+_WORD_OF_ERRORS = re.compile(
+    r"\b(?:E[A-Z]{4,12}|(?i:errors?|failed|failure|cannot|can't|could not|couldn't|not found|no such|does not exist|is not"
+    r"|unexpected|invalid|missing|denied|unknown|undefined|unresolved))\b(?![-/\w]|\.\w)"
+)
+# A line that tells that there is an error, and leaves to the next what it is; and one that tells only where.
+_HEADING = re.compile(
+    r"(?:x |\W{0,6})(?:\[[^\]\n]{1,40}\]:? ){0,2}(?:error:? )?(?:error during build|build error(?: occurred)?|errors?|failed"
+    r"|(?:failed to compile|(?:the )?build failed|transform failed|(?:webpack [\d.]{1,20} )?compiled)"
+    r"(?: in [\d.]{1,9} ?m?s| because of webpack errors| with \d{1,5} errors?| \d\d?:\d\d:\d\d [AP]M| in \d{1,9} ms){0,2}"
+    r"|module build failed(?: \(from [^)\n]{1,200}\))?|failed to load config from \S{1,300}"
+    r"|there was an error [a-z ]{1,40}|unable to build website for locale \w{1,20}"
+    r")[.:!]{0,3}",
+    re.IGNORECASE,
+)
+_PLACE = re.compile(r"(?:ERROR in )?[^\s:'\"]{1,200}\.\w{1,10}(?:[: (]\d[\d:, )-]{0,20})?:?")
+# What is no reason: that a command failed, as package managers and their like say; warnings, files and their sizes, stacks,
+# and excerpts of code.
+_NO_REASON = re.compile(
+    r"npm (?:ERR!|error) ?(?:(?:code|errno|path|command|workspace|location|syscall|spawn|file|signal)\b|Lifecycle script"
+    r"|Exit status|Failed at the|This is probably not|There is likely|A complete log|\S{1,200} \w{1,40}: `|$)"
+    r"|npm (?:warn|WARN|notice|info|verb|timing)\b"
+    r"|[^\n]{0,100}(?:ELIFECYCLE|ERR_PNPM_RECURSIVE_RUN|exited \(\d|run failed: command|command finished with error"
+    r"|\bExit status \d|(?i:command failed with exit|error command failed|exited with (?:exit )?code))"
+    r"|error: script \"|lerna (?:ERR!|info)|info Visit |make: \*\*\*|Node\.js v\d|Running target|Failed tasks:"
+    r"|(?:file://)?/[^\s:]{1,999}:\d{1,6}$|[>$^] |at |\^|node:|throw |errno: |code: |syscall: |\d{1,6}(?: ?[|│]|: )|[|│╷╵├└✓✔]"
+    r"|\W{1,200}$"
+    r"|[^\n]{0,40}\b(?i:warn|warnings?|deprecationwarning)\b|[^\n]{0,100}\b(?:0|no) errors?\b"
+    r"|[^\n]{0,300}\.(?:[cm]?js|css|html|map|json|svg|png|jpe?g|webp|woff2?)\b[^\n]{0,60}\d ?[kKM]?i?B\b"
+)
+
 
 def find_hint(
     output: str, *, command: str = "npm run build", folder: Path | None = None, memory: int | None = None
@@ -497,7 +725,8 @@ def find_hint(
     Args:
         output: the end of what the command printed; colours in it do not matter.
         command: as a person would type it.
-        folder: in which it ran; a file that is imported with other capitals than it has is looked for there.
+        folder: in which it ran; a file that is imported with other capitals than it has is looked for there, and names of
+            files are shown from there on.
         memory: bytes that the container may use, where that is limited.
 
     """
@@ -505,10 +734,55 @@ def find_hint(
     if re.search(r"heap out of memory|Ineffective mark-compacts near heap limit|reaching memory limit: JS heap", text):
         return _heap_hint(text, memory)
     return (
-        _first_of(_COMPILED, text, command)
+        _first_of(_COMPILED, text, command, folder)
         or _missing_module(text, folder)
-        or _first_of(_COMPILED_OF_CODE, text, command)
+        or _first_of(_COMPILED_OF_CODE, text, command, folder)
     )
+
+
+def quote_failure(output: str, *, folder: Path | None = None) -> str | None:
+    """Quote what looks most like the reason of a failure that is not known, in a sentence; None where nothing was said.
+
+    The quote is one line of at most 200 characters, without colours and control characters.
+
+    Args:
+        output: the end of what the command printed.
+        folder: of the repository; names of files are shown from there on.
+
+    """
+    text = without_colour(output)
+    if folder:
+        text = text.replace(f"{folder}/", "")
+    lines = [" ".join(clean(line[:1000]).split()) for line in text.split("\n")]
+    lines = [_TASK.sub("", line, count=1) for line in lines]
+    lines = [line for line in lines if line and not _NO_REASON.match(line)]
+    for looks_like_it in (_begins_as_error, _HEADING.fullmatch, _WORD_OF_ERRORS.search):
+        for position, line in enumerate(lines):
+            if looks_like_it(line) and (quote := _with_what_follows(lines[position : position + 4])):
+                return f"The build says: {quote}"
+    return f"The last line of the build is: {_quoted(lines[-1])}" if lines else None
+
+
+def _begins_as_error(line: str) -> bool:
+    return bool(_ERROR.match(line)) and not _HEADING.fullmatch(line)
+
+
+def _with_what_follows(lines: Sequence[str]) -> str | None:
+    """Quote the first line, with the next while it is but a heading or a place; None where there is nothing else."""
+    said: list[str] = []
+    for line in lines:
+        if _HEADING.fullmatch(line):
+            continue
+        said.append(line.rstrip(": "))
+        if not line.endswith(":") and not _PLACE.fullmatch(line):
+            break
+    return _quoted(": ".join(said)) if said else None
+
+
+def _quoted(text: str) -> str:
+    if len(text) > _LONGEST_QUOTE:
+        text = f"{text[: _LONGEST_QUOTE - 1].rstrip()}…"
+    return f"“{text}”{'' if text.endswith(('.', '!', '?', '…')) else '.'}"
 
 
 def _compiled(table: _Table) -> list[tuple[list[re.Pattern[str]], str]]:
@@ -524,12 +798,14 @@ def _compiled(table: _Table) -> list[tuple[list[re.Pattern[str]], str]]:
 _COMPILED, _COMPILED_OF_CODE = _compiled(_HINTS), _compiled(_HINTS_OF_CODE)
 
 
-def _first_of(table: Sequence[tuple[list[re.Pattern[str]], str]], text: str, command: str) -> str | None:
+def _first_of(
+    table: Sequence[tuple[list[re.Pattern[str]], str]], text: str, command: str, folder: Path | None
+) -> str | None:
     for patterns, hint in table:
         found = [match for pattern in patterns if (match := pattern.search(text))]
         if len(found) == len(patterns):
             name = next((value for match in found for value in match.groups() if value), "")
-            name = re.sub("%2[fF]", "/", name).removeprefix("./")
+            name = re.sub("%2[fF]", "/", name).removeprefix(f"{folder}/").removeprefix("./")
             if name or "{name}" not in hint:
                 return hint.format(name=name, at=f" ({name})" if name else "", command=command)
     return None

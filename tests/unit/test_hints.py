@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from buildrunner.hints import _HINTS, _HINTS_OF_CODE, find_hint
+from buildrunner.hints import _HINTS, _HINTS_OF_CODE, find_hint, quote_failure
 
 WARN = "\x1b[1mnpm\x1b[22m \x1b[33mwarn\x1b[39m"
 ERROR = "\x1b[1mnpm\x1b[22m \x1b[31merror\x1b[39m"
@@ -576,6 +576,289 @@ KNOWN: list[tuple[str, str]] = [
         'error during build:\nCould not resolve "./pages/ResortSearch" from "src/App.tsx"\nfile: /home/project/src/App.tsx\n',
         "A file is imported (src/App.tsx) that is not in the repository: ./pages/ResortSearch.",
     ),
+    # A version that is gone: npm 11, pnpm 9, Yarn 1.22; Bun and Yarn 4 as their sources have it
+    (
+        f"{CODE} E404\n{ERROR} \x1b[94m404\x1b[39m Not Found - GET https://registry.npmjs.org/is-number/-/is-number-7.0.99.tgz\n{ERROR} \x1b[94m404\x1b[39m\n"
+        f"{ERROR} \x1b[94m404\x1b[39m  'is-number@https://registry.npmjs.org/is-number/-/is-number-7.0.99.tgz' is not in this registry.\n",
+        "The registry does not have the version of a package that the lockfile names: is-number-7.0.99.",
+    ),
+    (
+        "\x1b[41m\x1b[30m\u2009ERR_PNPM_FETCH_404\u2009\x1b[39m\x1b[49m \x1b[31mGET https://registry.npmjs.org/hexo-generator-feed/-/hexo-generator-feed-4.0.0.tgz: Not Found - 404\x1b[39m\n",
+        "The registry does not have the version of a package that the lockfile names: hexo-generator-feed-4.0.0.",
+    ),
+    (
+        '\x1b[31merror\x1b[39m Error: https://registry.yarnpkg.com/is-number/-/is-number-7.0.99.tgz: Request failed "404 Not Found"\n',
+        "The registry does not have the version of a package that the lockfile names: is-number-7.0.99.",
+    ),
+    (
+        "error: GET https://registry.npmjs.org/is-number/-/is-number-7.0.99.tgz - 404\n",
+        "The registry does not have the version of a package that the lockfile names: is-number-7.0.99.",
+    ),
+    (
+        "➤ YN0035: │ is-number@npm:7.0.99: The remote server failed to provide the requested resource\n➤ YN0035: │   Response Code: 404 (Not Found)\n"
+        "➤ YN0035: │   Request Method: GET\n➤ YN0035: │   Request URL: https://registry.yarnpkg.com/is-number/-/is-number-7.0.99.tgz\n",
+        "The registry does not have the version of a package that the lockfile names: is-number-7.0.99.",
+    ),
+    (
+        f"{CODE} E404\n{ERROR} \x1b[94m404\x1b[39m Not Found - GET https://registry.npmjs.org/@me/zz/-/zz-1.0.0.tgz\n",
+        "The registry does not give the version of @me/zz that the lockfile names.",
+    ),
+    # react-scripts 2 to 4 (ModuleNotFoundPlugin and formatWebpackMessages of react-dev-utils 6.1.1 to 12.0.1, ModuleScopePlugin)
+    (
+        "Creating an optimized production build...\nFailed to compile.\n\n./src/Team/index.js\nCannot find module: 'react-confirm-alert'. Make sure this package is installed.\n\n"
+        "You can install this package by running: npm install react-confirm-alert.\n",
+        "A package is imported (src/Team/index.js) that is not installed: react-confirm-alert.",
+    ),
+    (
+        "Failed to compile.\n\n./src/App.js\nCannot find file './Components/header' in './src'.\n",
+        "A file is imported (src) that is not in the repository: ./Components/header.",
+    ),
+    (
+        "Failed to compile.\n\nCannot find file: 'header.js' does not match the corresponding name on disk: './src/Components/Header.js'.\n",
+        "A file is imported with other capitals than it has: its name is src/Components/Header.js.",
+    ),
+    (
+        "Failed to compile.\n\n./src/App.js\nAttempted import error: 'Switch' is not exported from 'react-router-dom'.\n",
+        "An import asks for what its module does not have: 'Switch' is not exported from 'react-router-dom'.",
+    ),
+    (
+        "Failed to compile.\n\nAttempted import error: './Foo' does not contain a default export (imported as 'Foo').\n",
+        "An import asks for what its module does not have: './Foo' does not contain a default export.",
+    ),
+    (
+        "Failed to compile.\n\n./src/App.js\nYou attempted to import ../../assets/x.png which falls outside of the project src/ directory. Relative imports outside of src/ are not supported.\n",
+        "react-scripts takes no file from outside of src/: ../../assets/x.png.",
+    ),
+    (
+        "Failed to compile.\n\nsrc/App.js\n  Line 12:9:  'foo' is not defined  no-undef\n\nSearch for the \x1b[4m\x1b[31mkeywords\x1b[39m\x1b[24m to learn more about each error.\n",
+        "ESLint's errors fail the build.",
+    ),
+    (
+        "Failed to compile.\n\n[eslint] \nsrc/App.js\n  Line 10:5:  Parsing error: Unexpected token (10:5)\n",
+        "A source file cannot be read (src/App.js)",
+    ),
+    # Next 14.2.30 (customFormatter.js)
+    (
+        "Failed to compile.\n\n./app/page.tsx\n12:9  Error: 'x' is assigned a value but never used.  @typescript-eslint/no-unused-vars\n",
+        "ESLint's errors fail the build.",
+    ),
+    # Vue CLI 3 to 5 and Nuxt 2 (@soda/friendly-errors-webpack-plugin 1.8.1, @nuxt/friendly-errors-webpack-plugin 2.5.2)
+    (
+        " ERROR  Failed to compile with 1 errors\n\nThis dependency was not found:\n\n* axios in ./src/main.js\n\nTo install it, you can run: npm install --save axios\n",
+        "A package is imported (src/main.js) that is not installed: axios.",
+    ),
+    (
+        "These dependencies were not found:\n\n* core-js/modules/es6.regexp.split in ./src/a.js, ./src/b.js and 3 others\n* vuex in ./src/main.js\n",
+        "A package is imported (src/a.js) that is not installed: core-js.",
+    ),
+    (
+        "This relative module was not found:\n\n* ./components/header.vue in ./node_modules/cache-loader/dist/cjs.js??ref--12-0!./node_modules/babel-loader/lib!./src/App.vue?vue&type=script&lang=js&\n",
+        "A file is imported (src/App.vue) that is not in the repository: ./components/header.vue.",
+    ),
+    # Parcel 1.12.5, Snowpack 3.8.8 (esinstall 1.1.7), Ember CLI, postcss-import
+    (
+        "🚨  /x/index.js:1:1: Cannot resolve dependency './foo' at '/x/foo'\n",
+        "A file is imported (/x/index.js) that is not in the repository: ./foo.",
+    ),
+    (
+        '[snowpack] Package "lodash" not found. Have you installed it? \n',
+        "A package is imported that is not installed: lodash.",
+    ),
+    (
+        "Build Error (Package /x)\n\nCould not find module `lodash` imported from `app/app.js`\n",
+        "A package is imported (app/app.js) that is not installed: lodash.",
+    ),
+    (
+        "Error: Failed to find './base.css'\n  in [\n    /x/src\n  ]\n",
+        "A file is imported that is not in the repository: ./base.css.",
+    ),
+    # https://github.com/OpenRouterLabs/spawn/issues/209 (Bun 1.3.8)
+    (
+        '2 | import pc from "picocolors";\n                   ^\nerror: Could not resolve: "picocolors". Maybe you need to "bun install"?\n    at /x/src/update-check.ts:2:16\n',
+        "A package is imported (/x/src/update-check.ts) that is not installed: picocolors.",
+    ),
+    # Rollup 4, Vite 5.4.19, esbuild 0.21.5, @sveltejs/vite-plugin-svelte 3.1.2, @vitejs/plugin-vue 5.2.4
+    (
+        '\x1b[1m\x1b[31m[!] \x1b[1mRollupError: src/main.js (1:8): "nope" is not exported by "src/foo.js", imported by "src/main.js".\x1b[22m\x1b[1m\x1b[39m\x1b[22m\n',
+        'An import asks for what its module does not have: "nope" is not exported by "src/foo.js".',
+    ),
+    (
+        "\x1b[31merror during build:\n\x1b[31msrc/conf.js (1:0): Merge conflict marker encountered.\x1b[31m\nfile: \x1b[36m/x/src/conf.js:1:0\x1b[31m\n\x1b[33m\n1: <<<<<<< HEAD\n",
+        "The marks of a merge are still in a file (src/conf.js): <<<<<<<.",
+    ),
+    (
+        '✘ [ERROR] Unexpected "<<"\n\n    src/conf.js:1:0:\n      1 │ <<<<<<< HEAD\n        ╵ ~~\n',
+        "The marks of a merge are still in a file: <<<<<<<.",
+    ),
+    (
+        "src/a.ts(1,1): error TS1185: Merge conflict marker encountered.\n",
+        "The marks of a merge are still in a file (src/a.ts)",
+    ),  # TypeScript 5.9
+    (
+        'Error: expected "{".\n  ╷\n3 │ =======\n  │        ^\n  ╵\n  e.scss 3:8  root stylesheet\n',
+        "The marks of a merge are still in a file",
+    ),  # sass 1.89.0
+    (
+        "SyntaxError: /x/src/App.js: Unexpected token (10:1)\n\n   8 |\n> 10 | <<<<<<< HEAD\n     |  ^\n",
+        "The marks of a merge are still in a file",
+    ),
+    (
+        'error during build:\n\x1b[31m[vite:esbuild] Transform failed with 1 error:\n/x/src/app.jsx:2:0: ERROR: Unexpected end of file before a closing "div" tag\x1b[31m\nfile: \x1b[36m/x/src/app.jsx:2:0\n',
+        "A source file cannot be read (/x/src/app.jsx)",
+    ),
+    (
+        "error during build:\n[vite-plugin-svelte] [plugin vite-plugin-svelte] src/p.svelte (2:12): /x/src/p.svelte:2:12 </div> attempted to close an element that was not open\n",
+        "A source file cannot be read (src/p.svelte)",
+    ),
+    (
+        "error during build:\n[vite:vue] [plugin vite:vue] src/p.vue (1:11): Element is missing end tag.\nfile: /x/src/p.vue:1:11\n",
+        "A source file cannot be read (src/p.vue)",
+    ),
+    (
+        "Module build failed (from ./node_modules/babel-loader/lib/index.js):\nSyntaxError: /x/src/App.js: Unexpected token (10:5)\n",
+        "A source file cannot be read (/x/src/App.js)",
+    ),
+    # webpack 4.47.0 (ModuleParseError.js)
+    (
+        "ERROR in ./node_modules/foo/index.js 10:5\nModule parse failed: Unexpected token (10:5)\nYou may need an appropriate loader to handle this file type, currently no loaders are configured\n",
+        "A package is written in newer JavaScript than this webpack reads: node_modules/foo/index.js.",
+    ),
+    (
+        "ERROR in ./src/logo.svg 1:0\nModule parse failed: Unexpected token (1:0)\nYou may need an appropriate loader to handle this file type\n",
+        "webpack has no loader for src/logo.svg",
+    ),
+    # sass 1.89.0 alone and with Vite 5.4.19; libsass of node-sass 4.14.1; Less
+    (
+        "Error: Can't find stylesheet to import.\n  ╷\n1 │ @use 'variables';\n  │ ^^^^^^^^^^^^^^^^\n  ╵\n  a.scss 1:1  root stylesheet\n",
+        "A stylesheet is imported that is not there (variables).",
+    ),
+    (
+        "[vite:css] [sass] Can't find stylesheet to import.\n",
+        "A stylesheet is imported that is not there. If",
+    ),
+    (
+        "SassError: File to import not found or unreadable: ./variables.\n        on line 1 of src/a.scss\n",
+        "A stylesheet is imported that is not there (variables).",
+    ),
+    (
+        "'variables.less' wasn't found. Tried - /x/src/variables.less,variables.less\n",
+        "A stylesheet is imported that is not there (variables.less).",
+    ),
+    # Docusaurus 2.4.3 and 3.8.1, VitePress 1.6.3
+    (
+        "[ERROR] Error: Unable to build website for locale en.\n    at x (/x/build.js:78:15) {\n  [cause]: Error: Docusaurus found broken links!\n",
+        "Docusaurus fails the build because pages have broken links.",
+    ),
+    (
+        'Error: MDX compilation failed for file "/x/docs/a.md"\nCause: Unexpected character `1` (U+0031) before name\n',
+        "A page of Markdown (/x/docs/a.md) cannot be read as MDX, where < and { begin code.",
+    ),
+    (
+        "build error:\n[vitepress] 2 dead link(s) found.\n",
+        "VitePress fails the build because pages have dead links.",
+    ),
+    # https://github.com/DevCloudFE/ng-devui-admin/issues/38, https://github.com/angular/angular/issues/59913 (Angular 19)
+    (
+        "Error: src/app/pages/analysis.component.html:1:1 - error NG8001: 'da-analysis-page' is not a known element:\n",
+        "A template has the element da-analysis-page, which Angular does not know there.",
+    ),
+    ("✘ [ERROR] NG8001: 'search' is not a known element:\n", "A template has the element search"),
+    (
+        "Error: src/app/app.component.html:3:7 - error NG8002: Can't bind to 'x' since it isn't a known property of 'y'.\n",
+        "Angular found errors (src/app/app.component.html)",
+    ),
+    # https://github.com/mdn/translated-content/issues/7817 (Angular 14)
+    ("Error: Unknown argument: prod\n", "`ng build` has no --prod since Angular 14"),
+    # Next 16 (commander), ESLint 9
+    (
+        "error: unknown option '--no-lint'\n",
+        "The build calls a program with an option that its version does not know: --no-lint.",
+    ),
+    (
+        "Invalid option '--ext' - perhaps you meant '-c'?\n",
+        "The build calls a program with an option that its version does not know: --ext.",
+    ),
+    # Tailwind CSS 3.4.17 and 4.1.11
+    (
+        "CssSyntaxError: tailwindcss: /x/in.css:2:6: The `border-border` class does not exist. If `border-border` is a custom class, make sure it is defined within a `@layer` directive.\n",
+        "@apply asks for a class that Tailwind does not know: border-border.",
+    ),
+    (
+        "Error: Cannot apply unknown utility class `bg-foo`. Are you using CSS modules or similar and missing `@reference`?\n",
+        "@apply asks for a class that Tailwind does not know: bg-foo.",
+    ),
+    (
+        "CssSyntaxError: /x/src/in.css:2:6: Unknown word\n",
+        "A source file cannot be read (/x/src/in.css)",
+    ),
+    # gulp 4.0.2, Grunt 1.6.1
+    (
+        "[23:38:30] Using gulpfile /x/gulpfile.js\n[23:38:30] \x1b[31mTask never defined: build\x1b[39m\n",
+        "The gulpfile or Gruntfile has no task build.",
+    ),
+    ('Warning: Task "build" not found. Use --force to continue.\n', "The gulpfile or Gruntfile has no task build."),
+    # Node 20.20.2 with --no-experimental-require-module, as all before 20.19 are
+    (
+        "Error [ERR_REQUIRE_ESM]: require() of ES Module /x/node_modules/chalk/source/index.js from /x/gulpfile.js not supported.\n",
+        "An ES module is loaded with require() (chalk), which this Node does not allow.",
+    ),
+    (
+        "Error [ERR_REQUIRE_ESM]: Must use import to load ES Module: /x/node_modules/@a/b/index.js\n",
+        "An ES module is loaded with require() (@a/b), which this Node does not allow.",
+    ),
+    (
+        "/x/t.cjs:1\nimport x from 'y'\n^^^^^^\n\nSyntaxError: Cannot use import statement outside a module\n",
+        "A file is written with import and run as CommonJS.",
+    ),
+    # Vite 5.4.19
+    (
+        "error during build:\n[vite:esbuild-transpile] Transform failed with 1 error:\nassets/index-!~{001}~.js:39:10: ERROR: Top-level await is not available in the configured"
+        ' target environment ("chrome87", "edge88", "es2020", "firefox78", "safari14" + 2 overrides)\n',
+        "The code has what the browsers that it is built for do not know: Top-level await.",
+    ),
+    (
+        "[Failed to load PostCSS config: Failed to load PostCSS config (searchPath: /x): [ReferenceError] module is not defined in ES module scope\n",
+        "A file written for CommonJS (module) is run as an ES module",
+    ),
+    # react-scripts 4.0.3 (verifyPackageTree.js, verifyTypeScriptSetup.js), Next 14.2.30 (missingDependencyError.js)
+    (
+        "\nThere might be a problem with the project dependency tree.\nIt is likely \x1b[1mnot\x1b[22m a bug in Create React App, but something you need to fix locally.\n",
+        "react-scripts finds another version of a package than it brings",
+    ),
+    (
+        "It looks like you're trying to use TypeScript but do not have \x1b[1mtypescript\x1b[22m installed.\n",
+        "The app has a tsconfig.json or files of TypeScript",
+    ),
+    (
+        "It looks like you're trying to use TypeScript but do not have the required package(s) installed.\n\nPlease install \x1b[1mtypescript\x1b[22m by running:\n",
+        "The app has a tsconfig.json or files of TypeScript",
+    ),
+    # vue-template-compiler 2.6.14, postcss 7.0.39, sass-loader 10.1.1 and 11 with webpack 4, @angular/compiler-cli 17.3.12
+    (
+        "Vue packages version mismatch:\n\n- vue@2.6.14 (/x/node_modules/vue/dist/vue.runtime.common.js)\n- vue-template-compiler@2.7.16\n",
+        "The versions of vue and vue-template-compiler differ",
+    ),
+    (
+        "Error: PostCSS plugin autoprefixer requires PostCSS 8.\nMigration guide for end-users:\n",
+        "The plugin autoprefixer needs PostCSS 8",
+    ),
+    (
+        "Error: Node Sass version 7.0.3 is incompatible with ^4.0.0 || ^5.0.0.\n",
+        "node-sass is abandoned",
+    ),
+    (
+        "TypeError: this.getOptions is not a function\n    at Object.loader (/x/node_modules/sass-loader/dist/index.js:25:24)\n",
+        "A loader (sass-loader) needs webpack 5",
+    ),
+    (
+        "Error: The Angular Compiler requires TypeScript >=5.2.0 and <5.5.0 but 5.9.2 was found instead.\n",
+        "Angular needs a TypeScript >=5.2.0 and <5.5.0, and another is installed.",
+    ),
+    (
+        "Error: Could not find the '@angular-devkit/build-angular:browser' builder's node package.\n",
+        "A package is imported that is not installed: @angular-devkit/build-angular.",
+    ),
+    (NO_PROGRAM.format("sh: 1: bower: not found"), "The build calls a program that is not installed: bower."),
 ]
 
 
@@ -587,7 +870,7 @@ def test_what_is_known_gets_its_hint(output: str, hint: str) -> None:
 
     assert found is not None
     assert found.startswith(hint)
-    assert "{" not in found.replace("images: { unoptimized: true }", "")
+    assert "{" not in found.replace("images: { unoptimized: true }", "").replace("< and { begin", "")
 
 
 # What builds say that go well, or fail for reasons that nobody knows: lines that look like those above.
@@ -621,6 +904,13 @@ HARMLESS = [
     "TypeError: Cannot read properties of undefined (reading 'map')\n",
     'Module level directives cause errors when bundled, "use client" was ignored.\n',
     "ReferenceError: foo is not defined\n",
+    "[WARNING] Docusaurus found broken links!\n",
+    "src/app/a.html:1:1 - warning NG8113: All imports are unused\n",
+    "prettier: Ignored unknown option { semi: false }.\n(!) Unknown input options: foo\n",
+    "npm error Could not resolve dependency:\n",
+    "It looks like you're trying to use TypeScript but do not have the required package(s) installed.\nInstalling dependencies\n",
+    "=======\nA heading\n=======\n",
+    "Search for the keywords to learn more about each warning.\n",
 ]
 
 
@@ -689,6 +979,8 @@ def test_memory_is_told_in_numbers(output: str, memory: int | None, words: tuple
         ('Rollup failed to resolve import "/src/app.js" from "{folder}/index.html".\n', "src/App.js"),
         ("Cannot find module '{folder}/src/app.js'\n", "src/App.js"),
         ("Could not resolve './button' in src/components/other/../Other.js\n", "src/components/Button.js"),
+        ("./src/App.js\nCannot find file './components/button' in './src'.\n", "components/Button.js"),
+        ("This relative module was not found:\n\n* ./button.js in ./src/components/App.vue\n", "components/Button.js"),
     ],
 )
 def test_a_file_with_other_capitals_is_named(tmp_path: Path, output: str, hint: str | None) -> None:
@@ -719,10 +1011,95 @@ def test_nothing_is_looked_for_outside_of_the_folder_or_through_a_link(tmp_path:
         assert "File.js" not in hint
 
 
+def test_names_of_files_are_shown_from_the_folder_on(tmp_path: Path) -> None:
+    said = f"{tmp_path}/src/app.jsx:2:0: ERROR: Unexpected end of file\n"
+
+    assert (find_hint(said, folder=tmp_path) or "").startswith("A source file cannot be read (src/app.jsx)")
+    assert quote_failure(said, folder=tmp_path) == "The build says: “src/app.jsx:2:0: ERROR: Unexpected end of file”."
+
+
+# What a build says, and what of it is quoted.
+QUOTES = [
+    # Node 20.20.2 with npm 10 and 6
+    (
+        f"\n> build\n> node x.js\n\n[eval]:1\nthrow new Error(1234)\n^\n\nError: 1234\n    at [eval]:1:7\n\x1b[90m    at node:internal/x:118:14\x1b[39m\n\nNode.js v20.20.2\n"
+        f"{ERROR} Lifecycle script `build` failed with error:\n{CODE} 1\n{ERROR} path /x\n{ERROR} command failed\n",
+        "The build says: “Error: 1234”.",
+    ),
+    (
+        "npm ERR! code ELIFECYCLE\nnpm ERR! errno 1\nnpm ERR! a@1.0.0 build: `node x.js`\nnpm ERR! Exit status 1\nnpm ERR! \n"
+        "npm ERR! Failed at the a@1.0.0 build script.\nnpm ERR! This is probably not a problem with npm. There is likely additional logging output above.\n",
+        None,
+    ),
+    # Vite 2 with svelte, gulp 4.0.2
+    (
+        "failed to load config from /x/vite.config.js\nerror during build:\nfile:///x/index.js:630\nimport { a } from 'vite';\n         ^\nError: config must export or return an object.\n    at x (/x/y.js:1:1)\n",
+        "The build says: “Error: config must export or return an object.”",
+    ),
+    (
+        "[23:38:59] Starting 'build'...\n[23:38:59] \x1b[31m'build' errored after 4.67 ms\x1b[39m\n[23:38:59] Error: boo\n    at exports.build (/x/gulpfile.js:1:26)\n",
+        "The build says: “Error: boo”.",
+    ),
+    # webpack 5, and what react-scripts makes of it
+    (
+        "asset main.js 1.2 KiB [emitted]\n\nERROR in ./src/index.js 10:5\nModule exploded: it did (10:5)\nwebpack 5.99.9 compiled with 1 error in 123 ms\n",
+        "The build says: “ERROR in ./src/index.js 10:5: Module exploded: it did (10:5)”.",
+    ),
+    (
+        "Creating an optimized production build...\nFailed to compile.\n\n./src/App.js\nSomething odd in line 3\n",
+        "The build says: “./src/App.js: Something odd in line 3”.",
+    ),
+    # Turborepo, pnpm, Yarn 1
+    (
+        "web:build: boom.ts: Error: the moon is full\nweb:build:  ELIFECYCLE  Command failed with exit code 1.\n ERROR  run failed: command  exited (1)\n",
+        "The build says: “boom.ts: Error: the moon is full”.",
+    ),
+    (
+        "yarn run v1.22.22\n$ node x.js\nTypeError: x is no function\nerror Command failed with exit code 1.\ninfo Visit https://yarnpkg.com/en/docs/cli/run for documentation about this command.\n",
+        "The build says: “TypeError: x is no function”.",
+    ),
+    # Warnings, sizes and counts are no errors; with none the last line is quoted.
+    (
+        '▲ [WARNING] Expected "}" to go with "{" [css-syntax-error]\ndist/assets/error-1a2b.js   1.20 kB\n(node:1) DeprecationWarning: cannot\nFound 0 errors.\nGave up.\n',
+        "The last line of the build is: “Gave up.”",
+    ),
+    ("", None),
+    ("\n\n  \n> exit 3\n", None),
+]
+
+
+@pytest.mark.parametrize(("output", "quote"), QUOTES)
+def test_what_is_not_known_is_quoted(output: str, quote: str | None) -> None:
+    assert quote_failure(output) == quote
+
+
+def test_a_quote_is_one_short_line_of_plain_text() -> None:
+    for output in (
+        "Error: " + "long " * 5000,
+        "Error: \x1b[31ma\x1b[39m\tb\x07\x9b1m\u202ec" + "x" * 1000,
+        "é" * 30000,
+        "Error:\n" * 500,
+    ):
+        quote = quote_failure(output)
+        assert quote is None or (len(quote) < 240 and quote.isprintable()), quote
+
+
 def test_every_hint_says_what_to_do_in_sentences() -> None:
     for _, hint in _HINTS + _HINTS_OF_CODE:
         assert hint[0].isupper() or hint.startswith(
-            ("{", "node-sass", "vue-tsc", "sharp", "puppeteer", "pnpm", "package.json", "`")
+            (
+                "{",
+                "node-sass",
+                "vue-tsc",
+                "sharp",
+                "puppeteer",
+                "pnpm",
+                "package.json",
+                "`",
+                "@apply",
+                "react-scripts",
+                "webpack",
+            )
         )
         assert hint.endswith((".", ").", '".'))
         assert hint.count(".") >= 2  # what it is, and what to do
@@ -744,11 +1121,38 @@ def test_every_hint_says_what_to_do_in_sentences() -> None:
         "\n" * 32768,
         "Cannot find module 'x'" + " " * 32000,
         "@a/" * 10000,
+        "GET https://" * 2700,
+        "GET https://" + "/" * 32000,
+        "404 Not Found - GET https://" + "a/" * 16000,
+        "This dependency was not found:\n* a in " + "!" * 32000,
+        "dependency was not found:\n* a in a" * 900,
+        "./a\n" * 8000,
+        "ERROR in " * 3600,
+        "ERROR in node_modules/" * 1400,
+        "a node_modules/a" * 2000,
+        "[ERR_REQUIRE_ESM]: ES Module " * 1100,
+        "ERR_REQUIRE_ESM/node_modules/" * 1100,
+        "SyntaxError: a: " * 2000,
+        "[vite:vue] [plugin " * 1700,
+        "Can't find stylesheet to import.\n\n 1 │ @use" * 700,
+        "Error: unknown option " * 1400,
+        " > 1 | <<<<<<<" * 2000,
+        ">>>> 1" * 5000,
+        " " * 32768,
+        "x " * 16384,
+        "[a]" * 10000,
+        "[[[[ " * 6000,
+        "Build failed in 1 ms " * 1500,
+        "error: " * 4600,
+        "!" * 32768,
+        "a.b " * 8000,
     ],
 )
 def test_looking_for_hints_takes_no_time_in_hostile_output(text: str) -> None:
     started = time.perf_counter()
 
     find_hint(text)
+    quote_failure(text)
+    quote_failure(text.replace(" ", "\n"))
 
     assert time.perf_counter() - started < 2

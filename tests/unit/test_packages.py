@@ -344,49 +344,6 @@ def test_yarn_1_that_refuses_a_node_is_told_not_to_mind() -> None:
     assert followed(attempts, said)[1] == "yarn install --non-interactive --frozen-lockfile --ignore-engines"
 
 
-@pytest.mark.parametrize(
-    ("name", "option", "said"),
-    [
-        (
-            "npm",
-            "--no-package-lock",
-            "npm error code E404\nnpm error 404 Not Found - GET https://registry.npmjs.org/is-number/-/is-number-7.0.99.tgz\n",
-        ),
-        (
-            "npm",
-            "--no-package-lock",
-            "npm error code ETARGET\nnpm error notarget No matching version found for is-number@7.0.99.",
-        ),
-        (
-            "pnpm",
-            "--no-lockfile",
-            " ERR_PNPM_FETCH_404  GET https://registry.npmjs.org/is-number/-/is-number-7.0.99.tgz: Not Found - 404\n",
-        ),
-        (
-            "yarn",
-            "--no-lockfile",
-            'error Error: https://registry.yarnpkg.com/is-number/-/is-number-7.0.99.tgz: Request failed "404 Not Found"',
-        ),
-    ],
-)
-def test_a_lockfile_that_names_what_the_registry_lacks_is_left_out_in_the_end(
-    name: Name, option: str, said: str
-) -> None:
-    attempts = install_attempts(Manager(name), lockfile="the.lock", needed=True)
-
-    last = followed(attempts, said)[-1]
-
-    assert option in last.split()
-    attempt = next(attempt for attempt in attempts if attempt.shown == last)
-    assert (attempt.frozen, attempt.mend) == (
-        False,
-        f"the.lock names a version that the registry does not have. Delete the.lock, run `{name} install`, and commit the new"
-        " one.",
-    )
-    without = install_attempts(Manager(name), lockfile=None, needed=True)
-    assert not any(re.search(attempt.after, said) for attempt in without if attempt.after), "there is none to leave out"
-
-
 def test_any_other_failure_has_no_second_attempt() -> None:
     for manager in (Manager("npm"), Manager("pnpm"), Manager("yarn"), Manager("yarn", modern=True), Manager("bun")):
         attempts = install_attempts(manager, lockfile="x", needed=True)
@@ -642,20 +599,38 @@ def test_a_build_that_fails_for_a_package_that_is_lacking_says_so() -> None:
     assert hint("cypress/integration/a.ts:1:1 - error TS2304: Cannot find name 'x'. A sharp edge.") == "Mend it."
 
 
-def test_a_build_that_fails_without_a_lockfile_and_says_nothing_known_has_that_for_its_reason() -> None:
-    def hint(name: Name, *, needed: bool = True, lockfile: str | None = None, given: str | None = None) -> str | None:
-        install = install_attempts(Manager(name), lockfile=lockfile, needed=needed)
-        plan = SimpleNamespace(manager=Manager(name), lockfile=lockfile, install=install)
-        return hint_of_failure(plan, "SyntaxError: Named export 'createFilter' not found.", given)
+UNKNOWN = "\x1b[31mSyntaxError: Named export 'createFilter' not found in CHECKOUT/x.js\x1b[39m\n    at x (node:internal/x:1:2)\n"
 
+
+def test_a_build_that_fails_and_says_nothing_known_is_quoted_with_what_to_do(checkout: Path) -> None:
+    def hint(
+        name: Name, *, needed: bool = True, lockfile: str | None = None, given: str | None = None, said: str = UNKNOWN
+    ) -> str | None:
+        install = install_attempts(Manager(name), lockfile=lockfile, needed=needed)
+        plan = SimpleNamespace(
+            manager=Manager(name),
+            lockfile=lockfile,
+            install=install,
+            build_shown=f"{name} run build",
+            checkout=checkout,
+        )
+        return hint_of_failure(plan, said.replace("CHECKOUT", str(checkout)), given)
+
+    quote = "The build says: “SyntaxError: Named export 'createFilter' not found in x.js”. "
+    no_lockfile = "The repository has no lockfile, so the newest packages that package.json allows were installed"
+    afresh = "To see the same on your own machine, clone the repository anew and run"
     npm, pnpm = hint("npm"), hint("pnpm")
     assert npm is not None
-    assert npm.startswith(
-        "The repository has no lockfile, so the newest packages that package.json allows were installed"
-    )
+    assert npm.startswith(f"{quote}{no_lockfile}")
     assert "`npm install --before=2022-06-15`" in npm
     assert pnpm is not None
     assert pnpm.endswith("Commit the lockfile of a machine where it builds.")
     assert hint("npm", given="Mend it.") == "Mend it."
-    assert hint("npm", lockfile="package-lock.json") is None
-    assert hint("npm", needed=False) is None, "nothing was installed"
+    locked = hint("npm", lockfile="package-lock.json")
+    assert locked == f"{quote}{afresh} `npm ci` and `npm run build` there: a clone has only what is committed."
+    assert (hint("pnpm", lockfile="pnpm-lock.yaml") or "").startswith(
+        f"{quote}{afresh} `pnpm install --frozen-lockfile` and"
+    )
+    assert (hint("npm", needed=False) or "").startswith(f"{quote}{afresh}"), "nothing was installed"
+    assert (hint("npm", said="\n> exit 3\n") or "").startswith(no_lockfile)
+    assert (hint("npm", said="", lockfile="package-lock.json") or "").startswith(afresh)
