@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from buildrunner.errors import BuildFailed
-from buildrunner.reading import read_text, walk
+from buildrunner.reading import is_file, is_inside, read_text, walk
 
 _MOST_MATCHED = 200  # scripts of a package.json that a pattern is held against
 _MOST_BYTES = 256 * 1024  # of a configuration
@@ -59,10 +59,18 @@ class Framework:
 class _Command:
     words: tuple[str, ...]  # the program's bare name, and its arguments
     environment: Mapping[str, str]
+    folder: str = ""  # that it is run in, relative to the package; empty for the package's own
+    asked: str = ""  # what a manager is asked to run: a script, and by all but npm perhaps a program
 
     @property
     def line(self) -> str:
         return " ".join(self.words)
+
+    @property
+    def installs(self) -> bool:
+        """Whether it has a manager install what a package.json names."""
+        first = next((word for word in self.words[1:] if not word.startswith("-")), None)
+        return self.words[0] in _MANAGERS and not self.asked and (first or self.words[0]) in _INSTALLS
 
     def option(self, *names: str) -> Iterator[str]:
         for index, word in enumerate(self.words):
@@ -81,7 +89,9 @@ class _Command:
 _WRAPPERS = frozenset(
     ("cross-env", "cross-env-shell", "env", "npx", "bunx", "pnpx", "exec", "time", "dotenv", "env-cmd")
 )
-_MANAGERS = {"npm", "yarn", "pnpm", "bun"}
+# Each with its options for the folder to run in.
+_MANAGERS = {"npm": {"--prefix", "-C"}, "yarn": {"--cwd"}, "pnpm": {"-C", "--dir", "--prefix"}, "bun": {"--cwd"}}
+_INSTALLS = {"install", "i", "ci", "add", "clean-install", "yarn"}
 _RUNNERS = {"run-s", "run-p", "npm-run-all", "npm-run-all2", "concurrently"}
 
 
@@ -101,19 +111,33 @@ def _commands(script: str, scripts: Mapping[str, str], seen: set[str] | None = N
         words = re.findall(r"&&|\|\||[;&|]|[^\s;&|]+", script)
     commands: list[_Command] = []
     part: list[str] = []
+    here, around = "", list[str]()  # the folder, and those to go back to at the end of each ( … )
     for word in [*words, ";"]:
         if word and set(word) <= set("();<>|&"):
             if part:
-                commands += _one_command(part, scripts, seen)
+                found = _one_command(part, scripts, seen, here)
+                commands += found
+                if found and "cd" in part and found[-1].words[0] == "cd":
+                    here = _below(here, *found[-1].words[1:2])
             part = []
             if len(commands) > _MOST_COMMANDS:
                 break
+            for parenthesis in word:
+                if parenthesis == "(":
+                    around.append(here)
+                elif parenthesis == ")" and around:
+                    here = around.pop()
         else:
             part.append(word)
     return commands[:_MOST_COMMANDS]
 
 
-def _one_command(words: list[str], scripts: Mapping[str, str], seen: set[str]) -> list[_Command]:
+def _below(here: str, folder: str = "~") -> str:
+    normal = posixpath.normpath(posixpath.join(here, folder))
+    return "" if normal == "." else normal
+
+
+def _one_command(words: list[str], scripts: Mapping[str, str], seen: set[str], here: str) -> list[_Command]:
     environment: dict[str, str] = {}
     while words:
         name, equals, value = words[0].partition("=")
@@ -138,17 +162,23 @@ def _one_command(words: list[str], scripts: Mapping[str, str], seen: set[str]) -
         if at is not None and "node_modules/" in arguments[at]:
             program, arguments = arguments[at], arguments[at + 1 :]
     program = re.sub(r"\.(js|mjs|cjs|cmd)$", "", posixpath.basename(program)) or program
-    called = list(_called_scripts(program, arguments, scripts))
+    folder, arguments = _other_folder(program, arguments)
+    folder = _below(here, folder) if folder else here
+    called = [] if folder else list(_called_scripts(program, arguments, scripts))
     if not called:
-        if program in {"yarn", "pnpm", "bun"} and arguments:  # which run programs by their bare names, too
-            rest = arguments[1:] if arguments[0] == "run" else arguments
+        asked = ""
+        if program in _MANAGERS and arguments:
+            rest = arguments[1:] if (runs := arguments[0] in {"run", "run-script"}) else arguments
             if (
                 rest
+                and (runs or program != "npm")
                 and rest[0] not in {"install", "i", "add", "workspace", "workspaces"}
                 and not rest[0].startswith("-")
             ):
-                program, *arguments = rest
-        return [_Command((program, *arguments), environment)]
+                asked = rest[0]
+                if program != "npm":  # the others run programs by their bare names, too
+                    program, *arguments = rest
+        return [_Command((program, *arguments), environment, folder, asked)]
     found: list[_Command] = []
     for name, rest_of_line in called:
         for one in (f"pre{name}", name, f"post{name}"):
@@ -159,6 +189,18 @@ def _one_command(words: list[str], scripts: Mapping[str, str], seen: set[str]) -
                     inner[-1] = replace(inner[-1], words=(*inner[-1].words, *rest_of_line))
                 found += [replace(c, environment={**environment, **c.environment}) for c in inner]
     return found
+
+
+def _other_folder(program: str, arguments: list[str]) -> tuple[str, list[str]]:
+    """Split off the folder that a manager is told to run in."""
+    for index, word in enumerate(arguments if program in _MANAGERS else ()):
+        name, equals, value = word.partition("=")
+        if word == "--":
+            break
+        if name in _MANAGERS[program]:
+            after = index + (1 if equals else 2)
+            return value if equals else "".join(arguments[index + 1 : after]), arguments[:index] + arguments[after:]
+    return "", arguments
 
 
 def _called_scripts(
@@ -183,19 +225,74 @@ def _called_scripts(
                     yield name, ()
 
 
-_MAKE_NO_SITE = frozenset(
-    (
-        *("tsc", "tspc", "tsc-alias", "nest", "babel", "swc", "tsup", "ncc", "pkgroll", "unbuild", "prisma"),
-        *("rimraf", "rm", "mkdir", "cp", "copyfiles", "cpx", "shx", "echo"),
-    )
-)
+_COMPILERS = {"tsc", "tspc", "nest", "babel", "swc", "tsup", "ncc", "pkgroll", "unbuild"}
+_AROUND_THEM = {"tsc-alias", "prisma", "rimraf", "rm", "mkdir", "cp", "copyfiles", "cpx", "shx", "echo"}
 
 
 def makes_no_site(package: Mapping[str, Any], build_script: str) -> bool:
-    """Tell whether all that a build script runs are compilers, and what cleans and copies around them."""
+    """Tell whether a build script runs compilers of scripts, and nothing else but what cleans and copies around them."""
     scripts = {name: text for name, text in _dict(package.get("scripts")).items() if isinstance(text, str)}
     commands = _commands(build_script, scripts)
-    return bool(commands) and all(command.words[0] in _MAKE_NO_SITE for command in commands)
+    compilers = [command for command in commands if _compiles(command)]
+    return bool(compilers) and all(command.words[0] in _AROUND_THEM for command in commands if command not in compilers)
+
+
+def _compiles(command: _Command) -> bool:
+    for_node = command.words[0] == "esbuild" and "node" in command.option("--platform")
+    return for_node or command.words[0] in _COMPILERS
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """What a build script runs in folders below its package that have packages of their own."""
+
+    asked: Mapping[str, str]  # a folder → the script that is run there; empty for anything but a script
+    installed: frozenset[str]  # folders that something is installed in before
+    alone: bool  # each is one script as it stands, and it does nothing besides that could matter to a site
+
+
+_OF_HOOKS = {"cd", "husky", "patch-package", "simple-git-hooks", "lefthook", "is-ci", "exit", "test"}
+_NO_MATTER = {"cd", "echo", "true", "exit", "rm", "rimraf", "mkdir"}
+
+
+def runs_elsewhere(package: Mapping[str, Any], build_script: str) -> Elsewhere | None:
+    """Find out whether a build script leads into folders below; None where it does not, or where that cannot be told.
+
+    What could have installed something there, such as a program of the repository's own, makes that it cannot.
+    """
+    scripts = {name: text for name, text in _dict(package.get("scripts")).items() if isinstance(text, str)}
+    hooks = [scripts.get(name, "") for name in ("preinstall", "install", "postinstall", "prepublish", "prepare")]
+    before = [command for text in hooks for command in _commands(text, scripts)]
+    is_script = scripts.get("build") == build_script
+    build = [scripts.get("prebuild", ""), build_script, scripts.get("postbuild", "")] if is_script else [build_script]
+    commands = [command for text in build for command in _commands(text, scripts)]
+    asked: dict[str, str] = {}
+    installed: set[str] = set()
+    alone = True
+    for index, command in enumerate([*before, *commands]):
+        is_build = index >= len(before)
+        if command.installs:
+            installed.add(command.folder)
+        elif is_build and command.folder and command.words[0] not in _NO_MATTER:
+            plain = (
+                command.asked
+                and not command.environment
+                and len(command.words) == (3 if command.words[0] == "npm" else 1)
+            )
+            alone = alone and bool(plain) and command.folder not in asked
+            asked.setdefault(command.folder, command.asked)
+        elif not asked and not (
+            command.words[0] in _OF_HOOKS
+            or command.words[0] in _AROUND_THEM
+            or _compiles(command)
+            or _HARMLESS.match(command.line)
+        ):
+            return None
+        elif is_build and (command.words[0] not in _NO_MATTER or command.environment):
+            alone = False
+    if not asked or not all(folder.isprintable() and folder[0] not in "./~-$" for folder in asked):
+        return None
+    return Elsewhere(asked, frozenset(installed), alone)
 
 
 # --- the table ---
@@ -370,8 +467,89 @@ _HARMLESS = re.compile(
     "(tsc|vue-tsc|svelte-check|eslint|prettier|biome|stylelint|vitest|jest|prisma|drizzle-kit|rimraf|rm|mkdir|echo|true"
     "|contentlayer|velite|next-sitemap|graphql-codegen|panda|paraglide-js|typesafe-i18n|lingui)( |$)"
     "|(npm|yarn|pnpm|bun) (i|ci|install)( |$)|(astro|svelte-kit|nuxi|nuxt) (check|sync|prepare)|next (lint|telemetry|typegen)"
-    "|(react-router|rr) typegen|npm$|yarn$"
+    "|(react-router|rr) typegen|(hexo|gatsby) clean|docusaurus clear|npm$|yarn$"
 )
+
+
+# How those whose site follows from their files are run where no script does it, by what tells that these are there.
+_OWN_COMMANDS: Mapping[str, tuple[tuple[str, str], ...]] = {
+    "Astro": (("src/pages", "astro build"),),
+    "Gatsby": (("gatsby-config.js gatsby-config.ts gatsby-config.mjs src/pages", "gatsby build"),),
+    "Docusaurus": (("docusaurus.config.js docusaurus.config.ts docusaurus.config.mjs", "docusaurus build"),),
+    "VitePress": (
+        ("docs/.vitepress", "vitepress build docs"),
+        (".vitepress", "vitepress build"),
+        ("src/.vitepress", "vitepress build src"),
+    ),
+    "VuePress": (
+        ("docs/.vuepress", "vuepress build docs"),
+        (".vuepress", "vuepress build"),
+        ("src/.vuepress", "vuepress build src"),
+    ),
+    "Eleventy": (
+        (
+            ".eleventy.js eleventy.config.js eleventy.config.mjs eleventy.config.cjs eleventy.config.ts"
+            " index.md index.njk index.liquid index.html",
+            "eleventy",
+        ),
+    ),
+    "Parcel": (("index.html", "parcel build index.html"), ("src/index.html", "parcel build src/index.html")),
+    "Hexo": (("_config.yml", "hexo generate"),),
+    "Vite": (("index.html", "vite build"),),
+}
+_TASK_FILES: tuple[tuple[str, str, str], ...] = (
+    (
+        "gulp",
+        "gulpfile.js Gulpfile.js gulpfile.babel.js gulpfile.mjs gulpfile.cjs gulpfile.ts gulpfile.esm.js",
+        r"\.task\(\s{0,20}[\"'`]([\w:.-]{1,60})[\"'`]|\bexports\.(\w{1,60})\s{0,20}="
+        r"|\bexport (?:const |(?:async )?function )?(\w{1,60})",
+    ),
+    ("grunt", "Gruntfile.js gruntfile.js Gruntfile.cjs", r"\.registerTask\(\s{0,20}[\"'`]([\w:.-]{1,60})[\"'`]"),
+)
+
+
+def command_without_script(app: Path, checkout: Path, package: Mapping[str, Any]) -> str | None:
+    """Give what builds an app whose package.json has no build script: another script, or its framework's own command.
+
+    None where its files do not tell that it is a site.
+    """
+    facts = _facts(app, checkout, package)
+    for rule in _RULES:
+        if rule.has_package(facts.packages):
+            for signs, line in _OWN_COMMANDS.get(rule.name, ()):
+                if any(os.path.exists(app / sign) and is_inside(app / sign, checkout) for sign in signs.split()):
+                    return _script_that_ends(facts, rule) or (line if line not in facts.scripts else None)
+    return None
+
+
+def script_to_add(app: Path, checkout: Path, package: Mapping[str, Any]) -> str | None:
+    """Give what to put under "scripts" of a package.json that has no build script: for people; None where nothing tells."""
+    facts = _facts(app, checkout, package)
+    for program, names, pattern in _TASK_FILES:
+        text = next((text for name in names.split() if (text := facts.read(name)) is not None), None)
+        if text is not None:
+            found = re.findall(pattern, _without_comments(text))
+            tasks = [task if isinstance(task, str) else "".join(task) for task in found]
+            likely = ["build", *(task for task in tasks if re.match("build[:_-]", task)), "default"]
+            task = next((task for task in likely if task in tasks), "build")
+            return f'"build": "{program}"' if task == "default" else f'"build": "{program} {task}"'
+    rule = next((rule for rule in _RULES if rule.has_package(facts.packages)), None)
+    if rule is None:
+        return None
+    if script := _script_that_ends(facts, rule):
+        return f'"build": "npm run {script}"'
+    if rule.name in _OWN_COMMANDS:
+        return f'"build": "{_OWN_COMMANDS[rule.name][0][1]}"'
+    return f'"build" with the command of {rule.name}'
+
+
+def _script_that_ends(app: _App, rule: _Rule) -> str | None:
+    return _script_with(app, rf"(?:{rule.programs})(?!.*(?:--serve|--watch| -w\b))")
+
+
+def _facts(app: Path, checkout: Path, package: Mapping[str, Any]) -> _App:
+    scripts = {name: text for name, text in _dict(package.get("scripts")).items() if isinstance(text, str)}
+    return _App(app, checkout, package, scripts, "", ())
 
 
 def recognise(app: Path, checkout: Path, package: Mapping[str, Any], build_script: str) -> Framework:
@@ -729,7 +907,16 @@ def _with_hint(hint: str) -> Callable[[_App, Framework], Framework]:
     return judge
 
 
-def _vite_ssr(app: _App, framework: Framework) -> Framework:
+def _vite(app: _App, framework: Framework) -> Framework:
+    if "laravel-vite-plugin" in app.packages and is_file(app.folder / "artisan"):
+        return replace(
+            framework,
+            needs_server=(
+                "This is a Laravel app, a PHP program, which needs a server: its build makes scripts and style sheets, no page.",
+                "Commit a built site with its index.html, or set ROOT_DIR to the folder of a Node app.",
+            ),
+            certain=app.only("vite build") and not is_file(app.folder / "index.html"),
+        )
     at = [index for index, command in enumerate(app.commands) if "--ssr" in command.line]
     if not at or any(command.words[0] in {"node", "tsx"} for command in app.commands[at[-1] :]):
         return framework  # what runs behind it renders the pages
@@ -754,7 +941,7 @@ _JUDGES: dict[str, Callable[[_App, Framework], Framework]] = {
     "Qwik": _with_hint("Run `npm run qwik add static` and commit what it makes."),
     "Vike": _with_hint("Set prerender: true in the +config of its pages."),
     "Angular": _with_hint('Set "outputMode": "static" among the options of the build in angular.json.'),
-    "Vite": _vite_ssr,
+    "Vite": _vite,
 }
 
 

@@ -6,10 +6,12 @@ Where the app is, the first of these that there is:
 
 1. the folder of ROOT_DIR;
 2. the top, if its package.json has a build script (or BUILD_COMMAND is given); in a workspace that script builds what it
-   builds, and the one package of it that is a site is `BuildPlan.site`;
-3. the one package of the workspace, or else the one folder two levels deep, that has a build script; of several, the one that
+   builds, and the one package of it that is a site is `BuildPlan.site`. But it is a folder below if that script only compiles a
+   server, or only goes there to build without having anything installed;
+3. the top, if its package.json names a generator of sites whose files are there;
+4. the one package of the workspace, or else the one folder two levels deep, that has a build script; of several, the one that
    is a site by the framework that it uses;
-4. without any of these: the folder that has an index.html, as it is.
+5. without any of these: the folder that has an index.html, as it is.
 """
 
 from __future__ import annotations
@@ -21,11 +23,20 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from buildrunner.errors import BuildFailed
-from buildrunner.frameworks import Framework, makes_no_site, recognise
+from buildrunner.frameworks import (
+    Framework,
+    command_without_script,
+    makes_no_site,
+    recognise,
+    runs_elsewhere,
+    script_to_add,
+)
 from buildrunner.packages import (
     DEPENDENCIES,
     SHELL,
@@ -48,6 +59,13 @@ _BUILD_SCRIPTS = ("build", "build:prod", "build:production", "docs:build", "gene
 # Frameworks that make something else than a site as often: a page in the sources says that it is one.
 _NEEDS_PAGE = {"Vite", "webpack", "Rollup", "Parcel", "Rsbuild", "Snowpack", "Stencil", "Storybook", "Brunch"}
 _PAGES = ("index.html", "public/index.html", "src/index.html", "app/index.html", "client/index.html")
+# Where a site is left that was built elsewhere and committed.
+_COMMITTED = ("dist", "build", "_site", "public", "docs")
+_MOST_PAGE = 256 * 1024  # characters of a page that are looked through
+_MOST_ASKED_FOR = 100  # files that it asks for
+# What is in these is seldom what a repository is for.
+_POOR = {"themes", "examples", "example", "test", "tests", "fixtures", "e2e", "vendor"}
+_MOST_ELSEWHERE = 5  # folders that a build script goes into
 _DEPTH = 2  # of folders that are looked through for the app
 _MEMBER_DEPTH = 4  # of packages of a workspace, such as packages/ui/core
 _MOST_PATTERNS = 100
@@ -115,7 +133,8 @@ def plan_build(
     if not os.path.isdir(top) or not is_inside(top, checkout):
         raise BuildFailed("install", f"The repository has no folder {root_dir}.", "Look at the spelling of ROOT_DIR.")
     top = Path(os.path.realpath(top))  # as it is before any code of the repository runs
-    finder = _Finder(checkout, top, searching=not root_dir, command=build_command)
+    settled = bool(install_command or output_dir)  # which are meant for the top
+    finder = _Finder(checkout, top, searching=not root_dir, command=build_command, settled=settled)
     if install_command and build_command:
         found = _Found(top, package_of(top, checkout))
     else:
@@ -123,7 +142,7 @@ def plan_build(
         if install_command and not found.package:
             raise finder.nothing()
     if found.as_it_is:
-        return _as_it_is(checkout, found, output_dir)
+        return _as_it_is(checkout, found, output_dir, top)
 
     folder, notes = found.folder, list(found.notes)
     manager, lockfile, sentences = find_manager(folder, checkout)
@@ -140,7 +159,7 @@ def plan_build(
     package = found.package
     scripts = table_of(package, "scripts")
     script = "" if build_command else _build_script(package) or ""
-    text = build_command or str(scripts.get(script, ""))
+    text = build_command or str(scripts.get(found.line or script, found.line))
     site = folder
     if workspace == folder and not build_command:
         sites = [member for member in finder.members(folder) if finder.is_site(member)]
@@ -160,15 +179,34 @@ def plan_build(
         notes += [framework.because] if framework.because else []
         build = _instead(framework.build_instead, manager, folder, root, scripts)
         text = str(scripts.get(framework.build_instead, framework.build_instead))
+    elif found.line:
+        notes.append(
+            f"package.json has no build script: {found.line} is run."
+            f' Put "build": "{f"{manager.name} run " if found.line in scripts else ""}{found.line}" under "scripts".'
+        )
+        build = _instead(found.line, manager, folder, root, scripts)
     elif script != "build":
         notes.append(f"package.json has no script build; {script} is run.")
     shown = text if build[:2] == SHELL else " ".join(build)
     before = [] if build_command or folder == root else finder.built_before(folder, root)
-    if before:
-        # What the app needs of its workspace is built first, as turbo and nx do it.
-        steps = [f"cd {shlex.quote(os.path.relpath(member, folder))} && {manager.name} run build" for member in before]
-        build = (*SHELL, " && ".join([*(f"({step})" for step in steps), shlex.join(build)]))
-        shown = " && ".join([*(f"({step})" for step in steps), shown])
+    # What the app needs of its workspace is built first, as turbo and nx do it.
+    steps = dict.fromkeys(before, f"{manager.name} run build")
+    installers: set[Name] = set()
+    if not build_command and not install_command and not strict_lockfile:
+        for place in finder.not_installed(folder, package, text):
+            installer, *_ = find_manager(place, checkout)
+            if not installer.modern:
+                installers.add(installer.name)
+                line = install_attempts(installer, lockfile=None, needed=True)[0].shown
+                steps[place] = f"NODE_ENV= {line}"  # with production as its value nothing that builds is installed
+                warnings.append(
+                    f"The build script goes into {os.path.relpath(place, folder)}, whose dependencies nothing installs:"
+                    f" {line} is run there first. Put that into the build script."
+                )
+    if steps:
+        first = [f"(cd {shlex.quote(os.path.relpath(place, folder))} && {step})" for place, step in steps.items()]
+        build = (*SHELL, " && ".join([*first, shlex.join(build)]))
+        shown = " && ".join([*first, shown])
 
     needed = any(table_of(package_of(place, checkout), kind) for place in {folder, root} for kind in DEPENDENCIES)
     attempts = install_attempts(manager, lockfile=lockfile.name if lockfile else None, needed=needed)
@@ -199,7 +237,7 @@ def plan_build(
         build_script=text,
         framework=framework,
         output_dir=output_dir,
-        others=frozenset(called - {manager.name}),
+        others=frozenset((called | installers) - {manager.name}),
         needs_tools=bool(wish or called or (package and not (install_command and build_command))),
         notes=tuple(notes),
         warnings=tuple(warnings),
@@ -215,16 +253,18 @@ class _Found:
     package: Mapping[str, Any] = field(default_factory=dict)
     as_it_is: bool = False
     notes: tuple[str, ...] = ()
+    line: str = ""  # what is run where package.json has no build script: another script, or a line for a shell
 
 
 class _Finder:
     """Looks for the app from the folder `top` on."""
 
-    def __init__(self, checkout: Path, top: Path, *, searching: bool, command: str | None) -> None:
+    def __init__(self, checkout: Path, top: Path, *, searching: bool, command: str | None, settled: bool) -> None:
         self._checkout = checkout
         self._top = top
         self._searching = searching
         self._command = command
+        self._settled = settled
         self._members: dict[Path, tuple[Path, ...]] = {}
 
     def find(self) -> _Found:
@@ -235,29 +275,24 @@ class _Finder:
         except ValueError as error:
             raise BuildFailed("install", f"package.json{where} {error}.", "Mend and commit it.") from None
         if package is not None and (self._command or _build_script(package)):
-            return self._beside_server(package) or _Found(self._top, package)
+            return self._beside_server(package) or self._below_script(package) or _Found(self._top, package)
         if package is None and is_file(self._top / "index.html"):
             return _Found(self._top, as_it_is=True)
-        if self._searching and (found := self._search(package)):
+        if package is not None and not _needs_server(package) and not self.members(self._top):
+            line = command_without_script(self._top, self._checkout, package)
+            if line:
+                return _Found(self._top, package, line=line)
+        committed = self._committed(package) if package is not None else None
+        if self._searching and (found := self._search(package, poor=not committed)):
             return found
         if self._command:
             return _Found(self._top)
-        page = next((p for p in ("index.html", "public/index.html") if is_file(self._top / p)), None)
+        if committed:
+            return committed
         if package is not None:
-            framework = recognise(self._top, self._checkout, package, "")
-            if page and not framework.name and not _needs_server(package):
-                note = f"package.json{where} has no build script: the site is published as it is."
-                return _Found((self._top / page).parent, as_it_is=True, notes=(note,))
-            tool = (
-                f' "build" with the command of {framework.name}' if framework.name else ' such as "build": "vite build"'
-            )
-            raise BuildFailed(
-                "build",
-                f"package.json{where} has no build script.",
-                f'Add one under "scripts",{tool}, or set BUILD_COMMAND.',
-            )
-        if page:
-            return _Found((self._top / page).parent, as_it_is=True)
+            raise self._no_script(package)
+        if is_file(self._top / "public/index.html"):
+            return _Found(self._top / "public", as_it_is=True)
         if self._searching and (page_folders := self._page_folders()):
             if len(page_folders) == 1:
                 return _Found(page_folders[0], as_it_is=True)
@@ -271,24 +306,60 @@ class _Finder:
     def nothing(self) -> BuildFailed:
         """Explain that there is no app, and what there is instead."""
         where = self._name(self._top) or " at its top"
-        for names, kind in _OTHER_KINDS:
-            name = next((name for name in names.split() if is_file(self._top / name)), None)
-            if name:
-                return BuildFailed(
-                    "install",
-                    f"The repository has no package.json{where}: by its {name} it is {kind}. Only Node is here to build with.",
-                    "Commit the built site with its index.html, or set ROOT_DIR to the folder of a Node app.",
-                )
+        if other := self._other_kind():
+            name, kind = other
+            return BuildFailed(
+                "install",
+                f"The repository has no package.json{where}: by its {name} it is {kind}. Only Node is here to build with.",
+                "Commit the built site with its index.html, or set ROOT_DIR to the folder of a Node app.",
+            )
         return BuildFailed(
             "install",
             f"The repository has no package.json{where}.",
             "Commit one, or set ROOT_DIR to the folder that holds the app.",
         )
 
+    def _no_script(self, package: Mapping[str, Any]) -> BuildFailed:
+        """Explain that nothing says how to build, and what to add."""
+        where = self._name(self._top)
+        add = script_to_add(self._top, self._checkout, package)
+        other = self._other_kind()
+        if other and (not add or "PHP" in other[1]):
+            name, kind = other
+            return BuildFailed(
+                "build",
+                f"package.json{where} has no build script, and by its {name} this is {kind}. Only Node is here to build with.",
+                'Commit the built site with its index.html, add a script "build" if Node builds it, or set ROOT_DIR to the folder'
+                " of a Node app.",
+            )
+        return BuildFailed(
+            "build",
+            f"package.json{where} has no build script.",
+            'Add one under "scripts", ' + (add or 'such as "build": "vite build"') + ", or set BUILD_COMMAND.",
+        )
+
+    def _other_kind(self) -> tuple[str, str] | None:
+        """Give what the repository holds if it is not for Node to build, after the file that tells."""
+        style = ""
+        with suppress(ValueError):
+            style = read_text(self._top / "style.css", self._checkout) or ""
+        if "Theme Name:" in style[:8192] and any(is_file(self._top / name) for name in ("functions.php", "index.php")):
+            return "style.css", "a theme of WordPress, a PHP program, which needs a server"
+        for names, kind in _OTHER_KINDS:
+            name = next((name for name in names.split() if is_file(self._top / name)), None)
+            if name:
+                return name, kind
+        return None
+
     def is_site(self, folder: Path) -> bool:
         """Tell whether the package in `folder` makes a site, by its framework and its pages."""
         name = recognise(folder, self._checkout, package_of(folder, self._checkout), self.script_of(folder)).name
         return name is not None and (name not in _NEEDS_PAGE or any(is_file(folder / page) for page in _PAGES))
+
+    def not_installed(self, folder: Path, package: Mapping[str, Any], script: str) -> list[Path]:
+        """List the folders that a build script goes into and whose own dependencies nothing installs."""
+        elsewhere = runs_elsewhere(package, script)
+        return self._lacking(folder, package, [*elsewhere.asked], elsewhere.installed) if elsewhere else []
 
     def script_of(self, folder: Path) -> str:
         """Give the text of the build script of a package; empty for none."""
@@ -342,10 +413,13 @@ class _Finder:
         for kind in DEPENDENCIES:
             yield from (named[name] for name in table_of(package, kind) if name in named)
 
-    def _search(self, package: Mapping[str, Any] | None) -> _Found | None:
-        """Look for the one package below that is the app."""
+    def _search(self, package: Mapping[str, Any] | None, *, poor: bool = True) -> _Found | None:
+        """Look for the one package below that is the app; in examples and the like only if it may be `poor`."""
         below = self.members(self._top) or tuple(folders(self._top, _DEPTH))
         candidates = [folder for folder in below if self.script_of(folder)]
+        if not self.members(self._top):  # which were chosen
+            better = [folder for folder in candidates if not self._is_poor(folder)]
+            candidates = better or (candidates if poor else [])
         if not candidates:
             return None
         sites = [folder for folder in candidates if self.is_site(folder)] if len(candidates) > 1 else candidates
@@ -364,11 +438,86 @@ class _Finder:
 
     def _beside_server(self, package: Mapping[str, Any]) -> _Found | None:
         """Find the site of a repository whose top is the server for it, which only compiles itself."""
-        script = self.script_of(self._top)
-        if self._command or not self._searching or not _needs_server(package) or not makes_no_site(package, script):
+        if self._command or self._settled or not self._searching or not _needs_server(package):
             return None
-        found = self._search(package)
+        found = None
+        if makes_no_site(package, self.script_of(self._top)):
+            with suppress(BuildFailed):  # of several it is not said which
+                found = self._search(package)
         return found if found and self.is_site(found.folder) else None
+
+    def _below_script(self, package: Mapping[str, Any]) -> _Found | None:
+        """Find the site that the build script at the top only goes into, which nothing is installed for."""
+        if self._command or self._settled or not self._searching:
+            return None
+        elsewhere = runs_elsewhere(package, self.script_of(self._top))
+        if elsewhere is None or not elsewhere.alone:
+            return None
+        there = [self._top / name for name in elsewhere.asked if is_inside(self._top / name, self._checkout)]
+        lacking = self._lacking(self._top, package, [*elsewhere.asked], elsewhere.installed)
+        sites = [folder for folder in there if self.is_site(folder)] if len(there) > 1 else there
+        if len(sites) != 1 or sites[0] not in lacking:
+            return None
+        own = package_of(sites[0], self._checkout)
+        # What it is built with may be the top's: then that has to be installed, too.
+        if (
+            _build_script(own) != elsewhere.asked[os.path.relpath(sites[0], self._top)]
+            or not recognise(sites[0], self._checkout, own, "").name
+        ):
+            return None
+        where = f"The build script goes into {self._list(there)}, and nothing installs there"
+        note = f"{where}: the app is in {os.path.relpath(sites[0], self._checkout)}."
+        return _Found(sites[0], own, notes=(note,))
+
+    def _lacking(
+        self, top: Path, package: Mapping[str, Any], names: Sequence[str], installed: frozenset[str]
+    ) -> list[Path]:
+        """Give those of some folders below whose own dependencies are not there once those of `top` are."""
+        given = {name: str(version) for kind in DEPENDENCIES for name, version in table_of(package, kind).items()}
+        if any(version.startswith(("file:", "link:")) for version in given.values()):
+            return []
+        found: list[Path] = []
+        for name in [name for name in names if name not in installed][:_MOST_ELSEWHERE]:
+            folder = top / name
+            own = package_of(folder, self._checkout) if is_inside(folder, self._checkout) else {}
+            needs = {one for kind in DEPENDENCIES for one in table_of(own, kind)}
+            if not needs <= given.keys() and not os.path.lexists(folder / "node_modules"):
+                root = self.workspace_of(folder)
+                if root is None or root == folder:
+                    found.append(folder)
+        return found
+
+    def _committed(self, package: Mapping[str, Any]) -> _Found | None:
+        """Find the site that a repository without a build script holds as it is."""
+        framework = recognise(self._top, self._checkout, package, "")
+        if self._command or framework.needs_server or _needs_server(package):
+            return None
+        where = self._name(self._top)
+        if not framework.name and is_file(self._top / "index.html"):
+            note = f"package.json{where} has no build script: the site is published as it is."
+            return _Found(self._top, as_it_is=True, notes=(note,))
+        for name in _COMMITTED:
+            folder = self._top / name
+            if framework.name and name not in framework.folders:
+                continue  # what pages are made from
+            if self._is_whole(folder) or (name == "public" and not framework.name and is_file(folder / "index.html")):
+                note = f"package.json{where} has no build script: {name} has an index.html and is published as it is."
+                return _Found(folder, as_it_is=True, notes=(note,))
+        return None
+
+    def _is_whole(self, folder: Path) -> bool:
+        """Tell whether a folder has a page, and the scripts and style sheets beside it that the page asks for."""
+        page = ""
+        with suppress(ValueError):
+            page = (read_text(folder / "index.html", self._checkout) or "")[:_MOST_PAGE]
+        if not page or re.search(r"%PUBLIC_URL%|<%", page):
+            return False
+        asked = re.finditer(r"\b(?:src|href)\s{0,5}=\s{0,5}[\"']([^\"'?#:<>{}]{1,300}\.(?:m?js|css))[\"'?#]", page)
+        names = [unquote(match[1]) for match in islice(asked, _MOST_ASKED_FOR) if not match[1].startswith("/")]
+        return all(is_file(folder / name) and not name.startswith("../") for name in names)
+
+    def _is_poor(self, folder: Path) -> bool:
+        return not _POOR.isdisjoint(folder.relative_to(self._top).parts)
 
     def _page_folders(self) -> list[Path]:
         """List the folders that have a page, but for those below such a one."""
@@ -399,19 +548,20 @@ class _Finder:
         return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
 
 
-def _as_it_is(checkout: Path, found: _Found, output_dir: str | None) -> BuildPlan:
-    """Plan for a site that nothing builds: its folder is what is published."""
+def _as_it_is(checkout: Path, found: _Found, output_dir: str | None, top: Path) -> BuildPlan:
+    """Plan for a site that nothing builds: its folder is what is published, or else that of OUTPUT_DIR."""
+    folder = top if output_dir and not os.path.isdir(found.folder / output_dir) else found.folder
     note = "There is nothing to build: the folder with index.html is published as it is."
     return BuildPlan(
         checkout=checkout,
-        folder=found.folder,
-        root=found.folder,
-        site=found.folder,
+        folder=folder,
+        root=folder,
+        site=folder,
         package={},
         manager=None,
         lockfile=None,
         node=None,
-        install_folder=found.folder,
+        install_folder=folder,
         install=(),
         build=(),
         build_shown="",
@@ -431,17 +581,7 @@ def _build_script(package: Mapping[str, Any]) -> str | None:
 
 def _needs_server(package: Mapping[str, Any]) -> bool:
     """Tell whether the package is a server, whose index.html is only a part of what it shows."""
-    servers = {
-        "express",
-        "koa",
-        "fastify",
-        "@nestjs/core",
-        "@hapi/hapi",
-        "hono",
-        "@apollo/server",
-        "mongoose",
-        "socket.io",
-    }
+    servers = {"express", "koa", "fastify", "@nestjs/core", "@hapi/hapi", "hono"}
     return bool(servers & table_of(package, "dependencies").keys())
 
 

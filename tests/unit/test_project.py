@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -59,8 +60,6 @@ def test_an_app_with_npms_lockfile_is_installed_and_built_by_npm(checkout: Path)
         "npm ci --legacy-peer-deps",
         "npm install",
         "npm install --legacy-peer-deps",
-        "npm install --no-package-lock",
-        "npm install --no-package-lock --legacy-peer-deps",
     ]
     assert (found.build, found.build_shown, found.build_script) == (
         ("npm", "run", "build"),
@@ -340,9 +339,15 @@ def test_the_site_beside_a_server_that_only_compiles_itself_is_the_app(checkout:
     assert (made.folder, made.root) == (checkout / "frontend", checkout / "frontend")
     assert made.notes == ("The app is in frontend.",)
 
+    write(
+        checkout,
+        scripts={"build": "esbuild server.ts --bundle --platform=node --outfile=dist/x.js"},
+        dependencies=server,
+    )
+    assert plan(checkout).folder == checkout / "frontend"
     for scripts, dependencies in (
         ({"build": "tsc && vite build"}, server),
-        ({"build": "npm run build --prefix frontend"}, server),
+        ({"build": "esbuild app.ts --bundle --outdir=public"}, server),
         ({"build": "tsc"}, {}),
     ):
         write(checkout, scripts=scripts, dependencies=dependencies)
@@ -351,6 +356,24 @@ def test_the_site_beside_a_server_that_only_compiles_itself_is_the_app(checkout:
     assert plan(checkout, build_command="tsc").folder == checkout
     write(checkout / "frontend", scripts={"build": "tsc"})
     assert plan(checkout).folder == checkout
+
+
+def test_what_could_make_a_site_at_the_top_of_a_server_is_run_there(checkout: Path) -> None:
+    server = {"express": "4"}
+    write(checkout / "client", scripts={"build": "vite build"})
+    (checkout / "client/index.html").touch()
+    for script, given in (
+        ("rimraf dist && mkdir -p dist && cp -r src/. dist", {}),  # no compiler: the copy is the site
+        ("tsc && cp -r pages public", {"output_dir": "public"}),
+        ("tsc", {"install_command": "npm ci"}),
+    ):
+        write(checkout, scripts={"build": script}, dependencies=server)
+        assert plan(checkout, **given).folder == checkout
+
+    write(checkout / "admin", scripts={"build": "vite build"})
+    (checkout / "admin/index.html").touch()
+    write(checkout, scripts={"build": "tsc"}, dependencies=server)
+    assert plan(checkout).folder == checkout, "of two sites it is not known which"
 
 
 def test_of_several_folders_the_one_that_is_a_site_is_the_app(checkout: Path) -> None:
@@ -375,6 +398,181 @@ def test_several_sites_are_named_with_what_to_set(checkout: Path) -> None:
     assert error.reason == "Several folders have a build script, and more than one is a site: docs, web."
     assert error.hint == "Set ROOT_DIR to the folder of the app."
     assert plan(checkout, root_dir="docs").folder == checkout / "docs"
+
+
+def test_examples_and_themes_are_passed_by_where_there_is_something_else(checkout: Path) -> None:
+    write(checkout, name="app")
+    for name in ("examples/basic", "tests/fixture", "themes/dark"):
+        write(checkout / name, scripts={"build": "astro build"}, dependencies={"astro": "5"})
+        if name == "examples/basic":
+            assert plan(checkout).folder == checkout / name
+    write(checkout / "web", scripts={"build": "node make.js"})
+
+    assert plan(checkout).folder == checkout / "web"
+
+
+def test_a_site_that_is_committed_comes_before_an_example(checkout: Path) -> None:
+    write(checkout, name="app")
+    write(checkout / "example", scripts={"build": "astro build"}, dependencies={"astro": "5"})
+    write(checkout / "examples/two", scripts={"build": "astro build"}, dependencies={"astro": "5"})
+    (checkout / "dist").mkdir()
+    (checkout / "dist/index.html").write_text("<p>")
+
+    assert plan(checkout).folder == checkout / "dist"
+
+
+# --- a build script that goes into a folder below ---
+
+CLIENT: dict[str, Any] = {"scripts": {"build": "vite build"}, "dependencies": {"vite": "7", "react": "19"}}
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "cd client && npm run build",
+        "cd ./client/; npm run build",
+        "(cd client && yarn build)",
+        "npm run build --prefix client",
+        "npm --prefix ./client run build",
+        "npm run build --prefix=client && echo done",
+        "npm -C client run build",
+        "yarn --cwd client build",
+        "yarn --cwd=client run build",
+        "pnpm -C client build",
+        "pnpm --dir client run build",
+        "bun --cwd client run build",
+        "npm run web",
+    ],
+)
+def test_the_folder_that_the_build_script_only_goes_into_is_the_app(checkout: Path, script: str) -> None:
+    write(
+        checkout,
+        scripts={"build": script, "web": "cd client && npm run build"},
+        dependencies={"express": "5", "react": "18"},
+    )
+    write(checkout / "client", **CLIENT)
+    (checkout / "client/package-lock.json").write_text("{}")
+
+    found = plan(checkout)
+
+    assert (found.folder, found.root, found.lockfile) == (
+        *[checkout / "client"] * 2,
+        checkout / "client/package-lock.json",
+    )
+    assert (found.build, found.framework.name) == (("npm", "run", "build"), "Vite")
+    assert found.notes == ("The build script goes into client, and nothing installs there: the app is in client.",)
+
+
+def test_of_several_folders_that_the_build_script_goes_into_the_one_that_is_a_site_is_the_app(checkout: Path) -> None:
+    scripts = {
+        "build": "npm run build:server && npm run build:client",
+        "build:server": "cd server && npm run build",
+        "build:client": "cd client && npm run build",
+    }
+    write(checkout, scripts=scripts)
+    write(checkout / "client", **CLIENT)
+    write(checkout / "server", scripts={"build": "tsc"}, dependencies={"express": "5"})
+    (checkout / "client/index.html").touch()
+
+    found = plan(checkout)
+
+    assert found.folder == checkout / "client"
+    assert found.notes == (
+        "The build script goes into server, client, and nothing installs there: the app is in client.",
+    )
+
+
+@pytest.mark.parametrize(
+    "scripts",
+    [
+        {"build": "cd client && npm install && npm run build"},
+        {"build": "npm i --prefix client && npm run build --prefix client"},
+        {"build": "yarn --cwd client && yarn --cwd client build"},
+        {"build": "cd client && npm run build", "postinstall": "cd client && npm ci"},
+        {"build": "cd client && npm run build", "prebuild": "npm --prefix=client install"},
+        {"build": "cd client && npm run build", "prepare": "npm run setup", "setup": "pnpm -C client i"},
+        {"build": "cd client && npm run build", "postinstall": "node install-all.js"},
+        {"build": "./install.sh && cd client && npm run build"},
+        {"build": "cd nothing && npm run build"},
+        {"build": "cd ../outside && npm run build"},
+        {"build": "cd alias && npm run build"},
+    ],
+)
+def test_a_build_script_that_installs_or_may_do_so_is_run_as_it_is(checkout: Path, scripts: dict[str, str]) -> None:
+    write(checkout, scripts=scripts)
+    write(checkout / "client", **CLIENT)
+    (checkout / "alias").symlink_to("../outside")
+    write(checkout.parent / "outside", **CLIENT)
+
+    found = plan(checkout)
+
+    assert (found.folder, found.build, found.warnings) == (checkout, ("npm", "run", "build"), ())
+
+
+@pytest.mark.parametrize("why", ["workspace", "nothing of its own", "linked", "node_modules"])
+def test_a_folder_whose_dependencies_are_there_anyway_is_built_by_the_script(checkout: Path, why: str) -> None:
+    package: dict[str, Any] = {"scripts": {"build": "cd client && npm run build"}}
+    write(checkout / "client", **CLIENT)
+    if why == "workspace":
+        package["workspaces"] = ["client"]
+    elif why == "linked":
+        package["dependencies"] = {"client": "file:./client"}
+    elif why == "node_modules":
+        (checkout / "client/node_modules").mkdir()
+    else:
+        package["dependencies"] = CLIENT["dependencies"]
+    write(checkout, **package)
+
+    found = plan(checkout)
+
+    assert (found.folder, found.build, found.warnings) == (checkout, ("npm", "run", "build"), ())
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "tsc && cd client && npm run build",
+        "cd client && npm run build && cp -r build ../public",
+        "cd client && CI=false npm run build",
+        "cd client && npm run build -- --mode live",
+        "cd client && npm run build:live",
+        "cd client && vite build",
+    ],
+)
+def test_a_build_script_that_does_more_has_what_is_missing_installed_first(checkout: Path, script: str) -> None:
+    write(checkout, scripts={"build": script}, dependencies={"react": "18"})
+    write(checkout / "client", **CLIENT)
+    (checkout / "client/yarn.lock").touch()
+
+    found = plan(checkout)
+
+    assert (found.folder, [*found.others]) == (checkout, ["yarn"])
+    assert found.build_shown == "(cd client && NODE_ENV= yarn install --non-interactive) && npm run build"
+    assert found.build == ("/bin/sh", "-c", found.build_shown)
+    assert found.warnings[-1] == (
+        "The build script goes into client, whose dependencies nothing installs: yarn install --non-interactive is run there"
+        " first. Put that into the build script."
+    )
+    for given in ({"install_command": "make"}, {"strict_lockfile": True}):
+        assert plan(checkout, **given).build == ("npm", "run", "build")
+
+
+@pytest.mark.parametrize("given", [{"output_dir": "client/dist"}, {"root_dir": "."}])
+def test_the_app_stays_at_the_top_where_a_setting_is_meant_for_it(checkout: Path, given: dict[str, str]) -> None:
+    write(checkout, scripts={"build": "cd client && npm run build"})
+    write(checkout / "client", **CLIENT)
+
+    found = plan(checkout, **given)
+
+    assert (found.folder, found.build_shown) == (checkout, "(cd client && NODE_ENV= npm install) && npm run build")
+    assert plan(checkout, install_command="make").build_shown == "npm run build"
+
+
+def test_a_folder_that_is_built_with_what_the_top_has_needs_both(checkout: Path) -> None:
+    write(checkout, scripts={"build": "cd client && npm run build"}, devDependencies={"vite": "7"})
+    write(checkout / "client", scripts={"build": "vite build"}, dependencies={"react": "19"})
+
+    assert plan(checkout).build_shown == "(cd client && NODE_ENV= npm install) && npm run build"
 
 
 def test_a_link_to_a_folder_outside_is_not_looked_into(checkout: Path) -> None:
@@ -492,6 +690,45 @@ def test_a_hostile_pattern_of_a_workspace_takes_no_time(checkout: Path, pattern:
     assert time.monotonic() - started < 5
 
 
+@pytest.mark.parametrize(
+    "script",
+    [
+        "cd a && " * 300 + "npm run build",
+        "(" * 2000,
+        "cd \0 && npm run build",
+        "cd \ud800 && npm run build",
+        "npm run build --prefix",
+        "npm --prefix= run build",
+        f"cd {'x' * 1000} && npm run build",
+        " && ".join(f"npm run build --prefix a{index}" for index in range(60)),
+    ],
+)
+def test_a_hostile_build_script_that_goes_into_folders_takes_no_time(checkout: Path, script: str) -> None:
+    write(checkout, scripts={"build": script, **{f"pre{name}": script for name in ("build", "install", "pare")}})
+    for index in range(60):
+        write(checkout / f"a{index}", **CLIENT)
+    started = time.monotonic()
+
+    assert plan(checkout).folder == checkout
+    assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize(
+    "text", ["gulp.task('" * 20_000, "exports." * 30_000, "export " * 30_000, "<!" + "src='" * 50_000]
+)
+def test_a_hostile_file_that_is_read_for_a_hint_takes_no_time(checkout: Path, text: str) -> None:
+    write(checkout)
+    for name in ("gulpfile.js", "Gruntfile.js", "style.css", "dist/index.html", "docs/index.html"):
+        (checkout / name).parent.mkdir(exist_ok=True)
+        (checkout / name).write_text(text)
+    started = time.monotonic()
+
+    plan(checkout, build_command="make")
+    with suppress(BuildFailed):
+        plan(checkout)
+    assert time.monotonic() - started < 5
+
+
 # --- no build at all ---
 
 
@@ -520,10 +757,187 @@ def test_a_page_beside_a_package_json_without_a_build_script_is_a_site_and_that_
     assert found.notes == ("package.json has no build script: the site is published as it is.",)
 
 
-@pytest.mark.parametrize("package", [{"dependencies": {"express": "5"}}, {"devDependencies": {"vite": "7"}}])
+@pytest.mark.parametrize(
+    "package",
+    [
+        {"dependencies": {"express": "5"}},
+        {"devDependencies": {"webpack": "5"}},
+        {"dependencies": {"koa": "2", "vite": "7"}},
+    ],
+)
 def test_a_page_of_a_server_or_of_sources_is_no_site(checkout: Path, package: dict[str, Any]) -> None:
     write(checkout, **package)
-    (checkout / "index.html").touch()
+    for name in (".", "dist"):
+        (checkout / name).mkdir(exist_ok=True)
+        (checkout / name / "index.html").write_text('<script src="main.js"></script>')
+
+    assert failure(checkout).reason == "package.json has no build script."
+
+
+@pytest.mark.parametrize(
+    ("package", "file", "command"),
+    [
+        ("hexo", "_config.yml", "hexo generate"),
+        ("@11ty/eleventy", ".eleventy.js", "eleventy"),
+        ("gatsby", "gatsby-config.js", "gatsby build"),
+        ("vitepress", "docs/.vitepress/config.mts", "vitepress build docs"),
+        ("vuepress", ".vuepress/config.js", "vuepress build"),
+        ("@docusaurus/core", "docusaurus.config.ts", "docusaurus build"),
+        ("astro", "src/pages/index.astro", "astro build"),
+        ("parcel", "src/index.html", "parcel build src/index.html"),
+        ("vite", "index.html", "vite build"),
+    ],
+)
+def test_a_generator_of_sites_at_the_top_needs_no_build_script(
+    checkout: Path, package: str, file: str, command: str
+) -> None:
+    write(checkout, scripts={"start": "x", "deploy": f"{command} && git push"}, dependencies={package: "1"})
+    write(checkout / "themes/archer", scripts={"build": "gulp"}, dependencies={"gulp": "4"})
+    write(checkout / "web", scripts={"build": "gulp"})
+    (checkout / file).parent.mkdir(parents=True, exist_ok=True)
+    (checkout / file).touch()
+
+    found = plan(checkout)
+
+    assert (found.folder, found.build_shown, found.build_script) == (checkout, command, command)
+    assert found.build == ("/bin/sh", "-c", f"PATH={checkout}/node_modules/.bin:$PATH; {command}")
+    assert found.notes == (
+        f'package.json has no build script: {command} is run. Put "build": "{command}" under "scripts".',
+    )
+    assert found.framework.name
+    assert plan(checkout, build_command="make").build_shown == "make"
+
+
+def test_a_script_that_runs_the_generator_comes_before_its_plain_command(checkout: Path) -> None:
+    scripts = {
+        "dev": "hexo generate --watch",
+        "deploy": "hexo g && hexo deploy",
+        "make": "hexo clean && hexo generate -f",
+    }
+    write(checkout, scripts=scripts, dependencies={"hexo": "7"})
+    (checkout / "_config.yml").touch()
+
+    found = plan(checkout)
+
+    assert (found.build, found.build_script) == (("npm", "run", "make"), scripts["make"])
+    assert found.notes == (
+        'package.json has no build script: make is run. Put "build": "npm run make" under "scripts".',
+    )
+
+
+def test_a_generator_whose_files_are_not_there_is_explained(checkout: Path) -> None:
+    write(checkout, dependencies={"hexo": "7"})
+    (checkout.parent / "outside/_config.yml").touch()
+    (checkout / "_config.yml").symlink_to("../outside/_config.yml")
+
+    assert failure(checkout).hint == 'Add one under "scripts", "build": "hexo generate", or set BUILD_COMMAND.'
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "command"),
+    [
+        ("gulpfile.js", "gulp.task('css', css)\ngulp.task('build', ['css'])", "gulp build"),
+        ("gulpfile.babel.js", "exports.build = series(css)", "gulp build"),
+        ("gulpfile.mjs", "export const build = series(css)", "gulp build"),
+        ("gulpfile.js", "gulp.task('default', ['watch']); gulp.task('build:complete', [])", "gulp build:complete"),
+        ("Gulpfile.js", "exports.css = css;\nexports.default = css;", "gulp"),
+        ("gulpfile.js", "// gulp.task('default')\nrequire('./gulp/tasks')", "gulp build"),
+        (
+            "Gruntfile.js",
+            "grunt.registerTask('default', ['sass']); grunt.registerTask('build', ['sass'])",
+            "grunt build",
+        ),
+        ("Gruntfile.js", "grunt.registerTask('default', ['sass'])", "grunt"),
+    ],
+)
+def test_the_task_that_builds_is_named_where_there_is_no_build_script(
+    checkout: Path, name: str, text: str, command: str
+) -> None:
+    write(checkout, devDependencies={"gulp": "4", "webpack": "5"})
+    (checkout / name).write_text(text)
+
+    error = failure(checkout)
+
+    assert error.reason == "package.json has no build script."
+    assert error.hint == f'Add one under "scripts", "build": "{command}", or set BUILD_COMMAND.'
+
+
+def test_another_script_that_builds_is_named_where_there_is_no_build_script(checkout: Path) -> None:
+    write(checkout, scripts={"dev": "vite", "admin:build": "vite build"}, devDependencies={"vite": "7"})
+
+    assert failure(checkout).hint == 'Add one under "scripts", "build": "npm run admin:build", or set BUILD_COMMAND.'
+
+
+@pytest.mark.parametrize(
+    ("files", "name", "kind"),
+    [
+        ({"style.css": "/*\nTheme Name: Portra\n*/", "functions.php": ""}, "style.css", "a theme of WordPress"),
+        ({"composer.json": "{}", "artisan": ""}, "composer.json", "a PHP program, which needs a server"),
+        ({"hugo.toml": ""}, "hugo.toml", "a Hugo site, which hugo builds"),
+    ],
+)
+def test_what_node_cannot_build_is_recognised_beside_a_package_json(
+    checkout: Path, files: dict[str, str], name: str, kind: str
+) -> None:
+    write(checkout, devDependencies={"gulp": "4"} if kind != "a Hugo site, which hugo builds" else {})
+    for file, text in files.items():
+        (checkout / file).write_text(text)
+    if "PHP" in kind or "WordPress" in kind:
+        (checkout / "gulpfile.js").write_text("exports.build = css")
+
+    error = failure(checkout)
+
+    assert (error.stage, error.exit_code) == ("build", 40)
+    assert error.reason.startswith(f"package.json has no build script, and by its {name} this is {kind}")
+
+
+def test_what_laravel_builds_has_no_page(checkout: Path) -> None:
+    write(checkout, scripts={"build": "vite build"}, devDependencies={"vite": "7", "laravel-vite-plugin": "1"})
+    assert plan(checkout).folder == checkout
+    (checkout / "artisan").touch()
+
+    assert "Laravel" in failure(checkout).reason
+    assert plan(checkout, output_dir="public/build").folder == checkout
+
+
+@pytest.mark.parametrize("folder", ["dist", "build", "_site", "public", "docs"])
+def test_a_site_that_is_committed_is_published_as_it_is(checkout: Path, folder: str) -> None:
+    write(checkout, scripts={"test": "x"}, devDependencies={"gulp": "3"})
+    (checkout / folder / "js").mkdir(parents=True)
+    (checkout / folder / "js/a b.js").touch()
+    (checkout / folder / "index.html").write_text(
+        '<script src="js/a%20b.js?v=1"></script><link href="https://x/y.css">'
+    )
+    (checkout / "src").mkdir()
+    (checkout / "src/index.html").touch()
+
+    found = plan(checkout)
+
+    assert (found.folder, found.build, found.install, found.output_dir) == (checkout / folder, (), (), ".")
+    assert found.notes == (f"package.json has no build script: {folder} has an index.html and is published as it is.",)
+    assert plan(checkout, output_dir=folder).folder == checkout
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        "",
+        '<script src="main.js"></script>',
+        '<link href="../css/main.css">',
+        '<link rel="icon" href="%PUBLIC_URL%/x">',
+        None,
+    ],
+)
+def test_what_is_committed_but_not_finished_is_no_site(checkout: Path, page: str | None) -> None:
+    write(checkout)
+    (checkout / "css").mkdir()
+    (checkout / "css/main.css").touch()
+    (checkout / "dist").mkdir()
+    (checkout.parent / "outside/index.html").write_text("<p>")
+    if page is None:
+        (checkout / "dist/index.html").symlink_to("../../outside/index.html")
+    else:
+        (checkout / "dist/index.html").write_text(page)
 
     assert failure(checkout).reason == "package.json has no build script."
 
