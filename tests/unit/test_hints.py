@@ -576,7 +576,7 @@ KNOWN: list[tuple[str, str]] = [
         'error during build:\nCould not resolve "./pages/ResortSearch" from "src/App.tsx"\nfile: /home/project/src/App.tsx\n',
         "A file is imported (src/App.tsx) that is not in the repository: ./pages/ResortSearch.",
     ),
-    # A version that is gone: npm 11, pnpm 9, Yarn 1.22; Bun and Yarn 4 as their sources have it
+    # A version that is gone: npm 11, pnpm 9, Yarn 1.22; Bun and Yarn 4 in their form, not from a run
     (
         f"{CODE} E404\n{ERROR} \x1b[94m404\x1b[39m Not Found - GET https://registry.npmjs.org/is-number/-/is-number-7.0.99.tgz\n{ERROR} \x1b[94m404\x1b[39m\n"
         f"{ERROR} \x1b[94m404\x1b[39m  'is-number@https://registry.npmjs.org/is-number/-/is-number-7.0.99.tgz' is not in this registry.\n",
@@ -833,7 +833,7 @@ KNOWN: list[tuple[str, str]] = [
         "It looks like you're trying to use TypeScript but do not have the required package(s) installed.\n\nPlease install \x1b[1mtypescript\x1b[22m by running:\n",
         "The app has a tsconfig.json or files of TypeScript",
     ),
-    # vue-template-compiler 2.6.14, postcss 7.0.39, sass-loader 10.1.1 and 11 with webpack 4, @angular/compiler-cli 17.3.12
+    # vue-template-compiler 2.6.14, postcss 7.0.39, sass-loader 10.1.1 and 11 with webpack 4; Angular in its form, not from a run
     (
         "Vue packages version mismatch:\n\n- vue@2.6.14 (/x/node_modules/vue/dist/vue.runtime.common.js)\n- vue-template-compiler@2.7.16\n",
         "The versions of vue and vue-template-compiler differ",
