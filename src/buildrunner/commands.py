@@ -37,6 +37,7 @@ _LEGACY_OPENSSL = "--openssl-legacy-provider"
 # Some packages take a global fetch for a browser, as Node has one from 18 on. --no-experimental-fetch is gone since Node 24.
 _NO_REQUIRE_OF_MODULES = "--no-experimental-require-module"
 _NO_FETCH = "--import=data:text/javascript,delete%20globalThis.fetch"
+_NOT_FOUND = re.compile(r"\bgetaddrinfo (?:ENOTFOUND|EAI_AGAIN) ([\w.-]{1,253})")
 _OPTIONS_OF_LATER_NODES = {_LEGACY_OPENSSL, _NO_REQUIRE_OF_MODULES, _NO_FETCH}
 
 
@@ -130,6 +131,15 @@ _SECOND_TRIES = (
 async def leave_mirrors(run: Run, plan: BuildPlan, private: Path, environment: Mapping[str, str]) -> None:
     """Have the registry asked where the lockfile names mirrors of it, which may be gone or out of reach."""
     from buildrunner.packages import without_mirrors
+
+    if plan.lockfile and await _mend_lockfile(run, plan, private, environment, without_mirrors):
+        run.journal.log(f"{plan.lockfile.name} names mirrors of the npm registry; the registry itself is asked.")
+
+
+async def _mend_lockfile(
+    run: Run, plan: BuildPlan, private: Path, environment: Mapping[str, str], mend: Callable[[str], str]
+) -> bool:
+    """Change the text of the lockfile, and tell whether there was anything to be changed."""
     from buildrunner.reading import read_text
 
     assert plan.lockfile is not None
@@ -139,8 +149,8 @@ async def leave_mirrors(run: Run, plan: BuildPlan, private: Path, environment: M
         text = await anyio.to_thread.run_sync(
             partial(read_text, plan.lockfile, plan.checkout, most_bytes=_MOST_LOCKFILE_BYTES)
         )
-    if not text or "\ufffd" in text or (mended := await anyio.to_thread.run_sync(without_mirrors, text)) == text:
-        return
+    if not text or "\ufffd" in text or (mended := await anyio.to_thread.run_sync(mend, text)) == text:
+        return False
     copy = private / "lockfile"
     copy.write_text(mended)
     copy.chmod(0o644)
@@ -150,8 +160,7 @@ async def leave_mirrors(run: Run, plan: BuildPlan, private: Path, environment: M
         environment=environment,
         output=lambda *_: None,
     )
-    if not ended.failed:
-        run.journal.log(f"{plan.lockfile.name} names mirrors of the npm registry; the registry itself is asked.")
+    return not ended.failed
 
 
 async def install_from_cache(run: Run, plan: BuildPlan, environment: Mapping[str, str], cache: DependencyCache) -> bool:
@@ -178,13 +187,18 @@ class Installed:
     lacking: Mapping[str, str]  # what to do about each package whose install script failed, by its name
 
 
-async def install(run: Run, settings: Settings, plan: BuildPlan, environment: Mapping[str, str]) -> Installed:
+async def install(
+    run: Run, settings: Settings, plan: BuildPlan, private: Path, environment: Mapping[str, str]
+) -> Installed:
     """Install by the first of the plan's attempts that works and may be tried; raises BuildFailed when none does.
 
+    Where the lockfile names a host that cannot be found, the registry is asked for the same packages.
     Where only install scripts of dependencies fail, the attempt is run once more without these: often a build has no need of
     them, as they download a browser or a program for tests.
     """
-    attempts = plan.install
+    from buildrunner.packages import without_host
+
+    attempts, left = plan.install, ""
     while attempts:
         attempt, *others = attempts
         lacking: Mapping[str, str] = {}
@@ -192,6 +206,17 @@ async def install(run: Run, settings: Settings, plan: BuildPlan, environment: Ma
             await _command(run, "install", attempt.command, attempt.shown, plan.install_folder, environment)
         except CommandFailed as error:
             said = without_colour(error.output)
+            host = _NOT_FOUND.search(said)
+            if host and not left and plan.lockfile and not settings.install_command:
+                left = host[1]
+                mend = partial(without_host, host=left)
+                if await _mend_lockfile(run, plan, private, environment, mend):
+                    run.journal.log(
+                        f"{plan.lockfile.name} names {left}, which cannot be found. The npm registry is asked for the same"
+                        f" packages, which {plan.lockfile.name} has the digests of. Install from there, and commit it.",
+                        "warning",
+                    )
+                    continue
             following = next(
                 (i for i, other in enumerate(others) if other.after and re.search(other.after, said)), None
             )

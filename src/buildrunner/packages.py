@@ -151,15 +151,23 @@ _MIRRORS = (
     "mirrors.huaweicloud.com/repository/npm",
     "repo.huaweicloud.com/repository/npm",
 )
-_MIRRORED = re.compile(
-    rf"https?://(?:{'|'.join(map(re.escape, _MIRRORS))})/((?:@[\w.~-]{{1,214}}/)?[\w.~-]{{1,214}})/(?:download|-)/"
+_TARBALL = (
+    r"((?:@[\w.~-]{1,214}/)?[\w.~-]{1,214})/(?:download|-)/"
     r"(?:@[\w.~-]{1,214}/)?([\w.~+-]{1,300}\.tgz)(?:\?[^\"'#\s]{0,2000})?"
 )
+_MIRRORED = re.compile(rf"https?://(?:{'|'.join(map(re.escape, _MIRRORS))})/{_TARBALL}")
+_DIGEST = r"(?=#[0-9a-f]{40}\b|(?:#[0-9a-f]{1,64})?\"?,?\s{1,20}\"?integrity\"?:? \"?sha\d)"
 
 
 def without_mirrors(lockfile: str) -> str:
     """Name the registry itself in a lockfile where it names a mirror of it; the digests in it say that it is the same package."""
     return _MIRRORED.sub(r"https://registry.npmjs.org/\1/-/\2", lockfile)
+
+
+def without_host(lockfile: str, host: str) -> str:
+    """Name the registry itself where a lockfile names `host`, for the packages whose digest it has: another one is refused then."""
+    address = rf"https?://{re.escape(host)}(?::\d{{1,5}})?/(?:[\w.~-]{{1,100}}/){{0,8}}?{_TARBALL}{_DIGEST}"
+    return re.sub(address, r"https://registry.npmjs.org/\1/-/\2", lockfile)
 
 
 def install_attempts(manager: Manager, *, lockfile: str | None, needed: bool) -> tuple[Attempt, ...]:

@@ -150,7 +150,7 @@ async def _story(run: Run, settings: Settings, root: Path, *, in_image: bool) ->
         install_environment = {**environment, **cache_environment, **settings.install_env}
         if not (cache and await install_from_cache(run, plan, install_environment, cache)):
             started = anyio.current_time()
-            installed = await install(run, settings, plan, install_environment)
+            installed = await install(run, settings, plan, root, install_environment)
             lacking = installed.lacking
             if installed.clean and cache:
                 cache.installed(anyio.current_time() - started)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -175,6 +177,40 @@ def test_a_build_that_fails_of_a_later_node_is_run_once_more_unless_that_node_mu
     assert (bound.code, bound.result["stage"]) == (40, "build")
     assert bound.stdout.count("$ npm run build") == 2
     assert not bound.said("Fetching")
+
+
+def test_a_lockfile_of_a_host_that_is_not_there_is_installed_from_the_registry_by_its_digests(
+    program: Program, repositories: Repositories
+) -> None:
+    package = archive({"package.json": '{"name":"a","version":"1.0.0"}', "index.js": ""})
+    digest = f"sha512-{base64.b64encode(hashlib.sha512(package).digest()).decode()}"
+    show = "mkdir dist; cat node_modules/a/package.json >dist/index.html"
+
+    def run(integrity: str) -> Run:
+        resolved = "http://npm.acme.invalid/repository/all/a/-/a-1.0.0.tgz"
+        lock = {
+            "name": "app",
+            "lockfileVersion": 3,
+            "packages": {
+                "": {"name": "app", "dependencies": {"a": "^1.0.0"}},
+                "node_modules/a": {"version": "1.0.0", "resolved": resolved, "integrity": integrity},
+            },
+        }
+        files = app_files(show) | {"package-lock.json": json.dumps(lock, indent=2)}
+        files["package.json"] = json.dumps(
+            {"name": "app", "scripts": {"build": "sh build.sh"}, "dependencies": {"a": "^1.0.0"}}
+        )
+        return program.run(repositories.make(files), npm_config_registry=registry.url, npm_config_fetch_retries="0")
+
+    with serving() as registry:
+        registry.add("a", "1.0.0", package)
+        right, wrong = run(digest), run(f"sha512-{base64.b64encode(bytes(64)).decode()}")
+
+    assert right.code == 0, right.stdout
+    assert right.said("package-lock.json names npm.acme.invalid, which cannot be found.")
+    assert right.stdout.count("$ npm ci") == 2
+    assert (wrong.code, wrong.result["stage"]) == (30, "install"), "another package of that name is not taken"
+    assert program.objects(wrong.slug) == {}
 
 
 def test_a_dependency_whose_install_script_fails_is_done_without(program: Program, repositories: Repositories) -> None:

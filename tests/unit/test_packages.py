@@ -22,6 +22,7 @@ from buildrunner.packages import (
     find_manager,
     install_attempts,
     skipped_by_pnpm,
+    without_host,
     without_mirrors,
     without_scripts,
 )
@@ -395,6 +396,34 @@ def test_a_mirror_in_a_lockfile_is_left_for_the_registry(address: str, expected:
     assert without_mirrors(text) == text.replace(address, mended)
 
 
+NPM_ENTRY = '"resolved": "ADDRESS",\n      "integrity": "sha512-x=="'
+YARN_ENTRY = '  resolved "ADDRESS#af1e3a8a7b0a4a1b1c7d4d0f4a5e3d2c1b0a9f8e"\n  integrity sha512-x==\n'
+
+
+@pytest.mark.parametrize(
+    ("entry", "address", "expected"),
+    [
+        (NPM_ENTRY, "https://npm.acme.com/a/-/a-1.0.0.tgz", "a/-/a-1.0.0.tgz"),
+        (NPM_ENTRY, "http://npm.acme.com:8081/repository/npm-all/@a/b/-/b-1.0.0.tgz", "@a/b/-/b-1.0.0.tgz"),
+        (YARN_ENTRY, "https://npm.acme.com/a/download/a-1.0.0.tgz?cache=0", "a/-/a-1.0.0.tgz"),
+        (YARN_ENTRY.replace("  integrity sha512-x==\n", ""), "https://npm.acme.com/a/-/a-1.0.0.tgz", "a/-/a-1.0.0.tgz"),
+        # Without a digest anybody's package of that name would do.
+        ('"resolved": "ADDRESS"', "https://npm.acme.com/a/-/a-1.0.0.tgz", None),
+        ('  resolved "ADDRESS"\n\n', "https://npm.acme.com/a/-/a-1.0.0.tgz", None),
+        (NPM_ENTRY, "https://npm.acme.com.evil.com/a/-/a-1.0.0.tgz", None),
+        (NPM_ENTRY, "https://npm-acme.com/a/-/a-1.0.0.tgz", None),
+        (NPM_ENTRY, "git+ssh://git@npm.acme.com/a/b.git#1", None),
+    ],
+)
+def test_a_host_in_a_lockfile_is_left_for_the_registry_where_there_is_a_digest(
+    entry: str, address: str, expected: str | None
+) -> None:
+    text = entry.replace("ADDRESS", address)
+
+    mended = entry.replace("ADDRESS", f"https://registry.npmjs.org/{expected}") if expected else text
+    assert without_host(text, "npm.acme.com") == mended
+
+
 # --- dependencies whose install script fails ---
 
 # Ends of real logs, shortened.
@@ -519,11 +548,11 @@ def install(
     monkeypatch.setattr(commands, "_command", run)
     journal: Any = SimpleNamespace(log=lambda text, level="info": warnings.append(text) if level == "warning" else None)
     plan: Any = SimpleNamespace(
-        install=(attempt,), manager=manager, root=checkout, checkout=checkout, install_folder=checkout
+        install=(attempt,), manager=manager, root=checkout, checkout=checkout, install_folder=checkout, lockfile=None
     )
-    settings: Any = SimpleNamespace(strict_lockfile=True)
+    settings: Any = SimpleNamespace(strict_lockfile=True, install_command=None)
     story: Any = SimpleNamespace(journal=journal)
-    installed = anyio.run(commands.install, story, settings, plan, {})
+    installed = anyio.run(commands.install, story, settings, plan, checkout, {})
     return installed, ran, warnings
 
 
