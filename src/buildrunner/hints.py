@@ -545,7 +545,8 @@ _HINTS_OF_CODE: _Table = (
     ),
     (
         r"✖ \d+ problems? \([1-9]\d* errors?",
-        "ESLint's errors fail the build. Mend what it names, or take eslint out of the build script, or its plugin out of the configuration.",
+        "ESLint's errors fail the build. Mend what it names, or take eslint out of the build script, or its plugin out of the"
+        " configuration.",
     ),
     (
         r"Error occurred prerendering page \"(?P<name>[^\"\n]{1,200})\"",

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import unquote
 
 from buildrunner.reading import is_file, is_inside, read_json, read_text
 
@@ -152,7 +153,7 @@ _MIRRORS = (
     "repo.huaweicloud.com/repository/npm",
 )
 _TARBALL = (
-    r"((?:@[\w.~-]{1,214}/)?[\w.~-]{1,214})/(?:download|-)/"
+    r"((?:@[\w.~-]{1,214}(?:/|%2[fF]))?[\w.~-]{1,214})/(?:download|-)/"
     r"(?:@[\w.~-]{1,214}/)?([\w.~+-]{1,300}\.tgz)(?:\?[^\"'#\s]{0,2000})?"
 )
 _MIRRORED = re.compile(rf"https?://(?:{'|'.join(map(re.escape, _MIRRORS))})/{_TARBALL}")
@@ -161,13 +162,17 @@ _DIGEST = r"(?=#[0-9a-f]{40}\b|(?:#[0-9a-f]{1,64})?\"?,?\s{1,20}\"?integrity\"?:
 
 def without_mirrors(lockfile: str) -> str:
     """Name the registry itself in a lockfile where it names a mirror of it; the digests in it say that it is the same package."""
-    return _MIRRORED.sub(r"https://registry.npmjs.org/\1/-/\2", lockfile)
+    return _MIRRORED.sub(_in_registry, lockfile)
 
 
 def without_host(lockfile: str, host: str) -> str:
     """Name the registry itself where a lockfile names `host`, for the packages whose digest it has: another one is refused then."""
     address = rf"https?://{re.escape(host)}(?::\d{{1,5}})?/(?:[\w.~-]{{1,100}}/){{0,8}}?{_TARBALL}{_DIGEST}"
-    return re.sub(address, r"https://registry.npmjs.org/\1/-/\2", lockfile)
+    return re.sub(address, _in_registry, lockfile)
+
+
+def _in_registry(tarball: re.Match[str]) -> str:
+    return f"https://registry.npmjs.org/{unquote(tarball[1])}/-/{tarball[2]}"
 
 
 def install_attempts(manager: Manager, *, lockfile: str | None, needed: bool) -> tuple[Attempt, ...]:

@@ -459,9 +459,11 @@ class _Finder:
         if len(sites) != 1 or sites[0] not in lacking:
             return None
         own = package_of(sites[0], self._checkout)
-        # What it is built with may be the top's: then that has to be installed, too.
+        # What it is built with, or imports, may be the top's: then that has to be installed, too.
+        top, below = ({n for kind in DEPENDENCIES for n in table_of(one, kind)} for one in (package, own))
         if (
-            _build_script(own) != elsewhere.asked[os.path.relpath(sites[0], self._top)]
+            (top - below and not _needs_server(package))
+            or _build_script(own) != elsewhere.asked[os.path.relpath(sites[0], self._top)]
             or not recognise(sites[0], self._checkout, own, "").name
         ):
             return None

@@ -557,6 +557,16 @@ def test_a_build_script_that_does_more_has_what_is_missing_installed_first(check
         assert plan(checkout, **given).build == ("npm", "run", "build")
 
 
+def test_a_top_that_names_packages_which_the_folder_may_import_is_installed_too(checkout: Path) -> None:
+    write(checkout, scripts={"build": "cd client && npm run build"}, dependencies={"react-icons": "4"})
+    write(checkout / "client", **CLIENT)
+
+    found = plan(checkout)
+
+    assert (found.folder, found.root) == (checkout, checkout)
+    assert found.build_shown == "(cd client && NODE_ENV= npm install) && npm run build"
+
+
 @pytest.mark.parametrize("given", [{"output_dir": "client/dist"}, {"root_dir": "."}])
 def test_the_app_stays_at_the_top_where_a_setting_is_meant_for_it(checkout: Path, given: dict[str, str]) -> None:
     write(checkout, scripts={"build": "cd client && npm run build"})
