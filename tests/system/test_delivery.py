@@ -14,8 +14,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import anyio
 import pytest
 
+from buildrunner.logs.journal import Journal
+from buildrunner.logs.publisher import Publisher
+from buildrunner.logs.redact import Redactor
 from buildrunner.logs.text import without_colour
 from harness import PLAIN, Event, Program, Redis, Repositories, Run, Running, Subscriber, free_port, wait_for
 from redis_relay import RedisRelay
@@ -786,25 +790,35 @@ def test_a_claim_whose_answer_is_lost_is_known_again_as_the_run_s_own(
     assert run.events == own_program.archive(run)
 
 
-def test_two_runs_whose_hosts_have_other_clocks_do_not_stop_for_each_other(
-    own_program: Program, own_redis: Redis, repositories: Repositories, tmp_path: Path
+@WITH_AND_WITHOUT_SCRIPTS
+def test_a_run_that_redis_refuses_the_stream_is_ordered_by_the_clock_of_redis_all_the_same(
+    own_redis: Redis, tmp_path: Path, refused: str
 ) -> None:
-    """Where Redis says that a later run has the stream, S3 is asked with what Redis says of the time."""
-    ahead = tmp_path / "ahead"
-    ahead.mkdir()
-    (ahead / "sitecustomize.py").write_text(
-        "import time\n_now = time.time_ns\ntime.time_ns = lambda: _now() + 5_000_000_000\n"
-    )
-    app = repositories.app("echo building; sleep 3; mkdir dist; echo 1 >dist/index.html")
+    """S3 is asked with that number: by the clock of this machine it might be the later of the two there."""
 
-    with (
-        RedisRelay(own_redis.port, away=True) as relay,
-        own_program.running(app, BUILD_ID="earlier", REDIS_URI=relay.uri, PYTHONPATH=str(ahead), **PLAIN) as earlier,
-    ):
-        earlier.wait_for_line("building", 10)
-        with own_program.running(app, SLUG=earlier.slug, BUILD_ID="later", **PLAIN) as later:
-            wait_for_line(own_redis, earlier.slug, "building")
-            relay.come()
-            first, second = earlier.end(), later.end()
+    async def main() -> tuple[int | None, bool]:
+        with Journal(tmp_path, build="earlier", redactor=Redactor(()), max_bytes=10_000) as journal:
+            publisher = Publisher(
+                journal,
+                uri=limited(own_redis, own_redis.port, refused),
+                channel="logs:x",
+                stream="events:x",
+                ttl=60,
+                log_format="text",
+                on_superseded=lambda: None,
+            )
+            await anyio.sleep(0.5)
+            with own_redis.client() as client:
+                client.xadd("events:x", {"event": "{}"})  # of a run that began meanwhile
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(publisher.run)
+                number = await publisher.run_number(5)
+                tasks.cancel_scope.cancel()
+            return number, publisher.superseded
 
-    assert (first.code, second.code) == (60, 0)
+    before = time.time() * 1000
+    number, superseded = anyio.run(main)
+
+    assert superseded
+    assert number is not None
+    assert before - 100 <= number <= before + 450

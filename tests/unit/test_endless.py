@@ -24,6 +24,10 @@ def short_times(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(endless, "QUIET_SECONDS", 0.4)
     monkeypatch.setattr(endless, "QUIET_WITHOUT_OUTPUT_SECONDS", 0.8)
     monkeypatch.setattr(endless, "QUIET_WAITING_SECONDS", 60)
+    # Servers of other tests may be children of this process, too.
+    descendants = endless._descendants
+    before = {pid for pid, _, _ in descendants(os.getpid())}
+    monkeypatch.setattr(endless, "_descendants", lambda root: (p for p in descendants(root) if p[0] not in before))
 
 
 @pytest.fixture
