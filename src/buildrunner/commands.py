@@ -199,6 +199,7 @@ async def install(
     from buildrunner.packages import without_host
 
     attempts, left = plan.install, ""
+    mends: list[str] = []  # of attempts that got further than the one before, and failed of something else
     while attempts:
         attempt, *others = attempts
         lacking: Mapping[str, str] = {}
@@ -225,14 +226,17 @@ async def install(
                     raise BuildFailed(
                         "install", error.reason, f"{others[following].mend} STRICT_LOCKFILE is set."
                     ) from None
+                if attempt.mend and not (attempt.after and re.search(attempt.after, said)):
+                    mends.append(attempt.mend)
                 attempts = tuple(others[following:])
                 continue
             lacking = await _install_without_scripts(run, plan, environment, attempt, error)
             if not lacking:
                 raise
-        if attempt.mend:
-            run.journal.log(attempt.mend, "warning")
-        return Installed(attempt.frozen and not attempt.mend and not lacking, lacking)
+        mends += [attempt.mend] if attempt.mend else []
+        for sentence in dict.fromkeys(mends):
+            run.journal.log(sentence, "warning")
+        return Installed(attempt.frozen and not mends and not lacking, lacking)
     return Installed(clean=False, lacking={})
 
 

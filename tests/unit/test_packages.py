@@ -534,7 +534,13 @@ def test_what_pnpm_has_not_built_is_read_of_what_it_keeps(checkout: Path, text: 
 
 
 def install(
-    monkeypatch: pytest.MonkeyPatch, checkout: Path, manager: Manager, attempt: Attempt, failures: list[str]
+    monkeypatch: pytest.MonkeyPatch,
+    checkout: Path,
+    manager: Manager,
+    attempts: Attempt | tuple[Attempt, ...],
+    failures: list[str],
+    *,
+    strict: bool = True,
 ) -> tuple[commands.Installed, list[str], list[str]]:
     """Install where the first commands fail by saying so; give how it came out, what was run, and the warnings."""
     ran: list[str] = []
@@ -549,9 +555,14 @@ def install(
     monkeypatch.setattr(commands, "_command", run)
     journal: Any = SimpleNamespace(log=lambda text, level="info": warnings.append(text) if level == "warning" else None)
     plan: Any = SimpleNamespace(
-        install=(attempt,), manager=manager, root=checkout, checkout=checkout, install_folder=checkout, lockfile=None
+        install=attempts if isinstance(attempts, tuple) else (attempts,),
+        manager=manager,
+        root=checkout,
+        checkout=checkout,
+        install_folder=checkout,
+        lockfile=None,
     )
-    settings: Any = SimpleNamespace(strict_lockfile=True, install_command=None)
+    settings: Any = SimpleNamespace(strict_lockfile=strict, install_command=None)
     story: Any = SimpleNamespace(journal=journal)
     installed = anyio.run(commands.install, story, settings, plan, checkout, {})
     return installed, ran, warnings
@@ -616,6 +627,22 @@ def hint_of_failure(plan: Any, said: str, hint: str | None) -> str | None:
     with pytest.raises(CommandFailed) as caught, commands.explaining(plan, lacking, "2022-06-15"):
         raise CommandFailed("build", "npm run build failed.", hint, output=said)
     return caught.value.hint
+
+
+def test_each_thing_that_an_install_had_to_leave_is_said(monkeypatch: pytest.MonkeyPatch, checkout: Path) -> None:
+    engine = 'error a@1.0.0: The engine "node" is incompatible with this module.'
+    outdated, engines = "yarn.lock is out of step", "A package asks for another Node"
+    for lockfile, said, expected in (
+        ("yarn.lock", [SAID["yarn 1"], engine], [outdated, engines]),
+        ("yarn.lock", [engine, SAID["yarn 1"], engine], [engines, outdated]),
+        (None, [engine], ["The repository has no lockfile", engines]),
+    ):
+        attempts = install_attempts(Manager("yarn"), lockfile=lockfile, needed=True)
+        installed, _, warnings = install(monkeypatch, checkout, Manager("yarn"), attempts, said, strict=False)
+
+        assert len(warnings) == len(expected)
+        assert all(map(str.startswith, warnings, expected)), warnings
+        assert not installed.clean
 
 
 def test_a_build_that_fails_for_a_package_that_is_lacking_says_so() -> None:
