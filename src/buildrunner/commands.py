@@ -37,6 +37,7 @@ _LEGACY_OPENSSL = "--openssl-legacy-provider"
 # Some packages take a global fetch for a browser, as Node has one from 18 on. --no-experimental-fetch is gone since Node 24.
 _NO_REQUIRE_OF_MODULES = "--no-experimental-require-module"
 _NO_FETCH = "--import=data:text/javascript,delete%20globalThis.fetch"
+_MOST_HOSTS = 20
 _NOT_FOUND = re.compile(r"\bgetaddrinfo (?:ENOTFOUND|EAI_AGAIN) ([\w.-]{1,253})")
 _OPTIONS_OF_LATER_NODES = {_LEGACY_OPENSSL, _NO_REQUIRE_OF_MODULES, _NO_FETCH}
 
@@ -196,9 +197,7 @@ async def install(
     Where only install scripts of dependencies fail, the attempt is run once more without these: often a build has no need of
     them, as they download a browser or a program for tests.
     """
-    from buildrunner.packages import without_host
-
-    attempts, left = plan.install, ""
+    attempts, left = plan.install, False
     mends: list[str] = []  # of attempts that got further than the one before, and failed of something else
     while attempts:
         attempt, *others = attempts
@@ -207,17 +206,9 @@ async def install(
             await _command(run, "install", attempt.command, attempt.shown, plan.install_folder, environment)
         except CommandFailed as error:
             said = without_colour(error.output)
-            host = _NOT_FOUND.search(said)
-            if host and not left and plan.lockfile and not settings.install_command:
-                left = host[1]
-                mend = partial(without_host, host=left)
-                if await _mend_lockfile(run, plan, private, environment, mend):
-                    run.journal.log(
-                        f"{plan.lockfile.name} names {left}, which cannot be found. The npm registry is asked for the same"
-                        f" packages, which {plan.lockfile.name} has the digests of. Install from there, and commit it.",
-                        "warning",
-                    )
-                    continue
+            if not left and not settings.install_command and await _leave_host(run, plan, private, environment, said):
+                left = True
+                continue
             following = next(
                 (i for i, other in enumerate(others) if other.after and re.search(other.after, said)), None
             )
@@ -238,6 +229,22 @@ async def install(
             run.journal.log(sentence, "warning")
         return Installed(attempt.frozen and not mends and not lacking, lacking)
     return Installed(clean=False, lacking={})
+
+
+async def _leave_host(run: Run, plan: BuildPlan, private: Path, environment: Mapping[str, str], said: str) -> bool:
+    """Have the lockfile name the registry in place of a host that an install could not find, and tell whether it named one."""
+    from buildrunner.packages import without_host
+
+    for host in dict.fromkeys(_NOT_FOUND.findall(said)[:_MOST_HOSTS]) if plan.lockfile else ():
+        if await _mend_lockfile(run, plan, private, environment, partial(without_host, host=host)):
+            assert plan.lockfile is not None
+            run.journal.log(
+                f"{plan.lockfile.name} names {host}, which cannot be found. The npm registry is asked for the same packages,"
+                f" which {plan.lockfile.name} has the digests of. Install from there, and commit it.",
+                "warning",
+            )
+            return True
+    return False
 
 
 async def _install_without_scripts(

@@ -517,6 +517,8 @@ def command_without_script(app: Path, checkout: Path, package: Mapping[str, Any]
     for rule in _RULES:
         if rule.has_package(facts.packages):
             for signs, line in _OWN_COMMANDS.get(rule.name, ()):
+                if rule.name == "Vite" and not re.search(r"\btype\s?=\s?[\"']?module\b", facts.read(signs) or ""):
+                    continue  # it leaves other scripts where they are
                 if any(os.path.exists(app / sign) and is_inside(app / sign, checkout) for sign in signs.split()):
                     return _script_that_ends(facts, rule) or (line if line not in facts.scripts else None)
     return None

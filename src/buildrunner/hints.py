@@ -263,7 +263,8 @@ _HINTS: _Table = (
     (
         r"(?:^|\s)(?P<name>[^\s(:]{1,200})(?: ?\(\d{1,6}[:,]\d{1,6}\)|:\d{1,6}:\d{1,6})(?::| -) (?:error TS1185: )?"
         r"Merge conflict marker encountered|Merge conflict marker encountered"
-        r"|^[ >]{0,5}(?:\d{1,6} {0,2}[|│:] {0,2})?<{7} \S|^[ >]{0,5}\d{1,6} {0,2}[|│:] {0,2}(?:={7}|>{7} \S[^\n]{0,100})$"
+        r"|^[ >]{0,5}(?:\d{1,6} {0,2}[|│:] {0,2})?<{7} \S|^[ >]{0,5}\d{1,6} {0,2}[|│:] {0,2}>{7} \S[^\n]{0,100}$"
+        r"|^[ >]{0,5}\d{1,6} {0,2}│ {0,2}={7}$"
         r"|(?:\[ERROR\]|ERROR:) Unexpected \"<<\"",
         "The marks of a merge are still in a file{at}: <<<<<<<. Take them out, keep the lines that belong there, and commit"
         " it.",
@@ -515,8 +516,8 @@ _HINTS_OF_CODE: _Table = (
         " in vite.config, or write it otherwise.",
     ),
     (
-        r"SyntaxError: (?:unknown|(?P<name>[^\s:]{1,300})): [^\n]{1,300}\(\d{1,6}:\d{1,6}\)"  # Babel
-        r"|^(?P<name2>[^\s:]{1,300}):\d{1,6}:\d{1,6}: ERROR: "  # esbuild
+        r"SyntaxError: (?:unknown|(?P<name>[^\s:]{1,300})): (?!Cannot find)[^\n]{1,300}\(\d{1,6}:\d{1,6}\)"  # Babel
+        r"|^(?P<name2>[^\s:]{1,300}):\d{1,6}:\d{1,6}: ERROR: (?!No matching export|No loader|Could not|\[plugin)"  # esbuild
         r"|^(?P<name3>[^\s:]{1,300})\n {0,4}(?:Line \d{1,6}:(?:\d{1,6}:)? {1,4}|\d{1,6}:\d{1,6} {1,4}error {1,4})?"  # ESLint
         r"(?:Parsing|Syntax) error: (?!Cannot find|No Babel|\"parserOptions|ESLint was)"
         r"|^\[(?:vite-plugin-svelte|vite:vue)\](?: \[plugin [\w:-]{1,40}\])? (?P<name4>[^\s:(]{1,300}\.(?:svelte|vue))[ :]"
@@ -585,6 +586,12 @@ _HINTS_OF_CODE: _Table = (
         r"(?:\S{0,300}/node_modules/(?P<name>(?:@[\w.-]{1,100}/)?[\w.-]{1,100})|(?P<name2>/[^\s]{1,300}))?",
         "An ES module is loaded with require(){at}, which this Node does not allow. Set NODE_VERSION=22, whose Node does,"
         " or install the last version of the package that is CommonJS (chalk 4, del 6, node-fetch 2).",
+    ),
+    (
+        r"node_modules/(?P<name>(?:@[\w.~-]{1,100}/)?[\w.~-]{1,100})/[^\n]{0,300}:\d{1,6}\n(?:[^\n]{0,500}\n){0,5}"
+        r"SyntaxError: (?:Cannot use import statement outside a module|Unexpected token 'export')",
+        "The package {name} is an ES module, and what renders the pages loads it as CommonJS. Have the framework build it,"
+        " too (transpilePackages of Next, noExternal of Vite), or install a version that is CommonJS.",
     ),
     (
         r"SyntaxError: Cannot use import statement outside a module",

@@ -157,7 +157,8 @@ _TARBALL = (
     r"(?:@[\w.~-]{1,214}/)?([\w.~+-]{1,300}\.tgz)(?:\?[^\"'#\s]{0,2000})?"
 )
 _MIRRORED = re.compile(rf"https?://(?:{'|'.join(map(re.escape, _MIRRORS))})/{_TARBALL}")
-_DIGEST = r"(?=#[0-9a-f]{40}\b|(?:#[0-9a-f]{1,64})?\"?,?\s{1,20}\"?integrity\"?:? \"?sha\d)"
+_INTEGRITY = r"(?=(?:#[0-9a-f]{1,64})?\"?,?\s{1,20}\"?integrity\"?:? \"?sha\d)"
+_FRAGMENT_OF_YARN = (r"(?<=resolved \")", r"(?=#[0-9a-f]{40}\"$)")  # Yarn 1 checks it, npm does not
 
 
 def without_mirrors(lockfile: str) -> str:
@@ -167,8 +168,10 @@ def without_mirrors(lockfile: str) -> str:
 
 def without_host(lockfile: str, host: str) -> str:
     """Name the registry itself where a lockfile names `host`, for the packages whose digest it has: another one is refused then."""
-    address = rf"https?://{re.escape(host)}(?::\d{{1,5}})?/(?:[\w.~-]{{1,100}}/){{0,8}}?{_TARBALL}{_DIGEST}"
-    return re.sub(address, _in_registry, lockfile)
+    address = rf"https?://{re.escape(host)}(?::\d{{1,5}})?/(?:[\w.~-]{{1,100}}/){{0,8}}?{_TARBALL}"
+    before, after = _FRAGMENT_OF_YARN
+    mended = re.sub(f"{address}{_INTEGRITY}", _in_registry, lockfile)
+    return re.sub(f"{before}{address}{after}", _in_registry, mended, flags=re.MULTILINE)
 
 
 def _in_registry(tarball: re.Match[str]) -> str:

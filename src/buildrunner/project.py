@@ -64,7 +64,8 @@ _COMMITTED = ("dist", "build", "_site", "public", "docs")
 _MOST_PAGE = 256 * 1024  # characters of a page that are looked through
 _MOST_ASKED_FOR = 100  # files that it asks for
 # What is in these is seldom what a repository is for.
-_POOR = {"themes", "examples", "example", "test", "tests", "fixtures", "e2e", "vendor"}
+_POOR = {"themes", "examples", "example", "samples", "demos", "demo", "templates", "template", "playground"}
+_POOR |= {"test", "tests", "fixtures", "e2e", "vendor"}
 _MOST_ELSEWHERE = 5  # folders that a build script goes into
 _DEPTH = 2  # of folders that are looked through for the app
 _MEMBER_DEPTH = 4  # of packages of a workspace, such as packages/ui/core
@@ -198,7 +199,8 @@ def plan_build(
             if not installer.modern:
                 installers.add(installer.name)
                 line = install_attempts(installer, lockfile=None, needed=True)[0].shown
-                steps[place] = f"NODE_ENV= {line}"  # with production as its value nothing that builds is installed
+                # With production as its value nothing that builds is installed. What fails here the build may not need.
+                steps[place] = f"NODE_ENV= {line} || true"
                 warnings.append(
                     f"The build script goes into {os.path.relpath(place, folder)}, whose dependencies nothing installs:"
                     f" {line} is run there first. Put that into the build script."
@@ -443,7 +445,7 @@ class _Finder:
         found = None
         if makes_no_site(package, self.script_of(self._top)):
             with suppress(BuildFailed):  # of several it is not said which
-                found = self._search(package)
+                found = self._search(package, poor=False)
         return found if found and self.is_site(found.folder) else None
 
     def _below_script(self, package: Mapping[str, Any]) -> _Found | None:
@@ -512,7 +514,7 @@ class _Finder:
         page = ""
         with suppress(ValueError):
             page = (read_text(folder / "index.html", self._checkout) or "")[:_MOST_PAGE]
-        if not page or re.search(r"%PUBLIC_URL%|<%", page):
+        if not page or page.startswith("---") or re.search(r"%PUBLIC_URL%|<%|\{%", page):  # what pages are made from
             return False
         asked = re.finditer(r"\b(?:src|href)\s{0,5}=\s{0,5}[\"']([^\"'?#:<>{}]{1,300}\.(?:m?js|css))[\"'?#]", page)
         names = [unquote(match[1]) for match in islice(asked, _MOST_ASKED_FOR) if not match[1].startswith("/")]

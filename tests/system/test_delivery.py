@@ -822,3 +822,21 @@ def test_a_run_that_redis_refuses_the_stream_is_ordered_by_the_clock_of_redis_al
     assert superseded
     assert number is not None
     assert before - 100 <= number <= before + 450
+
+
+@WITH_AND_WITHOUT_SCRIPTS
+def test_a_stream_with_the_largest_of_all_ids_is_told_of_and_does_not_stop_the_build(
+    own_program: Program, own_redis: Redis, repositories: Repositories, refused: str
+) -> None:
+    slug = f"t-{uuid.uuid4().hex[:12]}"
+    with own_redis.client() as client:
+        client.xadd(f"events:{slug}", {"event": "{}"}, id=f"{2**64 - 1}-5")
+        uri = limited(own_redis, own_redis.port, refused)
+        run = own_program.run(
+            repositories.app("sleep 2; mkdir dist; echo 1 >dist/a"), SLUG=slug, REDIS_URI=uri, **PLAIN
+        )
+        calls = client.info("commandstats")
+
+    assert run.code == 0
+    assert "which no run can follow: delete it" in run.stdout
+    assert sum(found["calls"] for name, found in calls.items() if "eval" in name or "watch" in name) < 100

@@ -531,6 +531,16 @@ KNOWN: list[tuple[str, str]] = [
         "Failed to compile.\n\n./src/app/page.tsx:12:5\nType error: Property 'x' does not exist on type 'Y'.\n",
         "TypeScript found errors (src/app/page.tsx)",
     ),
+    # esbuild 0.25 and Vite 5 in their form; Docusaurus 3 with a package that is an ES module
+    (
+        '✘ src/a.js:1:9: ERROR: No matching export in "src/b.js" for import "x"\n',
+        "An import asks for what its module does not have",
+    ),
+    (
+        "/w/node_modules/swiper/swiper.js:13\nimport x from './y.js';\n^^^^^^\n\n"
+        "SyntaxError: Cannot use import statement outside a module\n",
+        "The package swiper is an ES module",
+    ),
     # vue-tsc 0.34.17 with TypeScript 4.9.5
     (
         "Please update to v0.35.0 or higher for TypeScript version: 4.9.5\n"

@@ -409,6 +409,11 @@ YARN_ENTRY = '  resolved "ADDRESS#af1e3a8a7b0a4a1b1c7d4d0f4a5e3d2c1b0a9f8e"\n  i
         (YARN_ENTRY, "http://npm.acme.com:80/@a%2fb/-/b-1.0.0.tgz", "@a/b/-/b-1.0.0.tgz"),
         (YARN_ENTRY.replace("  integrity sha512-x==\n", ""), "https://npm.acme.com/a/-/a-1.0.0.tgz", "a/-/a-1.0.0.tgz"),
         # Without a digest anybody's package of that name would do.
+        (
+            '"resolved": "ADDRESS#af1e3a8a7b0a4a1b1c7d4d0f4a5e3d2c1b0a9f8e"',
+            "https://npm.acme.com/a/-/a-1.0.0.tgz",
+            None,
+        ),
         ('"resolved": "ADDRESS"', "https://npm.acme.com/a/-/a-1.0.0.tgz", None),
         ('  resolved "ADDRESS"\n\n', "https://npm.acme.com/a/-/a-1.0.0.tgz", None),
         (NPM_ENTRY, "https://npm.acme.com.evil.com/a/-/a-1.0.0.tgz", None),

@@ -376,6 +376,35 @@ def test_what_could_make_a_site_at_the_top_of_a_server_is_run_there(checkout: Pa
     assert plan(checkout).folder == checkout, "of two sites it is not known which"
 
 
+def test_an_example_beside_a_library_for_servers_is_not_the_site(checkout: Path) -> None:
+    write(checkout, scripts={"build": "tsup"}, dependencies={"hono": "4"})
+    write(checkout / "examples/app", scripts={"build": "vite build"})
+    (checkout / "examples/app/index.html").touch()
+
+    assert plan(checkout).folder == checkout
+
+
+def test_what_pages_are_made_from_is_no_committed_site(checkout: Path) -> None:
+    write(checkout, devDependencies={"prettier": "3"})
+    (checkout / "docs").mkdir()
+    for page in ("---\nlayout: home\n---\n<p>x</p>", "<ul>{% for x in y %}{% endfor %}</ul>"):
+        (checkout / "docs/index.html").write_text(page)
+        assert "no build script" in failure(checkout).reason
+
+    (checkout / "docs/index.html").write_text("<p>x</p>")
+    assert plan(checkout).folder == checkout / "docs"
+
+
+def test_a_page_whose_scripts_vite_would_leave_is_not_built_by_it(checkout: Path) -> None:
+    write(checkout, devDependencies={"vite": "7"})
+    (checkout / "index.html").write_text('<script src="main.js"></script>')
+    with suppress(BuildFailed):
+        assert plan(checkout).build == ()
+
+    (checkout / "index.html").write_text('<script type="module" src="main.js"></script>')
+    assert plan(checkout).build
+
+
 def test_of_several_folders_the_one_that_is_a_site_is_the_app(checkout: Path) -> None:
     (checkout / "package.json").write_text("{}")
     write(checkout / "server", scripts={"build": "tsc"}, dependencies={"express": "5"})
@@ -547,7 +576,7 @@ def test_a_build_script_that_does_more_has_what_is_missing_installed_first(check
     found = plan(checkout)
 
     assert (found.folder, [*found.others]) == (checkout, ["yarn"])
-    assert found.build_shown == "(cd client && NODE_ENV= yarn install --non-interactive) && npm run build"
+    assert found.build_shown == "(cd client && NODE_ENV= yarn install --non-interactive || true) && npm run build"
     assert found.build == ("/bin/sh", "-c", found.build_shown)
     assert found.warnings[-1] == (
         "The build script goes into client, whose dependencies nothing installs: yarn install --non-interactive is run there"
@@ -564,7 +593,7 @@ def test_a_top_that_names_packages_which_the_folder_may_import_is_installed_too(
     found = plan(checkout)
 
     assert (found.folder, found.root) == (checkout, checkout)
-    assert found.build_shown == "(cd client && NODE_ENV= npm install) && npm run build"
+    assert found.build_shown == "(cd client && NODE_ENV= npm install || true) && npm run build"
 
 
 @pytest.mark.parametrize("given", [{"output_dir": "client/dist"}, {"root_dir": "."}])
@@ -574,7 +603,10 @@ def test_the_app_stays_at_the_top_where_a_setting_is_meant_for_it(checkout: Path
 
     found = plan(checkout, **given)
 
-    assert (found.folder, found.build_shown) == (checkout, "(cd client && NODE_ENV= npm install) && npm run build")
+    assert (found.folder, found.build_shown) == (
+        checkout,
+        "(cd client && NODE_ENV= npm install || true) && npm run build",
+    )
     assert plan(checkout, install_command="make").build_shown == "npm run build"
 
 
@@ -582,7 +614,7 @@ def test_a_folder_that_is_built_with_what_the_top_has_needs_both(checkout: Path)
     write(checkout, scripts={"build": "cd client && npm run build"}, devDependencies={"vite": "7"})
     write(checkout / "client", scripts={"build": "vite build"}, dependencies={"react": "19"})
 
-    assert plan(checkout).build_shown == "(cd client && NODE_ENV= npm install) && npm run build"
+    assert plan(checkout).build_shown == "(cd client && NODE_ENV= npm install || true) && npm run build"
 
 
 def test_a_link_to_a_folder_outside_is_not_looked_into(checkout: Path) -> None:
@@ -805,7 +837,7 @@ def test_a_generator_of_sites_at_the_top_needs_no_build_script(
     write(checkout / "themes/archer", scripts={"build": "gulp"}, dependencies={"gulp": "4"})
     write(checkout / "web", scripts={"build": "gulp"})
     (checkout / file).parent.mkdir(parents=True, exist_ok=True)
-    (checkout / file).touch()
+    (checkout / file).write_text('<script type="module" src="x.js"></script>')
 
     found = plan(checkout)
 

@@ -49,6 +49,7 @@ ANSWER_SECONDS = 5.0  # a server that is silent for longer is taken for gone, an
 # A run with nothing to say looks so often whether the stream is still its own: it is to know of a later run within 2 s.
 LOOK_SECONDS = 1.0
 PROMPT_SECONDS = 0.05  # an answer that took no longer tells the time well enough
+MOST_NUMBER = 2**53 - 2  # Lua counts no further
 FORGIVEN_SECONDS = 30.0  # after which a stream that was lost is the first one again
 _END_WORDS = ("Failed:", "Cancelled", "Timed out:", "Superseded")
 
@@ -351,6 +352,10 @@ class Publisher:
                 return str(self._number)
             if self._number < int(last) <= int(now):
                 return None
+            if int(last) >= MOST_NUMBER:
+                raise errors.ResponseError(
+                    f"the last id of {self._stream} is {last}-…, which no run can follow: delete it"
+                )
             self._number, self._asked = int(last) + 1, False
 
     async def _claim_by_transaction(
