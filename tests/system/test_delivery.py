@@ -724,11 +724,12 @@ def test_of_two_runs_the_one_that_began_first_gives_way_also_where_redis_hears_o
     own_program: Program, own_redis: Redis, repositories: Repositories, refused: str
 ) -> None:
     """S3 and Redis each have an order of the runs. If they differed, each of the two could stop for the other."""
-    app = repositories.app("echo building; sleep 3; mkdir dist; echo 1 >dist/index.html")
+    slow = repositories.app("echo building; sleep 60")
+    app = repositories.app("echo building; sleep 4; mkdir dist; echo 1 >dist/index.html")
 
     with RedisRelay(own_redis.port, away=True) as relay:
         uri = limited(own_redis, relay.port, refused)
-        with own_program.running(app, BUILD_ID="earlier", REDIS_URI=uri, **PLAIN) as earlier:
+        with own_program.running(slow, BUILD_ID="earlier", REDIS_URI=uri, **PLAIN) as earlier:
             earlier.wait_for_line("building", 10)
             uri = limited(own_redis, own_redis.port, refused)
             with own_program.running(app, SLUG=earlier.slug, BUILD_ID="later", REDIS_URI=uri, **PLAIN) as later:
@@ -741,9 +742,12 @@ def test_of_two_runs_the_one_that_began_first_gives_way_also_where_redis_hears_o
 
 
 def test_a_run_that_s3_says_is_superseded_does_not_take_the_stream_of_a_redis_that_comes_back_empty(
-    own_program: Program, own_redis: Redis, repositories: Repositories
+    own_program: Program, own_redis: Redis, repositories: Repositories, open_folder: Path
 ) -> None:
-    slow = repositories.app("echo building; sleep 4; mkdir dist; echo old >dist/index.html")
+    gate = open_folder / f"gate-{uuid.uuid4().hex[:12]}"
+    slow = repositories.app(
+        f"echo building; until [ -e {gate} ]; do sleep 0.05; done; mkdir dist; echo old >dist/index.html"
+    )
     quick = repositories.app("mkdir dist; echo new >dist/index.html")
 
     with (
@@ -753,6 +757,7 @@ def test_a_run_that_s3_says_is_superseded_does_not_take_the_stream_of_a_redis_th
         earlier.wait_for_line("building", 10)
         later = own_program.run(quick, SLUG=earlier.slug, BUILD_ID="later", **PLAIN)
         own_redis.kill()
+        gate.touch()
         earlier.wait_for_line("upload: failed", 15)
         own_redis.start()
         relay.come()
@@ -807,7 +812,7 @@ def test_a_run_that_redis_refuses_the_stream_is_ordered_by_the_clock_of_redis_al
                 log_format="text",
                 on_superseded=lambda: None,
             )
-            await anyio.sleep(0.5)
+            await anyio.sleep(2)
             with own_redis.client() as client:
                 client.xadd("events:x", {"event": "{}"})  # of a run that began meanwhile
             async with anyio.create_task_group() as tasks:
@@ -821,7 +826,7 @@ def test_a_run_that_redis_refuses_the_stream_is_ordered_by_the_clock_of_redis_al
 
     assert superseded
     assert number is not None
-    assert before - 100 <= number <= before + 450
+    assert before - 100 <= number <= before + 1900
 
 
 @WITH_AND_WITHOUT_SCRIPTS
@@ -839,4 +844,4 @@ def test_a_stream_with_the_largest_of_all_ids_is_told_of_and_does_not_stop_the_b
 
     assert run.code == 0
     assert "which no run can follow: delete it" in run.stdout
-    assert sum(found["calls"] for name, found in calls.items() if "eval" in name or "watch" in name) < 100
+    assert sum(found["calls"] for name, found in calls.items() if "eval" in name or "watch" in name) < 500
