@@ -158,8 +158,9 @@ def test_a_fork_bomb_that_is_left_behind_is_ended_and_costs_the_next_stage_nothi
 
     assert run.code == 0, run.stdout
     assert looked(run, "before") == []
-    assert seconds_to_end(run, "installed", "install") < 5
-    assert seconds_to_end(run, "built") < 5
+    # Mostly one second. In the image on two busy cores up to 32 were seen: the bomb has the CPU until the last of it is gone.
+    assert seconds_to_end(run, "installed", "install") < 40
+    assert seconds_to_end(run, "built") < 40
     if stranger.place != "in the image":
         assert alive(run.slug) == []
 
