@@ -32,9 +32,7 @@ from buildrunner.errors import BuildFailed
 from buildrunner.frameworks import (
     Framework,
     command_without_script,
-    makes_no_site,
     recognise,
-    runs_elsewhere,
     script_to_add,
 )
 from buildrunner.packages import (
@@ -51,6 +49,7 @@ from buildrunner.packages import (
     table_of,
 )
 from buildrunner.reading import folders, is_file, is_inside, read_json, read_text
+from buildrunner.scripts import makes_no_site, runs_elsewhere
 from buildrunner.toolchain import NodeWish, find_node
 
 # Run in this order where there is no other that builds: the first is what the contract names, the others are what
