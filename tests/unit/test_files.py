@@ -4,6 +4,7 @@ import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -95,13 +96,13 @@ def test_a_link_to_a_file_inside_is_published_as_that_file(dist: Path, site_of: 
     assert {file.size for file in site.files} == {14}
 
 
-def test_links_that_lead_out_nowhere_or_to_folders_are_left_out_and_named(dist: Path, site_of: SiteOf) -> None:
+def test_links_that_lead_out_nowhere_or_around_are_left_out_and_named(dist: Path, site_of: SiteOf) -> None:
     (dist / "folder").mkdir()
     (dist / "passwd").symlink_to("/etc/passwd")
     (dist / "up").symlink_to("../../secret")
     (dist / "outside").symlink_to("../..")
     (dist / "self").symlink_to(".")
-    (dist / "into").symlink_to("folder")
+    (dist / "folder/around").symlink_to("../folder")
     (dist / "gone").symlink_to("nothing-here")
     (dist / "loop").symlink_to("loop2")
     (dist / "loop2").symlink_to("loop")
@@ -111,13 +112,13 @@ def test_links_that_lead_out_nowhere_or_to_folders_are_left_out_and_named(dist: 
 
     assert [file.path for file in site.files] == ["index.html"]
     assert site.left_out == (
+        "folder/around is left out: it is a link to a folder that holds the link itself.",
         "gone is left out: it is a link to something that does not exist.",
-        "into is left out: it is a link to a folder.",
         "loop is left out: it is a link that leads nowhere.",
         "loop2 is left out: it is a link that leads nowhere.",
         "outside is left out: it is a link that leads out of the output directory.",
         "passwd is left out: it is a link that leads out of the output directory.",
-        "self is left out: it is a link to a folder.",
+        "self is left out: it is a link to a folder that holds the link itself.",
         "through is left out: it is a link that leads out of the output directory.",
         "up is left out: it is a link that leads out of the output directory.",
     )
@@ -170,6 +171,130 @@ def test_names_that_no_key_can_have_are_left_out_and_shown_visibly(dist: Path, s
         r"latin1-\xe9.txt is left out: its name is not UTF-8.",
         r"line\nbreak.txt is left out: its name has control characters.",
     )
+
+
+def test_a_link_to_a_folder_inside_is_published_as_that_folder(dist: Path, site_of: SiteOf) -> None:
+    (dist / "v2/guide").mkdir(parents=True)
+    (dist / "v2/guide/a.html").write_text("two")
+    (dist / "v2/next").symlink_to("../v3")
+    (dist / "v3").mkdir()
+    (dist / "v3/b.html").write_text("three")
+    (dist / "v3/home.html").symlink_to("../index.html")
+    (dist / "latest").symlink_to("v2")
+    (dist / "newest").symlink_to("latest/guide")
+    (dist / "absolute").symlink_to(dist / "v3")
+
+    site = site_of()
+
+    assert site.left_out == ()
+    assert {file.path for file in site.files if file.path.startswith(("latest", "newest", "absolute", "v2/next"))} == {
+        "absolute/b.html",
+        "absolute/home.html",
+        "latest/guide/a.html",
+        "latest/next/b.html",
+        "latest/next/home.html",
+        "newest/a.html",
+        "v2/next/b.html",
+        "v2/next/home.html",
+    }
+    assert read(site, "latest/next/b.html") == b"three"
+    assert read(site, "latest/next/home.html") == b"<h1>hello</h1>"
+
+
+def test_links_to_each_others_folders_end(dist: Path, site_of: SiteOf) -> None:
+    for name, other in (("a", "b"), ("b", "a")):
+        (dist / name).mkdir()
+        (dist / name / f"{name}.txt").touch()
+        (dist / name / other).symlink_to(f"../{other}")
+
+    site = site_of()
+
+    assert [file.path for file in site.files] == ["a/a.txt", "a/b/b.txt", "b/a/a.txt", "b/b.txt", "index.html"]
+    cycle = "is left out: it is a link to a folder that holds the link itself."
+    assert site.left_out == (f"a/b/a {cycle}", f"b/a/b {cycle}")
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), max_size=12))
+def test_any_links_between_folders_end_and_stay_inside(tmp_path_factory: pytest.TempPathFactory, pairs: Any) -> None:
+    dist = tmp_path_factory.mktemp("links") / "dist"
+    paths = ["a", "a/b", "a/b/c", "d", "d/e", "."]
+    for path in paths:
+        (dist / path).mkdir(parents=True, exist_ok=True)
+        (dist / path / "file").write_text(path)
+    for number, (at, to) in enumerate(pairs):
+        (dist / paths[at] / f"link{number}").symlink_to(dist / paths[to])
+
+    with collect(dist, dist.parent, limits=Limits(500, 10_000, 100)) as site:
+        assert {path for path in paths if read(site, os.path.normpath(f"{path}/file")) == path.encode()} == set(paths)
+        assert len(site.files) <= 500
+        assert {read(site, file.path).decode() for file in site.files} == set(paths)
+
+
+def test_links_that_multiply_do_not_exceed_the_limits_of_a_site(dist: Path) -> None:
+    for number in range(30):  # each folder holds the next one twice: 2 ** 30 files
+        (dist / f"{number}").mkdir()
+        (dist / f"{number}/file").touch()
+        for name in ("a", "b"):
+            (dist / f"{number}" / name).symlink_to(f"../{number + 1}")
+    (dist / "30").mkdir()
+
+    with collect(dist, dist.parent, limits=Limits(1000, 10_000, 100)) as site:
+        assert {f"{number}/file" for number in range(30)} <= {file.path for file in site.files}
+        assert len(site.files) <= 1000
+        assert any("0/a is left out: it is a link to a folder, and links may add" in text for text in site.left_out)
+
+
+def test_a_folder_that_became_a_link_after_the_walk_is_not_followed_behind_a_link(dist: Path, site_of: SiteOf) -> None:
+    (dist / "v2").mkdir()
+    (dist / "v2/passwd").write_text("mine")
+    (dist / "latest").symlink_to("v2")
+    site = site_of()
+    (dist / "v2").rename(dist / "v1")
+    (dist / "v2").symlink_to("/etc")
+
+    for file in site.files:
+        if file.path != "index.html":
+            with pytest.raises(BuildFailed, match="cannot be read"):
+                site.open(file)
+
+
+def test_nothing_of_git_is_published_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / ".git/hooks").mkdir(parents=True)
+    (tmp_path / ".git/config").write_text("x")
+    (tmp_path / "index.html").write_text("x")
+    for name, target in {"git": ".git", "hooks": ".git/hooks", "config": ".git/config"}.items():
+        (tmp_path / name).symlink_to(target)
+
+    with collect(tmp_path, tmp_path) as site:
+        assert [file.path for file in site.files] == ["index.html"]
+        assert len([text for text in site.left_out if "it is a link to .git, which is git's" in text]) == 3
+
+
+@pytest.mark.parametrize(
+    ("out", "target", "words"),
+    [
+        ("dist", ".git", "dist is a link to .git, a tool's folder, not a site"),
+        ("dist", ".git/hooks", "dist is a link to .git, a tool's folder, not a site"),
+        ("dist", ".github", "dist is a link to .github, a tool's folder, not a site"),
+        (".git", None, ".git is a tool's folder, not a site"),
+        ("dist", "node_modules", "dist is node_modules, which holds the packages"),
+        ("node_modules", None, "node_modules is node_modules, which holds the packages"),
+        ("dist", ".", "dist is a link to a folder that holds the link itself"),
+        ("app/dist", "..", "app/dist is a link to a folder that holds the link itself"),
+    ],
+)
+def test_an_output_that_is_no_site_is_refused(tmp_path: Path, out: str, target: str | None, words: str) -> None:
+    for folder in (".git/hooks", ".github", "node_modules", "app"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "index.html").write_text("x")
+    if target:
+        (tmp_path / out).symlink_to(target)
+
+    with pytest.raises(BuildFailed) as failure:
+        collect(tmp_path / out, tmp_path)
+
+    assert words in failure.value.reason
+    assert failure.value.exit_code == 40
 
 
 def test_a_name_with_a_backslash_is_left_out_because_browsers_take_it_for_a_slash(dist: Path, site_of: SiteOf) -> None:

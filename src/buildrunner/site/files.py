@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 from buildrunner.errors import BuildFailed
 from buildrunner.site.headers import cache_control, content_type, is_page
@@ -21,6 +21,11 @@ from buildrunner.site.headers import cache_control, content_type, is_page
 MAX_KEY_BYTES = 1024  # https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html
 _OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _OPEN_FOLDER = _OPEN_FILE | os.O_DIRECTORY
+_MOST_LINKS = 1000  # links to folders
+_MOST_BEHIND_LINKS = 100_000  # files and folders that they add together
+# Folders that tools keep beside the sources: a site is in none of them.
+_TOOL_FOLDERS = frozenset((".git", ".github", ".gitlab", ".circleci", ".vscode", ".idea", ".husky", ".yarn", ".ssh"))
+Selected = Callable[[str, bool], bool]  # the path of an entry and whether it is a folder → whether it is published
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +52,13 @@ class Site:
     """An output directory, held open by its descriptor until the context ends."""
 
     def __init__(
-        self, root: int, files: tuple[SiteFile, ...], left_out: tuple[str, ...], behind_links: Mapping[str, str]
+        self, root: int, files: tuple[SiteFile, ...], left_out: tuple[str, ...], real_paths: Mapping[str, str]
     ) -> None:
         self.files = files
         self.left_out = left_out  # sentences for people
         self.total_bytes = sum(file.size for file in files)
         self._root = root
-        self._behind_links = behind_links  # the published path → the path of the file that the link leads to
+        self._real_paths = real_paths  # the published path → the path of the file that a link leads to
 
     def open(self, file: SiteFile) -> int:
         """Give a descriptor to read `file` from, which the caller closes.
@@ -61,7 +66,7 @@ class Site:
         Raises BuildFailed when what is there now is not the regular file of that size that `collect` saw.
         """
         try:
-            descriptor = _open_below(self._root, self._behind_links.get(file.path, file.path), _OPEN_FILE)
+            descriptor = _open_below(self._root, self._real_paths.get(file.path, file.path), _OPEN_FILE)
         except OSError as error:
             raise BuildFailed(
                 "upload",
@@ -98,21 +103,30 @@ def changed_meanwhile(path: str) -> BuildFailed:
 
 
 def collect(
-    root: Path, inside: Path, *, prefix: str = "", limits: Limits | None = None, owner: int | None = None
+    root: Path,
+    inside: Path,
+    *,
+    prefix: str = "",
+    limits: Limits | None = None,
+    owner: int | None = None,
+    selected: Selected | None = None,
 ) -> Site:
     """Walk `root` and list what can be published, in the order of the paths; reads no file.
 
     `root` may be a link as long as it leads to a directory in `inside`, the real path that the checkout had before any code of
     the repository ran: whatever stands there now, a link elsewhere included, is the build's. A link in `root` that leads to a
-    regular file in `root` is published as that file. Everything else that is no regular file, whose name cannot be
-    a key of S3 behind `prefix`, or that belongs to another user than `owner` (if that is given), is left out and named: a
-    hard link to somebody else's file takes no right to read it. Raises BuildFailed when there is nothing to publish, or
-    more than `limits` allow.
+    regular file or a folder in `root` is published as that file or folder, except for a folder that holds the link. Everything
+    else that is no regular file, whose name cannot be a key of S3 behind `prefix`, or that belongs to another user than `owner`
+    (if that is given), is left out and named: a hard link to somebody else's file takes no right to read it. What `selected`
+    does not want is left out without a word. Raises BuildFailed when there is nothing to publish, or more than `limits` allow.
     """
     shown = visible(os.path.relpath(root, inside))
     descriptor = _open_root(root, inside, shown)
     try:
-        files, left_out, behind_links = _walk(descriptor, prefix, shown, limits, owner)
+        walk = _Walk(descriptor, prefix, shown, limits, owner, selected)
+        walk.run()
+        files = tuple(sorted(walk.files, key=lambda file: file.path))
+        left_out = tuple(f"{visible(path)} is left out: {why}." for path, why in sorted(walk.left_out))
         if not files:
             raise BuildFailed(
                 "build",
@@ -121,7 +135,7 @@ def collect(
                 if left_out
                 else "Look at the build's output, and check that OUTPUT_DIR is where it writes to.",
             )
-        return Site(descriptor, files, left_out, behind_links)
+        return Site(descriptor, files, left_out, walk.real_paths)
     except BaseException:
         os.close(descriptor)
         raise
@@ -149,74 +163,163 @@ def _open_root(root: Path, inside: Path, shown: str) -> int:
         raise BuildFailed(
             "build", reason, "Set OUTPUT_DIR to the folder that the build script writes the site to."
         ) from None
-    if _below(_real_path(descriptor), str(inside)) is None:
-        os.close(descriptor)
-        raise BuildFailed(
-            "build",
-            f"The build's output {shown} is a link that leads out of the repository.",
-            "Let the build write the site into a folder of the repository.",
+    real = _real_path(descriptor)
+    below = _below(real, str(inside))
+    if below is None:
+        flaw = "is a link that leads out of the repository"
+    elif name := next((part for part in below.split("/") if part in _TOOL_FOLDERS), None):
+        flaw = (
+            "is a tool's folder, not a site" if name == shown else f"is a link to {name}, a tool's folder, not a site"
         )
-    return descriptor
+    elif below.rpartition("/")[2] == "node_modules":
+        flaw = "is node_modules, which holds the packages that were installed"
+    elif Path(os.path.normpath(root)) != Path(real) and Path(os.path.normpath(root)).is_relative_to(real):
+        flaw = "is a link to a folder that holds the link itself"
+    else:
+        return descriptor
+    os.close(descriptor)
+    raise BuildFailed(
+        "build",
+        f"The build's output {shown} {flaw}.",
+        "Let the build write the site into a folder of the repository.",
+    )
 
 
-def _walk(
-    root: int, prefix: str, shown: str, limits: Limits | None, owner: int | None
-) -> tuple[tuple[SiteFile, ...], tuple[str, ...], dict[str, str]]:
-    files: list[SiteFile] = []
-    left_out: list[tuple[str, str]] = []
-    behind_links: dict[str, str] = {}
-    total_bytes = folders_found = 0
-    real_root = _real_path(root)
-    room = MAX_KEY_BYTES - len(prefix.encode())
-    folders = [""]
-    while folders:  # one descriptor at a time, however deep the folders go
-        folder = folders.pop()
+class _Walk:
+    """Lists what is in an output directory: first its own folders, then the folders that links in it lead to.
+
+    A folder behind a link is listed under the link's path and opened by its real one. Such folders never make a site exceed its
+    limits: a link whose folder does not fit is left out as a whole, so that the order of entries on the disk decides nothing.
+    """
+
+    def __init__(
+        self, root: int, prefix: str, shown: str, limits: Limits | None, owner: int | None, selected: Selected | None
+    ) -> None:
+        self.files: list[SiteFile] = []
+        self.left_out: list[tuple[str, str]] = []
+        self.real_paths: dict[str, str] = {}  # of files that a link leads to, by the path they are published under
+        self._root = root
+        self._real_root = _real_path(root)
+        self._key_bytes = MAX_KEY_BYTES - len(prefix.encode())
+        self._shown = shown
+        self._limits = limits
+        self._owner = owner
+        self._selected = selected
+        self._total_bytes = self._folders_found = 0
+
+    def run(self) -> None:
+        links: list[_Folder] = []
+        folders = [_Folder("", "", ())]
+        while folders:  # one descriptor at a time, however deep the folders go
+            for _ in self._scan(folders.pop(), folders, links):
+                if self._limits:
+                    _check_limits(self._limits, self.files, self._total_bytes, self._others)
+        if self._limits:
+            _check_limits(self._limits, self.files, self._total_bytes, self._others)
+        for index, link in enumerate(sorted(links)):
+            if index >= _MOST_LINKS or not self._follow(link):
+                limit = f"links may add {_MOST_BEHIND_LINKS:,} files and folders, within the site's limits"
+                self.left_out.append((link.path, f"it is a link to a folder, and {limit}"))
+
+    @property
+    def _others(self) -> int:
+        return self._folders_found + len(self.left_out)
+
+    def _follow(self, link: _Folder) -> bool:
+        """List the folder that a link leads to, with the links in it; undo and return False where it does not fit."""
+        before = len(self.files), len(self.left_out), self._total_bytes, self._folders_found
+        most = min(_MOST_BEHIND_LINKS - self._behind_links, self._limits.files if self._limits else _MOST_BEHIND_LINKS)
+        most_bytes = self._limits.total_bytes if self._limits else self._total_bytes + 2**63
+        folders = [link]
+        while folders:
+            for _ in self._scan(folders.pop(), folders, folders):
+                added = len(self.files) + self._others - before[0] - before[1] - before[3]
+                fits = added <= most and self._total_bytes <= most_bytes
+                if self._limits:
+                    fits = fits and max(len(self.files), self._others) <= self._limits.files
+                if not fits:
+                    for file in self.files[before[0] :]:
+                        self.real_paths.pop(file.path, None)
+                    del self.files[before[0] :], self.left_out[before[1] :]
+                    self._total_bytes, self._folders_found = before[2:]
+                    self._behind_links = _MOST_BEHIND_LINKS  # what has been read in vain is bounded, too
+                    return False
+        self._behind_links += len(self.files) + self._others - before[0] - before[1] - before[3]
+        return True
+
+    _behind_links = 0  # files and folders that links have added
+
+    def _scan(self, folder: _Folder, folders: list[_Folder], links: list[_Folder]) -> Iterator[None]:
+        """List a folder's entries, and yield after each: there may be millions."""
         try:
-            descriptor = _open_below(root, folder or ".", _OPEN_FOLDER)
+            descriptor = _open_below(self._root, folder.real or ".", _OPEN_FOLDER)
             entries = os.scandir(descriptor)
             try:
-                for entry in entries:  # one after the other: there may be millions
-                    if limits:
-                        _check_limits(limits, files, total_bytes, folders_found + len(left_out))
-                    path = f"{folder}/{entry.name}" if folder else entry.name
-                    if flaw := _flaw_of_name(entry.name, path, room):
-                        left_out.append((path, flaw))
-                        continue
-                    if entry.is_dir(follow_symlinks=False):
-                        folders.append(path)
-                        folders_found += 1
-                        continue
-                    found = entry.stat(follow_symlinks=False)
-                    if stat.S_ISLNK(found.st_mode):
-                        target = _behind_link(descriptor, entry.name, real_root)
-                        if isinstance(target, str):
-                            left_out.append((path, target))
-                            continue
-                        behind_links[path], found = target
-                    if stat.S_ISREG(found.st_mode) and owner not in {None, found.st_uid}:
-                        left_out.append((path, "it belongs to another user"))
-                    elif stat.S_ISREG(found.st_mode):
-                        files.append(_site_file(path, found.st_size))
-                        total_bytes += found.st_size
-                    else:
-                        left_out.append((path, f"it is {_KINDS.get(stat.S_IFMT(found.st_mode), 'no regular file')}"))
+                for entry in entries:
+                    self._take(entry, descriptor, folder, folders, links)
+                    yield
             finally:
                 entries.close()
                 os.close(descriptor)
         except OSError as error:
-            where = visible(f"{shown}/{folder}" if folder else shown)
+            where = visible(f"{self._shown}/{folder.path}" if folder.path else self._shown)
             raise BuildFailed(
                 "build",
                 f"The folder {where} of the build's output cannot be read: {error.strerror}.",
                 "The build has to leave its output readable.",
             ) from None
-    if limits:
-        _check_limits(limits, files, total_bytes, folders_found + len(left_out))
-    return (
-        tuple(sorted(files, key=lambda file: file.path)),
-        tuple(f"{visible(path)} is left out: {why}." for path, why in sorted(left_out)),
-        behind_links,
-    )
+
+    def _take(
+        self,
+        entry: os.DirEntry[str],
+        descriptor: int,
+        folder: _Folder,
+        folders: list[_Folder],
+        links: list[_Folder],
+    ) -> None:
+        path, real = (f"{above}/{entry.name}" if above else entry.name for above in (folder.path, folder.real))
+        if flaw := _flaw_of_name(entry.name, path, self._key_bytes):
+            self.left_out.append((path, flaw))
+            return
+        is_folder = entry.is_dir(follow_symlinks=False)
+        if self._selected and not self._selected(path, is_folder):
+            return
+        if is_folder:
+            folders.append(_Folder(path, real, folder.holders))
+            self._folders_found += 1
+            return
+        found = entry.stat(follow_symlinks=False)
+        if stat.S_ISLNK(found.st_mode):
+            target = _behind_link(descriptor, entry.name, self._real_root)
+            if isinstance(target, str):
+                self.left_out.append((path, target))
+                return
+            real, found = target
+            is_folder = stat.S_ISDIR(found.st_mode)
+            if self._selected and not self._selected(real, is_folder):
+                return
+            if is_folder:
+                holders = (*folder.holders, folder.real)
+                if any(real == "." or f"{holder}/".startswith(f"{real}/") for holder in holders):
+                    self.left_out.append((path, "it is a link to a folder that holds the link itself"))
+                else:
+                    links.append(_Folder(path, real, holders))
+                return
+        if stat.S_ISREG(found.st_mode) and self._owner not in {None, found.st_uid}:
+            self.left_out.append((path, "it belongs to another user"))
+        elif stat.S_ISREG(found.st_mode):
+            self.files.append(_site_file(path, found.st_size))
+            self._total_bytes += found.st_size
+            if real != path:
+                self.real_paths[path] = real
+        else:
+            self.left_out.append((path, f"it is {_KINDS.get(stat.S_IFMT(found.st_mode), 'no regular file')}"))
+
+
+class _Folder(NamedTuple):
+    path: str  # that its files are published under
+    real: str  # that it is opened by, below the root; no part of it is a link
+    holders: tuple[str, ...]  # the real folders that hold the links on the way to it: a link to one of them is a cycle
 
 
 def _check_limits(limits: Limits, files: list[SiteFile], total_bytes: int, others: int) -> None:
@@ -265,7 +368,7 @@ def _flaw_of_name(name: str, path: str, room: int) -> str | None:
 
 
 def _behind_link(folder: int, name: str, real_root: str) -> tuple[str, os.stat_result] | str:
-    """Give the path below the root of the regular file that a link leads to, with its status; else why there is none.
+    """Return the path below the root of the file or folder that a link leads to, with its status; else why there is none.
 
     The kernel follows the link. O_PATH opens nothing: no device is touched, and a pipe does not wait for a writer.
     """
@@ -282,10 +385,10 @@ def _behind_link(folder: int, name: str, real_root: str) -> tuple[str, os.stat_r
         os.close(descriptor)
     if target is None:
         return "it is a link that leads out of the output directory"
-    if not stat.S_ISREG(found.st_mode):
-        return (
-            "it is a link to a folder" if stat.S_ISDIR(found.st_mode) else "it is a link to something that is no file"
-        )
+    if ".git" in target.split("/"):
+        return "it is a link to .git, which is git's, not the site's"
+    if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
+        return "it is a link to something that is no file"
     return target, found
 
 

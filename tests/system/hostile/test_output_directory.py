@@ -25,7 +25,7 @@ PAGE = "mkdir -p dist; echo hello >dist/index.html\n"
 OUT = "it is a link that leads out of the output directory"
 NOWHERE = "it is a link that leads nowhere"
 DANGLING = "it is a link to something that does not exist"
-FOLDER = "it is a link to a folder"
+CYCLE = "it is a link to a folder that holds the link itself"
 
 
 def all_at_once(stranger: Stranger, scripts: Mapping[str, str], **variables: Any) -> dict[str, Run]:
@@ -54,7 +54,6 @@ LINKS = {
     "environ": ("/proc/self/environ", OUT),
     "environ-of-1": ("/proc/1/environ", OUT),
     "exe": ("/proc/self/exe", OUT),
-    "folder": ("inside", FOLDER),
     "gitconfig": ("../../../gitconfig", OUT),
     "gone": ("nothing", DANGLING),
     "home": ("../../home", OUT),
@@ -67,7 +66,8 @@ LINKS = {
     "null": ("/dev/null", OUT),
     "passwd": ("/etc/passwd", OUT),
     "root": ("/proc/self/root", OUT),
-    "self": (".", FOLDER),
+    "inside/around": ("../inside", CYCLE),
+    "self": (".", CYCLE),
     "source": ("../package.json", OUT),
     "through-a-file": ("index.html/x", NOWHERE),
     "through-root": ("/proc/self/root/etc/passwd", OUT),
@@ -79,6 +79,7 @@ GOOD_LINKS = {
     "chain.txt": "inside/chain.txt",
     "inside/chain.txt": "../chain-4.txt",
     "chain-4.txt": "inside/notes.txt",
+    "folder": "inside",
 }
 
 
@@ -96,12 +97,15 @@ def test_a_link_is_published_only_as_a_file_of_the_same_folder_and_never_followe
         "around.html": b"hello\n",
         "inside/notes.txt": b"notes\n",
         **dict.fromkeys(("chain.txt", "inside/chain.txt", "chain-4.txt"), b"notes\n"),
+        **dict.fromkeys(("folder/chain.txt", "folder/notes.txt"), b"notes\n"),
     }
     runners = [sentence for sentence in left_out(run) if sentence.startswith("runners/")]
     assert len(runners) == 20
     assert all(re.fullmatch(r"runners/\d+ is left out: it is a link .+\.", sentence) for sentence in runners)
     named = [sentence for sentence in left_out(run) if sentence not in runners]
-    assert named == [f"{path} is left out: {why}." for path, (_, why) in sorted(LINKS.items())]
+    behind_link = {f"folder{path.removeprefix('inside')}": why for path, (_, why) in LINKS.items() if "inside/" in path}
+    expected = {path: why for path, (_, why) in LINKS.items()} | behind_link
+    assert named == [f"{path} is left out: {why}." for path, why in sorted(expected.items())]
 
 
 def test_the_output_directory_may_be_a_link_but_not_out_of_the_repository(stranger: Stranger) -> None:
