@@ -164,7 +164,52 @@ async def _mend_lockfile(
     return not ended.failed
 
 
-async def install_from_cache(run: Run, plan: BuildPlan, environment: Mapping[str, str], cache: DependencyCache) -> bool:
+async def install_dependencies(
+    run: Run,
+    settings: Settings,
+    plan: BuildPlan,
+    private: Path,
+    environment: Mapping[str, str],
+    cache: DependencyCache | None,
+) -> Mapping[str, str]:
+    """Install with what earlier builds have left, or from scratch where that fails; give `Installed.lacking`."""
+    if cache and await _install_from_cache(run, plan, environment, cache):
+        return {}
+    try:
+        return await _install_all(run, settings, plan, private, environment, cache)
+    except CommandFailed:
+        if not cache or not cache.restored:
+            raise
+    return await reinstall(run, settings, plan, private, environment, cache)
+
+
+async def reinstall(
+    run: Run, settings: Settings, plan: BuildPlan, private: Path, environment: Mapping[str, str], cache: DependencyCache
+) -> Mapping[str, str]:
+    """Discard what was restored, and install from scratch."""
+    run.journal.log("Cached dependencies failed; discarding them and reinstalling.", "warning")
+    await cache.discard()
+    return await _install_all(run, settings, plan, private, environment, cache)
+
+
+async def _install_all(
+    run: Run,
+    settings: Settings,
+    plan: BuildPlan,
+    private: Path,
+    environment: Mapping[str, str],
+    cache: DependencyCache | None,
+) -> Mapping[str, str]:
+    started = anyio.current_time()
+    installed = await install(run, settings, plan, private, environment)
+    if installed.clean and cache:
+        cache.installed(anyio.current_time() - started)
+    return installed.lacking
+
+
+async def _install_from_cache(
+    run: Run, plan: BuildPlan, environment: Mapping[str, str], cache: DependencyCache
+) -> bool:
     """Restore what was kept, and tell whether that was the install."""
     if not await cache.restore():
         return False
@@ -174,7 +219,7 @@ async def install_from_cache(run: Run, plan: BuildPlan, environment: Mapping[str
         for command in cache.commands(package_of(plan.root, plan.checkout)):
             await _command(run, "install", command, " ".join(command), plan.root, environment)
     except CommandFailed:
-        run.journal.log("That failed with kept dependencies: they are removed, and everything is installed.", "warning")
+        run.journal.log("Cached dependencies failed; discarding them and reinstalling.", "warning")
         await cache.discard()
         return False
     return True

@@ -5,13 +5,17 @@
     pack()     beside the upload: makes an archive where there was none
     keep()     when the site is published: stores it, and removes what is too old or too many
 
-| who shares it | manager | what is kept | what still runs |
+| who shares it | manager | kind | what is cached |
 |---|---|---|---|
-| one slug | npm | every `node_modules` | install scripts of the dependencies and of the repository, in the place of `npm ci` |
-| one slug | pnpm, Yarn 2 and later, Bun | what the manager downloaded | the whole install |
-| one slug | Yarn 1 | nothing: it downloads for all platforms, 275 MB for an app of 90 packages | the whole install |
-| a wider scope | npm, Yarn 2 and later | of what it downloaded, what it checks against the lockfile | the whole install |
-| a wider scope | pnpm, Yarn 1, Bun | nothing: they take what lies in their caches as it is | the whole install |
+| one slug | npm | `modules` | every `node_modules`, if no script of the repository has changed one |
+| one slug | npm otherwise, pnpm, Yarn 2 and later, Bun | `packages` | what the manager downloaded |
+| one slug | Yarn 1 | | nothing: it downloads for all platforms, 275 MB for an app of 90 packages |
+| a wider scope | npm | `shared` | of what it downloaded, what it checks against the lockfile |
+| a wider scope | pnpm, Yarn, Bun | | nothing: they use what is in their caches without checking all of it |
+
+With `modules` the install scripts of the dependencies and of the repository still run, with the others the whole install.
+A build whose scope is its own slug never uses `shared`, and any other build uses nothing else: other slugs may name that slug
+as their `CACHE_SCOPE`.
 
 What is in an archive was written by a repository's own code. It is packed and unpacked by tar and zstd as the build's user, from
 and to folders that this user may write anyway; the runner itself only counts its bytes and takes their SHA-256, which is a part of
@@ -41,7 +45,7 @@ if TYPE_CHECKING:
     from buildrunner.project import BuildPlan
     from buildrunner.sandbox import Sandbox
 
-Kind = Literal["modules", "downloads"]
+Kind = Literal["modules", "packages", "shared"]
 
 LEAST_WAIT_SECONDS = 5.0  # for an archive, otherwise as long as the install took that it saves
 WORTH_SECONDS = 2.0  # an install that took less is not worth an archive
@@ -51,14 +55,15 @@ MOST_UNPACKED_BYTES = 4 * 2**30
 MOST_ARCHIVES = 3  # of one scope: of the branch that is live, of the one before, and of another
 _MOST_LOCKFILE_BYTES = 32 * 2**20
 _MOST_PATCHES = 200
-_FORMAT = 1  # a part of every key: to be raised when what is kept, or how, changes
+_MOST_LINKS = 500  # packages of a workspace
+_FORMAT = 2  # a part of every key: to be raised when what is kept, or how, changes
 _MOST_INPUT = 8 * 2**20  # characters of all files that go into the key
 _DEPTH = 6  # of folders in which node_modules is looked for: packages of a workspace
 # Beside the lockfile, what decides how the files of an install come out.
 _FILES = ("package.json", ".npmrc", ".yarnrc", ".yarnrc.yml", ".pnpmfile.cjs", "pnpm-workspace.yaml", "bunfig.toml")
 _SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSWORD|PRIVATE|AUTH|KEY", re.IGNORECASE)
 _ARCHIVE = re.compile(
-    r"(?P<kind>modules|downloads)-(?P<manager>[a-z]+)-(?P<key>[0-9a-f]{32})-(?P<seconds>[0-9]{1,5})-(?P<sha256>[0-9a-f]{64})\.tar\.zst"
+    r"(?P<kind>modules|packages|shared)-(?P<manager>[a-z]+)-(?P<key>[0-9a-f]{32})-(?P<seconds>[0-9]{1,5})-(?P<sha256>[0-9a-f]{64})\.tar\.zst"
 )
 _NO_SCRIPTS = r"^[ \t]*ignore-scripts[ \t]*=[ \t]*[\"']?true"
 # The variables by which each manager finds the folder for what it downloads, and what in there is kept. Of npm's cache that is the
@@ -70,16 +75,38 @@ _FOLDERS: Mapping[str, tuple[tuple[str, ...], str, str]] = {
     "berry": (("YARN_GLOBAL_FOLDER",), "berry", "berry/cache"),
     "bun": (("BUN_INSTALL_CACHE_DIR",), "bun", "bun"),
 }
-_CHECKED_BY_LOCKFILE = {"npm", "berry"}
+# Yarn 2 and later are not: yarn.lock has no checksum for packages with `conditions:`, and their archives are used unchecked.
+_CHECKED_BY_LOCKFILE = {"npm"}
 _PROGRAMS = ("bash", "find", "head", "tar", "zstd")
 _PATH = "/usr/bin:/bin"
 # `head` bounds both ways: who puts in more finds the pipe closed, and pipefail says so.
 _FIND = f"find . -maxdepth {_DEPTH} -name .git -prune -o -name node_modules -type d -prune"
 _PACK = "set -o pipefail; {what} | head -c {most} | zstd -q -3 -T0"
-_PACK_MODULES = f"{_FIND} -print0 | tar --create --format=posix --exclude=node_modules/.cache --null --files-from=-"
+# Tools put what they generate into hidden folders there (.cache, .vite, .prisma). It names paths of one build, or comes from a
+# script that runs again.
+_TOOLS_OWN = (
+    r"-path '*/node_modules/.*' ! -path '*/node_modules/.bin' ! -path '*/node_modules/.bin/*'"
+    r" ! -path '*/node_modules/.package-lock.json'"
+)
+_PACK_MODULES = (
+    f"{_FIND} -exec find {{}} {_TOOLS_OWN} -prune -o -print0 \\;"
+    " | tar --create --format=posix --no-recursion --null --files-from=-"
+)
+# Times of change (ctime) cannot be set. Folders named node_modules change with the hidden ones in them.
+_FIND_CHANGED = (
+    f'test -e "$1" || exit 1; {_FIND} -exec find {{}} {_TOOLS_OWN} -prune'
+    ' -o ! -name node_modules -cnewer "$1" -print -quit \\; | head -n 1'
+)
 _UNPACK = (
     f'set -o pipefail; zstd -dcq --memory=64MB -- "$1" | head -c {MOST_UNPACKED_BYTES} | tar --extract --no-same-owner'
 )
+# Other slugs made it: no link in it may lead what npm writes to somewhere else.
+_UNPACK_SHARED = f"{_UNPACK} -- npm/_cacache/content-v2 && find . ! -type f ! -type d -delete"
+_FIND_CHANGED_IN_CACHE = 'find . -type f -cnewer "$1" -print -quit'
+_NPM_RECORD = "node_modules/.package-lock.json"  # npm 7 and later write it before they run the repository's own scripts
+
+
+_KINDS: Mapping[str, Kind] = {"modules": "modules", "packages": "packages", "shared": "shared"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,24 +129,36 @@ class Archive:
         match = _ARCHIVE.fullmatch(name)
         if not match:
             return None
-        kind: Kind = "modules" if match["kind"] == "modules" else "downloads"
-        return cls(kind, match["manager"], match["key"], int(match["seconds"]), match["sha256"])
+        return cls(_KINDS[match["kind"]], match["manager"], match["key"], int(match["seconds"]), match["sha256"])
 
 
 @dataclass(frozen=True, slots=True)
 class _Wanted:
     """What this run can use, and would keep."""
 
-    kind: Kind
     manager: str
-    key: str
+    keys: Mapping[Kind, str]  # of each kind that it can be, the better one first
     lockfile: str
     scripts: bool  # whether npm is to run any
-    folder: Path  # in which it is packed and unpacked
+    own_scripts: bool  # whether the repository has any
     root: Path  # where dependencies are installed
+    downloads: Path  # where the manager puts what it downloads
 
     def fits(self, archive: Archive) -> bool:
-        return (archive.kind, archive.manager, archive.key) == (self.kind, self.manager, self.key)
+        return archive.manager == self.manager and self.keys.get(archive.kind) == archive.key
+
+    def folder(self, kind: Kind) -> Path:
+        """Give the folder in which an archive is packed and unpacked."""
+        return self.root if kind == "modules" else self.downloads
+
+
+@dataclass(frozen=True, slots=True)
+class _Packed:
+    """An archive on disk."""
+
+    kind: Kind
+    size: int
+    sha256: str
 
 
 class DependencyCache:
@@ -148,8 +187,9 @@ class DependencyCache:
         self._guessed: Path | UnusableError | None = None
         self._guess_done = anyio.Event()
         self._wanted: _Wanted | None = None
+        self._restored: Archive | None = None
         self._install_seconds: float | None = None  # of one that is worth to be kept
-        self._packed: tuple[int, str] | str | None = None  # size and SHA-256, or why there is none
+        self._packed: _Packed | str | None = None  # or why there is none
         self._pack_done = anyio.Event()
 
     async def look(self) -> None:
@@ -178,7 +218,6 @@ class DependencyCache:
         if plan.manager is None or plan.lockfile is None or not plan.install or not all(map(_exists, _PROGRAMS)):
             return {}
         name = "berry" if plan.manager.modern else plan.manager.name
-        kind: Kind = "modules" if self._own and name == "npm" else "downloads"
         if name not in (_FOLDERS if self._own else _CHECKED_BY_LOCKFILE):
             return {}
         if os.path.lexists(plan.root / "node_modules"):  # the repository brings its own
@@ -190,21 +229,30 @@ class DependencyCache:
             files = _inputs(plan.root, plan.checkout)
         except ValueError:  # what cannot be read here, the install complains about
             return {}
+        package = _package(files.get("package.json", ""))
+        kinds: tuple[Kind, ...] = ("packages",) if self._own else ("shared",)
+        if self._own and name == "npm" and not _linked_scripts(lockfile, plan.root, plan.checkout):
+            kinds = ("modules", *kinds)
         versions = _versions(plan.manager, manager, node)
-        key = key_of(kind, versions, lockfile=lockfile, files=files, environment=install_env)
+        keys = {kind: key_of(kind, versions, lockfile=lockfile, files=files, environment=install_env) for kind in kinds}
         scripts = not re.search(_NO_SCRIPTS, files.get(".npmrc", ""), re.MULTILINE) and "true" not in {
             value for name, value in install_env.items() if name.lower() == "npm_config_ignore_scripts"
         }
         downloads = self._work / "downloads"
-        folder = plan.root if kind == "modules" else downloads
-        self._wanted = _Wanted(kind, name, key, lockfile, scripts, folder, plan.root)
-        if kind == "modules":
+        own_scripts = scripts and _has_own_scripts(package)
+        if name == "bun" and own_scripts:  # it links files of its cache into node_modules, where they can be changed
             return {}
+        self._wanted = _Wanted(name, keys, lockfile, scripts, own_scripts, plan.root, downloads)
         downloads.mkdir(mode=0o700, exist_ok=True)
         if self._sandbox.account:
             os.chown(downloads, self._sandbox.account.uid, self._sandbox.account.gid)
         variables, place, _ = _FOLDERS[name]
         return dict.fromkeys(variables, str(downloads / place))
+
+    @property
+    def restored(self) -> bool:
+        """Whether anything of an earlier build is in use."""
+        return self._restored is not None
 
     async def restore(self) -> bool:
         """Unpack what fits, and tell whether it is an install that need not run again: `modules` of the same key.
@@ -216,11 +264,12 @@ class DependencyCache:
             return False
         await self._store.find()
         archives, stored = self._fresh(), self._store.stored
+        kinds = list(wanted.keys)
         fitting = [name for name, archive in archives.items() if wanted.fits(archive)]
-        if wanted.kind == "downloads":
-            alike = [name for name, it in archives.items() if (it.kind, it.manager) == (wanted.kind, wanted.manager)]
-            # What is added to it has to fit as well.
-            fitting += [name for name in alike if stored[name].size <= MOST_PACKED_BYTES // 2]
+        fitting.sort(key=lambda name: kinds.index(archives[name].kind))
+        alike = [name for name, it in archives.items() if (it.kind, it.manager) == (kinds[-1], wanted.manager)]
+        # What is added to it has to fit as well.
+        fitting += [name for name in alike if stored[name].size <= MOST_PACKED_BYTES // 2]
         if not fitting:
             self._guessing.cancel()
             return False
@@ -231,20 +280,22 @@ class DependencyCache:
         why = "it took longer than the install that it was to save."
         with anyio.move_on_after(max(archive.seconds, LEAST_WAIT_SECONDS)):
             try:
-                await self._unpack(await self._get(name), wanted.folder)
+                await self._unpack(await self._get(name), wanted.folder(archive.kind), archive.kind)
                 ended = True
             except UnusableError as error:
                 why = str(error)
                 self._store.damaged.add(name)
         if not ended:
             self._log(f"What was kept of the dependencies is not used: {why}", "warning")
-            await self.discard()
+            await self._remove(archive.kind)
             return False
-        what = "node_modules" if wanted.kind == "modules" else f"what {_label(wanted.manager)} downloads"
+        self._restored = archive
+        modules = archive.kind == "modules"
+        what = "node_modules" if modules else f"what {_label(wanted.manager)} downloads"
         size, seconds = stored[name].size / 1e6, anyio.current_time() - started
-        saved = f"; installing took {archive.seconds} s" if wanted.kind == "modules" else ""
+        saved = f"; installing took {archive.seconds} s" if modules else ""
         self._log(f"Restored {what} of an earlier build ({size:.1f} MB in {seconds:.1f} s{saved}).")
-        return wanted.kind == "modules"
+        return modules
 
     def commands(self, package: Mapping[str, Any]) -> list[tuple[str, ...]]:
         """List what is left to do of `npm ci` when node_modules has been restored.
@@ -266,18 +317,26 @@ class DependencyCache:
         return npm_commands({}, package, self._wanted.root)
 
     async def discard(self) -> None:
-        """Remove what was restored."""
+        """Remove what was restored, and what was installed with it, and have it replaced if this build is published."""
+        assert self._restored is not None
+        self._store.damaged.add(self._restored.name)
+        if self._restored.kind != "modules":
+            await self._remove(self._restored.kind)
+        await self._remove("modules")
+        self._restored = None
+
+    async def _remove(self, kind: Kind) -> None:
         assert self._wanted is not None
-        if self._wanted.kind == "modules":
-            await self._run(f"{_FIND} -exec rm -rf {{}} +", self._wanted.folder)
-        else:
-            await self._run("rm -rf ./*", self._wanted.folder)
+        script = f"{_FIND} -exec rm -rf {{}} +" if kind == "modules" else "rm -rf ./*"
+        await self._run(script, self._wanted.folder(kind))
 
     def installed(self, seconds: float) -> None:
         """Note that the install ran by itself, to its end and from the lockfile alone: it may be kept."""
         wanted = self._wanted
-        if wanted and seconds >= WORTH_SECONDS and not self._there(wanted):
-            self._install_seconds = seconds
+        if wanted and seconds >= WORTH_SECONDS and not self._there(next(iter(wanted.keys))):
+            with suppress(OSError):
+                self._record.touch(mode=0o644)
+                self._install_seconds = seconds
 
     async def pack(self) -> None:
         """Make an archive, if there is something to be kept. Nothing of the repository may run meanwhile."""
@@ -288,31 +347,45 @@ class DependencyCache:
             self._pack_done.set()
 
     async def keep(self) -> None:
-        """Store the archive, and remove those that are too old or too many. The caller limits the time."""
+        """Store the archive, and remove those that are damaged, too old or too many. The caller limits the time."""
         wanted, seconds = self._wanted, self._install_seconds
-        if wanted is None or seconds is None:
+        if wanted is None:
             return
         started = anyio.current_time()
-        await self._pack_done.wait()
-        if not isinstance(self._packed, tuple):
-            if self._packed:
-                self._log(f"The dependencies are not kept for the next build: {self._packed}", "warning")
-            return
-        size, sha256 = self._packed
-        archive = Archive(wanted.kind, wanted.manager, wanted.key, min(round(seconds), 99_999), sha256)
+        size = 0
         try:
-            descriptor = os.open(self._archive_file, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                await self._store.put(archive.name, descriptor, size, content_type="application/zstd")
-            finally:
-                os.close(descriptor)
-            others = {name for name in self._store.stored if not name.startswith(TOOLS)}
-            await self._store.remove(others - set(list(self._fresh())[: MOST_ARCHIVES - 1]))
+            if seconds is not None:
+                await self._pack_done.wait()
+            if isinstance(self._packed, _Packed):
+                packed, size = self._packed, self._packed.size
+                key = wanted.keys[packed.kind]
+                seconds_shown = min(round(seconds or 0), 99_999)
+                archive = Archive(packed.kind, wanted.manager, key, seconds_shown, packed.sha256)
+                descriptor = os.open(self._archive_file, os.O_RDONLY | os.O_CLOEXEC)
+                try:
+                    await self._store.put(archive.name, descriptor, size, content_type="application/zstd")
+                finally:
+                    os.close(descriptor)
+                # What builds of another kind of scope have stored under the same name is theirs.
+                theirs = {name for name in self._store.stored if (it := Archive.of(name)) and not self._ours(it)}
+                left = {archive.name, *list(self._fresh())[: MOST_ARCHIVES - 1]}
+                others = {name for name in self._store.stored if not name.startswith(TOOLS)}
+                await self._store.remove(others - theirs - left)
+            else:
+                await self._store.remove(name for name in self._store.damaged if Archive.of(name))
+                if self._packed:
+                    self._log(f"The dependencies are not kept for the next build: {self._packed}", "warning")
         except BuildEnded as error:
             self._log(f"The dependencies may not be kept for the next build: {error.reason}", "warning")
             return
-        waited = anyio.current_time() - started
-        self._log(f"Kept the dependencies for the next build ({size / 1e6:.1f} MB, {waited:.1f} s).")
+        if size:
+            waited = anyio.current_time() - started
+            self._log(f"Kept the dependencies for the next build ({size / 1e6:.1f} MB, {waited:.1f} s).")
+
+    @property
+    def _record(self) -> Path:
+        """A file that is changed last when the install has ended."""
+        return self._private / "installed"
 
     @property
     def _archive_file(self) -> Path:
@@ -321,10 +394,15 @@ class DependencyCache:
     def _fresh(self) -> dict[str, Archive]:
         """Give the archives that may be used by their names, the newest first."""
         names = self._store.usable(MOST_PACKED_BYTES)
-        return {name: archive for name in names if (archive := Archive.of(name))}
+        return {name: archive for name in names if (archive := Archive.of(name)) and self._ours(archive)}
 
-    def _there(self, wanted: _Wanted) -> bool:
-        return any(map(wanted.fits, self._fresh().values()))
+    def _ours(self, archive: Archive) -> bool:
+        """Tell whether it was made by builds that are trusted as this one is."""
+        return (archive.kind != "shared") == self._own
+
+    def _there(self, kind: Kind) -> bool:
+        wanted = self._wanted
+        return wanted is not None and any(it.kind == kind and wanted.fits(it) for it in self._fresh().values())
 
     async def _get(self, name: str) -> Path:
         """Have an archive on disk. Raises UnusableError."""
@@ -349,22 +427,42 @@ class DependencyCache:
         path.chmod(0o644)  # the build's user unpacks it
         return path
 
-    async def _unpack(self, path: Path, folder: Path) -> None:
+    async def _unpack(self, path: Path, folder: Path, kind: Kind) -> None:
+        script = _UNPACK_SHARED if kind == "shared" else _UNPACK
         try:
-            code, said = await self._run(_UNPACK, folder, str(path))
+            code, said = await self._run(script, folder, str(path))
         finally:
             with suppress(OSError):
                 os.unlink(path)
         if code:
             raise UnusableError(f"it cannot be unpacked ({said or f'exit code {code}'}).")
 
-    async def _pack(self, wanted: _Wanted) -> tuple[int, str] | str:
-        """Pack into a file of the runner's own; give its size and SHA-256, or why there is none."""
-        if wanted.kind == "modules":
+    async def _is_changed(self, wanted: _Wanted, kind: Kind) -> bool:
+        """Tell whether scripts of the repository have changed what would be packed, in the install or in the build."""
+        script = _FIND_CHANGED if kind == "modules" else _FIND_CHANGED_IN_CACHE
+        record = wanted.root / _NPM_RECORD if wanted.own_scripts and kind == "modules" else self._record
+        changed = bytearray()
+        code, _ = await self._run(script, wanted.folder(kind), str(record), take=changed.extend)
+        return bool(code or changed)
+
+    async def _pack(self, wanted: _Wanted) -> _Packed | str:
+        """Pack into a file of the runner's own, or say why there is none."""
+        kind = next(iter(wanted.keys))
+        if wanted.manager == "bun" and await self._is_changed(wanted, kind):
+            self._log("Scripts of the repository changed packages in Bun's cache, so it is not kept.")
+            return ""
+        if kind == "modules" and await self._is_changed(wanted, kind):
+            kind = "packages"
+            if self._there(kind):
+                return ""
+            self._log(
+                "Scripts of the repository changed node_modules, so only the packages that npm downloaded are cached."
+            )
+        if kind == "modules":
             what = _PACK_MODULES
         else:
             place = _FOLDERS[wanted.manager][2]
-            if not _is_folder(wanted.folder / place):
+            if not _is_folder(wanted.downloads / place):
                 return ""  # the manager did not use it: its own settings win
             what = f"tar --create --format=posix -- {place}"
         script = _PACK.format(what=what, most=MOST_UNPACKED_BYTES)
@@ -387,12 +485,12 @@ class DependencyCache:
                             failure = f"there is no room to pack them ({error.strerror})."
                             scope.cancel()
 
-                code, said = await self._run(script, wanted.folder, take=take)
+                code, said = await self._run(script, wanted.folder(kind), take=take)
                 if code:
                     failure = failure or f"they cannot be packed ({said or f'exit code {code}'})."
         except OSError as error:
             failure = failure or f"there is no room to pack them ({error.strerror})."
-        return failure or (size, digest.hexdigest())
+        return failure or _Packed(kind, size, digest.hexdigest())
 
     async def _run(
         self, script: str, folder: Path, *arguments: str, take: Callable[[bytes], None] | None = None
@@ -466,6 +564,40 @@ def _inputs(root: Path, checkout: Path) -> dict[str, str]:
         if sum(map(len, texts.values())) > _MOST_INPUT:
             raise ValueError("has too much that decides")
     return texts
+
+
+def _package(text: str) -> Mapping[str, Any]:
+    with suppress(ValueError, RecursionError):
+        package = json.loads(text)
+        return package if isinstance(package, dict) else {}
+    return {}
+
+
+def _linked_scripts(lockfile: str, root: Path, checkout: Path) -> bool:
+    """Tell whether packages of the repository that npm links have scripts of an install, which npm runs with the dependencies'."""
+    lock = _package(lockfile)
+    packages = lock.get("packages")
+    if not isinstance(packages, dict):
+        return '"file:' in lockfile
+    links = [entry.get("resolved") for entry in packages.values() if isinstance(entry, dict) and entry.get("link")]
+    if len(links) > _MOST_LINKS:
+        return True
+    for link in links:
+        if not isinstance(link, str):
+            return True
+        try:
+            text = read_text(root / link / "package.json", checkout)
+        except ValueError:
+            return True
+        if _has_own_scripts(_package(text or "")):
+            return True
+    return False
+
+
+def _has_own_scripts(package: Mapping[str, Any]) -> bool:
+    from buildrunner.packages import own_commands  # which nothing needs before git has been started
+
+    return bool(own_commands("npm", package))
 
 
 def _is_folder(path: Path) -> bool:

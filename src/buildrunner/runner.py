@@ -19,13 +19,13 @@ import anyio.to_thread
 from buildrunner.commands import (
     build,
     explaining,
-    install,
-    install_from_cache,
+    install_dependencies,
     leave_mirrors,
     output_of,
+    reinstall,
     use_legacy_openssl,
 )
-from buildrunner.errors import EXIT_FAULT, BuildFailed
+from buildrunner.errors import EXIT_FAULT, BuildFailed, CommandFailed
 from buildrunner.lifecycle import Run
 from buildrunner.logs.journal import OWN_WORDS_BYTES, Journal
 from buildrunner.logs.redact import Redactor
@@ -131,7 +131,6 @@ async def _story(run: Run, settings: Settings, root: Path, *, in_image: bool) ->
 
     plan = await _plan(run, settings, checkout)
     cache_environment: Mapping[str, str] = {}
-    lacking: Mapping[str, str] = {}
     async with run.stage("install", settings.install_timeout, "Installing dependencies", tail_share=0.5):
         for sentence in plan.notes:
             run.journal.log(sentence)
@@ -148,12 +147,7 @@ async def _story(run: Run, settings: Settings, root: Path, *, in_image: bool) ->
                     lambda: found(node=toolchain.node, manager=toolchain.manager)
                 )
         install_environment = {**environment, **cache_environment, **settings.install_env}
-        if not (cache and await install_from_cache(run, plan, install_environment, cache)):
-            started = anyio.current_time()
-            installed = await install(run, settings, plan, root, install_environment)
-            lacking = installed.lacking
-            if installed.clean and cache:
-                cache.installed(anyio.current_time() - started)
+        lacking = await install_dependencies(run, settings, plan, root, install_environment, cache)
         if plan.needs_tools:
             toolchain = await _change_node(run, plan, toolchain, root / "tools-of-packages", environment, keeper)
             environment |= toolchain.environment
@@ -168,8 +162,15 @@ async def _story(run: Run, settings: Settings, root: Path, *, in_image: bool) ->
             change_line = (
                 partial(_change_line, run, plan, toolchain, root, environment, keeper) if plan.needs_tools else None
             )
-            with explaining(plan, lacking, checkout.committed):
-                await build(run, plan, build_environment, before, change_line)
+            try:
+                with explaining(plan, lacking, checkout.committed):
+                    await build(run, plan, build_environment, before, change_line)
+            except CommandFailed:
+                if not cache or not cache.restored:
+                    raise
+                lacking = await reinstall(run, settings, plan, root, install_environment, cache)
+                with explaining(plan, lacking, checkout.committed):
+                    await build(run, plan, build_environment, before, change_line)
         folder = await _find_output(run, plan, checkout, before)
         site = await _collect(run, settings, folder, checkout.folder)
     with site:

@@ -149,6 +149,55 @@ def test_in_a_scope_of_several_sites_only_what_npm_checks_by_its_digest_is_kept(
     assert kept(program, scope) == [key]
 
 
+def test_a_patch_by_the_repositorys_own_script_is_applied_once_to_each_build(
+    program: Program, repositories: Repositories
+) -> None:
+    patched = files()
+    package = json.loads(patched["package.json"])
+    package["scripts"]["postinstall"] = "echo 'module.exports += 1' >>node_modules/dep/index.js"
+    app = repositories.make({**patched, "package.json": json.dumps(package)})
+    slug = f"t-{uuid.uuid4().hex[:12]}"
+
+    pages = []
+    for _ in range(2):
+        run = program.run(app, SLUG=slug)
+        assert run.code == 0, run.stdout
+        pages.append(program.objects(slug)["index.html"]["body"])
+
+    assert pages == [b"8\n", b"8\n"]
+    (key,) = kept(program, slug)
+    assert "/packages-npm-" in key
+
+
+def test_a_build_that_fails_after_a_restore_is_tried_again_from_scratch(program: Program, app: Path) -> None:
+    """An archive that is as it was stored, and was stored without a file that the build needs."""
+    slug = f"t-{uuid.uuid4().hex[:12]}"
+    first = program.run(app, SLUG=slug)
+    (key,) = kept(program, slug)
+    unpacked = subprocess.run(["zstd", "-dc"], input=body_of(program, key), check=True, capture_output=True).stdout
+    damaged = io.BytesIO()
+    with tarfile.open(fileobj=io.BytesIO(unpacked)) as whole, tarfile.open(fileobj=damaged, mode="w") as part:
+        for member in whole:
+            if not member.name.endswith("dep/index.js"):
+                part.addfile(member, whole.extractfile(member) if member.isreg() else None)
+    body = subprocess.run(["zstd", "-q"], input=damaged.getvalue(), check=True, capture_output=True).stdout
+    of_first = key.removesuffix(".tar.zst").rpartition("-")[2]
+    poor = key.replace(of_first, hashlib.sha256(body).hexdigest())
+    program.client().delete_object(Bucket="sites", Key=key)
+    program.client().put_object(Bucket="sites", Key=poor, Body=body)
+
+    build = "node -e 'require(\"dep\")' && mkdir dist && echo ok >dist/index.html"
+    second = program.run(app, SLUG=slug, BUILD_COMMAND=build)
+
+    assert (first.code, second.code) == (0, 0), second.stdout
+    assert second.said("Restored node_modules of an earlier build")
+    assert second.said("Cached dependencies failed; discarding them and reinstalling.")
+    assert second.said("$ npm ci")
+    (left,) = kept(program, slug)
+    assert left != poor
+    assert any(name.endswith("dep/index.js") for name in names_in(body_of(program, left)))
+
+
 @pytest.fixture
 def registry() -> Iterator[Registry]:
     """One with the Node that `old_app` asks for, which has more than 16 MiB and so is sent in parts, and the npm for it."""

@@ -33,7 +33,7 @@ NOW = datetime.now(UTC)
 
 
 @given(
-    st.sampled_from(["modules", "downloads"]),
+    st.sampled_from(["modules", "packages", "shared"]),
     st.sampled_from(["npm", "pnpm", "yarn", "berry", "bun"]),
     st.binary(),
     st.integers(0, 99_999),
@@ -282,7 +282,8 @@ def put(bucket: FakeBucket, build: Build, content: bytes, *, age: timedelta = ti
     """Store an archive under the key of a build."""
     wanted = build.cache._wanted
     assert wanted is not None
-    archive = Archive(wanted.kind, wanted.manager, wanted.key, 5, hashlib.sha256(content).hexdigest())
+    kind, key = next(iter(wanted.keys.items()))
+    archive = Archive(kind, wanted.manager, key, 5, hashlib.sha256(content).hexdigest())
     bucket.objects[f"__cache/scope/{archive.name}"] = (content, datetime.now(UTC) - age)
     return f"__cache/scope/{archive.name}"
 
@@ -392,7 +393,13 @@ def test_old_archives_are_not_used_and_those_that_are_too_many_are_removed(place
 
 @pytest.mark.parametrize(
     ("name", "modern", "kept"),
-    [("npm", False, True), ("yarn", True, True), ("yarn", False, False), ("pnpm", False, False), ("bun", False, False)],
+    [
+        ("npm", False, True),
+        ("yarn", True, False),
+        ("yarn", False, False),
+        ("pnpm", False, False),
+        ("bun", False, False),
+    ],
 )
 def test_a_scope_of_several_sites_has_only_what_the_lockfile_proves(
     name: Any, modern: bool, kept: bool, place: Callable[[], Path]
@@ -452,6 +459,192 @@ def test_what_is_too_large_is_not_kept_and_said(place: Callable[[], Path], monke
 
     assert bucket.objects == {}
     assert build.log[-1].startswith("The dependencies are not kept for the next build: ")
+
+
+async def made_by(build: Build, script: str, *, downloads: str = "") -> None:
+    """Go through a build whose install runs the script; `downloads` is a file of the manager's cache."""
+    if downloads:
+        script = f"mkdir -p ../downloads/{os.path.dirname(downloads)}; echo 1 >../downloads/{downloads}; {script}"
+    await build.install(script)
+    await build.keep()
+
+
+def kinds_in(bucket: FakeBucket) -> list[str]:
+    archives = [Archive.of(key.rpartition("/")[2]) for key in bucket.objects]
+    return sorted(archive.kind for archive in archives if archive)
+
+
+CONTENT = "npm/_cacache/content-v2/sha512/00/11/22"
+
+
+@pytest.mark.parametrize("name", ["npm", "pnpm", "yarn", "bun"])
+def test_a_slug_never_uses_what_others_made_in_its_scope(name: Any, place: Callable[[], Path]) -> None:
+    """Other slugs may name it as their CACHE_SCOPE; what it has itself is neither used nor removed by them."""
+    bucket = FakeBucket()
+    manager = Manager(name, modern=name == "yarn")
+    folder = dependencies._FOLDERS["berry" if name == "yarn" else name][2]
+
+    async def builds() -> None:
+        for number in range(MOST_ARCHIVES + 1):
+            other = Build(place(), bucket, manager=manager, own=False)
+            (other.checkout / ".npmrc").write_text(f"# {number}")
+            other.prepare()
+            await other.restore()
+            await made_by(other, TREE, downloads=f"{folder}/x")
+        own = Build(place(), bucket, manager=manager)
+        own.prepare()
+        assert not await own.restore()
+        assert own.log == []
+        await made_by(own, TREE, downloads=f"{folder}/x")
+        other = Build(place(), bucket, manager=manager, own=False)
+        other.prepare()
+        await other.restore()
+        assert not (other.checkout / "node_modules").exists()
+        again = Build(place(), bucket, manager=manager)
+        again.prepare()
+        await again.restore()
+        assert again.cache.restored
+
+    anyio.run(builds)
+
+    assert kinds_in(bucket) == (["modules"] + ["shared"] * MOST_ARCHIVES if name == "npm" else ["packages"])
+
+
+def test_links_of_another_slug_are_removed_before_npm_sees_them(place: Callable[[], Path], tmp_path: Path) -> None:
+    content = tmp_path / "npm/_cacache/content-v2"
+    (content / "sha512/00").mkdir(parents=True)
+    (content / "sha512/00/file").write_text("content")
+    (content / "sha1").symlink_to("../../../../repository/public")
+    (tmp_path / "npm/_cacache/index-v5").mkdir()
+    bucket = FakeBucket()
+
+    async def build() -> Path:
+        run = Build(place(), bucket, own=False)
+        run.prepare()
+        put(bucket, run, packed(tmp_path, "npm"))
+        await run.restore()
+        assert run.cache.restored, run.log
+        return run.checkout.parent / "downloads" / "npm" / "_cacache"
+
+    there = anyio.run(build)
+
+    assert [path.name for path in there.iterdir()] == ["content-v2"]
+    assert [path.name for path in (there / "content-v2").iterdir()] == ["sha512"]
+
+
+RECORD = "echo '{}' >node_modules/.package-lock.json; sleep 0.05"
+
+
+@pytest.mark.parametrize(
+    ("scripts", "after", "kinds"),
+    [
+        ({}, "true", ["modules"]),
+        ({}, "echo a >>node_modules/a/node_modules/b/index.js", ["packages"]),  # by the build
+        ({}, "mkdir node_modules/.vite; echo a >node_modules/.vite/deps", ["modules"]),
+        ({"postinstall": "husky"}, "true", ["modules"]),
+        ({"postinstall": "x"}, "echo a >>node_modules/a/node_modules/b/index.js", ["packages"]),
+        ({"prepare": "x"}, "rm node_modules/a/node_modules/b/index.js", ["packages"]),
+        ({"prepare": "x"}, "touch -d 2001-01-01 node_modules/a/node_modules/b/index.js", ["packages"]),
+        ({"prepare": "x"}, "echo a >>packages/x/node_modules/c/index.js", ["packages"]),
+        ({"prepare": "x"}, "rm node_modules/.package-lock.json", ["packages"]),  # npm 6 has none
+    ],
+)
+def test_node_modules_that_scripts_have_changed_are_not_kept(
+    scripts: dict[str, str], after: str, kinds: list[str], place: Callable[[], Path]
+) -> None:
+    bucket = FakeBucket()
+
+    async def build() -> None:
+        run = Build(place(), bucket)
+        (run.checkout / "package.json").write_text(json.dumps({"scripts": scripts}))
+        run.prepare()
+        await run.restore()
+        script = f"{TREE}; {RECORD}; mkdir -p ../downloads/{CONTENT}"
+        await run.install(f"{script}; {after}" if scripts else script)
+        if not scripts:
+            await anyio.sleep(0.05)
+            await run.sandbox.run(
+                ("sh", "-ec", after), folder=run.checkout, environment={"PATH": os.defpath}, output=lambda *_: None
+            )
+        await run.keep()
+
+    anyio.run(build)
+
+    assert kinds_in(bucket) == kinds
+
+
+@pytest.mark.parametrize("member", [{"scripts": {"postinstall": "x"}}, {"scripts": {"build": "x"}}, None])
+def test_scripts_of_workspace_packages_count_as_the_repositorys(member: object, place: Callable[[], Path]) -> None:
+    links = {"node_modules/ui": {"link": True, "resolved": "packages/ui"}}
+    text = json.dumps({"packages": links, "of-usual-size": "-" * 5000})
+
+    async def kinds() -> list[str]:
+        build = Build(place(), FakeBucket())
+        (build.checkout / "lock.json").write_text(text)
+        (build.checkout / "packages/ui").mkdir(parents=True)
+        (build.checkout / "packages/ui/package.json").write_text(json.dumps(member) if member else "")
+        build.prepare()
+        assert build.cache._wanted is not None
+        return list(build.cache._wanted.keys)
+
+    assert ("modules" in anyio.run(kinds)) == (member != {"scripts": {"postinstall": "x"}})
+
+
+@pytest.mark.parametrize(
+    "change", ["echo b >>../downloads/bun/a@1/index.js", "cp -p package.json ../downloads/bun/a@1/index.js"]
+)
+def test_packages_in_buns_cache_that_a_build_changed_are_not_kept(change: str, place: Callable[[], Path]) -> None:
+    """Bun links the files of its cache into node_modules, and takes them as they are."""
+    bucket = FakeBucket()
+
+    async def one(after: str) -> None:
+        build = Build(place(), bucket, manager=Manager("bun"))
+        build.prepare()
+        await build.restore()
+        await build.install("mkdir -p ../downloads/bun/a@1; echo a >../downloads/bun/a@1/index.js")
+        await anyio.sleep(0.05)
+        await build.sandbox.run(
+            ("sh", "-ec", after), folder=build.checkout, environment={"PATH": os.defpath}, output=lambda *_: None
+        )
+        await build.keep()
+
+    anyio.run(one, change)
+    assert kinds_in(bucket) == []
+    anyio.run(one, "true")
+    assert kinds_in(bucket) == ["packages"]
+
+
+def test_nothing_of_bun_is_kept_where_the_repository_has_install_scripts(place: Callable[[], Path]) -> None:
+    async def environment() -> Mapping[str, str]:
+        build = Build(place(), FakeBucket(), manager=Manager("bun"))
+        (build.checkout / "package.json").write_text(json.dumps({"scripts": {"postinstall": "patch-package"}}))
+        return build.prepare()
+
+    assert anyio.run(environment) == {}
+
+
+@pytest.mark.parametrize("replaced", [True, False])
+def test_an_archive_that_failed_a_build_is_replaced_or_removed(replaced: bool, place: Callable[[], Path]) -> None:
+    bucket = FakeBucket()
+
+    async def builds() -> None:
+        first = Build(place(), bucket)
+        first.prepare()
+        await first.restore()
+        await made_by(first, "mkdir node_modules; echo damaged >node_modules/a")
+        second = Build(place(), bucket)
+        second.prepare()
+        assert await second.restore()
+        await second.cache.discard()
+        assert not (second.checkout / "node_modules").exists()
+        if replaced:
+            await second.install("mkdir node_modules; echo whole >node_modules/a")
+        await second.keep()
+
+    before = anyio.run(builds)
+
+    assert before is None
+    assert len(bucket.objects) == int(replaced)
 
 
 # --- tools ---------------------------------------------------------------------------------------------------------------
