@@ -6,6 +6,7 @@ What the registry says of a release names its digest, and nothing is unpacked be
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import hmac
 import json
@@ -299,19 +300,32 @@ def _digest(dist: Mapping[str, Any]) -> tuple[str, str]:
     return "sha1", str(dist["shasum"]).lower()
 
 
+class _BoundedGzip(gzip.GzipFile):
+    """A file that unpacks to `_MOST_UNPACKED_BYTES` at most: headers and files that are skipped count too."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "rb")
+        self._left = _MOST_UNPACKED_BYTES
+
+    def read(self, size: int | None = -1) -> bytes:
+        data = super().read(size)
+        self._left -= len(data)
+        if self._left < 0:
+            raise tarfile.TarError("it is too large")
+        return data
+
+
 def _unpack(archive: Path, target: Path, only: str | None) -> None:
     """Unpack the regular files of a package, as npm does: without links, and without the topmost folder."""
     part = target.with_name(f"{target.name}.part")
-    size = 0
-    with tarfile.open(archive, "r:gz") as package:
+    with _BoundedGzip(archive) as stream, tarfile.open(fileobj=stream, mode="r|") as package:
         for member in package:
             path = PurePosixPath(*PurePosixPath(member.name).parts[1:])
             if not member.isreg() or ".." in path.parts or not path.parts or (only and str(path) != only):
                 continue
-            size += member.size
             source = package.extractfile(member)
-            if source is None or size > _MOST_UNPACKED_BYTES:
-                raise tarfile.TarError("it is too large")
+            if source is None:
+                continue
             file = part / path
             file.parent.mkdir(parents=True, exist_ok=True)
             with file.open("wb") as written:

@@ -357,6 +357,29 @@ def test_nothing_is_unpacked_whose_digest_is_not_the_registrys(tmp_path: Path, r
     assert list(some.downloads.iterdir()) == []
 
 
+@pytest.mark.parametrize("skipped", ["file", "link", "header"])
+def test_what_is_skipped_counts_toward_the_limit(
+    skipped: str, tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry_module, "_MOST_UNPACKED_BYTES", 2**20)
+    zeros = bytes(2**21)
+    link = tarfile.TarInfo("package/link")
+    link.type, link.linkname = (
+        tarfile.SYMTYPE,
+        "x" * 2**21,
+    )  # longer than a header has room for: written as one of its own
+    more: dict[str, tuple[dict[str, bytes | str], tuple[tarfile.TarInfo, ...]]] = {
+        "file": ({"../outside": zeros}, ()),
+        "link": ({}, (link,)),
+        "header": ({"x" * 2**21: "x"}, ()),
+    }
+    files, members = more[skipped]
+    registry.add("pnpm", "9.15.9", archive({**files, "package.json": "{}"}, members))
+
+    with pytest.raises(BuildFailed, match="too large"):
+        get(tools(tmp_path, registry), None, Manager("pnpm", "9.15.9"))
+
+
 class Kept:
     """A keeper without checks of its own, by the name of what it keeps."""
 
