@@ -14,6 +14,8 @@ import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from fnmatch import fnmatchcase
+from itertools import pairwise
 from typing import Literal, TypeVar
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
@@ -26,7 +28,24 @@ T = TypeVar("T")
 _REFUSED_NAMES = re.compile(
     r"LD_.*|GLIBC_TUNABLES|GCONV_PATH|BASH_ENV|PATH|HOME|USER|LOGNAME|SHELL|PWD|TMPDIR|CI|SLUG|COMMIT_.*"
 )
-_SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSWORD|PRIVATE|AUTH", re.IGNORECASE)
+# What says that a variable holds a secret: whole words of its name, separated by `_`, a digit or case; KEY after another.
+_SECRET_WORDS = {"TOKEN", "SECRET", "SECRETS", "PASSWORD", "PASSWD", "PASS", "PASSPHRASE", "CREDENTIAL", "CREDENTIALS"}
+_SECRET_WORDS |= {"JWT", "PAT"}
+_KEYS = {
+    "API",
+    "ACCESS",
+    "PRIVATE",
+    "SECRET",
+    "SIGNING",
+    "ENCRYPTION",
+    "DEPLOY",
+    "SERVICE",
+    "ROLE",
+    "MASTER",
+    "SSH",
+    "HMAC",
+}
+_WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 # Never shown, not even when they are malformed.
 _NEVER_SHOWN = re.compile(
     r"AWS_(ACCESS_KEY_ID|SECRET_ACCESS_KEY|SESSION_TOKEN)|GIT_TOKEN|(BUILD|INSTALL)_ENV_.*|REDIS_URI"
@@ -120,6 +139,7 @@ class Settings:
     cache_scope: str
     strict_lockfile: bool
     git_submodules: bool
+    redact_vars: tuple[str, ...]
     secrets: tuple[str, ...] = field(repr=False)
 
 
@@ -291,6 +311,12 @@ def read_settings(environment: Mapping[str, str], *, publishes: str | None = Non
         cache_scope=read("CACHE_SCOPE", _matching(_SLUG), f"{_SLUG_RULE}, as a slug", slug),
         strict_lockfile=read("STRICT_LOCKFILE", _one_of("1", "0"), "1 or 0", "0") == "1",
         git_submodules=read("GIT_SUBMODULES", _one_of("on", "off"), "on or off", "on") == "on",
+        redact_vars=read(
+            "REDACT_VARS",
+            _name_patterns,
+            "a comma-separated list of variable names without BUILD_ENV_ or INSTALL_ENV_, in which * stands for any text",
+            (),
+        ),
         secrets=_secrets(environment),
     )
     if problems:
@@ -303,27 +329,43 @@ def make_build_id() -> str:
     return f"{datetime.now(UTC):%Y%m%d-%H%M%S-%f}-{secrets.token_hex(8)}"
 
 
+def is_secret_name(name: str) -> bool:
+    """Return whether the name of a variable says that its value is a secret: `DB_PASS` and `apiKey`, not `AUTHOR`."""
+    words = [word.upper() for word in _WORDS.findall(name)]
+    return (
+        not _SECRET_WORDS.isdisjoint(words)
+        or words[-1:] == ["AUTH"]
+        or any(word == "KEY" and before in _KEYS for before, word in pairwise(words))
+    )
+
+
 def _secrets(environment: Mapping[str, str]) -> tuple[str, ...]:
-    """List what must never leave the process; the redactor knows which are too short or too common to hide."""
+    """List what must not leave the process (the contract's section 6); the redactor skips values under 6 characters."""
     found = [environment[name] for name in _CREDENTIALS if environment.get(name)]
-    for name, value in environment.items():
-        if name.startswith("INSTALL_ENV_") or (name.startswith("BUILD_ENV_") and _SECRET_NAME.search(name[10:])):
+    more_names = _name_patterns(environment.get("REDACT_VARS", "")) or ()
+    for full_name, value in environment.items():
+        prefix = next((prefix for prefix in ("BUILD_ENV_", "INSTALL_ENV_") if full_name.startswith(prefix)), None)
+        name = full_name[len(prefix) :] if prefix else full_name
+        if prefix and (is_secret_name(name) or any(fnmatchcase(name, pattern) for pattern in more_names)):
             found.append(value)
         elif (
             name in _URL_VARIABLES
             or name.lower().endswith("_proxy")
-            or (name.startswith("BUILD_ENV_") and "://" in value)  # postgres://user:password@…
+            or (prefix and "://" in value)  # postgres://user:password@…
         ):
-            url = value if "://" in value else f"http://{value}"  # a proxy's scheme may be left out
-            try:
-                parts = urlsplit(url)
-                query = parse_qsl(parts.query)
-            except ValueError:
-                continue
-            if parts.password or (parts.username and parts.scheme in {"http", "https"}):  # https://TOKEN@host
-                found.append(url)
-            found.extend(secret for key, secret in query if key == "password")
+            found += _secrets_of_url(value)
     return tuple(found)
+
+
+def _secrets_of_url(value: str) -> list[str]:
+    url = value if "://" in value else f"http://{value}"  # a proxy's scheme may be left out
+    try:
+        parts = urlsplit(url)
+        query = parse_qsl(parts.query)
+    except ValueError:
+        return []
+    has_secret = parts.password or (parts.username and parts.scheme in {"http", "https"})  # https://TOKEN@host
+    return [*([url] if has_secret else []), *(secret for key, secret in query if is_secret_name(key))]
 
 
 def _shown(value: str, redactor: Redactor) -> str:
@@ -358,6 +400,11 @@ def _seconds(text: str) -> float | None:
 def _schemes(text: str) -> frozenset[str] | None:
     names = frozenset(name.strip() for name in text.split(","))
     return names if names <= {"https", "http", "ssh", "file"} else None
+
+
+def _name_patterns(text: str) -> tuple[str, ...] | None:
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    return names if all(re.fullmatch(r"[A-Za-z_*][A-Za-z0-9_*]*", name) for name in names) else None
 
 
 def _git_ref(text: str) -> str | None:
@@ -482,25 +529,34 @@ def _check_redis_uri(text: str) -> None:
 
     """
     shape = "redis://host:port/0, rediss://host:port/0 or unix:///path"
+    encode = "In a password, write # as %23, / as %2F, ? as %3F, @ as %40, : as %3A and % as %25"
     try:
         parts = urlsplit(text)
         host = parts.scheme == "unix" or _host_and_port(parts)
         options = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
     except ValueError:
-        raise ValueError(f"a valid address, {shape}") from None
-    if parts.scheme not in {"redis", "rediss", "unix"} or not host or not text.startswith(f"{parts.scheme}://"):
+        raise ValueError(f"a valid address, {shape}. {encode}") from None
+    if parts.scheme not in {"redis", "rediss", "unix"} or not text.startswith(f"{parts.scheme}://"):
+        raise ValueError(shape)
+    # An @ behind the authority: the password holds what ends an authority (RFC 3986, 3.2).
+    if "@" in text.partition("://")[2][len(parts.netloc) :] and parts.scheme != "unix":
+        raise ValueError(f"a valid address, {shape}. {encode}")
+    if not host:
         raise ValueError(shape)
     if _NOT_IN_URL.search(text):
-        raise ValueError(
-            "an address without spaces and control characters; in a password they are written as %20 and such"
-        )
+        raise ValueError("an address without spaces and control characters; in a password, write a space as %20")
+    if parts.fragment:
+        raise ValueError(f"an address without #, {shape}. {encode}")
     if parts.scheme == "unix" and not parts.path.startswith("/"):
         raise ValueError("unix:// followed by an absolute path")
     if parts.scheme != "unix" and not re.fullmatch(r"(/[0-9]*)?", parts.path):
-        raise ValueError(f"an address whose path is the number of a database, {shape}")
+        raise ValueError(f"an address whose path is the number of a database, {shape}. {encode}")
     for name, value in options:
         if name not in _REDIS_OPTIONS:
-            raise ValueError(f"an address whose options are among {', '.join(sorted(_REDIS_OPTIONS))}")
+            shown = name if re.fullmatch(r"[A-Za-z_]{1,40}", name) else "that is not shown"
+            raise ValueError(
+                f"an address without the option {shown}; known options: {', '.join(sorted(_REDIS_OPTIONS))}"
+            )
         if name.startswith("ssl_") and parts.scheme != "rediss":
             raise ValueError(f"a rediss:// address, since it has the option {name}")
         pattern, expected = _REDIS_OPTIONS[name]

@@ -124,6 +124,23 @@ def test_events_hold_exactly_the_fields_of_the_contract() -> None:
     ]
 
 
+def test_fields_for_programs_are_not_redacted() -> None:
+    async def use(journal: Journal) -> list[Event]:
+        journal.write("log", "runner said succeeded", stream="runner", level="info")
+        journal.write("stage", "succeeded", state="succeeded", seconds=1.0)
+        journal.write("result", "Superseded", status="succeeded", reason="it succeeded", hint="runner")
+        journal.write("result", "Failed: Failed: runner", status="succeeded")
+        return all_events(journal)
+
+    log, stage, superseded, failed = with_journal(use, secrets=("runner", "succeeded", "Superseded", "Failed: "))
+
+    assert (log["stream"], log["log"]) == ("runner", "[redacted] said [redacted]")
+    assert (stage["state"], stage["log"]) == ("succeeded", "[redacted]")
+    assert (superseded["status"], superseded["log"]) == ("succeeded", "Superseded")
+    assert (superseded["reason"], superseded["hint"]) == ("it [redacted]", "[redacted]")
+    assert failed["log"] == "Failed: [redacted] [redacted]"
+
+
 @QUICKLY
 @given(LINES)
 def test_what_is_encoded_is_what_was_written(lines: list[Line]) -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from buildrunner.errors import ConfigurationError
 from buildrunner.logs.redact import Redactor
-from buildrunner.settings import Settings, make_build_id, read_settings
+from buildrunner.settings import Settings, is_secret_name, make_build_id, read_settings
 
 # No deadline: machines that test are noisy.
 QUICKLY = settings(deadline=None, max_examples=60)
@@ -39,8 +39,8 @@ REFUSED = (
     "LD_PRELOAD LD_LIBRARY_PATH LD_X GLIBC_TUNABLES GCONV_PATH PATH HOME CI SLUG COMMIT_SHA COMMIT_REF COMMIT_X TMPDIR"
 )
 SECRET_VARIABLES = (
-    "AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN GIT_TOKEN INSTALL_ENV_NPM_TOKEN INSTALL_ENV_X"
-    " INSTALL_ENV_PATH BUILD_ENV_SENTRY_AUTH_TOKEN BUILD_ENV_MY_SECRET BUILD_ENV_LD_PRELOAD BUILD_ENV_API_PASSWORD"
+    "AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN GIT_TOKEN INSTALL_ENV_NPM_TOKEN"
+    " INSTALL_ENV_API_KEY BUILD_ENV_SENTRY_AUTH_TOKEN BUILD_ENV_MY_SECRET BUILD_ENV_DB_PASS BUILD_ENV_API_PASSWORD"
 )
 SHOWN_VARIABLES = (
     "SLUG PROJECT_ID BUILD_ID REPO_URL GIT_REPOSITORY__URL AWS_BUCKET_NAME STATE_BUCKET_NAME AWS_REGION AWS_DEFAULT_REGION"
@@ -91,6 +91,7 @@ def test_the_defaults_are_those_of_the_contract() -> None:
         "build_command": None,
         "output_dir": None,
         "node_version": None,
+        "redact_vars": (),
         "build_env": {},
         "install_env": {},
         "s3_key_prefix": "my-site/",
@@ -611,9 +612,8 @@ def test_a_secret_is_never_in_a_message_whatever_variable_it_strays_into(
     try:
         read({**stray, **secrets})
     except ConfigurationError as error:
-        for name, value in secrets.items():
-            if name != "BUILD_ENV_LD_PRELOAD":  # its name tells nobody that it holds one
-                assert_hidden(str(error), value)
+        for value in secrets.values():
+            assert_hidden(str(error), value)
 
 
 @QUICKLY
@@ -671,7 +671,11 @@ def test_a_problem_shows_no_more_than_helps() -> None:
         ({"GIT_TOKEN": TOKEN}, [TOKEN]),
         ({"AWS_ACCESS_KEY_ID": "AKIA0123", "AWS_SECRET_ACCESS_KEY": TOKEN}, ["AKIA0123", TOKEN]),
         ({"AWS_SESSION_TOKEN": TOKEN}, [TOKEN]),
-        ({"INSTALL_ENV_ANY": TOKEN}, [TOKEN]),
+        ({"INSTALL_ENV_ANY_TOKEN": TOKEN}, [TOKEN]),
+        ({"INSTALL_ENV_CODE": TOKEN, "REDACT_VARS": "X,CODE"}, [TOKEN]),
+        ({"BUILD_ENV_MY_CODE_1": TOKEN, "REDACT_VARS": " *_CODE_* "}, [TOKEN]),
+        ({"BUILD_ENV_DB_PASS": "12345678"}, ["12345678"]),
+        ({"INSTALL_ENV_DB": f"mongodb://u:{TOKEN}@db/x"}, [TOKEN]),
         ({"BUILD_ENV_SENTRY_AUTH_TOKEN": TOKEN}, [TOKEN]),
         ({"BUILD_ENV_private_key": TOKEN}, [TOKEN]),
         ({"REPO_URL": f"https://x:{TOKEN}@h/x"}, [TOKEN]),
@@ -701,6 +705,9 @@ def test_the_redactor_is_told_every_secret(environment: dict[str, str], secrets:
         {"BUILD_ENV_VITE_API_URL": "https://api.example.com"},
         {"REDIS_URI": "redis://default@cache:6379"},
         {"no_proxy": "localhost,127.0.0.1", "http_proxy": "http://proxy:3128"},
+        {"BUILD_ENV_AUTH_PROVIDER": "github", "BUILD_ENV_SITE_AUTHOR": "Jane Doe"},
+        {"INSTALL_ENV_NPM_CONFIG_LOGLEVEL": "verbose", "BUILD_ENV_PATH_PREFIX": "/my-site"},
+        {"INSTALL_ENV_CODE": "abcdefgh", "BUILD_ENV_QR_CODE_URL": "abcdefgh", "REDACT_VARS": "CODE_*,QR"},
     ],
 )
 def test_what_is_no_secret_is_not_hidden(environment: dict[str, str]) -> None:
@@ -708,6 +715,95 @@ def test_what_is_no_secret_is_not_hidden(environment: dict[str, str]) -> None:
 
     for text in environment.values():
         assert redactor.redact(text) == text
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "TOKEN",
+        "NPM_TOKEN",
+        "githubToken",
+        "MY_SECRET",
+        "SECRETS",
+        "DB_PASSWORD",
+        "DB_PASSWD",
+        "DB_PASS",
+        "passphrase",
+        "CREDENTIALS",
+        "GOOGLE_CREDENTIAL",
+        "JWT",
+        "GITHUB_PAT",
+        "NPM_AUTH",
+        "npmAuth",
+        "_auth",
+        "API_KEY",
+        "apiKey",
+        "APIKey",
+        "STRIPE_API_KEY_2",
+        "AWS_ACCESS_KEY_ID",
+        "private_key",
+        "SIGNING_KEY",
+        "ENCRYPTION_KEY",
+        "DEPLOY_KEY",
+        "SERVICE_KEY",
+        "SUPABASE_SERVICE_ROLE_KEY",
+        "MASTER_KEY",
+        "SSH_KEY",
+        "HMAC_KEY",
+        "TOKEN2",
+        "AUTH",
+    ],
+)
+def test_names_of_secrets_are_told_by_whole_words(name: str) -> None:
+    assert is_secret_name(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "AUTHOR",
+        "SITE_AUTHOR",
+        "AUTH_PROVIDER",
+        "OAUTH_URL",
+        "NPM_CONFIG_LOGLEVEL",
+        "PATH",
+        "COMPASS",
+        "BYPASS_CACHE",
+        "KEY",
+        "PUBLIC_KEY",
+        "MAP_KEY",
+        "KEYBOARD",
+        "PASSENGER",
+        "TOKENIZER",
+        "MAX_TOKENS",
+        "SECRETARY",
+        "PATTERN",
+        "API_URL_KEY",
+        "PASSWORDLESS",
+        "KEY_API",
+        "X",
+    ],
+)
+def test_ordinary_names_are_not_secrets(name: str) -> None:
+    assert not is_secret_name(name)
+
+
+@pytest.mark.parametrize("value", ["A-B", "1A", "a b", "A,$B", "A=1"])
+def test_malformed_redact_vars_are_a_problem(value: str) -> None:
+    assert only_problem(REDACT_VARS=value).startswith("REDACT_VARS is ")
+
+
+@pytest.mark.parametrize("password", ["a#bcdef", "a/bcdef", "a?bcdef", "12/34ab", "p@ss/word", "x:1#y"])
+def test_redis_passwords_need_encoding_is_said(password: str) -> None:
+    problem = only_problem(REDIS_URI=f"redis://default:{password}@cache:6379/0")
+
+    assert "# as %23" in problem
+    assert "/ as %2F" in problem
+    assert password not in problem
+
+
+def test_the_refused_redis_option_is_named() -> None:
+    assert "without the option ssl_keyfil;" in only_problem(REDIS_URI="rediss://cache:6379/0?ssl_keyfil=/x")
 
 
 # --- any environment ---

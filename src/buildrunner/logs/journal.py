@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from array import array
 from bisect import bisect_right
 from collections import deque
@@ -33,6 +34,8 @@ OWN_WORDS_BYTES = 4 * 1024 * 1024
 # A viewer takes 90 s of silence for a run that was lost; the contract promises an event every 30 s.
 SILENCE_SECONDS = 25
 DROPPED_EVERY_SECONDS = 5
+_FIELDS_OF_TEXT = {"log", "reason", "hint"}
+_END_WORD = re.compile(r"Done|Cancelled|Superseded|Failed: |Timed out: |Skipped: ")
 # A reader is in a flood while more than this waits for it and the last write is no older than that.
 FLOOD_BYTES = 128 * 1024
 FLOOD_SECONDS = 0.02
@@ -196,11 +199,20 @@ class Journal:
         """Give the record of an event: all of it but its beginning, which has its number."""
         event: dict[str, object] = {"ts": _now(), "type": kind, "stage": self.stage}
         event |= {
-            name: self._redactor.redact(clean(value)) if isinstance(value, str) else value
+            name: self._shown(kind, name, value) if isinstance(value, str) else value
             for name, value in ({**fields, "log": log}).items()
             if value is not None
         }
         return f",{json.dumps(event, ensure_ascii=False, separators=(',', ':'))[1:]}\n"
+
+    def _shown(self, kind: str, field: str, text: str) -> str:
+        """Return a field's text, redacted unless programs read it: `stream`, `state`, `status`, the end word."""
+        text = clean(text)
+        if field not in _FIELDS_OF_TEXT:
+            return text
+        end_word = _END_WORD.match(text) if kind == "result" else None
+        start = end_word.end() if end_word else 0
+        return text[:start] + self._redactor.redact(text[start:])
 
     def _numbered(self, records: Sequence[str]) -> str:
         head = self._head

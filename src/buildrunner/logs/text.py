@@ -56,6 +56,7 @@ class LineDecoder:
 
     def __init__(self, redactor: Redactor) -> None:
         self._redactor = redactor
+        self._wrapped = redactor.wrapped_base64()
         self._bytes = b""  # the beginning of a character
         self._sequence = ""  # the beginning of an escape sequence
         self._line = ""  # the beginning of a line: clean, with its `\r`, secrets still in it
@@ -75,6 +76,8 @@ class LineDecoder:
     def finish(self) -> list[Line]:
         """Return what is left when the pipe was closed: a last line without an end."""
         lines = self._split(self._decode(b"", final=True))
+        if self._line and not self._long:
+            self._line = self._wrapped.redact(self._line)
         return lines + self._grow(self._line) + self._end_line(terminated=False)
 
     def _decode(self, data: bytes, *, final: bool) -> str:
@@ -125,7 +128,7 @@ class LineDecoder:
             if max(map(len, lines)) > _SHORT:
                 return [piece for line in lines for piece in self._grow(line) + self._end_line()]
             block = "\n".join([_last_state(line.split("\r")) if "\r" in line else line for line in lines])
-        lines = self._redactor.redact(block).split("\n")
+        lines = self._redactor.redact(self._wrapped.redact(block)).split("\n")
         if max(map(len, lines)) <= LONGEST_LINE // 4:  # a character takes 4 bytes at the most
             return list(zip(lines, repeat(False)))
         return [(piece, index > 0) for line in lines for index, piece in enumerate(_pieces(line))]
