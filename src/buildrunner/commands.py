@@ -18,7 +18,7 @@ import anyio
 import anyio.to_thread
 
 from buildrunner.errors import BuildFailed, CommandFailed, Stage
-from buildrunner.hints import find_hint, quote_failure
+from buildrunner.failure_hints import known_cause
 from buildrunner.lifecycle import Run
 from buildrunner.logs.text import Line, LineDecoder, without_colour
 from buildrunner.memory import memory_limit, node_options
@@ -312,7 +312,8 @@ async def _install_without_scripts(
         names = await anyio.to_thread.run_sync(failed_scripts, manager, said, plan.root, plan.checkout)
         new = [name for name in names if name not in lacking]
         for name in new:
-            lacking[name] = error.hint or "Update it; if only tests need it, take it out of package.json."
+            known = known_cause(plan, error) or error.hint
+            lacking[name] = known or "Update it, or remove it from package.json if only tests need it."
             run.journal.log(
                 f"{name} could not be set up: its install script failed. The build goes on without it. {lacking[name]}",
                 "warning",
@@ -345,52 +346,6 @@ async def _install_without_scripts(
         for own in own_commands(manager.name, package):
             await command(*own)
     return lacking
-
-
-@contextmanager
-def explaining(plan: BuildPlan, lacking: Mapping[str, str], committed: str) -> Iterator[None]:
-    """Have a command that fails say so where what is installed is the likely reason.
-
-    It names a package that `Installed.lacking` holds. Where it says nothing that is known, what it says is quoted, with what
-    to do where there was no lockfile, and else with how to see the same on another machine.
-
-    Args:
-        plan: of the build.
-        lacking: of the install.
-        committed: the day of the commit, YYYY-MM-DD.
-
-    """
-    try:
-        yield
-    except CommandFailed as error:
-        said = without_colour(error.output)
-        name = next(
-            (each for each in lacking if re.search(rf"(?:node_modules/|[\"'`]){re.escape(each)}[\"'`/:\s]", said)), None
-        )
-        if name:
-            hint = f"It may lack {name}, whose install script failed. {lacking[name]}"
-        elif error.hint:
-            raise
-        else:
-            quote = quote_failure(error.output, folder=plan.checkout)
-            hint = f"{quote} {_advice(plan, committed)}" if quote else _advice(plan, committed)
-        raise CommandFailed(error.stage, error.reason, hint, output=error.output) from None
-
-
-def _advice(plan: BuildPlan, committed: str) -> str:
-    """Say what to do about a build that fails for what nobody knows."""
-    if plan.manager and not plan.lockfile and any(attempt.mend for attempt in plan.install[:1]):
-        of_that_day = f", or the one that `npm install --before={committed}` makes, which is the day of this commit"
-        return (
-            "The repository has no lockfile, so the newest packages that package.json allows were installed, and one of them"
-            " may be too new for this code. Commit the lockfile of a machine where it builds"
-            f"{of_that_day if plan.manager.name == 'npm' else ''}."
-        )
-    commands = " and ".join(f"`{command}`" for command in (*(a.shown for a in plan.install[:1]), plan.build_shown))
-    return (
-        f"To see the same on your own machine, clone the repository anew and run {commands} there: a clone has only what"
-        " is committed."
-    )
 
 
 def _skipped(plan: BuildPlan) -> list[str] | None:
@@ -466,7 +421,8 @@ async def build(
         )
 
     left = list(_SECOND_TRIES)
-    mend = None  # of a Node that was changed
+    mend: str | None = None  # of a Node that was changed
+    node: int | None = None  # its line
     while True:
         try:
             endless = await _command(run, "build", plan.build, plan.build_shown, plan.folder, environment, watch)
@@ -478,13 +434,13 @@ async def build(
                 if changed != environment:
                     break
             else:
-                if mend and not error.hint:  # what is installed may be for the Node that it was installed with
-                    raise BuildFailed("build", error.reason, mend) from None
+                error.hint = error.hint or mend  # what is installed may be for the Node that it was installed with
+                error.node = node
                 raise
             left.remove(again)
             environment = changed
             if again.node:
-                mend = again.mend
+                mend, node = again.mend, again.node
                 left = [each for each in left if each.node is None or each.node < again.node]
             run.journal.log(f"{again.why} {again.mend}", "warning")
     if endless and not endless.has_output:
@@ -577,8 +533,15 @@ async def _command(
             raise BuildFailed(stage, f"{shown} left processes behind that could not be ended.", endless.hint)
         return endless
     if ended.failed:
-        hint = find_hint(output.end, command=shown, folder=folder, memory=memory) or _memory_hint(ended, memory)
-        raise CommandFailed(stage, f"{shown} {ended.explanation}.", hint, output=output.end)
+        raise CommandFailed(
+            stage,
+            f"{shown} {ended.explanation}.",
+            _memory_hint(ended, memory),
+            output=output.end,
+            command=shown,
+            environment=environment,
+            certain=bool(ended.out_of_memory),
+        )
     return None
 
 

@@ -14,6 +14,7 @@ Codes and statuses are those of the contract's table. Whatever else is raised is
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 Stage = Literal["prepare", "clone", "install", "build", "upload", "finish"]
@@ -52,11 +53,30 @@ class BuildFailed(BuildEnded):
 
 
 class CommandFailed(BuildFailed):
-    """Fail the run by a command of the repository; `output` is the end of what it said."""
+    """Fail the run by a command of the repository.
 
-    def __init__(self, stage: Stage, reason: str, hint: str | None, *, output: str) -> None:
+    `output` is the end of what it printed, `environment` what it ran with, `node` the line of Node that a retry chose. The hint
+    is final when it is `certain`; otherwise a known cause in the output goes first.
+    """
+
+    def __init__(
+        self,
+        stage: Stage,
+        reason: str,
+        hint: str | None,
+        *,
+        output: str,
+        command: str = "",
+        environment: Mapping[str, str] | None = None,
+        node: int | None = None,
+        certain: bool = False,
+    ) -> None:
         super().__init__(stage, reason, hint)
         self.output = output
+        self.command = command
+        self.environment = environment or {}
+        self.node = node
+        self.certain = certain
 
 
 class BuildTimedOut(BuildEnded):

@@ -18,7 +18,6 @@ import anyio.to_thread
 
 from buildrunner.commands import (
     build,
-    explaining,
     install_dependencies,
     leave_mirrors,
     output_of,
@@ -26,6 +25,7 @@ from buildrunner.commands import (
     use_legacy_openssl,
 )
 from buildrunner.errors import EXIT_FAULT, BuildFailed, CommandFailed
+from buildrunner.failure_hints import with_failure_hint
 from buildrunner.lifecycle import Run
 from buildrunner.logs.journal import OWN_WORDS_BYTES, Journal
 from buildrunner.logs.redact import Redactor
@@ -147,7 +147,11 @@ async def _story(run: Run, settings: Settings, root: Path, *, in_image: bool) ->
                     lambda: found(node=toolchain.node, manager=toolchain.manager)
                 )
         install_environment = {**environment, **cache_environment, **settings.install_env}
-        lacking = await install_dependencies(run, settings, plan, root, install_environment, cache)
+        hinted = partial(
+            with_failure_hint, plan, committed=checkout.committed, node=toolchain.node if plan.needs_tools else None
+        )
+        with hinted():
+            lacking = await install_dependencies(run, settings, plan, root, install_environment, cache)
         if plan.needs_tools:
             toolchain = await _change_node(run, plan, toolchain, root / "tools-of-packages", environment, keeper)
             environment |= toolchain.environment
@@ -162,14 +166,16 @@ async def _story(run: Run, settings: Settings, root: Path, *, in_image: bool) ->
             change_line = (
                 partial(_change_line, run, plan, toolchain, root, environment, keeper) if plan.needs_tools else None
             )
+            hinted = partial(hinted, node=toolchain.node if plan.needs_tools else None)
             try:
-                with explaining(plan, lacking, checkout.committed):
+                with hinted(lacking):
                     await build(run, plan, build_environment, before, change_line)
             except CommandFailed:
                 if not cache or not cache.restored:
                     raise
-                lacking = await reinstall(run, settings, plan, root, install_environment, cache)
-                with explaining(plan, lacking, checkout.committed):
+                with hinted():
+                    lacking = await reinstall(run, settings, plan, root, install_environment, cache)
+                with hinted(lacking):
                     await build(run, plan, build_environment, before, change_line)
         folder = await _find_output(run, plan, checkout, before)
         site = await _collect(run, settings, folder, checkout.folder)
