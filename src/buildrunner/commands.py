@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import anyio
-import anyio.to_thread
 
-from buildrunner.errors import BuildFailed, CommandFailed, Stage
+from buildrunner.cancellation import run_in_thread
+from buildrunner.errors import BuildFailed, CommandFailed, Stage, ungrouped
 from buildrunner.failure_hints import known_cause
 from buildrunner.lifecycle import Run
 from buildrunner.logs.text import Line, LineDecoder, without_colour
 from buildrunner.memory import memory_limit, node_options
-from buildrunner.sandbox import Exit
+from buildrunner.sandbox import LEFT_BEHIND_HINT, Exit
 from buildrunner.settings import Settings
 
 if TYPE_CHECKING:
@@ -147,10 +147,8 @@ async def _mend_lockfile(
     assert run.sandbox is not None
     text = None
     with suppress(ValueError):
-        text = await anyio.to_thread.run_sync(
-            partial(read_text, plan.lockfile, plan.checkout, most_bytes=_MOST_LOCKFILE_BYTES)
-        )
-    if not text or "\ufffd" in text or (mended := await anyio.to_thread.run_sync(mend, text)) == text:
+        text = await run_in_thread(partial(read_text, plan.lockfile, plan.checkout, most_bytes=_MOST_LOCKFILE_BYTES))
+    if not text or "\ufffd" in text or (mended := await run_in_thread(partial(mend, text))) == text:
         return False
     copy = private / "lockfile"
     copy.write_text(mended)
@@ -309,7 +307,7 @@ async def _install_without_scripts(
     async def note(error: CommandFailed) -> bool:
         """Tell which scripts failed; none is False."""
         said = without_colour(error.output)
-        names = await anyio.to_thread.run_sync(failed_scripts, manager, said, plan.root, plan.checkout)
+        names = await run_in_thread(partial(failed_scripts, manager, said, plan.root, plan.checkout))
         new = [name for name in names if name not in lacking]
         for name in new:
             known = known_cause(plan, error) or error.hint
@@ -326,7 +324,7 @@ async def _install_without_scripts(
     if not await note(error):
         return {}
     await command(*without_scripts(manager, attempt))
-    skipped = await anyio.to_thread.run_sync(_skipped, plan)
+    skipped = await run_in_thread(partial(_skipped, plan))
     if skipped is None:
         run.journal.log(
             f"{manager.label} cannot run the install scripts of the other packages alone: they are left out, too.",
@@ -342,7 +340,7 @@ async def _install_without_scripts(
     if manager.name in ("pnpm", "bun"):  # with everything in place it only runs the repository's own
         await command(*attempt.command)
     elif not manager.modern:
-        package = await anyio.to_thread.run_sync(package_of, plan.root, plan.checkout)
+        package = await run_in_thread(partial(package_of, plan.root, plan.checkout))
         for own in own_commands(manager.name, package):
             await command(*own)
     return lacking
@@ -368,7 +366,10 @@ def _skipped(plan: BuildPlan) -> list[str] | None:
 
 async def use_legacy_openssl(run: Run, plan: BuildPlan, environment: dict[str, str], node: str) -> None:
     """Have the build use OpenSSL's old hashes, where its bundler is one that needs them: `environment` is changed."""
-    if await anyio.to_thread.run_sync(_needs_legacy_openssl, plan, node):
+    needs_it = False
+    with run.survives_faults():
+        needs_it = await run_in_thread(partial(_needs_legacy_openssl, plan, node))
+    if needs_it:
         _add(environment, "NODE_OPTIONS", _LEGACY_OPENSSL)
         run.journal.log(f"The bundler is one from before OpenSSL 3: NODE_OPTIONS has {_LEGACY_OPENSSL} for the build.")
 
@@ -413,6 +414,7 @@ async def build(
 
     async def watch(output: _Output) -> Endless:
         return await wait_until_endless(
+            redact=run.redactor.redact,
             script=plan.build_script,
             silent=lambda: anyio.current_time() - output.last,
             said=lambda: without_colour(output.end),
@@ -512,26 +514,34 @@ async def _command(
             "Mend the scripts of package.json.",
         )
     run.journal.log(f"$ {shown}")
-    with output_of(run) as output:
+    ended: Exit | None = None
+    with output_of(run) as output, ungrouped():
         async with anyio.create_task_group() as tasks:
 
             async def end_endless(watch: Callable[[_Output], Awaitable[Endless]]) -> None:
                 nonlocal endless
-                endless = await watch(output)
-                run.journal.log(
-                    f"{shown} {endless.does} now ({endless.program}), which never ends: it is ended.", "warning"
-                )
-                tasks.cancel_scope.cancel()
+                with run.survives_faults():
+                    found = await watch(output)
+                    if ended:  # an answer that comes after the command's own end is too late
+                        return
+                    endless = found
+                    run.journal.log(
+                        f"{shown} {found.does} now ({found.program}), which never ends: it is ended.", "warning"
+                    )
+                    tasks.cancel_scope.cancel()
 
             if watch:
                 tasks.start_soon(end_endless, watch)
             ended = await run.sandbox.run(command, folder=folder, environment=environment, output=output.feed)
             tasks.cancel_scope.cancel()
-    if endless:
+    if endless and not ended:
         # What the sandbox told of it went with the cancelling.
         if not await run.sandbox.end_all(0):
             raise BuildFailed(stage, f"{shown} left processes behind that could not be ended.", endless.hint)
         return endless
+    assert ended is not None
+    if ended.left_behind:  # nothing else may begin, a second try included
+        raise BuildFailed(stage, f"{shown} {ended.explanation}.", LEFT_BEHIND_HINT)
     if ended.failed:
         raise CommandFailed(
             stage,

@@ -509,8 +509,8 @@ class DependencyCache:
         environment = {"PATH": _PATH, "LANG": "C.UTF-8", "HOME": "/nonexistent"}
         try:
             ended = await self._sandbox.run(command, folder=folder, environment=environment, output=output)
-        except OSError as error:
-            return 126, str(error.strerror)
+        except BuildEnded as error:
+            return 126, error.reason
         lines = complaint.decode(errors="replace").split("\n")
         return ended.code or int(ended.left_behind), next((line for line in reversed(lines) if line), "")[:200]
 

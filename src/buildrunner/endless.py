@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 
 import anyio
-import anyio.to_thread
+
+from buildrunner.cancellation import check_cancelled, run_in_thread
+from buildrunner.processes import as_typed, command_line, descendants, main_program
 
 SAMPLE_SECONDS = 1.0
 # Without a sound, work, or a change among its processes, for so long. What serves or watches is quiet a second after its last
@@ -25,6 +29,7 @@ QUIET_WITHOUT_OUTPUT_SECONDS = 15.0
 QUIET_WAITING_SECONDS = 120.0
 MOST_SCRIPT = 10_000  # characters of a script, and processes, that are looked through
 MOST_COMMANDS = 200
+MOST_DESCRIPTORS = 20_000  # of all processes: some open so many to keep whoever looks busy
 IDLE_CPU_SHARE = 0.03  # of one CPU; those tools take 0.01 at the most, for collecting garbage
 
 # What a command line or a script says that watches. `-w` alone is npm's too: it names a workspace.
@@ -37,10 +42,6 @@ _SAYS_WATCHES = re.compile(
     r"(?i:watching for (file )?changes|waiting for (file )?changes|watch mode|watching files for updates|watching for changes)"
 )
 _WAITS = re.compile(r"(\S*/)?(sleep|wait-on|chrome|chromium|chrome-headless-shell|headless_shell|firefox)(?!\S)")
-_SHELL = re.compile(r"(\S*/)?(ba|da|z|a)?sh\b")
-_MANAGER = re.compile(
-    r"(\S*/)?node\b.*/(npm-cli|npx-cli|pnpm|yarn|yarnpkg|corepack)[\w.-]*( |$)|(\S*/)?(npm|npx|pnpm|yarn|yarnpkg|bun|bunx)\s"
-)
 # https://www.kernel.org/doc/Documentation/networking/proc_net_tcp.txt
 _ESTABLISHED, _SYN_SENT, _LISTENS = "01", "02", "0A"
 
@@ -102,6 +103,7 @@ async def wait_until_endless(
     said: Callable[[], str],
     has_output: Callable[[], bool],
     user: int | None,
+    redact: Callable[[str], str],
 ) -> Endless:
     """Wait until what descends from this process only serves or watches; of a command that works or ends, for ever.
 
@@ -112,9 +114,11 @@ async def wait_until_endless(
         has_output: whether it wrote a page; called in another thread.
         user: as whom the command runs, where that is another user: that one's sockets are the command's where its open
             files cannot be read, as in a container.
+        redact: replaces secrets in a command line.
 
     """
-    first = await anyio.to_thread.run_sync(_look, user)
+    look_now = partial(_look, user, redact)
+    first = await run_in_thread(look_now)
     started = anyio.current_time()
     while True:
         await anyio.sleep(SAMPLE_SECONDS)
@@ -122,9 +126,9 @@ async def wait_until_endless(
         if silent() < SAMPLE_SECONDS:
             started = now
             continue
-        look = await anyio.to_thread.run_sync(_look, user)
+        look = await run_in_thread(look_now)
         quiet = now - started
-        if look.busy or look.processes != first.processes or look.cpu - first.cpu > quiet * IDLE_CPU_SHARE:
+        if look.has_worked_since(first, quiet):
             first, started = look, now
             continue
         quiet = min(quiet, silent())
@@ -133,8 +137,11 @@ async def wait_until_endless(
         says_so = look.listens or _watches(f"{script[:MOST_SCRIPT]}\n{look.commands}", said())
         if not says_so and not (look.watches and quiet >= QUIET_WAITING_SECONDS):  # a timer of its own does not show
             continue
-        output = await anyio.to_thread.run_sync(has_output)
-        if output or (says_so and quiet >= QUIET_WITHOUT_OUTPUT_SECONDS):
+        output = await run_in_thread(has_output)
+        # Looking for pages may have taken long, and the command may be at work again.
+        if silent() < SAMPLE_SECONDS or (await run_in_thread(look_now)).has_worked_since(look, SAMPLE_SECONDS):
+            first, started = look, anyio.current_time()
+        elif output or (says_so and quiet >= QUIET_WITHOUT_OUTPUT_SECONDS):
             return Endless(look.program, not look.listens, output)
 
 
@@ -157,56 +164,25 @@ class _Look:
     watches: bool  # files, as far as the kernel tells: by inotify(7)
     waits: bool  # for something that may come
 
+    def has_worked_since(self, earlier: _Look, seconds: float) -> bool:
+        """Return whether something works, or has worked in the seconds since an earlier look."""
+        return self.busy or self.processes != earlier.processes or self.cpu - earlier.cpu > seconds * IDLE_CPU_SHARE
 
-def _look(user: int | None) -> _Look:
-    tree = list(_descendants(os.getpid()))
-    ticks = os.sysconf("SC_CLK_TCK")
-    lines = [line for pid, _, _ in tree[:MOST_COMMANDS] if (line := _command_line(pid))]
-    own = [line for line in lines if not _SHELL.match(line) and not _MANAGER.match(line)]
-    states, watches = _what_is_open([pid for pid, _, _ in tree], user)
+
+def _look(user: int | None, redact: Callable[[str], str]) -> _Look:
+    tree = [process for process in descendants(os.getpid()) if not process.is_dead]
+    lines = [line for process in tree[:MOST_COMMANDS] if (line := command_line(process.pid))]
+    states, watches = _what_is_open([process.pid for process in tree], user)
     return _Look(
-        processes=frozenset(pid for pid, _, _ in tree),
-        cpu=sum(cpu for _, _, cpu in tree) / ticks,
-        busy=any(state in "RD" for _, state, _ in tree),
+        processes=frozenset(process.pid for process in tree),
+        cpu=sum(process.cpu for process in tree),
+        busy=any(process.state in "RD" for process in tree),
         commands="\n".join(lines),
-        program=_as_typed((own or lines or ["a program"])[0]),
+        program=as_typed(main_program(lines), redact),
         listens=_LISTENS in states,
         watches=watches,
         waits=not states.isdisjoint({_ESTABLISHED, _SYN_SENT}) or any(map(_WAITS.match, lines)),
     )
-
-
-def _descendants(root: int) -> Iterator[tuple[int, str, int]]:
-    """Give what descends from `root` and is not dead, parents first: pid, state and ticks of the CPU (proc(5))."""
-    found: dict[int, tuple[str, int]] = {}
-    children: dict[int, list[int]] = {}
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            with suppress(OSError), open(f"/proc/{name}/stat", "rb") as file:
-                # The name of the program stands in brackets, and may itself hold brackets and spaces.
-                fields = file.read().rpartition(b")")[2].split()
-                # utime and stime, and those of its children that have ended.
-                found[int(name)] = fields[0].decode(), sum(int(field) for field in fields[11:15])
-                children.setdefault(int(fields[1]), []).append(int(name))
-    waiting = sorted(children.get(root, ()))
-    while waiting:
-        pid = waiting.pop(0)
-        waiting += sorted(children.get(pid, ()))
-        if found[pid][0] != "Z":
-            yield pid, *found[pid]
-
-
-def _command_line(pid: int) -> str:
-    with suppress(OSError), open(f"/proc/{pid}/cmdline", "rb") as file:
-        return file.read(512).replace(b"\0", b" ").decode(errors="replace").strip()
-    return ""
-
-
-def _as_typed(line: str) -> str:
-    """Leave out of a command line what only its interpreter and the place of its program add."""
-    line = re.sub(r"^(\S*/)?(node|nodejs|bun|python[\d.]*)\s+(--?\S+\s+)*", "", line)
-    line = re.sub(r"^next-server\b.*", "next start", re.sub(r"^\S*/", "", line))  # what Next calls itself
-    return "".join(character for character in line if character.isprintable())[:60].strip() or "a program"
 
 
 def _what_is_open(processes: list[int], user: int | None) -> tuple[set[str], bool]:
@@ -216,19 +192,24 @@ def _what_is_open(processes: list[int], user: int | None) -> tuple[set[str], boo
     """
     links: set[str] = set()
     readable = True
+    left = MOST_DESCRIPTORS
     for pid in processes:
-        with suppress(FileNotFoundError, ProcessLookupError):  # it has ended
+        check_cancelled()
+        # It has ended; or root without CAP_SYS_PTRACE may list them, and not more.
+        with suppress(FileNotFoundError, ProcessLookupError), os.scandir(f"/proc/{pid}/fd") as descriptors:
             try:
-                for descriptor in os.listdir(f"/proc/{pid}/fd"):
+                for descriptor in islice(descriptors, left):
+                    left -= 1
                     try:
-                        links.add(os.readlink(f"/proc/{pid}/fd/{descriptor}"))
+                        links.add(os.readlink(descriptor.path))
                     except PermissionError:
                         raise
                     except OSError:  # it is closed, or its path is longer than a page
                         pass
             except PermissionError:
-                readable = False  # root without CAP_SYS_PTRACE may list them, and not more
-    states = set()
+                readable = False
+    # Of those that were not looked at, any may be a connection.
+    states = set() if left else {_ESTABLISHED}
     for table in ("tcp", "tcp6", "udp", "udp6"):
         with suppress(OSError), open(f"/proc/net/{table}", encoding="ascii") as file:
             next(file, None)

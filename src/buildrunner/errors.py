@@ -14,7 +14,8 @@ Codes and statuses are those of the contract's table. Whatever else is raised is
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Literal
 
 Stage = Literal["prepare", "clone", "install", "build", "upload", "finish"]
@@ -129,3 +130,15 @@ class ConfigurationError(Exception):
         super().__init__(
             f"The configuration has {count}; nothing was started.\n" + "\n".join(f"  - {p}" for p in problems)
         )
+
+
+@contextmanager
+def ungrouped() -> Iterator[None]:
+    """Raise the first error of a task group as itself, since whoever handles errors looks for their classes."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        error: BaseException = group
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        raise error from None

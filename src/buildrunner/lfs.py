@@ -14,10 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import anyio
-
+from buildrunner.cancellation import cleanup
 from buildrunner.errors import BuildFailed
-from buildrunner.sandbox import remove_tree
+from buildrunner.sandbox import REMOVE_SECONDS, remove_tree
 from buildrunner.settings import Repository
 from buildrunner.site.files import visible
 from buildrunner.source import Git, Patience, Trouble, authorization, configuration_of, explain
@@ -112,7 +111,7 @@ async def fetch_lfs(git: Git, repository: Repository, url: str, folder: Path, lo
             ended, text, _ = await git(*inside, "lfs", "pull", variables=variables)
         finally:
             # Where it writes its environment, and thus the token, when a server is in trouble.
-            with anyio.CancelScope(shield=True):
+            with cleanup(REMOVE_SECONDS):
                 await remove_tree(folder / ".git" / "lfs" / "logs")
         if not ended.failed:
             return

@@ -20,7 +20,9 @@ from typing import TYPE_CHECKING, Literal
 
 import anyio
 import anyio.abc
+import anyio.lowlevel
 
+from buildrunner.cancellation import Deadline, run_deadline
 from buildrunner.errors import (
     EXIT_PUBLISHED,
     BuildCancelled,
@@ -41,14 +43,14 @@ if TYPE_CHECKING:
     from buildrunner.site.bucket import S3
     from buildrunner.site.upload import Upload
 
-# After a signal one deadline covers everything: ECS kills 30 s after SIGTERM where stopTimeout says nothing else.
-AFTER_SIGNAL_SECONDS = 15.0
+# After a signal one deadline covers everything: the contract promises 15 s, and the process itself takes some time to end.
+AFTER_SIGNAL_SECONDS = 14.5
 # From the second look on a signal lets the upload finish for so long.
 PUBLISH_AFTER_SIGNAL_SECONDS = 8.0
-# No event can be written while the archive is, and the contract promises one every 30 s.
-ARCHIVE_SECONDS = 25.0
-# Of the deadline after a signal, what the archive leaves for the delivery of the result.
-DELIVERY_RESERVE_SECONDS = 4.0
+# No event can be written while the archive is, and the contract promises one every 30 s. Giving it up takes 5 s more.
+ARCHIVE_SECONDS = 20.0
+# Of the deadline after a signal, what the archive leaves for the delivery of the result. (`cancellation` has what clean-ups leave.)
+DELIVERY_RESERVE_SECONDS = 2.5
 CONSOLE_RESERVE_SECONDS = 0.5  # the same, of the delivery for the console
 SECOND_LOOK_SECONDS = 2.0
 CONSOLE_SECONDS = 5.0
@@ -56,6 +58,7 @@ CONSOLE_SECONDS = 5.0
 TIDY_SECONDS = 90.0
 TIDY_RESERVE_SECONDS = 8.0
 NUMBER_SECONDS = 1.0  # for Redis to say by which number it orders this run
+LEAVE_SECONDS = 75.0  # for what is left to do when the result is delivered: closing connections, removing the workspace
 
 _Fields = dict[str, str | float | None]
 
@@ -78,12 +81,11 @@ class Run:
         self._cause: BuildEnded | None = None
         self._cause_stage: Stage = "prepare"
         self._published = False  # all pages are written: nothing can fail the run any more
-        self._deadline = math.inf  # of everything, once a signal has come
+        self._deadline = Deadline()
         self._exit_code: int | None = None  # when all is told: then there is nothing left to stop
         self._story_scope = anyio.CancelScope()
         self._limit_scope: anyio.CancelScope | None = None  # of the stage
         self._publish_scope: anyio.CancelScope | None = None  # from the second look on
-        self._bounded: list[tuple[anyio.CancelScope, float]] = []
         self._followers: anyio.abc.TaskGroup | None = None
         self._beside: list[anyio.CancelScope] = []  # of what is done beside the story
         self._command_started = anyio.Event()
@@ -103,6 +105,7 @@ class Run:
     async def tell(self, story: Callable[[], Awaitable[None]], early_signals: Sequence[int]) -> int:
         """Run the story with its followers beside it until the result is delivered, and give the exit code."""
         delivered, printed = anyio.Event(), anyio.Event()
+        run_deadline.set(self._deadline)
         async with anyio.create_task_group() as followers:
             alive = anyio.CancelScope()
             followers.start_soon(self._watch_signals, early_signals)
@@ -131,6 +134,9 @@ class Run:
             await self._finish(delivered, printed)
             cause = None if self._published else self._cause
             self._exit_code = code = cause.exit_code if cause else EXIT_PUBLISHED
+            # All is told: whatever does not end by then, such as a thread that asks a silent server for a name, is left.
+            leave_at = min(self._deadline.at, anyio.current_time() + LEAVE_SECONDS)
+            asyncio.get_running_loop().call_at(leave_at, os._exit, code)
             followers.cancel_scope.cancel()
         return code
 
@@ -150,23 +156,33 @@ class Run:
         journal.write("stage", text, state="started")
         started = anyio.current_time()
         state = "failed"
+
+        def check_limit() -> None:
+            # Also what did not notice that its time ran out, as work in a thread does not, is too late.
+            if limit is not None and anyio.current_time() >= started + limit and not self._published:
+                self._decide(_timed_out(name, limit, started + limit - max(started, self._last_output)))
+                assert self._cause is not None
+                raise self._cause
+
         try:
             with anyio.move_on_after(limit) as self._limit_scope:
                 yield
-                state = "succeeded"
-            if self._limit_scope.cancelled_caught and limit is not None and not self._published:
-                silent = started + limit - max(started, self._last_output)
-                self._decide(_timed_out(name, limit, silent))
-                state = "failed"
-                assert self._cause is not None
-                raise self._cause
+            check_limit()
+            state = "succeeded"
         except BuildEnded as error:
+            if self._cause is None:
+                check_limit()
             self._decide(error)
             raise
         finally:
             self._limit_scope = None
             seconds = anyio.current_time() - started
-            with anyio.CancelScope(shield=True):
+            if self.sandbox and self.sandbox.has_leftovers:
+                self.sandbox.has_leftovers = False
+                journal.log(
+                    "A process that this stage started cannot be ended: the kernel does not release it.", "warning"
+                )
+            with anyio.CancelScope(shield=True):  # bounded by LOG_MAX_BYTES
                 await journal.end_output(share=tail_share)
             said = {"succeeded": "done", "failed": "failed"}[state]
             journal.write("stage", f"{name}: {said} in {seconds:.1f} s", state=state, seconds=round(seconds, 3))
@@ -216,6 +232,8 @@ class Run:
     async def publish(self, publish: Callable[[], Awaitable[None]], what_is_new: Callable[[], str]) -> None:
         """Do what changes the live site. A signal lets it finish for a while; when it is done the run has succeeded."""
         limit = self._limit_scope.deadline if self._limit_scope else math.inf
+        # A signal that came since the last wait ends the run here: the shield would keep the cancellation out.
+        await anyio.lowlevel.checkpoint_if_cancelled()
         with anyio.CancelScope(shield=True, deadline=limit) as self._publish_scope:
             try:
                 await publish()
@@ -234,7 +252,7 @@ class Run:
     async def tidy_up(self, tidy_up: Callable[[], Awaitable[str | None]]) -> None:
         """Do what comes after the pages, and tell what it says. Nothing of it can fail the run."""
         said = None
-        with self._bound(TIDY_SECONDS, TIDY_RESERVE_SECONDS, shield=True) as scope:
+        with self._deadline.limit(TIDY_SECONDS, TIDY_RESERVE_SECONDS, shield=True) as scope:
             said = await tidy_up()
         if scope.cancelled_caught:
             self.journal.log(
@@ -252,7 +270,7 @@ class Run:
     @contextmanager
     def optional(self, seconds: float) -> Iterator[anyio.CancelScope]:
         """Limit a step that a published site does without: a signal ends it at once."""
-        with self._bound(seconds, AFTER_SIGNAL_SECONDS) as scope:
+        with self._deadline.limit(seconds, AFTER_SIGNAL_SECONDS) as scope:
             yield scope
 
     # --- causes and signals ----------------------------------------------------------------------------------
@@ -276,6 +294,16 @@ class Run:
             soon = anyio.current_time() + PUBLISH_AFTER_SIGNAL_SECONDS
             self._publish_scope.deadline = min(self._publish_scope.deadline, soon)
 
+    @contextmanager
+    def survives_faults(self) -> Iterator[None]:
+        """Do what a build can do without: a fault of ours in it is reported, and the build continues."""
+        try:
+            yield
+        except BuildEnded:
+            raise
+        except Exception as error:
+            self._report(error)
+
     def _report(self, error: Exception) -> None:
         """Show a fault of ours where the operator looks."""
         print(self.redactor.redact("".join(traceback.format_exception(error))), file=sys.stderr, flush=True)
@@ -298,29 +326,18 @@ class Run:
         for number in early[:1]:
             self._on_signal(number)
         async for number in signals:
-            if self._deadline < math.inf:
+            if self._deadline.at < math.inf:
                 if self.sandbox:
                     self.sandbox.end_all_now()
                 os._exit(128 + _counted(number))
             self._on_signal(number)
 
     def _on_signal(self, number: int) -> None:
-        self._deadline = anyio.current_time() + AFTER_SIGNAL_SECONDS
         name = signal.Signals(number).name
         ending = self._published or self._cause is not None
         self.journal.log(f"{name} received: the build is {'ending already' if ending else 'being stopped'}.", "warning")
         self._stop(BuildCancelled(_counted(number), f"The build was stopped by {name}."))
-        for scope, reserve in self._bounded:
-            scope.deadline = min(scope.deadline, self._deadline - reserve)
-
-    @contextmanager
-    def _bound(self, seconds: float, reserve: float = 0.0, *, shield: bool = False) -> Iterator[anyio.CancelScope]:
-        """Limit a step of the end, also by the deadline of a signal that comes in the middle of it."""
-        deadline = min(anyio.current_time() + seconds, self._deadline - reserve)
-        scope = anyio.CancelScope(deadline=deadline, shield=shield)
-        self._bounded.append((scope, reserve))
-        with scope:
-            yield scope
+        self._deadline.set(anyio.current_time() + AFTER_SIGNAL_SECONDS)
 
     # --- the end ---------------------------------------------------------------------------------------------
 
@@ -362,12 +379,12 @@ class Run:
             journal.seal(last_events("failed"))
         journal.publish_seal()
         self._publisher.hurry()
-        with self._bound(self._publisher.last_wait, CONSOLE_RESERVE_SECONDS):
+        with self._deadline.limit(self._publisher.last_wait, CONSOLE_RESERVE_SECONDS):
             await delivered.wait()
         if not delivered.is_set() and not self._publisher.superseded:
             lost = journal.last_seq - self._publisher.delivered
             why = f"Redis {self._publisher.trouble}" if self._publisher.trouble else "Redis was too slow"
-            with self._bound(CONSOLE_SECONDS):
+            with self._deadline.limit(CONSOLE_SECONDS):
                 await printed.wait()
             kept = (
                 "; they are lost"
@@ -375,9 +392,9 @@ class Run:
                 else f"; they are in s3://{self._settings.state_bucket}/{self._archive_key}"
             )
             sentence = f"{lost:,} of {journal.last_seq:,} events were not delivered: {why}{kept}."
-            with self._bound(CONSOLE_SECONDS):
+            with self._deadline.limit(CONSOLE_SECONDS):
                 await console.warn(sentence, self._settings.console_format)
-        with self._bound(CONSOLE_SECONDS):
+        with self._deadline.limit(CONSOLE_SECONDS):
             await printed.wait()
 
     @property
@@ -388,7 +405,7 @@ class Run:
         """Keep the journal in the state bucket; give the reason when that fails."""
         file = self.journal.archive_file()
         try:
-            with self._bound(ARCHIVE_SECONDS, DELIVERY_RESERVE_SECONDS) as scope:
+            with self._deadline.limit(ARCHIVE_SECONDS, DELIVERY_RESERVE_SECONDS) as scope:
                 await self._s3_ready.wait()
                 if isinstance(self._s3, BuildEnded):
                     return self._s3.reason

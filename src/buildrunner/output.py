@@ -16,6 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from buildrunner.cancellation import check_cancelled
 from buildrunner.errors import BuildFailed
 from buildrunner.frameworks import Framework
 from buildrunner.reading import read_text, walk
@@ -231,10 +232,11 @@ def _may_have_page(folder: Path) -> bool:
     """Tell whether there is a page anywhere in a folder, or so much that it cannot be told."""
     from buildrunner.site.headers import is_page  # not needed before git has been started
 
-    files = 0
-    for _, _, names in os.walk(folder):
-        files += len(names)
-        if files > _MOST_ENTRIES or any(map(is_page, names)):
+    entries = 0
+    for _, folders, names in os.walk(folder):
+        check_cancelled()
+        entries += len(names) + len(folders)
+        if entries > _MOST_ENTRIES or any(map(is_page, names)):
             return True
     return False
 

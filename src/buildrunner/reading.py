@@ -10,6 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from buildrunner.cancellation import check_cancelled
+
 MOST_BYTES = 4 * 2**20  # of a file that is read as a whole; lockfiles may be larger
 # A walk ends here: a repository may hold millions of folders, and the app is in none of those that come after so many.
 _MOST_FOLDERS = 5000
@@ -94,6 +96,7 @@ def folders(root: Path, depth: int) -> Iterator[Path]:
     for _ in range(depth):
         below: list[Path] = []
         for folder in level:
+            check_cancelled()
             with suppress(OSError), os.scandir(folder) as entries:
                 names = []
                 for entry in entries:
@@ -123,6 +126,7 @@ def walk(top: str, *, hidden: bool = False) -> Iterator[tuple[str, os.stat_resul
     for _ in range(_WALKED_DEPTH + 1):
         below: list[str] = []
         for folder in level:
+            check_cancelled()
             with suppress(OSError), os.scandir(folder) as entries:
                 for entry in entries:
                     left -= 1

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
-import anyio.to_thread
 
+from buildrunner.cancellation import run_in_thread
 from buildrunner.commands import (
     build,
     install_dependencies,
@@ -137,15 +137,14 @@ async def _story(run: Run, settings: Settings, root: Path, *, in_image: bool) ->
         for sentence in plan.warnings:
             run.journal.log(sentence, "warning")
         if plan.lockfile and not settings.install_command:
-            await leave_mirrors(run, plan, root, environment)
+            with run.survives_faults():
+                await leave_mirrors(run, plan, root, environment)
         if plan.needs_tools:
             toolchain = await _get_tools(run, plan, root / "tools", environment, keeper)
             environment |= toolchain.environment
             if cache and not settings.install_command:
                 found = partial(cache.prepare, plan, install_env=settings.install_env)
-                cache_environment = await anyio.to_thread.run_sync(
-                    lambda: found(node=toolchain.node, manager=toolchain.manager)
-                )
+                cache_environment = await run_in_thread(lambda: found(node=toolchain.node, manager=toolchain.manager))
         install_environment = {**environment, **cache_environment, **settings.install_env}
         hinted = partial(
             with_failure_hint, plan, committed=checkout.committed, node=toolchain.node if plan.needs_tools else None
@@ -160,7 +159,7 @@ async def _story(run: Run, settings: Settings, root: Path, *, in_image: bool) ->
         build_environment = {**environment, **dict.fromkeys(settings.install_env, ""), **settings.build_env}
         if plan.needs_tools:
             await use_legacy_openssl(run, plan, build_environment, toolchain.node)
-        before = await anyio.to_thread.run_sync(_snapshot, plan)
+        before = await run_in_thread(partial(_snapshot, plan))
         if plan.build:
             # By the runner's own settings of the network: those of the build are its author's.
             change_line = (
@@ -272,7 +271,7 @@ async def _plan(run: Run, settings: Settings, checkout: Checkout) -> BuildPlan:
 
     try:
         with anyio.move_on_after(PLAN_SECONDS):
-            return await anyio.to_thread.run_sync(plan, abandon_on_cancel=True)  # a repository may be large
+            return await run_in_thread(plan)  # a repository may be large
         raise BuildFailed(
             "install",
             f"Reading the repository's files took longer than {PLAN_SECONDS:.0f} s.",
@@ -347,9 +346,10 @@ async def _change_node(
 
     if plan.node and plan.node.must:
         return toolchain
-    wish = await anyio.to_thread.run_sync(
-        node_of_packages, plan.site, plan.root, plan.checkout, plan.package, toolchain.node
-    )
+    wish = None
+    with run.survives_faults():
+        look = partial(node_of_packages, plan.site, plan.root, plan.checkout, plan.package, toolchain.node)
+        wish = await run_in_thread(look)
     return await _get_node(run, wish, toolchain, folder, environment, keeper) if wish else toolchain
 
 
@@ -403,7 +403,7 @@ async def _find_output(run: Run, plan: BuildPlan, checkout: Checkout, before: Sn
     """Find what the build has made, and say where that is not where one would look first."""
     from buildrunner.output import find_output
 
-    output = await anyio.to_thread.run_sync(
+    output = await run_in_thread(
         lambda: find_output(
             plan.folder if plan.output_dir else plan.site,
             checkout.folder,
@@ -427,7 +427,7 @@ async def _collect(run: Run, settings: Settings, folder: Path, inside: Path) -> 
 
     limits = Limits(settings.site_max_files, settings.site_max_bytes, settings.site_max_file_bytes)
     owner = run.sandbox.account.uid if run.sandbox and run.sandbox.account else None
-    site = await anyio.to_thread.run_sync(
+    site = await run_in_thread(
         lambda: collect(folder, inside, prefix=settings.s3_key_prefix, limits=limits, owner=owner)
     )
     for sentence in site.left_out[:LEFT_OUT_NAMED]:

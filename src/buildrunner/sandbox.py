@@ -18,8 +18,8 @@ import resource
 import shlex
 import signal
 import subprocess
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -28,7 +28,9 @@ import anyio
 import anyio.abc
 import anyio.to_thread
 
-from buildrunner.errors import BuildFailed
+from buildrunner.cancellation import cleanup
+from buildrunner.errors import BuildEnded, BuildFailed, ungrouped
+from buildrunner.processes import end_descendants, end_descendants_now
 
 CHUNK_BYTES = 65536
 # After a command has ended, what it left behind may hold its pipes open: that is read for so long, and then ended.
@@ -36,6 +38,7 @@ DRAIN_SECONDS = 0.3
 # Between SIGTERM and SIGKILL when a command is cut short.
 GRACE_SECONDS = 2.0
 END_SECONDS = 5.0  # what cannot be killed for so long (the kernel does not let go of it) fails the run
+KILLED_SECONDS = 1.0  # for a program of ours that was killed
 REMOVE_SECONDS = 60.0
 # What a command and all that it starts may take. No tool that builds sites comes near; a fork bomb and a file without end do.
 MOST_PROCESSES = 4096  # of its user, threads included
@@ -49,6 +52,10 @@ _START = (
 _FOLDERS = ("/usr/bin", "/bin")  # where util-linux is; PATH may be anything
 _PR_SET_DUMPABLE = 4  # <linux/prctl.h>
 _PR_SET_CHILD_SUBREAPER = 36
+
+LEFT_BEHIND_HINT = (
+    "The kernel does not release them, as on a disk that does not answer. Build again on another machine."
+)
 
 Output = Callable[[Literal["stdout", "stderr"], bytes], None]
 
@@ -112,10 +119,27 @@ async def remove_tree(folder: Path) -> None:
     """
     remove = ["/bin/rm", "-rf", "--", str(folder)]
     with suppress(OSError), anyio.move_on_after(REMOVE_SECONDS):
-        # Without an environment: theirs can be read by every process of the same user.
-        if (await anyio.run_process(remove, check=False, env={})).returncode != 0:
-            await anyio.run_process(["/bin/chmod", "-R", "u+rwx", "--", str(folder)], check=False, env={})
-            await anyio.run_process(remove, check=False, env={})
+        if await run_program(*remove) != 0:
+            await run_program("/bin/chmod", "-R", "u+rwx", "--", str(folder))
+            await run_program(*remove)
+
+
+async def run_program(*command: str) -> int:
+    """Run a program of the system's own, and return its exit code.
+
+    It has no environment: that could be read by every process of the same user. Cancelling kills it, and does not wait for what
+    the kernel does not let go of, as on a disk that does not answer.
+    """
+    nothing = subprocess.DEVNULL
+    process = await anyio.open_process(command, stdin=nothing, stdout=nothing, stderr=nothing, env={})
+    try:
+        return await process.wait()
+    finally:
+        if process.returncode is None:
+            with suppress(ProcessLookupError):
+                process.kill()
+            with cleanup(KILLED_SECONDS):
+                await process.wait()
 
 
 class Sandbox:
@@ -148,6 +172,7 @@ class Sandbox:
         elif prlimit:
             most_processes += _tasks_of(os.geteuid())  # of the person's other programs: the limit is the user's
         identity += ["--"] if identity else []
+        self.has_leftovers = False  # something cannot be ended: the kernel does not let go of it
         self._in_image = in_image and self.account is not None
         self._identity = identity  # begins a command line that is run as the account
         self._limits = []  # the same, for limits
@@ -164,24 +189,20 @@ class Sandbox:
         descends from it.
 
         Raises:
-            OSError: when it cannot be started.
+            BuildEnded: when the machine cannot start a process.
 
         """
         kills_before = _memory_kills()
-        exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in environment.items())
-        variables = os.memfd_create("environment", os.MFD_CLOEXEC)
         try:
-            _write_from_start(variables, exports.encode(errors="surrogateescape"))
-            process = await anyio.open_process(
-                [*self._limits, *self._identity, "/bin/sh", "-c", _START, "sh", str(folder), *command],
-                stdin=variables,
-                cwd="/",
-                env={},
-                start_new_session=True,
-            )
-        finally:
-            os.close(variables)
-        async with process, anyio.create_task_group() as readers:
+            with anyio.CancelScope(shield=True):  # what has been started is ended below
+                process = await self._start(command, folder, environment)
+        except OSError as error:
+            raise BuildEnded(
+                f"The machine could not start a process: {error.strerror}.",
+                "Give it more memory, or raise its limit of processes and open files.",
+            ) from None
+        left_behind = True
+        async with _closed_at_end(process), anyio.create_task_group() as readers:
             ended: list[anyio.Event] = []
             scopes: list[anyio.CancelScope] = []
 
@@ -208,22 +229,40 @@ class Sandbox:
                 await process.wait()
                 await read_to_end(DRAIN_SECONDS)
             finally:
-                with anyio.CancelScope(shield=True):
+                with cleanup(GRACE_SECONDS + END_SECONDS + 2 * KILLED_SECONDS):
                     if process.returncode is None:
                         with suppress(ProcessLookupError):
                             os.killpg(process.pid, signal.SIGTERM)
                         with anyio.move_on_after(GRACE_SECONDS):
                             await process.wait()
                     left_behind = not await self.end_all(process.pid)
-                    await process.wait()
+                    with anyio.move_on_after(KILLED_SECONDS):
+                        await process.wait()
                     await read_to_end(1.0)
-                    for scope in scopes:
-                        scope.cancel()
+                self.has_leftovers |= left_behind
+                for scope in scopes:
+                    scope.cancel()
         code = process.returncode
-        assert code is not None
+        if code is None:
+            code, left_behind = -signal.SIGKILL, True
         kills = _memory_kills()
         out_of_memory = None if kills is None or kills_before is None else code != 0 and kills > kills_before
         return Exit(128 - code if code < 0 else code, out_of_memory, left_behind)
+
+    async def _start(self, command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> anyio.abc.Process:
+        exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in environment.items())
+        variables = os.memfd_create("environment", os.MFD_CLOEXEC)
+        try:
+            _write_from_start(variables, exports.encode(errors="surrogateescape"))
+            return await anyio.open_process(
+                [*self._limits, *self._identity, "/bin/sh", "-c", _START, "sh", str(folder), *command],
+                stdin=variables,
+                cwd="/",
+                env={},
+                start_new_session=True,
+            )
+        finally:
+            os.close(variables)
 
     async def end_all(self, child: int) -> bool:
         """Kill all that descends from the runner, and tell whether nothing is left but `child`, which others reap.
@@ -232,10 +271,12 @@ class Sandbox:
         processes: there descendants are looked for again until there are none, because they may fork meanwhile.
         """
         if self._in_image:
-            await anyio.to_thread.run_sync(self._kill_user)
-        with anyio.move_on_after(END_SECONDS), _before_all_others():
-            while not _end_descendants(spare=child):
-                await anyio.sleep(0.001)
+            try:
+                await anyio.to_thread.run_sync(self._kill_user)
+            except RuntimeError:  # no thread can be started
+                self._kill_user()
+        with anyio.move_on_after(END_SECONDS):
+            await end_descendants(spare=child)
             return True
         return False
 
@@ -244,7 +285,7 @@ class Sandbox:
         if self._in_image:
             self._kill_user()
         for _ in range(10):
-            if _end_descendants(spare=0):
+            if end_descendants_now(spare=0):
                 return
 
     def _kill_user(self) -> None:
@@ -255,8 +296,22 @@ class Sandbox:
         """
         # Without the limits: at the limit of its processes a user cannot start the one that ends the others.
         command = [*self._identity, "/bin/sh", "-c", "kill -KILL -1; ipcrm -a; rm -rf /dev/shm/*"]
+        nothing = subprocess.DEVNULL
         with suppress(OSError, subprocess.TimeoutExpired):
-            subprocess.run(command, env={}, check=False, timeout=1, stdin=subprocess.DEVNULL, capture_output=True)
+            # Not waited for any longer: `end_descendants` ends and reaps it like all others.
+            subprocess.Popen(command, env={}, stdin=nothing, stdout=nothing, stderr=nothing).wait(1)
+
+
+@asynccontextmanager
+async def _closed_at_end(process: anyio.abc.Process) -> AsyncIterator[None]:
+    """Close the pipes of a process that has ended. `async with process` would wait for one that cannot be ended."""
+    try:
+        with ungrouped():
+            yield
+    finally:
+        if process.returncode is not None:
+            with anyio.CancelScope(shield=True):
+                await process.aclose()
 
 
 def _program(name: str) -> str | None:
@@ -287,77 +342,10 @@ def _user(name: str) -> pwd.struct_passwd | None:
         return None
 
 
-def _descendants(root: int) -> list[tuple[int, str, int]]:
-    """List what descends from `root`: pid, state (proc(5)), parent."""
-    children: dict[int, list[tuple[int, str, int]]] = {}
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            with suppress(OSError), open(f"/proc/{name}/stat", "rb") as file:
-                # The name of the program stands in brackets, and may itself hold brackets and spaces.
-                state, parent = file.read().rpartition(b")")[2].split()[:2]
-                children.setdefault(int(parent), []).append((int(name), state.decode(), int(parent)))
-    found: list[tuple[int, str, int]] = []
-    waiting = [root]
-    while waiting:
-        for entry in children.get(waiting.pop(), []):
-            found.append(entry)
-            waiting.append(entry[0])
-    return found
-
-
 def _write_from_start(file: int, data: bytes) -> None:
     while data:
         data = data[os.write(file, data) :]
     os.lseek(file, 0, os.SEEK_SET)
-
-
-def _end_descendants(spare: int) -> bool:
-    """Kill what descends from the runner for a moment, reap it, and tell whether only `spare` is left.
-
-    What forks faster than all of /proc can be read, and ends its own parent each time, comes back to the runner as a child. So
-    the tree is first read from the files that list children (proc(5), `/proc/pid/task/tid/children`), again and again.
-    """
-    for _ in range(20):
-        children = [pid for task in os.listdir("/proc/self/task") for pid in _children("self", task)]
-        waiting = children.copy()
-        while waiting:
-            pid = waiting.pop()
-            waiting += _children(pid, pid)
-            _kill(pid, spare)
-        if not children or children == [spare]:
-            break
-    # Once more by reading all of /proc: not every kernel lists children (CONFIG_PROC_CHILDREN).
-    left = [pid for pid, state, _ in _descendants(os.getpid()) if state != "Z" or pid != spare]
-    for pid in left:
-        _kill(pid, spare)
-    return not left
-
-
-def _children(pid: int | str, task: int | str) -> list[int]:
-    with suppress(OSError), open(f"/proc/{pid}/task/{task}/children", "rb") as file:
-        return [int(child) for child in file.read().split()]
-    return []
-
-
-@contextmanager
-def _before_all_others() -> Iterator[None]:
-    """Get the CPU whenever it is wanted (sched(7)), where that is allowed: a fork bomb leaves everybody a hundredth of it."""
-    with suppress(PermissionError):
-        os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(1))
-    try:
-        yield
-    finally:
-        with suppress(PermissionError):
-            os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
-
-
-def _kill(pid: int, spare: int) -> None:
-    """Kill a process, and reap it if it is a dead child of the runner's that nobody else waits for, as for `spare`."""
-    with suppress(ProcessLookupError, PermissionError):
-        os.kill(pid, signal.SIGKILL)
-    if pid != spare:
-        with suppress(ChildProcessError):
-            os.waitpid(pid, os.WNOHANG)
 
 
 def _memory_kills(groups: Path = Path("/proc/self/cgroup"), mounted: Path = Path("/sys/fs/cgroup")) -> int | None:

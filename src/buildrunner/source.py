@@ -17,15 +17,16 @@ import stat
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 from urllib.parse import unquote, urlsplit
 
 import anyio
-import anyio.to_thread
 
+from buildrunner.cancellation import run_in_thread
 from buildrunner.errors import BuildFailed
-from buildrunner.sandbox import Exit, Output, Sandbox, remove_tree
+from buildrunner.sandbox import Exit, Output, Sandbox, remove_tree, run_program
 from buildrunner.settings import Repository
 
 RETRIES = 3
@@ -270,7 +271,7 @@ async def clone(
             ["/bin/cp", "-R", "-P", "--", str(closed), str(copy)],
             ["/bin/chown", "-R", "-h", owner, "--", str(copy)],
         ):
-            await anyio.run_process(command, check=False, env={})
+            await run_program(*command)
         address = copy.as_uri()
 
     shallow, patience = True, Patience(log)
@@ -302,7 +303,7 @@ async def clone(
     real = Path(str(await anyio.Path(folder).resolve()))
     checkout = Checkout(real, commit, repository.ref or branch, printed.decode(errors="replace").strip())
 
-    tree = await anyio.to_thread.run_sync(read_tree, checkout.folder, commit)
+    tree = await run_in_thread(partial(read_tree, checkout.folder, commit))
     trees = {"": (address, tree)}  # of all repositories: path → address, tree
     if tree.submodules and submodules:
         # Here and not at the top: most repositories have none.

@@ -13,13 +13,14 @@ import re
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit, urlunsplit
 
 import anyio
-import anyio.to_thread
 
+from buildrunner.cancellation import run_in_thread
 from buildrunner.errors import BuildFailed
 from buildrunner.sandbox import Exit, remove_tree
 from buildrunner.settings import Repository
@@ -92,7 +93,7 @@ async def fetch_submodules(
         await _fetch(git, repository, folder, level, log)
         parents = []
         for submodule in level:
-            found = await anyio.to_thread.run_sync(read_tree, folder / submodule.path, submodule.commit)
+            found = await run_in_thread(partial(read_tree, folder / submodule.path, submodule.commit))
             done[submodule.path] = (submodule.url, found)
             if found.submodules:
                 parents.append((submodule.path, submodule.url, found))

@@ -12,8 +12,9 @@ from pathlib import Path
 import anyio
 import pytest
 
-from buildrunner import endless
-from buildrunner.endless import Endless, _as_typed, _watches, wait_until_endless
+from buildrunner import endless, processes
+from buildrunner.endless import Endless, _watches, wait_until_endless
+from buildrunner.processes import as_typed
 
 LISTEN = "import socket, time; s = socket.create_server(('127.0.0.1', 0)); "
 
@@ -25,9 +26,9 @@ def short_times(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(endless, "QUIET_WITHOUT_OUTPUT_SECONDS", 0.8)
     monkeypatch.setattr(endless, "QUIET_WAITING_SECONDS", 60)
     # Servers of other tests may be children of this process, too.
-    descendants = endless._descendants
-    before = {pid for pid, _, _ in descendants(os.getpid())}
-    monkeypatch.setattr(endless, "_descendants", lambda root: (p for p in descendants(root) if p[0] not in before))
+    descendants = processes.descendants
+    before = {process.pid for process in descendants(os.getpid())}
+    monkeypatch.setattr(endless, "descendants", lambda root: [p for p in descendants(root) if p.pid not in before])
 
 
 @pytest.fixture
@@ -58,6 +59,7 @@ def see(
                     said=lambda: said,
                     has_output=lambda: output,
                     user=None,
+                    redact=str,
                 )
             )
 
@@ -98,7 +100,7 @@ def test_it_is_seen_in_a_container_where_open_files_of_other_users_cannot_be_rea
         "import anyio, subprocess; from buildrunner import endless as e; e.SAMPLE_SECONDS, e.QUIET_SECONDS = 0.05, 0.4\n"
         f"with subprocess.Popen({other!r}) as process:\n"
         "    wait = lambda: e.wait_until_endless("
-        f"script='', silent=lambda: 9, said=lambda: '', has_output=lambda: True, user={user})\n"
+        f"script='', silent=lambda: 9, said=lambda: '', has_output=lambda: True, user={user}, redact=str)\n"
         "    print(anyio.run(wait)); process.kill()"
     )
     less = ["setpriv", "--bounding-set=-sys_ptrace", "--inh-caps=-sys_ptrace", sys.executable, "-c", script]
@@ -204,7 +206,7 @@ def test_what_does_not_watch_is_not_taken_for_it(commands: str, said: str) -> No
     ],
 )
 def test_a_program_is_named_as_a_person_types_it(line: str, typed: str) -> None:
-    assert _as_typed(line) == typed
+    assert as_typed(line) == typed
 
 
 def test_hints_say_what_to_change() -> None:

@@ -47,19 +47,19 @@ def test_orphans_of_every_kind_are_ended_and_reaped(lists_children: bool) -> Non
     """In a process of its own: it ends all that descends from who calls it. CONFIG_PROC_CHILDREN is not in every kernel."""
     script = f"""
 import os, signal, subprocess, sys, time
-from buildrunner import sandbox
+from buildrunner import processes, sandbox
 
 sandbox.harden_process()
 if not {lists_children}:
-    sandbox._children = lambda pid, task: []
+    processes._children = lambda pid, task: []
 orphans = "for i in 1 2 3; do setsid sh -c 'sleep 600 & sleep 600 & wait' & (true &) ; done; exit 3"
 command = subprocess.Popen(["sh", "-c", orphans])
 os.waitid(os.P_PID, command.pid, os.WEXITED | os.WNOWAIT)  # it is there, and dead, as who waits for it finds it
 until = time.monotonic() + 20
-while not sandbox._end_descendants(spare=command.pid):
-    assert time.monotonic() < until, sandbox._descendants(os.getpid())
+while not processes.end_descendants_now(spare=command.pid):
+    assert time.monotonic() < until, processes.descendants(os.getpid())
     time.sleep(0.001)
-assert [pid for pid, _, _ in sandbox._descendants(os.getpid())] == [command.pid]
+assert [process.pid for process in processes.descendants(os.getpid())] == [command.pid]
 assert command.wait() == 3
 """
 

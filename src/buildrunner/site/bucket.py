@@ -20,6 +20,7 @@ from urllib.parse import quote
 import anyio
 from anyio import to_thread
 
+from buildrunner.cancellation import cleanup
 from buildrunner.errors import BuildFailed
 from buildrunner.site.failures import (
     ATTEMPTS,
@@ -75,7 +76,7 @@ async def open_s3(*, region: str | None, endpoint_url: str | None, concurrency: 
     finally:
         if s3 is not None:
             s3.close()
-        with anyio.move_on_after(CLOSE_WITHIN, shield=True):
+        with anyio.move_on_after(CLOSE_WITHIN, shield=True):  # when the result is delivered
             await stack.aclose()
 
 
@@ -428,7 +429,7 @@ class Bucket:
                     MultipartUpload={"Parts": [done[number] for number in sorted(done)]},
                 )
         except BaseException:
-            with anyio.move_on_after(ABORT_WITHIN, shield=True):
+            with cleanup(ABORT_WITHIN):
                 try:
                     with self._explained("put", key):
                         await self._client.abort_multipart_upload(Bucket=self.name, Key=key, UploadId=upload_id)

@@ -22,6 +22,7 @@ import anyio
 import anyio.from_thread
 import anyio.to_thread
 
+from buildrunner.cancellation import cleanup
 from buildrunner.errors import BuildFailed, BuildSuperseded
 from buildrunner.site.bucket import Bucket, Listed, in_parallel, sha256_of
 from buildrunner.site.failures import AccessRefused, Unreachable
@@ -259,7 +260,7 @@ class Upload:
         return f"New are {len(self._replaced)} of the {total} files that replace live ones: {names}{more}."
 
     async def _say_stopped(self) -> None:
-        with anyio.move_on_after(STOPPED_WITHIN, shield=True), suppress(BuildFailed):
+        with cleanup(STOPPED_WITHIN), suppress(BuildFailed):
             await self._turn.stopped()
 
     async def _read_manifest(self) -> None:

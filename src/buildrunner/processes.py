@@ -1,0 +1,161 @@
+"""The processes below the runner: which there are, what a person calls them, and their end.
+
+Orphans come back to the runner, which is a child subreaper: so all that a command started descends from it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+import anyio
+import anyio.lowlevel
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+_MOST_COMMAND_LINE = 4096  # bytes that are read of a command line
+_MOST_SHOWN = 60  # characters of it
+# What runs another program, which is the one to name.
+_SHELL = re.compile(r"(\S*/)?(ba|da|z|a)?sh\b")
+_MANAGER = re.compile(
+    r"(\S*/)?node\b.*/(npm-cli|npx-cli|pnpm|yarn|yarnpkg|corepack)[\w.-]*( |$)|(\S*/)?(npm|npx|pnpm|yarn|yarnpkg|bun|bunx)\s"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A process as proc(5) describes it in `stat`."""
+
+    pid: int
+    parent: int
+    session: int
+    state: str
+    cpu: float  # seconds, with those of its children that have ended
+    started: float  # seconds after the start of the machine
+
+    @property
+    def is_dead(self) -> bool:
+        return self.state in "ZX"
+
+
+def descendants(root: int) -> list[Process]:
+    """List what descends from `root`, parents first."""
+    children: dict[int, list[Process]] = {}
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            with suppress(OSError), open(f"/proc/{name}/stat", "rb") as file:
+                # The name of the program stands in brackets, and may itself hold brackets and spaces.
+                fields = file.read().rpartition(b")")[2].split()
+                cpu = sum(int(field) for field in fields[11:15]) / _TICKS
+                state, parent, started = fields[0].decode(), int(fields[1]), int(fields[19]) / _TICKS
+                process = Process(int(name), parent, int(fields[3]), state, cpu, started)
+                children.setdefault(parent, []).append(process)
+    found: list[Process] = []
+    waiting = sorted(children.get(root, ()), key=lambda process: process.pid)
+    while waiting:
+        process = waiting.pop(0)
+        found.append(process)
+        waiting += sorted(children.get(process.pid, ()), key=lambda process: process.pid)
+    return found
+
+
+def command_line(pid: int) -> str:
+    """Return the beginning of a command line, its words separated by spaces; empty for a dead process."""
+    with suppress(OSError), open(f"/proc/{pid}/cmdline", "rb") as file:
+        return file.read(_MOST_COMMAND_LINE).replace(b"\0", b" ").decode(errors="replace").strip()
+    return ""
+
+
+def main_program(lines: list[str]) -> str:
+    """Choose from command lines, parents first, the program that a person would name: no shell and no package manager."""
+    own = [line for line in lines if not _SHELL.match(line) and not _MANAGER.match(line)]
+    return (own or lines or [""])[0]
+
+
+def as_typed(line: str, redact: Callable[[str], str] = str) -> str:
+    """Shorten a command line to what a person would type: without its interpreter and the folder of its program.
+
+    Secrets are replaced before it is cut, since half of a secret would not be recognized.
+    """
+    line = redact(line)
+    line = re.sub(r"^(\S*/)?(node|nodejs|bun|python[\d.]*)\s+(--?\S+\s+)*", "", line)
+    line = re.sub(r"^next-server\b.*", "next start", re.sub(r"^\S*/", "", line))  # what Next calls itself
+    return "".join(character for character in line if character.isprintable())[:_MOST_SHOWN].strip() or "a program"
+
+
+async def end_descendants(spare: int) -> None:
+    """Kill all that descends from the runner, until nothing is left but `spare`, which somebody else reaps.
+
+    The caller limits the time: the kernel may not let go of a process. They are looked for again and again, because they may
+    fork meanwhile. Between two looks other tasks have their turn.
+    """
+    with _before_all_others():
+        while True:
+            with suppress(OSError):  # no descriptor or memory is left for reading /proc: try again
+                for _ in range(20):
+                    if _kill_listed(spare):
+                        break
+                    await anyio.lowlevel.checkpoint()
+                if _kill_found(spare):
+                    return
+            await anyio.sleep(0.001)
+
+
+def end_descendants_now(spare: int) -> bool:
+    """Do the same once and without waiting; return whether nothing is left."""
+    for _ in range(20):
+        if _kill_listed(spare):
+            break
+    return _kill_found(spare)
+
+
+def _kill_listed(spare: int) -> bool:
+    """Kill what the files that list children name (proc(5), `/proc/pid/task/tid/children`), and return whether that is all.
+
+    What forks faster than all of /proc can be read, and ends its own parent each time, comes back to the runner as a child.
+    """
+    children = [pid for task in os.listdir("/proc/self/task") for pid in _children("self", task)]
+    waiting = children.copy()
+    while waiting:
+        pid = waiting.pop()
+        waiting += _children(pid, pid)
+        _kill(pid, spare)
+    return not children or children == [spare]
+
+
+def _kill_found(spare: int) -> bool:
+    """Kill what is found by reading all of /proc: not every kernel lists children (CONFIG_PROC_CHILDREN)."""
+    left = [process.pid for process in descendants(os.getpid()) if process.state != "Z" or process.pid != spare]
+    for pid in left:
+        _kill(pid, spare)
+    return not left
+
+
+def _children(pid: int | str, task: int | str) -> list[int]:
+    with suppress(OSError), open(f"/proc/{pid}/task/{task}/children", "rb") as file:
+        return [int(child) for child in file.read().split()]
+    return []
+
+
+@contextmanager
+def _before_all_others() -> Iterator[None]:
+    """Get the CPU whenever it is wanted (sched(7)), where that is allowed: a fork bomb leaves everybody a hundredth of it."""
+    with suppress(PermissionError):
+        os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(1))
+    try:
+        yield
+    finally:
+        with suppress(PermissionError):
+            os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+
+
+def _kill(pid: int, spare: int) -> None:
+    """Kill a process, and reap it if it is a dead child of the runner's that nobody else waits for, as for `spare`."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, signal.SIGKILL)
+    if pid != spare:
+        with suppress(ChildProcessError):
+            os.waitpid(pid, os.WNOHANG)

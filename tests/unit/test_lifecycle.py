@@ -1,0 +1,264 @@
+"""How a run ends: which cause counts, what a limit bounds, and what may not fail it."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from buildrunner import commands, endless, lifecycle, output, reading, sandbox
+from buildrunner.cancellation import CLEANUP_RESERVE_SECONDS, Deadline, cleanup, run_deadline, run_in_thread
+from buildrunner.errors import BuildCancelled, BuildEnded, BuildFailed, BuildTimedOut, CommandFailed
+from buildrunner.lifecycle import Run
+from buildrunner.logs.journal import Journal
+from buildrunner.logs.redact import Redactor
+from buildrunner.sandbox import Exit, Sandbox
+from buildrunner.settings import read_settings
+from buildrunner.site import bucket, files
+
+ENVIRONMENT = {
+    "REPO_URL": "https://example.org/a.git",
+    "SLUG": "a",
+    "AWS_BUCKET_NAME": "sites",
+    "AWS_REGION": "eu-central-1",
+    "REDIS_URI": "redis://127.0.0.1:1",
+}
+Story = Callable[[Run], Awaitable[None]]
+
+
+def run_story(folder: Path, story: Story, *, seconds: float = 20) -> Run:
+    """Run a story as `Run.tell` does, without the followers; raises what it raises."""
+
+    async def main() -> Run:
+        with Journal(folder, build="b", redactor=Redactor([]), max_bytes=10_000) as journal:
+            run = Run(read_settings(ENVIRONMENT), journal, Redactor([]))
+            run_deadline.set(run._deadline)
+            with anyio.fail_after(seconds), run._story_scope:
+                await story(run)
+            return run
+
+    return anyio.run(main)
+
+
+def texts(folder: Path) -> str:
+    return (folder / "journal").read_bytes().rstrip(b"\0").decode()
+
+
+def test_a_signal_on_the_way_into_publishing_stops_it(tmp_path: Path) -> None:
+    published = []
+
+    async def publish() -> None:
+        published.append(1)
+        await anyio.sleep_forever()
+
+    async def story(run: Run) -> None:
+        async with run.stage("upload", 600, "Publishing"):
+            run._on_signal(signal.SIGTERM)  # as the task that watches signals does, in the same turn of the loop
+            await run.publish(publish, lambda: "")
+
+    run = run_story(tmp_path, story)
+
+    assert isinstance(run._cause, BuildCancelled)
+    assert not published
+
+
+def test_a_signal_in_publishing_bounds_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lifecycle, "PUBLISH_AFTER_SIGNAL_SECONDS", 0.1)
+
+    async def story(run: Run) -> None:
+        async def publish() -> None:
+            run._on_signal(signal.SIGTERM)
+            await anyio.sleep_forever()
+
+        async with run.stage("upload", 600, "Publishing"):
+            await run.publish(publish, lambda: "Nothing is new.")
+
+    with pytest.raises(BuildCancelled) as caught:
+        run_story(tmp_path, story)
+    assert "Nothing is new" in caught.value.reason
+
+
+@pytest.mark.parametrize("error", [None, BuildFailed("build", "something else")], ids=["ends", "fails"])
+def test_a_stage_that_ends_after_its_limit_has_not_succeeded(tmp_path: Path, error: BuildFailed | None) -> None:
+    async def story(run: Run) -> None:
+        async with run.stage("build", 0.05, "Building"):
+            time.sleep(0.1)
+            if error:
+                raise error
+
+    with pytest.raises(BuildTimedOut, match=r"took longer than 0\.05 s"):
+        run_story(tmp_path, story)
+    assert '"state":"failed"' in texts(tmp_path)
+
+
+def test_work_in_a_thread_does_not_delay_a_limit(tmp_path: Path) -> None:
+    gate = anyio.Event()
+
+    async def story(run: Run) -> None:
+        async with run.stage("build", 0.05, "Building"):
+            await run_in_thread(lambda: time.sleep(3))
+            gate.set()
+
+    started = time.monotonic()
+    with pytest.raises(BuildTimedOut):
+        run_story(tmp_path, story)
+    assert time.monotonic() - started < 2.9
+    assert not gate.is_set()
+
+
+@pytest.mark.parametrize(
+    ("module", "walk"),
+    [
+        (files, lambda folder: files.collect(folder, folder)),
+        (reading, lambda folder: list(reading.walk(str(folder)))),
+        (reading, lambda folder: list(reading.folders(folder, 3))),
+        (output, output._may_have_page),
+        (endless, lambda _: endless._look(None, str)),
+    ],
+    ids=["site", "snapshot", "folders", "dist", "processes"],
+)
+def test_what_walks_looks_whether_it_is_still_wanted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: Any, walk: Callable[[Path], object]
+) -> None:
+    class NoLonger(BaseException):
+        pass
+
+    def raise_it() -> None:
+        raise NoLonger
+
+    monkeypatch.setattr(module, "check_cancelled", raise_it)
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    with subprocess.Popen(["/bin/sleep", "60"]) as child:
+        try:
+            with pytest.raises(NoLonger):
+                walk(tmp_path)
+        finally:
+            child.kill()
+
+
+def test_clean_ups_share_the_deadline_of_a_signal() -> None:
+    async def main() -> float:
+        deadline = Deadline()
+        run_deadline.set(deadline)
+        started = anyio.current_time()
+        async with anyio.create_task_group() as tasks:
+
+            async def clean_up() -> None:
+                for _ in range(4):
+                    with cleanup(600):
+                        await anyio.sleep_forever()
+
+            tasks.start_soon(clean_up)
+            await anyio.sleep(0.01)
+            deadline.set(anyio.current_time() + CLEANUP_RESERVE_SECONDS + 0.2)
+            tasks.cancel_scope.cancel()
+        return anyio.current_time() - started
+
+    assert 0.2 <= anyio.run(main) < CLEANUP_RESERVE_SECONDS
+
+
+def test_the_parts_of_the_end_fit_into_what_is_promised() -> None:
+    """15 s after a signal; an event every 30 s, also while the log of a run is sent and that is given up."""
+    last_cleanup = lifecycle.AFTER_SIGNAL_SECONDS - CLEANUP_RESERVE_SECONDS
+    last_of_archive = lifecycle.AFTER_SIGNAL_SECONDS - lifecycle.DELIVERY_RESERVE_SECONDS
+    in_the_sandbox = sandbox.GRACE_SECONDS + sandbox.END_SECONDS + sandbox.KILLED_SECONDS
+
+    assert lifecycle.AFTER_SIGNAL_SECONDS < 15
+    assert last_cleanup > lifecycle.PUBLISH_AFTER_SIGNAL_SECONDS + 1
+    assert in_the_sandbox < last_cleanup
+    assert last_of_archive - last_cleanup >= 2
+    assert lifecycle.ARCHIVE_SECONDS + bucket.ABORT_WITHIN <= 25
+
+
+# --- a command and who watches it ---
+
+
+class FakeSandbox:
+    """Runs a coroutine in place of a command."""
+
+    def __init__(self, command: Callable[[], Awaitable[Exit]]) -> None:
+        self._command = command
+        self.account = None
+        self.has_leftovers = False
+
+    async def run(self, *_: Any, **__: Any) -> Exit:
+        return await self._command()
+
+    async def end_all(self, child: int) -> bool:
+        return True
+
+
+def run_command(folder: Path, command: Callable[[], Awaitable[Exit]], watch: Any) -> Any:
+    found = []
+
+    async def story(run: Run) -> None:
+        run.sandbox = FakeSandbox(command)  # type: ignore[assignment]
+        async with run.stage("build", 60, "Building"):
+            run_it = partial(commands._command, run, "build", ["true"], "npm run build", Path("/"), {"PATH": "/bin"})
+            found.append(await run_it(watch))
+
+    run_story(folder, story)
+    return found[0]
+
+
+def test_a_late_answer_of_the_watch_does_not_hide_a_failure(tmp_path: Path) -> None:
+    from buildrunner.endless import Endless
+
+    async def command() -> Exit:
+        await anyio.sleep(0.05)
+        return Exit(1, None)
+
+    async def watch(_: Any) -> Endless:
+        with anyio.CancelScope(shield=True):  # as a thread that cannot be interrupted
+            await anyio.sleep(0.2)
+        return Endless("vite preview", watches=False, has_output=True)
+
+    with pytest.raises(CommandFailed, match="exit code 1"):
+        run_command(tmp_path, command, watch)
+    assert "never ends" not in texts(tmp_path)
+
+
+def test_a_fault_in_the_watch_does_not_end_the_build(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    async def command() -> Exit:
+        await anyio.sleep(0.1)
+        return Exit(0, None)
+
+    async def watch(_: Any) -> Any:
+        raise OSError(24, "Too many open files")
+
+    assert run_command(tmp_path, command, watch) is None
+    assert "Too many open files" in capsys.readouterr().err
+
+
+def test_a_machine_that_starts_no_process_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refuse(*_: Any, **__: Any) -> Any:
+        raise OSError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(anyio, "open_process", refuse)
+
+    async def command() -> Exit:
+        box = Sandbox(in_image=False)
+        return await box.run(["true"], folder=Path("/"), environment={}, output=lambda *_: None)
+
+    async def watch(_: Any) -> Any:
+        await anyio.sleep_forever()
+
+    with pytest.raises(BuildEnded, match="could not start a process: Resource temporarily unavailable") as caught:
+        run_command(tmp_path, command, watch)
+    assert caught.value.exit_code == 1
+
+
+def test_what_cannot_be_ended_stops_second_tries(tmp_path: Path) -> None:
+    async def command() -> Exit:
+        return Exit(1, None, left_behind=True)
+
+    with pytest.raises(BuildFailed, match="could not be ended") as caught:
+        run_command(tmp_path, command, None)
+    assert not isinstance(caught.value, CommandFailed)
