@@ -7,23 +7,21 @@ build has ended. docs/frameworks.md says where the defaults come from.
 
 from __future__ import annotations
 
-import json
 import os
 import posixpath
 import re
 import stat
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from buildrunner.configuration import Config, dict_of, parse_json, paths_of, read_configuration, without_comments
 from buildrunner.errors import BuildFailed
-from buildrunner.reading import is_file, is_inside, read_text, walk
+from buildrunner.reading import is_file, is_inside, walk
 from buildrunner.scripts import HARMLESS, Command, scripts_of, take_apart
 
-_MOST_BYTES = 256 * 1024  # of a configuration
 _MOST_LOCKFILE_ENTRIES = 200
 _MOST_SOURCES = 500  # files that are looked into
 
@@ -276,7 +274,7 @@ def script_to_add(app: Path, checkout: Path, package: Mapping[str, Any]) -> str 
     for program, names, pattern in _TASK_FILES:
         text = next((text for name in names.split() if (text := facts.read(name)) is not None), None)
         if text is not None:
-            found = re.findall(pattern, _without_comments(text))
+            found = re.findall(pattern, without_comments(text))
             tasks = [task if isinstance(task, str) else "".join(task) for task in found]
             likely = ["build", *(task for task in tasks if re.match("build[:_-]", task)), "default"]
             task = next((task for task in likely if task in tasks), "build")
@@ -336,12 +334,6 @@ def recognise(app: Path, checkout: Path, package: Mapping[str, Any], build_scrip
 
 
 @dataclass(frozen=True, slots=True)
-class _Config:
-    text: str  # without comments
-    folder: str  # that it is in, relative to the app
-
-
-@dataclass(frozen=True, slots=True)
 class _App:
     folder: Path
     checkout: Path
@@ -361,22 +353,24 @@ class _App:
         return found
 
     def read(self, name: str) -> str | None:
-        return _read_text(self.folder / name, self.checkout)
+        return read_configuration(self.folder / name, self.checkout)
 
-    def configs(self, *names: str) -> list[_Config]:
+    def configs(self, *names: str) -> list[Config]:
         """Read the configurations of these names, whatever their suffix is."""
-        found: list[_Config] = []
+        found: list[Config] = []
         for name in names:
             for suffix in ("", ".js", ".mjs", ".ts", ".cjs", ".mts", ".cts", ".json"):
                 text = self.read(name + suffix)
                 if text is not None:
-                    found.append(_Config(_without_comments(text), posixpath.dirname(name)))
+                    found.append(Config(without_comments(text), posixpath.dirname(name)))
         return found
 
     def mentions(self, folder: str, pattern: str) -> bool:
         """Tell whether the pattern is in a source file below a folder of the app."""
         files = (Path(path) for path, status in walk(str(self.folder / folder)) if stat.S_ISREG(status.st_mode))
-        return any(re.search(pattern, _read_text(file, self.checkout) or "") for file in islice(files, _MOST_SOURCES))
+        return any(
+            re.search(pattern, read_configuration(file, self.checkout) or "") for file in islice(files, _MOST_SOURCES)
+        )
 
     def of(self, pattern: str) -> list[Command]:
         return [command for command in self.commands if re.match(pattern, command.line)]
@@ -394,13 +388,13 @@ def _folders(rule: _Rule, app: _App) -> list[str]:
     options = [value for command in commands for value in command.option(*rule.options.split())]
     named = [name for command in commands for name in command.option("--config", "-c")]
     configs = app.configs(*(name for name in named if "=" not in name), *rule.configs.split())
-    values = [value for config in configs for value in _paths_of(config, *rule.keys.split())] if rule.keys else []
+    values = [value for config in configs for value in paths_of(config, *rule.keys.split())] if rule.keys else []
     special = _SPECIAL.get(rule.name)
     extra = special(app, commands) if special else []
     found = [*options, *extra, *values]
     if rule.name in {"Vite", "Qwik", "Vike"}:
         roots = [command.positional for command in commands if command.positional]
-        roots += [root for config in configs for root in _paths_of(config, "root")]
+        roots += [root for config in configs for root in paths_of(config, "root")]
         found = [posixpath.join(root, value) for root in roots for value in (*found, "dist")] + found
     if rule.name == "Rollup":  # `file` is one of public/build; and the site is often the folder around
         found = [value for path in values for value in _upwards(posixpath.dirname(path) or path)]
@@ -416,8 +410,8 @@ def _webpack(app: _App, commands: list[Command]) -> list[str]:
     found: list[str] = []
     for config in app.configs(*named, *names):
         for match in islice(re.finditer(r"\boutput\b\s*[:=]\s*\{", config.text), 20):
-            block = _Config(config.text[match.end() : match.end() + 800], config.folder)
-            found += _paths_of(block, "path", whole=config.text)
+            block = Config(config.text[match.end() : match.end() + 800], config.folder)
+            found += paths_of(block, "path", whole=config.text)
     return [folder for value in found for folder in _upwards(value)]
 
 
@@ -426,21 +420,21 @@ def _angular(app: _App, commands: list[Command]) -> list[str]:
 
     The application builder, which came with Angular 17, puts what is for browsers into a folder of its own.
     """
-    workspace = next((json5 for name in ("angular.json", ".angular.json") if (json5 := _json(app.read(name)))), {})
-    projects = _dict(workspace.get("projects"))
-    if not projects and (single := _json(app.read("project.json"))):  # of Nx
+    workspace = next((json5 for name in ("angular.json", ".angular.json") if (json5 := parse_json(app.read(name)))), {})
+    projects = dict_of(workspace.get("projects"))
+    if not projects and (single := parse_json(app.read("project.json"))):  # of Nx
         projects = {str(single.get("name", "")): single}
     wanted = [command.positional for command in commands] + [workspace.get("defaultProject")]
-    apps = [name for name, project in projects.items() if _dict(project).get("projectType") != "library"]
+    apps = [name for name, project in projects.items() if dict_of(project).get("projectType") != "library"]
     chosen = [name for name in wanted if isinstance(name, str) and name in projects] or apps
     modes = [mode for c in commands for mode in c.option("-c", "--configuration")] + ["production"]
     found: list[str] = []
     for name in chosen:
-        project = _dict(projects[name])
-        build = _dict(_dict(project.get("architect") or project.get("targets")).get("build"))
+        project = dict_of(projects[name])
+        build = dict_of(dict_of(project.get("architect") or project.get("targets")).get("build"))
         modern = ":application" in str(build.get("builder") or build.get("executor"))
-        settings = [_dict(_dict(build.get("configurations")).get(mode)) for mode in modes] + [
-            _dict(build.get("options"))
+        settings = [dict_of(dict_of(build.get("configurations")).get(mode)) for mode in modes] + [
+            dict_of(build.get("options"))
         ]
         for path in [options.get("outputPath") for options in settings] + ([f"dist/{name}"] if modern else []):
             if isinstance(path, dict):
@@ -452,7 +446,7 @@ def _angular(app: _App, commands: list[Command]) -> list[str]:
 
 
 def _parcel(app: _App, _: list[Command]) -> list[str]:
-    targets = _dict(app.package.get("targets"))
+    targets = dict_of(app.package.get("targets"))
     return [str(target["distDir"]) for target in targets.values() if isinstance(target, dict) and "distDir" in target]
 
 
@@ -476,7 +470,7 @@ def _docs(app: _App, commands: list[Command], hidden: str, key: str) -> list[str
     folders = [command.positional for command in commands if command.positional] or [".", "docs", "src"]
     found: list[str] = []
     for folder in folders:
-        for value in (v for c in app.configs(posixpath.join(folder, hidden, "config")) for v in _paths_of(c, key)):
+        for value in (v for c in app.configs(posixpath.join(folder, hidden, "config")) for v in paths_of(c, key)):
             found += [posixpath.join(folder, value), value]
         found.append(posixpath.join(folder, hidden, "dist"))
     return found
@@ -762,93 +756,6 @@ def _is_older(versions: str, major: int) -> bool:
         return False
     majors = re.findall(r"(?:^|[\s|])[\^~=v]*(\d{1,9})", versions)
     return bool(majors) and max(map(int, majors)) < major
-
-
-# --- reading ---
-
-# Each takes all of what it begins with, closed or not: so that no text takes more than one pass.
-_STRING = r"\"(?:\\.|[^\"\\\n])*+\"?|'(?:\\.|[^'\\\n])*+'?|`(?:\\.|[^`\\])*+`?"
-_COMMENT = re.compile(rf"({_STRING})|(?<![:\\])//[^\n]*|/\*.*?(?:\*/|\Z)", re.DOTALL)
-
-
-def _without_comments(text: str) -> str:
-    return _COMMENT.sub(lambda match: match[1] or " ", text)
-
-
-def _read_text(path: Path, checkout: Path) -> str | None:
-    """Read a file of the repository; None where there is none that is its own and not too large."""
-    with suppress(ValueError):
-        return read_text(path, checkout, most_bytes=_MOST_BYTES)
-    return None
-
-
-def _json(text: str | None) -> dict[str, Any] | None:
-    """Parse JSON as tools write it: with comments, and commas behind the last of a list."""
-    text = re.sub(rf"({_STRING})|,(?=\s*[}}\]])", lambda match: match[1] or "", _without_comments(text or ""))
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    return found if isinstance(found, dict) else None
-
-
-def _dict(value: object) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _paths_of(config: _Config, *keys: str, whole: str | None = None) -> list[str]:
-    """Read the folders that these keys of a configuration name, relative to the app.
-
-    Args:
-        whole: the text to look constants up in, where the configuration is a part of it.
-
-    """
-    found: list[str] = []
-    names = "|".join(map(re.escape, keys))
-    for match in islice(re.finditer(rf"(?<![\w$.-])[\"']?(?:{names})[\"']?\s*[:=](?!=)\s*", config.text), 20):
-        found += _paths(_expression(config.text, match.end()), whole or config.text, config.folder)
-    for match in islice(re.finditer(rf"(?<=[{{,])\s*({names})\s*(?=[,}}])", config.text), 5):  # { outDir, … }
-        found += _paths(match[1], whole or config.text, config.folder)
-    return found
-
-
-def _expression(text: str, start: int) -> str:
-    """Give the expression that begins at `start`: to the comma, or the end of the line, that ends it."""
-    depth, index = 0, start
-    while index < min(len(text), start + 400):
-        character = text[index]
-        if character in "\"'`" and (string := re.compile(_STRING).match(text, index)):
-            index = string.end()
-            continue
-        depth += (character in "([{") - (character in ")]}")
-        if depth < 0 or (depth == 0 and character in ",;"):
-            break
-        if depth == 0 and character == "\n" and not re.match(r"\s*[?:|&.+]", text[index : index + 100]):
-            break
-        index += 1
-    return text[start:index]
-
-
-def _paths(expression: str, text: str, folder: str, depth: int = 0) -> list[str]:
-    expression = re.sub(rf"[=!]==?\s*(?:{_STRING})", "", expression)  # what a condition compares with
-    literals = [literal[1:-1] for literal in re.findall(_STRING, expression)]
-    if not literals:
-        constant = re.fullmatch(r"\s*([A-Za-z_$][\w$]*)\s*", expression)
-        if not constant or depth > 3:
-            return []
-        match = re.search(rf"\b(?:const|let|var)\s+{re.escape(constant[1])}\s*(?::[^=\n]{{1,100}})?=\s*", text)
-        return _paths(_expression(text, match.end()), text, folder, depth + 1) if match else []
-    from_file = "__dirname" in expression or "import.meta" in expression
-    literals = [
-        re.sub(r"\$\{\s*(__dirname|import\.meta\.dirname|process\.cwd\(\))\s*\}", ".", text) for text in literals
-    ]
-    if re.search(r"\?|\|\|", expression):
-        values = literals
-    elif re.search(r"\b(resolve|join|URL)\s*\(|\+", expression):
-        values = ["/".join(literal.strip("/") for literal in literals)]
-    else:
-        values = literals[:1]
-    return [posixpath.join(folder, value) if from_file else value for value in values]
 
 
 def _upwards(folder: str) -> list[str]:
