@@ -205,6 +205,13 @@ _RULES: tuple[_Rule, ...] = (
         options="-o --output-path",
     ),
     _Rule("Rollup", "rollup", "rollup( |$)", "dist public", "rollup.config", "dir file", "-d --dir"),
+    _Rule("TypeDoc", "", "typedoc( |$)", "docs", options="--out"),
+    _Rule("JSDoc", "", "jsdoc( |$)", "out", options="-d --destination"),
+    _Rule("Styleguidist", "", "(react-styleguidist|styleguidist|vue-styleguidist) build", "styleguide"),
+    _Rule("dumi", "", "dumi build", "docs-dist dist"),
+    _Rule("Histoire", "", "histoire build", ".histoire/dist"),
+    _Rule("Ladle", "", "ladle build", "build", options="-o --outDir"),
+    _Rule("Docz", "", "docz build", ".docz/dist"),
     _Rule(
         "Storybook",
         "storybook @storybook/react @storybook/vue3 @storybook/html",
@@ -214,6 +221,9 @@ _RULES: tuple[_Rule, ...] = (
     ),
 )
 
+
+# Programs that put together scripts for others to import as often as sites.
+_BUNDLERS = {"Vite", "webpack", "Rollup", "Parcel", "Stencil", "Rsbuild", "Snowpack", "Brunch"}
 
 # How those whose site follows from their files are run where no script does it, by what tells that these are there.
 _OWN_COMMANDS: Mapping[str, tuple[tuple[str, str], ...]] = {
@@ -287,6 +297,34 @@ def script_to_add(app: Path, checkout: Path, package: Mapping[str, Any]) -> str 
     if rule.name in _OWN_COMMANDS:
         return f'"build": "{_OWN_COMMANDS[rule.name][0][1]}"'
     return f'"build" with the command of {rule.name}'
+
+
+def generator_of(package: Mapping[str, Any], script: str, *, bundlers: bool = False) -> str | None:
+    """Return the name of the program among a script's commands that makes a site; None where there is none.
+
+    Args:
+        package: package.json.
+        script: the text of the script.
+        bundlers: whether programs count that as often make something else, such as Vite.
+
+    """
+    for command in take_apart(script, scripts_of(package)):
+        if re.search(r"--(?:serve|watch)\b| -w\b", command.line):
+            continue
+        for rule in _RULES:
+            counts = not rule.shared and (bundlers or rule.name not in _BUNDLERS)
+            if counts and re.match(rule.programs, command.line):
+                return rule.name
+    return None
+
+
+def is_library_mode(app: Path, checkout: Path, package: Mapping[str, Any], script: str) -> bool:
+    """Tell whether Vite's configuration has it make a library: https://vite.dev/guide/build#library-mode."""
+    commands = take_apart(script, scripts_of(package))
+    configs = _App(app, checkout, package, {}, script, ()).configs("vite.config")
+    return any(re.match("vite build", command.line) for command in commands) and any(
+        re.search(r"\blib\s*:\s*\{", config.text) for config in configs
+    )
 
 
 def _script_that_ends(app: _App, rule: _Rule) -> str | None:

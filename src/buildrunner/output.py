@@ -9,21 +9,25 @@ import json
 import os
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from buildrunner.cancellation import check_cancelled
+from buildrunner.complete_site import Selection, is_complete
 from buildrunner.errors import BuildFailed
 from buildrunner.frameworks import Framework
+from buildrunner.packages import needs_server
+from buildrunner.pages import MOST_PAGE_BYTES, template_language
 from buildrunner.reading import read_text, walk
+from buildrunner.site_root import find_roots
 
 # Where sites are when nothing else is known. `dist` is the contract's first.
 OUTPUT_FOLDERS = ("dist", "build", "out", "public", "_site", ".output/public", "www", "docs", "site")
-_MOST_PAGE_BYTES = 256 * 1024
+_MOST_READ = 50  # pages
 _MOST_ENTRIES = 20_000  # of a folder
 # Those that put a site into a folder of dist, or may do so. With any other, dist/about is a page of the site in dist.
 _IN_FOLDERS_OF_ITS_OWN = {None, "Angular", "Docusaurus 1", "Qwik", "webpack", "Rollup"}
@@ -37,6 +41,7 @@ class Output:
     folder: Path
     note: str | None = None
     warning: str | None = None
+    selected: Callable[[str, bool], bool] | None = None  # which entries below it are the site's; None for all
 
 
 def take_snapshot(app: Path, checkout: Path) -> Snapshot:
@@ -56,6 +61,8 @@ def find_output(
     framework: Framework | None = None,
     before: Snapshot | None = None,
     package: Mapping[str, Any] | None = None,
+    at_first: Snapshot | None = None,
+    other_site: str | None = None,
 ) -> Output:
     """Find the folder that the build has made.
 
@@ -66,6 +73,8 @@ def find_output(
         framework: what `recognise` found.
         before: the snapshot; without one everything counts as written by the build.
         package: package.json of the app.
+        at_first: the snapshot from before the install; without one nothing counts as written by the install.
+        other_site: the hint that names what else in the repository makes a site, for a build that makes none.
 
     Raises:
         BuildFailed: when there is none, or only one that needs a server or is a library; it names the folders that there are.
@@ -74,25 +83,93 @@ def find_output(
     if output_dir:
         if not _is_folder(app, output_dir):
             raise _no_output(app, f"it made no folder {output_dir}")
-        return Output(app / output_dir)
+        folder = app / output_dir
+        if at_first is not None and Path(os.path.normpath(folder)) == app:
+            return Output(folder, selected=Selection(app, checkout, {}, only_installed=True))
+        return Output(folder)
     framework = framework or Framework()
     if os.path.realpath(app) != str(app):  # the build removed it, or put a link in its place
         raise _no_output(app, "it made no output: the app's folder is gone")
     if framework.needs_server and any((app / sign).is_file() for sign in framework.server_signs):
         raise framework.refusal()
 
+    templates: dict[Path, str] = {}
     written = _Written(before, checkout)
+    if found := _find_new(app, checkout, framework, written, templates):
+        return found
+    if framework.needs_server:
+        raise framework.refusal()
+    for name in framework.folders:  # a single-page app may come as 200.html or 404.html
+        folder = Path(os.path.normpath(app / name))
+        if folder.is_relative_to(checkout) and folder != app and written(folder) and _has(folder, ".html"):
+            return Output(
+                folder, warning=f"There is no index.html in {name}, so the site's own address will show no page."
+            )
+    if at_first is not None and (found := _find_new(app, checkout, framework, _Written(at_first, checkout), {})):
+        name = os.path.relpath(found.folder, app)
+        return replace(found, note=f"The build wrote no page; publishing {name}, which the install wrote.")
+    if templates:
+        raise _only_templates(app, templates)
+    if complete := _find_complete(app, checkout, framework, package or {}):
+        return complete
+    if language := template_language(_read_page(app, checkout)) if not framework.name else None:
+        raise _only_templates(app, {app: language})
+    if _is_folder(app, "dist"):
+        made = written(app / "dist") and not _may_have_page(app / "dist")
+        if made and (entry := _entry_in_dist(package or {})):
+            raise BuildFailed(
+                "build",
+                f"The build made a library, not a site: dist has no page, and package.json names {entry} for others to import.",
+                other_site
+                or "Let the build write an index.html; or set OUTPUT_DIR=dist to publish the folder as it is.",
+            )
+        if made and other_site:
+            raise BuildFailed("build", "The build made no page: there is no .html file in dist.", other_site)
+        if made and _bundles_into_dist(framework, package or {}):
+            raise BuildFailed(
+                "build",
+                f"The build made no page: {framework.name} left no .html file in dist.",
+                "Let it make one (HtmlWebpackPlugin, an index.html as the entry), or set OUTPUT_DIR=dist to publish it as it is.",
+            )
+        return _dist_without_page(app, checkout, written)
+    there = next((name for name in framework.folders if _has(app / name)), None)
+    if there:
+        raise _no_output(
+            app, f"there is no page in {there}, where {framework.name or 'it'} leaves its output", other_site
+        )
+    missing = next((name for name in framework.folders if "/" not in name), "dist")
+    raise _no_output(app, f"it made no output: there is no folder {missing}", other_site)
+
+
+def warn_of_other_host(folder: Path, app: Path, other_host: tuple[Path, str] | None) -> str | None:
+    """Return the warning that another host would publish another folder, if that folder has a page."""
+    if (
+        other_host is None
+        or not _has_page(other_host[0])
+        or os.path.realpath(other_host[0]) == os.path.realpath(folder)
+    ):
+        return None
+    published, other = (os.path.relpath(one, app) for one in (folder, other_host[0]))
+    hint = f" Set OUTPUT_DIR={other} to publish that." if not other.startswith("..") else ""
+    return f"{other_host[1]} names {other}, which has a page, too; {published} is published.{hint}"
+
+
+def _find_new(
+    app: Path, checkout: Path, framework: Framework, written: _Written, templates: dict[Path, str]
+) -> Output | None:
+    """Find the folder with a page that was written; templates that were written are noted in `templates`."""
     for name in dict.fromkeys((*framework.folders, *OUTPUT_FOLDERS)):
         folder = Path(os.path.normpath(app / name))
         if folder.is_relative_to(checkout) and folder != app and _has_page(folder) and written(folder):
             page = _read_page(folder, checkout)
             if framework.needs_server and re.search(r"<!--\s*(ssr-outlet|app-html|app-head)\s*-->", page):
                 raise framework.refusal()
-            if not re.search(r"%PUBLIC_URL%|<%=", page):  # what such pages are made from
+            if language := template_language(page):
+                templates[folder] = language
+            else:
                 return _output(folder, app, framework)
-    found = _new_pages(app, written, framework) or (_new_pages(checkout, written, framework) if app != checkout else [])
-    if found and all(folder.is_relative_to(app / "dist") for folder in found) and _has_files_of_its_own(app / "dist"):
-        return _dist_without_page(app, checkout, written)
+    tops = (app, checkout) if app != checkout else (app,)
+    found = next((pages for top in tops if (pages := _new_pages(top, checkout, written, framework, templates))), [])
     if len(found) == 1:
         return _output(found[0], app, framework)
     if found:
@@ -104,41 +181,41 @@ def find_output(
             f"The build made several folders that could be the site: {names}.",
             "Set OUTPUT_DIR to the right one.",
         )
-    if framework.needs_server:
-        raise framework.refusal()
-    for name in framework.folders:  # a single-page app may come as 200.html or 404.html
-        folder = Path(os.path.normpath(app / name))
-        if folder.is_relative_to(checkout) and folder != app and written(folder) and _has(folder, ".html"):
+    return None
+
+
+def _only_templates(app: Path, templates: Mapping[Path, str]) -> BuildFailed:
+    from buildrunner.site.files import visible
+
+    folder, language = next(iter(templates.items()))
+    name = visible(os.path.relpath(folder, app))
+    page = "index.html" if name == "." else f"{name}/index.html"
+    return BuildFailed(
+        "build",
+        f"The build made no page: {page} is a template of {language}, which has to be filled first.",
+        f"Let the build write finished pages, or set OUTPUT_DIR={name} to publish the folder as it is.",
+    )
+
+
+def _find_complete(app: Path, checkout: Path, framework: Framework, package: Mapping[str, Any]) -> Output | None:
+    """Find a site that the repository holds as it is, where the build made no page."""
+    if needs_server(package):
+        return None
+    if is_complete(app, checkout):
+        return Output(
+            app,
+            warning="The build wrote no page: publishing index.html at the top with its files, without the package's sources."
+            " Set OUTPUT_DIR=. to publish all.",
+            selected=Selection(app, checkout, package),
+        )
+    for name in ("public", "docs", "_site", "site", "www", "build", "dist", "out"):
+        is_source = framework.name and name not in framework.folders and name != "docs"
+        if not is_source and is_complete(app / name, checkout):
+            where = f"{name}, as the repository has it"
             return Output(
-                folder, warning=f"There is no index.html in {name}, so the site's own address will show no page."
+                app / name, warning=f"The build wrote no page: publishing {where}. OUTPUT_DIR={name} says the same."
             )
-    if _is_folder(app, "dist"):
-        made = written(app / "dist") and not _may_have_page(app / "dist")
-        if made and (entry := _entry_in_dist(package or {})):
-            raise BuildFailed(
-                "build",
-                f"The build made a library, not a site: dist has no page, and package.json names {entry} for others to import.",
-                "Let the build write an index.html; or set OUTPUT_DIR=dist to publish the folder as it is.",
-            )
-        if made and _bundles_into_dist(framework, package or {}):
-            raise BuildFailed(
-                "build",
-                f"The build made no page: {framework.name} left no .html file in dist.",
-                "Let it make one (HtmlWebpackPlugin, an index.html as the entry), or set OUTPUT_DIR=dist to publish it as it is.",
-            )
-        return _dist_without_page(app, checkout, written)
-    there = next((name for name in framework.folders if _has(app / name)), None)
-    if there:
-        raise _no_output(app, f"there is no page in {there}, where {framework.name or 'it'} leaves its output")
-    missing = next((name for name in framework.folders if "/" not in name), "dist")
-    raise _no_output(app, f"it made no output: there is no folder {missing}")
-
-
-def _has_files_of_its_own(folder: Path) -> bool:
-    """Tell whether something but folders lies in a folder itself: then it is the site, and its addresses begin there."""
-    with suppress(OSError), os.scandir(folder) as entries:
-        return any(not entry.is_dir(follow_symlinks=False) for entry in islice(entries, 1000))
-    return False
+    return None
 
 
 def _entry_in_dist(package: Mapping[str, Any]) -> str | None:
@@ -156,7 +233,7 @@ def _dist_without_page(app: Path, checkout: Path, written: _Written) -> Output:
         raise BuildFailed(
             "build",
             "The build wrote to dist, but the page that uses it, index.html, is not in there.",
-            "Let the build script copy index.html, and what else belongs to the site, to dist.",
+            "Let the build script copy index.html, and what else belongs to the site, to dist; or set OUTPUT_DIR=. to publish all.",
         )
     if not written(app / "dist"):
         return Output(
@@ -201,7 +278,9 @@ class _Written:
         return self._before is None or self._before.get(path) != changed
 
 
-def _new_pages(top: Path, written: _Written, framework: Framework) -> list[Path]:
+def _new_pages(
+    top: Path, checkout: Path, written: _Written, framework: Framework, templates: dict[Path, str]
+) -> list[Path]:
     """Find the folders with an index.html that the build made; of those in each other the outermost.
 
     Where none has a new one, those count that have one and into which the build wrote (a style sheet beside a page).
@@ -213,13 +292,20 @@ def _new_pages(top: Path, written: _Written, framework: Framework) -> list[Path]
     new = [page for page in pages if written.itself(f"{page}/index.html")]
     new = new or [page for page in pages if written(Path(page))]
     outermost = [page for page in new if not any(page.startswith(f"{other}/") for other in new)]
+    filled: list[Path] = []
+    for page in map(Path, outermost):
+        language = template_language(_read_page(page, checkout)) if len(outermost) <= _MOST_READ else None
+        if language:
+            templates.setdefault(page, language)
+        else:
+            filled.append(page)
     for name in (*framework.folders, *OUTPUT_FOLDERS):
-        inside = [page for page in outermost if page.startswith(f"{top}/{name}/")]
-        if inside and framework.name in _IN_FOLDERS_OF_ITS_OWN:
-            return [Path(os.path.commonpath(inside))]  # dist/en and dist/de are one site
-        if inside:
-            return [top / name]
-    return [Path(page) for page in outermost]
+        around = Path(os.path.normpath(top / name))
+        inside = [page for page in filled if page.is_relative_to(around) and page != around]
+        if inside and around.is_relative_to(checkout):
+            pages_by_address = framework.name not in _IN_FOLDERS_OF_ITS_OWN and name in framework.folders
+            return find_roots(around, inside, checkout, pages_by_address=pages_by_address)
+    return filled
 
 
 def _has_page(folder: Path) -> bool:
@@ -257,7 +343,7 @@ def _bundles_into_dist(framework: Framework, package: Mapping[str, Any]) -> bool
 def _read_page(folder: Path, checkout: Path) -> str:
     """Read the index.html of a folder; empty where there is none that is the repository's own and not too large."""
     with suppress(ValueError):
-        return read_text(folder / "index.html", checkout, most_bytes=_MOST_PAGE_BYTES) or ""
+        return read_text(folder / "index.html", checkout, most_bytes=MOST_PAGE_BYTES) or ""
     return ""
 
 
@@ -277,7 +363,7 @@ def _is_folder(app: Path, name: str) -> bool:
     return False
 
 
-def _no_output(app: Path, what: str) -> BuildFailed:
+def _no_output(app: Path, what: str, other_site: str | None = None) -> BuildFailed:
     from buildrunner.site.files import visible  # not needed before git has been started
 
     there: list[str] = []
@@ -291,5 +377,5 @@ def _no_output(app: Path, what: str) -> BuildFailed:
     return BuildFailed(
         "build",
         f"The build ended well, but {what}.",
-        f"Set OUTPUT_DIR to the folder that the build writes to.{folders}",
+        other_site or f"Set OUTPUT_DIR to the folder that the build writes to.{folders}",
     )

@@ -535,3 +535,9 @@ def _lockfile_of(name: Name) -> str:
 
 def _and(words: Sequence[str]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def needs_server(package: Mapping[str, Any]) -> bool:
+    """Tell whether the package is a server, whose index.html is only a part of what it shows."""
+    servers = {"express", "koa", "fastify", "@nestjs/core", "@hapi/hapi", "hono"}
+    return bool(servers & table_of(package, "dependencies").keys())

@@ -23,11 +23,12 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import islice
+from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
+from buildrunner.alternatives import hint_at_site, makes_library, needs_its_parent, site_folders, site_script
+from buildrunner.complete_site import is_complete
 from buildrunner.errors import BuildFailed
 from buildrunner.frameworks import (
     Framework,
@@ -35,6 +36,7 @@ from buildrunner.frameworks import (
     recognise,
     script_to_add,
 )
+from buildrunner.other_hosts import OtherHost, install_lines, read_other_hosts, script_lines
 from buildrunner.packages import (
     DEPENDENCIES,
     SHELL,
@@ -44,10 +46,12 @@ from buildrunner.packages import (
     called_managers,
     find_manager,
     install_attempts,
+    needs_server,
     package_of,
     places,
     table_of,
 )
+from buildrunner.pages import template_language
 from buildrunner.reading import folders, is_file, is_inside, read_json, read_text
 from buildrunner.scripts import makes_no_site, runs_elsewhere
 from buildrunner.toolchain import NodeWish, find_node
@@ -60,11 +64,11 @@ _NEEDS_PAGE = {"Vite", "webpack", "Rollup", "Parcel", "Rsbuild", "Snowpack", "St
 _PAGES = ("index.html", "public/index.html", "src/index.html", "app/index.html", "client/index.html")
 # Where a site is left that was built elsewhere and committed.
 _COMMITTED = ("dist", "build", "_site", "public", "docs")
-_MOST_PAGE = 256 * 1024  # characters of a page that are looked through
-_MOST_ASKED_FOR = 100  # files that it asks for
 # What is in these is seldom what a repository is for.
 _POOR = {"themes", "examples", "example", "samples", "demos", "demo", "templates", "template", "playground"}
 _POOR |= {"test", "tests", "fixtures", "e2e", "vendor"}
+# Where programs keep the templates that they fill.
+_OF_TEMPLATES = {"templates", "layouts", "_layouts", "_includes", "views", "partials", "archetypes", "themes"}
 _MOST_ELSEWHERE = 5  # folders that a build script goes into
 _DEPTH = 2  # of folders that are looked through for the app
 _MEMBER_DEPTH = 4  # of packages of a workspace, such as packages/ui/core
@@ -106,6 +110,8 @@ class BuildPlan:
     build_script: str  # the text of the script that builds, or BUILD_COMMAND; empty for none
     framework: Framework
     output_dir: str | None
+    other_site: str | None = None  # the hint that names what else makes a site, where the build makes none
+    other_host: tuple[Path, str] | None = None  # the folder that another host publishes, and the setting that says so
     others: frozenset[Name] = frozenset()  # managers that scripts call besides
     needs_tools: bool = True  # whether Node is run for sure
     notes: tuple[str, ...] = ()  # for the log
@@ -141,8 +147,12 @@ def plan_build(
         found = finder.find()
         if install_command and not found.package:
             raise finder.nothing()
+    given = {"INSTALL_COMMAND": install_command, "BUILD_COMMAND": build_command, "OUTPUT_DIR": output_dir}
+    hosts = partial(read_other_hosts, checkout=checkout, given=[name for name, value in given.items() if value])
     if found.as_it_is:
-        return _as_it_is(checkout, found, output_dir, top)
+        return _as_it_is(
+            checkout, found, output_dir, top, hosts(found.folder, builds=(), installs=tuple(install_lines()))
+        )
 
     folder, notes = found.folder, list(found.notes)
     manager, lockfile, sentences = find_manager(folder, checkout)
@@ -187,7 +197,16 @@ def plan_build(
         build = _instead(found.line, manager, folder, root, scripts)
     elif script != "build":
         notes.append(f"package.json has no script build; {script} is run.")
-    shown = text if build[:2] == SHELL else " ".join(build)
+    beside = finder.script_beside_library(folder, package, text) if site == folder and not output_dir else None
+    if beside and build == (manager.name, "run", script):
+        notes.append(
+            f"The script {script} makes a library, so the script {beside} is run as well, which makes the site."
+        )
+        framework = recognise(folder, checkout, package, scripts[beside])
+        lines = [f"{manager.name} run {name}" for name in (script, beside)]
+        calls_it = f" run {script}" in scripts[beside] or f"yarn {script}" in scripts[beside]
+        build = (*SHELL, " && ".join(lines[calls_it:]))
+    shown = (build[-1] if beside else text) if build[:2] == SHELL else " ".join(build)
     before = [] if build_command or folder == root else finder.built_before(folder, root)
     # What the app needs of its workspace is built first, as turbo and nx do it.
     steps = dict.fromkeys(before, f"{manager.name} run build")
@@ -222,6 +241,8 @@ def plan_build(
             attempts[0].mend,
         )
     called = called_managers(scripts, [text, install_command or "", *_HOOKS])
+    builds = [*script_lines(script or found.line, text), shown]
+    host = hosts(folder, builds=builds, installs=[*install_lines(), *(attempt.shown for attempt in attempts)])
     return BuildPlan(
         checkout=checkout,
         folder=folder,
@@ -238,10 +259,12 @@ def plan_build(
         build_script=text,
         framework=framework,
         output_dir=output_dir,
+        other_site=hint_at_site(folder, checkout, package, manager.name),
+        other_host=host.published,
         others=frozenset((called | installers) - {manager.name}),
         needs_tools=bool(wish or called or (package and not (install_command and build_command))),
         notes=tuple(notes),
-        warnings=tuple(warnings),
+        warnings=(*warnings, *([host.warning] if host.warning else [])),
     )
 
 
@@ -276,10 +299,11 @@ class _Finder:
         except ValueError as error:
             raise BuildFailed("install", f"package.json{where} {error}.", "Mend and commit it.") from None
         if package is not None and (self._command or _build_script(package)):
-            return self._beside_server(package) or self._below_script(package) or _Found(self._top, package)
-        if package is None and is_file(self._top / "index.html"):
+            below = self._beside_server(package) or self._below_script(package) or self._beside_library(package)
+            return below or _Found(self._top, package)
+        if package is None and self._is_page(self._top):
             return _Found(self._top, as_it_is=True)
-        if package is not None and not _needs_server(package) and not self.members(self._top):
+        if package is not None and not needs_server(package) and not self.members(self._top):
             line = command_without_script(self._top, self._checkout, package)
             if line:
                 return _Found(self._top, package, line=line)
@@ -292,7 +316,7 @@ class _Finder:
             return committed
         if package is not None:
             raise self._no_script(package)
-        if is_file(self._top / "public/index.html"):
+        if self._is_page(self._top / "public"):
             return _Found(self._top / "public", as_it_is=True)
         if self._searching and (page_folders := self._page_folders()):
             if len(page_folders) == 1:
@@ -313,6 +337,12 @@ class _Finder:
                 "install",
                 f"The repository has no package.json{where}: by its {name} it is {kind}. Only Node is here to build with.",
                 "Commit the built site with its index.html, or set ROOT_DIR to the folder of a Node app.",
+            )
+        if language := self._language(self._top):
+            return BuildFailed(
+                "install",
+                f"The repository has no package.json{where}, and index.html is a template of {language}. Only Node is here.",
+                "Commit the built site with its index.html, or set OUTPUT_DIR=. to publish the files as they are.",
             )
         return BuildFailed(
             "install",
@@ -439,7 +469,7 @@ class _Finder:
 
     def _beside_server(self, package: Mapping[str, Any]) -> _Found | None:
         """Find the site of a repository whose top is the server for it, which only compiles itself."""
-        if self._command or self._settled or not self._searching or not _needs_server(package):
+        if self._command or self._settled or not self._searching or not needs_server(package):
             return None
         found = None
         if makes_no_site(package, self.script_of(self._top)):
@@ -463,7 +493,7 @@ class _Finder:
         # What it is built with, or imports, may be the top's: then that has to be installed, too.
         top, below = ({n for kind in DEPENDENCIES for n in table_of(one, kind)} for one in (package, own))
         if (
-            (top - below and not _needs_server(package))
+            (top - below and not needs_server(package))
             or _build_script(own) != elsewhere.asked[os.path.relpath(sites[0], self._top)]
             or not recognise(sites[0], self._checkout, own, "").name
         ):
@@ -493,31 +523,56 @@ class _Finder:
     def _committed(self, package: Mapping[str, Any]) -> _Found | None:
         """Find the site that a repository without a build script holds as it is."""
         framework = recognise(self._top, self._checkout, package, "")
-        if self._command or framework.needs_server or _needs_server(package):
+        if self._command or framework.needs_server or needs_server(package):
             return None
         where = self._name(self._top)
-        if not framework.name and is_file(self._top / "index.html"):
+        if not framework.name and self._is_page(self._top):
             note = f"package.json{where} has no build script: the site is published as it is."
             return _Found(self._top, as_it_is=True, notes=(note,))
         for name in _COMMITTED:
             folder = self._top / name
             if framework.name and name not in framework.folders:
                 continue  # what pages are made from
-            if self._is_whole(folder) or (name == "public" and not framework.name and is_file(folder / "index.html")):
+            if is_complete(folder, self._checkout) or (
+                name == "public" and not framework.name and self._is_page(folder)
+            ):
                 note = f"package.json{where} has no build script: {name} has an index.html and is published as it is."
                 return _Found(folder, as_it_is=True, notes=(note,))
         return None
 
-    def _is_whole(self, folder: Path) -> bool:
-        """Tell whether a folder has a page, and the scripts and style sheets beside it that the page asks for."""
-        page = ""
+    def _is_page(self, folder: Path) -> bool:
+        """Tell whether a folder has a page that can be published as it is; with OUTPUT_DIR that is not asked."""
+        return is_file(folder / "index.html") and (self._settled or not self._language(folder))
+
+    def _language(self, folder: Path) -> str | None:
+        """Return the language that the index.html of a folder is a template of."""
         with suppress(ValueError):
-            page = (read_text(folder / "index.html", self._checkout) or "")[:_MOST_PAGE]
-        if not page or page.startswith("---") or re.search(r"%PUBLIC_URL%|<%|\{%", page):  # what pages are made from
-            return False
-        asked = re.finditer(r"\b(?:src|href)\s{0,5}=\s{0,5}[\"']([^\"'?#:<>{}]{1,300}\.(?:m?js|css))[\"'?#]", page)
-        names = [unquote(match[1]) for match in islice(asked, _MOST_ASKED_FOR) if not match[1].startswith("/")]
-        return all(is_file(folder / name) and not name.startswith("../") for name in names)
+            return template_language(read_text(folder / "index.html", self._checkout) or "")
+        return None
+
+    def script_beside_library(self, folder: Path, package: Mapping[str, Any], script: str) -> str | None:
+        """Return the script that makes a site where the build script only makes a library."""
+        if self._command or not self._makes_library(folder, package, script):
+            return None
+        return site_script(package, sure=True)
+
+    def _makes_library(self, folder: Path, package: Mapping[str, Any], script: str) -> bool:
+        has_page = any(is_file(folder / page) for page in _PAGES)
+        return makes_library(folder, self._checkout, package, script, has_page=has_page)
+
+    def _beside_library(self, package: Mapping[str, Any]) -> _Found | None:
+        """Find the site of a library, a package of its own in a folder such as website."""
+        script = self.script_of(self._top)
+        if self._command or self._settled or not self._searching or not self._makes_library(self._top, package, script):
+            return None
+        if site_script(package, sure=True) or is_complete(self._top, self._checkout):
+            return None
+        for folder in site_folders(self._top, self._checkout):
+            own = package_of(folder, self._checkout)
+            if self.is_site(folder) and not needs_its_parent(own):
+                name = os.path.relpath(folder, self._checkout)
+                return _Found(folder, own, notes=(f"package.json makes a library; its site is in {name}.",))
+        return None
 
     def _is_poor(self, folder: Path) -> bool:
         return not _POOR.isdisjoint(folder.relative_to(self._top).parts)
@@ -525,8 +580,11 @@ class _Finder:
     def _page_folders(self) -> list[Path]:
         """List the folders that have a page, but for those below such a one."""
         found: list[Path] = []
+        other = self._other_kind()
         for folder in folders(self._top, _DEPTH):
-            if is_file(folder / "index.html") and not any(folder.is_relative_to(other) for other in found):
+            if other and not self._settled and not _OF_TEMPLATES.isdisjoint(folder.relative_to(self._top).parts):
+                continue
+            if self._is_page(folder) and not any(folder.is_relative_to(other) for other in found):
                 found.append(folder)
         return found
 
@@ -551,7 +609,7 @@ class _Finder:
         return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
 
 
-def _as_it_is(checkout: Path, found: _Found, output_dir: str | None, top: Path) -> BuildPlan:
+def _as_it_is(checkout: Path, found: _Found, output_dir: str | None, top: Path, host: OtherHost) -> BuildPlan:
     """Plan for a site that nothing builds: its folder is what is published, or else that of OUTPUT_DIR."""
     folder = top if output_dir and not os.path.isdir(found.folder / output_dir) else found.folder
     note = "There is nothing to build: the folder with index.html is published as it is."
@@ -571,8 +629,10 @@ def _as_it_is(checkout: Path, found: _Found, output_dir: str | None, top: Path) 
         build_script="",
         framework=Framework(),
         output_dir=output_dir or ".",
+        other_host=host.published,
         needs_tools=False,
         notes=found.notes or (note,),
+        warnings=(host.warning,) if host.warning else (),
     )
 
 
@@ -580,12 +640,6 @@ def _build_script(package: Mapping[str, Any]) -> str | None:
     """Give the name of the script that builds."""
     scripts = table_of(package, "scripts")
     return next((name for name in _BUILD_SCRIPTS if isinstance(scripts.get(name), str)), None)
-
-
-def _needs_server(package: Mapping[str, Any]) -> bool:
-    """Tell whether the package is a server, whose index.html is only a part of what it shows."""
-    servers = {"express", "koa", "fastify", "@nestjs/core", "@hapi/hapi", "hono"}
-    return bool(servers & table_of(package, "dependencies").keys())
 
 
 def _instead(line: str, manager: Manager, folder: Path, root: Path, scripts: Mapping[str, Any]) -> tuple[str, ...]:

@@ -36,10 +36,10 @@ from buildrunner.source import Checkout, clone
 if TYPE_CHECKING:
     from buildrunner.cache import ToolCache
     from buildrunner.dependencies import DependencyCache
-    from buildrunner.output import Snapshot
+    from buildrunner.output import Output, Snapshot
     from buildrunner.project import BuildPlan
     from buildrunner.site.bucket import Bucket
-    from buildrunner.site.files import Site
+    from buildrunner.site.files import Selected, Site
     from buildrunner.toolchain import NodeWish, Toolchain
 
 LEFT_OUT_NAMED = 50  # files that are not published are named one by one up to here
@@ -130,6 +130,7 @@ async def _story(run: Run, settings: Settings, root: Path, *, in_image: bool) ->
     environment |= {"COMMIT_SHA": checkout.commit, "COMMIT_REF": checkout.ref}
 
     plan = await _plan(run, settings, checkout)
+    at_first = await run_in_thread(lambda: _snapshot(plan)) if plan.install else None
     cache_environment: Mapping[str, str] = {}
     async with run.stage("install", settings.install_timeout, "Installing dependencies", tail_share=0.5):
         for sentence in plan.notes:
@@ -176,8 +177,9 @@ async def _story(run: Run, settings: Settings, root: Path, *, in_image: bool) ->
                     lacking = await reinstall(run, settings, plan, root, install_environment, cache)
                 with hinted(lacking):
                     await build(run, plan, build_environment, before, change_line)
-        folder = await _find_output(run, plan, checkout, before)
-        site = await _collect(run, settings, folder, checkout.folder)
+        made = await _find_output(run, plan, checkout, before, at_first)
+        site = await _collect(run, settings, made.folder, checkout.folder, made.selected)
+        await _review(run, site, plan.framework.name)
     with site:
         if cache:
             run.beside(cache.pack)  # nothing of the repository runs any more
@@ -195,6 +197,7 @@ async def _publish(run: Run, settings: Settings, folder: Path) -> None:
     async with run.stage("prepare", None, f"Publishing {folder} as {settings.slug}, build {settings.build_id}"):
         run.release_followers()
         site = await _collect(run, settings, folder, folder)
+        await _review(run, site, None)
     with site:
         await _upload(run, settings, site)
 
@@ -399,9 +402,11 @@ def _snapshot(plan: BuildPlan) -> Snapshot:
     return take_snapshot(plan.site, plan.checkout)
 
 
-async def _find_output(run: Run, plan: BuildPlan, checkout: Checkout, before: Snapshot) -> Path:
+async def _find_output(
+    run: Run, plan: BuildPlan, checkout: Checkout, before: Snapshot, at_first: Snapshot | None
+) -> Output:
     """Find what the build has made, and say where that is not where one would look first."""
-    from buildrunner.output import find_output
+    from buildrunner.output import find_output, warn_of_other_host
 
     output = await run_in_thread(
         lambda: find_output(
@@ -411,16 +416,27 @@ async def _find_output(run: Run, plan: BuildPlan, checkout: Checkout, before: Sn
             framework=plan.framework,
             before=before,
             package=plan.package,
+            at_first=at_first,
+            other_site=plan.other_site,
         )
     )
     if output.note:
         run.journal.log(output.note)
-    if output.warning:
-        run.journal.log(output.warning, "warning")
-    return output.folder
+    for sentence in (output.warning, warn_of_other_host(output.folder, plan.folder, plan.other_host)):
+        if sentence:
+            run.journal.log(sentence, "warning")
+    return output
 
 
-async def _collect(run: Run, settings: Settings, folder: Path, inside: Path) -> Site:
+async def _review(run: Run, site: Site, framework: str | None) -> None:
+    """Warn about what visitors of a site would not get."""
+    from buildrunner.site.review import review_site
+
+    for sentence in await run_in_thread(lambda: review_site(site, framework)):
+        run.journal.log(sentence, "warning")
+
+
+async def _collect(run: Run, settings: Settings, folder: Path, inside: Path, selected: Selected | None = None) -> Site:
     """Open what the build has made, and name what of it is not published."""
     # Here and not at the top: nothing of it is needed before git has been started.
     from buildrunner.site.files import Limits, collect
@@ -428,7 +444,7 @@ async def _collect(run: Run, settings: Settings, folder: Path, inside: Path) -> 
     limits = Limits(settings.site_max_files, settings.site_max_bytes, settings.site_max_file_bytes)
     owner = run.sandbox.account.uid if run.sandbox and run.sandbox.account else None
     site = await run_in_thread(
-        lambda: collect(folder, inside, prefix=settings.s3_key_prefix, limits=limits, owner=owner)
+        lambda: collect(folder, inside, prefix=settings.s3_key_prefix, limits=limits, owner=owner, selected=selected)
     )
     for sentence in site.left_out[:LEFT_OUT_NAMED]:
         run.journal.log(sentence, "warning")

@@ -12,7 +12,8 @@ import pytest
 
 from buildrunner.errors import BuildFailed
 from buildrunner.frameworks import Framework, recognise
-from buildrunner.output import OUTPUT_FOLDERS, Snapshot, find_output, take_snapshot
+from buildrunner.output import OUTPUT_FOLDERS, Output, Snapshot, find_output, take_snapshot, warn_of_other_host
+from buildrunner.site.files import collect
 from files import Files, write
 
 PAGE = "<h1>hello</h1>"
@@ -186,9 +187,245 @@ def test_an_output_without_a_page_is_said_to_have_none(app: Path) -> None:
 
 
 def test_a_style_sheet_without_its_page_is_not_a_site(app: Path) -> None:
-    write(app, {"dist/out.css": "a{}", "index.html": '<link rel="stylesheet" href="./dist/out.css">'})
+    write(app, {"dist/out.css": "a{}", "index.html": '<link rel="stylesheet" href="./dist/out.css"><script src=no.js>'})
 
     assert "index.html, is not in there" in failure(app).reason
+    assert "OUTPUT_DIR=." in (failure(app).hint or "")
+
+
+# --- a page below the folder that is written to ---
+
+SHELL = '<script src="/main.js"></script><link rel="stylesheet" href="/styles.css">'
+
+
+@pytest.mark.parametrize("name", [None, "Vite", "Create React App", "webpack", "Astro"])
+def test_the_only_folder_with_a_page_is_the_site(app: Path, name: str | None) -> None:
+    write(app, {"dist/apps/web/index.html": PAGE, "dist/apps/web/about/index.html": PAGE, "dist/apps/web/main.js": ""})
+
+    found = find_output(app, app, framework=Framework(name, ("dist",)))
+
+    assert (found.folder, found.warning) == (app / "dist/apps/web", None)
+
+
+def test_libraries_beside_the_app_do_not_hide_it(app: Path) -> None:
+    write(app, {"dist/apps/web/index.html": SHELL, "dist/apps/web/main.js": "", "dist/apps/web/styles.css": ""})
+    write(app, {"dist/apps/api/main.js": "", "dist/libs/ui/index.js": "", "dist/stats.json": "{}"})
+
+    assert output(app, Framework("Vite", ("dist",))) == "dist/apps/web"
+
+
+@pytest.mark.parametrize("name", ["Astro", "Vite", "webpack", None])
+def test_a_page_that_asks_for_what_is_above_it_is_of_the_folder_above(app: Path, name: str | None) -> None:
+    for number, page in enumerate(('<script src="/_astro/a.js"></script>', '<script src="../_astro/a.js"></script>')):
+        folder = app / f"{number}"
+        write(folder, {"dist/about/index.html": page, "dist/_astro/a.js": ""})
+
+        assert output(folder, Framework(name, ("dist",))) == "dist"
+
+
+def test_a_page_in_each_language_is_one_site(app: Path) -> None:
+    for language in ("en", "de", "pt-BR", "zh-Hans-CN"):
+        base = f'<base href="/{language}/"><script src="main.js"></script>'
+        write(app, {f"dist/app/browser/{language}/index.html": base, f"dist/app/browser/{language}/main.js": ""})
+    write(app, {"dist/app/3rdpartylicenses.txt": ""})
+
+    assert output(app, Framework("Angular", ("dist/app",))) == "dist/app/browser"
+
+
+def test_several_apps_each_whole_are_not_one_site(app: Path) -> None:
+    for name in ("web", "admin"):
+        write(app, {f"dist/apps/{name}/index.html": SHELL, f"dist/apps/{name}/main.js": ""})
+    write(app, {"dist/apps/web/styles.css": "", "dist/apps/admin/styles.css": ""})
+
+    reason = failure(app, Framework("Vite", ("dist",))).reason
+
+    assert "dist/apps/web" in reason
+    assert "dist/apps/admin" in reason
+
+
+@pytest.mark.parametrize(
+    ("names", "config", "expected"),
+    [
+        (("es5-bundled", "es6-bundled", "esm-bundled"), None, "es5-bundled"),
+        (("esm-bundled", "es6-bundled"), None, "es6-bundled"),
+        (("bundled", "unbundled"), None, "bundled"),
+        (("live", "test"), '{"builds": [{"name": "live"}, {"name": "test"}]}', "live"),
+        (("es6-bundled", "es5-bundled", "mine"), '{"builds": [{"preset": "es6-bundled"}]}', "es5-bundled"),
+    ],
+)
+def test_of_several_builds_of_one_site_one_is_published(
+    app: Path, names: tuple[str, ...], config: str | None, expected: str
+) -> None:
+    for name in names:
+        write(app, {f"build/{name}/index.html": SHELL, f"build/{name}/main.js": "", f"build/{name}/styles.css": ""})
+    if config:
+        write(app, {"polymer.json": config})
+
+    assert output(app) == f"build/{expected}"
+
+
+# --- templates ---
+
+
+@pytest.mark.parametrize("folder", ["dist", "dist/templates", "build", "html"])
+@pytest.mark.parametrize(
+    ("page", "language"),
+    [
+        ("{% extends 'base.html' %}", "Jinja, Nunjucks or Twig"),
+        ("<% include('head') %><%= title %>", "ERB or EJS"),
+        ("{{#each items}}<p>{{name}}</p>{{/each}}", "Handlebars"),
+        ("---\ntitle: x\n---\n<h1>x</h1>", "a site generator"),
+    ],
+)
+def test_a_template_is_no_output(app: Path, folder: str, page: str, language: str) -> None:
+    write(app, {f"{folder}/index.html": page})
+
+    error = failure(app)
+
+    assert f"{folder}/index.html is a template of {language}" in error.reason
+    assert f"OUTPUT_DIR={folder}" in (error.hint or "")
+    assert find_output(app, app, output_dir=folder).folder == app / folder
+    write(app, {"www/index.html": PAGE})
+    assert output(app) == "www"
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        '<div id="app">{{ message }}</div><script src="vue.js"></script>',
+        '<div x-data="{a: 1}">{{ a }}</div>',
+        "<html ng-app><title>{{ title }}</title></html>",
+        "<pre>{% extends 'base.html' %}</pre><code>&lt;?php</code>",
+        '<script type="text/template"><%= name %></script>',
+    ],
+)
+def test_a_page_that_is_filled_in_the_browser_is_an_output(app: Path, page: str) -> None:
+    write(app, {"dist/index.html": page})
+
+    assert output(app) == "dist"
+
+
+# --- a build that makes no page, beside one ---
+
+WHOLE = '<link rel="stylesheet" href="css/site.css"><script src="js/app.js"></script><img src="img/logo.png">'
+SOURCES = {
+    "package.json": "{}",
+    "package-lock.json": "{}",
+    "tailwind.config.js": "",
+    "README.md": "",
+    "build.js": "",
+    "src/input.css": "@tailwind base;",
+    "css/input.css": "@tailwind base;",
+    "scss/site.scss": "",
+    "css/site.scss": "",
+    "node_modules/tailwindcss/index.js": "",
+    ".env": "SECRET=1",
+    ".github/workflows/a.yml": "",
+    "test/app.test.js": "",
+}
+SITE = {
+    "index.html": WHOLE,
+    "about.html": '<script src="node_modules/jquery/jquery.js"></script><script src="src/about.js">',
+    "blog/index.html": PAGE,
+    "css/site.css": "@import 'theme.css';",
+    "css/theme.css": "a{background:url(../src/back.png)}",
+    "js/app.js": "fetch('data/a.json')",
+    "data/a.json": "{}",
+    "img/logo.png": "",
+    "favicon.ico": "",
+    "src/about.js": "",
+    "src/back.png": "",
+    "node_modules/jquery/jquery.js": "",
+    ".well-known/security.txt": "",
+}
+SCRIPT = "node build.js && tailwindcss -i css/input.css -o css/site.css"
+
+
+def published(found: Output, app: Path) -> set[str]:
+    with collect(found.folder, app, selected=found.selected) as site:
+        return {file.path for file in site.files}
+
+
+@pytest.mark.parametrize("built", [None, "css/site.css"])
+def test_a_complete_page_at_the_top_is_published_without_the_sources(app: Path, built: str | None) -> None:
+    write(app, {**SOURCES, **SITE})
+    before = take_snapshot(app, app)
+    time.sleep(0.02)
+    if built:
+        write(app, {built: "@import 'theme.css'; a{}"})
+
+    found = find_output(app, app, before=before, package={"scripts": {"build": SCRIPT}})
+
+    assert published(found, app) == SITE.keys()
+    assert "OUTPUT_DIR=." in (found.warning or "")
+
+
+def test_a_style_sheet_in_dist_belongs_to_the_page_at_the_top(app: Path) -> None:
+    write(app, {"index.html": '<link rel="stylesheet" href="./dist/out.css">', "package.json": "{}"})
+    before = take_snapshot(app, app)
+    write(app, {"dist/out.css": "a{}"})
+
+    assert published(find_output(app, app, before=before), app) == {"index.html", "dist/out.css"}
+
+
+@pytest.mark.parametrize("folder", ["public", "docs"])
+def test_a_complete_page_in_the_repository_is_published_where_the_build_makes_none(app: Path, folder: str) -> None:
+    write(app, {f"{folder}/index.html": '<script src="app.js"></script>', f"{folder}/app.js": ""})
+    before = take_snapshot(app, app)
+    write(app, {"dist/index.js": ""})
+
+    found = find_output(app, app, before=before, package={"main": "dist/index.js"})
+
+    assert found.folder == app / folder
+    assert f"OUTPUT_DIR={folder}" in (found.warning or "")
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"index.html": '<script type="module" src="/src/main.tsx"></script>', "src/main.tsx": ""},
+        {"index.html": '<script type="module" src="/src/main.js"></script>', "src/main.js": "import Vue from 'vue'"},
+        {"index.html": '<script src="missing.js"></script>'},
+        {"index.html": '<link rel="stylesheet" href="a.css">', "a.css": "@tailwind base;"},
+        {"index.html": "{% extends 'a' %}"},
+    ],
+)
+def test_a_page_that_is_not_whole_is_not_published(app: Path, files: Files) -> None:
+    write(app, files)
+    before = take_snapshot(app, app)
+
+    assert "OUTPUT_DIR" in (failure(app, before=before).hint or "")
+
+
+def test_the_top_is_published_without_what_was_installed(app: Path) -> None:
+    write(app, {"index.html": PAGE, "package.json": "{}", "node_modules/a/index.js": ""})
+    before = take_snapshot(app, app)
+
+    found = find_output(app, app, output_dir=".", before=before, at_first={})
+
+    assert published(found, app) == {"index.html", "package.json"}
+
+
+def test_what_the_install_made_is_published_where_the_build_makes_no_page(app: Path) -> None:
+    write(app, {"package.json": "{}"})
+    at_first = take_snapshot(app, app)
+    write(app, {"public/index.html": PAGE})
+    before = take_snapshot(app, app)
+    write(app, {"dist/index.js": ""})
+
+    found = find_output(app, app, before=before, at_first=at_first, package={"main": "dist/index.js"})
+
+    assert found.folder == app / "public"
+    assert found.note == "The build wrote no page; publishing public, which the install wrote."
+
+
+def test_the_hint_names_what_makes_the_site(app: Path) -> None:
+    write(app, {"dist/index.js": ""})
+
+    with pytest.raises(BuildFailed) as caught:
+        find_output(app, app, package={"main": "dist/index.js"}, other_site="Set BUILD_COMMAND.")
+
+    assert caught.value.hint == "Set BUILD_COMMAND."
 
 
 def test_an_output_in_the_repository_around_the_app_is_found(app: Path) -> None:
@@ -284,3 +521,13 @@ def test_a_build_that_removed_its_own_folder_or_put_a_link_there_made_no_output(
     write(app.parent, {"elsewhere/dist/index.html": PAGE})
     app.symlink_to("elsewhere")
     assert "made no output" in failure(app).reason
+
+
+def test_a_folder_that_another_host_publishes_is_named_if_it_has_a_page(app: Path) -> None:
+    write(app, {"dist/index.html": PAGE, "out/a.txt": ""})
+    other = (app / "out", "build.publish of netlify.toml")
+
+    assert warn_of_other_host(app / "dist", app, other) is None
+    write(app, {"out/index.html": PAGE})
+    assert "Set OUTPUT_DIR=out" in (warn_of_other_host(app / "dist", app, other) or "")
+    assert warn_of_other_host(app / "out", app, other) is None

@@ -1045,3 +1045,119 @@ def test_the_top_may_be_named_with_a_dot(checkout: Path) -> None:
     assert plan(checkout, root_dir=".").folder == checkout
     (checkout / "package.json").unlink()
     assert failure(checkout, root_dir=".").reason == "The repository has no package.json at its top."
+
+
+# --- templates, and sites beside libraries ---
+
+
+@pytest.mark.parametrize(
+    ("page", "text", "other", "words"),
+    [
+        ("index.html", "---\n---\n{% include head.html %}", "Gemfile", "by its Gemfile it is a Jekyll site"),
+        ("mysite/templates/index.html", "<h1>{{ user }}</h1>", "manage.py", "by its manage.py it is a Python program"),
+        ("mysite/templates/index.html", "<h1>hello</h1>", "manage.py", "by its manage.py it is a Python program"),
+        ("layouts/index.html", '{{ define "main" }}{{ end }}', "hugo.toml", "by its hugo.toml it is a Hugo site"),
+        ("index.html", "<%= yield %>", None, "index.html is a template of ERB or EJS"),
+        ("public/index.html", "<?php echo 1;", None, "has no package.json"),
+    ],
+)
+def test_a_template_is_not_published_as_it_is(
+    checkout: Path, page: str, text: str, other: str | None, words: str
+) -> None:
+    for name in ("package.json", "package-lock.json"):
+        (checkout / name).unlink()
+    (checkout / page).parent.mkdir(parents=True, exist_ok=True)
+    (checkout / page).write_text(text)
+    if other:
+        (checkout / other).touch()
+
+    assert words in failure(checkout).reason
+    folder = os.path.dirname(page) or "."
+    assert plan(checkout, output_dir=folder).output_dir == folder
+
+
+LIBRARY = {"build": "tsup src/index.ts"}
+
+
+@pytest.mark.parametrize(
+    ("name", "script", "framework"),
+    [
+        ("docs:build", "vitepress build docs", "VitePress"),
+        ("build:docs", "vuepress build docs", "VuePress"),
+        ("docs", "npx @11ty/eleventy", "Eleventy"),
+        ("build-storybook", "storybook build", "Storybook"),
+        ("build-storybook", "build-storybook", "Storybook"),
+        ("site:build", "docusaurus build", "Docusaurus"),
+        ("build:site", "astro build", "Astro"),
+        ("docs", "typedoc --out docs src", "TypeDoc"),
+        ("demo:build", "vite build demo", "Vite"),
+    ],
+)
+def test_the_script_that_makes_a_librarys_site_is_run_too(
+    checkout: Path, name: str, script: str, framework: str
+) -> None:
+    write(checkout, main="./dist/index.js", scripts={**LIBRARY, name: script, "docs:dev": "vitepress dev docs"})
+
+    found = plan(checkout)
+
+    assert found.build == ("/bin/sh", "-c", f"npm run build && npm run {name}")
+    assert found.framework.name == framework
+    assert f"the script {name} is run as well" in found.notes[-1]
+    assert plan(checkout, output_dir="dist").build == ("npm", "run", "build")
+
+
+def test_a_script_that_calls_the_build_is_run_alone(checkout: Path) -> None:
+    write(checkout, main="dist/a.js", scripts={**LIBRARY, "docs:build": "npm run build && vitepress build docs"})
+
+    assert plan(checkout).build == ("/bin/sh", "-c", "npm run docs:build")
+
+
+@pytest.mark.parametrize(
+    "package",
+    [
+        {"main": "dist/a.js", "scripts": {"build": "vite build", "build-storybook": "storybook build"}},
+        {"scripts": {"build": "astro build", "docs:build": "typedoc"}},
+        {"main": "index.js", "scripts": {"build": "node build.js", "docs:build": "vitepress build docs"}},
+        {
+            "main": "build/electron.js",
+            "scripts": {"build": "react-scripts build", "build-storybook": "storybook build"},
+        },
+        {"main": "dist/a.js", "scripts": {**LIBRARY, "docs": "vitepress dev docs"}},
+    ],
+)
+def test_no_other_script_is_run_where_the_build_makes_the_site(checkout: Path, package: dict[str, Any]) -> None:
+    (checkout / "index.html").write_text("<script type=module src=/src/main.ts></script>")
+    write(checkout, **package)
+
+    assert plan(checkout).build == ("npm", "run", "build")
+
+
+def test_the_site_of_a_library_may_be_a_package_of_its_own(checkout: Path) -> None:
+    write(checkout, main="dist/a.js", scripts=LIBRARY)
+    write(checkout / "website", scripts={"build": "docusaurus build"}, dependencies={"@docusaurus/core": "3"})
+
+    assert plan(checkout).folder == checkout / "website"
+    write(
+        checkout / "website",
+        scripts={"build": "docusaurus build"},
+        dependencies={"@docusaurus/core": "3", "a": "file:.."},
+    )
+    found = plan(checkout)
+    assert found.folder == checkout
+    assert found.other_site == "Set ROOT_DIR=website: that seems to make the site."
+
+
+def test_what_may_make_the_site_is_named_for_the_hint(checkout: Path) -> None:
+    write(checkout, main="dist/a.js", scripts={**LIBRARY, "docs:build": "node docs.js", "docs:serve": "serve docs"})
+
+    assert plan(checkout).other_site == 'Set BUILD_COMMAND="npm run docs:build": that seems to make the site.'
+
+
+def test_settings_of_other_hosts_are_warned_of(checkout: Path) -> None:
+    (checkout / "netlify.toml").write_text('[[redirects]]\nfrom = "/*"')
+
+    assert "redirects of netlify.toml" in plan(checkout).warnings[-1]
+    for name in ("package.json", "package-lock.json"):
+        (checkout / name).unlink()
+    (checkout / "index.html").write_text("<h1>hello</h1>")
+    assert "redirects of netlify.toml" in plan(checkout).warnings[-1]

@@ -1,0 +1,75 @@
+"""Which settings of other hosts' files are named as not applied."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from buildrunner.other_hosts import OtherHost, install_lines, read_other_hosts, script_lines
+from files import Files, write
+
+
+def read(app: Path, files: Files, folder: str = ".", given: tuple[str, ...] = ()) -> OtherHost:
+    write(app, files)
+    builds = [*script_lines("build", "vite build"), "npm run build"]
+    return read_other_hosts(app / folder, app, builds=builds, installs=tuple(install_lines()), given=given)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "named"),
+    [
+        ("netlify.toml", '[[redirects]]\nfrom="/*"\nto="/index.html"', "redirects of netlify.toml"),
+        ("netlify.toml", '[[headers]]\nfor="/*"\n[[plugins]]\npackage="x"', "headers, plugins of netlify.toml"),
+        ("netlify.toml", '[build]\ncommand="make"', "build.command of netlify.toml"),
+        ("netlify.toml", '[build]\nbase="web"', "base of netlify.toml"),
+        ("netlify.toml", '[build.environment]\nNODE_VERSION="18"', "build.environment (NODE_VERSION) of netlify.toml"),
+        ("netlify.toml", '[context.production]\ncommand="make"', "build.command of netlify.toml"),
+        ("netlify.toml", '[build]\nfunctions="f"', "functions of netlify.toml"),
+        ("vercel.json", '{"rewrites": [{"source": "/(.*)", "destination": "/"}]}', "rewrites of vercel.json"),
+        ("vercel.json", '{"buildCommand": "make", "cleanUrls": true}', "cleanUrls, buildCommand of vercel.json"),
+        ("vercel.json", '{"installCommand": "npm i x"}', "installCommand of vercel.json"),
+        ("now.json", '{"routes": [{"src": "/"}]}', "routes of now.json"),
+        ("firebase.json", '{"hosting": {"rewrites": [{"source": "**"}]}}', "hosting.rewrites of firebase.json"),
+    ],
+)
+def test_a_setting_that_is_not_applied_is_named(app: Path, name: str, text: str, named: str) -> None:
+    assert f"Settings for another host are not applied: {named}." in (read(app, {name: text}).warning or "")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("netlify.toml", '[build]\ncommand="npm run build"\npublish="dist"\n[dev]\ncommand="vite"'),
+        ("netlify.toml", "[build]\ncommand = \"npm install && CI='' npm run build\""),
+        ("netlify.toml", '[build]\ncommand = "CI= yarn build"\n[[redirects]'),
+        ("netlify.toml", '[build]\nbase="."\n[context.deploy-preview]\ncommand="make"'),
+        ("vercel.json", '{"$schema": "x", "version": 2, "buildCommand": "vite build", "installCommand": "npm ci"}'),
+        ("vercel.json", '{"buildCommand": null, "rewrites": []}'),
+        ("vercel.json", "not json"),
+        ("firebase.json", '{"hosting": {"public": "dist", "ignore": ["x"]}}'),
+        ("firebase.json", "[" * 50_000),
+        ("netlify.toml", "a=" + "[" * 50_000),
+    ],
+)
+def test_settings_that_do_what_is_done_are_not_named(app: Path, name: str, text: str) -> None:
+    assert read(app, {name: text}).warning is None
+
+
+def test_all_files_are_named_in_one_warning(app: Path) -> None:
+    files = {
+        "netlify.toml": '[build]\nbase="apps/web"\ncommand="make"\n[[redirects]]\nfrom="/"',
+        "apps/web/vercel.json": '{"headers": [{}]}',
+    }
+
+    assert read(app, files, "apps/web").warning == (
+        "Settings for another host are not applied: headers of apps/web/vercel.json; redirects, build.command of netlify.toml."
+        " Set BUILD_COMMAND instead."
+    )
+
+
+def test_what_was_chosen_for_this_host_is_not_named(app: Path) -> None:
+    files = {"netlify.toml": '[build]\ncommand="make"\npublish="out"'}
+
+    assert read(app, files, given=("BUILD_COMMAND", "OUTPUT_DIR")) == OtherHost()
+    assert read(app, files).published == (app / "out", "build.publish of netlify.toml")

@@ -1,0 +1,81 @@
+"""What is warned about before a site is published."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from buildrunner.site.files import collect
+from buildrunner.site.review import review_site
+from files import Files, write
+
+
+def warnings(folder: Path, files: Files, framework: str | None = None) -> list[str]:
+    write(folder / "dist", files)
+    with collect(folder / "dist", folder) as site:
+        return review_site(site, framework)
+
+
+@pytest.mark.parametrize(
+    ("framework", "setting"),
+    [
+        ("Vite", "base in vite.config"),
+        ("VitePress", "base in .vitepress/config"),
+        ("Create React App", "homepage in package.json"),
+        ("Vue CLI", "publicPath in vue.config.js"),
+        ("Astro", "base in astro.config"),
+        ("Next.js", "basePath or assetPrefix in next.config"),
+        ("SvelteKit", "kit.paths.base in svelte.config.js"),
+        ("Docusaurus", "baseUrl in docusaurus.config"),
+        ("Angular", "baseHref in angular.json"),
+        ("Gatsby", "pathPrefix in gatsby-config"),
+        ("Nuxt", "app.baseURL"),
+        ("webpack", "output.publicPath"),
+        ("Eleventy", "pathPrefix"),
+        (None, "the base path in the build's configuration"),
+    ],
+)
+def test_a_base_path_that_was_left_is_named_with_its_setting(
+    tmp_path: Path, framework: str | None, setting: str
+) -> None:
+    files = {"index.html": '<script src="/my-repo/assets/a.js"></script>', "assets/a.js": ""}
+
+    (warning,) = warnings(tmp_path, files, framework)
+
+    assert "index.html asks for /my-repo/assets/a.js, but the site has it as /assets/a.js." in warning
+    assert setting in warning
+
+
+def test_a_page_that_is_a_template_is_named(tmp_path: Path) -> None:
+    files = {"index.html": "<h1>x</h1>", "layouts/a.html": "{% extends 'b' %}", "layouts/b.html": "{% block a %}"}
+
+    (warning,) = warnings(tmp_path, files)
+
+    assert warning.startswith("layouts/a.html, layouts/b.html: published unfilled, as a template of Jinja")
+
+
+def test_rules_and_programs_of_other_hosts_are_named(tmp_path: Path) -> None:
+    files = {
+        "index.html": "",
+        "_redirects": "/* /index.html 200",
+        "_headers": "",
+        "mail.php": "<?php",
+        "sub/_redirects": "",
+    }
+
+    assert warnings(tmp_path, files) == [
+        "The rules in _redirects, _headers are not applied; only the files themselves are published.",
+        "Nothing runs mail.php here: visitors see the source. Remove such files from the output.",
+    ]
+
+
+def test_a_site_without_fault_has_no_warning(tmp_path: Path) -> None:
+    files = {
+        "index.html": '<div id="app">{{ a }}</div><script src="/assets/a.js"></script><a href="/docs/x">x</a>',
+        "about/index.html": '<link rel="stylesheet" href="../assets/a.css">',
+        "assets/a.js": "",
+        "assets/a.css": "",
+    }
+
+    assert warnings(tmp_path, files, "Vite") == []
