@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -104,8 +104,12 @@ def needs_its_parent(package: Mapping[str, Any]) -> bool:
     return any(version.startswith(("file:", "link:", "portal:")) for version in versions)
 
 
-def hint_at_site(app: Path, checkout: Path, package: Mapping[str, Any], manager: str) -> str | None:
-    """Return what to set where a build made no page, if something else in the repository looks like the site."""
+def hint_at_site(
+    app: Path, checkout: Path, package: Mapping[str, Any], manager: str, *, tried: Collection[str]
+) -> str | None:
+    """Return what to set where a build made no page, if something else than the scripts `tried` looks like the site."""
+    scripts = {name: text for name, text in scripts_of(package).items() if name not in tried}
+    package = {**package, "scripts": scripts}
     script = site_script(package, sure=True) or site_script(package, sure=False)
     folders = [folder.relative_to(checkout).as_posix() for folder in site_folders(app, checkout)]
     ways = [f'BUILD_COMMAND="{manager} run {script}"'] if script else []

@@ -21,6 +21,7 @@ from buildrunner.configuration import Config, dict_of, parse_json, paths_of, rea
 from buildrunner.errors import BuildFailed
 from buildrunner.reading import is_file, is_inside, walk
 from buildrunner.scripts import HARMLESS, Command, scripts_of, take_apart
+from buildrunner.task_graph import nx_projects
 
 _MOST_LOCKFILE_ENTRIES = 200
 _MOST_SOURCES = 500  # files that are looked into
@@ -360,12 +361,13 @@ def recognise(app: Path, checkout: Path, package: Mapping[str, Any], build_scrip
     ]
     if not rules:
         rules = [rule for rule in _RULES if rule.has_package(facts.packages)][:1]
+    nx = _nx_outputs(facts)
     if not rules:
-        return Framework(folders=_unique(_written_by_options(commands)))
+        return Framework(folders=_unique([*nx, *_written_by_options(commands)]))
     first = rules[0]
     framework = Framework(
         first.name,
-        _unique([folder for rule in rules for folder in _folders(rule, facts)] + _written_by_options(commands)),
+        _unique([*nx, *(folder for rule in rules for folder in _folders(rule, facts)), *_written_by_options(commands)]),
     )
     judge = _JUDGES.get(first.name)
     return judge(facts, framework) if judge else framework
@@ -493,6 +495,19 @@ def _cra(app: _App, commands: list[Command]) -> list[str]:
     for name in (".env.production.local", ".env.production", ".env.local", ".env"):
         found += re.findall(r"(?m)^[ \t]*BUILD_PATH[ \t]*=[ \t]*[\"']?([^\s\"'#]+)", app.read(name) or "")
     return found
+
+
+def _nx_outputs(app: _App) -> list[str]:
+    """Find where the project that `nx build` names writes to; of a workspace with one application, where that does."""
+    if not (commands := app.of("nx ")):
+        return []
+    projects = nx_projects(app.folder, app.checkout)
+    named = {word.partition(":")[0] for command in commands for word in command.words[2:]}
+    chosen = [project for project in projects if project.name in named]
+    if not chosen:
+        chosen = [project for project in projects if not project.name.endswith(("-e2e", "-api"))]
+        chosen = chosen if len(chosen) == 1 else []
+    return [output for project in chosen for output in project.outputs]
 
 
 def _vitepress(app: _App, commands: list[Command]) -> list[str]:

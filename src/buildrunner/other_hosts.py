@@ -77,7 +77,9 @@ def read_other_hosts(
                     variables[variable] = None
             if found.variables:
                 settings.append(f"{found.variables_name} ({', '.join(found.variables[:3])})")
-                variables["BUILD_ENV_…"] = None
+                variables |= dict.fromkeys(
+                    "NODE_VERSION" if name == "NODE_VERSION" else "BUILD_ENV_…" for name in found.variables
+                )
             if found.folder and "OUTPUT_DIR" not in given and published is None:
                 published = Path(os.path.normpath(base / found.folder)), f"{found.folder_name} of {where}"
             if settings:

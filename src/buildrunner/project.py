@@ -20,7 +20,7 @@ import fnmatch
 import os
 import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -54,6 +54,7 @@ from buildrunner.packages import (
 from buildrunner.pages import template_language
 from buildrunner.reading import folders, is_file, is_inside, read_json, read_text
 from buildrunner.scripts import makes_no_site, runs_elsewhere
+from buildrunner.task_graph import Step, nx_project, steps_before
 from buildrunner.toolchain import NodeWish, find_node
 
 # Run in this order where there is no other that builds: the first is what the contract names, the others are what
@@ -190,10 +191,11 @@ def plan_build(
         build = _instead(framework.build_instead, manager, folder, root, scripts)
         text = str(scripts.get(framework.build_instead, framework.build_instead))
     elif found.line:
-        notes.append(
-            f"package.json has no build script: {found.line} is run."
-            f' Put "build": "{f"{manager.name} run " if found.line in scripts else ""}{found.line}" under "scripts".'
-        )
+        if folder.is_relative_to(top):
+            notes.append(
+                f"package.json has no build script: {found.line} is run."
+                f' Put "build": "{f"{manager.name} run " if found.line in scripts else ""}{found.line}" under "scripts".'
+            )
         build = _instead(found.line, manager, folder, root, scripts)
     elif script != "build":
         notes.append(f"package.json has no script build; {script} is run.")
@@ -207,9 +209,11 @@ def plan_build(
         calls_it = f" run {script}" in scripts[beside] or f"yarn {script}" in scripts[beside]
         build = (*SHELL, " && ".join(lines[calls_it:]))
     shown = (build[-1] if beside else text) if build[:2] == SHELL else " ".join(build)
-    before = [] if build_command or folder == root else finder.built_before(folder, root)
     # What the app needs of its workspace is built first, as turbo and nx do it.
-    steps = dict.fromkeys(before, f"{manager.name} run build")
+    steps = [
+        (step.folder, f"{manager.name} run {shlex.quote(step.script)}")
+        for step in ([] if build_command or folder == root else finder.steps_before(folder, root))
+    ]
     installers: set[Name] = set()
     if not build_command and not install_command and not strict_lockfile:
         for place in finder.not_installed(folder, package, text):
@@ -218,13 +222,13 @@ def plan_build(
                 installers.add(installer.name)
                 line = install_attempts(installer, lockfile=None, needed=True)[0].shown
                 # With production as its value nothing that builds is installed. What fails here the build may not need.
-                steps[place] = f"NODE_ENV= {line} || true"
+                steps.append((place, f"NODE_ENV= {line} || true"))
                 warnings.append(
                     f"The build script goes into {os.path.relpath(place, folder)}, whose dependencies nothing installs:"
                     f" {line} is run there first. Put that into the build script."
                 )
     if steps:
-        first = [f"(cd {shlex.quote(os.path.relpath(place, folder))} && {step})" for place, step in steps.items()]
+        first = [f"(cd {shlex.quote(os.path.relpath(place, folder))} && {step})" for place, step in steps]
         build = (*SHELL, " && ".join([*first, shlex.join(build)]))
         shown = " && ".join([*first, shown])
 
@@ -239,6 +243,15 @@ def plan_build(
             "install",
             f"The repository has no lockfile of {manager.label}, and STRICT_LOCKFILE asks for one.",
             attempts[0].mend,
+        )
+    if not build_command and folder != checkout and is_file(checkout / "rush.json"):
+        warnings.append(
+            "rush.json is not read: what the app depends on in the repository is not built first."
+            " Set INSTALL_COMMAND and BUILD_COMMAND to run Rush."
+        )
+    elif not build_command and folder != checkout and root == folder and is_file(checkout / "lerna.json"):
+        warnings.append(
+            "lerna.json is not read: packages of the repository are not linked. Name them under workspaces in package.json."
         )
     called = called_managers(scripts, [text, install_command or "", *_HOOKS])
     builds = [*script_lines(script or found.line, text), shown]
@@ -259,7 +272,7 @@ def plan_build(
         build_script=text,
         framework=framework,
         output_dir=output_dir,
-        other_site=hint_at_site(folder, checkout, package, manager.name),
+        other_site=hint_at_site(folder, checkout, package, manager.name, tried={script, beside or "", found.line}),
         other_host=host.published,
         others=frozenset((called | installers) - {manager.name}),
         needs_tools=bool(wish or called or (package and not (install_command and build_command))),
@@ -308,6 +321,8 @@ class _Finder:
             if line:
                 return _Found(self._top, package, line=line)
         committed = self._committed(package) if package is not None else None
+        if package is None and (found := self._nx_project()):
+            return found
         if self._searching and (found := self._search(package, poor=not committed)):
             return found
         if self._command:
@@ -416,33 +431,14 @@ class _Finder:
             )
         return self._members[root]
 
-    def built_before(self, folder: Path, root: Path) -> list[Path]:
-        """List the packages of the workspace that the app needs and that have a build script, in the order to build them."""
+    def steps_before(self, folder: Path, root: Path) -> list[Step]:
+        """List the scripts of a workspace that have to run before the app is built, in their order."""
         named: dict[str, Path] = {}
         for member in self.members(root):
             name = package_of(member, self._checkout).get("name")
             if isinstance(name, str):
                 named.setdefault(name, member)
-        order: list[Path] = []
-        seen = {folder}
-        waiting: list[tuple[Path, Iterator[Path]]] = [(folder, self._needs(folder, named))]
-        while waiting:  # depth first, and not by recursion: a repository may chain thousands
-            member, needs = waiting[-1]
-            following = next((need for need in needs if need not in seen), None)
-            if following:
-                seen.add(following)
-                waiting.append((following, self._needs(following, named)))
-            else:
-                waiting.pop()
-                scripts = table_of(package_of(member, self._checkout), "scripts")
-                if member != folder and isinstance(scripts.get("build"), str):
-                    order.append(member)
-        return order
-
-    def _needs(self, folder: Path, named: Mapping[str, Path]) -> Iterator[Path]:
-        package = package_of(folder, self._checkout)
-        for kind in DEPENDENCIES:
-            yield from (named[name] for name in table_of(package, kind) if name in named)
+        return steps_before(folder, root, self._checkout, named)
 
     def _search(self, package: Mapping[str, Any] | None, *, poor: bool = True) -> _Found | None:
         """Look for the one package below that is the app; in examples and the like only if it may be `poor`."""
@@ -538,6 +534,18 @@ class _Finder:
             ):
                 note = f"package.json{where} has no build script: {name} has an index.html and is published as it is."
                 return _Found(folder, as_it_is=True, notes=(note,))
+        return None
+
+    def _nx_project(self) -> _Found | None:
+        """Find the project of Nx that ROOT_DIR names, which has no package.json and is built from the top of its workspace."""
+        for root in places(self._top, self._checkout):
+            if root != self._top and is_file(root / "nx.json"):
+                project = nx_project(self._top, root, self._checkout)
+                if project and project.builds and re.fullmatch(r"[\w@/.-]{1,100}", project.name):
+                    note = f"{project.folder} is a project of Nx: nx build {project.name} is run at the top of its workspace."
+                    line = f"nx build {project.name}"
+                    return _Found(root, package_of(root, self._checkout), line=line, notes=(note,))
+                return None
         return None
 
     def _is_page(self, folder: Path) -> bool:

@@ -1161,3 +1161,128 @@ def test_settings_of_other_hosts_are_warned_of(checkout: Path) -> None:
         (checkout / name).unlink()
     (checkout / "index.html").write_text("<h1>hello</h1>")
     assert "redirects of netlify.toml" in plan(checkout).warnings[-1]
+
+
+# --- task graphs ---
+
+
+def workspace(checkout: Path, **files: Any) -> None:
+    """Write a workspace with the app web, which needs ui, which needs tokens; and other, which nobody needs."""
+    write(checkout, workspaces=["apps/*", "packages/*"])
+    write(checkout / "apps/web", name="web", scripts={"build": "vite build", "gen": "x"}, dependencies={"ui": "*"})
+    write(checkout / "packages/ui", name="ui", scripts={"build": "tsc", "codegen": "x"}, dependencies={"tokens": "*"})
+    write(checkout / "packages/tokens", name="tokens", scripts={"build": "tsc", "codegen": "x"})
+    write(checkout / "packages/other", name="other", scripts={"build": "tsc", "gen": "x"})
+    for name, content in files.items():
+        (checkout / name).write_text(content if isinstance(content, str) else json.dumps(content))
+
+
+def steps(checkout: Path) -> list[str]:
+    build = plan(checkout, root_dir="apps/web").build_shown
+    assert build.endswith("npm run build")
+    found = [part.strip("( )") for part in build.split(" && ")][:-1]
+    return [f"{place.removeprefix('cd ')}: {run}" for place, run in zip(found[::2], found[1::2], strict=True)]
+
+
+BUILT = ["../../packages/tokens: npm run build", "../../packages/ui: npm run build"]
+GENERATED = [part.replace("build", "codegen") for part in BUILT]
+
+
+@pytest.mark.parametrize(
+    ("name", "graph", "expected"),
+    [
+        ("other.json", {}, BUILT),
+        ("turbo.json", {"tasks": {"build": {"dependsOn": ["^build"]}}}, BUILT),
+        ("turbo.json", {"pipeline": {"build": {"dependsOn": ["^build", "$CI"]}}}, BUILT),
+        ("turbo.json", {"tasks": {"build": {"dependsOn": ["gen"]}}}, [*BUILT, ".: npm run gen"]),
+        (
+            "turbo.json",
+            {"tasks": {"web#build": {"dependsOn": ["other#gen"]}}},
+            [*BUILT, "../../packages/other: npm run gen"],
+        ),
+        (
+            "turbo.json",
+            {"tasks": {"build": {"dependsOn": ["^codegen"]}, "codegen": {"dependsOn": ["^codegen"]}}},
+            [BUILT[0], GENERATED[0], BUILT[1], GENERATED[1]],
+        ),
+        ("turbo.json", {"tasks": {"build": {"dependsOn": ["build", "^build"]}}}, BUILT),
+        ("nx.json", {"targetDefaults": {"build": {"dependsOn": ["^build", "gen"]}}}, [*BUILT, ".: npm run gen"]),
+        ("nx.json", {"targetDefaults": {"build": {"dependsOn": [{"target": "gen"}]}}}, [*BUILT, ".: npm run gen"]),
+        (
+            "nx.json",
+            {"targetDefaults": {"build": {"dependsOn": [{"target": "gen", "projects": ["other"]}]}}},
+            ["../../packages/other: npm run gen", *BUILT],
+        ),
+        (
+            "nx.json",
+            {"targetDefaults": {"build": {"dependsOn": ["other:gen"]}}},
+            ["../../packages/other: npm run gen", *BUILT],
+        ),
+        (
+            "nx.json",
+            {"targetDependencies": {"build": [{"target": "build", "projects": "dependencies"}]}},
+            BUILT,
+        ),
+        ("turbo.json", {"tasks": {"build": {"dependsOn": 5}, "web#build": []}}, BUILT),
+    ],
+)
+def test_what_a_task_graph_puts_first_runs_first(checkout: Path, name: str, graph: object, expected: list[str]) -> None:
+    workspace(checkout, **{name: graph})
+
+    assert steps(checkout) == expected
+
+
+def test_a_packages_own_turbo_json_wins(checkout: Path) -> None:
+    workspace(checkout, **{"turbo.json": {"tasks": {"build": {"dependsOn": ["^build"]}}}})
+    (checkout / "apps/web/turbo.json").write_text(
+        '{"extends": ["//"], "tasks": {"build": {"dependsOn": ["^build", "gen"]}}}'
+    )
+
+    assert steps(checkout) == [*BUILT, ".: npm run gen"]
+
+
+def test_an_implicit_dependency_of_nx_is_built_first(checkout: Path) -> None:
+    workspace(checkout, **{"nx.json": {}})
+    (checkout / "apps/web/project.json").write_text('{"implicitDependencies": ["other"]}')
+
+    assert steps(checkout) == [*BUILT, "../../packages/other: npm run build"]
+
+
+def test_tasks_that_need_each_other_end(checkout: Path) -> None:
+    graph = {"tasks": {"build": {"dependsOn": ["gen"]}, "gen": {"dependsOn": ["build", "^gen"]}}}
+    workspace(checkout, **{"turbo.json": graph})
+    write(checkout / "packages/tokens", name="tokens", scripts={"build": "tsc"}, dependencies={"web": "*"})
+
+    assert sorted(steps(checkout)) == sorted([*BUILT, ".: npm run gen"])
+
+
+def test_a_project_of_nx_without_package_json_is_built_by_nx(checkout: Path) -> None:
+    write(checkout, devDependencies={"nx": "20", "vite": "6"})
+    (checkout / "nx.json").write_text("{}")
+    (checkout / "apps/web").mkdir(parents=True)
+    options = {"options": {"outputPath": "out/apps/web"}}
+    (checkout / "apps/web/project.json").write_text(json.dumps({"name": "web", "targets": {"build": options}}))
+
+    found = plan(checkout, root_dir="apps/web")
+
+    assert (found.folder, found.build_script) == (checkout, "nx build web")
+    assert found.framework.folders[:2] == ("out/apps/web/browser", "out/apps/web")
+    assert "dist/apps/web" in found.framework.folders
+
+
+def test_where_vite_of_a_project_of_nx_writes_is_read(checkout: Path) -> None:
+    write(checkout, scripts={"build": "nx build web"}, devDependencies={"nx": "20", "vite": "6"})
+    (checkout / "nx.json").write_text("{}")
+    (checkout / "apps/web").mkdir(parents=True)
+    (checkout / "apps/web/project.json").write_text('{"name": "web", "targets": {"build": {}}}')
+    (checkout / "apps/web/vite.config.ts").write_text("export default { build: { outDir: '../../made/web' } }")
+
+    assert "made/web" in plan(checkout).framework.folders
+
+
+@pytest.mark.parametrize("name", ["rush.json", "lerna.json"])
+def test_a_monorepo_that_is_not_read_is_warned_of(checkout: Path, name: str) -> None:
+    (checkout / name).write_text("{}")
+    write(checkout / "apps/web", scripts={"build": "vite build"})
+
+    assert plan(checkout, root_dir="apps/web").warnings[-1].startswith(f"{name} is not read: ")
