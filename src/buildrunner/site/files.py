@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import NamedTuple, Self
 
 from buildrunner.cancellation import check_cancelled
+from buildrunner.cancellation import check_cancelled
 from buildrunner.errors import BuildFailed
 from buildrunner.site.headers import cache_control, content_type, is_page
 
@@ -252,6 +253,7 @@ class _Walk:
 
     def _scan(self, folder: _Folder, folders: list[_Folder], links: list[_Folder]) -> Iterator[None]:
         """List a folder's entries, and yield after each: there may be millions."""
+        check_cancelled()
         check_cancelled()
         try:
             descriptor = _open_below(self._root, folder.real or ".", _OPEN_FOLDER)

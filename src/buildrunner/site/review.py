@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Sequence
 
+from buildrunner.cancellation import check_cancelled
 from buildrunner.pages import MOST_PAGE_BYTES, find_base_path, template_language
 from buildrunner.site.files import Site, visible
 
@@ -103,7 +104,11 @@ def _programs(paths: Sequence[str]) -> list[str]:
 def _pages(site: Site, paths: frozenset[str], framework: str | None) -> list[str]:
     pages = _read_pages(site)
     warnings: list[str] = []
-    templates = [(path, language) for path, text in pages if (language := template_language(text))]
+    templates: list[tuple[str, str]] = []
+    for path, text in pages:
+        check_cancelled()
+        if language := template_language(text):
+            templates.append((path, language))
     if templates:
         names = _list([path for path, _ in templates])
         warnings.append(
