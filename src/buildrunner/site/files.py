@@ -16,7 +16,6 @@ from types import TracebackType
 from typing import NamedTuple, Self
 
 from buildrunner.cancellation import check_cancelled
-from buildrunner.cancellation import check_cancelled
 from buildrunner.errors import BuildFailed
 from buildrunner.site.headers import cache_control, content_type, is_page
 
