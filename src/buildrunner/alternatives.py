@@ -12,7 +12,7 @@ from typing import Any
 from buildrunner.frameworks import generator_of, is_library_mode
 from buildrunner.packages import DEPENDENCIES, needs_server, package_of, table_of
 from buildrunner.reading import is_file, is_inside
-from buildrunner.scripts import makes_no_site, scripts_of
+from buildrunner.scripts import makes_no_site, scripts_of, take_apart
 
 # What scripts that build a site beside a library are called, likeliest first.
 _SUBJECTS = (
@@ -54,8 +54,17 @@ def makes_library(app: Path, checkout: Path, package: Mapping[str, Any], build_s
     if not build_script or needs_server(package) or generator_of(package, build_script):
         return False
     if has_page and not is_library_mode(app, checkout, package, build_script):
-        return False
+        # Rollup has no use for a page: that is the one of the library's demo.
+        return only_bundles_scripts(package, build_script) and offered_entry(package)
     return makes_no_site(package, build_script) or offered_entry(package)
+
+
+def only_bundles_scripts(package: Mapping[str, Any], build_script: str) -> bool:
+    """Tell whether a build script runs a bundler that reads no page."""
+    lines = [command.line for command in take_apart(build_script, scripts_of(package))]
+    return any(
+        re.match(r"(?:rollup|microbundle|tsup|unbuild|tsdown|bili|tsdx|father)(?: |$)", line) for line in lines
+    ) and not any(re.match(r"(?:vite|webpack|parcel|rsbuild|rspack)(?: |$)", line) for line in lines)
 
 
 def offered_entry(package: Mapping[str, Any]) -> bool:

@@ -1106,6 +1106,13 @@ def test_the_script_that_makes_a_librarys_site_is_run_too(
     assert plan(checkout, output_dir="dist").build == ("npm", "run", "build")
 
 
+def test_the_page_of_a_librarys_demo_does_not_make_it_a_site(checkout: Path) -> None:
+    (checkout / "index.html").write_text("<script type=module src=/demo/main.ts></script>")
+    write(checkout, main="dist/a.cjs.js", scripts={"build": "rollup -c rollup.config.mjs", "docs:build": "vite build"})
+
+    assert plan(checkout).build_shown == "npm run build && npm run docs:build"
+
+
 def test_a_script_that_calls_the_build_is_run_alone(checkout: Path) -> None:
     write(checkout, main="dist/a.js", scripts={**LIBRARY, "docs:build": "npm run build && vitepress build docs"})
 
