@@ -24,7 +24,7 @@ _QUOTES = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 
-_UNKNOWN = "a language with {{ … }}"
+UNKNOWN_LANGUAGE = "a language with {{ … }}"
 _DJANGO = "load|url|static|csrf_token|blocktrans|blocktranslate|trans|translate|autoescape|get_current_language"
 _LIQUID = (
     "assign|capture|unless|include_relative|seo|feed_meta|highlight|paginate|schema|section|render|layout|post_url"
@@ -71,7 +71,7 @@ _LANGUAGES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         ("Create React App", r"%PUBLIC_URL%"),
         # The head of a page and what it loads are fixed before a script of the page runs.
         (
-            _UNKNOWN,
+            UNKNOWN_LANGUAGE,
             r"<title>[^<>]{0,200}\{\{|<(?:script|link)\s[^>]{0,100}\b(?:src|href)\s?=\s?[\"']?[^\"'>\s]{0,200}\{\{",
         ),
     )
@@ -89,12 +89,12 @@ def template_language(text: str) -> str | None:
     plain = _QUOTES.sub(lambda match: match[1] or " ", text)
     front_matter = bool(_FRONT_MATTER.match(text))
     for name, pattern in _LANGUAGES:
-        if pattern.search(plain) and not (name == _UNKNOWN and _IN_BROWSER.search(text)):
+        if pattern.search(plain) and not (name == UNKNOWN_LANGUAGE and _IN_BROWSER.search(text)):
             return f"{name} with front matter" if front_matter else name
     if front_matter:
         return "a site generator (it has front matter)"
     if "<script" not in text and not _IN_BROWSER.search(text) and _PLACEHOLDER.search(plain):  # nothing could fill it
-        return _UNKNOWN
+        return UNKNOWN_LANGUAGE
     return None
 
 

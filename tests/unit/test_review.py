@@ -70,6 +70,16 @@ def test_rules_and_programs_of_other_hosts_are_named(tmp_path: Path) -> None:
     ]
 
 
+def test_parts_that_scripts_fill_in_the_browser_are_no_templates(tmp_path: Path) -> None:
+    files = {
+        "index.html": "<div ng-view></div>",
+        "parts/a.html": "<p>{{ a }}</p>",
+        "parts/b.html": "{{#each c}}{{/each}}",
+    }
+
+    assert warnings(tmp_path, files) == []
+
+
 def test_a_site_without_fault_has_no_warning(tmp_path: Path) -> None:
     files = {
         "index.html": '<div id="app">{{ a }}</div><script src="/assets/a.js"></script><a href="/docs/x">x</a>',

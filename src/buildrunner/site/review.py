@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Sequence
 
 from buildrunner.cancellation import check_cancelled
-from buildrunner.pages import MOST_PAGE_BYTES, find_base_path, template_language
+from buildrunner.pages import MOST_PAGE_BYTES, UNKNOWN_LANGUAGE, find_base_path, template_language
 from buildrunner.site.files import Site, visible
 
 _MOST_PAGES = 100  # that are looked through
@@ -107,7 +108,10 @@ def _pages(site: Site, paths: frozenset[str], framework: str | None) -> list[str
     templates: list[tuple[str, str]] = []
     for path, text in pages:
         check_cancelled()
-        if language := template_language(text):
+        language = template_language(text)
+        # Scripts fetch parts of pages, and fill them in the browser.
+        is_part = path != "index.html" and not re.search(r"<html\b|<!doctype", text, re.IGNORECASE)
+        if language and not (is_part and language in {"Handlebars", UNKNOWN_LANGUAGE}):
             templates.append((path, language))
     if templates:
         names = _list([path for path, _ in templates])
