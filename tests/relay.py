@@ -49,6 +49,8 @@ class Exchange:
         self.left = int(request.header("content-length") or 0)  # bytes of the body that were not read yet
         self.answered = asyncio.Event()  # the server has answered
         self.keep_answer = False
+        self.change_answer: Callable[[bytes, bytes], tuple[bytes, bytes]] | None = None  # its head and body
+        self._answer = b""  # as much of it as there is, when it is to be changed
         self._client = client
         self._server = server
 
@@ -80,6 +82,13 @@ class Exchange:
         if data.startswith(b"HTTP/1.1 100"):  # the client waits with its body for that
             await self._client.write(data)
             return
+        if self.change_answer:
+            self._answer += data
+            if (whole := _whole_answer(self._answer, self.request.method)) is None:
+                return
+            head, body = self.change_answer(*whole)
+            length = b"" if self.request.method == "HEAD" else b"Content-Length: %d\r\n" % len(body)
+            data = head + length + b"\r\n" + body
         self.answered.set()
         if not self.keep_answer:
             await self._client.write(data)
@@ -140,6 +149,37 @@ async def change_the_body(exchange: Exchange) -> None:
     """Let another body arrive than was sent, of the same length."""
     await exchange.send_head()
     await exchange.send_body(change=lambda data: bytes(byte ^ 1 for byte in data))
+
+
+def changed_answer(change: Callable[[bytes, bytes], tuple[bytes, bytes]]) -> Fault:
+    """Let the server do what it is asked, and change its answer: the head, without its last empty line, and the body."""
+
+    async def pass_changed(exchange: Exchange) -> None:
+        exchange.change_answer = change
+        await exchange.send()
+
+    return pass_changed
+
+
+def _whole_answer(data: bytes, method: str) -> tuple[bytes, bytes] | None:
+    head, found, body = data.partition(b"\r\n\r\n")
+    if not found:
+        return None
+    lines = head.split(b"\r\n")
+    named = {name.lower(): value.strip() for name, _, value in (line.partition(b":") for line in lines[1:])}
+    if named.get(b"transfer-encoding") == b"chunked":
+        if not body.endswith(b"0\r\n\r\n"):
+            return None
+        whole = b""
+        while (size := int(body.partition(b"\r\n")[0], 16)) > 0:
+            body = body.partition(b"\r\n")[2]
+            whole, body = whole + body[:size], body[size + 2 :]
+        body = whole
+    elif method != "HEAD" and len(body) < int(named.get(b"content-length", b"0")):
+        return None
+    framing = () if method == "HEAD" else (b"content-length:", b"transfer-encoding:")
+    kept = [line for line in lines if not line.lower().startswith(framing)]
+    return b"\r\n".join(kept) + b"\r\n", body
 
 
 def answer(status: int, code: str, *headers: str, text: str = "said so by a test") -> Fault:

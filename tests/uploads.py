@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from buildrunner.site.bucket import Bucket
-from buildrunner.site.files import Site
-from buildrunner.site.manifest import Turn
+from buildrunner.site.files import Site, collect
+from buildrunner.site.turn import Turn
 from buildrunner.site.upload import Upload
 
 
@@ -60,3 +61,31 @@ async def plan(
     told = (lambda *each: seen.append(each)) if seen is not None else (lambda *_: None)
     await upload.plan(site, on_progress=on_progress or told)
     return upload
+
+
+def site_of(folder: Path, files: dict[str, str]) -> Site:
+    """Make an output directory with these files, each with its text."""
+    for path, text in files.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(text)
+    return collect(folder, folder)
+
+
+async def publish(upload: Upload, site: Site, build: str, prefix: str) -> str | None:
+    """Take all steps of an upload, and give what is said at the end."""
+    await upload.survey()
+    await upload.plan(site, on_progress=lambda _files, _bytes: None)
+    await upload.send_new()
+    await upload.begin()
+    await upload.publish()
+    return await upload.tidy_up(build=build, slug=prefix.rstrip("/"), commit="c" * 40)
+
+
+async def bodies_of(bucket: Bucket, prefix: str) -> dict[str, str]:
+    """Give what is stored, by path."""
+    found = {}
+    for key in await bucket.list_objects(prefix):
+        fetched = await bucket.get(key, most=10**8)
+        assert fetched
+        found[key.removeprefix(prefix)] = fetched.body.decode()
+    return found

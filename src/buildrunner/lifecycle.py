@@ -256,7 +256,7 @@ class Run:
             said = await tidy_up()
         if scope.cancelled_caught:
             self.journal.log(
-                "S3 was too slow to remove what is no longer part of the site and to keep the manifest. The next build does it.",
+                "What is no longer part of the site was not removed in time. The next build does it.",
                 "warning",
             )
         elif said:
@@ -417,6 +417,9 @@ class Run:
             return "S3 did not take it in time." if scope.cancelled_caught else None
         except BuildEnded as error:
             return error.reason
+        except Exception as error:  # whatever it is, the result has to be delivered
+            self._report(error)
+            return f"Internal error in buildrunner ({type(error).__name__})."
         finally:
             os.close(file)
 
@@ -485,7 +488,7 @@ class Run:
         self._s3_ready.set()
 
     def _make_upload(self, s3: S3) -> Upload:
-        from buildrunner.site.manifest import Turn
+        from buildrunner.site.turn import Turn
         from buildrunner.site.upload import Upload
 
         settings = self._settings

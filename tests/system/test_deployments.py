@@ -7,8 +7,9 @@ import itertools
 import json
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,11 @@ import pytest
 from buildrunner.errors import BuildFailed, BuildSuperseded
 from buildrunner.site.bucket import Bucket, Fetched, Listed, Stored, open_s3
 from buildrunner.site.failures import ConditionsUnsupported
-from buildrunner.site.files import Site, collect
+from buildrunner.site.files import Site
 from buildrunner.site.headers import IMMUTABLE, REVALIDATE
 from buildrunner.site.manifest import Manifest
-from buildrunner.site.upload import Upload
 from s3_server import S3Server, s3_server
-from uploads import make_upload
+from uploads import bodies_of, make_upload, publish, site_of
 
 pytestmark = pytest.mark.anyio
 
@@ -84,6 +84,11 @@ class Recorder(Bucket):
         await self._wait(f"get {key}")
         return await super().get(key, **named)
 
+    async def lines(self, key: str) -> AsyncGenerator[list[bytes]]:
+        await self._wait(f"lines {key}")
+        async for lines in super().lines(key):
+            yield lines
+
     async def list_objects(self, prefix: str) -> dict[str, Listed]:
         await self._wait("list")
         return await super().list_objects(prefix)
@@ -101,14 +106,6 @@ async def bucket_of(server: S3Server) -> AsyncIterator[Bucket]:
         yield s3.bucket("site")
 
 
-def site_of(folder: Path, files: dict[str, str]) -> Site:
-    """Make an output directory with these files, each with its text."""
-    for path, text in files.items():
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        (folder / path).write_text(text)
-    return collect(folder, folder)
-
-
 async def deploy(
     bucket: Bucket, prefix: str, folder: Path, files: dict[str, str], *, build: str = "a", **named: Any
 ) -> tuple[Recorder, str | None]:
@@ -117,24 +114,6 @@ async def deploy(
     with site_of(folder, files) as site:
         said = await publish(make_upload(recorder, prefix, build=build, **named), site, build, prefix)
     return recorder, said
-
-
-async def publish(upload: Upload, site: Site, build: str, prefix: str) -> str | None:
-    await upload.survey()
-    await upload.plan(site, on_progress=lambda _files, _bytes: None)
-    await upload.send_new()
-    await upload.begin()
-    await upload.publish()
-    return await upload.tidy_up(build=build, slug=prefix.rstrip("/"), commit="c" * 40)
-
-
-async def bodies_of(bucket: Bucket, prefix: str) -> dict[str, str]:
-    found = {}
-    for key in await bucket.list_objects(prefix):
-        fetched = await bucket.get(key, most=10**6)
-        assert fetched
-        found[key.removeprefix(prefix)] = fetched.body.decode()
-    return found
 
 
 async def manifest_of(bucket: Bucket, prefix: str, build: str) -> Manifest:
@@ -210,6 +189,42 @@ async def test_hashed_assets_stay_for_the_grace_and_all_else_that_is_gone_is_rem
         fourth, _ = await deploy(bucket, prefix, tmp_path / "3", {}, build="fourth")
         assert sorted(fourth.deleted) == sorted([prefix + OLD, prefix + unknown])
         assert set(await bodies_of(bucket, prefix)) == {"index.html", NEW}
+
+
+async def test_assets_that_are_too_many_are_not_kept_for_ever(
+    server: S3Server, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where no manifest is ever read, so that all of them seem to be new."""
+    monkeypatch.setattr("buildrunner.site.upload.KEPT_AT_MOST", 3)
+    warnings: list[str] = []
+    async with bucket_of(server) as bucket:
+        for number in range(7):
+            asset = f"assets/index-B4x9ZQa{number}.js"
+            await deploy(bucket, prefix, tmp_path / str(number), {asset: "1"}, build=f"b{number}", warnings=warnings)
+            await bucket.put(f"__manifests/{prefix}b{number}.json", b"", content_type="application/json")
+
+        there = set(await bodies_of(bucket, prefix))
+        assert len(there) == 4
+        assert "assets/index-B4x9ZQa6.js" in there
+    assert all("are no longer kept for open tabs" in warning for warning in warnings)
+    assert len(warnings) == 3
+
+
+async def test_a_manifest_without_room_for_all_is_read_back_and_said(
+    server: S3Server, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("buildrunner.site.turn.MOST_BYTES", 1000)
+    monkeypatch.setattr("buildrunner.site.manifest.Manifest.to_json", partialmethod(Manifest.to_json, 1000))
+    warnings: list[str] = []
+    files = {f"{number}.css": "1" for number in range(9)}
+    async with bucket_of(server) as bucket:
+        await deploy(bucket, prefix, tmp_path / "1", files | {OLD: "1"}, build="a")
+        second, _ = await deploy(bucket, prefix, tmp_path / "2", files, build="b", warnings=warnings)
+
+        assert 0 < len(second.written) < len(files)
+        assert (await manifest_of(bucket, prefix, "b")).kept.keys() == {prefix + OLD}
+    assert len(warnings) == 1
+    assert "The manifest has no room for" in warnings[0]
 
 
 async def test_an_asset_that_comes_back_is_kept_anew_when_it_goes_again(
@@ -407,10 +422,105 @@ async def test_a_run_that_fails_while_it_publishes_holds_nobody_up(
     assert again.written == []
 
 
+async def test_a_run_that_is_stopped_while_it_publishes_costs_what_it_touched(
+    server: S3Server, prefix: str, tmp_path: Path
+) -> None:
+    """The next one neither waits nor sends all: what was replaced, and what was under way, is what it sends."""
+
+    async def hold(what: str) -> None:
+        if what == f"put {prefix}b.html":
+            await anyio.sleep_forever()
+
+    before = {"index.html": "1", "a.css": "1", "b.html": "1", "c.html": "1", "d.css": "1"}
+    async with bucket_of(server) as bucket:
+        await deploy(bucket, prefix, tmp_path / "1", before, build="a")
+        with site_of(tmp_path / "2", before | {"a.css": "2", "b.html": "2"}) as site:
+            stopped = make_upload(Recorder(bucket, hold), prefix, build="stopped", run=2)
+            with anyio.move_on_after(2):
+                await publish(stopped, site, "stopped", prefix)
+        with anyio.fail_after(20):
+            recorder, _ = await deploy(bucket, prefix, tmp_path / "3", before, build="c", run=3)
+
+        assert sorted(recorder.written) == [f"{prefix}a.css", f"{prefix}b.html"]
+        assert await bodies_of(bucket, prefix) == before
+
+
+@pytest.mark.parametrize("held", ["delete", "put __manifests/{}b.json", "list"])
+async def test_a_run_that_is_stopped_once_its_pages_are_there_is_known_to_have_published(
+    server: S3Server, prefix: str, tmp_path: Path, held: str
+) -> None:
+    async def hold(what: str) -> None:
+        if stuck and what == held.format(prefix):
+            stuck.clear()
+            await anyio.sleep_forever()
+
+    stuck: list[bool] = []
+    async with bucket_of(server) as bucket:
+        await deploy(bucket, prefix, tmp_path / "1", {"index.html": "1", "a.css": "1", "gone.txt": "1"}, build="a")
+        with site_of(tmp_path / "2", {"index.html": "2", "a.css": "1"}) as site:
+            upload = make_upload(Recorder(bucket, hold), prefix, build="b", run=2)
+            await upload.plan(site, on_progress=lambda _files, _bytes: None)
+            await upload.send_new()
+            await upload.begin()
+            await upload.publish()
+            stuck.append(True)
+            with anyio.move_on_after(0 if held == "list" else 1):  # no time is left at all
+                await upload.tidy_up(build="b", slug=prefix.rstrip("/"), commit=None)
+        with anyio.fail_after(20):
+            recorder, _ = await deploy(bucket, prefix, tmp_path / "2", {}, build="c", run=3)
+
+        assert recorder.written == []
+        assert await bodies_of(bucket, prefix) == {"index.html": "2", "a.css": "1"}
+
+
+async def test_a_run_that_was_taken_over_from_before_it_sent_anything_sends_nothing(
+    server: S3Server, prefix: str, tmp_path: Path
+) -> None:
+    async with bucket_of(server) as bucket:
+        recorder = Recorder(bucket)
+        earlier = make_upload(recorder, prefix, build="earlier", run=1)
+        with site_of(tmp_path / "1", {"index.html": "1", "new.txt": "1"}) as site:
+            await earlier.plan(site, on_progress=lambda _files, _bytes: None)
+            await make_upload(bucket, prefix, build="later", run=2).survey()
+            with pytest.raises(BuildSuperseded):
+                await earlier.send_new()
+        assert recorder.written == []
+
+
+async def test_new_keys_of_a_run_that_was_taken_over_from_are_not_in_the_later_one_s_site(
+    server: S3Server, prefix: str, tmp_path: Path
+) -> None:
+    """The later one begins while the earlier one is sending them, and both end as fast as they can."""
+    sending, ended = anyio.Event(), list[str]()
+
+    async def slowly(what: str) -> None:
+        if what.endswith(".txt"):
+            sending.set()
+            await anyio.sleep(0.1)
+
+    async with bucket_of(server) as bucket:
+        earlier = make_upload(Recorder(bucket, slowly), prefix, build="earlier", run=1, concurrency=2)
+        files = {"index.html": "1"} | {f"{number}.txt": "1" for number in range(100)}
+        with site_of(tmp_path / "1", files) as first:
+
+            async def run_earlier() -> None:
+                with pytest.raises(BuildSuperseded):
+                    await publish(earlier, first, "earlier", prefix)
+                ended.append("superseded")
+
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(run_earlier)
+                await sending.wait()
+                await deploy(bucket, prefix, tmp_path / "2", {"index.html": "2"}, build="later", run=2)
+
+        assert ended == ["superseded"]
+        assert await bodies_of(bucket, prefix) == {"index.html": "2"}
+
+
 async def test_a_run_whose_second_look_gets_no_answer_asks_once_more_whether_a_later_one_has_published(
     server: S3Server, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("buildrunner.site.manifest.STEP_SECONDS", 0.5)
+    monkeypatch.setattr("buildrunner.site.turn.STEP_SECONDS", 0.5)
 
     async def hold(what: str) -> None:
         if stuck and what.startswith("put"):

@@ -21,7 +21,7 @@ from buildrunner.logs.journal import Journal
 from buildrunner.logs.redact import Redactor
 from buildrunner.sandbox import Exit, Sandbox
 from buildrunner.settings import read_settings
-from buildrunner.site import bucket, files
+from buildrunner.site import files, multipart
 
 ENVIRONMENT = {
     "REPO_URL": "https://example.org/a.git",
@@ -174,7 +174,7 @@ def test_the_parts_of_the_end_fit_into_what_is_promised() -> None:
     assert last_cleanup > lifecycle.PUBLISH_AFTER_SIGNAL_SECONDS + 1
     assert in_the_sandbox < last_cleanup
     assert last_of_archive - last_cleanup >= 2
-    assert lifecycle.ARCHIVE_SECONDS + bucket.ABORT_WITHIN <= 25
+    assert lifecycle.ARCHIVE_SECONDS + multipart.ABORT_WITHIN <= 25
 
 
 # --- a command and who watches it ---

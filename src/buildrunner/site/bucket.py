@@ -6,55 +6,75 @@ One client serves all buckets of a run: `open_s3` gives it, `S3.bucket` names on
 from __future__ import annotations
 
 import asyncio
-import base64
 import hashlib
 import io
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
 import anyio
 from anyio import to_thread
 
-from buildrunner.cancellation import cleanup
-from buildrunner.errors import BuildFailed
+from buildrunner.site.bodies import (
+    MULTIPART_ABOVE,
+    PART_SIZE,
+    READ_AT_ONCE,
+    ByteLimit,
+    Slice,
+    composite,
+    pieces_of,
+    room_for,
+    slices_of,
+    to_base64,
+)
+from buildrunner.site.compatibility import (
+    Compatibility,
+    is_listing,
+    may_refuse_checksums,
+    may_refuse_conditions,
+    may_refuse_many,
+    plain_etag,
+)
 from buildrunner.site.failures import (
     ATTEMPTS,
     CONNECT_TIMEOUT,
     READ_TIMEOUT,
     ConditionsUnsupported,
+    NotS3,
     Operation,
     code_of,
     explained,
 )
 from buildrunner.site.hot import HotPath
+from buildrunner.site.multipart import SentPart, put_in_parts
+from buildrunner.site.parallel import in_parallel
 
 if TYPE_CHECKING:
     from aiobotocore.config import AioConfig
     from aiobotocore.session import AioSession
     from types_aiobotocore_s3 import S3Client
-    from types_aiobotocore_s3.type_defs import CompletedPartTypeDef
+    from types_aiobotocore_s3.type_defs import GetObjectOutputTypeDef
 
 _T = TypeVar("_T")
 
-MULTIPART_ABOVE = 16 * 2**20  # bytes
-PART_SIZE = 8 * 2**20  # bytes
-MAX_PARTS = 10_000  # https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html
 # Bytes of bodies in memory at once, over all buckets: whoever wants more waits until another body is sent. Four parts,
 # which fill a link of 1 Gbit/s at 60 ms. botocore copies each once more: when all of it goes through aiobotocore, the process
 # peaks at 163 MB, 65 MB of which are there without any body.
 BYTES_IN_FLIGHT = 32 * 2**20
+MOST_OF_LINE = 2**20  # bytes: an event or an entry of a manifest has some kilobytes at the most
 CLOSE_WITHIN = 2  # seconds, also when the run is being cancelled: what stays open is complained about on the console
-ABORT_WITHIN = 5  # seconds for clearing away an upload that is given up, also when the run is being cancelled
-
-_READ_AT_ONCE = 256 * 2**10  # bytes: what is read without a thread, and at a time
-_SENT_AT_ONCE = 64 * 2**10  # bytes of a large body: TLS takes room for them twice on each connection
-_WRITES = "Something still writes to it after the build has ended. Wait for that in the build script."
-_HEADER_NAMES = {"ContentType": "content-type", "CacheControl": "cache-control"}  # botocore's names and those of HTTP
+_DELETIONS_AT_ONCE = 16  # where a server deletes one object a request
+_HEADER_NAMES = {  # botocore's names and those of HTTP
+    "ContentType": "content-type",
+    "CacheControl": "cache-control",
+    "ChecksumAlgorithm": "x-amz-sdk-checksum-algorithm",
+    "ChecksumSHA256": "x-amz-checksum-sha256",
+    "ContentMD5": "content-md5",
+}
 
 
 @asynccontextmanager
@@ -143,7 +163,7 @@ def _import_client(concurrency: int, has_endpoint: bool) -> tuple[AioSession, Ai
 class Stored:
     """What is known of an object once the server has it."""
 
-    etag: str  # as the server answered it, and as its listings show it
+    etag: str  # of `plain_etag`; empty where the server says none
     sha256: str  # of `sha256_of`
 
 
@@ -151,7 +171,7 @@ class Stored:
 class Listed:
     """An object as a listing shows it."""
 
-    etag: str
+    etag: str  # of `plain_etag`
     size: int  # bytes
     modified: datetime  # with a time zone
 
@@ -161,7 +181,7 @@ class Fetched:
     """A small object that was read."""
 
     body: bytes
-    etag: str
+    etag: str  # of `plain_etag`
     age: float  # seconds since it was written, by the server's own clock and in whole ones
 
 
@@ -184,14 +204,15 @@ class S3:
         self._concurrency = concurrency
         # Small bodies are held while they wait for another attempt, and so for their turn, which others have: all of them
         # together have to leave room for a large one, or both would wait for each other.
-        self._memory = _Bytes(max(BYTES_IN_FLIGHT, concurrency * _READ_AT_ONCE + MULTIPART_ABOVE))
+        self._memory = ByteLimit(max(BYTES_IN_FLIGHT, concurrency * READ_AT_ONCE + MULTIPART_ABOVE))
+        self._compatibility = Compatibility()
         self._hot: dict[str, HotPath] = {}
         self._learning = anyio.Lock()
 
     def bucket(self, name: str) -> Bucket:
         """Name a bucket; asks nobody whether it is there."""
         hot = self._hot.setdefault(name, HotPath(self._client, self._concurrency))
-        return Bucket(name, self._client, hot, self._memory, self._endpoint_url)
+        return Bucket(name, self._client, hot, self._memory, self._compatibility, self._endpoint_url)
 
     async def warm_up(self, bucket: str) -> None:
         """Have credentials found, a connection made and the hot path to a bucket learnt before they are needed."""
@@ -207,12 +228,26 @@ class S3:
 class Bucket:
     """One bucket. Every method raises BuildFailed with what went wrong in words for people."""
 
-    def __init__(self, name: str, client: S3Client, hot: HotPath, memory: _Bytes, endpoint_url: str | None) -> None:
+    def __init__(
+        self,
+        name: str,
+        client: S3Client,
+        hot: HotPath,
+        memory: ByteLimit,
+        compatibility: Compatibility,
+        endpoint_url: str | None,
+    ) -> None:
         self.name = name
         self._client = client
         self._hot = hot
         self._memory = memory
+        self._compatibility = compatibility
         self._endpoint_url = endpoint_url
+
+    @property
+    def takes_checksums(self) -> bool:
+        """Whether the server is not known to refuse SHA-256 checksums."""
+        return self._compatibility.checksums
 
     async def put(self, key: str, body: bytes, *, content_type: str, cache_control: str | None = None) -> None:
         """Write a small object, whose SHA-256 the server verifies."""
@@ -240,12 +275,12 @@ class Bucket:
         headers = _headers(content_type, cache_control)
         if size > MULTIPART_ABOVE:
             return await self._put_parts(key, descriptor, size, headers, parts_in_flight, check)
-        if size <= _READ_AT_ONCE:  # a hop through a thread costs as much as reading and hashing that
+        if size <= READ_AT_ONCE:  # a hop through a thread costs as much as reading and hashing that
             async with self._hot.turn(), self._memory.hold(size):
-                body = b"".join(_pieces(key, descriptor, 0, size))
+                body = b"".join(pieces_of(key, descriptor, 0, size))
                 digest = hashlib.sha256(body).digest()
                 return Stored(await self._put(key, body, digest, headers), digest.hex())
-        part = _Slice(key, descriptor, 0, size)
+        part = Slice(key, descriptor, 0, size)
         async with self._hot.turn():
             digest = await to_thread.run_sync(part.digest)
             return Stored(await self._put(key, part, digest, headers), digest.hex())
@@ -258,22 +293,27 @@ class Bucket:
         """
         from botocore.exceptions import ClientError
 
-        condition = {"IfMatch": replacing} if replacing else {"IfNoneMatch": "*"}
+        condition: dict[str, Any] = {"IfMatch": f'"{replacing}"'} if replacing else {"IfNoneMatch": "*"}
+        digest = hashlib.sha256(body).digest()
+
+        async def put(checksums: bool) -> str:
+            answer = await self._client.put_object(
+                Bucket=self.name,
+                Key=key,
+                Body=body,
+                ContentType=content_type,
+                **await self._integrity(body, digest, checksums),
+                **condition,
+            )
+            return plain_etag(answer.get("ETag"))
+
         unsupported = False
         with self._explained("put", key):
             try:
-                answer = await self._client.put_object(
-                    Bucket=self.name,
-                    Key=key,
-                    Body=body,
-                    ChecksumAlgorithm="SHA256",
-                    ContentType=content_type,
-                    **condition,  # type: ignore[arg-type]
-                )
-                return answer["ETag"]
+                return await self._with_checksums(put) or None
             except ClientError as error:
                 code = code_of(error)
-                unsupported = code in {"NotImplemented", "501"}
+                unsupported = may_refuse_conditions(error)
                 lost = code in {"PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey", "412", "409", "404"}
                 if not (lost or unsupported):
                     raise
@@ -286,57 +326,107 @@ class Bucket:
         from email.utils import parsedate_to_datetime
 
         with self._explained("get", key):
-            try:
-                answer = await self._client.get_object(Bucket=self.name, Key=key)
-            except self._client.exceptions.NoSuchKey:
+            answer = await self._get(key)
+            if answer is None:
                 return None
+            body = bytearray()
             async with answer["Body"] as stream:
-                if answer["ContentLength"] > most:
-                    return None
-                body = await stream.read()
-        date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
-        age = (parsedate_to_datetime(date) - answer["LastModified"]).total_seconds() if date else 0.0
-        return Fetched(body, answer["ETag"], max(0.0, age))
+                async for chunk in stream.iter_chunks(READ_AT_ONCE):
+                    body += chunk
+                    if len(body) > most:
+                        return None
+            date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
+            modified: datetime | None = answer.get("LastModified")
+            age = (parsedate_to_datetime(date) - modified).total_seconds() if date and modified is not None else 0.0
+        return Fetched(bytes(body), plain_etag(answer.get("ETag")), max(0.0, age))
 
     async def list_objects(self, prefix: str) -> dict[str, Listed]:
         """Give every key that begins with `prefix`. Raises AccessRefused where listing is not allowed."""
         objects: dict[str, Listed] = {}
+        place: dict[str, Any] = {"Bucket": self.name, "Prefix": prefix}
+        ask: Any = self._client.list_objects_v2
         with self._explained("list", ""):
-            async for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix):
+            while True:
+                page = await ask(**place)
+                if not is_listing(page):
+                    raise NotS3
+                before = len(objects)
                 for entry in page.get("Contents", ()):
-                    objects[entry["Key"]] = Listed(entry["ETag"], entry["Size"], entry["LastModified"])
-        return objects
+                    modified = entry.get("LastModified") or datetime.now(UTC)
+                    objects[entry["Key"]] = Listed(plain_etag(entry.get("ETag")), entry.get("Size", 0), modified)
+                if not page.get("IsTruncated"):
+                    return objects
+                if len(objects) == before:
+                    raise NotS3  # the same page again and again
+                if token := page.get("NextContinuationToken"):
+                    place["ContinuationToken"] = token
+                else:  # a server that has no second version of listings takes it for the first
+                    ask = self._client.list_objects
+                    place |= {"Marker": next(reversed(objects))}
 
     async def delete(self, keys: Sequence[str]) -> dict[str, str]:
-        """Delete up to 1,000 objects in one request, and give why of those that S3 refused: the code of each."""
-        with self._explained("delete", keys[0]):
-            answer = await self._client.delete_objects(
-                Bucket=self.name, Delete={"Objects": [{"Key": key} for key in keys], "Quiet": True}
-            )
-        return {error.get("Key", ""): error.get("Code", "unknown") for error in answer.get("Errors", ())}
+        """Delete up to 1,000 objects, and give the code with which the server refused each of the others.
 
-    async def lines(self, key: str) -> AsyncIterator[list[bytes]]:
-        """Give the lines of an object as they come, without their ends; nothing when there is no such object."""
+        In one request, and one by one where the server has none for many, or does not name what it has deleted.
+        """
+        from botocore.exceptions import ClientError
+        from botocore.parsers import ResponseParserError
+
+        refused: dict[str, str] = {}
+        left = list(keys)
+        with self._explained("delete", keys[0]):
+            if self._compatibility.deletes_many:
+                try:
+                    answer = await self._client.delete_objects(
+                        Bucket=self.name,
+                        Delete={"Objects": [{"Key": key} for key in keys]},
+                        ChecksumAlgorithm="SHA256",
+                    )
+                    refused = {error.get("Key", ""): error.get("Code", "unknown") for error in answer.get("Errors", ())}
+                    done = {each.get("Key") for each in answer.get("Deleted", ())}
+                    left = [key for key in keys if key not in done and key not in refused]
+                except ResponseParserError:
+                    self._compatibility.deletes_many = False
+                except ClientError as error:
+                    if not may_refuse_many(error):
+                        raise
+                    self._compatibility.deletes_many = False
+
+            async def remove(key: str) -> None:
+                try:
+                    await self._client.delete_object(Bucket=self.name, Key=key)
+                except ClientError as error:
+                    if code_of(error) not in {"NoSuchKey", "404"}:
+                        refused[key] = code_of(error)
+
+            await in_parallel(remove, left, limit=_DELETIONS_AT_ONCE)
+        return refused
+
+    async def lines(self, key: str) -> AsyncGenerator[list[bytes]]:
+        """Give the lines of an object as they come, without their ends; nothing when there is no such object.
+
+        What is behind the last end of a line is not one, and nothing follows one that is longer than `MOST_OF_LINE`.
+        """
         rest = b""
         with self._explained("get", key):
-            try:
-                answer = await self._client.get_object(Bucket=self.name, Key=key)
-            except self._client.exceptions.NoSuchKey:
+            answer = await self._get(key)
+            if answer is None:
                 return
             async with answer["Body"] as body:
                 async for chunk in body.iter_chunks(65536):
                     *lines, rest = (rest + chunk).split(b"\n")
                     yield lines
+                    if len(rest) > MOST_OF_LINE:
+                        return
 
     async def stream(self, key: str) -> AsyncGenerator[bytes]:
         """Give the body of an object by pieces, as they come; nothing when there is no such object."""
         with self._explained("get", key):
-            try:
-                answer = await self._client.get_object(Bucket=self.name, Key=key)
-            except self._client.exceptions.NoSuchKey:
+            answer = await self._get(key)
+            if answer is None:
                 return
             async with answer["Body"] as body:
-                async for chunk in body.iter_chunks(_READ_AT_ONCE):
+                async for chunk in body.iter_chunks(READ_AT_ONCE):
                     yield chunk
 
     async def remove(self, key: str) -> None:
@@ -344,37 +434,90 @@ class Bucket:
         with self._explained("delete", key):
             await self._client.delete_object(Bucket=self.name, Key=key)
 
-    async def _put(self, key: str, body: bytes | _Slice, digest: bytes, headers: dict[str, str]) -> str:
-        # Some servers keep the checksum only where its algorithm is named.
-        named = {_HEADER_NAMES[name]: value for name, value in headers.items()} | {
-            "x-amz-sdk-checksum-algorithm": "SHA256"
-        }
-        if isinstance(body, bytes):
-            etag = await self._hot.put(key, body, len(body), digest, named)
-        else:
-            etag = await self._hot.put(key, body.pieces, body.size, digest, named)
-        if etag:
+    async def _get(self, key: str) -> GetObjectOutputTypeDef | None:
+        from botocore.exceptions import ClientError
+
+        try:
+            return await self._client.get_object(Bucket=self.name, Key=key)
+        except ClientError as error:
+            if code_of(error) not in {"NoSuchKey", "404"}:
+                raise
+        return None
+
+    async def _put(self, key: str, body: bytes | Slice, digest: bytes, headers: dict[str, str]) -> str:
+        named = {_HEADER_NAMES[name]: value for name, value in headers.items()}
+        if etag := await self._put_hot(key, body, digest, named, checksums=self._compatibility.checksums):
             return etag
-        async with self._whole(body, digest) as whole:
-            with self._explained("put", key):
-                answer = await self._client.put_object(
-                    Bucket=self.name,
-                    Key=key,
-                    Body=whole,
-                    ChecksumAlgorithm="SHA256",
-                    ChecksumSHA256=_base64(digest),
-                    **headers,  # type: ignore[arg-type]
-                )
-        return answer["ETag"]
+
+        async def put(checksums: bool) -> str:
+            answer = await self._client.put_object(
+                Bucket=self.name,
+                Key=key,
+                Body=whole,
+                **await self._integrity(body, digest, checksums),
+                **headers,  # type: ignore[arg-type]
+            )
+            return plain_etag(answer.get("ETag"))
+
+        with self._explained("put", key):
+            async with self._whole(body, digest) as whole:
+                etag = await self._with_checksums(put)
+            return etag or await self._find(key, len(body) if isinstance(body, bytes) else body.size)
+
+    async def _put_hot(
+        self,
+        key: str,
+        body: bytes | Slice,
+        digest: bytes,
+        headers: dict[str, str],
+        query: str = "",
+        *,
+        checksums: bool,
+    ) -> str:
+        """Store a body on the hot path; give its ETag, or nothing when it is not stored for any reason."""
+        integrity = await self._integrity(body, digest, checksums)
+        headers = headers | {_HEADER_NAMES[name]: value for name, value in integrity.items()}
+        pieces, size = (body, len(body)) if isinstance(body, bytes) else (body.pieces, body.size)
+        return plain_etag(await self._hot.put(key, pieces, size, digest, headers, query))
+
+    async def _find(self, key: str, size: int) -> str:
+        """Give the ETag of an object whose server said none when it stored it. One that is no S3 stores nothing."""
+        head = await self._client.head_object(Bucket=self.name, Key=key)
+        if head.get("ContentLength") != size:
+            raise NotS3
+        return plain_etag(head.get("ETag"))
+
+    async def _with_checksums(self, send: Callable[[bool], Awaitable[_T]]) -> _T:
+        """Send with SHA-256 checksums; where they are refused, and it goes well without, never again with them."""
+        from botocore.exceptions import ClientError
+
+        if self._compatibility.checksums:
+            try:
+                return await send(True)
+            except ClientError as error:
+                if not may_refuse_checksums(error):
+                    raise
+            sent = await send(False)
+            self._compatibility.checksums = False
+            return sent
+        return await send(False)
+
+    async def _integrity(self, body: bytes | Slice, digest: bytes, checksums: bool) -> dict[str, Any]:
+        """Give the headers, by botocore's names, with which the server verifies a body."""
+        if checksums:  # some servers keep the checksum only where its algorithm is named
+            return {"ChecksumAlgorithm": "SHA256", "ChecksumSHA256": to_base64(digest)}
+        if isinstance(body, bytes):
+            return {"ContentMD5": to_base64(hashlib.md5(body, usedforsecurity=False).digest())}
+        return {"ContentMD5": to_base64(await to_thread.run_sync(body.md5))}
 
     @asynccontextmanager
-    async def _whole(self, body: bytes | _Slice, digest: bytes) -> AsyncIterator[bytes | io.BytesIO]:
+    async def _whole(self, body: bytes | Slice, digest: bytes) -> AsyncIterator[bytes | io.BytesIO]:
         """Have a body in memory when there is room for it, as botocore wants it."""
         if isinstance(body, bytes):
             yield body
             return
         async with self._memory.hold(body.size):
-            yield await to_thread.run_sync(body.read, _room_for(body.size), digest)
+            yield await to_thread.run_sync(body.read, room_for(body.size), digest)
 
     async def _put_parts(
         self,
@@ -385,58 +528,43 @@ class Bucket:
         parts_in_flight: int,
         check: Callable[[], None],
     ) -> Stored:
-        parts = _parts(key, descriptor, size)
-        done: dict[int, CompletedPartTypeDef] = {}
-        digests: dict[int, bytes] = {}
-        with self._explained("put", key):
-            upload = await self._client.create_multipart_upload(
-                Bucket=self.name,
-                Key=key,
-                ChecksumAlgorithm="SHA256",
-                **headers,  # type: ignore[arg-type]
-            )
-        upload_id = upload["UploadId"]
-
-        async def send_part(number: int) -> None:
-            part = parts[number - 1]
-            query = f"partNumber={number}&uploadId={quote(upload_id, safe='-_.~')}"
-            async with self._hot.turn():
-                digest = await to_thread.run_sync(part.digest)
-                etag = await self._hot.put(key, part.pieces, part.size, digest, {}, query)
-                if etag is None:
-                    async with self._whole(part, digest) as whole:
-                        with self._explained("put", key):
+        async def put(checksums: bool) -> tuple[str, list[bytes]]:
+            async def send(upload_id: str, number: int, part: Slice) -> SentPart:
+                query = f"partNumber={number}&uploadId={quote(upload_id, safe='-_.~')}"
+                async with self._hot.turn():
+                    digest = await to_thread.run_sync(part.digest)
+                    etag = await self._put_hot(key, part, digest, {}, query, checksums=checksums)
+                    if not etag:
+                        async with self._whole(part, digest) as whole:
                             answer = await self._client.upload_part(
                                 Bucket=self.name,
                                 Key=key,
                                 UploadId=upload_id,
                                 PartNumber=number,
                                 Body=whole,
-                                ChecksumSHA256=_base64(digest),
+                                **await self._integrity(part, digest, checksums),
                             )
-                        etag = answer["ETag"]
-            done[number] = {"PartNumber": number, "ETag": etag, "ChecksumSHA256": _base64(digest)}
-            digests[number] = digest
+                        etag = plain_etag(answer.get("ETag"))
+                return SentPart(etag, digest)
 
-        try:
-            await in_parallel(send_part, range(1, len(parts) + 1), limit=parts_in_flight)
-            check()
-            with self._explained("put", key):
-                answer = await self._client.complete_multipart_upload(
-                    Bucket=self.name,
-                    Key=key,
-                    UploadId=upload_id,
-                    MultipartUpload={"Parts": [done[number] for number in sorted(done)]},
-                )
-        except BaseException:
-            with cleanup(ABORT_WITHIN):
-                try:
-                    with self._explained("put", key):
-                        await self._client.abort_multipart_upload(Bucket=self.name, Key=key, UploadId=upload_id)
-                except BuildFailed:
-                    pass  # the first cause is what people are told; a lifecycle rule clears away what is left
-            raise
-        return Stored(answer["ETag"], _composite([digests[number] for number in sorted(digests)]))
+            return await put_in_parts(
+                self._client,
+                self.name,
+                key,
+                slices_of(key, descriptor, size),
+                headers,
+                send,
+                checksums=checksums,
+                at_once=parts_in_flight,
+                check=check,
+            )
+
+        with self._explained("put", key):
+            try:
+                etag, digests = await self._with_checksums(put)
+            except self._client.exceptions.NoSuchUpload:  # somebody has cleared it away
+                etag, digests = await self._with_checksums(put)
+            return Stored(etag or await self._find(key, size), composite(digests))
 
     @contextmanager
     def _explained(self, operation: Operation, key: str) -> Iterator[None]:
@@ -444,140 +572,5 @@ class Bucket:
             yield
 
 
-async def in_parallel(work: Callable[[_T], Awaitable[None]], items: Collection[_T], *, limit: int) -> None:
-    """Do `work` for each of `items`, begun in their order, `limit` at once.
-
-    The first failure stops the rest at once, and is raised as itself and not in a group.
-    """
-    waiting = iter(items)
-
-    async def worker() -> None:
-        for item in waiting:
-            await work(item)
-
-    try:
-        async with anyio.create_task_group() as workers:
-            for _ in range(min(limit, len(items))):
-                workers.start_soon(worker)
-    except BaseExceptionGroup as group:
-        error: BaseException = group
-        while isinstance(error, BaseExceptionGroup):
-            error = error.exceptions[0]
-        raise error from None
-
-
-class _Bytes:
-    """A bound on the bytes held at once. Who wants more waits in line, so that a large body is not passed by."""
-
-    def __init__(self, total: int) -> None:
-        self._total = total
-        self._free = total
-        self._first_in_line = anyio.Lock(fast_acquire=True)
-        self._freed = anyio.Event()
-
-    @asynccontextmanager
-    async def hold(self, count: int) -> AsyncIterator[None]:
-        count = min(count, self._total)
-        if self._free >= count and not self._first_in_line.locked():
-            self._free -= count
-        else:
-            async with self._first_in_line:
-                while self._free < count:
-                    self._freed = anyio.Event()
-                    await self._freed.wait()
-                self._free -= count
-        try:
-            yield
-        finally:
-            self._free += count
-            self._freed.set()
-
-
 def _headers(content_type: str, cache_control: str | None) -> dict[str, str]:
     return {"ContentType": content_type} | ({"CacheControl": cache_control} if cache_control else {})
-
-
-def _room_for(size: int) -> io.BytesIO:
-    """Give a body of `size` bytes to be filled in place.
-
-    aiohttp sends a BytesIO by pieces and bytes as a whole, which copies them into its buffer. It is made in the event
-    loop's thread: what each of many threads allocates, malloc keeps for each of them.
-    """
-    body = io.BytesIO()
-    if size:
-        body.seek(size - 1)
-        body.write(b"\0")
-        body.seek(0)
-    return body
-
-
-@dataclass(frozen=True, slots=True)
-class _Slice:
-    """A part of a file that will be the body of a request. What is read of it raises BuildFailed when there is less."""
-
-    key: str
-    descriptor: int
-    offset: int
-    size: int
-
-    def digest(self) -> bytes:
-        found = hashlib.sha256()
-        for piece in _pieces(self.key, self.descriptor, self.offset, self.size):
-            found.update(piece)
-        return found.digest()
-
-    def pieces(self) -> Iterator[bytes]:
-        return _pieces(self.key, self.descriptor, self.offset, self.size, _SENT_AT_ONCE)
-
-    def read(self, body: io.BytesIO, digest: bytes) -> io.BytesIO:
-        with body.getbuffer() as room:
-            filled = 0
-            for piece in _pieces(self.key, self.descriptor, self.offset, self.size):
-                room[filled : filled + len(piece)] = piece
-                filled += len(piece)
-            if hashlib.sha256(room).digest() != digest:
-                raise BuildFailed(
-                    "upload", f"What is to become {self.key} changed while it was being published.", _WRITES
-                )
-        return body
-
-
-def sha256_of(key: str, descriptor: int, size: int) -> str:
-    """Give what `Stored.sha256` is when the first `size` bytes of a file are sent as the object `key`.
-
-    Hexadecimal, as sha256sum(1) prints it. An object that is sent in parts has the SHA-256 of its parts' SHA-256 instead, with `-`
-    and how many these are behind it: S3's composite checksum.
-    https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity-upload.html
-    """
-    if size <= MULTIPART_ABOVE:
-        return _Slice(key, descriptor, 0, size).digest().hex()
-    return _composite([part.digest() for part in _parts(key, descriptor, size)])
-
-
-def _parts(key: str, descriptor: int, size: int) -> list[_Slice]:
-    part_size = max(PART_SIZE, -(-size // MAX_PARTS))
-    return [_Slice(key, descriptor, offset, min(part_size, size - offset)) for offset in range(0, size, part_size)]
-
-
-def _composite(digests: Sequence[bytes]) -> str:
-    return f"{hashlib.sha256(b''.join(digests)).hexdigest()}-{len(digests)}"
-
-
-def _pieces(key: str, descriptor: int, offset: int, size: int, at_once: int = _READ_AT_ONCE) -> Iterator[bytes]:
-    while size:
-        try:
-            piece = os.pread(descriptor, min(size, at_once), offset)
-        except OSError as error:
-            raise BuildFailed("upload", f"What is to become {key} cannot be read: {error.strerror}.") from None
-        if not piece:
-            raise BuildFailed(
-                "upload",
-                f"What is to become {key} grew shorter while it was being published.",
-                _WRITES,
-            )
-        yield piece
-        size, offset = size - len(piece), offset + len(piece)
-
-
-def _base64(digest: bytes) -> str:
-    return base64.b64encode(digest).decode()

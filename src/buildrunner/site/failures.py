@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
@@ -14,6 +16,8 @@ ATTEMPTS = 4
 CONNECT_TIMEOUT = 5  # seconds
 READ_TIMEOUT = 15  # seconds without a step forward: of the body, and then for the answer
 
+_debug = logging.getLogger(__name__).debug
+
 Operation = Literal["put", "get", "list", "delete"]
 _PERMISSIONS: dict[Operation, str] = {
     "put": "s3:PutObject",
@@ -23,23 +27,64 @@ _PERMISSIONS: dict[Operation, str] = {
 }
 
 
-class AccessRefused(BuildFailed):
-    """Say which permission is missing, for which bucket and key."""
+# What AWS says of a refusal: https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot_access-denied.html
+_NOT_AUTHORIZED = re.compile(
+    r"not authorized to perform: ([\w-]+:[\w*]+)(?: on resource: \"?([^\s\"]+))?(.*)", re.DOTALL
+)
+_EXPLICIT_DENY = re.compile(r"explicit deny(?: in an? ((?:[\w-]+ )?[\w-]+ (?:policy|boundary)|[\w-]+ policy))?")
+_NO_POLICY = re.compile(r"because no ((?:[\w-]+ )?[\w-]+ (?:policy|boundary)|[\w-]+ policy)")
+_SAYS_NOTHING = re.compile(r"(access ?denied|forbidden|access denied\.)?\.?", re.IGNORECASE)
+_WHOSE = "the credentials or task role of this run"
 
-    def __init__(self, operation: Operation, bucket: str, key: str) -> None:
+
+class S3Failed(BuildFailed):
+    """Say why a request failed.
+
+    Args:
+        in_doubt: the server may have done all the same what it was asked.
+        cause_known: the reason is the cause, and not only what the server said.
+
+    """
+
+    def __init__(
+        self, reason: str, hint: str | None = None, *, in_doubt: bool = False, cause_known: bool = True
+    ) -> None:
+        super().__init__("upload", reason, hint)
+        self.in_doubt = in_doubt
+        self.cause_known = cause_known
+
+
+class AccessRefused(S3Failed):
+    """Say which permission is missing, for which bucket and key; `said` is what the server says of it."""
+
+    def __init__(self, operation: Operation, bucket: str, key: str, said: str = "") -> None:
         permission = _PERMISSIONS[operation]
         resource = f"arn:aws:s3:::{bucket}" if operation == "list" else f"arn:aws:s3:::{bucket}/{key}"
-        super().__init__(
-            "upload",
-            f"S3 refused access to the bucket {bucket}"
-            + (f" (key {key})" if key else "")
-            + f": the permission {permission} is missing.",
-            f"Allow {permission} on {resource} to the credentials or task role of this run, "
-            "and look for a bucket policy that denies it.",
-        )
+        where = f"S3 refused access to the bucket {bucket}" + (f" (key {key})" if key else "")
+        why = f"the permission {permission} is missing."
+        hint = f"Allow {permission} on {resource} to {_WHOSE}, and look for a bucket policy that denies it."
+        if found := _NOT_AUTHORIZED.search(said):
+            permission = found[1]
+            if permission.startswith("kms:"):  # its name has the number of the account, and logs are shown to strangers
+                resource = "the KMS key that encrypts the bucket"
+            elif found[2] and found[2].startswith("arn:aws:s3:::"):
+                resource = found[2]
+            if denied := _EXPLICIT_DENY.search(found[3]):
+                policy = denied[1] or "policy"
+                why = f"{_article(policy)} {policy} explicitly denies {permission}."
+                hint = f"Remove that deny of {permission} on {resource}, or exempt {_WHOSE} from it."
+            else:
+                why = f"the permission {permission} is missing."
+                hint = f"Allow {permission} on {resource} to {_WHOSE}"
+                missing = _NO_POLICY.search(found[3])
+                hint += f" in {_article(missing[1])} {missing[1]}." if missing else "."
+        elif not _SAYS_NOTHING.fullmatch(said):
+            why = quoted(said)
+            hint = f"If that does not say it: {permission} on {resource} has to be allowed to {_WHOSE}."
+        super().__init__(f"{where}: {why}", hint)
 
 
-class Unreachable(BuildFailed):
+class Unreachable(S3Failed):
     """Say that a server did not answer: whoever asks it for something else at once waits in vain for as long again."""
 
 
@@ -47,6 +92,14 @@ class ConditionsUnsupported(Exception):
     """A server has no conditional writes."""
 
 
+class NotS3(Exception):
+    """A server answered with success, but not as S3 does."""
+
+
+_NOT_S3_HINT = (
+    "Check AWS_ENDPOINT_URL_S3: it has to be the address of the S3 API, not of a website or of the storage's console; "
+    "and look for a proxy in between."
+)
 # By the codes of https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html. `{bucket}` and `{key}`
 # are filled in.
 _CREDENTIALS_HINT = (
@@ -136,10 +189,8 @@ def explained(operation: Operation, *, bucket: str, key: str, endpoint_url: str 
     except BuildFailed:
         raise
     except Exception as error:
-        failure = _explain(error, operation, bucket, key, endpoint_url or "S3")
-        if failure is None:
-            raise
-        raise failure from None
+        _debug("%s %s/%s: %s", operation, bucket, key, type(error).__name__)
+        raise _explain(error, operation, bucket, key, endpoint_url or "S3") from None
 
 
 def code_of(error: Exception) -> str:
@@ -147,27 +198,64 @@ def code_of(error: Exception) -> str:
     return str(getattr(error, "response", {}).get("Error", {}).get("Code", "unknown"))
 
 
-def _explain(error: Exception, operation: Operation, bucket: str, key: str, endpoint: str) -> BuildFailed | None:
-    """Find the words for an error; None when it is none of S3, the network or the credentials."""
-    import aiohttp
-    from botocore import exceptions as aws  # both are loaded already, by whatever raised it
+def may_have_acted(error: Exception) -> bool:
+    """Tell whether a server may have done what it was asked although the request failed, because its answer was lost."""
+    from botocore.exceptions import ClientError
 
+    if not isinstance(error, ClientError):
+        return True
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    return status == 200 or (status >= 500 and status != 501) or code_of(error) in {"NoSuchUpload", "RequestTimeout"}
+
+
+def quoted(said: str) -> str:
+    """Make a sentence of what a server said, on one line, without numbers of accounts, and not long."""
+    text = re.sub(r"\b\d{12}\b", "…", " ".join(said.split()))[:200]
+    return text if text.endswith((".", "!", "?")) else f"{text}."
+
+
+def _article(noun: str) -> str:
+    return f"{'an' if noun[0] in 'aeiou' else 'a'}"
+
+
+def _explain(error: Exception, operation: Operation, bucket: str, key: str, endpoint: str) -> S3Failed:
+    """Find the words for an error. Whatever comes from that side is a reason and no fault of ours, also what nobody expected."""
+    import aiohttp
+    from botocore import exceptions as aws  # all are loaded already, by whatever raised it
+    from botocore.parsers import ResponseParserError
+
+    where = endpoint.rpartition("//")[2].rpartition("@")[2]  # without user and password
     if isinstance(error, aws.ClientError):
         answer = error.response.get("Error", {})
         code = _SAME_AS.get(code_of(error), code_of(error))
+        doubt = may_have_acted(error)
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", "none")
+        if code_of(error) in {"301", "302", "303", "307", "308"} and endpoint != "S3":
+            return S3Failed(
+                f"{where} redirects requests for the bucket {bucket} instead of answering them.",
+                "Set AWS_REGION to the region of the bucket, or AWS_ENDPOINT_URL_S3 to the address of the S3 API itself.",
+            )
+        if code_of(error) in {"404", "405", "410", "unknown", ""} and endpoint != "S3":
+            return S3Failed(f"{where} answered HTTP {status}, not as S3 does.", _NOT_S3_HINT)
+        if code_of(error) == "500" and endpoint != "S3":  # what botocore makes of a success that is no XML, too
+            return S3Failed(
+                f"{where} failed, or does not answer as S3 does, also when it was asked again.",
+                f"Look at the log of the server. {_NOT_S3_HINT}",
+                in_doubt=True,
+                cause_known=False,
+            )
         if code == "AccessDenied":
-            return AccessRefused(operation, bucket, key)
+            return AccessRefused(operation, bucket, key, str(answer.get("Message") or ""))
         if code in _OF_CODES:
             reason, hint = (text.format(bucket=bucket, key=key) for text in _OF_CODES[code])
-            return BuildFailed("upload", reason, hint)
-        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", "none")
-        said = " ".join(answer.get("Message", "").split())[:200]
-        return BuildFailed(
-            "upload",
+            return S3Failed(reason, hint, in_doubt=doubt, cause_known=code != "InternalError")
+        said = str(answer.get("Message") or "")
+        return S3Failed(
             f"S3 answered {code} (HTTP status {status}) for {f'the key {key} in ' if key else ''}the bucket {bucket}"
-            + (f": {said}" if said else "."),
+            + (f": {quoted(said)}" if said else "."),
+            in_doubt=doubt,
+            cause_known=False,
         )
-    where = endpoint.rpartition("//")[2].rpartition("@")[2]  # without user and password
     for kinds, reason, hint in (
         (
             (aws.NoCredentialsError, aws.PartialCredentialsError),
@@ -215,9 +303,10 @@ def _explain(error: Exception, operation: Operation, bucket: str, key: str, endp
     ):
         if isinstance(error, kinds):
             away = isinstance(error, (aws.ConnectionError, aws.HTTPClientError, aiohttp.ClientError, OSError))
-            return (Unreachable if away else BuildFailed)("upload", reason.format(bucket=bucket, endpoint=where), hint)
+            words = reason.format(bucket=bucket, endpoint=where), hint
+            return Unreachable(*words, in_doubt=True) if away else S3Failed(*words)
     if isinstance(error, ValueError) and str(error).startswith("Invalid endpoint"):  # botocore has no class for it
-        return BuildFailed(
-            "upload", f"The endpoint {where} is no URL.", "Check AWS_ENDPOINT_URL_S3 and AWS_ENDPOINT_URL."
-        )
-    return None
+        return S3Failed(f"The endpoint {where} is no URL.", "Check AWS_ENDPOINT_URL_S3 and AWS_ENDPOINT_URL.")
+    if isinstance(error, NotS3 | ResponseParserError | LookupError | RecursionError):
+        return S3Failed(f"{where} does not answer as S3 does.", _NOT_S3_HINT, in_doubt=True)
+    return S3Failed(f"Talking to {where} failed ({type(error).__name__}).", _NOT_S3_HINT, in_doubt=True)

@@ -8,7 +8,6 @@ aiobotocore, which knows about proxies, redirects and errors.
 
 from __future__ import annotations
 
-import base64
 import hmac
 import itertools
 import logging
@@ -139,8 +138,8 @@ class HotPath:
         Args:
             body: all of it, or what gives its pieces.
             size: of the body, bytes.
-            digest: SHA-256 of the body.
-            headers: of the object; names in lower case.
+            digest: SHA-256 of the body, which is signed.
+            headers: of the object, and what the server verifies the body with; names in lower case.
             query: of the address, sorted and encoded.
 
         """
@@ -201,7 +200,6 @@ class HotPath:
         signed = {
             **headers,
             "host": place.host,
-            "x-amz-checksum-sha256": base64.b64encode(digest).decode(),
             "x-amz-content-sha256": digest.hex(),
             "x-amz-date": _date(int(time.time())),
         }

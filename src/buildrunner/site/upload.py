@@ -2,7 +2,7 @@
 
     await upload.survey()        while the build runs: claim the site, list what is there, read the last manifest
     await upload.plan(site)      what is new, what differs, what can stay as it is
-    await upload.send_new()      changes nothing that is live
+    await upload.send_new()      the first look, then new keys: changes nothing that is live
     await upload.begin()         the second look: did a later run take over?
     await upload.publish()       what replaces objects, then the pages
     await upload.tidy_up(…)      what another run has overwritten, deletions, the manifest
@@ -24,11 +24,14 @@ import anyio.to_thread
 
 from buildrunner.cancellation import cleanup
 from buildrunner.errors import BuildFailed, BuildSuperseded
-from buildrunner.site.bucket import Bucket, Listed, in_parallel, sha256_of
-from buildrunner.site.failures import AccessRefused, Unreachable
+from buildrunner.site.bodies import sha256_of
+from buildrunner.site.bucket import Bucket, Listed
+from buildrunner.site.failures import AccessRefused, S3Failed, Unreachable
 from buildrunner.site.files import Site, SiteFile, changed_meanwhile
 from buildrunner.site.headers import IMMUTABLE, cache_control
-from buildrunner.site.manifest import STEP_SECONDS, Manifest, PublishedObject, Turn
+from buildrunner.site.manifest import MOST_BYTES, Manifest, PublishedObject
+from buildrunner.site.parallel import in_parallel
+from buildrunner.site.turn import STEP_SECONDS, Turn
 
 Progress = Callable[[int, int], None]  # files and bytes that are in the bucket by now
 
@@ -40,6 +43,13 @@ OTHERS_END_WITHIN = 30.0
 MANIFEST_WITHIN = 30.0  # seconds for reading one: of 100,000 files it has 29 MB
 DELETE_WITHIN = 20.0  # seconds, so that there is time for the manifest
 STOPPED_WITHIN = 3.0  # seconds for saying so, also when the run is being cancelled
+# An earlier run that has not begun to publish sends no new keys any more when it was taken over from for so long: it looks
+# each LOOK_SECONDS, and cuts off what is under way.
+_NEW_KEYS_END_WITHIN = 4.0
+# Assets of earlier builds. With more of them, or longer names, the manifest could not be read back, and a listing takes minutes.
+KEPT_AT_MOST = 250_000
+_KEPT_MOST_BYTES = MOST_BYTES // 2
+_BYTES_OF_KEPT = 64  # of the entry of one in the manifest, beside its key
 _ROUNDS = 3  # of sending again what another run has overwritten
 _DELETED_AT_ONCE = 1000  # https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html
 _HASHED_AT_ONCE = 250  # files in one hop through a thread
@@ -87,11 +97,17 @@ class Upload:
         self._last: Manifest | None = None  # the same, if what it says of objects is still true
         self._site: Site | None = None
         self._on_progress: Progress = lambda _files, _bytes: None
-        self._new: Sequence[SiteFile] = ()
+        self._new: list[SiteFile] = []
         self._candidates: Sequence[SiteFile] = ()  # that may be unchanged
-        self._replacing: Sequence[SiteFile] = ()
-        self._pages: Sequence[SiteFile] = ()
-        self._replaced: list[str] = []
+        self._replacing: list[SiteFile] = []
+        self._pages: list[SiteFile] = []
+        self._replaced: list[str] = []  # paths
+        self._in_doubt: set[str] = (
+            set()
+        )  # paths that were sent to replace others, and S3 has not said what became of it
+        self._touched: set[str] = set()  # keys of both, and of what was removed for them
+        self._out_of_the_way: set[str] = set()  # keys that were removed for others
+        self._clearing = anyio.Lock()
         self._objects: dict[str, PublishedObject] = {}
         self._publishing_since = 0.0
         self._deleted = 0
@@ -141,9 +157,10 @@ class Upload:
         pages: list[SiteFile] = []
         for file in site.files:
             key = self._prefix + file.path
-            before = last.objects.get(key) if last else None
+            before = last.objects.get(key) if last and key not in self._turn.replaced else None
             if (
                 before
+                and before.etag
                 and there
                 and key in there
                 and there[key].etag == before.etag
@@ -163,8 +180,17 @@ class Upload:
         """Send what has a key that is not in the bucket yet, but no pages, and compare what may be unchanged meanwhile.
 
         What is live stays as it is.
+
+        Raises:
+            BuildSuperseded: when a later run has claimed the site.
+
         """
-        await in_parallel(lambda work: work(), (self._compare, lambda: self._send(self._new)), limit=2)
+
+        async def send() -> None:
+            await in_parallel(lambda work: work(), (self._compare, lambda: self._send(self._new)), limit=2)
+
+        await self._turn.check()
+        await self._watching(send, self._turn.check)
 
     async def begin(self) -> None:
         """Take the second look, and begin to change what is live.
@@ -173,6 +199,8 @@ class Upload:
             BuildSuperseded: when a later run has taken over.
 
         """
+        if not self._bucket.takes_checksums:
+            self._warn("The S3 server refuses SHA-256 checksums, so objects are verified by MD5 instead.")
         number = await self._run_number()
         try:
             await self._turn.begin(number)
@@ -193,7 +221,7 @@ class Upload:
 
         async def publish() -> None:
             for group in (self._replacing, self._pages):
-                await self._send(group, self._replaced)
+                await self._send(group, live=True)
 
         try:
             await self._watching(publish)
@@ -210,6 +238,8 @@ class Upload:
         try:
             if self._turn.in_progress:
                 await self._watching(self._mend)
+            else:
+                await self._list_what_came_later()
         except BuildSuperseded as superseded:
             self._warn(superseded.reason)
             await self._say_stopped()
@@ -218,7 +248,32 @@ class Upload:
             self._warn(f"An earlier build may have overwritten something of this one. Run it again: {error.reason}")
             await self._say_stopped()
             return None
+        except BaseException:
+            await self._say_stopped()
+            raise
         expired, kept = self._leftovers(now)
+        manifest = Manifest(
+            build, slug, self._bucket.name, self._prefix, commit, published=now, objects=self._objects, kept=kept
+        )
+        try:
+            await self._remove(expired)
+            left_out = await self._turn.end(manifest)
+            if left_out:
+                self._warn(
+                    f"The manifest has no room for {left_out:,} of {len(self._objects):,} files: the next build sends those again."
+                )
+        except BuildFailed as error:
+            self._warn(f"The manifest of this build was not kept, so the next one sends everything: {error.reason}")
+        except BaseException:  # no time is left; what this run has done is to be known all the same
+            with cleanup(STOPPED_WITHIN), suppress(BuildFailed):
+                await self._turn.stopped(self._touched)
+                await self._turn.end(manifest)
+            raise
+        said = [f"removed {self._deleted} that are no longer part of the site"] if self._deleted else []
+        said += [f"kept {len(kept)} of earlier builds for open tabs"] if kept else []
+        return f"Objects: {', '.join(said)}." if said else None
+
+    async def _remove(self, expired: Sequence[str]) -> None:
         try:
             if expired and await self._turn.delete():
                 with anyio.move_on_after(DELETE_WITHIN) as scope:
@@ -231,16 +286,6 @@ class Upload:
             self._warn("Not everything was removed: a later build of this site has taken over, and will do it.")
         except BuildFailed as error:
             self._warn(f"What is no longer part of the site was not removed: {error.reason} {error.hint or ''}".strip())
-        manifest = Manifest(
-            build, slug, self._bucket.name, self._prefix, commit, published=now, objects=self._objects, kept=kept
-        )
-        try:
-            await self._turn.end(manifest)
-        except BuildFailed as error:
-            self._warn(f"The manifest of this build was not kept, so the next one sends everything: {error.reason}")
-        said = [f"removed {self._deleted} that are no longer part of the site"] if self._deleted else []
-        said += [f"kept {len(kept)} of earlier builds for open tabs"] if kept else []
-        return f"Objects: {', '.join(said)}." if said else None
 
     @property
     def superseded(self) -> bool:
@@ -251,17 +296,18 @@ class Upload:
     def what_is_new(self) -> str:
         """Say how far `publish` came, for a run that was cut short in it."""
         total = len(self._replacing) + len(self._pages)
+        doubt = sorted(self._in_doubt)
+        unknown = f"Whether S3 has taken {_names(doubt)} is not known." if doubt else ""
         if not self._replaced:
-            return "Nothing that was live has changed."
+            return unknown or "Nothing that was live has changed."
         if len(self._replaced) >= total:
             return "The whole site is new."
-        names = ", ".join(self._replaced[:10])
-        more = f" and {len(self._replaced) - 10} more" if self._replaced[10:] else ""
-        return f"New are {len(self._replaced)} of the {total} files that replace live ones: {names}{more}."
+        said = f"New are {len(self._replaced)} of the {total} files that replace live ones: {_names(self._replaced)}."
+        return f"{said} {unknown}".strip()
 
     async def _say_stopped(self) -> None:
         with cleanup(STOPPED_WITHIN), suppress(BuildFailed):
-            await self._turn.stopped()
+            await self._turn.stopped(self._touched)
 
     async def _read_manifest(self) -> None:
         found = None
@@ -321,41 +367,93 @@ class Upload:
         self._replacing = [*self._replacing, *(file for file in sent if not file.is_page)]
         self._pages = [*self._pages, *(file for file in sent if file.is_page)]
 
-    async def _send(self, files: Sequence[SiteFile], sent: list[str] | None = None, *, again: bool = False) -> None:
-        site = self._site
-        assert site is not None
+    async def _send(self, files: Sequence[SiteFile], *, live: bool = False, again: bool = False) -> None:
+        """Send files, `live` ones in the place of others, and some of those `again`."""
 
         async def send(file: SiteFile) -> None:
-            key = self._prefix + file.path
-            descriptor = site.open(file)
-            written = os.fstat(descriptor).st_mtime_ns
-
-            def check() -> None:
-                if os.fstat(descriptor).st_mtime_ns != written:
-                    raise changed_meanwhile(file.path)
-
+            if live:
+                self._touched.add(self._prefix + file.path)
+                self._in_doubt.add(file.path)
             try:
-                stored = await self._bucket.put_file(
-                    key,
-                    descriptor,
-                    file.size,
-                    content_type=file.content_type,
-                    cache_control=file.cache_control,
-                    check=check,
-                )
-            finally:
-                os.close(descriptor)
-            self._objects[key] = PublishedObject(
-                file.size, stored.sha256, file.content_type, file.cache_control, stored.etag
-            )
+                await self._put(file)
+            except S3Failed as error:
+                if not error.in_doubt:
+                    self._in_doubt.discard(file.path)
+                if error.cause_known or not self._in_the_way(file):
+                    raise
+                if not live:  # it has to wait: what is in its way is live
+                    (self._pages if file.is_page else self._replacing).append(file)
+                    return
+                await self._put_instead(file)
+            except BuildFailed:
+                self._in_doubt.discard(file.path)
+                raise
+            self._in_doubt.discard(file.path)
             if not again:
-                if sent is not None:
-                    sent.append(file.path)
+                if live:
+                    self._replaced.append(file.path)
                 self._done(1, file.size)
 
         await in_parallel(send, files, limit=self._concurrency)
 
-    async def _watching(self, work: Callable[[], Awaitable[None]]) -> None:
+    async def _put(self, file: SiteFile) -> None:
+        assert self._site is not None
+        key = self._prefix + file.path
+        descriptor = self._site.open(file)
+        written = os.fstat(descriptor).st_mtime_ns
+
+        def check() -> None:
+            if os.fstat(descriptor).st_mtime_ns != written:
+                raise changed_meanwhile(file.path)
+
+        try:
+            stored = await self._bucket.put_file(
+                key,
+                descriptor,
+                file.size,
+                content_type=file.content_type,
+                cache_control=file.cache_control,
+                check=check,
+            )
+        finally:
+            os.close(descriptor)
+        self._objects[key] = PublishedObject(
+            file.size, stored.sha256, file.content_type, file.cache_control, stored.etag
+        )
+
+    def _in_the_way(self, file: SiteFile) -> list[str]:
+        """Give the objects that keep a server from storing a file if it has folders: of `a/b` these are `a` and `a/b/…`."""
+        key = self._prefix + file.path
+        there: set[str] = set(self._there or ())
+        if self._there is None and self._before:  # listing is refused
+            there = {*self._before.objects, *self._before.kept}
+        parts = key.split("/")
+        folders = {"/".join(parts[:count]) for count in range(1, len(parts))}
+        return [each for each in self._out_of_the_way | there if each in folders or each.startswith(f"{key}/")]
+
+    async def _put_instead(self, file: SiteFile) -> None:
+        """Remove what is in the way of a file, and send it then: on such a server there is no moment at which both are there."""
+        async with self._clearing:
+            keys = [key for key in self._in_the_way(file) if key not in self._out_of_the_way]
+            for start in range(0, len(keys), _DELETED_AT_ONCE):
+                await self._bucket.delete(keys[start : start + _DELETED_AT_ONCE])
+            self._out_of_the_way.update(keys)
+            self._touched.update(keys)
+            for key in keys:
+                if self._there:
+                    self._there.pop(key, None)
+        for pause in (0.2, 1.0, 3.0):  # some servers remove an empty folder a moment later
+            try:
+                await self._put(file)
+            except S3Failed:
+                await anyio.sleep(pause)
+            else:
+                return
+        await self._put(file)
+
+    async def _watching(
+        self, work: Callable[[], Awaitable[None]], look: Callable[[], Awaitable[None]] | None = None
+    ) -> None:
         """Do `work`, and see every second whether a later run publishes, too: this one has to stop then."""
         watching = anyio.CancelScope()
 
@@ -363,7 +461,7 @@ class Upload:
             with watching:
                 while True:
                     await anyio.sleep(LOOK_SECONDS)
-                    await self._turn.look()
+                    await (look or self._turn.look)()
 
         async def do() -> None:
             await work()
@@ -396,7 +494,16 @@ class Upload:
             if not differing:
                 return
             for pages in (False, True):
-                await self._send([file for file in differing if file.is_page == pages], again=True)
+                await self._send([file for file in differing if file.is_page == pages], live=True, again=True)
+
+    async def _list_what_came_later(self) -> None:
+        """List once more where an earlier run may have sent new keys before it saw that this one took over."""
+        since = self._turn.took_over_at
+        if since is None or self._there is None:
+            return
+        await anyio.sleep_until(since + _NEW_KEYS_END_WITHIN)
+        with suppress(BuildFailed):
+            await self._list()
 
     def _leftovers(self, now: float) -> tuple[list[str], dict[str, float]]:
         """Give what is to be deleted, and what stays for open tabs with the time since when it is no longer part of the site."""
@@ -404,7 +511,7 @@ class Upload:
         before = dict(last.kept) if last else {}
         if self._there is None:  # what is there is not known: the times are carried on
             before.update((key, now) for key in (last.objects if last else ()) if self._is_hashed(key))
-            return [], {key: since for key, since in before.items() if key not in self._objects}
+            return [], self._bounded({key: since for key, since in before.items() if key not in self._objects})
         expired: list[str] = []
         kept: dict[str, float] = {}
         for key in self._there:
@@ -415,7 +522,29 @@ class Upload:
                 kept[key] = since
             else:
                 expired.append(key)
-        return expired, kept
+        bounded = self._bounded(kept)
+        return expired + [key for key in kept if key not in bounded], bounded
+
+    def _bounded(self, kept: dict[str, float]) -> dict[str, float]:
+        """Leave out those that were kept longest where they are too many."""
+        if len(kept) <= KEPT_AT_MOST and (len(kept) * (1024 + _BYTES_OF_KEPT) <= _KEPT_MOST_BYTES):
+            return kept
+        there, size, newest = self._there or {}, 0, dict[str, float]()
+
+        def age(key: str) -> tuple[float, float]:
+            return -kept[key], -there[key].modified.timestamp() if key in there else 0.0
+
+        for key in sorted(kept, key=age)[:KEPT_AT_MOST]:
+            size += len(key.encode()) + _BYTES_OF_KEPT
+            if size > _KEPT_MOST_BYTES:
+                break
+            newest[key] = kept[key]
+        if left := len(kept) - len(newest):
+            self._warn(
+                f"{left:,} assets of earlier builds are no longer kept for open tabs, though ASSET_GRACE has not passed: there are"
+                " too many. Deploy less often, or set a shorter ASSET_GRACE."
+            )
+        return newest
 
     def _is_hashed(self, key: str) -> bool:
         return cache_control(key.removeprefix(self._prefix)) == IMMUTABLE
@@ -433,3 +562,8 @@ class Upload:
                 f"{len(refused)} objects that are no longer part of the site were not removed: S3 answered {code} for {key}."
                 " Allow s3:DeleteObject to the credentials or task role of this run."
             )
+
+
+def _names(files: Sequence[str]) -> str:
+    more = f" and {len(files) - 10} more" if files[10:] else ""
+    return ", ".join(files[:10]) + more

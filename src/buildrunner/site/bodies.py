@@ -1,0 +1,147 @@
+"""Bodies of requests: files by slices, their digests, and a bound on how much of them is in memory at once."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import os
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import anyio
+
+from buildrunner.errors import BuildFailed
+
+MULTIPART_ABOVE = 16 * 2**20  # bytes
+PART_SIZE = 8 * 2**20  # bytes
+MAX_PARTS = 10_000  # https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html
+READ_AT_ONCE = 256 * 2**10  # bytes: what is read without a thread, and at a time
+
+_SENT_AT_ONCE = 64 * 2**10  # bytes of a large body: TLS takes room for them twice on each connection
+_WRITES = "Something still writes to it after the build has ended. Wait for that in the build script."
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """A part of a file that will be the body of a request. What is read of it raises BuildFailed when there is less."""
+
+    key: str
+    descriptor: int
+    offset: int
+    size: int
+
+    def digest(self) -> bytes:
+        found = hashlib.sha256()
+        for piece in pieces_of(self.key, self.descriptor, self.offset, self.size):
+            found.update(piece)
+        return found.digest()
+
+    def md5(self) -> bytes:
+        found = hashlib.md5(usedforsecurity=False)
+        for piece in pieces_of(self.key, self.descriptor, self.offset, self.size):
+            found.update(piece)
+        return found.digest()
+
+    def pieces(self) -> Iterator[bytes]:
+        return pieces_of(self.key, self.descriptor, self.offset, self.size, _SENT_AT_ONCE)
+
+    def read(self, body: io.BytesIO, digest: bytes) -> io.BytesIO:
+        with body.getbuffer() as room:
+            filled = 0
+            for piece in pieces_of(self.key, self.descriptor, self.offset, self.size):
+                room[filled : filled + len(piece)] = piece
+                filled += len(piece)
+            if hashlib.sha256(room).digest() != digest:
+                raise BuildFailed(
+                    "upload", f"What is to become {self.key} changed while it was being published.", _WRITES
+                )
+        return body
+
+
+def sha256_of(key: str, descriptor: int, size: int) -> str:
+    """Give what `Stored.sha256` is when the first `size` bytes of a file are sent as the object `key`.
+
+    Hexadecimal, as sha256sum(1) prints it. An object that is sent in parts has the SHA-256 of its parts' SHA-256 instead, with `-`
+    and how many these are behind it: S3's composite checksum.
+    https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity-upload.html
+    """
+    if size <= MULTIPART_ABOVE:
+        return Slice(key, descriptor, 0, size).digest().hex()
+    return composite([part.digest() for part in slices_of(key, descriptor, size)])
+
+
+def slices_of(key: str, descriptor: int, size: int) -> list[Slice]:
+    """Return the parts in which an object of that size is sent."""
+    part_size = max(PART_SIZE, -(-size // MAX_PARTS))
+    return [Slice(key, descriptor, offset, min(part_size, size - offset)) for offset in range(0, size, part_size)]
+
+
+def composite(digests: Sequence[bytes]) -> str:
+    return f"{composite_digest(digests).hex()}-{len(digests)}"
+
+
+def composite_digest(digests: Sequence[bytes]) -> bytes:
+    return hashlib.sha256(b"".join(digests)).digest()
+
+
+class ByteLimit:
+    """A bound on the bytes held at once. Who wants more waits in line, so that a large body is not passed by."""
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._free = total
+        self._first_in_line = anyio.Lock(fast_acquire=True)
+        self._freed = anyio.Event()
+
+    @asynccontextmanager
+    async def hold(self, count: int) -> AsyncIterator[None]:
+        count = min(count, self._total)
+        if self._free >= count and not self._first_in_line.locked():
+            self._free -= count
+        else:
+            async with self._first_in_line:
+                while self._free < count:
+                    self._freed = anyio.Event()
+                    await self._freed.wait()
+                self._free -= count
+        try:
+            yield
+        finally:
+            self._free += count
+            self._freed.set()
+
+
+def room_for(size: int) -> io.BytesIO:
+    """Give a body of `size` bytes to be filled in place.
+
+    aiohttp sends a BytesIO by pieces and bytes as a whole, which copies them into its buffer. It is made in the event
+    loop's thread: what each of many threads allocates, malloc keeps for each of them.
+    """
+    body = io.BytesIO()
+    if size:
+        body.seek(size - 1)
+        body.write(b"\0")
+        body.seek(0)
+    return body
+
+
+def pieces_of(key: str, descriptor: int, offset: int, size: int, at_once: int = READ_AT_ONCE) -> Iterator[bytes]:
+    while size:
+        try:
+            piece = os.pread(descriptor, min(size, at_once), offset)
+        except OSError as error:
+            raise BuildFailed("upload", f"What is to become {key} cannot be read: {error.strerror}.") from None
+        if not piece:
+            raise BuildFailed(
+                "upload",
+                f"What is to become {key} grew shorter while it was being published.",
+                _WRITES,
+            )
+        yield piece
+        size, offset = size - len(piece), offset + len(piece)
+
+
+def to_base64(digest: bytes) -> str:
+    return base64.b64encode(digest).decode()

@@ -1,0 +1,32 @@
+"""Doing the same for many things at once."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection
+from typing import TypeVar
+
+import anyio
+
+_T = TypeVar("_T")
+
+
+async def in_parallel(work: Callable[[_T], Awaitable[None]], items: Collection[_T], *, limit: int) -> None:
+    """Do `work` for each of `items`, begun in their order, `limit` at once.
+
+    The first failure stops the rest at once, and is raised as itself and not in a group.
+    """
+    waiting = iter(items)
+
+    async def worker() -> None:
+        for item in waiting:
+            await work(item)
+
+    try:
+        async with anyio.create_task_group() as workers:
+            for _ in range(min(limit, len(items))):
+                workers.start_soon(worker)
+    except BaseExceptionGroup as group:
+        error: BaseException = group
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        raise error from None
