@@ -23,6 +23,8 @@ class RedisRelay:
     def __init__(self, target: int, *, away: bool = False) -> None:
         # For each request that the server did not refuse: is the connection cut when its answer is there?
         self.loses: Callable[[bytes], bool] = lambda _request: False
+        # For each piece that a client sends: is the connection cut before the server gets it?
+        self.drops: Callable[[bytes], bool] = lambda _piece: False
         self.lost: list[bytes] = []  # the requests that were executed and whose answers nobody got
         self.connections = 0  # that were made so far
         self.answered = 0  # requests so far
@@ -77,7 +79,7 @@ class RedisRelay:
                     continue
                 self._sockets.append(server)
                 request = bytearray()  # what came since the last answer
-                threading.Thread(target=_requests, args=(client, server, request), daemon=True).start()
+                threading.Thread(target=self._requests, args=(client, server, request), daemon=True).start()
                 threading.Thread(target=self._answers, args=(server, client, request), daemon=True).start()
 
     def _answers(self, server: socket.socket, client: socket.socket, request: bytearray) -> None:
@@ -97,13 +99,13 @@ class RedisRelay:
         _reset(client)
         _reset(server)
 
-
-def _requests(client: socket.socket, server: socket.socket, request: bytearray) -> None:
-    with suppress(OSError):
-        while data := client.recv(65536):
-            request += data
-            server.sendall(data)
-    _reset(server)
+    def _requests(self, client: socket.socket, server: socket.socket, request: bytearray) -> None:
+        with suppress(OSError):
+            while (data := client.recv(65536)) and not self.drops(data):
+                request += data
+                server.sendall(data)
+        _reset(client)
+        _reset(server)
 
 
 def _reset(connection: socket.socket) -> None:

@@ -16,6 +16,7 @@ import time
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import anyio
@@ -33,6 +34,7 @@ from buildrunner.errors import (
     Stage,
 )
 from buildrunner.logs import console
+from buildrunner.logs.follower import restart_after_faults
 from buildrunner.logs.journal import Journal
 from buildrunner.logs.publisher import Publisher
 from buildrunner.logs.redact import Redactor
@@ -442,19 +444,13 @@ class Run:
             delivered.set()
             return
         await self._command_started.wait()
-        try:
-            await self._publisher.run()
-        except Exception as error:  # a fault in delivering must not cost the build
-            self._publisher.trouble = "cannot be used because of a fault of buildrunner itself"
-            self._report(error)
-            await anyio.sleep_forever()
+        await restart_after_faults(self._publisher.run, self.journal, name="the live log", report=self._report)
         delivered.set()
 
     async def _print_log(self, printed: anyio.Event) -> None:
-        try:
-            await console.follow(self.journal, self._settings.console_format)
-        except Exception as error:  # a fault in printing must not cost the build
-            self._report(error)
+        reader = self.journal.reader()  # continues behind what could not be printed
+        follow = partial(console.follow, reader, self._settings.console_format)
+        await restart_after_faults(follow, self.journal, name="the console", report=self._report)
         printed.set()
 
     async def _open_s3(self) -> None:

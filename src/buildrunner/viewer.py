@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from buildrunner.errors import EXIT_FAULT, EXIT_PUBLISHED, BuildFailed, BuildSuperseded
+from buildrunner.logs.connection import ANSWER_SECONDS, SentinelError, address, explain, find_sentinel
 from buildrunner.logs.console import make_formatter, print_bytes
-from buildrunner.logs.publisher import ANSWER_SECONDS, address, explain
 from buildrunner.settings import Settings, read_settings
 
 if TYPE_CHECKING:
@@ -98,6 +98,8 @@ class _Viewer:
         self._format = make_formatter("json" if as_json else "auto")
         self._build = build  # whose events are shown
         self._shown: dict[str, Any] = {"seq": 0}  # the last event that was
+        self._began = ""  # `ts` of its first event: another build may have the same id
+        self._is_earlier = False  # the events that are being read, of another build with that id
         self._quiet = 0.0  # seconds in which Redis could be asked, and had nothing of this run
         self._replaced = False  # a later run has taken the stream from the one that is named
         self._stream_is_there = False
@@ -132,8 +134,9 @@ class _Viewer:
                         last = b"0-0"  # Redis lost its memory, and the run is sending everything again
                     self._redis_answers(None)
                 except (RedisError, OSError) as error:
-                    self._redis_refuses = isinstance(error, AuthenticationError | NoPermissionError)
-                    self._redis_answers(explain(error))
+                    reason = await find_sentinel(client, error)
+                    self._redis_refuses = isinstance(reason, AuthenticationError | NoPermissionError | SentinelError)
+                    self._redis_answers(explain(reason))
                 # Of the time in which Redis is away, or takes much longer than it may block, nothing can be said.
                 now = time.monotonic()
                 if not self._redis_is_away or not self._follow:
@@ -200,19 +203,31 @@ class _Viewer:
             raise
         return info["last-generated-id"]
 
-    def _print(self, events: Sequence[bytes]) -> int:
-        """Print those events of the run that were not printed yet, and give how many they are."""
+    def _print(self, events: Sequence[bytes], *, archived: bool = False) -> int:
+        """Print those events of the run that were not printed yet, and give how many they are.
+
+        A platform may start two builds with one id, or a task again. Their first events differ in time; of the archive it
+        tells which of the two is the later one.
+        """
         fresh = []
         for encoded in events:
             event = json.loads(encoded)
+            if event["build"] == self._build and event["seq"] == 1:
+                self._is_earlier = archived and bool(self._began) and event["ts"] < self._began
+                if self._began not in {"", event["ts"]} and not self._is_earlier:
+                    _say(f"Build {self._build} was started again.")
+                    self._shown, self._replaced = {"seq": 0}, False
+            if self._is_earlier:
+                continue
             if event["build"] != self._build and self._named:
                 self._replaced = bool(self._shown["seq"])  # entries of earlier runs are gone when ours begin
             elif event["build"] != self._build:
                 if self._build:
                     _say(f"A later build took over: {event['build']}.")
-                self._build, self._shown = event["build"], {"seq": 0}
+                self._build, self._shown, self._began = event["build"], {"seq": 0}, ""
             if event["build"] == self._build and event["seq"] > self._shown["seq"]:
                 self._shown = event
+                self._began = event["ts"] if event["seq"] == 1 else self._began
                 fresh.append(encoded)
         if fresh:
             print_bytes(self._format(fresh))
@@ -241,7 +256,7 @@ class _Viewer:
                 key = max(there, key=lambda each: (there[each].modified, each), default=None)
             if key:
                 async for events in self._bucket.lines(key):
-                    self._print(events)
+                    self._print(events, archived=True)
             self._no_archive = None
         except BuildFailed as error:
             self._no_archive = error.reason

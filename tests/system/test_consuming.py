@@ -6,6 +6,7 @@ import http.client
 import json
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -20,7 +21,20 @@ import pytest
 from redis.exceptions import RedisError
 
 from buildrunner.dev.node import path_with_node
-from harness import PLAIN, ROOT, Event, Program, Redis, Repositories, Run, can_connect, free_port, wait_for
+from harness import (
+    PLAIN,
+    ROOT,
+    Event,
+    LogReader,
+    Program,
+    Redis,
+    Repositories,
+    Run,
+    add_first_event,
+    can_connect,
+    free_port,
+    wait_for,
+)
 from node_modules import node_modules
 from s3_server import S3Server
 
@@ -371,10 +385,14 @@ def test_the_user_of_the_document_can_read_and_a_wrong_password_ends_the_reader(
 
 
 @contextmanager
-def server_of_the_document(readers: Readers, uri: str) -> Iterator[int]:
+def server_of_the_document(readers: Readers, uri: str, lost_after: int | None = None) -> Iterator[int]:
     (code,) = (block for block in blocks("js") if "text/event-stream" in block)
     assert code.count("8080") == 1
     port = free_port()
+    if lost_after is not None:
+        assert code.count("./consume.mjs") == 1
+        (readers.folder / "impatient.mjs").write_text(consumer("node").replace("90", str(lost_after)))
+        code = code.replace("./consume.mjs", "./impatient.mjs")
     script = readers.folder / "server.mjs"
     script.write_text(code.replace("8080", str(port)))
     reader = readers.run("node", script, uri)
@@ -383,16 +401,17 @@ def server_of_the_document(readers: Readers, uri: str) -> Iterator[int]:
     assert reader.process.poll() is None, reader.stderr
 
 
-def frames(port: int, path: str, last: int | None = None) -> list[dict[str, str]]:
+def frames(port: int, path: str, last: str | None = None) -> list[dict[str, str]]:
     """Give what a browser gets: the fields of each event of the stream."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-    connection.request("GET", path, headers={} if last is None else {"Last-Event-ID": str(last)})
+    connection.request("GET", path, headers={} if last is None else {"Last-Event-ID": last})
     answer = connection.getresponse()
     assert answer.headers["content-type"] == "text/event-stream"
     text = answer.read().decode()
     connection.close()
     assert text.endswith("\n\n")
-    return [dict(line.split(": ", 1) for line in frame.split("\n")) for frame in text.split("\n\n")[:-1]]
+    told = [frame for frame in text.split("\n\n")[:-1] if not frame.startswith(":")]
+    return [dict(line.split(": ", 1) for line in frame.split("\n")) for frame in told]
 
 
 def test_a_browser_gets_each_event_and_after_a_lost_connection_those_that_it_has_not(
@@ -404,10 +423,75 @@ def test_a_browser_gets_each_event_and_after_a_lost_connection_those_that_it_has
         browser.start()
         run = program.run(repositories.app(lines(3, 0.1)), SLUG="sse", BUILD_ID="the-build", **PLAIN)
         browser.join(30)
-        rest = frames(port, "/sse/the-build", last=5)
+        rest = frames(port, "/sse/the-build", last=f"{run.events[0]['ts']}/5")
+        again = frames(port, "/sse/the-build", last="2026-01-01T00:00:00.000Z/5")
 
     (whole,) = live
     assert [json.loads(frame["data"]) for frame in whole[:-1]] == run.events
-    assert [int(frame["id"]) for frame in whole[:-1]] == [event["seq"] for event in run.events]
+    assert [frame["id"] for frame in whole[:-1]] == [f"{run.events[0]['ts']}/{event['seq']}" for event in run.events]
+    assert again == whole  # what that browser has is of another run with this id
     assert whole[-1] == {"event": "end", "data": ""}
     assert rest == whole[5:]
+
+
+def test_a_browser_that_leaves_costs_no_connection(program: Program, readers: Readers) -> None:
+    with server_of_the_document(readers, program.redis.uri) as port, program.redis.client() as client:
+
+        def connections() -> int:
+            return sum(found["cmd"] in {"xread", "xinfo|stream"} for found in client.client_list())
+
+        browsers = [socket.create_connection(("127.0.0.1", port)) for _ in range(3)]
+        for browser in browsers:
+            browser.sendall(b"GET /sse/silent HTTP/1.1\r\nHost: x\r\n\r\n")
+        wait_for(lambda: connections() == 3, "the readers")
+        for browser in browsers:
+            browser.close()
+        wait_for(lambda: connections() == 0, "the readers to leave", 10)
+
+
+def test_a_browser_gets_404_for_what_is_no_build(program: Program, readers: Readers) -> None:
+    with server_of_the_document(readers, program.redis.uri) as port:
+        for method, path in (
+            ("GET", "/"),
+            ("GET", "/favicon.ico"),
+            ("GET", "/a/b/c"),
+            ("GET", "/A_/b"),
+            ("POST", "/a/b"),
+        ):
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+            connection.request(method, path)
+            assert connection.getresponse().status == 404
+            connection.close()
+
+
+def test_a_browser_is_told_that_a_build_was_lost(program: Program, readers: Readers) -> None:
+    add_first_event(program.redis, "sse", "dead", seconds_ago=0)
+    with server_of_the_document(readers, program.redis.uri, lost_after=2) as port:
+        told = frames(port, "/sse/dead")
+
+    assert [frame.get("event") for frame in told] == [None, "end"]
+    assert told[-1]["data"] == "lost"
+
+
+def test_a_second_run_with_the_same_id_is_read_too(
+    program: Program, readers: Readers, repositories: Repositories
+) -> None:
+    """A task that was killed is started again, as AWS Batch does it."""
+    everything = readers.start(program.redis.uri, "again", "the-build", events=True)
+    with program.running(repositories.app(lines(100, 0.2)), SLUG="again", BUILD_ID="the-build", **PLAIN) as running:
+        program.wait_for_event("again", lambda event: event.get("log") == "line 3")
+        reader = LogReader(program, "again", "--follow", "--json", "--build", "the-build")
+        wait_for(lambda: all(len(each.lines) > 3 for each in everything), "the readers to read")
+        time.sleep(1)
+        running.process.send_signal(signal.SIGKILL)
+        running.process.wait()
+    second = program.run(repositories.app(SITE), SLUG="again", BUILD_ID="the-build", **PLAIN)
+
+    for each in everything:
+        assert each.end() == 0, each.stderr
+        events = [json.loads(line) for line in each.lines]
+        assert events[-len(second.events) :] == second.events
+        assert any(event.get("log") == "line 3" for event in events[: -len(second.events)])
+    assert reader.end() == 0
+    assert reader.events[-len(second.events) :] == second.events
+    assert "Build the-build was started again." in reader.stderr

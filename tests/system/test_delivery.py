@@ -664,7 +664,7 @@ def test_two_runs_that_print_without_end_are_never_mixed_in_the_stream(
     own_program: Program, own_redis: Redis, repositories: Repositories, refused: str
 ) -> None:
     noisy = repositories.app(
-        "i=0; while [ $i -lt 200 ]; do seq -f 'old %.0f' 100; sleep 0.02; i=$((i+1)); done; exit 1"
+        "i=0; while [ $i -lt 5000 ]; do seq -f 'old %.0f' 100; sleep 0.02; i=$((i+1)); done; exit 1"
     )
     app = repositories.app(
         "for i in 1 2 3 4 5 6 7 8 9; do seq -f 'new %.0f' 100; sleep 0.1; done; mkdir dist; echo 1 >dist/a"
@@ -697,7 +697,7 @@ def test_clocks_an_hour_apart_change_nothing_and_a_run_that_was_overtaken_cannot
     slug = f"t-{uuid.uuid4().hex[:12]}"
     key = f"events:{slug}"
     future = int((time.time() + 3600) * 1000)
-    noisy = repositories.app("i=0; while [ $i -lt 500 ]; do echo old $i; sleep 0.02; i=$((i+1)); done; exit 1")
+    noisy = repositories.app("i=0; while [ $i -lt 5000 ]; do echo old $i; sleep 0.02; i=$((i+1)); done; exit 1")
     with own_redis.client() as client:
         client.xadd(key, {"event": '{"v":1,"build":"before","seq":5,"type":"log","log":"before"}'}, id=f"{future}-5")
 

@@ -8,11 +8,13 @@ from typing import Literal
 
 import anyio
 import pytest
-from redis.exceptions import MovedError, NoPermissionError, OutOfMemoryError
+from redis.exceptions import MovedError, NoPermissionError, OutOfMemoryError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from buildrunner.logs.connection import address, explain
+from buildrunner.logs.follower import restart_after_faults
 from buildrunner.logs.journal import Journal
-from buildrunner.logs.publisher import Publisher, address, explain
+from buildrunner.logs.publisher import Publisher
 from buildrunner.logs.redact import Redactor
 
 
@@ -38,12 +40,58 @@ def test_a_look_that_is_cancelled_does_not_leave_the_publisher_hurrying(tmp_path
     anyio.run(main)
 
 
+def test_a_redis_away_for_hours_is_still_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pause that doubles without a bound is too large a number after 1,024 of them."""
+    pauses: list[float] = []
+    sleep = anyio.sleep
+
+    async def note(seconds: float) -> None:
+        pauses.append(seconds)
+        await sleep(0)
+
+    async def main() -> None:
+        with Journal(tmp_path, build="b", redactor=Redactor(()), max_bytes=10_000) as journal:
+            publisher = make(journal)
+            monkeypatch.setattr(anyio, "sleep", note)
+            for failures in (0, 1, 10, 1023, 1024, 100_000):
+                journal.complete = True
+                await publisher._pause(failures)
+                publisher._setbacks, publisher._last_setback = failures, anyio.current_time()
+                await publisher._pause_after_setback()
+
+    anyio.run(main)
+
+    assert max(pauses) <= 2
+
+
+def test_a_follower_that_fails_is_restarted_and_says_so(tmp_path: Path) -> None:
+    reported: list[Exception] = []
+
+    async def follow() -> None:
+        if len(reported) < 2:
+            raise OverflowError
+
+    async def main() -> list[bytes]:
+        with Journal(tmp_path, build="b", redactor=Redactor(()), max_bytes=10_000) as journal:
+            await restart_after_faults(follow, journal, name="the live log", report=reported.append)
+            return journal.reader().read(10, 10_000)
+
+    events = [json.loads(event) for event in anyio.run(main)]
+
+    assert len(reported) == 2
+    assert [event["log"] for event in events] == [
+        "Internal error in buildrunner: the live log failed (OverflowError). Restarting it."
+    ] * 2
+    assert {event["level"] for event in events} == {"warning"}
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
         ("Done", " Done"),
         ("\x1b[32m Done \x1b[0m", "  Done "),
         ("Failed: all", " Failed: all"),
+        ("Skipped: 3", " Skipped: 3"),
         ("Done.", "Done."),
         ('say "Done"', 'say "Done"'),
     ],
@@ -76,6 +124,11 @@ def test_what_redis_says_is_told_in_words_for_people() -> None:
     assert explain(NoPermissionError(in_transaction)) == (
         "does not allow this user what is needed (User u has no permissions to run the 'xadd' command)"
     )
+    quoted = (
+        "Command # 1 (XADD events:x event OOM unknown command 'x') of pipeline caused error: ('NOREPLICAS Not enough',)"
+    )
+    assert "too few replicas" in explain(ResponseError(quoted))
+    assert "read-only" in explain(ResponseError("ERR Error running script: @user_script:5: -READONLY You can't write"))
     assert "cluster" in explain(MovedError("1493 127.0.0.1:7001"))
     assert address("rediss://user:secret@redis.example.org/0") == "redis.example.org:6379"
     assert address("unix:///run/redis.sock") == "/run/redis.sock"

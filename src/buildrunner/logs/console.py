@@ -20,7 +20,7 @@ from buildrunner.logs.journal import line_of_output
 from buildrunner.logs.text import without_colour
 
 if TYPE_CHECKING:
-    from buildrunner.logs.journal import Journal
+    from buildrunner.logs.journal import Reader
 
 _STDOUT = 1
 _BATCH_EVENTS = 2000
@@ -35,9 +35,8 @@ _CLEAR_LINE = "\r\x1b[K"
 _KEPT_LOGS = ("CI", "ECS_CONTAINER_METADATA_URI_V4")
 
 
-async def follow(journal: Journal, console_format: Literal["auto", "text", "json"]) -> None:
-    """Print every event from the first to the result. A reader that has gone away (EPIPE) ends the printing, not the run."""
-    reader = journal.reader()
+async def follow(reader: Reader, console_format: Literal["auto", "text", "json"]) -> None:
+    """Print every event up to the result. A reader that has gone away (EPIPE) ends the printing, not the run."""
     show = await anyio.to_thread.run_sync(lambda: make_formatter(console_format, progress=True))
     try:
         while not reader.at_end():

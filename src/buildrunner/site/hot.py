@@ -156,7 +156,7 @@ class HotPath:
                 self._failures = 0
                 self._pace.faster()
                 return etag
-            pause = random.uniform(0, min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**attempt))  # noqa: S311 - no secret
+            pause = random.uniform(0, min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** min(attempt, 10)))  # noqa: S311 - no secret
             if time.monotonic() + pause >= began + try_for:
                 break
             await self._pace.pause(pause)

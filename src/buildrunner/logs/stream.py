@@ -1,0 +1,262 @@
+"""Write the events of one build to the stream of its site, where the later of two builds wins.
+
+The stream itself says how far a build has got: the id of its last entry is `<run>-<seq>`. `run` orders the builds of a site:
+it is when the build began, in ms by the clock of Redis. A batch is one call of a Lua script, which Redis runs whole or not
+at all; where scripts are refused, a transaction that watches the stream does the same with twice the round trips.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+import anyio
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+_T = TypeVar("_T")
+
+PROMPT_SECONDS = 0.05  # an answer that took no longer tells the time well enough
+MOST_NUMBER = 2**53 - 2  # Lua counts no further
+
+# Claims the stream for a run: removes earlier runs' entries, keeps the run's number as the stream's last id.
+# XADD and XTRIM rather than DEL: a deleted stream forgets its last id, and an older run could write again.
+# ARGV: TTL in seconds, and the run's number.
+# Answers '' when the stream is this run's, else the number that it is at, which is not smaller, and the time (ms).
+_CLAIM = """
+local last, run = 0, tonumber(ARGV[2])
+if redis.call('EXISTS', KEYS[1]) == 1 then
+  local info = redis.call('XINFO', 'STREAM', KEYS[1])
+  for i = 1, #info, 2 do
+    if info[i] == 'last-generated-id' then last = tonumber(string.match(info[i + 1], '^(%d+)')) end
+  end
+end
+if last >= run then
+  local time = redis.call('TIME')
+  return {string.format('%.0f', last), string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))}
+end
+redis.call('XADD', KEYS[1], ARGV[2] .. '-0', 'event', '')
+redis.call('XTRIM', KEYS[1], 'MAXLEN', 0)
+redis.call('EXPIRE', KEYS[1], ARGV[1])
+return {'', ''}
+"""
+
+# Appends a batch. ARGV: run, number of the first event, TTL in seconds, channel, 1 if only a stream may be continued that is
+# this run's, how many events, the events, then the messages for the channel (none for what was sent before).
+# Answers {1, last id before} when it is done; {0, last id} when the stream is elsewhere, and {2, last id} when it is a later
+# run's: nothing was written then. A write that is refused comes before every message: an error means that none was sent.
+_APPEND = """
+local run, first, count = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[6])
+local last = '0-0'
+if redis.call('EXISTS', KEYS[1]) == 1 then
+  local info = redis.call('XINFO', 'STREAM', KEYS[1])
+  for i = 1, #info, 2 do
+    if info[i] == 'last-generated-id' then last = info[i + 1] end
+  end
+end
+local last_run, last_seq = string.match(last, '^(%d+)-(%d+)$')
+if tonumber(last_run) > tonumber(run) then return {2, last} end
+if last_run ~= run then
+  if first ~= 1 or ARGV[5] == '1' then return {0, last} end
+  if last ~= '0-0' then redis.call('XTRIM', KEYS[1], 'MAXLEN', 0) end
+elseif tonumber(last_seq) ~= first - 1 then
+  return {0, last}
+end
+for i = 1, count do
+  redis.call('XADD', KEYS[1], run .. '-' .. string.format('%.0f', first + i - 1), 'event', ARGV[6 + i])
+end
+redis.call('EXPIRE', KEYS[1], ARGV[3])
+for i = 7 + count, #ARGV do redis.call('PUBLISH', ARGV[4], ARGV[i]) end
+return {1, last}
+"""
+
+
+class Answer(IntEnum):
+    """How an append ends."""
+
+    ELSEWHERE = 0
+    WRITTEN = 1
+    LATER = 2
+
+
+class Place(NamedTuple):
+    """The last id of the stream."""
+
+    run: int
+    seq: int
+
+
+class StreamWriter:
+    """Claims the stream for a build, and appends to it.
+
+    Args:
+        key: of the stream.
+        channel: of the messages that are published with a batch.
+        ttl: seconds that the stream is kept after its last event.
+
+    """
+
+    def __init__(self, key: str, *, channel: str, ttl: int) -> None:
+        self._key = key
+        self._channel = channel
+        self._ttl = ttl
+        self._started = anyio.current_time()
+        self.scripted = True  # until Redis refuses scripts
+        self.number: int | None = None  # that the stream is claimed with
+        self.claimed = False
+
+    async def claim(self, client: Redis) -> bool:
+        """Take the stream for this build; returns whether it has it, and not a build that began later.
+
+        The number is when the build began by the clock of Redis, which may have been away for a while: then not who asks last
+        began last. One that the stream is at already is outdone by one more: by a build that began in the same millisecond,
+        by this build's own claim whose answer was lost, which has written nothing yet, or by a clock that is ahead. So no two
+        builds can take the same number for theirs.
+        """
+        if self.number is None:
+            self.number = await self._ask_beginning(client)
+        while not self.claimed:
+            claim = self._claim_by_script if self.scripted else self._claim_by_transaction
+            found = await claim(client, self.number)
+            if found is None:
+                self.claimed = True
+                break
+            last, now = found
+            if self.number < last <= now:
+                return False
+            if last >= MOST_NUMBER:
+                from redis.exceptions import ResponseError
+
+                raise ResponseError(f"the last id of {self._key} is {last}-…, which no run can follow: delete it")
+            self.number = last + 1
+        return True
+
+    async def append(
+        self, client: Redis, first: int, events: Sequence[bytes], messages: Sequence[str | bytes], *, only_own: bool
+    ) -> tuple[Answer, Place]:
+        """Append events, which may be none, and publish messages: all of it or nothing.
+
+        Args:
+            client: of Redis.
+            first: number of the first event.
+            events: encoded.
+            messages: for the channel.
+            only_own: do nothing if the stream is not this build's, even if these are its first events.
+
+        Returns:
+            How it ended, and the last id that the stream had before.
+
+        """
+        assert self.number is not None
+        if self.scripted:
+            arguments = (self.number, first, self._ttl, self._channel, int(only_own), len(events), *events, *messages)
+            answer, last = await self._call(client, _APPEND, *arguments)
+            return Answer(answer), _place(last)
+        return await _again_if_changed(
+            lambda: self._append_by_transaction(client, first, events, messages, only_own=only_own)
+        )
+
+    async def _ask_beginning(self, client: Redis) -> int:
+        """Return when the build began, by the clock of Redis, in ms: by the quickest of three answers, unless the first is."""
+        found: list[tuple[float, int]] = []
+        while len(found) < 3 and (not found or min(found)[0] > PROMPT_SECONDS):
+            asked = anyio.current_time()
+            seconds, microseconds = await client.time()
+            now = anyio.current_time()
+            age = round((now - self._started) * 1000)
+            found.append((now - asked, seconds * 1000 + microseconds // 1000 - age))
+        return min(found)[1]
+
+    async def _claim_by_script(self, client: Redis, number: int) -> tuple[int, int] | None:
+        last, now = await self._call(client, _CLAIM, self._ttl, number)
+        return (int(last), int(now)) if last else None
+
+    async def _claim_by_transaction(self, client: Redis, number: int) -> tuple[int, int] | None:
+        """Do what `_CLAIM` does."""
+
+        async def claim() -> tuple[int, int] | None:
+            async with _transaction(client) as transaction:
+                last = await self._watched_place(transaction)
+                seconds, microseconds = await transaction.time()
+                transaction.multi()
+                if last.run < number:
+                    transaction.xadd(self._key, {"event": ""}, id=f"{number}-0")
+                    transaction.xtrim(self._key, maxlen=0, approximate=False)
+                    transaction.expire(self._key, self._ttl)
+                await transaction.execute()
+            return None if last.run < number else (last.run, seconds * 1000 + microseconds // 1000)
+
+        return await _again_if_changed(claim)
+
+    async def _append_by_transaction(
+        self, client: Redis, first: int, events: Sequence[bytes], messages: Sequence[str | bytes], *, only_own: bool
+    ) -> tuple[Answer, Place]:
+        """Do what `_APPEND` does."""
+        run = self.number
+        assert run is not None
+        async with _transaction(client) as transaction:
+            last = await self._watched_place(transaction)
+            answer = Answer.WRITTEN
+            transaction.multi()
+            if last.run > run:
+                answer = Answer.LATER
+            elif first != (last.seq + 1 if last.run == run else 1) or (only_own and last.run != run):
+                answer = Answer.ELSEWHERE
+            else:
+                if last.run not in {run, 0}:
+                    transaction.xtrim(self._key, maxlen=0, approximate=False)
+                for seq, event in enumerate(events, first):
+                    transaction.xadd(self._key, {"event": event}, id=f"{run}-{seq}")
+                transaction.expire(self._key, self._ttl)
+                for message in messages:
+                    transaction.publish(self._channel, message)
+            # An empty one too: it ends the watch without UNWATCH, one command less to allow.
+            await transaction.execute()
+        return answer, last
+
+    async def _call(self, client: Redis, script: str, *arguments: str | bytes | int) -> Any:
+        from redis.exceptions import NoScriptError
+
+        try:
+            digest = hashlib.sha1(script.encode()).hexdigest()  # noqa: S324 - Redis names scripts by it
+            return await client.evalsha(digest, 1, self._key, *arguments)
+        except NoScriptError:
+            return await client.eval(script, 1, self._key, *arguments)
+
+    async def _watched_place(self, transaction: Any) -> Place:
+        """Return the stream's last id; the transaction fails (WatchError) when the stream changes from now on."""
+        from redis.exceptions import ResponseError
+
+        await transaction.watch(self._key)
+        try:
+            return _place((await transaction.xinfo_stream(self._key))["last-generated-id"])
+        except ResponseError as error:
+            if "no such key" not in str(error):
+                raise
+        return Place(0, 0)
+
+
+def _place(entry: str) -> Place:
+    run, _, seq = entry.partition("-")
+    return Place(int(run), int(seq))
+
+
+async def _again_if_changed(transact: Callable[[], Awaitable[_T]]) -> _T:
+    """Do a transaction once more when the stream changed between its look and its write, which then did nothing."""
+    from redis.exceptions import WatchError
+
+    while True:
+        try:
+            return await transact()
+        except WatchError as error:
+            if error.__context__:  # a connection that broke is reported by it, too: the write may have been executed
+                raise error.__context__ from None
+            await anyio.sleep(random.uniform(0.0, 0.02))  # noqa: S311 - so that two runs do not meet again
+
+
+def _transaction(client: Redis) -> Any:  # its `multi` has no types
+    return client.pipeline(transaction=True)
