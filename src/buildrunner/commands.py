@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -214,7 +213,8 @@ async def _install_from_cache(
     from buildrunner.packages import package_of
 
     try:
-        for command in cache.commands(package_of(plan.root, plan.checkout)):
+        package = await run_in_thread(partial(package_of, plan.root, plan.checkout))
+        for command in await run_in_thread(partial(cache.commands, package)):
             await _command(run, "install", command, " ".join(command), plan.root, environment)
     except CommandFailed:
         run.journal.log("Cached dependencies failed; discarding them and reinstalling.", "warning")
@@ -349,7 +349,7 @@ async def _install_without_scripts(
 def _skipped(plan: BuildPlan) -> list[str] | None:
     """List the packages whose install scripts have not run; None for a manager that cannot run those of some packages."""
     from buildrunner.packages import scripted_packages, skipped_by_pnpm
-    from buildrunner.reading import read_text
+    from buildrunner.reading import parse_json, read_text
 
     assert plan.manager is not None
     if plan.manager.modern:
@@ -357,10 +357,10 @@ def _skipped(plan: BuildPlan) -> list[str] | None:
     if plan.manager.name == "pnpm":
         return skipped_by_pnpm(plan.root, plan.checkout)
     if plan.manager.name == "npm":
-        with suppress(ValueError, RecursionError):
+        with suppress(ValueError):
             tree = plan.root / "node_modules" / ".package-lock.json"  # of npm 7 and later
             text = read_text(tree, plan.checkout, most_bytes=_MOST_LOCKFILE_BYTES)
-            return scripted_packages(json.loads(text), plan.root) if text else None
+            return scripted_packages(parse_json(text), plan.root) if text else None
     return None
 
 

@@ -38,7 +38,7 @@ import anyio
 
 from buildrunner.cache import TOOLS, CacheStore, Log, UnusableError
 from buildrunner.errors import BuildEnded
-from buildrunner.reading import is_inside, read_text
+from buildrunner.reading import is_inside, parse_json, read_text
 
 if TYPE_CHECKING:
     from buildrunner.packages import Manager
@@ -312,8 +312,8 @@ class DependencyCache:
         assert self._wanted is not None
         if not self._wanted.scripts:
             return []
-        with suppress(ValueError, RecursionError):
-            return npm_commands(json.loads(self._wanted.lockfile), package, self._wanted.root)
+        with suppress(ValueError):
+            return npm_commands(parse_json(self._wanted.lockfile), package, self._wanted.root)
         return npm_commands({}, package, self._wanted.root)
 
     async def discard(self) -> None:
@@ -567,8 +567,8 @@ def _inputs(root: Path, checkout: Path) -> dict[str, str]:
 
 
 def _package(text: str) -> Mapping[str, Any]:
-    with suppress(ValueError, RecursionError):
-        package = json.loads(text)
+    with suppress(ValueError):
+        package = parse_json(text)
         return package if isinstance(package, dict) else {}
     return {}
 

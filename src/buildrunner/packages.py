@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import unquote
 
-from buildrunner.reading import is_file, is_inside, read_json, read_text
+from buildrunner.reading import is_file, is_inside, read_json, read_text, read_yaml
 
 Name = Literal["npm", "pnpm", "yarn", "bun"]
 LABELS: Mapping[Name, str] = {"npm": "npm", "pnpm": "pnpm", "yarn": "Yarn", "bun": "Bun"}
@@ -41,6 +41,7 @@ SHELL = ("/bin/sh", "-c")
 DEPENDENCIES = ("dependencies", "devDependencies", "optionalDependencies")
 _MOST_SCRIPTS = 500  # of a package.json that are followed
 _MOST_LOCKFILE_BYTES = 32 * 2**20
+_MOST_PENDING = 10_000  # lines
 _MOST_REBUILT = 200  # packages on a command line; of npm's, above that all are rebuilt
 _REBUILT = re.compile(r"(@[a-z0-9~_][\w.~-]*/)?[A-Za-z0-9~_][\w.~-]*")  # a name that is no option
 _FIELD = re.compile(r"(npm|pnpm|yarn|bun)(?:@([^+\s/:@]{1,100})(?:\+(sha\d+)\.([0-9a-fA-F]{1,200}))?)?")
@@ -152,26 +153,41 @@ _MIRRORS = (
     "mirrors.huaweicloud.com/repository/npm",
     "repo.huaweicloud.com/repository/npm",
 )
-_TARBALL = (
-    r"((?:@[\w.~-]{1,214}(?:/|%2[fF]))?[\w.~-]{1,214})/(?:download|-)/"
-    r"(?:@[\w.~-]{1,214}/)?([\w.~+-]{1,300}\.tgz)(?:\?[^\"'#\s]{0,2000})?"
+# Addresses are found first, and looked at one by one: no character of a lockfile is passed over more than a few times.
+_ADDRESS = re.compile(r"https?://([^/\s\"'#?<>\\]{1,255})/([^\s\"'#?<>\\]{1,2000})(?:\?[^\"'#\s]{0,2000})?")
+_TARBALL = re.compile(
+    r"(?:[\w.~-]{1,100}/){0,8}?((?:@[\w.~-]{1,214}(?:/|%2[fF]))?[\w.~-]{1,214})/(?:download|-)/"
+    r"(?:@[\w.~-]{1,214}/)?([\w.~+-]{1,300}\.tgz)"
 )
-_MIRRORED = re.compile(rf"https?://(?:{'|'.join(map(re.escape, _MIRRORS))})/{_TARBALL}")
-_INTEGRITY = r"(?=(?:#[0-9a-f]{1,64})?\"?,?\s{1,20}\"?integrity\"?:? \"?sha\d)"
-_FRAGMENT_OF_YARN = (r"(?<=resolved \")", r"(?=#[0-9a-f]{40}\"$)")  # Yarn 1 checks it, npm does not
+_INTEGRITY = re.compile(r"(?:#[0-9a-f]{1,64})?\"?,?\s{1,20}\"?integrity\"?:? \"?sha\d")
+_BEFORE_YARNS = 'resolved "'
+_FRAGMENT_OF_YARN = re.compile(r"#[0-9a-f]{40}\"$", re.MULTILINE)  # Yarn 1 checks it, npm does not
 
 
 def without_mirrors(lockfile: str) -> str:
     """Name the registry itself in a lockfile where it names a mirror of it; the digests in it say that it is the same package."""
-    return _MIRRORED.sub(_in_registry, lockfile)
+
+    def in_registry(address: re.Match[str]) -> str:
+        place = f"{address[1]}/{address[2]}"
+        mirror = next((mirror for mirror in _MIRRORS if place.startswith(f"{mirror}/")), None)
+        tarball = _TARBALL.fullmatch(place[len(mirror) + 1 :]) if mirror else None
+        return _in_registry(tarball) if tarball else address[0]
+
+    return _ADDRESS.sub(in_registry, lockfile)
 
 
 def without_host(lockfile: str, host: str) -> str:
     """Name the registry itself where a lockfile names `host`, for the packages whose digest it has: another one is refused then."""
-    address = rf"https?://{re.escape(host)}(?::\d{{1,5}})?/(?:[\w.~-]{{1,100}}/){{0,8}}?{_TARBALL}"
-    before, after = _FRAGMENT_OF_YARN
-    mended = re.sub(f"{address}{_INTEGRITY}", _in_registry, lockfile)
-    return re.sub(f"{before}{address}{after}", _in_registry, mended, flags=re.MULTILINE)
+
+    def in_registry(address: re.Match[str]) -> str:
+        tarball = _TARBALL.fullmatch(address[2]) if address[1].partition(":")[0] == host else None
+        of_yarn = lockfile.startswith(_BEFORE_YARNS, max(0, address.start() - len(_BEFORE_YARNS)))
+        proven = _INTEGRITY.match(lockfile, address.end()) or (
+            of_yarn and _FRAGMENT_OF_YARN.match(lockfile, address.end())
+        )
+        return _in_registry(tarball) if tarball and proven else address[0]
+
+    return _ADDRESS.sub(in_registry, lockfile)
 
 
 def _in_registry(tarball: re.Match[str]) -> str:
@@ -303,11 +319,15 @@ def skipped_by_pnpm(root: Path, checkout: Path) -> list[str]:
     """List the packages whose install scripts pnpm left out, by what it keeps in node_modules: YAML, from pnpm 10 on JSON."""
     text = ""
     with suppress(ValueError):
-        text = read_text(root / "node_modules" / ".modules.yaml", checkout, most_bytes=_MOST_LOCKFILE_BYTES) or ""
-    pending = re.search(r"^(?:  \")?pendingBuilds\"?:(?: \[)?\n((?:  (?:- |  ).*\n)*)", text, re.MULTILINE)
-    # /core-js/3.19.0, /core-js@3.19.0, core-js@3.19.0
-    found = re.findall(rf"^ +(?:- )?[\"']?/?{_PACKAGE}[/@]", pending[1], re.MULTILINE) if pending else []
-    return sorted(set(found))[:_MOST_REBUILT]
+        text = read_text(root / "node_modules" / ".modules.yaml", checkout) or ""
+    start = re.search(r"^(?:  \")?pendingBuilds\"?:(?: \[)?\n", text, re.MULTILINE)
+    found: set[str] = set()
+    for line in islice(text[start.end() :].split("\n"), _MOST_PENDING) if start else ():
+        if not line.startswith(("  - ", "    ")):
+            break
+        if name := re.match(rf" {{1,8}}(?:- )?[\"']?/?{_PACKAGE}[/@]", line):  # /core-js/3.19.0, core-js@3.19.0
+            found.add(name[1])
+    return sorted(found)[:_MOST_REBUILT]
 
 
 # What `npm ci` runs of the root's own scripts when the files are there, in this order:
@@ -504,14 +524,13 @@ def _complete(
 
 def _yarn_release(settings: Path, checkout: Path) -> tuple[Path | None, str | None]:
     """Find the Yarn that .yarnrc.yml names (https://yarnpkg.com/configuration/yarnrc#yarnPath), and its version."""
-    text = ""
+    wanted = None
     with suppress(ValueError):
-        text = read_text(settings, checkout) or ""
-    match = re.search(r"^yarnPath:[ \t]*[\"']?([^\s\"']{1,1000})", text, re.MULTILINE)
-    if not match:
+        wanted = (read_yaml(settings, checkout) or {}).get("yarnPath")
+    if not isinstance(wanted, str) or not wanted:
         return None, None
-    path = settings.parent / match[1]
-    version = re.search(r"yarn-(\d+\.\d+\.\d+[\w.-]*?)\.c?js$", match[1])
+    path = settings.parent / wanted[:1000]
+    version = re.search(r"yarn-(\d{1,9}\.\d{1,9}\.\d{1,9}[\w.-]{0,100})\.c?js$", wanted[-200:])
     there = is_file(path) and is_inside(path, checkout)
     return path if there else None, version[1] if version else None
 
@@ -520,9 +539,8 @@ def _is_for_pnpm_10(packages: Sequence[tuple[Path, Mapping[str, Any]]], checkout
     """Look for settings that pnpm 9 does not know: it reads none but these three of pnpm-workspace.yaml."""
     for place, package in packages:
         with suppress(ValueError):
-            text = read_text(place / "pnpm-workspace.yaml", checkout) or ""
-            keys = set(re.findall(r"^([A-Za-z]+):", text, re.MULTILINE))
-            if keys - {"packages", "catalog", "catalogs"} or (text and "packages" not in keys):
+            settings = read_yaml(place / "pnpm-workspace.yaml", checkout)
+            if settings and (settings.keys() - {"packages", "catalog", "catalogs"} or "packages" not in settings):
                 return True
         if "ignoredBuiltDependencies" in table_of(package, "pnpm"):
             return True

@@ -52,7 +52,7 @@ from buildrunner.packages import (
     table_of,
 )
 from buildrunner.pages import template_language
-from buildrunner.reading import folders, is_file, is_inside, read_json, read_text
+from buildrunner.reading import folders, is_file, is_inside, read_json, read_text, read_yaml
 from buildrunner.scripts import makes_no_site, runs_elsewhere
 from buildrunner.task_graph import Step, nx_project, steps_before
 from buildrunner.toolchain import NodeWish, find_node
@@ -605,7 +605,8 @@ class _Finder:
         if isinstance(workspaces, list):
             found += workspaces
         with suppress(ValueError):
-            found += _yaml_list(read_text(place / "pnpm-workspace.yaml", self._checkout) or "", "packages")
+            named = (read_yaml(place / "pnpm-workspace.yaml", self._checkout) or {}).get("packages")
+            found += named if isinstance(named, list) else []
         patterns = [pattern[:200] for pattern in found[:_MOST_PATTERNS] if isinstance(pattern, str)]
         return tuple(one for pattern in patterns for one in _without_braces(pattern))[:_MOST_PATTERNS]
 
@@ -686,15 +687,3 @@ def _match_parts(parts: tuple[str, ...], wanted: tuple[str, ...]) -> bool:
     if wanted[0] == "**":
         return _match_parts(parts, wanted[1:]) or (bool(parts) and _match_parts(parts[1:], wanted))
     return bool(parts) and fnmatch.fnmatchcase(parts[0], wanted[0]) and _match_parts(parts[1:], wanted[1:])
-
-
-def _yaml_list(text: str, key: str) -> list[str]:
-    """Read a list of texts at the top of a YAML file, in either of YAML's two ways to write it."""
-    flow = re.search(rf"^{key}:[ \t]*\[([^\]]{{0,5000}})\]", text, re.MULTILINE)
-    if flow:
-        return [part.strip().strip("'\"") for part in flow[1].split(",") if part.strip()]
-    block = re.search(rf"^{key}:[ \t]*(?:#[^\n]*)?\n((?:[ \t]*(?:#[^\n]*|-[^\n]*)?\n)*)", text + "\n", re.MULTILINE)
-    entries = re.findall(
-        r"^[ \t]*-[ \t]*(?:\"([^\"\n]*)\"|'([^'\n]*)'|([^\n#]*))", block[1] if block else "", re.MULTILINE
-    )
-    return [next((part.strip() for part in entry if part), "") for entry in entries]

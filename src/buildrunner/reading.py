@@ -13,6 +13,10 @@ from typing import Any
 from buildrunner.cancellation import check_cancelled
 
 MOST_BYTES = 4 * 2**20  # of a file that is read as a whole; lockfiles may be larger
+_MOST_YAML_BYTES = 128 * 1024
+# Of a structured file, since a few characters may take a hundred times their room in memory. A lockfile of 5,000 packages has
+# 150,000 values.
+_MOST_VALUES, _MOST_YAML_VALUES, _MOST_ALIASES, _DEEPEST = 1_000_000, 20_000, 100, 50
 # A walk ends here: a repository may hold millions of folders, and the app is in none of those that come after so many.
 _MOST_FOLDERS = 5000
 _MOST_ENTRIES = 100_000
@@ -75,15 +79,97 @@ def read_json(path: Path, root: Path) -> dict[str, Any] | None:
     text = read_text(path, root)
     if text is None:
         return None
+    value = parse_json(text)
+    if not isinstance(value, dict):
+        raise ValueError("is not valid: it must hold a JSON object, { … }")  # noqa: TRY004
+    return value
+
+
+def parse_json(text: str) -> Any:
+    """Parse JSON of a bounded number of values.
+
+    Raises:
+        ValueError: as `read_text`.
+
+    """
+    if sum(map(text.count, "[{,")) > _MOST_VALUES:
+        raise ValueError(f"has more than {_MOST_VALUES} values")
     try:
-        value = json.loads(text)
+        return json.loads(text)
     except ValueError as error:
         raise ValueError(f"is not valid JSON: {error}") from None
     except RecursionError:
         raise ValueError("is not valid JSON: it is nested too deeply") from None
-    if not isinstance(value, dict):
-        raise ValueError("is not valid: it must hold a JSON object, { … }")  # noqa: TRY004
-    return value
+
+
+def read_yaml(path: Path, root: Path) -> dict[str, Any] | None:
+    """Read a file that holds a YAML mapping, such as pnpm-workspace.yaml; None where there is none. Scalars stay text.
+
+    Raises:
+        ValueError: as `read_text`.
+
+    """
+    text = read_text(path, root, most_bytes=_MOST_YAML_BYTES)
+    if text is None:
+        return None
+    value = parse_yaml(text)
+    return value if isinstance(value, dict) else {}
+
+
+def parse_yaml(text: str) -> Any:
+    """Parse a YAML document of bounded depth, number of values and aliases. No tag has an effect, and `<<` is a key.
+
+    Raises:
+        ValueError: as `read_text`.
+
+    """
+    import yaml  # which most repositories do not need
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    value: Any
+    root: list[Any] = []
+    open_ones: list[Any] = [root]  # lists and mappings
+    keys: list[str | None] = [None]  # of the mappings that are open: the one whose value comes next
+    anchors: dict[str, Any] = {}
+    values = aliases = 0
+    try:
+        for event in yaml.parse(text, Loader=loader):
+            values += 1
+            if isinstance(event, yaml.CollectionEndEvent):
+                open_ones.pop()
+                keys.pop()
+                continue
+            if isinstance(event, yaml.AliasEvent):
+                aliases += 1
+                value = anchors.get(event.anchor)
+            elif isinstance(event, yaml.ScalarEvent):
+                value = event.value
+            elif isinstance(event, yaml.SequenceStartEvent):
+                value = []
+            elif isinstance(event, yaml.MappingStartEvent):
+                value = {}
+            else:
+                continue
+            if values > _MOST_YAML_VALUES or aliases > _MOST_ALIASES or len(open_ones) > _DEEPEST:
+                raise ValueError("has too many values or levels")
+            if isinstance(event, yaml.NodeEvent) and event.anchor and not isinstance(event, yaml.AliasEvent):
+                anchors[event.anchor] = value
+            around, key = open_ones[-1], keys[-1]
+            if isinstance(around, list):
+                around.append(value)
+            elif key is None:
+                keys[-1] = value if isinstance(value, str) else ""
+            else:
+                around[key] = value
+                keys[-1] = None
+            if isinstance(event, yaml.CollectionStartEvent):
+                open_ones.append(value)
+                keys.append(None)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" in line {mark.line + 1}" if mark else ""
+        raise ValueError(f"is not valid YAML{line}") from None
+    return root[0] if root else None
 
 
 def folders(root: Path, depth: int) -> Iterator[Path]:
