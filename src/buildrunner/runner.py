@@ -119,6 +119,7 @@ async def _story(run: Run, settings: Settings, root: Path, *, in_image: bool) ->
                 settings.repository,
                 work / "repository",
                 submodules=settings.git_submodules,
+                history=settings.git_history,
                 private=root,
                 environment=environment,
                 sandbox=run.sandbox,

@@ -139,6 +139,7 @@ class Settings:
     cache_scope: str
     strict_lockfile: bool
     git_submodules: bool
+    git_history: Literal["auto", "full", "none"]
     redact_vars: tuple[str, ...]
     secrets: tuple[str, ...] = field(repr=False)
 
@@ -311,6 +312,7 @@ def read_settings(environment: Mapping[str, str], *, publishes: str | None = Non
         cache_scope=read("CACHE_SCOPE", _matching(_SLUG), f"{_SLUG_RULE}, as a slug", slug),
         strict_lockfile=read("STRICT_LOCKFILE", _one_of("1", "0"), "1 or 0", "0") == "1",
         git_submodules=read("GIT_SUBMODULES", _one_of("on", "off"), "on or off", "on") == "on",
+        git_history=read("GIT_HISTORY", _one_of("auto", "full", "none"), "auto, full or none", "auto"),
         redact_vars=read(
             "REDACT_VARS",
             _name_patterns,
@@ -373,7 +375,7 @@ def _shown(value: str, redactor: Redactor) -> str:
     text = value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     # Up to the last @: a password in which / ? or # was not encoded makes the address malformed.
     if "/" in text or ":" in text:
-        text = re.sub(r"^([A-Za-z][A-Za-z0-9+.-]*://)?.*@", rf"\1{REDACTED}@", text, flags=re.DOTALL)
+        text = re.sub(r"^([A-Za-z][A-Za-z0-9+.-]*://)?+(?!git@[^@]*$).*@", rf"\1{REDACTED}@", text, flags=re.DOTALL)
         text = re.sub(r"([?#]).+", rf"\1{REDACTED}", text, flags=re.DOTALL)
     text = redactor.redact(text)
     plain = _CONTROLS.sub("", text)

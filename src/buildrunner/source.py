@@ -28,6 +28,7 @@ from buildrunner.cancellation import run_in_thread
 from buildrunner.errors import BuildFailed
 from buildrunner.sandbox import Exit, Output, Sandbox, remove_tree, run_program
 from buildrunner.settings import Repository
+from buildrunner.site.files import visible
 
 RETRIES = 3
 # Of the end of what one command of git says, and of the part of it on stdout, where lists come.
@@ -235,6 +236,7 @@ async def clone(
     folder: Path,
     *,
     submodules: bool,
+    history: Literal["auto", "full", "none"],
     private: Path,
     environment: Mapping[str, str],
     sandbox: Sandbox,
@@ -247,6 +249,7 @@ async def clone(
 
     Args:
         submodules: fetch them; without it their folders are empty.
+        history: whether history and tags are fetched, too.
         private: a folder of the runner's that commands can read but not write; git's configuration is put there.
         environment: that the commands of this run find.
         log: is told what is tried again, and as a "warning" what is left out.
@@ -297,11 +300,17 @@ async def clone(
         raise BuildFailed(
             "clone", "The repository has no commit on its default branch.", "Push one, or set REPO_REF to a branch."
         )
-    commit, branch = printed.decode(errors="replace").strip().split("\n", 1)
+    # A branch may be named by a space of Unicode's.
+    commit, _, branch = printed.decode(errors="replace").rstrip("\n").partition("\n")
     _, _, printed = await git("-C", folder.name, "show", "--no-patch", "--format=%cs", "HEAD", shown=False)
     # Its real path as it is now: the build may put a link in the place of any part of it.
     real = Path(str(await anyio.Path(folder).resolve()))
     checkout = Checkout(real, commit, repository.ref or branch, printed.decode(errors="replace").strip())
+
+    if history != "none":
+        from buildrunner.history import fetch_history
+
+        await fetch_history(git, repository, checkout, history, log)
 
     tree = await run_in_thread(partial(read_tree, checkout.folder, commit))
     trees = {"": (address, tree)}  # of all repositories: path → address, tree
@@ -318,6 +327,14 @@ async def clone(
             from buildrunner.lfs import fetch_lfs
 
             await fetch_lfs(git, repository, url, checkout.folder / path, log)
+        elif found.pointers:
+            first = visible(found.pointers[0])[:200]
+            count = len(found.pointers)
+            log(
+                f"{first} is a pointer of Git LFS{f', and so are {count - 1} more files' if count > 1 else ''}: no .gitattributes"
+                " names it, so its content is not fetched. Run `git lfs track` for it, and commit .gitattributes.",
+                "warning",
+            )
     if address != repository.url:
         await remove_tree(copy)
     return checkout
@@ -329,6 +346,7 @@ class Tree:
 
     submodules: Mapping[str, str]  # path → commit
     names_lfs: bool  # a .gitattributes speaks of LFS
+    pointers: tuple[str, ...] = ()  # files of LFS, where none does
 
 
 def read_tree(folder: Path, commit: str) -> Tree:
@@ -336,23 +354,35 @@ def read_tree(folder: Path, commit: str) -> Tree:
     index = _read_file(folder / ".git" / "index", _MOST_INDEX_BYTES)
     submodules: dict[str, str] = {}
     attributes: list[str] = []
+    small: list[str] = []
     size, place = len(commit) // 2, 12  # of an object's id; of the first entry
-    # Most indexes hold neither, and need not be read one entry after the other.
-    if _GITLINK in index or b".gitattributes\0" in index:
-        for _ in range(int.from_bytes(index[8:12], "big")):
-            start = place + 42 + size
-            end = index.index(b"\0", start)
-            name = index[start:end]
-            if index[place + 24 : place + 28] == _GITLINK:
-                submodules[os.fsdecode(name)] = index[place + 40 : start - 2].hex()
-            elif name.rpartition(b"/")[2] == b".gitattributes":
-                attributes.append(os.fsdecode(name))
-            place += (end - place + 8) // 8 * 8
+    for _ in range(int.from_bytes(index[8:12], "big")):
+        start = place + 42 + size
+        end = index.index(b"\0", start)
+        mode = index[place + 24 : place + 28]
+        if mode == _GITLINK:
+            submodules[os.fsdecode(index[start:end])] = index[place + 40 : start - 2].hex()
+        elif (
+            index.endswith(b".gitattributes", start, end) and index[start:end].rpartition(b"/")[2] == b".gitattributes"
+        ):
+            attributes.append(os.fsdecode(index[start:end]))
+        elif mode[2] >> 4 == 8 and _may_be_pointer(index[place + 36 : place + 40]) and len(small) < _MOST_SMALL:
+            small.append(os.fsdecode(index[start:end]))
+        place += (end - place + 8) // 8 * 8
     names_lfs = any(b"filter=lfs" in _read_file(folder / name, _MOST_ATTRIBUTES_BYTES) for name in attributes)
-    return Tree(submodules, names_lfs)
+    pointers = [name for name in small if not names_lfs and _read_file(folder / name, 255).startswith(_POINTER)]
+    return Tree(submodules, names_lfs, tuple(pointers))
+
+
+def _may_be_pointer(size: bytes) -> bool:
+    """Tell by the size of a regular file."""
+    return size[:3] == b"\0\0\0" and size[3] >= _LEAST_POINTER
 
 
 _GITLINK = (0o160000).to_bytes(4, "big")  # the mode of a submodule
+_POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:"
+_LEAST_POINTER = len(_POINTER) + 64  # and at most 255 bytes
+_MOST_SMALL = 20_000  # files of such a size that are looked into
 
 
 def _read_file(path: Path, most_bytes: int) -> bytes:

@@ -25,7 +25,17 @@ from buildrunner.errors import BuildFailed
 from buildrunner.sandbox import Exit, remove_tree
 from buildrunner.settings import Repository
 from buildrunner.site.files import visible
-from buildrunner.source import MOST_SAID_BYTES, NO_SINGLE_COMMIT, Git, Patience, Tree, commands, explain, read_tree
+from buildrunner.source import (
+    MOST_PRINTED_BYTES,
+    MOST_SAID_BYTES,
+    NO_SINGLE_COMMIT,
+    Git,
+    Patience,
+    Tree,
+    commands,
+    explain,
+    read_tree,
+)
 
 # A commit can name an older one of its own repository as a submodule, and so on: somewhere that has to end.
 MOST_SUBMODULES = 256
@@ -111,6 +121,10 @@ async def _read_submodules(
     # Out of the commit and not out of the checkout, where .gitmodules might be a link.
     arguments = ("config", "-z", "--blob=HEAD:.gitmodules", "--get-regexp", r"^submodule\..*\.(path|url)$")
     _, _, printed = await git("-C", f"{folder.name}/{place}", *arguments, shown=False)
+    if len(printed) >= MOST_PRINTED_BYTES:
+        raise BuildFailed(
+            "clone", f".gitmodules is larger than {MOST_PRINTED_BYTES // 2**20} MiB.", f"Shorten it. {_OFF}"
+        )
     sections: dict[str, dict[str, str]] = {}
     for entry in os.fsdecode(printed).split("\0"):
         key, _, value = entry.partition("\n")
@@ -161,6 +175,9 @@ def find_address(url: str, parent: str, repository: Repository) -> str | None:
     """
     if not url or len(url) > _MOST_ADDRESS or _NOT_IN_ADDRESS.search(url):
         return None
+    # Programs do not agree where the host is then, and the one that is shown has to be the one that is asked.
+    if re.search(r"[?#]|://[^/]*@[^/]*@", url):
+        return None
     if re.match(r"\.\.?(/|$)", url):
         parts = urlsplit(parent)
         if not parts.path.startswith("/"):
@@ -204,7 +221,7 @@ def origin_of(url: str) -> str:
 
 
 def without_user(url: str) -> str:
-    return re.sub(r"://[^/]*@", "://", url)
+    return re.sub(r"://[^/?#]*@", "://", url)
 
 
 async def _fetch(
@@ -258,11 +275,11 @@ async def _run_jobs(
     def listen(stream: Literal["stdout", "stderr"], data: bytes) -> None:
         nonlocal rest
         *lines, rest = (rest + data).split(b"\n")
-        rest = rest[-MOST_SAID_BYTES:]
+        rest = rest[:MOST_SAID_BYTES]  # its beginning: there is the number
         for line in lines:
             number, text = (*line.split(b" ", 1), b"")[:2]
             # What has no number comes from the shell, and belongs to nobody.
-            if number.isdigit() and int(number) < len(said):
+            if re.fullmatch(rb"[0-9]{1,3}", number) and int(number) < len(said):
                 said[int(number)] += text + b"\n"
                 del said[int(number)][:-MOST_SAID_BYTES]
             if not text.startswith(b"exit "):
@@ -272,7 +289,7 @@ async def _run_jobs(
     whole, _, _ = await git(*jobs, program=_RUN_JOBS, listen=listen, variables=variables)
     results = []
     for text in said:
-        code = re.search(rb"^exit (\d+)\n\Z", bytes(text), re.MULTILINE)
+        code = re.search(rb"^exit ([0-9]{1,3})\n\Z", bytes(text), re.MULTILINE)
         ended = whole if whole.failed or not code else Exit(int(code[1]), whole.out_of_memory, whole.left_behind)
         # A job that never came to its end has failed, whatever became of the others.
         results.append((ended if code or ended.failed else Exit(1, None), text.decode(errors="replace")))

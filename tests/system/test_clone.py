@@ -257,6 +257,94 @@ def test_a_submodule_that_cannot_be_fetched_is_named_and_can_be_left_out(
 
 # --- Git LFS ----------------------------------------------------------------------------------------------------
 
+ASKS = (
+    "mkdir dist; { git log --format=%s; git log --format=%s -- page; git describe --tags; git rev-list --count HEAD; }"
+    " >dist/index.html 2>&1"
+)
+
+
+@pytest.fixture(scope="module")
+def long_history(repositories: Repositories) -> Path:
+    files: dict[str, str | bytes] = {
+        "page": "older",
+        "large": os.urandom(300_000),
+        "package.json": '{"devDependencies": {"git-describe": "4"}}',
+    }
+    path = repositories.make({"other": "x"})
+    repositories.commit(path, files, "older")
+    repositories.commit(path, {"page": "tagged", "large": os.urandom(300_000)}, "tagged")
+    repositories.git(path, "tag", "-a", "v1.2.0", "-m", "a release")
+    repositories.commit(path, {"page": "tip", "large": "none"}, "tip")
+    repositories.git(path, "config", "uploadpack.allowFilter", "true")
+    return path
+
+
+@pytest.mark.parametrize("filters", [True, False])
+def test_history_and_tags_are_there_for_what_asks_git(
+    filters: bool, program: Program, long_history: Path, server: GitServer, repositories: Repositories
+) -> None:
+    """The server asks for a token, which the build does not have: nothing that it asks of git is fetched then."""
+    repositories.git(long_history, "config", "uploadpack.allowFilter", str(filters).lower())
+    with git_server(server.folder, password=TOKEN) as private:
+        size = "git count-objects -v | sed -n 's/size-pack: //p' >dist/size; git config --get-regexp 'promisor|partial' || true"
+        run = build(program, private.url(long_history), f"{ASKS}; {size}", GIT_TOKEN=TOKEN)
+
+    page = program.objects(run.slug)["index.html"]["body"].decode()
+    assert run.code == 0, run.stdout
+    assert run.said("asks git for its history")
+    described = page.splitlines()[-2]
+    assert described.startswith("v1.2.0-1-g")
+    assert page.splitlines()[:3] == ["tip", "tagged", "older"]
+    assert page.splitlines()[-1] == "4"
+    assert "fatal" not in page
+    assert (int(program.objects(run.slug)["size"]["body"]) < 100) == filters, "old contents were fetched"
+    assert not any("promisor" in line for line in run.lines)
+
+
+def test_one_commit_is_cloned_where_nothing_asks_for_more(
+    program: Program, long_history: Path, history: History
+) -> None:
+    command = "mkdir dist; git rev-list --count HEAD >dist/index.html"
+    none = build(program, long_history, command, GIT_HISTORY="none")
+    auto = build(program, history.path, command)
+    full = build(program, history.path, command, GIT_HISTORY="full")
+
+    counts = [int(program.objects(run.slug)["index.html"]["body"]) for run in (none, auto, full)]
+    assert counts == [1, 1, 3]
+
+
+@pytest.mark.parametrize("name", ["\u3000", "\u00a0", "a\u3000", "\u2028b"])
+def test_a_branch_may_be_named_by_a_space_of_unicodes(name: str, program: Program, repositories: Repositories) -> None:
+    path = repositories.make({"page": "one"})
+    repositories.git(path, "branch", "-m", name)
+    run = build(program, path, LOOK)
+    named = build(program, path, LOOK, REPO_REF=name)
+
+    assert (run.code, named.code) == (0, 0), run.stdout + named.stdout
+
+
+def test_a_gitmodules_file_that_is_too_large_is_named(
+    program: Program, repositories: Repositories, history: History
+) -> None:
+    path = repositories.make({"page": "x", ".gitmodules": '[submodule "a"]\n\tpath = a\n\turl = ../b\n' * 40_000})
+    repositories.git(path, "update-index", "--add", "--cacheinfo", f"160000,{history.tip},a")
+    repositories.git(path, "commit", "-q", "-m", "submodule")
+    run = build(program, path, LOOK)
+
+    assert run.code == 20, run.stdout
+    assert run.result["reason"] == ".gitmodules is larger than 1 MiB."
+
+
+def test_pointers_of_lfs_without_attributes_are_named_in_a_warning(
+    program: Program, repositories: Repositories
+) -> None:
+    path = repositories.make({"page": "x", "img/a.png": POINTER, "b.png": POINTER})
+    run = build(program, path, LOOK)
+
+    (warning,) = [event["log"] for event in run.events if event.get("level") == "warning"]
+    assert warning.startswith("b.png is a pointer of Git LFS, and so are 1 more files: no .gitattributes names it")
+
+
 PICTURE = b"\x89PNG " * 1000
 OID = hashlib.sha256(PICTURE).hexdigest()
 POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{OID}\nsize {len(PICTURE)}\n"

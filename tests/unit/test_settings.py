@@ -32,7 +32,7 @@ REQUIRED = {
 TOKEN = "ghp_x7Qk2ZqW9LmN4bVc8"
 OPTIONAL = """STATE_BUCKET_NAME BUILD_ID REPO_REF ROOT_DIR INSTALL_COMMAND BUILD_COMMAND OUTPUT_DIR NODE_VERSION GIT_TOKEN
     REPO_ALLOWED_SCHEMES S3_KEY_PREFIX LOG_FORMAT LOG_CHANNEL EVENT_STREAM LOG_TTL LOG_MAX_BYTES CONSOLE_FORMAT
-    CLONE_TIMEOUT UPLOAD_CONCURRENCY ASSET_GRACE DEPENDENCY_CACHE CACHE_SCOPE STRICT_LOCKFILE GIT_SUBMODULES
+    CLONE_TIMEOUT UPLOAD_CONCURRENCY ASSET_GRACE DEPENDENCY_CACHE CACHE_SCOPE STRICT_LOCKFILE GIT_SUBMODULES GIT_HISTORY
     AWS_ENDPOINT_URL AWS_ACCESS_KEY_ID SITE_MAX_FILES"""
 REDIS_OPTIONS = "db username password protocol client_name ssl_cert_reqs ssl_check_hostname ssl_min_version x"
 REFUSED = (
@@ -47,7 +47,7 @@ SHOWN_VARIABLES = (
     " AWS_ENDPOINT_URL_S3 AWS_ENDPOINT_URL REPO_REF REPO_ALLOWED_SCHEMES ROOT_DIR INSTALL_COMMAND BUILD_COMMAND OUTPUT_DIR"
     " NODE_VERSION S3_KEY_PREFIX LOG_FORMAT LOG_CHANNEL EVENT_STREAM LOG_TTL LOG_MAX_BYTES CONSOLE_FORMAT CLONE_TIMEOUT"
     " INSTALL_TIMEOUT BUILD_TIMEOUT UPLOAD_TIMEOUT UPLOAD_CONCURRENCY ASSET_GRACE DEPENDENCY_CACHE REDIS_URI"
-    " CACHE_SCOPE STRICT_LOCKFILE GIT_SUBMODULES"
+    " CACHE_SCOPE STRICT_LOCKFILE GIT_SUBMODULES GIT_HISTORY"
     " SITE_MAX_FILES SITE_MAX_BYTES SITE_MAX_FILE_BYTES"
 )
 SECRET_NAMES, SHOWN_NAMES = SECRET_VARIABLES.split(), SHOWN_VARIABLES.split()
@@ -114,6 +114,7 @@ def test_the_defaults_are_those_of_the_contract() -> None:
         "cache_scope": "my-site",
         "strict_lockfile": False,
         "git_submodules": True,
+        "git_history": "auto",
     }
 
 
@@ -162,6 +163,7 @@ def test_the_defaults_are_those_of_the_contract() -> None:
         ("STRICT_LOCKFILE", "0", "strict_lockfile", False),
         ("GIT_SUBMODULES", "off", "git_submodules", False),
         ("GIT_SUBMODULES", "on", "git_submodules", True),
+        ("GIT_HISTORY", "full", "git_history", "full"),
         ("BUILD_ENV_VITE_API_URL", "https://api", "build_env", {"VITE_API_URL": "https://api"}),
         ("INSTALL_ENV_NPM_TOKEN", "", "install_env", {"NPM_TOKEN": ""}),
     ],
@@ -207,6 +209,7 @@ def test_a_variable_is_read(name: str, value: str, attribute: str, expected: Any
         ("CACHE_SCOPE", ["a/b", "..", "A", "-a", "x" * 64]),
         ("STRICT_LOCKFILE", ["true", "2", "on"]),
         ("GIT_SUBMODULES", ["0", "ON", "recursive"]),
+        ("GIT_HISTORY", ["0", "FULL", "on"]),
         ("GIT_TOKEN", ["a b", "a\n", "ü"]),
         ("AWS_SESSION_TOKEN", ["a\n"]),
     ],
@@ -839,3 +842,20 @@ def test_any_environment_gives_settings_or_a_configuration_error(
         assert all(problem.isprintable() for problem in named_problems)
     else:
         assert found.repository.scheme in {"https", "http", "ssh", "file"}
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("git@github.com:owner/name.git", "git@github.com:owner/name.git"),
+        ("ftp://git@github.com/owner/name", "ftp://git@github.com/owner/name"),
+        ("git@secret@github.com:owner/name", "[redacted]@github.com:owner/name"),
+        ("sEcReTtOkEn@github.com:owner/name", "[redacted]@github.com:owner/name"),
+        ("git:password@github.com:owner/name", "[redacted]@github.com:owner/name"),
+    ],
+)
+def test_the_user_git_of_an_address_is_no_secret(url: str, shown: str) -> None:
+    with pytest.raises(ConfigurationError) as raised:
+        read_settings({"REPO_URL": url})
+
+    assert f"REPO_URL is '{shown}'" in str(raised.value) or f'REPO_URL is "{shown}"' in str(raised.value)

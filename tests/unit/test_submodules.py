@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import anyio
@@ -12,12 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from buildrunner import lfs
+from buildrunner import lfs, submodules
 from buildrunner.errors import BuildFailed
 from buildrunner.sandbox import Exit
 from buildrunner.settings import Repository
 from buildrunner.source import Git, Tree, explain, read_tree
-from buildrunner.submodules import fetch_submodules, find_address
+from buildrunner.submodules import fetch_submodules, find_address, without_user
 
 HTTPS = Repository("https://git.example.org:8443/team/app.git", "https", None, None, None)
 SSH = Repository("ssh://git@git.example.org/team/app.git", "ssh", None, None, None)
@@ -75,6 +76,11 @@ HTTP = Repository("http://git.example.org/team/app", "http", None, None, None)
         (HTTPS, "ftp://github.com/owner/name", None),
         (HTTPS, "http://other.example:8080/name", None),
         (HTTPS, "https://github.com/a\nb", None),
+        (HTTP, "http://127.0.0.1:EVIL#@github.com/owner/name", None),
+        (HTTP, "http://127.0.0.1:80#@github.com/owner/name", None),
+        (HTTPS, "https://evil.example?@github.com/owner/name", None),
+        (HTTPS, "https://github.com@x@evil.example/owner/name", None),
+        (HTTPS, "https://github.com/owner/name?a=b", None),
         (HTTPS, "C:\\repositories\\theme", None),
         (HTTPS, "theme", None),
         (HTTPS, "https://github.com/" + "a" * 3000, None),
@@ -103,6 +109,41 @@ def test_no_address_is_an_option_a_helper_or_of_another_scheme(repository: Repos
         assert not (parts.hostname or "").startswith("-")
     elif address is not None:
         assert (repository is FILE and address.startswith("/")) or (repository is SSH and not address.startswith("-"))
+
+
+@given(
+    st.sampled_from([HTTPS, SSH, FILE, HTTP]),
+    st.sampled_from(["https://", "http://", "ssh://", ""]),
+    st.lists(st.sampled_from(["a.example", "b.example", ":", "@", "/", "#", "?", "%2f", "80", "x", "[", "]"])).map(
+        "".join
+    ),
+)
+def test_the_host_that_is_shown_is_the_one_that_is_asked(repository: Repository, scheme: str, rest: str) -> None:
+    address = find_address(scheme + rest, repository.url, repository)
+
+    if address is not None and "://" in address:
+        assert urlsplit(without_user(address)).hostname == urlsplit(address).hostname
+        assert address.partition("://")[2].partition("/")[0].count("@") <= 1
+
+
+@pytest.mark.parametrize(
+    "said", [b"1" * 200_000 + b"\n", b"\xb2 x\n", b"0 exit " + b"9" * 200_000 + b"\n", b"99999 x\n"]
+)
+def test_whatever_a_server_says_a_job_fails_in_words(said: bytes) -> None:
+    class Said:
+        def output(self, stream: str, data: bytes) -> None:
+            pass
+
+        async def __call__(self, *_: str, listen: Any, **__: Any) -> tuple[Exit, str, bytes]:
+            for start in range(0, len(said), 60_000):
+                listen("stdout", said[start : start + 60_000])
+            listen("stdout", b"0 exit 128\n")
+            return Exit(0, None), "", b""
+
+    submodule = submodules._Submodule("a", "https://github.com/a/b", "0" * 40, token=False)
+    results = anyio.run(submodules._run_jobs, cast(Git, Said()), HTTPS, Path("/x"), [submodule])
+
+    assert [ended.code for ended, _ in results] == [128]
 
 
 def test_submodules_and_lfs_are_read_from_the_index(tmp_path: Path) -> None:
