@@ -49,6 +49,7 @@ _OPTIONS = (
     "SITE_MAX_FILE_BYTES",
     "ASSET_GRACE",
     "DEPENDENCY_CACHE",
+    "GIT_HISTORY",
     "REDACT_VARS",
 )
 
