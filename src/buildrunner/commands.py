@@ -25,12 +25,14 @@ from buildrunner.sandbox import LEFT_BEHIND_HINT, Exit
 from buildrunner.settings import Settings
 
 if TYPE_CHECKING:
+    from buildrunner.background import Leftovers
     from buildrunner.dependencies import DependencyCache
     from buildrunner.endless import Endless
     from buildrunner.output import Snapshot
     from buildrunner.packages import Attempt
     from buildrunner.project import BuildPlan
 
+MOST_NAMED = 5  # programs that are left running
 _MOST_LOCKFILE_BYTES = 32 * 2**20
 _LEGACY_OPENSSL = "--openssl-legacy-provider"
 # Some packages take a global fetch for a browser, as Node has one from 18 on. --no-experimental-fetch is gone since Node 24.
@@ -515,6 +517,8 @@ async def _command(
         )
     run.journal.log(f"$ {shown}")
     ended: Exit | None = None
+    exited = False  # the command itself; what it started may still run
+    left: Leftovers | None = None
     with output_of(run) as output, ungrouped():
         async with anyio.create_task_group() as tasks:
 
@@ -522,7 +526,7 @@ async def _command(
                 nonlocal endless
                 with run.survives_faults():
                     found = await watch(output)
-                    if ended:  # an answer that comes after the command's own end is too late
+                    if exited:  # an answer that comes after the command's own end is too late
                         return
                     endless = found
                     run.journal.log(
@@ -530,10 +534,30 @@ async def _command(
                     )
                     tasks.cancel_scope.cancel()
 
+            async def wait_for_rest(session: int, code: int) -> None:
+                nonlocal exited, left
+                exited = True
+                if code == 0:
+                    with run.survives_faults():
+                        left = await _wait_for_background(run, session, output, shown)
+
             if watch:
                 tasks.start_soon(end_endless, watch)
-            ended = await run.sandbox.run(command, folder=folder, environment=environment, output=output.feed)
+            ended = await run.sandbox.run(
+                command, folder=folder, environment=environment, output=output.feed, on_exit=wait_for_rest
+            )
             tasks.cancel_scope.cancel()
+    if left and left.programs:
+        names = ", ".join(f"`{name}`" for name in left.programs[:MOST_NAMED])
+        more = f" and {len(left.programs) - MOST_NAMED} more" if left.programs[MOST_NAMED:] else ""
+        if left.worked:
+            run.journal.log(
+                f"{shown} ended while {names}{more} still ran, so it was stopped. Wait for it in the script, or remove it.",
+                "warning",
+            )
+        else:
+            run.journal.log(f"Stopped what {shown} left running: {names}{more}.")
+        run.unfinished |= left.unfinished
     if endless and not ended:
         # What the sandbox told of it went with the cancelling.
         if not await run.sandbox.end_all(0):
@@ -553,6 +577,20 @@ async def _command(
             certain=bool(ended.out_of_memory),
         )
     return None
+
+
+async def _wait_for_background(run: Run, session: int, output: _Output, shown: str) -> Leftovers:
+    from buildrunner.background import LOOK, wait_for_background
+
+    sandbox = run.sandbox
+    assert sandbox is not None
+    return await wait_for_background(
+        session=session,
+        look=lambda pids: sandbox.look(LOOK, [str(pid) for pid in pids]),
+        printed=lambda: output.bytes,
+        on_wait=lambda program: run.journal.log(f"Waiting for `{program}`, which {shown} left running."),
+        redact=run.redactor.redact,
+    )
 
 
 def _can_be_run(command: Sequence[str]) -> bool:
@@ -588,10 +626,12 @@ class _Output:
         self._decoders = {"stdout": LineDecoder(run.redactor), "stderr": LineDecoder(run.redactor)}
         self.end = ""
         self.last = anyio.current_time()  # when something was said
+        self.bytes = 0
 
     def feed(self, stream: Literal["stdout", "stderr"], data: bytes) -> None:
         self._run.saw_output()
         self.last = anyio.current_time()
+        self.bytes += len(data)
         self._put(stream, self._decoders[stream].feed(data))
 
     def finish(self) -> None:

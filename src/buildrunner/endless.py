@@ -17,7 +17,15 @@ from itertools import islice
 import anyio
 
 from buildrunner.cancellation import check_cancelled, run_in_thread
-from buildrunner.processes import as_typed, command_line, descendants, main_program
+from buildrunner.processes import (
+    CONNECTED,
+    LISTENS,
+    as_typed,
+    command_line,
+    main_program,
+    running_descendants,
+    socket_states,
+)
 
 SAMPLE_SECONDS = 1.0
 # Without a sound, work, or a change among its processes, for so long. What serves or watches is quiet a second after its last
@@ -42,8 +50,6 @@ _SAYS_WATCHES = re.compile(
     r"(?i:watching for (file )?changes|waiting for (file )?changes|watch mode|watching files for updates|watching for changes)"
 )
 _WAITS = re.compile(r"(\S*/)?(sleep|wait-on|chrome|chromium|chrome-headless-shell|headless_shell|firefox)(?!\S)")
-# https://www.kernel.org/doc/Documentation/networking/proc_net_tcp.txt
-_ESTABLISHED, _SYN_SENT, _LISTENS = "01", "02", "0A"
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +176,7 @@ class _Look:
 
 
 def _look(user: int | None, redact: Callable[[str], str]) -> _Look:
-    tree = [process for process in descendants(os.getpid()) if not process.is_dead]
+    tree = running_descendants()
     lines = [line for process in tree[:MOST_COMMANDS] if (line := command_line(process.pid))]
     states, watches = _what_is_open([process.pid for process in tree], user)
     return _Look(
@@ -179,9 +185,9 @@ def _look(user: int | None, redact: Callable[[str], str]) -> _Look:
         busy=any(process.state in "RD" for process in tree),
         commands="\n".join(lines),
         program=as_typed(main_program(lines), redact),
-        listens=_LISTENS in states,
+        listens=LISTENS in states,
         watches=watches,
-        waits=not states.isdisjoint({_ESTABLISHED, _SYN_SENT}) or any(map(_WAITS.match, lines)),
+        waits=bool(states & CONNECTED) or any(map(_WAITS.match, lines)),
     )
 
 
@@ -208,14 +214,8 @@ def _what_is_open(processes: list[int], user: int | None) -> tuple[set[str], boo
                         pass
             except PermissionError:
                 readable = False
+    states = socket_states(links, None if readable else user)
     # Of those that were not looked at, any may be a connection.
-    states = set() if left else {_ESTABLISHED}
-    for table in ("tcp", "tcp6", "udp", "udp6"):
-        with suppress(OSError), open(f"/proc/net/{table}", encoding="ascii") as file:
-            next(file, None)
-            for line in file:
-                fields = line.split()
-                if f"socket:[{fields[9]}]" in links or (not readable and user is not None and fields[7] == str(user)):
-                    # An unconnected socket of UDP is in the state that TCP calls closed.
-                    states.add(fields[3])
+    if not left:
+        states |= CONNECTED
     return states, "anon_inode:inotify" in links

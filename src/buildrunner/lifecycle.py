@@ -38,6 +38,7 @@ from buildrunner.logs.follower import restart_after_faults
 from buildrunner.logs.journal import Journal
 from buildrunner.logs.publisher import Publisher
 from buildrunner.logs.redact import Redactor
+from buildrunner.processes import as_typed, main_program
 from buildrunner.sandbox import Sandbox
 from buildrunner.settings import Settings
 
@@ -76,6 +77,9 @@ class Run:
         self.commit: str | None = None
         self.files: int | None = None
         self.bytes: int | None = None
+        self.unfinished: dict[
+            str, str
+        ] = {}  # files open for writing when a command ended → the program that wrote them
         self._last_output = -math.inf  # when a command said something before its time ran out
         self._settings = settings
         self._started = anyio.current_time()
@@ -158,11 +162,16 @@ class Run:
         journal.write("stage", text, state="started")
         started = anyio.current_time()
         state = "failed"
+        if self.sandbox:
+            self.sandbox.stopped = []
 
         def check_limit() -> None:
             # Also what did not notice that its time ran out, as work in a thread does not, is too late.
             if limit is not None and anyio.current_time() >= started + limit and not self._published:
-                self._decide(_timed_out(name, limit, started + limit - max(started, self._last_output)))
+                silent = started + limit - max(started, self._last_output)
+                stopped = self.sandbox.stopped if self.sandbox else []
+                program = as_typed(main_program(stopped), self.redactor.redact) if stopped else None
+                self._decide(_timed_out(name, limit, silent, program))
                 assert self._cause is not None
                 raise self._cause
 
@@ -519,11 +528,16 @@ def _counted(number: int) -> int:
     return signal.SIGINT if number == signal.SIGINT else signal.SIGTERM
 
 
-def _timed_out(stage: Stage, limit: float, silent: float = 0.0) -> BuildTimedOut:
-    """Say that a stage's time has run out, and that its command hung rather than worked if it was silent for half of it."""
+def _timed_out(stage: Stage, limit: float, silent: float = 0.0, program: str | None = None) -> BuildTimedOut:
+    """Say that a stage's time has run out, and that its command hung rather than worked if it was silent for half of it.
+
+    `program` is what ran then; of a clone it is git, which says nothing to people.
+    """
     words = {"clone": "Cloning", "install": "Installing dependencies", "build": "The build", "upload": "Publishing"}
     reason = f"{words.get(stage, stage)} took longer than {limit:g} s"
     raise_it = f"raise {stage.upper()}_TIMEOUT"
+    if program and stage in {"install", "build"}:
+        reason = f"{reason} and was stopped at `{program}`"
     if stage in {"install", "build"} and silent >= limit / 2:
         return BuildTimedOut(
             f"{reason}; it had printed nothing for the last {silent:.0f} s.",

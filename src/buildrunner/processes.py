@@ -8,13 +8,17 @@ from __future__ import annotations
 import os
 import re
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import anyio
 import anyio.lowlevel
 
+# States of sockets: https://www.kernel.org/doc/Documentation/networking/proc_net_tcp.txt
+LISTENS = "0A"
+CONNECTED = frozenset(("01", "02"))  # or asking for a connection
+_ACCEPTS = 1 << 16  # __SO_ACCEPTCON in <linux/net.h>
 _TICKS = os.sysconf("SC_CLK_TCK")
 _MOST_COMMAND_LINE = 4096  # bytes that are read of a command line
 _MOST_SHOWN = 60  # characters of it
@@ -35,10 +39,6 @@ class Process:
     state: str
     cpu: float  # seconds, with those of its children that have ended
     started: float  # seconds after the start of the machine
-
-    @property
-    def is_dead(self) -> bool:
-        return self.state in "ZX"
 
 
 def descendants(root: int) -> list[Process]:
@@ -62,6 +62,11 @@ def descendants(root: int) -> list[Process]:
     return found
 
 
+def running_descendants() -> list[Process]:
+    """List what descends from the runner and is not dead, parents first."""
+    return [process for process in descendants(os.getpid()) if process.state not in "ZX"]
+
+
 def command_line(pid: int) -> str:
     """Return the beginning of a command line, its words separated by spaces; empty for a dead process."""
     with suppress(OSError), open(f"/proc/{pid}/cmdline", "rb") as file:
@@ -69,9 +74,14 @@ def command_line(pid: int) -> str:
     return ""
 
 
+def is_wrapper(line: str) -> bool:
+    """Return whether a command line is that of a shell or a package manager, which runs another program."""
+    return bool(_SHELL.match(line) or _MANAGER.match(line))
+
+
 def main_program(lines: list[str]) -> str:
-    """Choose from command lines, parents first, the program that a person would name: no shell and no package manager."""
-    own = [line for line in lines if not _SHELL.match(line) and not _MANAGER.match(line)]
+    """Choose from command lines, parents first, the program that a person would name."""
+    own = [line for line in lines if not is_wrapper(line)]
     return (own or lines or [""])[0]
 
 
@@ -84,6 +94,34 @@ def as_typed(line: str, redact: Callable[[str], str] = str) -> str:
     line = re.sub(r"^(\S*/)?(node|nodejs|bun|python[\d.]*)\s+(--?\S+\s+)*", "", line)
     line = re.sub(r"^next-server\b.*", "next start", re.sub(r"^\S*/", "", line))  # what Next calls itself
     return "".join(character for character in line if character.isprintable())[:_MOST_SHOWN].strip() or "a program"
+
+
+def socket_states(links: Set[str], user: int | None = None) -> set[str]:
+    """Return the states of sockets, given as what links in `/proc/pid/fd` lead to, or all those of a user.
+
+    A socket of UDP counts while it is connected to a peer, as where a name is asked for.
+    """
+    states = set()
+    for table in ("tcp", "tcp6", "udp", "udp6"):
+        with suppress(OSError), open(f"/proc/net/{table}", encoding="ascii") as file:
+            next(file, None)
+            for line in file:
+                fields = line.split()
+                if f"socket:[{fields[9]}]" in links or (user is not None and fields[7] == str(user)):
+                    # An unconnected socket of UDP is in the state that TCP calls closed.
+                    states.add(fields[3])
+    return states
+
+
+def listens_locally(links: Set[str]) -> bool:
+    """Return whether one of these sockets is a Unix one that accepts connections, as those of build daemons (unix(7))."""
+    with suppress(OSError), open("/proc/net/unix", encoding="utf-8", errors="replace") as file:
+        next(file, None)
+        for line in file:
+            fields = line.split()
+            if int(fields[3], 16) & _ACCEPTS and f"socket:[{fields[6]}]" in links:
+                return True
+    return False
 
 
 async def end_descendants(spare: int) -> None:

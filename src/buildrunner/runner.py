@@ -426,6 +426,7 @@ async def _find_output(
     for sentence in (output.warning, warn_of_other_host(output.folder, plan.folder, plan.other_host)):
         if sentence:
             run.journal.log(sentence, "warning")
+    _check_unfinished(run.unfinished, output.folder, plan.folder)
     return output
 
 
@@ -435,6 +436,25 @@ async def _review(run: Run, site: Site, framework: str | None) -> None:
 
     for sentence in await run_in_thread(lambda: review_site(site, framework)):
         run.journal.log(sentence, "warning")
+
+
+def _check_unfinished(unfinished: Mapping[str, str], folder: Path, app: Path) -> None:
+    """Fail the build if a file of the output was still open for writing when its command ended."""
+    from buildrunner.site.files import visible
+
+    real = os.path.realpath(folder)
+    for path, program in unfinished.items():
+        place = Path(path)
+        # The output may be the folder of the app itself, with the caches and logs of tools.
+        if place.is_relative_to(real) and not any(
+            part == "node_modules" or part.startswith(".") for part in place.relative_to(real).parts
+        ):
+            shown = visible(os.path.relpath(path, app))
+            raise BuildFailed(
+                "build",
+                f"The build ended while `{program}` still wrote {shown}, so that file is incomplete.",
+                f"Wait for `{program}` in the build script: run it without &, or call `wait` after it.",
+            )
 
 
 async def _collect(run: Run, settings: Settings, folder: Path, inside: Path, selected: Selected | None = None) -> Site:

@@ -18,7 +18,7 @@ import resource
 import shlex
 import signal
 import subprocess
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +30,7 @@ import anyio.to_thread
 
 from buildrunner.cancellation import cleanup
 from buildrunner.errors import BuildEnded, BuildFailed, ungrouped
-from buildrunner.processes import end_descendants, end_descendants_now
+from buildrunner.processes import command_line, end_descendants, end_descendants_now, running_descendants
 
 CHUNK_BYTES = 65536
 # After a command has ended, what it left behind may hold its pipes open: that is read for so long, and then ended.
@@ -38,6 +38,9 @@ DRAIN_SECONDS = 0.3
 # Between SIGTERM and SIGKILL when a command is cut short.
 GRACE_SECONDS = 2.0
 END_SECONDS = 5.0  # what cannot be killed for so long (the kernel does not let go of it) fails the run
+LOOK_SECONDS = 2.0  # for `Sandbox.look`, and what it may print
+LOOK_BYTES = 4 * 2**20
+MOST_STOPPED = 50
 KILLED_SECONDS = 1.0  # for a program of ours that was killed
 REMOVE_SECONDS = 60.0
 # What a command and all that it starts may take. No tool that builds sites comes near; a fork bomb and a file without end do.
@@ -135,11 +138,19 @@ async def run_program(*command: str) -> int:
     try:
         return await process.wait()
     finally:
-        if process.returncode is None:
-            with suppress(ProcessLookupError):
-                process.kill()
-            with cleanup(KILLED_SECONDS):
-                await process.wait()
+        await _kill(process)
+
+
+async def _kill(process: anyio.abc.Process) -> None:
+    """Kill a program of ours that has not ended, and wait for it for a moment."""
+    if process.returncode is None:
+        with suppress(ProcessLookupError):  # not `process.kill`: that reaps it where asyncio is about to
+            os.kill(process.pid, signal.SIGKILL)
+        with cleanup(KILLED_SECONDS):
+            await process.wait()
+    if process.returncode is not None:
+        with anyio.CancelScope(shield=True):
+            await process.aclose()
 
 
 class Sandbox:
@@ -172,6 +183,7 @@ class Sandbox:
         elif prlimit:
             most_processes += _tasks_of(os.geteuid())  # of the person's other programs: the limit is the user's
         identity += ["--"] if identity else []
+        self.stopped: list[str] = []  # command lines of what ran when a command was cancelled, parents first
         self.has_leftovers = False  # something cannot be ended: the kernel does not let go of it
         self._in_image = in_image and self.account is not None
         self._identity = identity  # begins a command line that is run as the account
@@ -181,12 +193,19 @@ class Sandbox:
             self._limits = [prlimit, *(f"--{name}={_at_most(name, value)}" for name, value in wanted.items()), "--"]
 
     async def run(
-        self, command: Sequence[str], *, folder: Path, environment: Mapping[str, str], output: Output
+        self,
+        command: Sequence[str],
+        *,
+        folder: Path,
+        environment: Mapping[str, str],
+        output: Output,
+        on_exit: Callable[[int, int], Awaitable[None]] | None = None,
     ) -> Exit:
         """Run `command` in `folder` and hand each chunk of its output to `output`, until all that it started has ended.
 
         It has no terminal and an empty stdin. Cancelling ends it: SIGTERM to its process group, then SIGKILL to all that
-        descends from it.
+        descends from it. `on_exit` is awaited when the command itself has ended, with its session and its exit code, and before
+        what it left running is ended; meanwhile its output is read.
 
         Raises:
             BuildEnded: when the machine cannot start a process.
@@ -226,8 +245,13 @@ class Sandbox:
             readers.start_soon(read, process.stdout, "stdout")
             readers.start_soon(read, process.stderr, "stderr")
             try:
-                await process.wait()
+                code = await process.wait()
+                if on_exit:
+                    await on_exit(process.pid, code)
                 await read_to_end(DRAIN_SECONDS)
+            except anyio.get_cancelled_exc_class():
+                self.stopped = [command_line(process.pid) for process in running_descendants()[:MOST_STOPPED]]
+                raise
             finally:
                 with cleanup(GRACE_SECONDS + END_SECONDS + 2 * KILLED_SECONDS):
                     if process.returncode is None:
@@ -242,9 +266,9 @@ class Sandbox:
                 self.has_leftovers |= left_behind
                 for scope in scopes:
                     scope.cancel()
-        code = process.returncode
-        if code is None:
-            code, left_behind = -signal.SIGKILL, True
+        if process.returncode is None:
+            left_behind = True
+        code = -signal.SIGKILL if process.returncode is None else process.returncode
         kills = _memory_kills()
         out_of_memory = None if kills is None or kills_before is None else code != 0 and kills > kills_before
         return Exit(128 - code if code < 0 else code, out_of_memory, left_behind)
@@ -263,6 +287,26 @@ class Sandbox:
             )
         finally:
             os.close(variables)
+
+    async def look(self, script: str, arguments: Sequence[str]) -> bytes:
+        """Run a script of ours as the user of the commands, for what only that user may read, and return what it printed."""
+        found = bytearray()
+        with suppress(OSError):
+            process = await anyio.open_process(
+                [*self._identity, "/bin/sh", "-c", script, "sh", *arguments],
+                stdin=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env={"PATH": os.pathsep.join(_FOLDERS)},
+            )
+            assert process.stdout is not None
+            try:
+                with anyio.move_on_after(LOOK_SECONDS), suppress(anyio.EndOfStream):
+                    while len(found) < LOOK_BYTES:
+                        found += await process.stdout.receive()
+                    await process.wait()
+            finally:
+                await _kill(process)
+        return bytes(found)
 
     async def end_all(self, child: int) -> bool:
         """Kill all that descends from the runner, and tell whether nothing is left but `child`, which others reap.

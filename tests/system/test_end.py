@@ -11,10 +11,12 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
-from harness import Event, Program, Redis, Repositories, app_files, free_port, wait_for, wait_for_end
+from harness import PLAIN, Event, Program, Redis, Repositories, app_files, free_port, wait_for, wait_for_end
+from relay import Relay, never_answer
 from s3_server import s3_server
 
 # A child, one that left the group and refuses SIGTERM, and the build itself.
@@ -126,6 +128,7 @@ def test_a_build_that_takes_too_long_is_timed_out_and_ended(program: Program, re
     assert (run.result["status"], run.result["stage"]) == ("timed_out", "build")
     assert run.messages[-1].startswith("Timed out: ")
     assert "1.5 s" in run.result["reason"]
+    assert "was stopped at `sleep 77.33`" in run.result["reason"]
     assert "building" in run.lines
     assert not alive("sleep 77.33")
 
@@ -297,6 +300,28 @@ def test_a_signal_with_a_frozen_redis_ends_within_its_deadline(
     assert run.code == 143
     assert took[0] < 16
     assert "were not delivered" in run.stdout
+
+
+def test_a_signal_in_a_stuck_upload_leaves_time_for_the_log(program: Program, repositories: Repositories) -> None:
+    """Giving up the upload of a large file hangs, too."""
+    app = repositories.app("mkdir dist; echo $N >dist/index.html; (echo $N; seq 3000000) >dist/big.js")
+    first = program.run(app, **PLAIN, BUILD_ENV_N="1")
+    with Relay(urlsplit(program.s3.endpoint).port or 0) as relay:
+        relay.fault = lambda request: never_answer if "uploadId" in request.query else None
+
+        def interrupt(process: subprocess.Popen[str], _slug: str) -> None:
+            wait_for(lambda: relay.first_fault is not None, "a part of the file")
+            process.send_signal(signal.SIGTERM)
+            wait_for_end(process, 20)
+
+        endpoint = f"http://127.0.0.1:{relay.port}"
+        run = program.run(
+            app, **PLAIN, BUILD_ENV_N="2", SLUG=first.slug, AWS_ENDPOINT_URL_S3=endpoint, meanwhile=interrupt
+        )
+
+    assert (first.code, run.code) == (0, 143)
+    assert "Nothing that was live has changed" in run.result["reason"]
+    assert program.archive(run)[-1] == run.result
 
 
 def test_a_later_run_of_the_slug_takes_over_and_the_earlier_ends_with_60(

@@ -12,9 +12,9 @@ from pathlib import Path
 import anyio
 import pytest
 
-from buildrunner import endless, processes
+from buildrunner import endless
 from buildrunner.endless import Endless, _watches, wait_until_endless
-from buildrunner.processes import as_typed
+from buildrunner.processes import as_typed, running_descendants
 
 LISTEN = "import socket, time; s = socket.create_server(('127.0.0.1', 0)); "
 
@@ -26,9 +26,10 @@ def short_times(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(endless, "QUIET_WITHOUT_OUTPUT_SECONDS", 0.8)
     monkeypatch.setattr(endless, "QUIET_WAITING_SECONDS", 60)
     # Servers of other tests may be children of this process, too.
-    descendants = processes.descendants
-    before = {process.pid for process in descendants(os.getpid())}
-    monkeypatch.setattr(endless, "descendants", lambda root: [p for p in descendants(root) if p.pid not in before])
+    before = {process.pid for process in running_descendants()}
+    monkeypatch.setattr(
+        endless, "running_descendants", lambda: [p for p in running_descendants() if p.pid not in before]
+    )
 
 
 @pytest.fixture

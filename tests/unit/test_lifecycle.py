@@ -188,8 +188,11 @@ class FakeSandbox:
         self.account = None
         self.has_leftovers = False
 
-    async def run(self, *_: Any, **__: Any) -> Exit:
-        return await self._command()
+    async def run(self, *_: Any, on_exit: Callable[[int, int], Awaitable[None]], **__: Any) -> Exit:
+        ended = await self._command()
+        if ended.code:
+            await on_exit(0, ended.code)
+        return ended
 
     async def end_all(self, child: int) -> bool:
         return True

@@ -66,3 +66,22 @@ assert command.wait() == 3
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
 
     assert ended.returncode == 0, ended.stderr
+
+
+def test_an_error_in_taking_output_is_raised_as_itself() -> None:
+    script = """
+import anyio, sys
+from buildrunner.sandbox import Sandbox
+def fail(*_):
+    raise OSError(28, "No space left on device")
+async def main():
+    try:
+        await Sandbox(in_image=False).run(["/bin/echo", "x"], folder="/", environment={}, output=fail)
+    except OSError as error:
+        print(error.strerror)
+anyio.run(main)
+"""
+
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+
+    assert ended.stdout == "No space left on device\n", ended.stderr
