@@ -1,22 +1,13 @@
-"""Package managers: which one a repository uses, in which version, and how each installs.
+"""Package managers: how each installs, and what runs of an install when scripts failed.
 
-| what says so, the first that is there | manager |
-|---|---|
-| `packageManager`, then `devEngines.packageManager`, of the nearest package.json that has one | that one, in that version |
-| the nearest lockfile, from the app's folder up to the repository's top | its manager, in a version that reads it |
-| several lockfiles in one folder | the one that lacks the fewest dependencies of package.json; then pnpm, Yarn, Bun, npm |
-| volta, `engines`, `only-allow`, pnpm-workspace.yaml, .yarnrc.yml, bunfig.toml | the manager that they name or belong to |
-| nothing | npm |
-
-npm comes last of several because its lockfile is the one that comes about by accident. A bun.lockb cannot be looked into, so
-it counts as one that lacks everything.
+Which manager a repository uses, and in which version, is in `managers`.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -24,7 +15,8 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import unquote
 
-from buildrunner.reading import is_file, is_inside, read_json, read_text, read_yaml
+from buildrunner.reading import read_json, read_text
+from buildrunner.versions import satisfies
 
 Name = Literal["npm", "pnpm", "yarn", "bun"]
 LABELS: Mapping[Name, str] = {"npm": "npm", "pnpm": "pnpm", "yarn": "Yarn", "bun": "Bun"}
@@ -44,13 +36,7 @@ _MOST_LOCKFILE_BYTES = 32 * 2**20
 _MOST_PENDING = 10_000  # lines
 _MOST_REBUILT = 200  # packages on a command line; of npm's, above that all are rebuilt
 _REBUILT = re.compile(r"(@[a-z0-9~_][\w.~-]*/)?[A-Za-z0-9~_][\w.~-]*")  # a name that is no option
-_FIELD = re.compile(r"(npm|pnpm|yarn|bun)(?:@([^+\s/:@]{1,100})(?:\+(sha\d+)\.([0-9a-fA-F]{1,200}))?)?")
 _CALLED = re.compile(r"(?:^|[\s;&|(\"'])(pnpm|pnpx|yarn|yarnpkg|bun|bunx)(?=[\s\"']|$)")
-# Each writes what it can read itself: https://github.com/pnpm/spec, and tried with pnpm 6 to 12.
-_PNPM_OF_LOCKFILE = {"5": ">=6.0.0 <8.0.0", "6": "^8.3.1", "9": "^9.0.0"}
-# Tried with Yarn 2.4 to 4.18; what is not in it is newer than this table.
-_YARN_OF_LOCKFILE = {"4": "^2.4.1", "5": ">=3.0.0 <3.2.0", "6": "^3.2.0", "8": ">=4.0.0 <4.13.0", "9": "~4.14.0"}
-_CLASSIC = "^1.22.0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +51,11 @@ class Manager:
     )
     modern: bool = False  # Yarn 2 and later
     release: Path | None = None  # Yarn as the repository itself holds it
+    engines: tuple[str, ...] = ()  # ranges that the version has to satisfy as well
+
+    def accepts(self, version: str) -> bool:
+        """Return whether a version is one that the repository asks for."""
+        return all(satisfies(version, wanted) for wanted in (self.version or "*", *self.engines))
 
     @property
     def label(self) -> str:
@@ -106,37 +97,6 @@ def table_of(package: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     """Give an object of package.json, such as its scripts; empty where there is none."""
     table = package.get(name)
     return table if isinstance(table, dict) else {}
-
-
-def find_manager(folder: Path, checkout: Path) -> tuple[Manager, Path | None, tuple[str, ...]]:
-    """Find the manager of the app in `folder`, its lockfile, and what is to be said about the choice."""
-    packages = [(place, package_of(place, checkout)) for place in places(folder, checkout)]
-    found = list(_lockfiles(packages, checkout))
-    notes: list[str] = []
-    for _, package in packages:
-        manager = _of_field(package, notes)
-        if manager:
-            lockfile = next((path for path in found if LOCKFILES[path.name] == manager.name), None)
-            if not lockfile and found:
-                notes.append(
-                    f"package.json names {manager.label}, so {found[0].name} is not used. Remove it, or run"
-                    f" `{manager.name} install` and commit {_lockfile_of(manager.name)}."
-                )
-            return _complete(manager, lockfile, packages, checkout), lockfile, tuple(notes)
-    if found:
-        others = [path.name for path in found[1:] if LOCKFILES[path.name] != LOCKFILES[found[0].name]]
-        if others:
-            notes.append(
-                f"There are several lockfiles; {found[0].name} is used. Remove {_and(others)}, or name the manager in"
-                ' "packageManager" of package.json.'
-            )
-        manager = Manager(LOCKFILES[found[0].name], because=found[0].name)
-        return _complete(manager, found[0], packages, checkout), found[0], tuple(notes)
-    for place, package in packages:
-        manager = _of_signs(place, package)
-        if manager:
-            return _complete(manager, None, packages, checkout), None, tuple(notes)
-    return Manager("npm"), None, tuple(notes)
 
 
 # Mirrors of the npm registry that lockfiles name; the first is gone since 2024. Each has its own form of a tarball's address:
@@ -204,15 +164,13 @@ def install_attempts(manager: Manager, *, lockfile: str | None, needed: bool) ->
 
     """
     name = manager.name
-    default = lockfile or _lockfile_of(name)
+    default = lockfile or lockfile_of(name)
     outdated = f"{default} is out of step with package.json. Run `{name} install` and commit {default}."
     peers = (
         "Packages ask for versions of each other that do not go together, which npm 6 did not mind. Update them, or commit"
         " an .npmrc with legacy-peer-deps=true."
     )
-    engines = (
-        "A package asks for another Node than the one that is used. Name that Node in .nvmrc, or update the package."
-    )
+    engines = "A package asks for another Node or Yarn than the one that is used. Name that Node in .nvmrc, or update the package."
     install: tuple[str, ...]
     frozen: tuple[Attempt, ...]
     loose: tuple[Attempt, ...]
@@ -230,10 +188,19 @@ def install_attempts(manager: Manager, *, lockfile: str | None, needed: bool) ->
             Attempt(("npm", "install", legacy), conflict, frozen=False, mend=peers),
         )
     elif name == "pnpm":
-        refused = r"ERR_PNPM_\w*LOCKFILE|Headless installation requires a pnpm-lock\.yaml"  # pnpm 7 to 12
+        unreadable_format = r"ERR_PNPM_LOCKFILE_BREAKING_CHANGE"
+        refused = r"ERR_PNPM_(?!LOCKFILE_BREAKING)\w*LOCKFILE|Headless installation requires a pnpm-lock\.yaml"  # pnpm 7 to 12
         install = ("pnpm", "install")
         frozen = (Attempt((*install, "--frozen-lockfile")),)
-        loose = (Attempt((*install, "--no-frozen-lockfile"), refused, frozen=False, mend=outdated),)
+        again = (*install, "--no-frozen-lockfile")
+        unreadable = (
+            f"This pnpm cannot read {default}, which another version wrote, so versions were chosen anew. Run"
+            f" `pnpm install` with the pnpm that the log names, and commit {default}."
+        )
+        loose = (
+            Attempt(again, refused, frozen=False, mend=outdated),
+            Attempt(again, unreadable_format, frozen=False, mend=unreadable),
+        )
     elif name == "yarn" and manager.modern:
         install = ("yarn", "install")
         frozen = (Attempt((*install, "--immutable")),)
@@ -418,141 +385,9 @@ def called_managers(scripts: Mapping[str, Any], texts: Sequence[str]) -> set[Nam
     return found
 
 
-def _lockfiles(packages: Sequence[tuple[Path, Mapping[str, Any]]], checkout: Path) -> Iterator[Path]:
-    """Give lockfiles, the nearest folder's first, and of one folder the one first that agrees best with its package.json."""
-    for place, package in packages:
-        there = [place / name for name in LOCKFILES if is_file(place / name) and is_inside(place / name, checkout)]
-        if len(there) > 1:
-            there.sort(key=lambda path: _lacking(path, package, checkout))  # which is stable: ties keep their order
-        yield from there
-
-
-def _lacking(lockfile: Path, package: Mapping[str, Any], checkout: Path) -> int:
-    """Count the dependencies of package.json that are not in the lockfile, by what it looks like as text."""
-    wanted = [(name, version) for kind in DEPENDENCIES for name, version in table_of(package, kind).items()]
-    try:
-        text = read_text(lockfile, checkout, most_bytes=_MOST_LOCKFILE_BYTES) or ""
-    except ValueError:
-        return len(wanted) + 1
-    if lockfile.suffix == ".lockb":
-        return len(wanted)
-    by_name_only = lockfile.suffix == ".json" and lockfile_version(lockfile, checkout) == 1
-    looks: Callable[[str, str], str] = lambda name, version: f'"{name}": "{version}"'  # noqa: E731
-    if by_name_only:
-        looks = lambda name, _: f'"{name}": {{'  # noqa: E731
-    elif lockfile.name == "yarn.lock":
-        modern = "__metadata:" in text[:2000]
-        looks = lambda name, version: f"{name}@{'npm:' if modern and ':' not in version else ''}{version}"  # noqa: E731
-    elif lockfile.name == "pnpm-lock.yaml":
-        there = set(re.findall(r"^ {1,20}'?([^\s':]{1,214})'?:", text, re.MULTILINE))
-        return sum(name not in there for name, _ in wanted[:1000])
-    return sum(looks(name, str(version)) not in text for name, version in wanted[:1000])
-
-
-def _of_field(package: Mapping[str, Any], notes: list[str]) -> Manager | None:
-    """Read `packageManager` (https://nodejs.org/api/packages.html#packagemanager) or `devEngines.packageManager`."""
-    field = package.get("packageManager")
-    if isinstance(field, str) and field:
-        match = _FIELD.fullmatch(field.strip())
-        if match:
-            name, version, algorithm, digest = match.groups()
-            given = None if not version or version == "latest" else version
-            return Manager(name, given, "packageManager", (algorithm, digest.lower()) if digest else None)  # type: ignore[arg-type]
-        notes.append(
-            f"{field[:100]!a} in packageManager is none of npm, pnpm, yarn and bun with a version; it is not used."
-        )
-    wanted = table_of(package, "devEngines").get("packageManager")
-    if isinstance(wanted, dict) and isinstance(wanted.get("name"), str) and wanted["name"] in LABELS:
-        version = wanted.get("version")
-        return Manager(wanted["name"], version[:100] if isinstance(version, str) and version else None, "devEngines")
-    return None
-
-
-def _of_signs(place: Path, package: Mapping[str, Any]) -> Manager | None:
-    """Guess the manager of a repository that has no lockfile."""
-    scripts = " ".join(str(table_of(package, "scripts").get(name, "")) for name in ("preinstall", "prepare"))
-    only = re.search(r"only-allow (npm|pnpm|yarn|bun)\b", scripts)
-    signs: tuple[tuple[Name, str], ...] = (
-        ("pnpm", "pnpm-workspace.yaml"),
-        ("yarn", ".yarnrc.yml"),
-        ("bun", "bunfig.toml"),
-    )
-    for name, file in signs:
-        named = name in table_of(package, "volta") or name in table_of(package, "engines")
-        if (only and only[1] == name) or named or is_file(place / file):
-            return Manager(name, because="package.json" if only or named else file)
-    return None
-
-
-def _complete(
-    manager: Manager, lockfile: Path | None, packages: Sequence[tuple[Path, Mapping[str, Any]]], checkout: Path
-) -> Manager:
-    """Fill in a version that reads this lockfile where no exact one is named, and what Yarn's configuration says."""
-    version, because = manager.version, manager.because
-    for _, package in packages:
-        for table in ("volta", "engines"):
-            wanted = table_of(package, table).get(manager.name)
-            if version is None and isinstance(wanted, str) and wanted.strip() and manager.name != "npm":
-                version = wanted.strip()[:100]
-    head = ""
-    if lockfile and lockfile.suffix != ".lockb":
-        with suppress(ValueError):
-            head = (read_text(lockfile, checkout, most_bytes=_MOST_LOCKFILE_BYTES) or "")[:5000]
-    if manager.name == "pnpm":
-        if version is None:
-            match = re.search(r"^lockfileVersion: *['\"]?(\d{1,4})", head, re.MULTILINE)
-            version = _PNPM_OF_LOCKFILE.get(match[1]) if match else None
-            if version is None or (version.startswith("^9") and _is_for_pnpm_10(packages, checkout)):
-                version = "^10.0.0"
-        return Manager("pnpm", version, because, manager.digest)
-    if manager.name != "yarn":
-        return Manager(manager.name, version, because, manager.digest)
-    folders = [place for place, _ in packages]
-    settings = next((path for place in folders if is_file(path := place / ".yarnrc.yml")), None)
-    release, named = _yarn_release(settings, checkout) if settings else (None, None)
-    metadata = re.search(r"^__metadata:\s{1,20}version: *(\d{1,4})", head, re.MULTILINE)
-    if named:
-        version, because = named, ".yarnrc.yml"
-    elif version is None and metadata:
-        version = _YARN_OF_LOCKFILE.get(metadata[1], "^4.0.0")
-    elif version is None:
-        version = "^4.0.0" if settings else _CLASSIC
-    modern = bool(release) or not re.match(r"[\^~=v\s]*1\b|[\^~=v\s]*0\.", version)
-    digest = None if named else manager.digest
-    return Manager("yarn", version, because, digest, modern=modern, release=release)
-
-
-def _yarn_release(settings: Path, checkout: Path) -> tuple[Path | None, str | None]:
-    """Find the Yarn that .yarnrc.yml names (https://yarnpkg.com/configuration/yarnrc#yarnPath), and its version."""
-    wanted = None
-    with suppress(ValueError):
-        wanted = (read_yaml(settings, checkout) or {}).get("yarnPath")
-    if not isinstance(wanted, str) or not wanted:
-        return None, None
-    path = settings.parent / wanted[:1000]
-    version = re.search(r"yarn-(\d{1,9}\.\d{1,9}\.\d{1,9}[\w.-]{0,100})\.c?js$", wanted[-200:])
-    there = is_file(path) and is_inside(path, checkout)
-    return path if there else None, version[1] if version else None
-
-
-def _is_for_pnpm_10(packages: Sequence[tuple[Path, Mapping[str, Any]]], checkout: Path) -> bool:
-    """Look for settings that pnpm 9 does not know: it reads none but these three of pnpm-workspace.yaml."""
-    for place, package in packages:
-        with suppress(ValueError):
-            settings = read_yaml(place / "pnpm-workspace.yaml", checkout)
-            if settings and (settings.keys() - {"packages", "catalog", "catalogs"} or "packages" not in settings):
-                return True
-        if "ignoredBuiltDependencies" in table_of(package, "pnpm"):
-            return True
-    return False
-
-
-def _lockfile_of(name: Name) -> str:
+def lockfile_of(name: Name) -> str:
+    """Return the name of the lockfile that a manager writes."""
     return {"npm": "package-lock.json", "pnpm": "pnpm-lock.yaml", "yarn": "yarn.lock", "bun": "bun.lock"}[name]
-
-
-def _and(words: Sequence[str]) -> str:
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
 def needs_server(package: Mapping[str, Any]) -> bool:

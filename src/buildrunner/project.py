@@ -36,6 +36,7 @@ from buildrunner.frameworks import (
     recognise,
     script_to_add,
 )
+from buildrunner.managers import find_manager
 from buildrunner.other_hosts import OtherHost, install_lines, read_other_hosts, script_lines
 from buildrunner.packages import (
     DEPENDENCIES,
@@ -44,7 +45,6 @@ from buildrunner.packages import (
     Manager,
     Name,
     called_managers,
-    find_manager,
     install_attempts,
     needs_server,
     package_of,

@@ -15,7 +15,6 @@ import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from buildrunner.errors import BuildFailed
 from buildrunner.packages import DEPENDENCIES, Manager, Name, package_of, places, table_of
 from buildrunner.reading import read_json, read_text
 from buildrunner.registry import Keeper, Registry, Release, has_digest, open_registry
+from buildrunner.versions import intersects, is_range, satisfies
 
 _MACHINES = {"x86_64": "x64", "amd64": "x64", "aarch64": "arm64", "arm64": "arm64"}
 _PACKAGE_NAME = re.compile(r"(@[a-z0-9~_-][\w.~-]*/)?[A-Za-z0-9~_-][\w.~-]*")
@@ -69,7 +69,6 @@ _NODE_OF_SASS = (
 _SASS_IN_LOCKFILE = re.compile(
     r'node-sass(?:": \{\s*"version": "|@[^\n]{0,300}:\n\s{1,20}version:? "?|[@/])(\d{1,4})\.(\d{1,4})'
 )
-_UNREADABLE = (ValueError, TypeError, AttributeError, LookupError, RecursionError)  # what node-semver raises
 # A manager that is called in a repository that names another, or another version, is not to refuse.
 _ONE_OF_ITS_OWN = {"COREPACK_ENABLE_STRICT": "0", "SKIP_YARN_COREPACK_CHECK": "1"}
 # These fetch nothing with Node 20 and later, which checks the `this` of URLSearchParams (ERR_INVALID_THIS).
@@ -111,31 +110,6 @@ class Toolchain:
     manager: str | None  # version; None where what is installed is used as it is
     warnings: tuple[str, ...] = ()
     commands: tuple[Command, ...] = ()
-
-
-def satisfies(version: str, wanted: str) -> bool:
-    """Tell whether a version is in a range, by node-semver's rules; a range that is none holds nothing."""
-    import nodesemver
-
-    found = _range(wanted)
-    with suppress(*_UNREADABLE):
-        return found is not None and bool(found.test(nodesemver.make_semver(version, True)))
-    return False
-
-
-def is_range(text: str) -> bool:
-    """Tell whether semver can read it."""
-    return _range(text) is not None
-
-
-@lru_cache(maxsize=1024)
-def _range(text: str) -> Any:
-    """Parse a range once: it is held against hundreds of versions."""
-    import nodesemver
-
-    with suppress(*_UNREADABLE):
-        return nodesemver.make_range(text.replace(",", " ")[:200], True)
-    return None
 
 
 def find_node(folder: Path, checkout: Path, given: str | None) -> tuple[NodeWish | None, tuple[str, ...]]:
@@ -297,7 +271,12 @@ class Tools:
                 wanted = _npm_for(node, lockfile_version) if release else None
                 if wanted:
                     shown = await self._get_manager(registry, Manager("npm", wanted), node, warnings)
+            elif manager.name == "npm" and not release and not manager.digest and self._has_npm(manager):
+                pass
             else:
+                line = _npm_for(node, lockfile_version) if manager.name == "npm" and release else None
+                if line and intersects(line, manager.version or "*", *manager.engines):
+                    manager = replace(manager, version=line, engines=(manager.version or "*", *manager.engines))
                 try:
                     shown = await self._get_manager(registry, manager, node, warnings)
                 except BuildFailed as error:
@@ -345,6 +324,14 @@ class Tools:
         self._log(f"Node {release.version} for the build{because}")
         changed = {"PATH": f"{self._bin}{os.pathsep}{self._environment['PATH']}"}
         return replace(toolchain, environment=changed, node=release.version, warnings=tuple(warnings))
+
+    def _has_npm(self, manager: Manager) -> bool:
+        """Return whether the installed npm is one that the repository asks for."""
+        found = shutil.which("npm", path=self._environment["PATH"])
+        with suppress(OSError, ValueError, TypeError, AttributeError):
+            package = json.loads((Path(found or "").resolve().parent.parent / "package.json").read_text())
+            return package.get("name") == "npm" and manager.accepts(package["version"])
+        return False
 
     def _keep_installed_npm(self) -> None:
         """Have the installed npm run with the Node that it ran with: its first line asks for that of PATH, which is another now."""
@@ -456,13 +443,19 @@ class Tools:
         }[manager.name]
         releases = await registry.find(package, wanted)
         if manager.name == "pnpm" and _major(node) >= 20:
-            old = _newest(release for release in releases if satisfies(release.version, wanted))
+            old = _newest(release for release in releases if manager.accepts(release.version))
             if old and satisfies(old.version, _PNPM_BEFORE_NODE_20):
                 major = max(_major(old.version), 7)
                 warnings.append(f"pnpm {old.version} cannot work with Node {node}: the newest pnpm {major} is used.")
                 wanted = f"^{major}.0.0"
+                manager = replace(manager, version=wanted, engines=())
                 releases = await registry.releases(package)
-        fitting = [release for release in releases if satisfies(release.version, wanted)]
+        fitting = [release for release in releases if manager.accepts(release.version)]
+        if not fitting and manager.engines and (fitting := [r for r in releases if satisfies(r.version, wanted)]):
+            warnings.append(
+                f"The registry has no {manager.label} {' '.join((wanted, *manager.engines))}, which package.json asks for:"
+                f" {manager.label} {wanted} is used."
+            )
         release = _newest(r for r in fitting if r.engines is None or satisfies(node, r.engines)) or _newest(fitting)
         if release is None and re.fullmatch(r"v?\d+\.\d+\.\d+", wanted):
             release = _newest(r for r in releases if _is_line(r.version, _major(wanted)))

@@ -13,23 +13,18 @@ from buildrunner import commands
 from buildrunner.errors import CommandFailed
 from buildrunner.failure_hints import with_failure_hint
 from buildrunner.packages import (
-    LOCKFILES,
     SHELL,
     Attempt,
     Manager,
     Name,
     called_managers,
     failed_scripts,
-    find_manager,
     install_attempts,
     skipped_by_pnpm,
     without_host,
     without_mirrors,
     without_scripts,
 )
-
-V3 = '{"lockfileVersion": 3, "packages": {"": {"dependencies": {"a": "^1.0.0"}}}}'
-CLASSIC = '# yarn lockfile v1\n\n\na@^1.0.0:\n  version "1.0.0"\n'
 
 
 @pytest.fixture
@@ -43,240 +38,6 @@ def write(folder: Path, **package: Any) -> None:
     (folder / "package.json").write_text(json.dumps(package))
 
 
-def found(checkout: Path, folder: str = ".") -> Manager:
-    return find_manager((checkout / folder).resolve(), checkout)[0]
-
-
-# --- which manager ---
-
-
-@pytest.mark.parametrize(("name", "manager"), LOCKFILES.items())
-def test_the_lockfile_names_the_manager(checkout: Path, name: str, manager: str) -> None:
-    (checkout / name).write_text("{}")
-
-    for folder in (".", "apps/web"):
-        chosen, lockfile, _ = find_manager((checkout / folder).resolve(), checkout)
-        assert (chosen.name, lockfile) == (manager, checkout / name)
-
-
-def test_without_any_sign_it_is_npm(checkout: Path) -> None:
-    write(checkout, scripts={"build": "x"})
-
-    assert find_manager(checkout, checkout) == (Manager("npm"), None, ())
-
-
-def test_the_nearest_lockfile_counts(checkout: Path) -> None:
-    (checkout / "package-lock.json").write_text("{}")
-    (checkout / "apps/web/yarn.lock").write_text(CLASSIC)
-
-    assert found(checkout, "apps/web").name == "yarn"
-    assert found(checkout).name == "npm"
-
-
-@pytest.mark.parametrize(
-    ("field", "name", "version", "digest"),
-    [
-        ("pnpm@9.1.0", "pnpm", "9.1.0", None),
-        ("pnpm@9.1.0+sha512.ABCD", "pnpm", "9.1.0", ("sha512", "abcd")),
-        ("yarn@1.22.22", "yarn", "1.22.22", None),
-        ("npm@10", "npm", "10", None),
-        ("bun@latest", "bun", None, None),
-        ("pnpm@^8", "pnpm", "^8", None),
-    ],
-)
-def test_package_manager_comes_before_every_lockfile(
-    checkout: Path, field: str, name: str, version: str | None, digest: Any
-) -> None:
-    write(checkout, packageManager=field)
-    (checkout / "apps/web/package-lock.json").write_text(V3)
-
-    for folder in (".", "apps/web"):
-        manager = found(checkout, folder)
-        assert (manager.name, manager.version, manager.digest) == (name, version, digest)
-
-
-@pytest.mark.parametrize(
-    "field", ["yarn@https://example.org/yarn.js", "cargo@1", "../x@1", "npm@1 2", 7, "pnpm@" + "1" * 200]
-)
-def test_a_field_that_names_no_manager_is_not_used(checkout: Path, field: Any) -> None:
-    write(checkout, packageManager=field)
-    (checkout / "yarn.lock").write_text(CLASSIC)
-
-    manager, _, notes = find_manager(checkout, checkout)
-
-    assert manager.name == "yarn"
-    assert len(notes) == isinstance(field, str)
-
-
-def test_dev_engines_names_a_manager_too(checkout: Path) -> None:
-    write(checkout, devEngines={"packageManager": {"name": "pnpm", "version": "^10.1"}})
-
-    assert found(checkout) == Manager("pnpm", "^10.1", "devEngines")
-
-
-def test_a_lockfile_of_another_manager_than_the_field_names_is_said(checkout: Path) -> None:
-    write(checkout, packageManager="pnpm@9.1.0")
-    (checkout / "package-lock.json").write_text(V3)
-
-    manager, lockfile, notes = find_manager(checkout, checkout)
-
-    assert (manager.name, lockfile) == ("pnpm", None)
-    assert "package-lock.json is not used" in notes[0]
-
-
-def test_of_several_lockfiles_the_one_that_agrees_with_package_json_is_used_and_that_is_said(checkout: Path) -> None:
-    write(checkout, dependencies={"a": "^1.0.0"}, devDependencies={"b": "2"})
-    (checkout / "bun.lockb").write_bytes(b"#!/usr/bin/env bun\n\0")
-    (checkout / "package-lock.json").write_text('{"packages": {"": {"dependencies": {"a": "^1.0.0", "b": "2"}}}}')
-    (checkout / "yarn.lock").write_text(CLASSIC)
-
-    manager, lockfile, notes = find_manager(checkout, checkout)
-
-    assert (manager.name, lockfile) == ("npm", checkout / "package-lock.json")
-    assert "Remove yarn.lock and bun.lockb" in notes[0]
-    (checkout / "yarn.lock").write_text(f'{CLASSIC}\nb@2:\n  version "2.0.0"\n')
-    assert found(checkout).name == "yarn", "npm's is the one that comes about by accident"
-    (checkout / "yarn.lock").write_text('__metadata:\n  version: 8\n\n"a@npm:^1.0.0":\n  x: 1\n"b@npm:2":\n  x: 1\n')
-    assert found(checkout).name == "yarn"
-    (checkout / "pnpm-lock.yaml").write_text(
-        "importers:\n  .:\n    dependencies:\n      a:\n        x: 1\n      'b':\n"
-    )
-    assert found(checkout).name == "pnpm"
-
-
-def test_an_old_lockfile_of_npm_is_compared_by_names(checkout: Path) -> None:
-    write(checkout, dependencies={"a": "^1.0.0"})
-    (checkout / "package-lock.json").write_text(
-        '{"lockfileVersion": 1, "dependencies": {\n"a": {\n"version": "1.0.0"}}}'
-    )
-    (checkout / "yarn.lock").write_text("# yarn lockfile v1\n")
-
-    assert found(checkout).name == "npm"
-
-
-def test_a_lockfile_that_leads_out_of_the_repository_is_none(checkout: Path, tmp_path: Path) -> None:
-    (tmp_path / "outside").write_text(CLASSIC)
-    (checkout / "yarn.lock").symlink_to("../outside")
-
-    assert found(checkout).name == "npm"
-
-
-@pytest.mark.parametrize(
-    ("package", "file", "name"),
-    [
-        ({"scripts": {"preinstall": "npx only-allow pnpm"}}, None, "pnpm"),
-        ({"engines": {"pnpm": ">=8"}}, None, "pnpm"),
-        ({"volta": {"yarn": "1.22.19"}}, None, "yarn"),
-        ({}, "pnpm-workspace.yaml", "pnpm"),
-        ({}, ".yarnrc.yml", "yarn"),
-        ({}, "bunfig.toml", "bun"),
-    ],
-)
-def test_without_a_lockfile_other_signs_count(
-    checkout: Path, package: dict[str, Any], file: str | None, name: str
-) -> None:
-    write(checkout, **package)
-    if file:
-        (checkout / file).write_text("packages: ['*']\n")
-
-    assert found(checkout).name == name
-
-
-# --- which version ---
-
-
-@pytest.mark.parametrize(
-    ("lockfile", "version"),
-    [
-        ("lockfileVersion: 5.1\n", ">=6.0.0 <8.0.0"),
-        ("lockfileVersion: 5.4\n", ">=6.0.0 <8.0.0"),
-        ("lockfileVersion: '6.0'\n", "^8.3.1"),
-        ("lockfileVersion: '9.0'\n", "^9.0.0"),
-        ("lockfileVersion: '10.0'\n", "^10.0.0"),
-        ("", "^10.0.0"),
-    ],
-)
-def test_the_lockfile_says_which_pnpm_reads_it(checkout: Path, lockfile: str, version: str) -> None:
-    (checkout / "pnpm-lock.yaml").write_text(lockfile)
-
-    assert found(checkout).version == version
-
-
-@pytest.mark.parametrize(
-    ("workspace", "version"),
-    [
-        ("packages:\n  - a\n", "^9.0.0"),
-        ("packages:\n  - a\ncatalog:\n  a: 1\n", "^9.0.0"),
-        ("onlyBuiltDependencies:\n  - esbuild\n", "^10.0.0"),
-        ("packages: [a]\nnodeLinker: hoisted\n", "^10.0.0"),
-        ("catalog:\n  a: 1\n", "^10.0.0"),
-    ],
-)
-def test_settings_that_pnpm_9_does_not_know_ask_for_pnpm_10(checkout: Path, workspace: str, version: str) -> None:
-    (checkout / "pnpm-lock.yaml").write_text("lockfileVersion: '9.0'\n")
-    (checkout / "pnpm-workspace.yaml").write_text(workspace)
-
-    assert found(checkout).version == version
-
-
-@pytest.mark.parametrize(
-    ("metadata", "version", "modern"),
-    [
-        (4, "^2.4.1", True),
-        (6, "^3.2.0", True),
-        (8, ">=4.0.0 <4.13.0", True),
-        (9, "~4.14.0", True),
-        (10, "^4.0.0", True),
-        (None, "^1.22.0", False),
-    ],
-)
-def test_the_lockfile_says_which_yarn_wrote_it(
-    checkout: Path, metadata: int | None, version: str, modern: bool
-) -> None:
-    (checkout / "yarn.lock").write_text(f"__metadata:\n  version: {metadata}\n" if metadata else CLASSIC)
-
-    manager = found(checkout)
-
-    assert (manager.version, manager.modern) == (version, modern)
-
-
-@pytest.mark.parametrize(("field", "modern"), [("1.22.22", False), ("2.4.3", True), ("4.12.0", True), ("11.0.0", True)])
-def test_yarn_is_modern_from_2_on(checkout: Path, field: str, modern: bool) -> None:
-    write(checkout, packageManager=f"yarn@{field}")
-
-    assert found(checkout).modern == modern
-
-
-def test_a_lockfile_of_yarn_1_with_the_settings_of_a_later_one_is_for_the_later_one(checkout: Path) -> None:
-    (checkout / "yarn.lock").write_text(CLASSIC)
-    (checkout / ".yarnrc.yml").write_text("nodeLinker: node-modules\n")
-
-    assert (found(checkout).version, found(checkout).modern) == ("^4.0.0", True)
-
-
-def test_the_yarn_that_the_repository_holds_is_used(checkout: Path, tmp_path: Path) -> None:
-    (checkout / ".yarnrc.yml").write_text('yarnPath: ".yarn/releases/yarn-3.2.1.cjs"\n')
-    write(checkout, packageManager="yarn@3.0.0+sha224.ab")
-
-    manager = found(checkout, "apps/web")
-    assert (manager.version, manager.release, manager.digest) == ("3.2.1", None, None)
-    release = checkout / ".yarn/releases/yarn-3.2.1.cjs"
-    release.parent.mkdir(parents=True)
-    release.touch()
-    assert found(checkout, "apps/web").release == release
-    release.unlink()
-    (tmp_path / "outside.cjs").touch()
-    release.symlink_to(tmp_path / "outside.cjs")
-    assert found(checkout).release is None
-
-
-def test_volta_and_engines_name_the_version_of_a_manager_that_the_lockfile_names(checkout: Path) -> None:
-    (checkout / "pnpm-lock.yaml").write_text("lockfileVersion: '9.0'\n")
-    write(checkout, engines={"pnpm": ">=10.2"})
-
-    assert found(checkout).version == ">=10.2"
-
-
 # --- how it installs ---
 
 SAID = {
@@ -288,7 +49,6 @@ SAID = {
     "pnpm 7": ' ERR_PNPM_OUTDATED_LOCKFILE  Cannot install with "frozen-lockfile" because pnpm-lock.yaml is not up to date',
     "pnpm 7, newer": " ERROR  Headless installation requires a pnpm-lock.yaml file",
     "pnpm 8, newer": ' ERR_PNPM_NO_LOCKFILE  Cannot install with "frozen-lockfile" because pnpm-lock.yaml is absent',
-    "pnpm 10, older": " ERR_PNPM_LOCKFILE_BREAKING_CHANGE  Lockfile /x/pnpm-lock.yaml not compatible with current pnpm",
     "pnpm 10, broken": ' ERR_PNPM_BROKEN_LOCKFILE  The lockfile at "/x/pnpm-lock.yaml" is broken: unexpected end',
     "pnpm 12": "Error: ERR_PNPM_FROZEN_LOCKFILE_WITH_OUTDATED_LOCKFILE",
     "yarn 1": "error Your lockfile needs to be updated, but yarn was run with `--frozen-lockfile`.",
@@ -317,6 +77,16 @@ def test_a_lockfile_that_is_out_of_step_is_given_up_in_the_end(case: str) -> Non
     last = next(attempt for attempt in attempts if attempt.shown == commands[-1])
     assert (attempts[0].frozen, attempts[0].mend, last.frozen) == (True, None, False)
     assert last.mend == f"the.lock is out of step with package.json. Run `{name} install` and commit the.lock."
+
+
+def test_a_lockfile_of_another_pnpm_is_not_called_out_of_step() -> None:
+    said = " ERR_PNPM_LOCKFILE_BREAKING_CHANGE  Lockfile /x/pnpm-lock.yaml not compatible with current pnpm"
+    attempts = install_attempts(Manager("pnpm"), lockfile="pnpm-lock.yaml", needed=True)
+
+    chosen = next(attempt for attempt in attempts[1:] if re.search(attempt.after or "", said))
+
+    assert chosen.shown == "pnpm install --no-frozen-lockfile"
+    assert "This pnpm cannot read pnpm-lock.yaml, which another version wrote" in (chosen.mend or "")
 
 
 def test_packages_that_do_not_go_together_are_installed_as_npm_6_did() -> None:

@@ -21,7 +21,8 @@ from buildrunner import registry as registry_module
 from buildrunner.errors import BuildFailed
 from buildrunner.packages import Manager
 from buildrunner.registry import Keeper, has_digest
-from buildrunner.toolchain import NodeWish, Toolchain, Tools, find_node, is_range, node_of_packages, satisfies
+from buildrunner.toolchain import NodeWish, Toolchain, Tools, find_node, node_of_packages
+from buildrunner.versions import is_range, satisfies
 from registry import Registry, archive, serving
 
 MACHINE = "x64" if os.uname().machine == "x86_64" else "arm64"

@@ -1,0 +1,60 @@
+"""Versions and ranges by node-semver's rules, as package.json has them."""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from functools import lru_cache
+from typing import Any
+
+_UNREADABLE = (ValueError, TypeError, AttributeError, LookupError, RecursionError)  # what node-semver raises
+_LONGEST = 200  # characters of a range that are read
+_EXACT = re.compile(r"[v=\s]*\d{1,9}\.\d{1,9}\.\d{1,9}(?:-[\w.-]{1,50})?\s*", re.ASCII)
+
+
+def satisfies(version: str, wanted: str) -> bool:
+    """Return whether a version is in a range; an unreadable range contains nothing."""
+    import nodesemver
+
+    found = _range(wanted)
+    with suppress(*_UNREADABLE):
+        return found is not None and bool(found.test(nodesemver.make_semver(version, True)))
+    return False
+
+
+def is_range(text: str) -> bool:
+    """Return whether node-semver can read a range."""
+    return _range(text) is not None
+
+
+def is_exact(text: str) -> bool:
+    """Return whether a range is one version."""
+    return _EXACT.fullmatch(text) is not None
+
+
+def intersects(*ranges: str) -> bool:
+    """Return whether some release satisfies all ranges.
+
+    The lowest such release is a bound of one of the ranges, the one right above it, or 0.0.0. So only these are tested.
+    """
+    candidates = {"0.0.0"}
+    for text in ranges:
+        for comparators in getattr(_range(text), "set", ()):
+            for comparator in comparators:
+                with suppress(*_UNREADABLE):
+                    bound = comparator.semver
+                    patch = bound.patch + (comparator.operator == ">" and not bound.prerelease)
+                    candidates.add(f"{bound.major}.{bound.minor}.{patch}")
+                    if bound.prerelease:
+                        candidates.add(str(bound))
+    return any(all(satisfies(version, text) for text in ranges) for version in candidates)
+
+
+@lru_cache(maxsize=1024)
+def _range(text: str) -> Any:
+    """Parse a range once: it is compared with hundreds of versions."""
+    import nodesemver
+
+    with suppress(*_UNREADABLE):
+        return nodesemver.make_range(text.replace(",", " ")[:_LONGEST], True)
+    return None
