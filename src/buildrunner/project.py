@@ -37,6 +37,7 @@ from buildrunner.frameworks import (
     script_to_add,
 )
 from buildrunner.managers import find_manager
+from buildrunner.node_version import NodeRequirement, find_node
 from buildrunner.other_hosts import OtherHost, install_lines, read_other_hosts, script_lines
 from buildrunner.packages import (
     DEPENDENCIES,
@@ -55,7 +56,6 @@ from buildrunner.pages import template_language
 from buildrunner.reading import folders, is_file, is_inside, read_json, read_text, read_yaml
 from buildrunner.scripts import makes_no_site, runs_elsewhere
 from buildrunner.task_graph import Step, nx_project, steps_before
-from buildrunner.toolchain import NodeWish, find_node
 
 # Run in this order where there is no other that builds: the first is what the contract names, the others are what
 # VitePress's and VuePress's, and older Nuxt's, own instructions put into package.json.
@@ -103,7 +103,7 @@ class BuildPlan:
     package: Mapping[str, Any]  # package.json of `site`; empty where there is none
     manager: Manager | None  # None where nothing is installed
     lockfile: Path | None  # that the manager reads
-    node: NodeWish | None  # what the repository or NODE_VERSION asks for
+    node: NodeRequirement | None  # what the repository or NODE_VERSION asks for
     install_folder: Path
     install: tuple[Attempt, ...]  # tried one after the other; empty where nothing is to be installed
     build: tuple[str, ...]  # empty where the site is published as it is

@@ -36,11 +36,12 @@ from buildrunner.source import Checkout, clone
 if TYPE_CHECKING:
     from buildrunner.cache import ToolCache
     from buildrunner.dependencies import DependencyCache
+    from buildrunner.node_version import NodeRequirement
     from buildrunner.output import Output, Snapshot
     from buildrunner.project import BuildPlan
     from buildrunner.site.bucket import Bucket
     from buildrunner.site.files import Selected, Site
-    from buildrunner.toolchain import NodeWish, Toolchain
+    from buildrunner.toolchain import Toolchain
 
 LEFT_OUT_NAMED = 50  # files that are not published are named one by one up to here
 PROGRESS_SECONDS = 0.5
@@ -346,7 +347,7 @@ async def _change_node(
     keeper: ToolCache | None,
 ) -> Toolchain:
     """Get a later Node for the build where packages ask for one, and the repository names none."""
-    from buildrunner.toolchain import node_of_packages
+    from buildrunner.node_version import node_of_packages
 
     if plan.node and plan.node.must:
         return toolchain
@@ -367,18 +368,18 @@ async def _change_line(
     line: int,
 ) -> Mapping[str, str]:
     """Get an earlier Node for a build that failed with this one, where the repository names none, and give what it needs."""
-    from buildrunner.toolchain import NodeWish
+    from buildrunner.node_version import NodeRequirement
 
     if (plan.node and plan.node.must) or int(toolchain.node.partition(".")[0]) <= line:
         return {}
-    wish = NodeWish((f"{line}.x",), "The second try", "", must=True)
+    wish = NodeRequirement((f"{line}.x",), "The second try", "", must=True)
     changed = await _get_node(run, wish, toolchain, root / f"tools-of-node-{line}", environment, keeper)
     return {} if changed is toolchain else changed.environment
 
 
 async def _get_node(
     run: Run,
-    wish: NodeWish,
+    wish: NodeRequirement,
     toolchain: Toolchain,
     folder: Path,
     environment: Mapping[str, str],

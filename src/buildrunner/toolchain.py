@@ -21,22 +21,12 @@ from typing import Any
 import anyio.to_thread
 
 from buildrunner.errors import BuildFailed
-from buildrunner.packages import DEPENDENCIES, Manager, Name, package_of, places, table_of
-from buildrunner.reading import read_json, read_text
+from buildrunner.node_version import NodeRequirement
+from buildrunner.packages import Manager, Name
 from buildrunner.registry import Keeper, Registry, Release, has_digest, open_registry
-from buildrunner.versions import intersects, is_range, satisfies
+from buildrunner.versions import intersects, major, numbers, satisfies
 
 _MACHINES = {"x86_64": "x64", "amd64": "x64", "aarch64": "arm64", "arm64": "arm64"}
-_PACKAGE_NAME = re.compile(r"(@[a-z0-9~_-][\w.~-]*/)?[A-Za-z0-9~_-][\w.~-]*")
-_MOST_PACKAGES = 500  # of an app that are asked for their Node
-_LATER_LINES = 12
-# https://github.com/nodejs/Release#release-schedule
-_CODENAMES = {
-    name: 4 + 2 * index
-    for index, name in enumerate(
-        ["argon", "boron", "carbon", "dubnium", "erbium", "fermium", "gallium", "hydrogen", "iron", "jod", "krypton"]
-    )
-}
 # Which npm came with the last release of a line: https://nodejs.org/en/about/previous-releases. Later ones run with the
 # installed npm.
 _NPM_OF_NODE: Mapping[int, int] = {
@@ -54,39 +44,10 @@ _NPM_OF_NODE: Mapping[int, int] = {
     **dict.fromkeys(range(10, 15), 6),
     **dict.fromkeys(range(20, 24), 10),
 }
-# The newest Node that a release of node-sass has binaries for: https://github.com/sass/node-sass#node-version-support-policy
-_NODE_OF_SASS = (
-    (9, 0, 20),
-    (8, 0, 18),
-    (7, 0, 16),
-    (6, 0, 16),
-    (5, 0, 14),
-    (4, 14, 14),
-    (4, 12, 12),
-    (4, 9, 10),
-    (0, 0, 8),
-)
-_SASS_IN_LOCKFILE = re.compile(
-    r'node-sass(?:": \{\s*"version": "|@[^\n]{0,300}:\n\s{1,20}version:? "?|[@/])(\d{1,4})\.(\d{1,4})'
-)
 # A manager that is called in a repository that names another, or another version, is not to refuse.
 _ONE_OF_ITS_OWN = {"COREPACK_ENABLE_STRICT": "0", "SKIP_YARN_COREPACK_CHECK": "1"}
 # These fetch nothing with Node 20 and later, which checks the `this` of URLSearchParams (ERR_INVALID_THIS).
 _PNPM_BEFORE_NODE_20 = "<7.33.0 || >=8.0.0 <8.3.1"
-
-
-@dataclass(frozen=True, slots=True)
-class NodeWish:
-    """The Node that a repository or its operator asks for."""
-
-    ranges: tuple[str, ...]  # of semver: all must hold
-    because: str  # NODE_VERSION, .nvmrc, …
-    text: str  # as it is written there
-    must: bool  # it is named so that nothing else will do; `engines` is often old
-    even: bool = False  # lts/*: lines with an even number get long-term support
-
-    def accepts(self, version: str) -> bool:
-        return all(satisfies(version, wanted) for wanted in self.ranges) and not (self.even and _major(version) % 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,89 +71,6 @@ class Toolchain:
     manager: str | None  # version; None where what is installed is used as it is
     warnings: tuple[str, ...] = ()
     commands: tuple[Command, ...] = ()
-
-
-def find_node(folder: Path, checkout: Path, given: str | None) -> tuple[NodeWish | None, tuple[str, ...]]:
-    """Find which Node the app in `folder` asks for, and what is to be said about it.
-
-    The first of these decides, each looked for from the app's folder up to the top: NODE_VERSION (`given`), .nvmrc, .node-version,
-    volta.node of package.json, engines.node of it. Without any of the first four, node-sass bounds it: it has no binaries for
-    a later Node, and would be compiled.
-
-    Raises:
-        BuildFailed: when NODE_VERSION names no version.
-
-    """
-    if given:
-        wish = _wish(given, "NODE_VERSION", must=True)
-        if wish is None:
-            raise BuildFailed(
-                "install",
-                f"NODE_VERSION is {given!a}, which names no version of Node.",
-                "Set it to a version or a range, such as 22, >=18 <21 or lts/iron.",
-            )
-        return wish, ()
-    warnings: list[str] = []
-    for name in (".nvmrc", ".node-version"):
-        for place in places(folder, checkout):
-            text = None
-            with suppress(ValueError):
-                text = read_text(place / name, checkout)
-            lines = [line.partition("#")[0].strip() for line in (text or "")[:1000].splitlines()]
-            line = next(filter(None, lines), "")
-            if line:
-                wish = _wish(line, name, must=True)
-                if wish:
-                    return wish, tuple(warnings)
-                warnings.append(f"{name} is {line[:50]!a}, which names no version of Node; it is not used.")
-    engines: NodeWish | None = None
-    for table, must in (("volta", True), ("engines", False)):
-        for place in places(folder, checkout):
-            text = table_of(package_of(place, checkout), table).get("node")
-            if isinstance(text, str) and text.strip() and not engines:
-                wish = _wish(text, f"{table}.node of package.json", must=must)
-                if wish and must:
-                    return wish, tuple(warnings)
-                if not wish:
-                    warnings.append(f"{text[:50]!a} in {table}.node of package.json is no range; it is not used.")
-                engines = wish
-    limit = _node_for_sass(folder, checkout)
-    if engines and limit:
-        return NodeWish((*engines.ranges, *limit.ranges), f"{engines.because} and {limit.because}", "", False), tuple(
-            warnings
-        )
-    return engines or limit, tuple(warnings)
-
-
-def node_of_packages(
-    folder: Path, root: Path, checkout: Path, package: Mapping[str, Any], node: str
-) -> NodeWish | None:
-    """Find out whether packages that are installed ask for a later Node than `node`, and for which: the lowest line that will do.
-
-    Only what the app itself names counts, and only `engines.node` that a later Node satisfies: small old packages often name
-    one that is long gone, and run all the same.
-    """
-    newer = [f"{major}.99.99" for major in range(_major(node), _major(node) + _LATER_LINES)]
-    asked: dict[str, str] = {}
-    for name in list(dict.fromkeys(name for kind in DEPENDENCIES for name in table_of(package, kind)))[:_MOST_PACKAGES]:
-        for place in (folder, root) if _PACKAGE_NAME.fullmatch(name) else ():
-            found = None
-            with suppress(ValueError):
-                found = read_json(place / "node_modules" / name / "package.json", checkout)
-            if found is not None:
-                text = table_of(found, "engines").get("node")
-                if isinstance(text, str) and is_range(text) and not satisfies(node, text):
-                    asked[name] = text
-                break
-    asked = {name: text for name, text in asked.items() if any(satisfies(version, text) for version in newer)}
-    for version in newer:
-        fits = [name for name, text in asked.items() if satisfies(version, text)]
-        if fits and (len(fits) == len(asked)) and (_major(version) % 2 == 0):
-            ranges = (*asked.values(), f"{_major(version)}.x")
-            return NodeWish(
-                ranges, f"engines of {', '.join(sorted(asked)[:3])}", next(iter(asked.values())), must=False
-            )
-    return None
 
 
 class Tools:
@@ -222,7 +100,7 @@ class Tools:
 
     async def prepare(
         self,
-        wish: NodeWish | None,
+        wish: NodeRequirement | None,
         manager: Manager,
         *,
         others: Iterable[Name],
@@ -295,7 +173,7 @@ class Tools:
             found["YARN_IGNORE_PATH"] = "1"  # what .yarnrc.yml names is not in the repository
         return Toolchain(found, node, shown, tuple(warnings), tuple(self._commands))
 
-    async def change_node(self, wish: NodeWish, toolchain: Toolchain) -> Toolchain:
+    async def change_node(self, wish: NodeRequirement, toolchain: Toolchain) -> Toolchain:
         """Get another Node for what has been installed already; the package manager stays.
 
         It runs with that Node, too, where it can: Yarn starts scripts with the Node that it runs with itself.
@@ -345,11 +223,11 @@ class Tools:
         self,
         registry: Registry,
         manager: Manager,
-        wish: NodeWish | None,
+        wish: NodeRequirement | None,
         node: str,
         installed: str | None,
         warnings: list[str],
-    ) -> tuple[NodeWish, Release] | None:
+    ) -> tuple[NodeRequirement, Release] | None:
         """Find the Node that the manager runs with, where `node` and the installed one are too old for it.
 
         It is of the lowest line that will do, for the wish as well if there is one: the nearest to what it would have been.
@@ -371,13 +249,13 @@ class Tools:
         lines = [
             release
             for release in releases
-            if _major(release.version) >= _major(node)
-            and _major(release.version) % 2 == 0
+            if major(release.version) >= major(node)
+            and major(release.version) % 2 == 0
             and satisfies(release.version, engines)
         ]
         both = [release for release in lines if wish is None or wish.accepts(release.version)]
-        lowest = min((_major(release.version) for release in both or lines), default=None)
-        found = _newest(release for release in both or lines if _major(release.version) == lowest)
+        lowest = min((major(release.version) for release in both or lines), default=None)
+        found = _newest(release for release in both or lines if major(release.version) == lowest)
         if found is None:
             return None
         because = f"engines of {manager.label} {tool.version}"
@@ -386,10 +264,10 @@ class Tools:
                 f"{wish.because} asks for Node {wish.text or ' and '.join(wish.ranges)}, with which {manager.label}"
                 f" {tool.version} does not run: Node {found.version} is used. Name one that both accept."
             )
-        return NodeWish((engines,), because, engines, must=False), found
+        return NodeRequirement((engines,), because, engines, must=False), found
 
     async def _choose_node(
-        self, registry: Registry, wish: NodeWish, installed: str | None, warnings: list[str]
+        self, registry: Registry, wish: NodeRequirement, installed: str | None, warnings: list[str]
     ) -> Release | None:
         """Choose the newest Node that satisfies; None is the installed one, where nothing does and it may be."""
         try:
@@ -442,12 +320,12 @@ class Tools:
             "bun": f"@oven/bun-linux-{'aarch64' if machine == 'arm64' else machine}",
         }[manager.name]
         releases = await registry.find(package, wanted)
-        if manager.name == "pnpm" and _major(node) >= 20:
+        if manager.name == "pnpm" and major(node) >= 20:
             old = _newest(release for release in releases if manager.accepts(release.version))
             if old and satisfies(old.version, _PNPM_BEFORE_NODE_20):
-                major = max(_major(old.version), 7)
-                warnings.append(f"pnpm {old.version} cannot work with Node {node}: the newest pnpm {major} is used.")
-                wanted = f"^{major}.0.0"
+                line = max(major(old.version), 7)
+                warnings.append(f"pnpm {old.version} cannot work with Node {node}: the newest pnpm {line} is used.")
+                wanted = f"^{line}.0.0"
                 manager = replace(manager, version=wanted, engines=())
                 releases = await registry.releases(package)
         fitting = [release for release in releases if manager.accepts(release.version)]
@@ -458,7 +336,7 @@ class Tools:
             )
         release = _newest(r for r in fitting if r.engines is None or satisfies(node, r.engines)) or _newest(fitting)
         if release is None and re.fullmatch(r"v?\d+\.\d+\.\d+", wanted):
-            release = _newest(r for r in releases if _is_line(r.version, _major(wanted)))
+            release = _newest(r for r in releases if _is_line(r.version, major(wanted)))
             if release:
                 warnings.append(f"{manager.label} {wanted} is not in the registry: {release.version} is used.")
         if release is None:
@@ -467,7 +345,7 @@ class Tools:
                 f"{manager.label} {wanted}, which {manager.because} asks for, is not in the registry.",
                 f"The registry has {_lines(releases)}. Name one of these.",
             )
-        if package == "pnpm" and _major(release.version) >= 12:
+        if package == "pnpm" and major(release.version) >= 12:
             programs = await registry.find(f"@pnpm/exe.linux-{machine}", release.version)
             release = next((r for r in programs if r.version == release.version), release)
         return release
@@ -538,75 +416,26 @@ def _commands_of(name: Name, package: Path) -> dict[str, str]:
     return {command: str(bins[command]) for command in wanted if command in bins}
 
 
-def _wish(text: str, because: str, *, must: bool) -> NodeWish | None:
-    """Read a version, a range or an alias of nvm's; None where it is none of them."""
-    text = text.strip()[:200]
-    plain = text.lower().removeprefix("--")
-    if plain in {"node", "stable", "current", "latest", "*"}:
-        return NodeWish(("*",), because, text, must)
-    if plain in {"lts", "lts/*", "lts/latest"}:
-        return NodeWish(("*",), because, text, must, even=True)
-    codename = plain.removeprefix("lts/")
-    if codename in _CODENAMES:
-        return NodeWish((f"^{_CODENAMES[codename]}.0.0",), because, text, must)
-    return NodeWish((text,), because, text, must) if is_range(text) else None
-
-
-def _node_for_sass(folder: Path, checkout: Path) -> NodeWish | None:
-    """Find the newest Node that the app's node-sass has binaries for."""
-    wanted = None
-    for kind in DEPENDENCIES:
-        wanted = wanted or table_of(package_of(folder, checkout), kind).get("node-sass")
-    if not isinstance(wanted, str):
-        return None
-    version = re.search(r"(\d{1,9})(?:\.(\d{1,9}))?", wanted)
-    if not version:
-        return None
-    major, minor = int(version[1]), int(version[2] or 0)
-    if re.match(r"\s*[\^~]?\s*4\.", wanted) and "^" in wanted:
-        minor = 14  # the last release of it, unless a lockfile holds an older one
-    for place in places(folder, checkout):
-        for name in ("package-lock.json", "yarn.lock", "pnpm-lock.yaml"):
-            text = None
-            with suppress(ValueError):
-                text = read_text(place / name, checkout, most_bytes=32 * 2**20)
-            locked = _SASS_IN_LOCKFILE.search(text or "")
-            if locked:
-                major, minor = int(locked[1]), int(locked[2])
-                break
-    limit = next(node for m, n, node in _NODE_OF_SASS if (major, minor) >= (m, n))
-    return NodeWish((f"<{limit + 1}",), f"node-sass {major}.{minor}", f"up to {limit}", must=False)
-
-
 def _npm_for(node: str, lockfile_version: int | None) -> str | None:
     """Choose the npm for a Node that was fetched: the one it came with, unless that cannot read the lockfile.
 
     npm 6 and older read lockfileVersion 1 and, of 2, the same part; 3 lacks it.
     https://docs.npmjs.com/cli/configuring-npm/package-lock-json#lockfileversion
     """
-    major = _NPM_OF_NODE.get(_major(node))
-    if major is None:
+    line = _NPM_OF_NODE.get(major(node))
+    if line is None:
         return None
-    return "^8.0.0" if lockfile_version == 3 and major < 7 else f"^{major}.0.0"
+    return "^8.0.0" if lockfile_version == 3 and line < 7 else f"^{line}.0.0"
 
 
 def _newest(releases: Iterable[Release]) -> Release | None:
-    return max(releases, key=lambda release: _numbers(release.version), default=None)
+    return max(releases, key=lambda release: numbers(release.version), default=None)
 
 
 def _lines(releases: Sequence[Release]) -> str:
-    plain = sorted((r.version for r in releases if "-" not in r.version), key=_numbers)
+    plain = sorted((r.version for r in releases if "-" not in r.version), key=numbers)
     return f"{plain[0]} to {plain[-1]}" if plain else "none"
 
 
-def _numbers(version: str) -> tuple[int, ...]:
-    """Give what versions are compared by here; prereleases are in no range that does not name them."""
-    return tuple(int(part) for part in re.findall(r"\d{1,9}", version)[:3])
-
-
-def _major(version: str) -> int:
-    return next(iter(_numbers(version)), 0)
-
-
-def _is_line(version: str, major: int) -> bool:
-    return "-" not in version and _major(version) == major
+def _is_line(version: str, line: int) -> bool:
+    return "-" not in version and major(version) == line

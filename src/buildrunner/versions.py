@@ -50,6 +50,15 @@ def intersects(*ranges: str) -> bool:
     return any(all(satisfies(version, text) for text in ranges) for version in candidates)
 
 
+def numbers(version: str) -> tuple[int, ...]:
+    """Return what releases are sorted by; prereleases are in no range that does not name them."""
+    return tuple(int(part) for part in re.findall(r"\d{1,9}", version)[:3])
+
+
+def major(version: str) -> int:
+    return next(iter(numbers(version)), 0)
+
+
 @lru_cache(maxsize=1024)
 def _range(text: str) -> Any:
     """Parse a range once: it is compared with hundreds of versions."""

@@ -10,7 +10,7 @@ import pytest
 
 from buildrunner.managers import find_manager
 from buildrunner.packages import LOCKFILES, Manager, Name
-from buildrunner.toolchain import _numbers
+from buildrunner.versions import numbers
 
 V3 = '{"lockfileVersion": 3, "packages": {"": {"dependencies": {"a": "^1.0.0"}}}}'
 CLASSIC = '# yarn lockfile v1\n\n\na@^1.0.0:\n  version "1.0.0"\n'
@@ -42,7 +42,7 @@ RELEASES: dict[Name, list[str]] = {
 
 def best(manager: Manager) -> str | None:
     """Return the release that would be fetched."""
-    return max(filter(manager.accepts, RELEASES[manager.name]), key=_numbers, default=None)
+    return max(filter(manager.accepts, RELEASES[manager.name]), key=numbers, default=None)
 
 
 def notes_of(checkout: Path) -> str:

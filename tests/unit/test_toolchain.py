@@ -19,9 +19,10 @@ from hypothesis import strategies as st
 
 from buildrunner import registry as registry_module
 from buildrunner.errors import BuildFailed
+from buildrunner.node_version import NodeRequirement, find_node, node_of_packages
 from buildrunner.packages import Manager
 from buildrunner.registry import Keeper, has_digest
-from buildrunner.toolchain import NodeWish, Toolchain, Tools, find_node, node_of_packages
+from buildrunner.toolchain import Toolchain, Tools
 from buildrunner.versions import is_range, satisfies
 from registry import Registry, archive, serving
 
@@ -44,7 +45,7 @@ def checkout(tmp_path: Path) -> Path:
     return folder
 
 
-def wish(checkout: Path, given: str | None = None, folder: str = ".") -> NodeWish | None:
+def wish(checkout: Path, given: str | None = None, folder: str = ".") -> NodeRequirement | None:
     return find_node((checkout / folder).resolve(), checkout, given)[0]
 
 
@@ -52,106 +53,12 @@ def write(folder: Path, **package: Any) -> None:
     (folder / "package.json").write_text(json.dumps(package))
 
 
-def best(wanted: NodeWish | None) -> str | None:
+def best(wanted: NodeRequirement | None) -> str | None:
     assert wanted
     return max((version for version in NODES if wanted.accepts(version)), default=None)
 
 
 # --- which Node ---
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("16", "16.20.2"),
-        ("v18", "18.20.8"),
-        ("16.x", "16.20.2"),
-        ("^20.0.0 || >=24", "24.21.0"),
-        (">=14 <19", "18.20.8"),
-        (">= 14, < 17", "16.20.2"),
-        ("14 - 16", "16.20.2"),
-        ("~> 14", "14.21.3"),
-        ("20.20.2", "20.20.2"),
-        ("lts/*", "24.21.0"),
-        ("lts/iron", "20.20.2"),
-        ("lts/Hydrogen", "18.20.8"),
-        ("gallium", "16.20.2"),
-        ("node", "24.21.0"),
-        ("latest", "24.21.0"),
-        ("99", None),
-    ],
-)
-def test_versions_ranges_and_names_of_node_are_read(checkout: Path, text: str, expected: str | None) -> None:
-    assert best(wish(checkout, text)) == expected
-
-
-def test_lts_is_a_line_with_an_even_number(checkout: Path) -> None:
-    wanted = wish(checkout, "lts/*")
-
-    assert wanted
-    assert not wanted.accepts("23.11.1")
-
-
-def test_what_names_node_has_an_order(checkout: Path) -> None:
-    write(checkout, engines={"node": "12"})
-    assert best(wish(checkout)) == "12.22.12"
-    write(checkout, engines={"node": "12"}, volta={"node": "14.21.3"})
-    assert best(wish(checkout)) == "14.21.3"
-    (checkout / ".node-version").write_text("16\n")
-    assert best(wish(checkout)) == "16.20.2"
-    (checkout / ".nvmrc").write_text("# ours\n\nv18 # and no other\n")
-    assert best(wish(checkout)) == "18.20.8"
-    assert best(wish(checkout, "20")) == "20.20.2"
-
-
-def test_node_is_named_in_the_apps_folder_or_above_it(checkout: Path) -> None:
-    (checkout / ".nvmrc").write_text("16")
-    assert best(wish(checkout, folder="apps/web")) == "16.20.2"
-    (checkout / "apps/web/.nvmrc").write_text("18")
-    assert best(wish(checkout, folder="apps/web")) == "18.20.8"
-
-
-def test_a_link_out_of_the_repository_names_no_node(checkout: Path, tmp_path: Path) -> None:
-    (tmp_path / "secret").write_text("16")
-    (checkout / ".nvmrc").symlink_to("../secret")
-
-    assert find_node(checkout, checkout, None) == (None, ())
-
-
-def test_what_names_no_version_is_said_and_for_the_operator_it_is_an_error(checkout: Path) -> None:
-    (checkout / ".nvmrc").write_text("system\n")
-    write(checkout, engines={"node": "the newest"})
-
-    found, warnings = find_node(checkout, checkout, None)
-
-    assert found is None
-    assert [warning.split(" ")[0] for warning in warnings] == [".nvmrc", "'the"]
-    with pytest.raises(BuildFailed, match="NODE_VERSION is 'system', which names no version"):
-        find_node(checkout, checkout, "system")
-
-
-@pytest.mark.parametrize(
-    ("wanted", "locked", "expected"),
-    [
-        ("^4.14.1", None, "14.21.3"),
-        ("^4.9.0", None, "14.21.3"),
-        ("4.12.0", None, "12.22.12"),
-        ("^4.9.0", '"node_modules/node-sass": {\n      "version": "4.13.1"', "12.22.12"),
-        ("^6.0.0", None, "16.20.2"),
-        ("^8.0.0", None, "18.20.8"),
-        ("^9.0.0", None, "20.20.2"),
-    ],
-)
-def test_node_sass_says_up_to_which_node_it_has_binaries(
-    checkout: Path, wanted: str, locked: str | None, expected: str
-) -> None:
-    write(checkout, devDependencies={"node-sass": wanted})
-    if locked:
-        (checkout / "package-lock.json").write_text(locked)
-
-    assert best(wish(checkout)) == expected
-    write(checkout, devDependencies={"node-sass": wanted}, engines={"node": ">=10"})
-    assert best(wish(checkout)) == expected
 
 
 @given(st.text(max_size=300), st.text(max_size=30))
@@ -270,7 +177,7 @@ def test_what_cannot_be_had_is_said_with_what_is_there(tmp_path: Path, registry:
 
 
 def test_engines_that_cannot_be_had_are_a_warning(tmp_path: Path, registry: Registry) -> None:
-    wanted = NodeWish(("^99",), "engines.node of package.json", "^99", must=False)
+    wanted = NodeRequirement(("^99",), "engines.node of package.json", "^99", must=False)
     some = tools(tmp_path, registry)
 
     chain = anyio.run(
@@ -597,15 +504,15 @@ def test_packages_that_need_a_later_node_name_the_lowest_line_that_will_do(
     ("wanted", "expected"),
     [
         (None, "22.12.0"),
-        (NodeWish((">=18",), "engines.node of package.json", ">=18", must=False), "22.12.0"),
-        (NodeWish((">=23",), "engines.node of package.json", ">=23", must=False), "24.21.0"),
-        (NodeWish(("^20 || >=23",), "engines.node of package.json", "^20 || >=23", must=False), "24.21.0"),
-        (NodeWish(("20.x",), "engines.node of package.json", "20.x", must=False), "22.12.0"),
-        (NodeWish(("20.x",), ".nvmrc", "20.x", must=True), "20.20.2"),
+        (NodeRequirement((">=18",), "engines.node of package.json", ">=18", must=False), "22.12.0"),
+        (NodeRequirement((">=23",), "engines.node of package.json", ">=23", must=False), "24.21.0"),
+        (NodeRequirement(("^20 || >=23",), "engines.node of package.json", "^20 || >=23", must=False), "24.21.0"),
+        (NodeRequirement(("20.x",), "engines.node of package.json", "20.x", must=False), "22.12.0"),
+        (NodeRequirement(("20.x",), ".nvmrc", "20.x", must=True), "20.20.2"),
     ],
 )
 def test_a_manager_that_needs_a_later_node_gets_the_lowest_line_unless_another_must_be_used(
-    tmp_path: Path, registry: Registry, wanted: NodeWish | None, expected: str
+    tmp_path: Path, registry: Registry, wanted: NodeRequirement | None, expected: str
 ) -> None:
     registry.add("pnpm", "11.17.0", manager_files("pnpm", "11.17.0"), node=">=22.12")
     registry.knows_versions = False
@@ -656,7 +563,7 @@ def test_with_another_node_for_the_build_a_manager_runs_too_if_it_can(tmp_path: 
     chain = anyio.run(prepare, None, Manager("yarn", "1.22.22"))
     changed = Tools(tmp_path / "b", {**environment, **chain.environment}, print)
 
-    chain = anyio.run(changed.change_node, NodeWish(("10.x",), "The second try", "", must=True), chain)
+    chain = anyio.run(changed.change_node, NodeRequirement(("10.x",), "The second try", "", must=True), chain)
 
     assert chain.node == "10.24.1"
     assert run(chain, "yarn", "build") == "yarn 1.22.22 build 10.24.1"
@@ -671,6 +578,6 @@ def test_no_other_node_is_fetched_that_yarn_cannot_start_the_build_with(tmp_path
     changed = tools(tmp_path / "b", registry)
 
     with pytest.raises(BuildFailed, match=r"Yarn does not run with Node 16\.20\.2"):
-        anyio.run(changed.change_node, NodeWish(("16.x",), "The second try", "", must=True), chain)
+        anyio.run(changed.change_node, NodeRequirement(("16.x",), "The second try", "", must=True), chain)
 
     assert list(changed.downloads.iterdir()) == []
