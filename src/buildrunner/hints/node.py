@@ -49,7 +49,7 @@ def _ran(failed: FailedCommand) -> str:
 
 def _other_node(failed: FailedCommand, _: str) -> str | None:
     """Name what is required and a version that fits."""
-    from buildrunner.toolchain import satisfies
+    from buildrunner.versions import satisfies
 
     match = _REQUIRED.search(failed.text)
     if match is None:
