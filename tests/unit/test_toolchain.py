@@ -71,11 +71,11 @@ def test_no_text_breaks_the_reading_of_versions(wanted: str, version: str) -> No
 
 @pytest.mark.parametrize("text", ["1 - 2 " * 60, "1.x || " * 80, "a." * 150, "=v" * 100, "1.1.1-" + "a." * 97])
 def test_a_hostile_range_takes_no_time(text: str) -> None:
-    started = time.monotonic()
+    started = time.thread_time()
     for minor in range(1000):
         satisfies(f"20.{minor}.0", text)
 
-    assert time.monotonic() - started < 2
+    assert time.thread_time() - started < 4
 
 
 # --- getting it ---
