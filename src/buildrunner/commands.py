@@ -38,8 +38,7 @@ _LEGACY_OPENSSL = "--openssl-legacy-provider"
 # Some packages take a global fetch for a browser, as Node has one from 18 on. --no-experimental-fetch is gone since Node 24.
 _NO_REQUIRE_OF_MODULES = "--no-experimental-require-module"
 _NO_FETCH = "--import=data:text/javascript,delete%20globalThis.fetch"
-_MOST_HOSTS = 20
-_NOT_FOUND = re.compile(r"\bgetaddrinfo (?:ENOTFOUND|EAI_AGAIN) ([\w.-]{1,253})")
+_LONG_REBUILD = 60.0  # seconds
 _OPTIONS_OF_LATER_NODES = {_LEGACY_OPENSSL, _NO_REQUIRE_OF_MODULES, _NO_FETCH}
 
 
@@ -130,37 +129,53 @@ _SECOND_TRIES = (
 )
 
 
-async def leave_mirrors(run: Run, plan: BuildPlan, private: Path, environment: Mapping[str, str]) -> None:
-    """Have the registry asked where the lockfile names mirrors of it, which may be gone or out of reach."""
+async def rewrite_mirror_urls(run: Run, plan: BuildPlan, private: Path, environment: Mapping[str, str]) -> None:
+    """Have the registry asked where the lockfile or a file of settings names mirrors of it, which may be gone or out of reach."""
+    from buildrunner.mirrors import registry_settings, without_mirror_settings
     from buildrunner.packages import without_mirrors
 
-    if plan.lockfile and await _mend_lockfile(run, plan, private, environment, without_mirrors):
-        run.journal.log(f"{plan.lockfile.name} names mirrors of the npm registry; the registry itself is asked.")
+    changed = []
+    if plan.lockfile and await _rewrite(run, plan, private, environment, plan.lockfile, without_mirrors):
+        changed.append(plan.lockfile.name)
+    for setting in await run_in_thread(partial(registry_settings, plan.folder, plan.checkout)):
+        change = partial(without_mirror_settings, setting.path.name)
+        if await _rewrite(run, plan, private, environment, setting.path, change):
+            changed.append(setting.path.name)
+    for name in dict.fromkeys(changed):
+        run.journal.log(f"{name} names mirrors of the npm registry; using the registry itself instead.")
 
 
-async def _mend_lockfile(
-    run: Run, plan: BuildPlan, private: Path, environment: Mapping[str, str], mend: Callable[[str], str]
+async def _rewrite(
+    run: Run,
+    plan: BuildPlan,
+    private: Path,
+    environment: Mapping[str, str],
+    path: Path,
+    change: Callable[[str], str],
 ) -> bool:
-    """Change the text of the lockfile, and tell whether there was anything to be changed."""
-    from buildrunner.reading import read_text
-
-    assert plan.lockfile is not None
+    """Change the text of a file of the repository, and return whether there was anything to change."""
     assert run.sandbox is not None
-    text = None
-    with suppress(ValueError):
-        text = await run_in_thread(partial(read_text, plan.lockfile, plan.checkout, most_bytes=_MOST_LOCKFILE_BYTES))
-    if not text or "\ufffd" in text or (mended := await run_in_thread(partial(mend, text))) == text:
+    text = await run_in_thread(partial(_read, path, plan.checkout))
+    if not text or "\ufffd" in text or (changed := await run_in_thread(partial(change, text))) == text:
         return False
-    copy = private / "lockfile"
-    copy.write_text(mended)
+    copy = private / "rewritten"
+    copy.write_text(changed)
     copy.chmod(0o644)
     ended = await run.sandbox.run(
-        ("/bin/cp", "--", str(copy), str(plan.lockfile)),
+        ("/bin/cp", "--", str(copy), str(path)),
         folder=plan.root,
         environment=environment,
         output=lambda *_: None,
     )
     return not ended.failed
+
+
+def _read(path: Path, checkout: Path) -> str:
+    from buildrunner.reading import read_text
+
+    with suppress(ValueError):
+        return read_text(path, checkout, most_bytes=_MOST_LOCKFILE_BYTES) or ""
+    return ""
 
 
 async def install_dependencies(
@@ -238,12 +253,14 @@ async def install(
 ) -> Installed:
     """Install by the first of the plan's attempts that works and may be tried; raises BuildFailed when none does.
 
-    Where the lockfile names a host that cannot be found, the registry is asked for the same packages.
+    Where the repository names a registry that cannot be read, the npm registry is asked for the same packages.
     Where only install scripts of dependencies fail, the attempt is run once more without these: often a build has no need of
     them, as they download a browser or a program for tests.
     """
-    attempts, left = plan.install, False
+    attempts = plan.install
+    hosts: _UnreadableHosts | None = None
     mends: list[str] = []  # of attempts that got further than the one before, and failed of something else
+    helpless: set[tuple[str | None, str]] = set()  # remedies that failed of what they are for
     while attempts:
         attempt, *others = attempts
         lacking: Mapping[str, str] = {}
@@ -251,24 +268,37 @@ async def install(
             await _command(run, "install", attempt.command, attempt.shown, plan.install_folder, environment)
         except CommandFailed as error:
             said = without_colour(error.output)
-            if not left and not settings.install_command and await _leave_host(run, plan, private, environment, said):
-                left = True
-                continue
+            if hosts is None and not settings.install_command:
+                hosts = await _leave_hosts(run, plan, private, environment, said)
+                if hosts and not hosts.attempts:
+                    raise hosts.explain(error, said) from None
+                if hosts:
+                    attempts = hosts.attempts if hosts.attempts != plan.install else attempts
+                    continue
+            if attempt.after and (same := re.search(attempt.after, said)):
+                helpless.add((attempt.mend, same[0]))
             following = next(
-                (i for i, other in enumerate(others) if other.after and re.search(other.after, said)), None
+                (
+                    (i, match)
+                    for i, other in enumerate(others)
+                    if other.after
+                    and (match := re.search(other.after, said))
+                    and (other.mend, match[0]) not in helpless  # it would fail in the same way a third time
+                ),
+                None,
             )
             if following is not None:
-                if settings.strict_lockfile and not others[following].frozen:
-                    raise BuildFailed(
-                        "install", error.reason, f"{others[following].mend} STRICT_LOCKFILE is set."
-                    ) from None
+                position, match = following
+                chosen = others[position].after_match(match)
+                if settings.strict_lockfile and not chosen.frozen:
+                    raise BuildFailed("install", error.reason, f"{chosen.mend} STRICT_LOCKFILE is set.") from None
                 if attempt.mend and not (attempt.after and re.search(attempt.after, said)):
                     mends.append(attempt.mend)
-                attempts = tuple(others[following:])
+                attempts = (chosen, *others[position + 1 :])
                 continue
             lacking = await _install_without_scripts(run, plan, environment, attempt, error)
             if not lacking:
-                raise
+                raise (hosts.explain(error, said) if hosts else error) from None
         mends += [attempt.mend] if attempt.mend else []
         for sentence in dict.fromkeys(mends):
             run.journal.log(sentence, "warning")
@@ -276,20 +306,111 @@ async def install(
     return Installed(clean=False, lacking={})
 
 
-async def _leave_host(run: Run, plan: BuildPlan, private: Path, environment: Mapping[str, str], said: str) -> bool:
-    """Have the lockfile name the registry in place of a host that an install could not find, and tell whether it named one."""
-    from buildrunner.packages import without_host
+@dataclass(frozen=True, slots=True)
+class _UnreadableHosts:
+    """Registries of the repository that an install could not read."""
 
-    for host in dict.fromkeys(_NOT_FOUND.findall(said)[:_MOST_HOSTS]) if plan.lockfile else ():
-        if await _mend_lockfile(run, plan, private, environment, partial(without_host, host=host)):
-            assert plan.lockfile is not None
-            run.journal.log(
-                f"{plan.lockfile.name} names {host}, which cannot be found. The npm registry is asked for the same packages,"
-                f" which {plan.lockfile.name} has the digests of. Install from there, and commit it.",
-                "warning",
+    names: str  # for people
+    file: str  # that names them
+    attempts: tuple[Attempt, ...]  # how to install instead; empty for no way
+
+    def explain(self, error: CommandFailed, said: str) -> CommandFailed:
+        """Return the failure with what to do, where the registries are the cause."""
+        advice = "Give the install a token for it: INSTALL_ENV_NPM_TOKEN, named in .npmrc."
+        if not self.attempts:
+            hint = (
+                f"{self.file} names {self.names}, which this build cannot read, and no digests by which the npm registry"
+                f" could be asked instead. {advice} Or install from the npm registry, and commit the lockfile."
             )
-            return True
-    return False
+        elif re.search(r"\b(?:E|FETCH_|- |\()?404\b", said):
+            hint = (
+                f"{self.file} names {self.names}, which this build cannot read, and the npm registry does not have all of its"
+                f" packages. {advice}"
+            )
+        else:
+            return error
+        return CommandFailed(error.stage, error.reason, hint, output=error.output, certain=True)
+
+
+async def _leave_hosts(
+    run: Run, plan: BuildPlan, private: Path, environment: Mapping[str, str], said: str
+) -> _UnreadableHosts | None:
+    """Have the npm registry asked in place of registries that an install could not read; None where there are none."""
+    from buildrunner import mirrors
+
+    if not mirrors.is_unreadable(said):
+        return None
+    lockfile = plan.lockfile
+    settings = await run_in_thread(partial(mirrors.registry_settings, plan.folder, plan.checkout))
+    if lockfile and lockfile.suffix == ".lockb":
+        lockfile = await _to_text(run, plan, environment, lockfile)
+    text = await run_in_thread(partial(_read, lockfile, plan.checkout)) if lockfile else ""
+    of_lockfile = await run_in_thread(partial(mirrors.hosts_of_lockfile, text))
+    hosts = mirrors.unreadable_hosts(said, [*of_lockfile, *(host for setting in settings for host in setting.hosts)])
+    if not hosts:
+        return None
+    changed = []
+    if lockfile and of_lockfile.intersection(hosts):
+        change = partial(mirrors.rewrite_lockfile, lockfile.name, hosts=hosts)
+        if await _rewrite(run, plan, private, environment, lockfile, change):
+            changed.append(lockfile.name)
+    frozen = tuple(attempt for attempt in plan.install if attempt.frozen)
+    attempts = plan.install
+    # Without a digest a package of the same name could be another one.
+    digests = lockfile is not None and await run_in_thread(partial(mirrors.has_all_digests, lockfile.name, text))
+    if digests:
+        for setting in settings:
+            change = partial(mirrors.rewrite_settings, setting.path.name, hosts=hosts)
+            if setting.hosts.intersection(hosts) and await _rewrite(
+                run, plan, private, environment, setting.path, change
+            ):
+                changed.append(setting.path.name)
+                attempts = frozen
+    names = " and ".join(hosts[:3])
+    file = next((setting.path.name for setting in settings if setting.hosts.intersection(hosts)), "")
+    if lockfile and of_lockfile.intersection(hosts):
+        file = lockfile.name
+    if changed:
+        assert lockfile is not None
+        run.journal.log(
+            f"{' and '.join(dict.fromkeys(changed))} names {names}, which cannot be read from here. The npm registry is asked for"
+            f" the same packages, by the digests in {lockfile.name}. Install from there, and commit it.",
+            "warning",
+        )
+        return _UnreadableHosts(names, file, attempts)
+    other = await run_in_thread(partial(_other_lockfile, plan, hosts))
+    if other:
+        run.journal.log(
+            f"{file} names {names}, which cannot be read from here: {other} is used instead. Remove one of them.",
+            "warning",
+        )
+        from buildrunner.packages import Manager, install_attempts
+
+        by_npm = install_attempts(Manager("npm"), lockfile=other, needed=True)
+        return _UnreadableHosts(names, file, tuple(attempt for attempt in by_npm if attempt.frozen))
+    return _UnreadableHosts(names, file, ())
+
+
+async def _to_text(run: Run, plan: BuildPlan, environment: Mapping[str, str], lockfile: Path) -> Path:
+    """Have Bun write its binary lockfile as text, and return the one that there is then."""
+    with suppress(CommandFailed):
+        command = ("bun", "install", "--save-text-lockfile", "--frozen-lockfile", "--lockfile-only")
+        await _command(run, "install", command, " ".join(command), plan.install_folder, environment)
+        return lockfile.with_suffix(".lock")
+    return lockfile
+
+
+def _other_lockfile(plan: BuildPlan, hosts: Sequence[str]) -> str | None:
+    """Return the name of npm's lockfile, where another manager's cannot be used: npm is always there."""
+    from buildrunner.mirrors import hosts_of_lockfile
+    from buildrunner.packages import LOCKFILES
+
+    for name, manager in LOCKFILES.items():
+        if manager == "npm" and plan.manager and plan.manager.name != "npm":
+            text = _read(plan.root / name, plan.checkout)
+            if text and not hosts_of_lockfile(text).intersection(hosts):
+                return name
+    return None
 
 
 async def _install_without_scripts(
@@ -332,6 +453,7 @@ async def _install_without_scripts(
             f"{manager.label} cannot run the install scripts of the other packages alone: they are left out, too.",
             "warning",
         )
+    started = anyio.current_time()
     while names := [name for name in skipped or () if name not in lacking]:
         try:
             await command(manager.name, "rebuild", *names)
@@ -339,6 +461,12 @@ async def _install_without_scripts(
         except CommandFailed as another:
             if not await note(another):
                 raise
+            same_cause = len(set(lacking.values())) < len(lacking)
+            if same_cause and anyio.current_time() - started > _LONG_REBUILD:
+                run.journal.log(
+                    "Install scripts failed twice in the same way: those of the other packages are left out.", "warning"
+                )
+                break
     if manager.name in ("pnpm", "bun"):  # with everything in place it only runs the repository's own
         await command(*attempt.command)
     elif not manager.modern:

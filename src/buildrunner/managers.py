@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
+from buildrunner.mirrors import has_all_digests, hosts_of_lockfile
 from buildrunner.packages import (
     DEPENDENCIES,
     LABELS,
@@ -169,8 +170,22 @@ def _lockfiles(packages: _Packages, checkout: Path, refusals: Mapping[Name, _Ref
     for place, package in packages:
         there = [place / name for name in LOCKFILES if is_file(place / name) and is_inside(place / name, checkout)]
         if len(there) > 1:  # the sort is stable: ties keep their order
-            there.sort(key=lambda path: (LOCKFILES[path.name] in refusals, _lacking(path, package, checkout)))
+            there.sort(
+                key=lambda path: (
+                    LOCKFILES[path.name] in refusals,
+                    _is_out_of_reach(path, checkout),
+                    _lacking(path, package, checkout),
+                )
+            )
         yield from there
+
+
+def _is_out_of_reach(lockfile: Path, checkout: Path) -> bool:
+    """Return whether a lockfile names another registry for packages that it has no digests of."""
+    text = ""
+    with suppress(ValueError):
+        text = read_text(lockfile, checkout, most_bytes=_MOST_LOCKFILE_BYTES) or ""
+    return bool(hosts_of_lockfile(text)) and not has_all_digests(lockfile.name, text)
 
 
 def _lacking(lockfile: Path, package: Mapping[str, Any], checkout: Path) -> int:

@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -30,6 +30,7 @@ LOCKFILES: Mapping[str, Name] = {
     "package-lock.json": "npm",
 }
 SHELL = ("/bin/sh", "-c")
+_PACKAGE = r"((?:@[\w~][\w.~-]{0,213}/)?[\w~][\w.~-]{0,213})"
 DEPENDENCIES = ("dependencies", "devDependencies", "optionalDependencies")
 _MOST_SCRIPTS = 500  # of a package.json that are followed
 _MOST_LOCKFILE_BYTES = 32 * 2**20
@@ -70,7 +71,12 @@ class Attempt:
     command: tuple[str, ...]
     after: str | None = None  # of the attempt that failed before: what it said, as a regular expression
     frozen: bool = True  # the lockfile decides alone
-    mend: str | None = None  # what to do so that it is not needed: a sentence for people
+    mend: str | None = None  # what to do so that it is not needed: for people; {name} is the group of `after`
+
+    def after_match(self, match: re.Match[str]) -> Attempt:
+        """Return the attempt with the name in `mend` that `after` has matched."""
+        name = match.groupdict().get("name") or "A package"
+        return replace(self, mend=self.mend.replace("{name}", name)) if self.mend else self
 
     @property
     def shown(self) -> str:
@@ -101,7 +107,7 @@ def table_of(package: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 # Mirrors of the npm registry that lockfiles name; the first is gone since 2024. Each has its own form of a tarball's address:
 # /name/-/name-1.0.0.tgz as the registry, or /@scope/name/download/@scope/name-1.0.0.tgz?cache=0&….
-_MIRRORS = (
+MIRRORS = (
     "registry.npm.taobao.org",
     "registry.nlark.com",
     "registry.npmmirror.com",
@@ -129,7 +135,7 @@ def without_mirrors(lockfile: str) -> str:
 
     def in_registry(address: re.Match[str]) -> str:
         place = f"{address[1]}/{address[2]}"
-        mirror = next((mirror for mirror in _MIRRORS if place.startswith(f"{mirror}/")), None)
+        mirror = next((mirror for mirror in MIRRORS if place.startswith(f"{mirror}/")), None)
         tarball = _TARBALL.fullmatch(place[len(mirror) + 1 :]) if mirror else None
         return _in_registry(tarball) if tarball else address[0]
 
@@ -171,21 +177,30 @@ def install_attempts(manager: Manager, *, lockfile: str | None, needed: bool) ->
         " an .npmrc with legacy-peer-deps=true."
     )
     engines = "A package asks for another Node or Yarn than the one that is used. Name that Node in .nvmrc, or update the package."
+    foreign = (
+        "{name} is for another system or processor than the one that builds, so it is installed but does nothing. Move it to"
+        " optionalDependencies, or remove it."
+    )
     install: tuple[str, ...]
     frozen: tuple[Attempt, ...]
     loose: tuple[Attempt, ...]
     if name == "npm":
         refused = r"can only install (packages when|with an existing)"  # npm 6 to 12
         conflict = r"\bcode ERESOLVE\b"  # as a warning it has no code; npm 7 to 11
+        platform = (  # npm 6 to 12
+            rf"\bcode EBADPLATFORM\b(?:[^\0]{{0,300}}? Unsupported platform for (?P<name>{_PACKAGE})@)?"
+        )
         legacy = "--legacy-peer-deps"
         # A lockfile that was made without peer dependencies lacks them, which npm takes for being out of step.
         frozen = (
             Attempt(("npm", "ci")),
             Attempt(("npm", "ci", legacy), f"{refused}|{conflict}", mend=peers),
+            Attempt(("npm", "ci", "--force"), platform, mend=foreign),
         )
         loose = (
             Attempt(("npm", "install"), refused, frozen=False, mend=outdated),
             Attempt(("npm", "install", legacy), conflict, frozen=False, mend=peers),
+            Attempt(("npm", "install", "--force"), platform, frozen=False, mend=foreign),
         )
     elif name == "pnpm":
         unreadable_format = r"ERR_PNPM_LOCKFILE_BREAKING_CHANGE"
@@ -209,11 +224,17 @@ def install_attempts(manager: Manager, *, lockfile: str | None, needed: bool) ->
         install = ("yarn", "install", "--non-interactive")
         engine = r'The engine "\w+" is incompatible with this module'
         refused = r"Your lockfile needs to be updated"
-        freeze, ignore = "--frozen-lockfile", "--ignore-engines"
-        frozen = (Attempt((*install, freeze)), Attempt((*install, freeze, ignore), engine, mend=engines))
+        platform = rf"error (?P<name>{_PACKAGE})@\S{{1,100}}: The (?:platform|CPU architecture|libc) \""
+        freeze, ignore, foreign_too = "--frozen-lockfile", "--ignore-engines", "--ignore-platform"
+        frozen = (
+            Attempt((*install, freeze)),
+            Attempt((*install, freeze, ignore), engine, mend=engines),
+            Attempt((*install, freeze, ignore, foreign_too), platform, mend=foreign),
+        )
         loose = (
             Attempt(install, refused, frozen=False, mend=outdated),
             Attempt((*install, ignore), engine, frozen=False, mend=engines),
+            Attempt((*install, ignore, foreign_too), platform, frozen=False, mend=foreign),
         )
     else:
         install = ("bun", "install")
@@ -226,7 +247,6 @@ def install_attempts(manager: Manager, *, lockfile: str | None, needed: bool) ->
     return (Attempt(first.command, frozen=not needed, mend=missing if needed else None), *loose[1:])
 
 
-_PACKAGE = r"((?:@[\w~][\w.~-]{0,213}/)?[\w~][\w.~-]{0,213})"
 # How each manager says that an install script of a package failed it.
 _SCRIPT_FAILED: Mapping[Name, tuple[str, ...]] = {
     "npm": (

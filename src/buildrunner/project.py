@@ -77,9 +77,17 @@ _MOST_PATTERNS = 100
 _BRACES = re.compile(r"\{([^{}]*)\}")
 # What else repositories hold, and what it takes to build it.
 _OTHER_KINDS: tuple[tuple[str, str], ...] = (
-    ("hugo.toml hugo.yaml hugo.json config/_default/hugo.toml archetypes/default.md", "a Hugo site, which hugo builds"),
+    (
+        "hugo.toml hugo.yaml hugo.yml hugo.json config/_default/hugo.toml config/_default/hugo.yaml config/_default/config.toml"
+        " archetypes/default.md",
+        "a Hugo site, which hugo builds",
+    ),
     ("_config.yml Gemfile", "a Jekyll site or another Ruby program, which Ruby builds"),
     ("mkdocs.yml mkdocs.yaml", "a MkDocs site, which Python builds"),
+    ("book.toml", "a book, which mdBook builds"),
+    ("_quarto.yml", "a Quarto site, which quarto builds"),
+    ("pelicanconf.py", "a Pelican site, which Python builds"),
+    ("conf.py docs/conf.py doc/conf.py docs/source/conf.py", "a Sphinx documentation, which Python builds"),
     ("pyproject.toml requirements.txt setup.py manage.py", "a Python program"),
     ("composer.json index.php wp-config.php", "a PHP program, which needs a server"),
     ("deno.json deno.jsonc", "a Deno program, which deno builds"),
@@ -89,6 +97,7 @@ _OTHER_KINDS: tuple[tuple[str, str], ...] = (
     ("pom.xml build.gradle build.gradle.kts", "a Java program"),
     ("elm.json", "an Elm program, which elm builds"),
     ("config.toml", "perhaps a Hugo or Zola site, which hugo or zola builds"),
+    ("theme.toml", "a Hugo theme, which hugo builds"),
 )
 
 
@@ -323,7 +332,9 @@ class _Finder:
         committed = self._committed(package) if package is not None else None
         if package is None and (found := self._nx_project()):
             return found
-        if self._searching and (found := self._search(package, poor=not committed)):
+        # A package in the theme or the examples of what Node does not build is not the site.
+        poor = not committed and (self._command is not None or not self._other_kind())
+        if self._searching and (found := self._search(package, poor=poor)):
             return found
         if self._command:
             return _Found(self._top)
@@ -349,7 +360,7 @@ class _Finder:
         if other := self._other_kind():
             name, kind = other
             return BuildFailed(
-                "install",
+                "build",
                 f"The repository has no package.json{where}: by its {name} it is {kind}. Only Node is here to build with.",
                 "Commit the built site with its index.html, or set ROOT_DIR to the folder of a Node app.",
             )

@@ -19,9 +19,9 @@ from buildrunner.cancellation import run_in_thread
 from buildrunner.commands import (
     build,
     install_dependencies,
-    leave_mirrors,
     output_of,
     reinstall,
+    rewrite_mirror_urls,
     use_legacy_openssl,
 )
 from buildrunner.errors import EXIT_FAULT, BuildFailed, CommandFailed
@@ -141,7 +141,7 @@ async def _story(run: Run, settings: Settings, root: Path, *, in_image: bool) ->
             run.journal.log(sentence, "warning")
         if plan.lockfile and not settings.install_command:
             with run.survives_faults():
-                await leave_mirrors(run, plan, root, environment)
+                await rewrite_mirror_urls(run, plan, root, environment)
         if plan.needs_tools:
             toolchain = await _get_tools(run, plan, root / "tools", environment, keeper)
             environment |= toolchain.environment

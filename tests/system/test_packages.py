@@ -207,10 +207,79 @@ def test_a_lockfile_of_a_host_that_is_not_there_is_installed_from_the_registry_b
         right, wrong = run(digest), run(f"sha512-{base64.b64encode(bytes(64)).decode()}")
 
     assert right.code == 0, right.stdout
-    assert right.said("package-lock.json names npm.acme.invalid, which cannot be found.")
+    assert right.said("package-lock.json names npm.acme.invalid, which cannot be read from here.")
     assert right.stdout.count("$ npm ci") == 2
     assert (wrong.code, wrong.result["stage"]) == (30, "install"), "another package of that name is not taken"
     assert program.objects(wrong.slug) == {}
+
+
+def test_every_manager_asks_the_npm_registry_by_digests_for_what_another_refuses(
+    program: Program, repositories: Repositories
+) -> None:
+    sha = "sha512-41Cifkg6e8TylSpdtTpeLVMqvSBEVzTttHvERD741+pnZ8ANv0004MRL43QKPDlK9cGvNp6NZWZUBlbGXYxxng=="
+    checksum = (
+        "10c0/b4686d0d3053146095ccd45346461bc8e53b80aeb7671cc52a4de02dbbf7dc0d1d2a986e2fe4ae206984b4d34ef37e8b795ebc4f4295c9783"
+        "73e6575e295d811"
+    )
+    berry = f"""__metadata:
+  version: 8
+  cacheKey: 10c0
+
+"app@workspace:.":
+  version: 0.0.0-use.local
+  resolution: "app@workspace:."
+  dependencies:
+    is-number: "npm:^7.0.0"
+  languageName: unknown
+  linkType: soft
+
+"is-number@npm:^7.0.0":
+  version: 7.0.0
+  resolution: "is-number@npm:7.0.0"
+  checksum: {checksum}
+  languageName: node
+  linkType: hard
+"""
+
+    def files_of(name: str, host: str) -> dict[str, str]:
+        address = f"{host}/x/is-number/-/is-number-7.0.0.tgz"
+        return {
+            "pnpm": {
+                "pnpm-lock.yaml": "lockfileVersion: '9.0'\n\nimporters:\n\n  .:\n    dependencies:\n      is-number:\n"
+                "        specifier: ^7.0.0\n        version: 7.0.0\n\npackages:\n\n  is-number@7.0.0:\n"
+                f"    resolution: {{integrity: {sha}, tarball: {address}}}\n\nsnapshots:\n\n  is-number@7.0.0: {{}}\n",
+                ".npmrc": f"registry={host}/x/\n",
+            },
+            "yarn/1": {
+                "yarn.lock": f'# yarn lockfile v1\n\n\nis-number@^7.0.0:\n  version "7.0.0"\n  resolved "{address}"\n'
+                f"  integrity {sha}\n"
+            },
+            "yarn/4": {
+                "yarn.lock": berry,
+                ".yarnrc.yml": f"nodeLinker: node-modules\nnpmRegistryServer: {host}/x\nunsafeHttpWhitelist: [127.0.0.1]\n",
+            },
+            "bun": {
+                "bun.lock": '{"lockfileVersion": 1, "workspaces": {"": {"name": "app", "dependencies": {"is-number": "^7.0.0"}}},\n'
+                f'  "packages": {{\n    "is-number": ["is-number@7.0.0", "{address}", {{}}, "{sha}"],\n  }}\n}}\n'
+            },
+        }[name]
+
+    def run(name: str) -> Run:
+        package = {"name": "app", "dependencies": {"is-number": "^7.0.0"}, "scripts": {"build": "sh build.sh"}}
+        files = app_files("mkdir dist; cp node_modules/is-number/package.json dist/index.html")
+        del files["package-lock.json"]
+        files |= {"package.json": json.dumps(package), **files_of(name, refusing.url)}
+        return program.run(repositories.make(files), DEPENDENCY_CACHE="off")
+
+    names = ["pnpm", "yarn/1", "yarn/4", "bun"]
+    with serving() as refusing, ThreadPoolExecutor(len(names)) as pool:
+        refusing.failures = [403] * 1000
+        runs = dict(zip(names, pool.map(run, names), strict=True))
+
+    for name, ended in runs.items():
+        assert ended.code == 0, (name, ended.stdout)
+        assert ended.said("names 127.0.0.1, which cannot be read from here."), (name, ended.stdout)
+        assert b'"version": "7.0.0"' in program.objects(ended.slug)["index.html"]["body"]
 
 
 def test_a_dependency_whose_install_script_fails_is_done_without(program: Program, repositories: Repositories) -> None:

@@ -317,6 +317,7 @@ def install(
     failures: list[str],
     *,
     strict: bool = True,
+    lockfile: Path | None = None,
 ) -> tuple[commands.Installed, list[str], list[str]]:
     """Install where the first commands fail by saying so; give how it came out, what was run, and the warnings."""
     ran: list[str] = []
@@ -328,7 +329,13 @@ def install(
         if said:
             raise CommandFailed(stage, f"{shown} failed.", "Do something.", output=said)
 
+    async def rewrite(_: Any, __: Any, ___: Any, ____: Any, path: Path, change: Any) -> bool:
+        text = path.read_text()
+        path.write_text(change(text))
+        return bool(path.read_text() != text)
+
     monkeypatch.setattr(commands, "_command", run)
+    monkeypatch.setattr(commands, "_rewrite", rewrite)
     journal: Any = SimpleNamespace(log=lambda text, level="info": warnings.append(text) if level == "warning" else None)
     plan: Any = SimpleNamespace(
         install=attempts if isinstance(attempts, tuple) else (attempts,),
@@ -336,7 +343,8 @@ def install(
         root=checkout,
         checkout=checkout,
         install_folder=checkout,
-        lockfile=None,
+        folder=checkout,
+        lockfile=lockfile,
         package={},
         node=None,
         build_shown="",
@@ -429,6 +437,196 @@ def test_each_thing_that_an_install_had_to_leave_is_said(monkeypatch: pytest.Mon
         assert len(warnings) == len(expected)
         assert all(map(str.startswith, warnings, expected)), warnings
         assert not installed.clean
+
+
+# --- a registry that cannot be read ---
+
+HOST = "npm.acme.example"
+SHA = "sha512-" + "A" * 86 + "=="
+REFUSED = f"npm error code E403\nnpm error 403 403 Forbidden - GET https://{HOST}/x/a/-/a-1.0.0.tgz"
+
+
+def lock_of_host(folder: Path, *, integrity: bool = True) -> Path:
+    entry = {"version": "1.0.0", "resolved": f"https://{HOST}/x/a/-/a-1.0.0.tgz"}
+    entry |= {"integrity": SHA} if integrity else {}
+    path = folder / "package-lock.json"
+    path.write_text(json.dumps({"lockfileVersion": 3, "packages": {"": {}, "node_modules/a": entry}}, indent=2))
+    return path
+
+
+NPM_ATTEMPTS = install_attempts(Manager("npm"), lockfile="package-lock.json", needed=True)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        REFUSED,
+        REFUSED.replace("403", "401"),
+        REFUSED.replace("403", "404"),
+        f"npm error code ENOTFOUND\nnpm error request to https://{HOST}/x/a failed, reason: getaddrinfo ENOTFOUND {HOST}",
+        f"npm error code ECONNREFUSED\nnpm error connect ECONNREFUSED {HOST}:443",
+        "npm error code E401\nnpm error Unable to authenticate, your authentication token seems to be invalid.",
+    ],
+)
+def test_the_npm_registry_is_asked_by_digests_for_what_another_refuses(
+    monkeypatch: pytest.MonkeyPatch, checkout: Path, said: str
+) -> None:
+    lockfile = lock_of_host(checkout)
+    (checkout / ".npmrc").write_text(f"fund=false\nregistry=https://{HOST}/x/\n//{HOST}/:_authToken=${{T}}\n")
+
+    installed, ran, warnings = install(monkeypatch, checkout, Manager("npm"), NPM_ATTEMPTS, [said], lockfile=lockfile)
+
+    assert (ran, installed.clean) == (["npm ci", "npm ci"], True)
+    assert "https://registry.npmjs.org/a/-/a-1.0.0.tgz" in lockfile.read_text()
+    assert "registry=https://registry.npmjs.org/\n//" in (checkout / ".npmrc").read_text()
+    assert warnings[0].startswith(f"package-lock.json and .npmrc names {HOST}, which cannot be read from here.")
+
+
+def test_without_a_digest_nothing_is_taken_from_elsewhere(monkeypatch: pytest.MonkeyPatch, checkout: Path) -> None:
+    lockfile = lock_of_host(checkout, integrity=False)
+    (checkout / ".npmrc").write_text(f"registry=https://{HOST}/x/\n")
+    before = [lockfile.read_text(), (checkout / ".npmrc").read_text()]
+
+    with pytest.raises(CommandFailed) as caught:
+        install(monkeypatch, checkout, Manager("npm"), NPM_ATTEMPTS, [REFUSED, REFUSED], lockfile=lockfile)
+
+    assert [lockfile.read_text(), (checkout / ".npmrc").read_text()] == before
+    assert f"package-lock.json names {HOST}, which this build cannot read, and no digests" in (caught.value.hint or "")
+
+
+def test_settings_of_a_registry_are_not_changed_without_a_lockfile(
+    monkeypatch: pytest.MonkeyPatch, checkout: Path
+) -> None:
+    (checkout / ".npmrc").write_text(f"registry=https://{HOST}/x/\n")
+
+    with pytest.raises(CommandFailed) as caught:
+        install(monkeypatch, checkout, Manager("npm"), NPM_ATTEMPTS, [REFUSED] * 9)
+
+    assert (checkout / ".npmrc").read_text() == f"registry=https://{HOST}/x/\n"
+    assert f".npmrc names {HOST}" in (caught.value.hint or "")
+
+
+def test_where_only_settings_changed_nothing_is_resolved_anew(monkeypatch: pytest.MonkeyPatch, checkout: Path) -> None:
+    """A version that is not in the lockfile would come from the npm registry, with no digest to check."""
+    lockfile = lock_of_host(checkout)
+    (checkout / ".npmrc").write_text(f"registry=https://{HOST}/x/\n")
+
+    with pytest.raises(CommandFailed):
+        install(
+            monkeypatch,
+            checkout,
+            Manager("npm"),
+            NPM_ATTEMPTS,
+            [REFUSED, *[SAID["npm 11"]] * 9],
+            lockfile=lockfile,
+            strict=False,
+        )
+
+
+def test_another_lockfile_is_used_where_one_cannot_be(monkeypatch: pytest.MonkeyPatch, checkout: Path) -> None:
+    lockfile = checkout / "bun.lock"
+    lockfile.write_text(f'"packages": {{\n    "a": ["a@1.0.0", "https://{HOST}/a/-/a-1.0.0.tgz", {{}}],\n')
+    (checkout / "package-lock.json").write_text('{"lockfileVersion": 3, "packages": {}}')
+    attempts = install_attempts(Manager("bun"), lockfile="bun.lock", needed=True)
+
+    _, ran, warnings = install(
+        monkeypatch,
+        checkout,
+        Manager("bun"),
+        attempts,
+        ["error: DNSResolveFailed downloading tarball a@1.0.0"],
+        lockfile=lockfile,
+    )
+
+    assert ran == ["bun install --frozen-lockfile", "npm ci"]
+    assert warnings == [
+        f"bun.lock names {HOST}, which cannot be read from here: package-lock.json is used instead. Remove one of them."
+    ]
+
+
+def test_a_package_that_the_npm_registry_lacks_names_the_first_cause(
+    monkeypatch: pytest.MonkeyPatch, checkout: Path
+) -> None:
+    lockfile = lock_of_host(checkout)
+    missing = (
+        "npm error code E404\nnpm error 404 Not Found - GET https://registry.npmjs.org/a/-/a-1.0.0.tgz - Not found"
+    )
+
+    with pytest.raises(CommandFailed) as caught:
+        install(monkeypatch, checkout, Manager("npm"), NPM_ATTEMPTS, [REFUSED, missing], lockfile=lockfile)
+
+    assert f"names {HOST}, which this build cannot read, and the npm registry does not have all" in str(
+        caught.value.hint
+    )
+
+
+def test_a_registry_that_did_not_fail_is_left_alone(monkeypatch: pytest.MonkeyPatch, checkout: Path) -> None:
+    lockfile = lock_of_host(checkout)
+    said = "npm error code ENOTFOUND\nnpm error getaddrinfo ENOTFOUND download.example.org"
+
+    with pytest.raises(CommandFailed):
+        install(monkeypatch, checkout, Manager("npm"), NPM_ATTEMPTS, [said], lockfile=lockfile)
+
+    assert HOST in lockfile.read_text()
+
+
+# --- failures that stay the same ---
+
+
+def test_a_remedy_that_did_not_help_is_not_tried_in_another_form(
+    monkeypatch: pytest.MonkeyPatch, checkout: Path
+) -> None:
+    conflict = "npm error code ERESOLVE\nnpm error ERESOLVE could not resolve"
+
+    with pytest.raises(CommandFailed, match="npm ci --legacy-peer-deps failed"):
+        install(monkeypatch, checkout, Manager("npm"), NPM_ATTEMPTS, [conflict] * 3, strict=False)
+
+
+WINDOWS = (
+    "npm error code EBADPLATFORM\nnpm error notsup Unsupported platform for @rollup/rollup-win32-x64-msvc@4.24.0: wanted"
+    ' {"os":"win32","cpu":"x64"} (current: {"os":"linux","cpu":"x64"})'
+)
+WINDOWS_OF_YARN = (
+    'error @rollup/rollup-win32-x64-msvc@4.24.0: The platform "linux" is incompatible with this module.\n'
+    "error Found incompatible module."
+)
+
+
+@pytest.mark.parametrize(
+    ("manager", "lockfile", "said", "last"),
+    [
+        ("npm", "package-lock.json", WINDOWS, "npm ci --force"),
+        ("npm", None, WINDOWS, "npm install --force"),
+        ("yarn", "yarn.lock", WINDOWS_OF_YARN, "--frozen-lockfile --ignore-engines --ignore-platform"),
+    ],
+)
+def test_a_package_for_another_system_is_installed_and_named(
+    monkeypatch: pytest.MonkeyPatch, checkout: Path, manager: Any, lockfile: str | None, said: str, last: str
+) -> None:
+    attempts = install_attempts(Manager(manager), lockfile=lockfile, needed=True)
+
+    installed, ran, warnings = install(monkeypatch, checkout, Manager(manager), attempts, [said], strict=False)
+
+    assert len(ran) == 2
+    assert ran[1].endswith(last)
+    assert not installed.clean
+    assert warnings[-1].startswith("@rollup/rollup-win32-x64-msvc is for another system or processor")
+
+
+def test_install_scripts_that_fail_alike_are_not_run_a_third_time(
+    monkeypatch: pytest.MonkeyPatch, checkout: Path
+) -> None:
+    monkeypatch.setattr(commands, "_LONG_REBUILD", 0.0)
+    monkeypatch.setattr(commands, "_skipped", lambda _: ["a", "b", "c"])
+    said = [CYPRESS.replace("cypress", name) for name in ("a", "b")]
+
+    installed, ran, warnings = install(
+        monkeypatch, checkout, Manager("npm"), Attempt(("npm", "ci")), [said[0], "", said[1]]
+    )
+
+    assert ran == ["npm ci", "npm ci --ignore-scripts", "npm rebuild b c"]
+    assert set(installed.lacking) == {"a", "b"}
+    assert "failed twice in the same way" in warnings[-1]
 
 
 def test_a_build_that_fails_for_a_package_that_is_lacking_says_so(checkout: Path) -> None:

@@ -58,8 +58,10 @@ def test_an_app_with_npms_lockfile_is_installed_and_built_by_npm(checkout: Path)
     assert [attempt.shown for attempt in found.install] == [
         "npm ci",
         "npm ci --legacy-peer-deps",
+        "npm ci --force",
         "npm install",
         "npm install --legacy-peer-deps",
+        "npm install --force",
     ]
     assert (found.build, found.build_shown, found.build_script) == (
         ("npm", "run", "build"),
@@ -909,6 +911,21 @@ def test_another_script_that_builds_is_named_where_there_is_no_build_script(chec
     assert failure(checkout).hint == 'Add one under "scripts", "build": "npm run admin:build", or set BUILD_COMMAND.'
 
 
+def test_a_package_in_the_theme_of_a_hugo_site_is_not_the_app(checkout: Path) -> None:
+    (checkout / "package.json").unlink()
+    (checkout / "hugo.toml").touch()
+    (checkout / "themes/docs").mkdir(parents=True)
+    (checkout / "themes/docs/package.json").write_text('{"scripts": {"build": "webpack"}}')
+
+    error = failure(checkout)
+
+    assert (error.stage, error.reason) == (
+        "build",
+        "The repository has no package.json at its top: by its hugo.toml it is a Hugo site, which hugo builds. Only Node is here to"
+        " build with.",
+    )
+
+
 @pytest.mark.parametrize(
     ("files", "name", "kind"),
     [
@@ -1000,7 +1017,7 @@ def test_what_node_cannot_build_is_recognised(checkout: Path, name: str, said: s
 
     error = failure(checkout)
 
-    assert error.stage == "install"
+    assert error.stage == "build"
     assert f"by its {name} it is" in error.reason
     assert said in error.reason
 
