@@ -1210,3 +1210,16 @@ def test_only_the_end_of_an_output_is_looked_at() -> None:
     """What is longer costs no more, however long it is."""
     assert explain(NOT_FOUND + "x" * MOST_CHARACTERS) is None
     assert quote_failure("Error: 1\n" + "\n" * MOST_CHARACTERS) is None
+
+
+def test_engine_strict_with_an_npm_that_is_too_old_does_not_blame_node() -> None:
+    said = (
+        "npm error code EBADENGINE\nnpm error notsup Not compatible with your version of node/npm: a@1.0.0\n"
+        'npm error notsup Required: {"node":">=18","npm":">=11"}\n'
+        'npm error notsup Actual:   {"npm":"10.8.2","node":"v20.20.2"}\n'
+    )
+
+    found = find_hint(FailedCommand(said, stage="install", node="20.20.2"))
+
+    assert found
+    assert found.text.startswith("npm >=11 is required")

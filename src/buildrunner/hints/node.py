@@ -53,22 +53,25 @@ def _other_node(failed: FailedCommand, _: str) -> str | None:
 
     match = _REQUIRED.search(failed.text)
     if match is None:
-        if npm := _NPM_REQUIRED.search(failed.text):
-            return (
-                f"npm {npm[1] or npm[2]} is required, and another version ran. Name one that fits in package.json, such as"
-                ' "packageManager": "npm@10.9.2", or change engines.npm.'
-            )
-        return _newer_node(failed, "")
+        return _other_npm(failed) or _newer_node(failed, "")
     said = next(value for value in match.groups() if value).strip()
     wanted = _range(said)
     if failed.node and satisfies(failed.node.removeprefix("v"), wanted):
-        return None
+        return _other_npm(failed)
     fitting = [line for line in _LINES if satisfies(f"{line}.99.0", wanted)]
     # The line that is nearest to the one that ran: it breaks least.
     near = failed.node_major or 22
     line = min(fitting, key=lambda each: abs(each - near), default=None)
     advice = _where(failed, line) if line else "Set NODE_VERSION to a version that fits, or change what requires it."
     return f"The {failed.stage} ran with {_ran(failed)}, but needs Node {said}. {advice}"
+
+
+def _other_npm(failed: FailedCommand) -> str | None:
+    npm = _NPM_REQUIRED.search(failed.text)
+    return npm and (
+        f"npm {npm[1] or npm[2]} is required, and another version ran. Name one that fits in package.json, such as"
+        ' "packageManager": "npm@10.9.2", or change engines.npm.'
+    )
 
 
 def _newer_node(failed: FailedCommand, _: str) -> str | None:
