@@ -15,11 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from buildrunner.frameworks import legacy_openssl, recognise, script_to_add
+from buildrunner.managers import find_manager
 from buildrunner.packages import (
     Manager,
     called_managers,
     failed_scripts,
-    find_manager,
     skipped_by_pnpm,
     without_host,
     without_mirrors,
