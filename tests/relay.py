@@ -215,6 +215,7 @@ class Relay:
         self.port = int(self._listener.getsockname()[1])
         self._times: Counter[tuple[str, str, str]] = Counter()
         self._connections: set[asyncio.Task[None]] = set()
+        self._sides: set[_Side] = set()
         self._loop = asyncio.new_event_loop()
         self._released = asyncio.Event()
         self._ended = asyncio.Event()
@@ -241,6 +242,9 @@ class Relay:
         for task in self._connections:
             task.cancel()
         await asyncio.gather(*self._connections, return_exceptions=True)
+        for side in self._sides:  # also those whose peer does not take what is still to be sent
+            side.writer.transport.abort()
+        await asyncio.sleep(0.01)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -248,9 +252,11 @@ class Relay:
         self._connections.add(task)
         client = _Side(reader, writer)
         server: _Side | None = None
+        self._sides.add(client)
         try:
             with suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
                 server = _Side(*await asyncio.open_connection(*self._target))
+                self._sides.add(server)
                 await self._relay(client, server)
         finally:
             for side in (client, server):

@@ -126,7 +126,8 @@ class Turn:
         self._age = age
         self._warn = warn
         self._claimed = False  # the pointer has been written
-        self._etag: str | None = None  # of the pointer as this run wrote it
+        self._written = b""  # the pointer as this run wrote it
+        self._etag = ""  # of that
         self._conditional = True
         self._alone = False  # the state bucket cannot be used
         self._superseded = False
@@ -330,7 +331,7 @@ class Turn:
     async def _write(self, own: _Pointer, before: Fetched | Literal["own"] | None = "own", attempts: int = 3) -> bool:
         """Write the pointer in the place of what was read before, or, unless that is given, of what this run wrote last."""
         if before == "own":
-            before = Fetched(self._own.to_json(), self._etag or "", 0.0)
+            before = Fetched(self._written, self._etag, 0.0)
         if before and not before.etag and self._conditional:
             self._leave_conditions()  # a server that says no ETag
         etag = await self._put_if(own, replacing=before.etag if before else None) if self._conditional else None
@@ -350,7 +351,7 @@ class Turn:
                 return await self._write(own, None)
         if etag is None:
             return False
-        self._own, self._etag = own, etag
+        self._own, self._written, self._etag = own, own.to_json(), etag
         return True
 
     async def _put_if(self, own: _Pointer, *, replacing: str | None) -> str | None:
