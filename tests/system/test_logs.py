@@ -9,7 +9,9 @@ import signal
 import subprocess
 import threading
 import time
+import uuid
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -267,20 +269,24 @@ def test_a_connection_that_is_cut_again_and_again_costs_a_reader_nothing(
 
 
 def test_a_redis_that_never_comes_back_leaves_the_archive_to_the_reader(
-    own_redis: Redis, program: Program, repositories: Repositories
+    own_redis: Redis, program: Program, repositories: Repositories, open_folder: Path
 ) -> None:
+    gate = open_folder / f"gate-{uuid.uuid4().hex[:12]}"
     program = Program(own_redis, program.s3, program.folder)
     readers: list[LogReader] = []
 
     def kill(process: subprocess.Popen[str], slug: str) -> None:
         readers.append(LogReader(program, slug, "--follow", "--json"))
         program.wait_for_event(slug, lambda event: event.get("log") == "half")
+        with own_redis.client() as client:  # the reader has what there is
+            wait_for(lambda: client.info("clients")["blocked_clients"] == 1, "the reader to wait")
         own_redis.kill()
+        gate.touch()
         process.wait(60)
         readers[0].end()
         own_redis.start()
 
-    run = program.run(repositories.app("echo half; sleep 2; exit 9"), meanwhile=kill)
+    run = program.run(repositories.app(f"echo half; until [ -e {gate} ]; do sleep 0.05; done; exit 9"), meanwhile=kill)
 
     assert (run.code, readers[0].process.returncode) == (40, 40)
     assert readers[0].events[-1]["type"] == "result"
