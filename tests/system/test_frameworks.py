@@ -28,3 +28,37 @@ def test_a_server_is_explained_before_anything_is_installed(program: Program, re
     assert "rendered by a server" in run.result["reason"]
     assert "output: 'export'" in run.result["hint"]
     assert "install" not in {event.get("stage") for event in run.events}
+
+
+def test_what_visitors_would_not_get_is_warned_of(program: Program, repositories: Repositories) -> None:
+    page = '<script src="/my-repo/assets/a.js"></script>'
+    build = f"mkdir -p dist/v2 dist/assets; echo '{page}' >dist/index.html; echo 1 >dist/assets/a.js"
+    build += "; echo 2 >dist/v2/b; ln -s v2 dist/latest"
+
+    run = program.run(repositories.app(build, **{"netlify.toml": '[[redirects]]\nfrom = "/*"\nto = "/index.html"\n'}))
+
+    assert run.code == 0
+    assert set(program.objects(run.slug)) == {"index.html", "assets/a.js", "v2/b", "latest/b"}
+    warnings = [event["log"] for event in run.events if event.get("level") == "warning"]
+    assert [text.split(".")[0] for text in warnings] == [
+        "Settings for another host are not applied: redirects of netlify",
+        "index",
+    ]
+    assert "asks for /my-repo/assets/a.js, but the site has it as /assets/a.js" in warnings[1]
+
+
+def test_a_complete_page_is_published_without_the_packages_sources(
+    program: Program, repositories: Repositories
+) -> None:
+    files = {
+        "index.html": '<link rel="stylesheet" href="css/a.css">',
+        "css/a.css": "a{}",
+        "README.md": "",
+        "src/a.scss": "",
+    }
+
+    run = program.run(repositories.app("mkdir -p css; echo 'b{}' >css/a.css", **files))
+
+    assert run.code == 0
+    assert set(program.objects(run.slug)) == {"index.html", "css/a.css"}
+    assert run.said("Set OUTPUT_DIR=. to publish all.")
