@@ -1,10 +1,14 @@
-"""Run the program for minutes while its Redis goes through everything that can happen to one: `make soak`.
+"""Run the program for minutes while its Redis and its S3 go through everything that can happen to one: `make soak`.
 
-Runs follow one another, sometimes two of a slug at once; what befalls them comes from a printed seed. After each, what its
-readers have seen is held against the contract: the archive is whole; the stream has each event once and in order, if Redis
-was back in time; a subscriber of the channel saw no line twice or out of order; `buildrunner logs --follow --json` ended
-with the same log and the run's own exit code. The first violation ends it: exit code 1, with the seed, the faults and the
-folder where everything that was seen is kept.
+Builds follow one another, sometimes two of a slug at once; the faults come from a printed seed: Redis restarted, frozen, full,
+cut off; answers of S3 lost after it acted; SIGTERM at any time and at any request of the upload; children that refuse to
+end. From 20 minutes on, one build runs beside the others whose Redis is away for 15 minutes.
+
+After each build, what its readers have seen is held against the contract: the archive is whole; the stream has each event
+once and in order, if Redis was back in time; a subscriber of the channel saw no line twice or out of order; `buildrunner
+logs --follow --json` ended with the same log and the build's own exit code; the site is the last published build's, and
+what a stopped build has changed is named in its result. The first violation ends it: exit code 1, with the seed, the faults
+and the folder where everything that was seen is kept.
 """
 
 from __future__ import annotations
@@ -21,6 +25,8 @@ import tempfile
 import threading
 import time
 import uuid
+import zlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
@@ -30,10 +36,14 @@ from pathlib import Path
 from buildrunner.logs.text import without_colour
 from harness import PLAIN, Event, Program, Redis, Repositories, Run, Running, free_port
 from redis_relay import RedisRelay
-from s3_server import s3_server
+from relay import Fault as RequestFault
+from relay import Relay, Request, cut_after_the_body
+from s3_server import S3Server, s3_server
 
 EVIDENCE = "evidence"  # folder for what was seen when something was wrong
-LONGEST_RUN = 90.0  # seconds; the longest that can be planned takes half of it
+LONGEST_RUN = 90.0  # seconds; the longest that is drawn takes half of it
+AWAY = 900.0  # seconds for which Redis is away in the one long scene
+FROM_MINUTES = 20  # a shorter soak leaves the long scene out
 # After a signal everything is to be over within 15 s; a machine that is busy takes some time to say so.
 AFTER_SIGNAL = 17.0
 # A Redis that is there for so long before a run ends has to get all of its log: what was asked before it came back may
@@ -49,6 +59,18 @@ class ViolationError(Exception):
 
 
 # --- what is planned -----------------------------------------------------------------------------------------------------
+
+
+LARGE = 40_000_000  # bytes
+PLAIN_FILES = ("index.html", "about.html", "robots.txt")  # without a hash in their names
+STUCK = (
+    "",
+    "",
+    "",
+    "(trap '' TERM HUP INT; exec sleep 300) &",
+    "setsid sh -c 'trap \"\" TERM HUP INT; kill -STOP $$; sleep 300' &",
+    "setsid sh -c 'setsid sleep 300 &' >/dev/null 2>&1 &",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +90,10 @@ class Build:
     starts: float  # seconds after the scene's beginning
     viewer_joins: float  # seconds after the start of the run
     signal: float | None  # the same, for SIGTERM
+    signal_at_request: int | None  # SIGTERM when so many requests of this build have changed something in S3
+    stuck: str  # a command that the build leaves behind: it does not end by itself, or by SIGTERM
+    files: int  # assets of the site
+    large: bool  # one file of the site is uploaded in parts
     padding: int
     parts: tuple[Part, ...]
 
@@ -84,7 +110,24 @@ class Build:
             commands.append(f"seq -f '{self.name} stderr %06.0f' {err} {err + part.err - 1} >&2")
             commands.append(f"sleep {part.pause}")
             out, err = out + part.out, err + part.err
-        return "\n".join([*commands, "mkdir dist", "echo 1 >dist/index.html"])
+        commands += ["mkdir -p dist/assets", *(f"echo {text} >dist/{path}" for path, text in self.site.items())]
+        if self.large:
+            commands.append(f"head -c {LARGE} /dev/zero >dist/large.bin")
+        return "\n".join([*([self.stuck] if self.stuck else []), *commands])
+
+    @property
+    def site(self) -> dict[str, str]:
+        """What the build writes, but for the large file: the text of each file by its path."""
+        assets = {
+            f"assets/part{number}-{zlib.crc32(f'{self.name}{number}'.encode()):08x}.js": f"{self.name} {number}"
+            for number in range(self.files)
+        }
+        return {**assets, **{path: f"{self.name} {path}" for path in PLAIN_FILES}}
+
+    @property
+    def length(self) -> float:
+        """How long its commands take, about (seconds)."""
+        return 1 + sum(part.pause for part in self.parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +149,8 @@ class Scene:
     slug: str
     log_format: str
     scripts: bool  # Redis allows them
+    published: bool  # an earlier build's site is live
+    lost_answers: float  # share of S3's answers that are lost after it acted
     builds: tuple[Build, ...]
     faults: tuple[Fault, ...]
 
@@ -125,10 +170,24 @@ def plan(seed: str) -> Scene:
         )
         length = 1 + sum(part.pause for part in parts)
         joins = dice.uniform(0, min(4.0, length))
-        signalled = dice.uniform(0.2, length + 1) if dice.random() < 0.3 else None
-        builds.append(Build(name, starts, joins, signalled, dice.choice((10, 80, 400)), parts))
+        signalled = dice.choice(("", "", "", "at a time", "at a request"))
+        files = dice.choice((1, 8, 40))
+        builds.append(
+            Build(
+                name,
+                starts,
+                joins,
+                signal=dice.uniform(0.2, length + 1) if signalled == "at a time" else None,
+                signal_at_request=dice.randint(1, files + 12) if signalled == "at a request" else None,
+                stuck=dice.choice(STUCK),
+                files=files,
+                large=dice.random() < 0.2,
+                padding=dice.choice((10, 80, 400)),
+                parts=parts,
+            )
+        )
         starts += joins + dice.uniform(0, 3)
-    length = max(build.starts + 1 + sum(part.pause for part in build.parts) for build in builds)
+    length = max(build.starts + build.length for build in builds)
     faults = []
     for _ in range(dice.randint(1, 4)):
         name, longest = dice.choice(list(LONGEST.items()))
@@ -140,9 +199,19 @@ def plan(seed: str) -> Scene:
         slug=f"soak-{dice.getrandbits(32):08x}",
         log_format=dice.choice(("text", "json")),
         scripts=dice.random() < 0.7,
+        published=dice.random() < 0.5,
+        lost_answers=dice.choice((0.0, 0.0, 0.1, 0.4)),
         builds=tuple(builds),
         faults=tuple(sorted(faults, key=lambda fault: fault.at)),
     )
+
+
+def plan_long(seed: str) -> Scene:
+    """Return the scene in which Redis is away for `AWAY` seconds while a build prints."""
+    parts = tuple(Part(50, 5, 30.0) for _ in range(int(AWAY / 30) + 2))
+    build = Build("long", 0.0, 0.5, None, None, "", 4, False, 80, parts)
+    slug = f"soak-away-{zlib.crc32(seed.encode()):08x}"
+    return Scene(slug, "text", True, False, 0.0, (build,), (Fault("cut", 3.0, AWAY),))
 
 
 # --- what befalls Redis --------------------------------------------------------------------------------------------------
@@ -282,6 +351,8 @@ class Cast:
     viewer_file: Path
     ended: Future[float]  # when (monotonic clock, seconds)
     signalled: Future[float | None]
+    s3_faults: S3Faults
+    objects: dict[str, bytes] = field(init=False)  # of the site, when it and all others had ended
     run: Run = field(init=False)
     viewer_code: int = field(init=False)
     viewed: list[bytes] = field(init=False)
@@ -298,14 +369,46 @@ class Seen:
     stream: list[tuple[str, bytes]]  # id, event
 
 
+class S3Faults:
+    """Loses answers of S3 after it acted, and sends SIGTERM at a request, through a relay of one build's own."""
+
+    def __init__(self, relay: Relay, scene: Scene, build: Build) -> None:
+        self.signalled: Future[float | None] = Future()
+        self.lost = 0
+        self.process: subprocess.Popen[str] | None = None
+        self._scene = scene
+        self._build = build
+        self._changes = 0
+        relay.fault = self._fault
+
+    def no_signal(self) -> None:
+        """Note that the build ended before the request at which it was to be stopped."""
+        if not self.signalled.done():
+            self.signalled.set_result(None)
+
+    def _fault(self, request: Request) -> RequestFault | None:
+        if request.method not in {"PUT", "POST", "DELETE"}:
+            return None
+        self._changes += 1
+        if self._changes == self._build.signal_at_request and self.process and self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            self.signalled.set_result(time.monotonic())
+        dice = random.Random(f"{self._scene.slug}{request.path}{request.query}")
+        if request.times > 1 or dice.random() >= self._scene.lost_answers:
+            return None
+        self.lost += 1
+        return cut_after_the_body
+
+
 class Theatre:
     """Plays scenes on servers of its own."""
 
-    def __init__(self, program: Program, repositories: Repositories, folder: Path) -> None:
+    def __init__(self, program: Program, repositories: Repositories, folder: Path, s3: S3Server) -> None:
         self._program = program
         self._repositories = repositories
         self._folder = folder
         self._s3 = program.client()
+        self._s3_port = int(s3.endpoint.rpartition(":")[2])
 
     @contextmanager
     def play(self, scene: Scene) -> Iterator[Seen]:
@@ -318,6 +421,8 @@ class Theatre:
             faults = Faults(redis, relay, stack, scene.slug)
             make_user(redis)
             repositories = [self._repositories.app(build.script) for build in scene.builds]
+            if scene.published:
+                self._publish_before(scene)
             began = time.monotonic()
             injected = pool.submit(faults.inject, scene.faults, began, over)
             casts = []
@@ -328,11 +433,23 @@ class Theatre:
                 cast.ended.result()
             over.set()
             injected.result()
+            objects = {path: found["body"] for path, found in self._program.objects(scene.slug).items()}
             for cast in casts:
+                cast.objects = objects
                 self._finish(scene, cast)
             with redis.client() as client:
                 entries = client.xrange(f"events:{scene.slug}")
             yield Seen(casts, faults, [(place, fields["event"].encode()) for place, fields in entries])
+
+    def _publish_before(self, scene: Scene) -> None:
+        folder = self._folder / f"{scene.slug}-before"
+        folder.mkdir()
+        for path in PLAIN_FILES:
+            (folder / path).write_text(f"before {path}\n")
+        environment = self._program.environment(None, SLUG=scene.slug, REDIS_URI=None)
+        process = self._program.start(environment, "publish", str(folder))
+        output = process.communicate(timeout=LONGEST_RUN)
+        require(process.returncode == 0, f"the site before could not be published: {output}")
 
     def _start(
         self, scene: Scene, build: Build, repository: Path, uri: str, stack: ExitStack, pool: ThreadPoolExecutor
@@ -340,12 +457,20 @@ class Theatre:
         variables = {"SLUG": scene.slug, "BUILD_ID": f"{build.name}-{uuid.uuid4().hex}", "REDIS_URI": uri}
         if not scene.scripts:
             variables["REDIS_URI"] = uri.replace("//", f"//{NO_SCRIPTS}:any@")
+        s3_relay = stack.enter_context(Relay(self._s3_port))
+        s3_faults = S3Faults(s3_relay, scene, build)
+        variables["AWS_ENDPOINT_URL_S3"] = f"http://127.0.0.1:{s3_relay.port}"
         running = stack.enter_context(
             self._program.running(repository, **variables, LOG_FORMAT=scene.log_format, **PLAIN)
         )
+        s3_faults.process = running.process
         started = time.monotonic()
-        ended = pool.submit(wait_for_end, running.process)
-        signalled = pool.submit(send_signal, running, None if build.signal is None else started + build.signal)
+        ended = pool.submit(wait_for_end, running.process, LONGEST_RUN + build.length)
+        if build.signal_at_request is None:
+            signalled = pool.submit(send_signal, running, None if build.signal is None else started + build.signal)
+        else:
+            signalled = s3_faults.signalled
+            ended.add_done_callback(lambda _: s3_faults.no_signal())
         time.sleep(build.viewer_joins)
         file = self._folder / f"{variables['BUILD_ID']}.viewer"
         arguments = ["logs", scene.slug, "--build", variables["BUILD_ID"], "--follow", "--json"]
@@ -360,7 +485,7 @@ class Theatre:
             )
         stack.callback(viewer.wait)
         stack.callback(viewer.kill)
-        return Cast(build, variables["BUILD_ID"], running, viewer, file, ended, signalled)
+        return Cast(build, variables["BUILD_ID"], running, viewer, file, ended, signalled, s3_faults)
 
     def _finish(self, scene: Scene, cast: Cast) -> None:
         cast.run = cast.running.end()
@@ -376,9 +501,9 @@ class Theatre:
         cast.viewed = cast.viewer_file.read_bytes().splitlines()
 
 
-def wait_for_end(process: subprocess.Popen[str]) -> float:
+def wait_for_end(process: subprocess.Popen[str], seconds: float) -> float:
     with suppress(subprocess.TimeoutExpired):
-        process.wait(LONGEST_RUN)
+        process.wait(seconds)
     process.kill()
     return time.monotonic()
 
@@ -409,6 +534,7 @@ def check(scene: Scene, seen: Seen) -> None:
     for cast in seen.casts:  # each of them had a subscriber
         check_channel(scene, seen.casts, cast.run.messages)
     check_stream(seen)
+    check_site(scene, seen.casts)
 
 
 def require(condition: object, sentence: str) -> None:
@@ -437,7 +563,11 @@ def check_archive(cast: Cast) -> None:
         # Git writes to stderr as well.
         lines = [e["log"] for e in events if e.get("stream") == stream and e["stage"] == "build"]
         expected = cast.build.lines(stream)
-        whole = lines == (expected if code == SUCCEEDED else expected[: len(lines)])
+        if (
+            code != SUCCEEDED and lines and expected[len(lines) - 1 :][:1]
+        ):  # a program can be killed in the middle of a line
+            expected = [*expected[: len(lines) - 1], expected[len(lines) - 1][: len(lines[-1])]]
+        whole = lines == expected[: None if code == SUCCEEDED else len(lines)]
         require(
             whole, f"{name}: {stream} is not in the archive as it was printed, {len(lines)} of {len(expected)} lines"
         )
@@ -503,6 +633,41 @@ def check_stream(seen: Seen) -> None:
         )
 
 
+def check_site(scene: Scene, casts: Sequence[Cast]) -> None:
+    """Check that the site is that of the last published build, but for what a later one that was stopped names as new."""
+    objects = casts[0].objects
+    casts = sorted(casts, key=lambda cast: str(cast.events[0]["ts"]))
+    live = {path: f"before {path}\n".encode() for path in PLAIN_FILES} if scene.published else {}
+    kept = dict(live)
+    for cast in casts:
+        site = {path: f"{text}\n".encode() for path, text in cast.build.site.items()}
+        if cast.build.large:
+            site["large.bin"] = bytes(LARGE)
+        reason = cast.events[-1].get("reason", "")
+        if cast.run.code == SUCCEEDED:
+            live, kept = site, {**kept, **site}
+        elif cast.run.code == CANCELLED:
+            kept = {**kept, **site}
+            if "Nothing that was live has changed" not in reason and "New are" not in reason and "is new" not in reason:
+                for path in site.keys() & live.keys():
+                    require(
+                        objects.get(path) == live[path], f"{cast.build.name}: {path} has changed, and nobody was told"
+                    )
+    last = casts[-1]
+    if last.run.code == CANCELLED:
+        reason = last.events[-1].get("reason", "")
+        for path in live:
+            new = objects.get(path) != live[path]
+            require(
+                not new or path in reason or "whole site" in reason, f"{path} is new, and nobody was told: {reason}"
+            )
+        return
+    for path, body in live.items():
+        require(objects.get(path) == body, f"{path} of the site is not the published build's")
+    for path in objects.keys() - live.keys():
+        require(path.startswith("assets/") and path in kept, f"{path} is left in the site of a later build")
+
+
 # --- the soak ------------------------------------------------------------------------------------------------------------
 
 
@@ -517,38 +682,74 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="buildrunner-soak-"))
     folder.chmod(0o755)
     try:
-        return soak(folder, seed, options.first, time.monotonic() + options.minutes * 60)
+        return soak(folder, seed, options.first, options.minutes)
     finally:
         if not (folder / EVIDENCE).exists():
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def soak(folder: Path, seed: int, number: int, until: float) -> int:
-    """Play scenes, from that number on, until the time has come (monotonic clock, seconds); gives the exit code."""
-    runs = faults = 0
+def soak(folder: Path, seed: int, number: int, minutes: float) -> int:
+    """Play scenes for so many minutes, from that number on; return the exit code."""
+    until = time.monotonic() + minutes * 60
+    counts: Counter[str] = Counter()
     with ExitStack() as stack:
         s3 = stack.enter_context(s3_server())
         s3.make_bucket("sites")
-        redis = Redis(free_port(), folder)
-        stack.callback(redis.kill)
-        theatre = Theatre(Program(redis, s3, folder), Repositories(folder), folder)
+        long = None
+        pool = stack.enter_context(ThreadPoolExecutor(1))
+        if minutes >= FROM_MINUTES:
+            long = pool.submit(play, theatre(stack, s3, folder / "long"), plan_long(f"{seed}"), folder, "away", counts)
+        short = theatre(stack, s3, folder / "short")
         while time.monotonic() < until:
-            scene = plan(f"{seed}:{number}")
-            with theatre.play(scene) as seen:
-                runs += len(seen.casts)
-                faults += len(seen.faults.done) + sum(cast.signalled.result() is not None for cast in seen.casts)
-                try:
-                    check(scene, seen)
-                except ViolationError as violation:
-                    keep(folder / EVIDENCE, scene, seen)
-                    print(f"scene {number}: {violation}\n  {describe(scene, seen)}")
-                    print(f"  planned: {'; '.join(map(str, scene.faults))}\n  again: --seed {seed} --first {number}")
-                    print(f"  what was seen is in {folder / EVIDENCE}", flush=True)
-                    return 1
-                print(f"{number:3}  {describe(scene, seen)}", flush=True)
+            if not play(
+                short, plan(f"{seed}:{number}"), folder, f"{number:4}", counts, f"--seed {seed} --first {number}"
+            ):
+                return 1
+            if long and long.done() and not long.result():
+                return 1
             number += 1
-    print(f"{runs} runs, {faults} faults, 0 lost, 0 doubled")
+        if long and not long.result():
+            return 1
+    print("; ".join(f"{count} {what}" for what, count in counts.items()), flush=True)
+    print(f"{counts['builds']} runs, {counts['faults']} faults, 0 lost, 0 doubled")
     return 0
+
+
+def theatre(stack: ExitStack, s3: S3Server, folder: Path) -> Theatre:
+    folder.mkdir(mode=0o755)
+    redis = Redis(free_port(), folder)
+    stack.callback(redis.kill)
+    return Theatre(Program(redis, s3, folder), Repositories(folder), folder, s3)
+
+
+def play(theatre: Theatre, scene: Scene, folder: Path, name: str, counts: Counter[str], again: str = "") -> bool:
+    """Play a scene, and return whether all was as it must be."""
+    with theatre.play(scene) as seen:
+        signals = sum(cast.signalled.result() is not None for cast in seen.casts)
+        lost = sum(cast.s3_faults.lost for cast in seen.casts)
+        counts.update(
+            {
+                "builds": len(seen.casts),
+                "faults": len(seen.faults.done) + signals + lost,
+                "answers of S3 lost": lost,
+                "signals": signals,
+                "signals while publishing": sum(
+                    cast.build.signal_at_request is not None and cast.signalled.result() is not None
+                    for cast in seen.casts
+                ),
+                "stuck children": sum(bool(cast.build.stuck) for cast in seen.casts),
+            }
+        )
+        try:
+            check(scene, seen)
+        except ViolationError as violation:
+            keep(folder / EVIDENCE, scene, seen)
+            print(f"scene {name}: {violation}\n  {describe(scene, seen)}")
+            print(f"  planned: {'; '.join(map(str, scene.faults))}\n  again: {again}")
+            print(f"  what was seen is in {folder / EVIDENCE}", flush=True)
+            return False
+        print(f"{name}  {describe(scene, seen)}", flush=True)
+    return True
 
 
 def describe(scene: Scene, seen: Seen) -> str:
@@ -558,11 +759,19 @@ def describe(scene: Scene, seen: Seen) -> str:
         for cast in seen.casts
     ]
     signals = [
-        f"SIGTERM to {cast.build.name} at {cast.build.starts + (cast.build.signal or 0):.1f} s"
+        f"SIGTERM to {cast.build.name} at "
+        + (
+            f"request {cast.build.signal_at_request}"
+            if cast.build.signal_at_request
+            else f"{cast.build.starts + (cast.build.signal or 0):.1f} s"
+        )
         for cast in seen.casts
         if cast.signalled.result()
     ]
     ways = [] if scene.scripts else ["no scripts"]
+    lost = sum(cast.s3_faults.lost for cast in seen.casts)
+    ways += [f"{lost} answers of S3 lost"] if lost else []
+    ways += [f"{cast.build.name} leaves {cast.build.stuck!r}" for cast in seen.casts if cast.build.stuck]
     return "; ".join([*ends, f"stream {len(seen.stream):,}", *ways, *signals, *map(str, seen.faults.done)])
 
 
