@@ -92,7 +92,7 @@ _COMPILED_CERTAIN, _COMPILED_OF_CODE, _COMPILED_WEAK = _compiled(_CERTAIN), _com
 
 def _first(rules: _Compiled, text: str, failed: FailedCommand) -> Explanation | None:
     for rule, patterns in rules:
-        found = [match for pattern in patterns if (match := pattern.search(text))]
+        found = [match for pattern in patterns if (match := _search(pattern, text, last=rule.last))]
         if len(found) < len(patterns):
             continue
         name = next((value for match in found for value in match.groups() if value), "")
@@ -104,6 +104,13 @@ def _first(rules: _Compiled, text: str, failed: FailedCommand) -> Explanation | 
         if hint:
             return Explanation(rule.id, hint)
     return None
+
+
+def _search(pattern: re.Pattern[str], text: str, *, last: bool) -> re.Match[str] | None:
+    match = pattern.search(text)
+    if match and last:
+        *_, match = pattern.finditer(text)
+    return match
 
 
 def _missing(failed: FailedCommand, text: str) -> Explanation | None:

@@ -84,7 +84,13 @@ def _git_over_ssh(failed: FailedCommand, name: str) -> str:
     )
 
 
-def _package_missing(failed: FailedCommand, name: str) -> str:
+def _package_missing(failed: FailedCommand, _: str) -> str:
+    match = re.search(
+        rf"404 +(?:The requested resource )?'(?P<name>{PACKAGE})(?:@[^'\n]{{1,60}})?' (?:is not in|could not be found)"
+        rf"|Couldn't find package \"(?P<name2>{PACKAGE})\"|(?P<name3>{PACKAGE})@npm:\S{{1,50}}: Package not found",
+        failed.text,
+    )
+    name = next((value for value in match.groups() if value), "") if match else ""
     what = (
         f"{name} is not in the registry" if name else "The registry does not have a package that the lines above name"
     )
@@ -320,7 +326,7 @@ LOCKFILES_AND_REGISTRIES: tuple[Rule, ...] = (
     ),
     Rule(
         "package-missing",
-        rf"404 +'(?P<name>{PACKAGE})(?:@[^'\n]{{1,60}})?' is not in (?:this|the npm) registry|{NPM}code E404"
+        rf"{NPM}code E404"
         r"|ERR_PNPM_FETCH_404|Couldn't find package \"|: Package not found|GET \S{1,200} - 404",
         _package_missing,
     ),

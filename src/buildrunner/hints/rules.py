@@ -111,6 +111,7 @@ class Rule:
     id: str  # stable: programs may know it
     patterns: str | tuple[str, ...]  # all of them have to be found; a group `name` (name2, …) is {name}
     hint: str | Advise
+    last: bool = False  # its last match counts: a script survived the others
 
 
 def render(hint: str, failed: FailedCommand, name: str = "") -> str:

@@ -160,9 +160,10 @@ def _bash_syntax(failed: FailedCommand, name: str) -> str | None:
 
 def _missing_program(failed: FailedCommand, name: str) -> str | None:
     # A path: the file is there or not, which decides.
-    path = re.search(
+    paths = re.finditer(
         rf"{SHELL}(?P<path>\.{{0,2}}/?[\w.@/-]{{1,200}}/[\w.@-]{{1,100}}): (?:command )?not found", failed.text, re.M
     )
+    path = next(reversed(list(paths)), None)
     if path and "node_modules/" not in path["path"] and path["path"].endswith(name):
         text = _read(failed, path["path"])
         if text and re.match(r"#![^\n]{0,200}\r?\n", text):
@@ -240,6 +241,7 @@ RULES: tuple[Rule, ...] = (
         r"|(?P<name5>cp|xcopy): [^\n]{0,60}'/[YyEeSsIi]'"
         rf"|{SHELL}(?P<name6>\S{{1,200}}\.(?:bat|cmd|ps1)): Permission denied",
         _windows_command,
+        last=True,
     ),
     Rule(
         "windows-path",
@@ -270,6 +272,7 @@ RULES: tuple[Rule, ...] = (
         r"|^\S{1,100}\.sh: (?:line )?\d{1,6}: (?P<name7>[\w.@+-]{1,100}): (?:command )?not found$"
         r"|^command not found: (?P<name2>[\w./@-]{1,100})$|\b(?:spawn|spawnSync) (?P<name3>[\w./@-]{1,100}) ENOENT$",
         _missing_program,
+        last=True,
     ),
     Rule(
         "program-not-executable",
