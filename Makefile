@@ -26,7 +26,7 @@ $(STAMP): requirements.lock pyproject.toml
 demo: $(STAMP) ## build examples/react-app on servers of its own and serve it
 	@$(BIN)/python -m buildrunner dev examples/react-app
 
-test: $(STAMP) ## everything that can be tested on one machine
+test: $(STAMP) ## unit and system tests (image-test runs those of the container)
 	@$(BIN)/python -m pytest -n 3 --dist loadfile # for two cores: half of its time is waiting for limits that the contract sets
 
 image-test: $(STAMP) ## the image, run by a Docker engine as Fargate would (starts an engine where there is none)

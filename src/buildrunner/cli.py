@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 # Options of `run` override the variable of the same name: --repo-url is REPO_URL. Secrets have none: a command line is
 # public on its machine.
-_OPTIONS = (
+OPTIONS = (
     "REPO_URL",
     "SLUG",
     "BUILD_ID",
@@ -49,6 +49,9 @@ _OPTIONS = (
     "SITE_MAX_FILE_BYTES",
     "ASSET_GRACE",
     "DEPENDENCY_CACHE",
+    "CACHE_SCOPE",
+    "STRICT_LOCKFILE",
+    "GIT_SUBMODULES",
     "GIT_HISTORY",
     "REDACT_VARS",
 )
@@ -134,7 +137,7 @@ def _command(arguments: list[str], early_signals: list[int]) -> int:
             except ConfigurationError as error:
                 print(f"buildrunner: {error}", file=sys.stderr)
                 return EXIT_CONFIGURATION
-        options = _PUBLISH_OPTIONS if parsed.command == "publish" else _OPTIONS
+        options = _PUBLISH_OPTIONS if parsed.command == "publish" else OPTIONS
         environment |= {name: value for name in options if (value := getattr(parsed, name.lower())) is not None}
         if parsed.command == "publish":  # the real path of an empty one is the working directory
             folder = parsed.folder and os.path.realpath(parsed.folder)
@@ -171,7 +174,7 @@ def _parse(arguments: list[str]) -> Namespace:
     parser.add_argument("--version", action="version", version=f"buildrunner {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", help="run one build from its environment (as without a command)")
-    for name in _OPTIONS:
+    for name in OPTIONS:
         run.add_argument(f"--{name.lower().replace('_', '-')}", metavar="…", help=f"overrides {name}")
     publish = commands.add_parser("publish", help="publish a folder that is built already, as a build does")
     publish.add_argument("folder", metavar="DIR", help="what becomes the site, index.html at its top")

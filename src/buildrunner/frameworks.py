@@ -252,6 +252,26 @@ _OWN_COMMANDS: Mapping[str, tuple[tuple[str, str], ...]] = {
     "Hexo": (("_config.yml", "hexo generate"),),
     "Vite": (("index.html", "vite build"),),
 }
+# Of those that are only suggested, because they may need more options.
+_COMMANDS_TO_ADD = {
+    "SvelteKit": "vite build",
+    "React Router": "react-router build",
+    "Next.js": "next build",
+    "Nuxt": "nuxt generate",
+    "Angular": "ng build",
+    "Create React App": "react-scripts build",
+    "Vue CLI": "vue-cli-service build",
+    "webpack": "webpack --mode production",
+    "Rollup": "rollup --config",
+    "Rsbuild": "rsbuild build",
+    "Storybook": "storybook build",
+    "Observable Framework": "observable build",
+    "Quasar": "quasar build",
+    "Gridsome": "gridsome build",
+    "Ember": "ember build --environment production",
+    "Stencil": "stencil build",
+    "Brunch": "brunch build --production",
+}
 _TASK_FILES: tuple[tuple[str, str, str], ...] = (
     (
         "gulp",
@@ -282,6 +302,9 @@ def command_without_script(app: Path, checkout: Path, package: Mapping[str, Any]
 def script_to_add(app: Path, checkout: Path, package: Mapping[str, Any]) -> str | None:
     """Give what to put under "scripts" of a package.json that has no build script: for people; None where nothing tells."""
     facts = _facts(app, checkout, package)
+    if is_file(checkout / "nx.json"):
+        names = [project.name for project in nx_projects(checkout, checkout) if not project.name.endswith("-e2e")]
+        return f'"build": "nx build {names[0] if len(names) == 1 else "NAME"}"'
     for program, names, pattern in _TASK_FILES:
         text = next((text for name in names.split() if (text := facts.read(name)) is not None), None)
         if text is not None:
@@ -297,6 +320,8 @@ def script_to_add(app: Path, checkout: Path, package: Mapping[str, Any]) -> str 
         return f'"build": "npm run {script}"'
     if rule.name in _OWN_COMMANDS:
         return f'"build": "{_OWN_COMMANDS[rule.name][0][1]}"'
+    if rule.name in _COMMANDS_TO_ADD:
+        return f'"build": "{_COMMANDS_TO_ADD[rule.name]}"'
     return f'"build" with the command of {rule.name}'
 
 

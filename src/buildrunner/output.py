@@ -26,6 +26,7 @@ from buildrunner.reading import read_text, walk
 from buildrunner.site_root import find_roots
 
 # Where sites are when nothing else is known. `dist` is the contract's first.
+_MOST_NAMED = 20  # folders in a hint
 OUTPUT_FOLDERS = ("dist", "build", "out", "public", "_site", ".output/public", "www", "docs", "site")
 _MOST_READ = 50  # pages
 _MOST_ENTRIES = 20_000  # of a folder
@@ -371,9 +372,10 @@ def _no_output(app: Path, what: str, other_site: str | None = None) -> BuildFail
         if os.path.realpath(app) != str(app):
             raise NotADirectoryError
         with os.scandir(app) as entries:
-            some = [entry.name for entry in islice(entries, 1000) if os.path.isdir(entry)]  # there may be millions
-        there = sorted(name for name in some if name not in {".git", "node_modules"})
-    folders = f" The folders there are: {', '.join(map(visible, there[:20]))}." if there else ""
+            some = [e.name for e in islice(entries, 1000) if e.is_dir(follow_symlinks=False)]  # there may be millions
+        names = sorted(name for name in some if name not in {".git", "node_modules"})[:_MOST_NAMED]
+        there = [name for name in names if _may_have_page(app / name)]  # one without was not made for browsers
+    folders = f" Folders with pages: {', '.join(map(visible, there))}." if there else ""
     return BuildFailed(
         "build",
         f"The build ended well, but {what}.",

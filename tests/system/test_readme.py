@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from buildrunner.cli import OPTIONS
 from buildrunner.errors import (
     EXIT_CONFIGURATION,
     EXIT_FAULT,
@@ -118,6 +119,15 @@ def test_options_override_variables_of_the_same_name(program: Program, repositor
 
     assert run.code == 0
     assert "index.html" in program.objects("other-site")
+
+
+def test_run_has_an_option_for_every_variable_but_secrets() -> None:
+    """An alias has none either: the option of the name that it stands for is enough."""
+    without = {"REDIS_URI", "GIT_TOKEN", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"}
+    without |= {"GIT_REPOSITORY__URL", "PROJECT_ID", "AWS_ENDPOINT_URL"}
+    named = {name for name in environment_table() if "<" not in name}
+
+    assert {option for option in OPTIONS if option in named} == named - without
 
 
 # --- tables ----------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from buildrunner.frameworks import Framework, legacy_openssl, recognise
+from buildrunner.frameworks import Framework, legacy_openssl, recognise, script_to_add
 from files import Files, write
 
 
@@ -572,3 +572,20 @@ def test_any_text_is_read_without_a_fault(tmp_path_factory: pytest.TempPathFacto
     for packages, command in (("vite", f"{script} && vite build"), ("@angular/cli", "ng build")):
         found = made_with(app, packages, command)
         assert all(not folder.startswith("/") and folder.isprintable() for folder in found.folders)
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        (("nx.json", "apps/shop/project.json", "apps/shop-e2e/project.json"), "nx build shop"),
+        (("nx.json", "apps/shop/project.json", "apps/blog/project.json"), "nx build NAME"),
+        ((), "webpack --mode production"),
+    ],
+)
+def test_the_script_to_add_is_one_that_builds(app: Path, files: tuple[str, ...], expected: str) -> None:
+    for name in files:
+        project = {"name": (app / name).parent.name, "targets": {"build": {"executor": "x:build"}}}
+        (app / name).parent.mkdir(parents=True, exist_ok=True)
+        (app / name).write_text(json.dumps(project))
+
+    assert script_to_add(app, app, {"devDependencies": {"webpack": "5"}}) == f'"build": "{expected}"'

@@ -487,16 +487,19 @@ def test_output_dir_is_the_only_folder_that_is_looked_at(app: Path) -> None:
     assert find_output(app, app, output_dir="public", framework=Framework("Vite", ("dist",))).folder == app / "public"
 
 
-def test_no_output_names_the_folders_that_there_are(app: Path) -> None:
+def test_no_output_names_the_folders_that_have_pages(app: Path) -> None:
+    """To publish one without a page would fail again."""
     for name in ("www", "node_modules", ".git", "target", "line\nbreak"):
         (app / name).mkdir()
+    for name in ("www", "node_modules", "line\nbreak"):
+        (app / name / "about.html").touch()
     (app / "loop").symlink_to("loop")
     (app / "file").touch()
 
     error = failure(app, Framework("Vite", ("html", "dist")))
 
     assert error.reason == "The build ended well, but it made no output: there is no folder html."
-    assert (error.hint or "").endswith(r"The folders there are: line\nbreak, target, www.")
+    assert (error.hint or "").endswith(r"Folders with pages: line\nbreak, www.")
 
 
 @pytest.mark.parametrize("output_dir", [None, "dist"])

@@ -371,7 +371,7 @@ def test_links_in_place_of_the_workspaces_folders_lead_the_runner_nowhere(
         assert "precious" not in stranger.all_that_left(run)
         # Not even what there is in it may be told.
         assert "private-name" not in str(run.result) or output == name, run.result
-        assert "The folders there are: " not in run.result.get("hint", ""), run.result
+        assert "Folders with pages: " not in run.result.get("hint", ""), run.result
         assert "Traceback" not in run.stderr
     if stranger.place != "in the image":
         assert state_of(victim) == before

@@ -245,7 +245,12 @@ FAILURES: dict[str, tuple[str, dict[str, Any], int, str]] = {
     ),
     "a folder that is not there": (MADE, {"ROOT_DIR": f"apps/{PLAIN_TOKEN}"}, 30, "has no folder apps/[redacted]"),
     "an output that is not there": (MADE, {"OUTPUT_DIR": f"out/{PLAIN_TOKEN}"}, 40, "made no folder out/[redacted]"),
-    "folders in a hint": ('mkdir "$PLAIN_TOKEN"', {}, 40, "The folders there are: [redacted]."),
+    "folders in a hint": (
+        'mkdir "$PLAIN_TOKEN"; touch "$PLAIN_TOKEN/a.html"',
+        {},
+        40,
+        "Folders with pages: [redacted].",
+    ),
     "an output with nothing in it": ('mkdir dist; mkfifo "dist/$PLAIN_TOKEN"', {}, 40, "[redacted] is left out"),
     "a branch that is not there": (MADE, {"REPO_REF": PLAIN_TOKEN}, 20, "no branch, tag or commit '[redacted]'"),
 }
