@@ -372,7 +372,12 @@ def write(folder: Path, files: Files) -> None:
 def run(command: str, folder: Path, variables: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
     home = folder.parent / "home"
     environment = {"PATH": os.environ["PATH"], "HOME": str(home), "CI": "true", "LANG": "C.UTF-8"}
-    environment |= {"npm_config_audit": "false", "npm_config_fund": "false", "npm_config_update_notifier": "false"}
+    environment |= {
+        "npm_config_audit": "false",
+        "npm_config_fund": "false",
+        "npm_config_update_notifier": "false",
+        "npm_config_fetch_retries": "0",
+    }
     return subprocess.run(
         ["/bin/sh", "-c", command],
         cwd=folder,
