@@ -303,8 +303,9 @@ def script_to_add(app: Path, checkout: Path, package: Mapping[str, Any]) -> str 
     """Give what to put under "scripts" of a package.json that has no build script: for people; None where nothing tells."""
     facts = _facts(app, checkout, package)
     if is_file(checkout / "nx.json"):
-        names = [project.name for project in nx_projects(checkout, checkout) if not project.name.endswith("-e2e")]
-        return f'"build": "nx build {names[0] if len(names) == 1 else "NAME"}"'
+        sites = [each.name for each in nx_projects(checkout, checkout) if not each.name.endswith("-e2e")]
+        site = sites[0] if len(sites) == 1 else "NAME"
+        return f'"build": "nx build {site}"'
     for program, names, pattern in _TASK_FILES:
         text = next((text for name in names.split() if (text := facts.read(name)) is not None), None)
         if text is not None:

@@ -10,7 +10,15 @@ from typing import Any
 
 import pytest
 
-from buildrunner.hints import MOST_CHARACTERS, RULES, Explanation, FailedCommand, find_hint, quote_failure
+from buildrunner.hints import (
+    MOST_CHARACTERS,
+    RULES,
+    Explanation,
+    FailedCommand,
+    find_failed_script,
+    find_hint,
+    quote_failure,
+)
 from buildrunner.hints.rules import render
 from buildrunner.logs.text import without_colour
 
@@ -1044,6 +1052,95 @@ def test_names_of_files_are_shown_from_the_folder_on(tmp_path: Path) -> None:
     assert quote_failure(said, folder=tmp_path) == "The build says: “src/app.jsx:2:0: ERROR: Unexpected end of file”."
 
 
+CHECKOUT = Path("/w/repository")
+WEB: dict[str, Any] = {"folder": CHECKOUT / "packages/web", "checkout": CHECKOUT}
+ORDER = "npm error command git ls-remote ssh://git@github.com/me/x.git\n"
+VITE = "sh: 1: vite: not found\n"
+PRODUCTION: dict[str, Any] = {"package": {"devDependencies": {"vite": "7"}}}
+LEGACY = {"NODE_OPTIONS": "--openssl-legacy-provider"}
+ENGINE = 'The engine "node" is incompatible with this module. Expected version ">=22". Got "20.1.0"\n'
+SURVIVED = f"> a@1.0.0 prebuild\n> x\n\n{VITE}> a@1.0.0 build\n> y\n\nError: API_KEY is not set\n"
+SITUATIONS: list[tuple[str, dict[str, Any], str, str]] = [
+    # What ran already is not advised again.
+    ("Node Sass does not yet support your current environment\n", {"node": "16.20.2"}, "sass", "NODE_VERSION"),
+    ("ReferenceError: primordials is not defined\n", {"node": "10.24.1"}, "gulp 4", "NODE_VERSION"),
+    (
+        "You must provide the URL of lib/mappings.wasm by calling SourceMapConsumer.initialize\n",
+        {"node": "16.1.0"},
+        "terser",
+        "NODE_VERSION",
+    ),
+    (
+        "error:0308010C:digital envelope routines::unsupported\n",
+        {"environment": LEGACY},
+        "did not help",
+        "BUILD_ENV_",
+    ),
+    (
+        "Treating warnings as errors because process.env.CI = true\n",
+        {"environment": {"CI": "false"}},
+        "its script sets CI itself",
+        "BUILD_COMMAND",
+    ),
+    ("npm error code ERESOLVE\n", {"command": "npm ci --legacy-peer-deps"}, "did not help", "=true"),
+    ("[ERR_REQUIRE_ESM]: require() of ES Module /w/x.js\n", {"node": "22.1.0"}, "CommonJS", "NODE_VERSION"),
+    (ENGINE, {"node": "20.1.0", "node_named_by": ".nvmrc"}, "Change .nvmrc to 22", "commit an .nvmrc"),
+    ("TypeError: crypto.hash is not a function\n", {"node": "24.1.0"}, "", "NODE_VERSION"),
+    # Programs of the system are no packages.
+    *(
+        (f"sh: 1: {name}: not found\n", {}, f"{name} is not in the image", "npm")
+        for name in ("cargo", "python3", "make")
+    ),
+    ("make: hugo: No such file or directory\n", {}, "hugo-extended", "save-dev hugo`"),
+    ("/usr/bin/env: ‘python3’: No such file or directory\n", {}, "python3 is not in the image", "npm"),
+    ("sh: 1: tsc: not found\n", {"manager": "pnpm"}, "pnpm add --save-dev typescript", "npm install --save"),
+    # Where devDependencies were left out, that is the reason; a build finds the variable of the install empty.
+    (
+        VITE,
+        {**PRODUCTION, "environment": {"NODE_ENV": "production"}, "stage": "install"},
+        "INSTALL_ENV_NODE_ENV keeps",
+        "npm install",
+    ),
+    (VITE, {**PRODUCTION, "environment": {"NODE_ENV": ""}}, "INSTALL_ENV_NODE_ENV", "npm install"),
+    (VITE, {**PRODUCTION, "environment": {"NODE_ENV": "production"}}, "vite", "INSTALL_ENV_NODE_ENV"),
+    # What failed at https is not helped by https.
+    (f"{ORDER}npm error fatal: could not read Username for 'https://github.com'\n", {}, "private", "use its https"),
+    # Places are those of the repository.
+    ("Can't resolve 'axios' in '/w/repository/packages/web'\n", WEB, "is imported that is not installed", "/w/"),
+    ("Can't resolve 'axios' in '/w/repository/packages/ui'\n", WEB, "(packages/ui)", "/w/"),
+    ("variables defined in `env.schema` are invalid.\n- API_SECRET is missing\n", {}, "BUILD_ENV_API_SECRET", "…"),
+    # What a script said that ended well does not decide.
+    (SURVIVED, {}, "BUILD_ENV_API_KEY", "vite"),
+]
+
+
+@pytest.mark.parametrize(("output", "known", "expected", "unwanted"), SITUATIONS)
+def test_a_hint_knows_what_was_tried(output: str, known: dict[str, Any], expected: str, unwanted: str) -> None:
+    hint = hint_of(output, **{"node": "20.20.2", **known})
+
+    assert expected in hint
+    assert unwanted not in hint
+    assert long_sentences(hint) == []
+
+
+@pytest.mark.parametrize(
+    ("output", "package", "script"),
+    [
+        ("> a@1 postinstall\n> x\n\nnpm error code 1\nnpm error path /w\n", None, "postinstall"),
+        ("npm error path /w/node_modules/@me/x\nnpm error command failed\n", "@me/x", None),
+        (". postinstall: Error: x\n. postinstall: Failed\n", None, "postinstall"),
+        ('error: prepare script from "app" exited with 3\n', "app", "prepare"),
+        ("error /w/node_modules/x: Command failed.\nExit code: 1\n", "x", None),
+        ("YN0009: x@npm:1.0.0 couldn't be built successfully\n", "x", None),
+        ("nothing of the kind\n", None, None),
+    ],
+)
+def test_the_script_that_failed_an_install_is_found(output: str, package: str | None, script: str | None) -> None:
+    found = find_failed_script(output, Path("/w"), Path("/w"))
+
+    assert (found and found.package, found and found.name) == (package, script)
+
+
 # What a build says, and what of it is quoted.
 QUOTES = [
     # Node 20.20.2 with npm 10 and 6
@@ -1089,6 +1186,20 @@ QUOTES = [
         '▲ [WARNING] Expected "}" to go with "{" [css-syntax-error]\ndist/assets/error-1a2b.js   1.20 kB\n(node:1) DeprecationWarning: cannot\nFound 0 errors.\nGave up.\n',
         "The last line of the build is: “Gave up.”",
     ),
+    # How to call a program is no reason.
+    (
+        "Usage: next build [directory]\n\nOptions:\n  -d, --debug  Show errors\n  -h, --help   Shows this\n\nerror: bad directory\n",
+        "The build says: “error: bad directory”.",
+    ),
+    ("rm: missing operand\nTry 'rm --help' for more information.\n", "The build says: “rm: missing operand”."),
+    ("npm error Usage:\nnpm error npm ci\nnpm error\nnpm error Options:\nnpm error [--unknown]\n", None),
+    # What npm, pnpm and Yarn put before the lines of an install script
+    (
+        "npm error code 1\nnpm error path /x\nnpm error Error: boo\nnpm error     at x\n",
+        "The build says: “Error: boo”.",
+    ),
+    (". postinstall: Error: boo\n. postinstall: Failed\n", "The build says: “Error: boo”."),
+    ("➤ YN0000: │ a@workspace:. STDERR Error: boo\n", "The build says: “Error: boo”."),
     ("", None),
     ("\n\n  \n> exit 3\n", None),
 ]

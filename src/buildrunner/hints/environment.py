@@ -46,7 +46,7 @@ RULES: tuple[Rule, ...] = (
         rf"|[Cc]annot resolve environment variable:? [`'\"]?(?P<name7>[A-Z][A-Z0-9_]{{2,100}})"
         rf"|process\.env\.(?P<name8>[A-Z][A-Z0-9_]{{2,100}})[`'\"]? (?:is|must|was|has to)\b"
         rf"|(?i:(?:variables?|keys|env)\b[^\n]{{0,100}}(?:not (?:present|set|defined|provided)|missing|invalid"
-        rf"|required)[^\n]{{0,60}}:)"
+        rf"|required)[^\n]{{0,60}}[:.])"
         rf"\s{{1,8}}[-*•]? ?[`'\"]?(?P<name9>{_VARIABLE})\b",
         _missing_variable,
     ),

@@ -74,7 +74,10 @@ class FailedCommand:
 
     @property
     def leaves_out(self) -> str | None:
-        """Return the variable that keeps devDependencies from being installed."""
+        """Return the variable that keeps devDependencies from being installed.
+
+        A build finds the variables of the install too, but empty.
+        """
         for name, values in (
             ("NODE_ENV", "production"),
             ("npm_config_omit", "dev"),
@@ -82,7 +85,7 @@ class FailedCommand:
             ("npm_config_production", "true"),
             ("NPM_CONFIG_PRODUCTION", "true"),
         ):
-            if self.environment.get(name) == values:
+            if self.environment.get(name) == ("" if self.stage == "build" else values):
                 return name
         return None
 
