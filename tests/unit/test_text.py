@@ -3,7 +3,7 @@ from __future__ import annotations
 import re
 import tracemalloc
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 from unittest.mock import patch
@@ -56,6 +56,12 @@ def cleaned_slowly(text: str) -> str:
             at += 1
 
     parameters = "".join(map(chr, range(0x20, 0x40)))
+    moves: dict[str, Callable[[int], str]] = {
+        "D": "\x01{}D".format,
+        "C": "\x01{}C".format,
+        "F": lambda _: "\r",
+        **dict.fromkeys("G`", lambda column: "\r" if column == 1 else f"\x01{column}G"),
+    }
     while at < len(text):
         start, character = at, text[at]
         at += 1
@@ -68,6 +74,13 @@ def cleaned_slowly(text: str) -> str:
                 at += 1
                 if character == "\x1b" and text[at - 1] == "m" and set(text[inside : at - 1]) <= set("0123456789;:"):
                     kept += text[start:at] if at - 1 - inside <= 128 else ""
+                given = text[inside : at - 1]
+                if text[at - 1] in moves and len(given) <= 5 and set(given) <= set("0123456789"):
+                    kept += moves[text[at - 1]](int(given or 1) or 1)
+                elif text[inside:at] in {"1K", "2K"}:
+                    kept += "\r"
+                elif text[inside:at] in {"s", "u"}:
+                    kept += "\x01!S" if text[at - 1] == "s" else "\x01!R"
         elif character in "\x90\x98\x9d\x9e\x9f" or (character == "\x1b" and following and following in "PX]^_"):
             at += character == "\x1b"
             while at < len(text) and text[at] not in "\x07\x18\x1a\x1b\x9c\n":
@@ -76,9 +89,65 @@ def cleaned_slowly(text: str) -> str:
         elif character == "\x1b":
             skip(parameters[:16])
             at += at < len(text) and "0" <= text[at] <= "~"
+            if text[start + 1 : at] in {"7", "8"}:
+                kept += "\x01!S" if text[at - 1] == "7" else "\x01!R"
+        elif character == "\b":
+            kept += "\x011D"
         elif character in "\t\n\r" or not (unicodedata.category(character) == "Cc" or character in BIDIRECTIONAL):
             kept += character
     return kept
+
+
+def width_slowly(character: str) -> int:
+    if unicodedata.category(character) in {"Mn", "Me", "Cf"}:
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
+def draw_slowly(state: str) -> str:
+    """Draw on cells, which an oracle may have too many of: [codes, characters], None after a wide one."""
+    if "\x01" not in state:
+        return state
+    cells: list[list[str] | None] = []
+    codes, at, saved, long = "", 0, 0, False
+    for token in re.findall(r"\x01[0-9!]+[A-Z]|\x1b\[[0-9;:]*m|.", state, re.DOTALL):
+        if token[0] == "\x01":
+            if long:
+                continue
+            count, move = token[1:-1], token[-1]
+            if move == "S":
+                saved = at
+            elif move == "G" and int(count) > len(cells) + 1 and cells:
+                if cells[-1] != ["", " "]:
+                    cells.append(["", " "])
+                at = len(cells)
+            else:
+                to = int(count.strip("!") or 0)
+                to = {"R": saved, "G": to - 1, "C": at + to, "D": at - to}[move]
+                at = max(0, min(to, len(cells)))
+        elif token[0] == "\x1b":
+            codes += token
+        else:
+            if long:
+                at = len(cells)
+            elif at == 0:
+                cells.clear()
+            width = width_slowly(token)
+            if width == 0 and at > 0:
+                before = cells[at - 1] or cells[at - 2]
+                assert before
+                before[1] += codes + token
+            else:
+                new = [[codes, token], None][: width or 1]
+                if at < len(cells) and cells[at] is None:
+                    cells[at - 1] = ["", " "]
+                if at + len(new) < len(cells) and cells[at + len(new)] is None:
+                    cells[at + len(new)] = ["", " "]
+                cells[at : at + len(new)] = new
+                at += len(new)
+            codes = ""
+        long = long or sum(map(len, ("".join(cell) for cell in cells if cell))) + len(codes) > text_module.LONGEST_LINE
+    return "".join("".join(cell) for cell in cells if cell) + codes
 
 
 def cut_slowly(line: str) -> list[str]:
@@ -96,7 +165,7 @@ def decode_slowly(data: bytes, redactor: Redactor) -> list[Line]:
     for index, line in enumerate([*terminated, last]):
         out: list[str] = []
         shown = ""
-        for state in line.split("\r"):
+        for state in map(draw_slowly, line.split("\r")):
             pieces = cut_slowly(redactor.redact(state))
             if len(pieces) > 1:
                 out += pieces
@@ -112,8 +181,27 @@ def decode_slowly(data: bytes, redactor: Redactor) -> list[Line]:
 PARTS = [
     *(b"\x1b", b"[", b"]", b"P", b"\\", b"\x07", b"(", b"B", b"m", b"31", b";", b"?25l", b"\x18", b"8;;u"),
     *(b"\r", b"\n", b"\r\n", b"\t", b"\0", b" ", b"text", b"\x1b[1;31m", b"\x1b[0m", b"\x1b[2K", b"\x1b[3"),
+    *(b"\b", b"\b\b\b", b"\x1b[G", b"\x1b[2G", b"\x1b[9G", b"\x1b[D", b"\x1b[3D", b"\x1b[99D", b"\x1b[2C", b"\x1b[F"),
+    *(b"\x1b7", b"\x1b8", b"\x1b[s", b"\x1b[u", b"\x9b2D", b"\x1b[1K", b"\x1b[5`", "\u009b2D".encode()),
     *(b"x" * 30, b"x" * 70, b"a" * 25, b"a" * 70, b"aaaaaaaa", b"s3cr3t-", b"pass%20word", b"me:pass%20wo"),
-    *map(str.encode, ("\u009b", "\u009d", "\u009c", "\u0085", "\u202e", "\u2028", "\u2069", "✓", "😀", "\ufffd")),
+    *map(
+        str.encode,
+        (
+            "\u009b",
+            "\u009d",
+            "\u009c",
+            "\u0085",
+            "\u202e",
+            "\u2028",
+            "\u2069",
+            "✓",
+            "😀",
+            "漢",
+            "e\u0301",
+            "\u0301",
+            "\ufffd",
+        ),
+    ),
     *map(str.encode, ("é" * 40, SECRET, SECRET[3:], "s3cr\x1b[1m3t-tökéñ/1")),
 ]
 HOSTILE = st.lists(st.one_of(st.binary(max_size=4), st.sampled_from(PARTS)), max_size=20).map(b"".join)
@@ -192,15 +280,57 @@ def test_lines_end_at_newlines_and_keep_their_last_state(printed: bytes, expecte
 
 
 @pytest.mark.parametrize(
+    "back", ["\r", "\x1b[G", "\x1b[0G", "\x1b[1G", "\x1b[`", "\x1b[80D", "\x1b[2K", "\x1b[2K\x1b[1G", "\x1b[1F"]
+)
+def test_a_line_that_is_redrawn_keeps_its_last_state(back: str) -> None:
+    frames = [f"\x1b[32m{frame}\x1b[0m Building {percent}%" for frame, percent in zip("⠋⠙⠹", (9, 50, 100), strict=True)]
+    data = back.join(["", *frames, ""]).encode() + b"\nnext"
+
+    assert texts(data) == [frames[-1], "next"]
+    assert texts(*cut(data, list(range(len(data))))) == [frames[-1], "next"]
+
+
+@pytest.mark.parametrize(
+    ("printed", "expected"),
+    [
+        ("Compiling |\b/\b-\b\\\b done", "Compiling  done"),
+        ("Progress: 10%\x1b[3D20%\x1b[3D", "Progress: 20%"),
+        ("Progress: 10%\x1b[11G20%", "Progress: 20%"),
+        ("[    ]\x1b[5D#\x1b[1D##", "[##  ]"),
+        ("Loading \x1b7|\x1b8/\x1b8ok", "Loading ok"),
+        ("Loading \x1b[s|\x1b[u/", "Loading /"),
+        ("Zeit 🕐\x1b[2D🕑\x1b[2D🕒", "Zeit 🕒"),
+        ("N\bNA\bAM\bME\bE", "NAME"),
+        ("ab\x1b[2D\x1b[1Cx", "ax"),
+        ("a\x1b[5Cb", "ab"),
+        ("Starting\x1b[60G[ OK ]", "Starting [ OK ]"),
+        ("10%\x1b[3D\x1b[K", "10%"),
+        ("abc\x1b[1;2Gd\x1b[?3De", "abcde"),
+    ],
+)
+def test_moves_within_a_line_replace_what_was_there(printed: str, expected: str) -> None:
+    data = printed.encode()
+
+    assert texts(data) == [expected]
+    assert texts(*cut(data, list(range(len(data))))) == [expected]
+
+
+def test_a_spinner_that_turns_for_an_hour_is_one_short_line() -> None:
+    data = b"Waiting " + b"|\b/\b-\b\\\b" * 36_000 + b"done\n"
+
+    assert texts(*cut(data, list(range(0, len(data), 4096)))) == ["Waiting done"]
+
+
+@pytest.mark.parametrize(
     ("printed", "expected"),
     [
         ("\x1b[1;38:2::1:2:3mred\x1b[m\tx", "\x1b[1;38:2::1:2:3mred\x1b[m\tx"),
-        ("a\x1b[2K\x1b[1A\x1b[?25l\x1b[>4;2m\x1b[0 qb", "ab"),
+        ("a\x1b[K\x1b[1A\x1b[?25l\x1b[>4;2m\x1b[0 qb", "ab"),
         ("a\x1b]0;title\x07b\x1b]8;;http://x\x1b\\link\x1b]8;;\x1b\\c\x1b]52;c;eA==\x9cd", "ablinkcd"),
         ("a\x1bPq#1\x1b\\b\x1bXs\x1b\\c\x1b^p\x1b\\d\x1b_a\x1b\\e", "abcde"),
-        ("a\x1b7b\x1b8c\x1bMd\x1bce\x1b(Bf\x1b#8g\x1b%Gh\x1b\x1bi", "abcdefgh"),
+        ("a\x1b6b\x1b9c\x1bMd\x1bce\x1b(Bf\x1b#8g\x1b%Gh\x1b\x1bi", "abcdefgh"),
         ("a\x9b31mb\x9d0;title\x07c\x90q\x9cd\x9fx\x1b\\e\x85f\x84g", "abcdefg"),
-        ("a\x00\x07\x08\x0b\x0c\x7fb", "ab"),
+        ("a\x00\x07\x0b\x0c\x7fb", "ab"),
         ("a\u202a\u202eb\u2066\u2069c\u200d\u2028", "abc\u200d\u2028"),
         ("a\x1b[3\x1b[31mb", "a\x1b[31mb"),
         ("a\x1b]0;title\x1b[31mb", "a\x1b[31mb"),
@@ -294,17 +424,25 @@ def test_a_line_that_comes_whole_does_not_wait_for_a_secret() -> None:
 )
 @pytest.mark.parametrize("beginning", [b"", b"\x1b]0;", b"\x1b[", b"\x9b", b"s3cr3t-"])
 def test_memory_is_bounded_whatever_has_no_end(beginning: bytes, endless: bytes) -> None:
+    assert held_after(100, beginning, endless) < 4 * LONGEST_LINE + 64 * 1024
+
+
+@pytest.mark.parametrize("endless", [b"x\b\b", b"xx\x1b[D\x1b[m", b"x\x1b[99999G", "漢\x1b[2D\u0301".encode()])
+def test_memory_is_bounded_where_the_cursor_moves_for_ever(endless: bytes) -> None:
+    assert held_after(20, b"", endless) < 4 * LONGEST_LINE + 64 * 1024
+
+
+def held_after(chunks: int, beginning: bytes, endless: bytes) -> int:
+    """Return how many bytes a decoder holds after so many chunks of 4 KiB."""
     decoder = LineDecoder(REDACTOR)
     chunk = (endless * 4096)[:4096]
     decoder.feed(beginning)
     tracemalloc.start()
-
-    for _ in range(100):
+    for _ in range(chunks):
         decoder.feed(chunk)
     held, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-
-    assert held < 4 * LONGEST_LINE + 64 * 1024
+    return held
 
 
 def test_a_sentence_becomes_one_clean_line() -> None:

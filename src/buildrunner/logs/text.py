@@ -1,8 +1,11 @@
 r"""Make clean lines of text out of the bytes of a pipe. Incremental, without I/O.
 
 A pipe's bytes become text, the text loses what would act on a terminal, and is split into lines; of a line that is
-redrawn with `\r` the last state stays; then secrets are replaced. Blocks of many lines go through each step at once:
+redrawn the last state stays; then secrets are replaced. Blocks of many lines go through each step at once:
 a step looks closer only at a block in which one quick test has found something to do.
+
+A line is redrawn by `\r` and by what moves the cursor within it. Back at the beginning, a new state of the line begins;
+elsewhere, new characters replace the old ones one by one, as on a terminal.
 
 What is an escape sequence: ECMA-48 5.3 to 5.6 and 8.3, ECMA-35 13, and *XTerm Control Sequences*. An interrupted one
 ends as in xterm: at the next ESC, at CAN and at SUB.
@@ -16,6 +19,7 @@ from collections import deque
 from itertools import groupby, repeat
 from typing import TypeAlias
 
+from buildrunner.logs.cursor import MOVE, MOVED, Drawing, drawn, encode_move
 from buildrunner.logs.redact import SGR, Redactor
 
 # The text of a line, or of a piece of a long line; and whether it continues the piece before (`cont`). A plain tuple,
@@ -37,7 +41,8 @@ _UNWANTED = re.compile(
     r"(?=[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069])(?:"
     rf"{_ESCAPE_SEQUENCE}"
     rf"|\x9b[ -?]*[@-~]?|[\x90\x98\x9d-\x9f]{_STRING}[\x07\x9c]?"  # the same with 8-bit introducers
-    r"|[\x00-\x08\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f-\x8f\x91-\x97\x99\x9a\x9c\u202a-\u202e\u2066-\u2069]+)"
+    r"|[\x00-\x07\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f-\x8f\x91-\x97\x99\x9a\x9c\u202a-\u202e\u2066-\u2069]+"
+    r"|\x08+)"
 )
 _UNFINISHED = re.compile(rf"\x1b(?:\[[ -?]*|[PX\]^_]{_STRING}|[ -/]*)|\x9b[ -?]*|[\x90\x98\x9d-\x9f]{_STRING}")
 
@@ -59,11 +64,12 @@ class LineDecoder:
         self._wrapped = redactor.wrapped_base64()
         self._bytes = b""  # the beginning of a character
         self._sequence = ""  # the beginning of an escape sequence
-        self._line = ""  # the beginning of a line: clean, with its `\r`, secrets still in it
+        self._line = ""  # the beginning of a line: clean, with its `\r` and its moves, secrets still in it
         # The line is long: its states so far are resolved, and `_line` is only the rest of the present one, of which
         # `_state` is the redacted beginning (see `Redactor.split` for `_hidden`).
         self._long = False
         self._kept = ""  # the state to show, if no better one follows
+        self._drawing = Drawing(LONGEST_LINE)  # the present one, before it gets into `_line`
         self._state = ""
         self._hidden = 0
         self._state_is_out = False  # pieces of it were handed out: what follows cannot replace it
@@ -76,9 +82,10 @@ class LineDecoder:
     def finish(self) -> list[Line]:
         """Return what is left when the pipe was closed: a last line without an end."""
         lines = self._split(self._decode(b"", final=True))
-        if self._line and not self._long:
-            self._line = self._wrapped.redact(self._line)
-        return lines + self._grow(self._line) + self._end_line(terminated=False)
+        rest = ""
+        if not self._long:
+            rest, self._line = self._wrapped.redact(self._line) if self._line else "", ""
+        return lines + self._grow(rest) + self._end_line(terminated=False)
 
     def _decode(self, data: bytes, *, final: bool) -> str:
         if self._bytes:
@@ -101,10 +108,9 @@ class LineDecoder:
         if last and last[0].end() == len(text) and _UNFINISHED.fullmatch(last[0][0]):
             self._sequence = _shortened(last[0][0])
             text = text[: last[0].start()]
-        return pattern.sub("", text)
+        return pattern.sub((lambda found: encode_move(found[0])) if MOVE.search(text) else "", text)
 
     def _split(self, text: str) -> list[Line]:
-        text = self._line + text
         lines: list[Line] = []
         if self._long:
             line, newline, text = text.partition("\n")
@@ -112,22 +118,25 @@ class LineDecoder:
             if not newline:
                 return lines
             lines += self._end_line()
+        text, self._line = self._line + text, ""
         if "\r" in text:
             text = text.replace("\r\n", "\n")  # only because it is faster than looking at the states of each line
         block, newline, beginning = text.rpartition("\n")
         if newline:
             lines += self._whole_lines(block)
-        self._line = beginning
         if len(beginning) > LONGEST_LINE:
             lines += self._grow(beginning)
+        else:
+            self._line = beginning
         return lines
 
     def _whole_lines(self, block: str) -> list[Line]:
-        if "\r" in block:
+        if "\r" in block or MOVED in block:
             lines = block.split("\n")
             if max(map(len, lines)) > _SHORT:
                 return [piece for line in lines for piece in self._grow(line) + self._end_line()]
-            block = "\n".join([_last_state(line.split("\r")) if "\r" in line else line for line in lines])
+            redrawn = [_last_state(line.split("\r")) if "\r" in line or MOVED in line else line for line in lines]
+            block = "\n".join(redrawn)
         lines = self._redactor.redact(self._wrapped.redact(block)).split("\n")
         if max(map(len, lines)) <= LONGEST_LINE // 4:  # a character takes 4 bytes at the most
             return list(zip(lines, repeat(False)))
@@ -138,17 +147,21 @@ class LineDecoder:
     def _grow(self, text: str) -> list[Line]:
         self._long = True
         present, *states = text.split("\r")
+        self._line += self._drawing.add(present)
         lines: list[Line] = []
         if states:
-            lines += self._end_state(present)
+            lines += self._end_state()
             *states, present = states
             for is_short, group in groupby(states, key=lambda state: len(state) <= _SHORT):
                 for state in [_last_state(list(group))] if is_short else group:
-                    lines += self._end_state(state)
-        redacted, self._line, self._hidden = self._redactor.split(present, self._hidden)
+                    self._line = drawn(state, LONGEST_LINE)
+                    lines += self._end_state()
+            self._line = self._drawing.add(present)
+        redacted, self._line, self._hidden = self._redactor.split(self._line, self._hidden)
         return lines + self._hand_out(self._state + redacted)
 
-    def _end_state(self, rest: str) -> list[Line]:
+    def _end_state(self) -> list[Line]:
+        rest = self._line + self._drawing.finish()
         lines = self._hand_out(self._state + self._redactor.redact(rest, self._hidden))
         if self._state_is_out:
             lines += self._number([self._state])
@@ -159,7 +172,7 @@ class LineDecoder:
         return lines
 
     def _end_line(self, *, terminated: bool = True) -> list[Line]:
-        lines = self._end_state(self._line)
+        lines = self._end_state()
         if self._kept or (terminated and not self._line_is_out):
             lines += self._number([self._kept])
         self._long, self._kept, self._line_is_out = False, "", False
@@ -189,10 +202,13 @@ def without_colour(text: str) -> str:
 
 def _last_state(states: list[str]) -> str:
     """Return the last of the states of a line in which something can be seen, else the last that has colour codes."""
-    for state in reversed(states):
+    coloured = ""
+    for raw in reversed(states):
+        state = drawn(raw, LONGEST_LINE)
         if state and without_colour(state):
             return state
-    return next((state for state in reversed(states) if state), "")
+        coloured = coloured or state
+    return coloured
 
 
 def _pieces(line: str) -> list[str]:
@@ -217,6 +233,6 @@ def _pieces(line: str) -> list[str]:
 
 def _shortened(sequence: str) -> str:
     """Return as little of an unfinished sequence as tells how it may end, so that an endless one costs nothing."""
-    if sequence.startswith("\x1b["):
-        return sequence if len(sequence) <= _LONGEST_SGR + 2 else "\x1b[?"
+    if sequence.startswith(("\x1b[", "\x9b")):
+        return sequence if len(sequence) <= _LONGEST_SGR + 2 else f"{sequence[:2].rstrip('0123456789')}?"
     return sequence[: 2 if sequence[0] == "\x1b" else 1]
