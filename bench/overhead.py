@@ -46,11 +46,8 @@ IMPORTED_FIRST = "buildrunner.cli, anyio._backends._asyncio, buildrunner.runner,
 SAME_FOR_BOTH = {
     "LANG": "C.UTF-8",
     "CI": "true",
-    "FORCE_COLOR": "1",
-    "npm_config_color": "always",
     "npm_config_audit": "false",
     "npm_config_fund": "false",
-    "npm_config_update_notifier": "false",
 }
 NETWORK = re.compile(
     r"(?i:https?_proxy|no_proxy|npm_config_registry)|SSL_CERT_(FILE|DIR)|NODE_EXTRA_CA_CERTS|GIT_SSL_CAINFO"

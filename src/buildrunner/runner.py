@@ -53,6 +53,9 @@ _PASSED_ON = re.compile(
     r"|CURL_CA_BUNDLE|(?i:npm_config_(registry|cafile|(https_?|no)?proxy|strict_ssl|fetch_\w+|maxsockets))"
 )
 
+# For the install alone: what a build script captures of npm is what it would be in a shell.
+_QUIET_NPM = {"npm_config_audit": "false", "npm_config_fund": "false"}
+
 # Lockfiles name packages of git hosts by ssh, which needs a key even for what is public; there is none, and in the image no ssh.
 _GIT_HOSTS = ("github.com", "gitlab.com", "bitbucket.org")
 _GIT_CONFIG = "".join(
@@ -148,7 +151,7 @@ async def _story(run: Run, settings: Settings, root: Path, *, in_image: bool) ->
             if cache and not settings.install_command:
                 found = partial(cache.prepare, plan, install_env=settings.install_env)
                 cache_environment = await run_in_thread(lambda: found(node=toolchain.node, manager=toolchain.manager))
-        install_environment = {**environment, **cache_environment, **settings.install_env}
+        install_environment = {**environment, **_QUIET_NPM, **cache_environment, **settings.install_env}
         hinted = partial(
             with_failure_hint, plan, committed=checkout.committed, node=toolchain.node if plan.needs_tools else None
         )
@@ -251,12 +254,6 @@ def _environment(work: Path, slug: str, sandbox: Sandbox) -> dict[str, str]:
         "LANG": "C.UTF-8",
         "CI": "true",
         "SLUG": slug,
-        # A pipe makes programs drop their colours; these ask for them all the same.
-        "FORCE_COLOR": "1",
-        "npm_config_color": "always",
-        "npm_config_audit": "false",
-        "npm_config_fund": "false",
-        "npm_config_update_notifier": "false",
     }
 
 

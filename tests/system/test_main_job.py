@@ -115,6 +115,49 @@ def test_a_build_has_no_terminal_and_an_empty_stdin(program: Program, repositori
     assert "no tty" in run.lines
 
 
+PRODUCE = """
+node -p 'Date.UTC(2026, 0)' >dist/time.txt
+node --max-old-space-size=$(node -p 2000+48) -e '' && echo fits >dist/option.txt
+node -e 'require("fs").writeFileSync("dist/captured.txt", require("child_process").execSync("node -p [1,null]"))'
+node -e 'require("fs").writeFileSync("dist/terminal.txt", String([0, 1, 2].map(n => require("tty").isatty(n))))'
+node -e 'require("fs").writeFileSync("dist/columns.txt", [process.stdout.columns, process.env.TERM, process.env.COLUMNS] + "")'
+npm run nothing >dist/npm.txt 2>&1
+npm config list >dist/config.txt
+npm config get audit fund color update-notifier >dist/settings.txt
+git log -1 --format=%Cgreen%s%Creset --color=auto >dist/git.txt
+ls --color=auto / >dist/ls.txt
+grep --color=auto l /dev/null; echo page >dist/index.html
+"""
+
+
+def test_files_and_captures_are_as_in_a_shell_without_terminal(program: Program, repositories: Repositories) -> None:
+    run = program.run(repositories.app(f"mkdir dist{PRODUCE}"))
+
+    assert run.code == 0, run.stdout
+    site = {name: found["body"].decode() for name, found in program.objects(run.slug).items()}
+    assert [name for name, text in site.items() if "\x1b" in text] == []
+    assert (site["time.txt"], site["option.txt"], site["captured.txt"]) == (
+        "1767225600000\n",
+        "fits\n",
+        "[ 1, null ]\n",
+    )
+    assert (site["terminal.txt"], site["columns.txt"]) == ("false,false,false", ",,")
+    assert "color = " not in site["config.txt"]
+    assert re.findall("true|false", site["settings.txt"]) == ["true"] * 4
+
+
+@pytest.mark.parametrize(("name", "colored"), [("FORCE_COLOR", True), ("NO_COLOR", False)])
+def test_a_build_asks_for_color_by_a_variable_of_its_own(
+    program: Program, repositories: Repositories, name: str, colored: bool
+) -> None:
+    app = repositories.app("node -p '[null]'; mkdir dist; echo page >dist/index.html")
+
+    run = program.run(app, **{f"BUILD_ENV_{name}": "1"})
+
+    assert run.code == 0, run.stdout
+    assert any("\x1b[1mnull" in event.get("log", "") for event in program.archive(run)) is colored
+
+
 def test_colour_stays_in_events_and_leaves_the_text_channel(program: Program, repositories: Repositories) -> None:
     run = program.run(
         repositories.app(r"printf '\033[31mred\033[0m\n\033]0;title\007x\n'; mkdir dist; echo >dist/index.html")

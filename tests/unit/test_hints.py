@@ -26,7 +26,7 @@ WARN = "\x1b[1mnpm\x1b[22m \x1b[33mwarn\x1b[39m"
 ERROR = "\x1b[1mnpm\x1b[22m \x1b[31merror\x1b[39m"
 CODE = f"{ERROR} \x1b[94mcode\x1b[39m"
 
-# npm 11.19.1 on Node 20.20.2, with npm_config_color=always as builds have it.
+# npm 11.19.1 on Node 20.20.2, with npm_config_color=always.
 OUT_OF_STEP = f"""\
 {CODE} EUSAGE
 {ERROR}
