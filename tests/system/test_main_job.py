@@ -10,6 +10,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
@@ -152,7 +153,8 @@ def test_a_build_asks_for_color_by_a_variable_of_its_own(
 ) -> None:
     app = repositories.app("node -p '[null]'; mkdir dist; echo page >dist/index.html")
 
-    run = program.run(app, **{f"BUILD_ENV_{name}": "1"})
+    variables: dict[str, Any] = {f"BUILD_ENV_{name}": "1"}
+    run = program.run(app, **variables)
 
     assert run.code == 0, run.stdout
     assert any("\x1b[1mnull" in event.get("log", "") for event in program.archive(run)) is colored
