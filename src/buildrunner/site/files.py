@@ -10,13 +10,14 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
 
 from buildrunner.cancellation import check_cancelled
 from buildrunner.errors import BuildFailed
+from buildrunner.site.bundlers import MOST_BYTES, judge_by_manifests
 from buildrunner.site.headers import cache_control, content_type, is_page
 
 MAX_KEY_BYTES = 1024  # https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html
@@ -112,7 +113,7 @@ def collect(
     owner: int | None = None,
     selected: Selected | None = None,
 ) -> Site:
-    """Walk `root` and list what can be published, in the order of the paths; reads no file.
+    """Walk `root` and list what can be published, in the order of the paths; reads no file but bundlers' manifests.
 
     `root` may be a link as long as it leads to a directory in `inside`, the real path that the checkout had before any code of
     the repository ran: whatever stands there now, a link elsewhere included, is the build's. A link in `root` that leads to a
@@ -136,10 +137,30 @@ def collect(
                 if left_out
                 else "Look at the build's output, and check that OUTPUT_DIR is where it writes to.",
             )
-        return Site(descriptor, files, left_out, walk.real_paths)
+        site = Site(descriptor, files, left_out, walk.real_paths)
+        site.files = _with_manifests(site)
+        return site
     except BaseException:
         os.close(descriptor)
         raise
+
+
+def _with_manifests(site: Site) -> tuple[SiteFile, ...]:
+    """Return the site's files with what their bundler's manifest says of them."""
+    files = {file.path: file for file in site.files}
+
+    def read(path: str) -> bytes | None:
+        if files[path].size > MOST_BYTES:
+            return None
+        descriptor = site.open(files[path])
+        try:
+            return os.pread(descriptor, MOST_BYTES, 0)
+        finally:
+            os.close(descriptor)
+
+    for path, is_hashed in judge_by_manifests(files, read).items():
+        files[path] = replace(files[path], cache_control=cache_control(path, is_hashed))
+    return tuple(files.values())
 
 
 def visible(text: str) -> str:

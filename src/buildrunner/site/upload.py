@@ -547,6 +547,9 @@ class Upload:
         return newest
 
     def _is_hashed(self, key: str) -> bool:
+        last = self._before
+        if last and (key in last.objects or key in last.kept):
+            return key in last.kept or last.objects[key].cache_control == IMMUTABLE
         return cache_control(key.removeprefix(self._prefix)) == IMMUTABLE
 
     async def _delete(self, keys: Sequence[str]) -> None:
