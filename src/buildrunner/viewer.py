@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import math
 import signal
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -19,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from buildrunner.errors import EXIT_FAULT, EXIT_PUBLISHED, BuildFailed, BuildSuperseded
+from buildrunner.errors import EXIT_FAULT, EXIT_PUBLISHED, BuildEnded, BuildFailed, BuildSuperseded
 from buildrunner.logs.connection import ANSWER_SECONDS, SentinelError, address, explain, find_sentinel
-from buildrunner.logs.console import make_formatter, print_bytes
+from buildrunner.logs.console import STDERR, make_formatter, print_bytes, print_line
 from buildrunner.settings import Settings, read_settings
 
 if TYPE_CHECKING:
@@ -242,10 +241,17 @@ class _Viewer:
         if not self._build and (self._stream_is_there or (self._follow and away)):
             return  # the newest run is in the stream, or may be: what is in the archive is older
         if not self._bucket and not self._no_archive:
-            s3 = await self._stack.enter_async_context(
-                open_s3(region=settings.region, endpoint_url=settings.s3_endpoint_url, concurrency=2)
-            )
-            self._bucket = s3.bucket(settings.state_bucket)
+            try:
+                s3 = await self._stack.enter_async_context(
+                    open_s3(region=settings.region, endpoint_url=settings.s3_endpoint_url, concurrency=2)
+                )
+                self._bucket = s3.bucket(settings.state_bucket)
+            except BuildEnded as error:
+                self._no_archive = error.reason
+                _say(" ".join(filter(None, [error.reason, error.hint])))
+            except Exception as error:  # whatever botocore makes of variables and files that it cannot read
+                self._no_archive = f"the S3 client cannot be made: {error}"
+                _say(f"The S3 client cannot be made: {error}. Check the AWS variables and the files in ~/.aws.")
         if not self._bucket:
             return
         try:
@@ -300,4 +306,4 @@ def _place(entry: bytes) -> tuple[int, int]:
 
 
 def _say(sentence: str) -> None:
-    print(f"buildrunner: {sentence}", file=sys.stderr, flush=True)
+    print_line(f"buildrunner: {sentence}", STDERR)

@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import os
 import re
+import select
 import shutil
 import signal
 import subprocess
@@ -27,6 +28,7 @@ from buildrunner.dev.preview import candidates
 from buildrunner.dev.servers import servers
 from buildrunner.dev.snapshot import take_snapshot
 from buildrunner.errors import BuildEnded
+from harness import wait_for
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "react-app"
 ADDRESS = re.compile(r"^http://127\.0\.0\.1:\d+/\r?$", re.MULTILINE)
@@ -246,6 +248,70 @@ def test_ctrl_c_under_make_ends_the_preview_with_0(temp: TempDir, make_app: Make
     assert process.returncode == 0, seen.decode()
     assert b"***" not in seen
     assert left_behind(temp) == []
+
+
+PREVIEW = """
+import anyio, os, signal
+from buildrunner.dev.terminal import follow_job, own_terminal
+
+async def preview():
+    with own_terminal() as job, anyio.open_signal_receiver(signal.SIGINT) as interrupts:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(follow_job, job)
+            print(f"serving {os.getpid()}.", flush=True)
+            await anext(interrupts)
+            tasks.cancel_scope.cancel()
+
+anyio.run(preview)
+"""
+
+
+@pytest.mark.parametrize("made_by_shell", [True, False], ids=["in a shell with jobs", "without a shell"])
+def test_ctrl_z_under_make_gives_the_terminal_back(tmp_path: Path, made_by_shell: bool) -> None:
+    """As under `make demo`, of which the shell knows the process of make alone."""
+    (tmp_path / "preview.py").write_text(PREVIEW)
+    (tmp_path / "Makefile").write_text(f"demo:\n\t@{sys.executable} preview.py\n")
+    ours, theirs = os.openpty()
+    command = ["bash", "--norc", "--noprofile", "-i"] if made_by_shell else ["make", "demo"]
+    environment = {**os.environ, "PS1": "prompt ", "TERM": "dumb", "HOME": str(tmp_path)}
+    with subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        env=environment,
+        preexec_fn=lambda: os.login_tty(theirs),  # noqa: PLW1509
+    ) as process:
+        os.close(theirs)
+        with open(ours, "r+b", buffering=0) as screen:
+            typed = [("prompt", b"make demo\n")] if made_by_shell else []
+            typed += [(r"serving \d+\.", b"\x1a")]
+            if made_by_shell:
+                typed += [("Stopped", b"echo $((40 + 2))\n"), ("42", b"fg\n"), ("make demo", b"")]
+            seen = ""
+            for awaited, keys in typed:
+                seen += read_screen(screen, awaited)
+                screen.write(keys)
+            found = re.search(r"serving (\d+)\.", seen)
+            assert found
+            time.sleep(0.2)  # so that the key has been seen
+            wait_for(lambda: os.tcgetpgrp(ours) == int(found[1]), "the terminal")
+            screen.write(b"\x03")
+            if made_by_shell:
+                seen += read_screen(screen, "prompt")
+                screen.write(b"exit\n")
+            with suppress(OSError):  # EIO, when the last process has gone
+                while chunk := screen.read(4096):
+                    seen += chunk.decode()
+            assert process.wait(timeout=30) == 0, seen
+    assert "***" not in seen
+    assert "Traceback" not in seen
+
+
+def read_screen(screen: IO[bytes], awaited: str) -> str:
+    seen = ""
+    while not re.search(awaited, seen):
+        assert select.select([screen], [], [], 60)[0], f"{awaited} did not come: {seen}"
+        seen += screen.read(4096).decode()
+    return seen
 
 
 def test_when_it_is_killed_its_servers_and_its_build_end_too(temp: TempDir, make_app: MakeApp) -> None:

@@ -10,6 +10,7 @@ import struct
 import subprocess
 import sys
 import termios
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -198,3 +199,39 @@ def test_where_the_output_is_kept_nothing_is_redrawn(console_format: str, variab
 
     assert not any(b"\x1b[K" in data for data in written)
     assert console_format == "json" or not any("1,000" in row for row in shown[-1])
+
+
+def test_output_that_would_block_is_waited_for_and_whole() -> None:
+    """Node sets a terminal or a pipe that it shares to be non-blocking."""
+    ours, theirs = os.pipe()
+    os.set_blocking(theirs, False)
+    events = [event("log", 0, f"line {number} {'.' * 100}", stream="stdout") for number in range(5000)]
+
+    with subprocess.Popen(
+        [sys.executable, "-c", PRINT, "text"], stdin=subprocess.PIPE, stdout=theirs, stderr=subprocess.PIPE, text=True
+    ) as process:
+        os.close(theirs)
+        assert process.stdin
+        process.stdin.write(f"{json.dumps(events)}\n{json.dumps([event('log', 0, 'last', stream='stdout')])}\n")
+        process.stdin.close()
+        with open(ours) as screen:
+            time.sleep(0.5)  # meanwhile the pipe is full
+            lines = screen.read().splitlines()
+        assert process.stderr
+        assert process.stderr.read() == "written\n" * 2
+
+    assert [line.split()[1] for line in lines[:-1]] == [str(number) for number in range(5000)]
+    assert lines[-1] == "last"
+
+
+def test_a_reader_that_has_gone_ends_the_waiting() -> None:
+    ours, theirs = os.pipe()
+    os.set_blocking(theirs, False)
+    script = "import os; from buildrunner.logs.console import print_bytes; print_bytes(bytes(10 ** 6))"
+    with subprocess.Popen([sys.executable, "-c", script], stdout=theirs, stderr=subprocess.PIPE, text=True) as process:
+        os.close(theirs)
+        os.read(ours, 1)
+        os.close(ours)
+        _, said = process.communicate(timeout=60)
+
+    assert "BrokenPipeError" in said

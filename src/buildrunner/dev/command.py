@@ -7,8 +7,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -18,8 +17,10 @@ from anyio.abc import Process
 from buildrunner.dev.node import path_with_node
 from buildrunner.dev.servers import Servers, ends_with_us, servers
 from buildrunner.dev.snapshot import take_snapshot
+from buildrunner.dev.terminal import follow_job, own_terminal
 from buildrunner.dev.workplace import workplace
 from buildrunner.errors import EXIT_CONFIGURATION, EXIT_PUBLISHED, BuildEnded
+from buildrunner.logs.console import STDERR, print_line
 
 # What would lead the build away from the servers and keys that the preview reads.
 _OURS = re.compile(r"AWS_.*|GIT_REPOSITORY__URL|PROJECT_ID|STATE_BUCKET_NAME|S3_KEY_PREFIX", re.IGNORECASE)
@@ -37,7 +38,7 @@ async def dev(repo: str, early_signals: Sequence[int] = ()) -> int:
 
     """
     run = _Run()
-    with _own_terminal(), anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
+    with own_terminal() as job, anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
         async with anyio.create_task_group() as tasks:
 
             async def listen() -> None:
@@ -45,39 +46,18 @@ async def dev(repo: str, early_signals: Sequence[int] = ()) -> int:
                     run.interrupt(number)
 
             tasks.start_soon(listen)
+            if job is not None:
+                tasks.start_soon(follow_job, job)
             for number in early_signals:
                 run.interrupt(signal.Signals(number))
             with run.scope:
                 try:
                     run.exit_code = await _build_and_serve(repo, run)
                 except BuildEnded as ended:
-                    print("\n".join(filter(None, [ended.reason, ended.hint])), file=sys.stderr, flush=True)
+                    print_line("\n".join(filter(None, [ended.reason, ended.hint])), STDERR)
                     run.exit_code = ended.exit_code
             tasks.cancel_scope.cancel()
     return run.exit_code
-
-
-@contextmanager
-def _own_terminal() -> Iterator[None]:
-    """Be the terminal's foreground process group, as a shell's jobs are: Ctrl-C is for us, and not for `make` as well.
-
-    make would end with an error of its own. See *Job Control* in the manual of the GNU C Library.
-    """
-    group = os.getpgrp()
-    try:
-        in_front = os.tcgetpgrp(0) == group
-    except OSError:  # no terminal, or not the one that we belong to
-        in_front = False
-    if group == os.getpid() or not in_front:
-        yield
-        return
-    signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # else giving the terminal back would stop us
-    os.setpgid(0, 0)
-    os.tcsetpgrp(0, os.getpgrp())
-    try:
-        yield
-    finally:
-        os.tcsetpgrp(0, group)
 
 
 @dataclass(slots=True)
@@ -110,7 +90,7 @@ async def _build_and_serve(repo: str, run: _Run) -> int:
                 raise BuildEnded(f"{repo!r} is neither a folder nor a URL.", exit_code=EXIT_CONFIGURATION)
             repository = f"{folder}/{slug}.git"
             what = await take_snapshot(repo, repository)
-            _say(f"Building {repo}: {what}.")
+            print_line(f"Building {repo}: {what}.")
             source = {"REPO_URL": f"file://{repository}", "REPO_ALLOWED_SCHEMES": "file", "REPO_REF": ""}
         path = await path_with_node(folder)
         async with servers() as started:
@@ -124,11 +104,11 @@ async def _build_and_serve(repo: str, run: _Run) -> int:
             from buildrunner.dev.preview import preview, visit  # aiohttp's server is not needed before
 
             async with preview(started, slug) as address:
-                _say(f"The site, from the bucket:\n{address}")
+                print_line(f"The site, from the bucket:\n{address}")
                 if os.isatty(0):
-                    _say("Ctrl-C ends it.")
+                    print_line("Ctrl-C ends it.")
                     await anyio.sleep_forever()
-                _say(await visit(address, started, slug))
+                print_line(await visit(address, started, slug))
     return EXIT_PUBLISHED
 
 
@@ -172,7 +152,3 @@ def _environment(inherited: Mapping[str, str], started: Servers) -> dict[str, st
         "AWS_CONFIG_FILE": os.devnull,
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
     }
-
-
-def _say(sentence: str) -> None:
-    print(sentence, flush=True)

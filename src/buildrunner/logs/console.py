@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from buildrunner.logs.journal import Reader
 
 _STDOUT = 1
+STDERR = 2
 _BATCH_EVENTS = 2000
 _BATCH_BYTES = 256 * 1024
 # Between two batches while a build floods: that is more than eyes can follow, and the CPU is the build's.
@@ -74,11 +76,21 @@ async def warn(sentence: str, console_format: Literal["auto", "text", "json"]) -
         await anyio.to_thread.run_sync(print_bytes, f"{line}\n".encode(), abandon_on_cancel=True)
 
 
-def print_bytes(data: bytes) -> None:
-    """Write all of `data` to stdout."""
+def print_bytes(data: bytes, descriptor: int = _STDOUT) -> None:
+    """Write all of `data`, also to what another program has set not to block, as Node does with a terminal that it shares."""
     view = memoryview(data)
     while view:
-        view = view[os.write(_STDOUT, view) :]
+        try:
+            view = view[os.write(descriptor, view) :]
+        except BlockingIOError:
+            room = select.poll()
+            room.register(descriptor, select.POLLOUT)
+            room.poll()
+
+
+def print_line(sentence: str, descriptor: int = _STDOUT) -> None:
+    """Print a sentence of our own."""
+    print_bytes(f"{sentence}\n".encode(errors="surrogateescape"), descriptor)
 
 
 def _plain(encoded: bytes) -> str:
