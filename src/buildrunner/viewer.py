@@ -249,9 +249,6 @@ class _Viewer:
             except BuildEnded as error:
                 self._no_archive = error.reason
                 _say(" ".join(filter(None, [error.reason, error.hint])))
-            except Exception as error:  # whatever botocore makes of variables and files that it cannot read
-                self._no_archive = f"the S3 client cannot be made: {error}"
-                _say(f"The S3 client cannot be made: {error}. Check the AWS variables and the files in ~/.aws.")
         if not self._bucket:
             return
         try:
