@@ -69,8 +69,8 @@ def _other_node(failed: FailedCommand, _: str) -> str | None:
 def _other_npm(failed: FailedCommand) -> str | None:
     npm = _NPM_REQUIRED.search(failed.text)
     return npm and (
-        f"npm {npm[1] or npm[2]} is required, and another version ran. Name one that fits in package.json, such as"
-        ' "packageManager": "npm@10.9.2", or change engines.npm.'
+        f"npm {npm[1] or npm[2]} is required, and another version ran. Name one that fits in package.json"
+        ' ("packageManager": "npm@…"), or change engines.npm.'
     )
 
 
