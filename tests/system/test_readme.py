@@ -210,7 +210,7 @@ def test_every_sentence_of_troubleshooting_is_one_that_the_program_says() -> Non
 
 def test_the_layout_names_what_is_there() -> None:
     (layout,) = (block for block in code_blocks(README, "") if "src/buildrunner/" in block)
-    named = set(re.findall(r"\b(?:\w+\.py|\w+/)(?= )", layout)) - {"tests/"}
+    named = set(re.findall(r"\b(?:\w+\.py|\w+/)(?=[ ,\n])", layout)) - {"tests/", "buildrunner/"}
     there = {f"{path.name}/" if path.is_dir() else path.name for path in (ROOT / "src" / "buildrunner").iterdir()}
 
     assert named <= there
