@@ -19,7 +19,7 @@ from collections import deque
 from itertools import groupby, repeat
 from typing import TypeAlias
 
-from buildrunner.logs.cursor import MOVE, MOVED, Drawing, drawn, encode_move
+from buildrunner.logs.cursor import MOVED, Drawing, drawn, encode_move, may_move
 from buildrunner.logs.redact import SGR, Redactor
 
 # The text of a line, or of a piece of a long line; and whether it continues the piece before (`cont`). A plain tuple,
@@ -108,7 +108,7 @@ class LineDecoder:
         if last and last[0].end() == len(text) and _UNFINISHED.fullmatch(last[0][0]):
             self._sequence = _shortened(last[0][0])
             text = text[: last[0].start()]
-        return pattern.sub((lambda found: encode_move(found[0])) if MOVE.search(text) else "", text)
+        return pattern.sub((lambda found: encode_move(found[0])) if may_move(text) else "", text)
 
     def _split(self, text: str) -> list[Line]:
         lines: list[Line] = []
