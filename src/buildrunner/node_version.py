@@ -97,10 +97,12 @@ def find_node(folder: Path, checkout: Path, given: str | None) -> tuple[NodeRequ
         if intersects(*found.ranges, *enforced.ranges):
             found = replace(found, ranges=(*found.ranges, *enforced.ranges))
         else:
+            decides = found if given else enforced
             warnings.append(
                 f"{found.because} asks for Node {found.text}, but {enforced.because} asks for {enforced.text}."
-                f" {found.because} decides: change one of them."
+                f" {decides.because} decides. Change one of them."
             )
+            found = decides
     if found and found.must:
         return found, tuple(warnings)
     limit = _node_for_sass(folder, checkout)
