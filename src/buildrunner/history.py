@@ -29,7 +29,11 @@ _CONFIGURATIONS = (
         for name in ("*.config.*", "*-config.js", "_config.yml", "themeConfig.*", ".eleventy.js", "mkdocs.yml")
     ),
 )
-_KEYS = r"\b(lastUpdated|showLastUpdate(Time|Author)|lastUpdateTime|enableGitInfo|gitTimestamp|git-revision-date)\b"
+_KEYS = (
+    r"\b(lastUpdated|showLastUpdate(Time|Author)|lastUpdateTime|enableGitInfo|gitTimestamp|git-revision-date)\b"
+    r"([\"']? *[:=] *[a-z]+\b)?"
+)
+_IS_OFF = re.compile(r"[:=] *(?:false|null|undefined)\b")
 # Packages that ask git, as package.json names them.
 _PACKAGES = (
     r'"(nextra(-[a-z-]+)?|@vuepress/plugin-(git|last-updated)|@nolebase/vitepress-plugin-git-changelog|gatsby-transformer-git[a-z]*'
@@ -165,6 +169,6 @@ async def _grep(git: Git, folder: Path, pattern: str, files: tuple[str, ...]) ->
         ":!*-lock.json",
     )
     _, _, printed = await git("-C", folder.name, *arguments, shown=False)
-    first = printed.decode(errors="replace").strip().partition("\n")[0]
-    text = re.sub(r"[^ -~]+", " ", first).strip(" \"':")
+    found = (line for line in printed.decode(errors="replace").splitlines() if not _IS_OFF.search(line))
+    text = re.sub(r"[^ -~]+", " ", next(found, "")).strip(" \"':")
     return text[:_LONGEST_SIGN] or None

@@ -302,15 +302,18 @@ def test_history_and_tags_are_there_for_what_asks_git(
 
 
 def test_one_commit_is_cloned_where_nothing_asks_for_more(
-    program: Program, long_history: Path, history: History
+    program: Program, long_history: Path, history: History, repositories: Repositories
 ) -> None:
     command = "mkdir dist; git rev-list --count HEAD >dist/index.html"
+    off = repositories.make({"docs/.vitepress/config.mts": "export default { themeConfig: { lastUpdated: false } }"})
+    repositories.commit(off, {"page": "tip"})
     none = build(program, long_history, command, GIT_HISTORY="none")
     auto = build(program, history.path, command)
+    turned_off = build(program, off, command)
     full = build(program, history.path, command, GIT_HISTORY="full")
 
-    counts = [int(program.objects(run.slug)["index.html"]["body"]) for run in (none, auto, full)]
-    assert counts == [1, 1, 3]
+    counts = [int(program.objects(run.slug)["index.html"]["body"]) for run in (none, auto, turned_off, full)]
+    assert counts == [1, 1, 1, 3]
 
 
 @pytest.mark.parametrize("name", ["\u3000", "\u00a0", "a\u3000", "\u2028b"])
