@@ -881,6 +881,11 @@ KNOWN: list[tuple[str, str]] = [
         "package-not-installed: @angular-devkit/build-angular",
     ),
     (NO_PROGRAM.format("sh: 1: bower: not found"), "program-missing"),
+    ("fatal: No names found, cannot describe anything.\n", "git-history-missing"),
+    (
+        "fatal: No tags can describe '46fd4ea39de9e6893c25f8f1bdd99b2bd1b1d0c4'.\nTry --always, or create some tags.\n",
+        "git-history-missing",
+    ),
 ]
 
 
@@ -1334,3 +1339,12 @@ def test_engine_strict_with_an_npm_that_is_too_old_does_not_blame_node() -> None
 
     assert found
     assert found.text.startswith("npm >=11 is required")
+
+
+def test_missing_tags_are_told_by_what_was_cloned(tmp_path: Path) -> None:
+    said = "fatal: No names found, cannot describe anything.\n"
+    (tmp_path / ".git").mkdir()
+
+    assert "git push --tags" in hint_of(said, checkout=tmp_path)
+    (tmp_path / ".git/shallow").write_text("")
+    assert "Set GIT_HISTORY=full" in hint_of(said, checkout=tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 
 from buildrunner.hints.rules import FailedCommand, Rule
@@ -31,7 +32,22 @@ def _missing_variable(failed: FailedCommand, name: str) -> str | None:
     return f"Environment variable {name} is not set. Set BUILD_ENV_{name}."
 
 
+def _history_missing(failed: FailedCommand, _: str) -> str:
+    if failed.checkout and os.path.lexists(failed.checkout / ".git" / "shallow"):
+        return "The build asks git for tags or older commits, and one commit was cloned. Set GIT_HISTORY=full."
+    return (
+        "git describe found no tag. Push the tags with `git push --tags`, or write `git describe --tags --always`, which falls"
+        " back to the commit."
+    )
+
+
 RULES: tuple[Rule, ...] = (
+    Rule(
+        "git-history-missing",
+        r"^fatal: (?:No names found, cannot describe anything|No annotated tags can describe|No tags can describe"
+        r"|ambiguous argument '(?:HEAD[~^@]|v?\d)[^'\n]{0,80}': unknown revision)",
+        _history_missing,
+    ),
     Rule(
         "variable-missing",
         r"\"(?P<name>[A-Z][A-Z0-9_]{1,100})\" is not exported by \"?[^\n]{0,40}env/(?:static|dynamic)"
