@@ -68,6 +68,7 @@ class Leftovers:
 
     programs: tuple[str, ...] = ()  # as a person would type them
     worked: bool = False  # one of them was the command's own, or at work
+    serves: bool = False  # they wait for requests or for changes of files, and would not end by themselves
     unfinished: Mapping[str, str] = field(default_factory=dict)  # files that were open for writing → the program
 
 
@@ -139,7 +140,8 @@ async def _leftovers(
     worked = bool(unfinished) or any(
         process.session == session or process.cpu >= DAEMON_CPU_SECONDS for process in alive
     )
-    return Leftovers(tuple(_shown(alive, redact)), worked, unfinished)
+    serves = not unfinished and await run_in_thread(partial(_patience, first)) == SERVICE_QUIET_SECONDS
+    return Leftovers(tuple(_shown(alive, redact)), worked, serves, unfinished)
 
 
 def parse_look(text: bytes) -> dict[int, OpenFiles]:

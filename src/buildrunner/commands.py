@@ -679,10 +679,8 @@ async def _command(
         names = ", ".join(f"`{name}`" for name in left.programs[:MOST_NAMED])
         more = f" and {len(left.programs) - MOST_NAMED} more" if left.programs[MOST_NAMED:] else ""
         if left.worked:
-            run.journal.log(
-                f"{shown} ended while {names}{more} still ran, so it was stopped. Wait for it in the script, or remove it.",
-                "warning",
-            )
+            advice = "End it in the script" if left.serves else "Wait for it in the script, or remove it"
+            run.journal.log(f"{shown} ended while {names}{more} still ran, so it was stopped. {advice}.", "warning")
         else:
             run.journal.log(f"Stopped what {shown} left running: {names}{more}.")
         run.unfinished |= left.unfinished

@@ -86,12 +86,16 @@ def main_program(lines: list[str]) -> str:
 
 
 def as_typed(line: str, redact: Callable[[str], str] = str) -> str:
-    """Shorten a command line to what a person would type: without its interpreter and the folder of its program.
+    """Shorten a command line to what a person would type: without folders, and without the interpreter of a package's program.
 
     Secrets are replaced before it is cut, since half of a secret would not be recognized.
     """
     line = redact(line)
-    line = re.sub(r"^(\S*/)?(node|nodejs|bun|python[\d.]*)\s+(--?\S+\s+)*", "", line)
+    interpreter = re.match(r"(?:\S*/)?(node|nodejs|bun|python[\d.]*)\s+(?:--?\S+\s+)*(?=(\S+))", line)
+    if interpreter:
+        own = not re.search(r"node_modules/|/bin/", interpreter[2]) and re.search(r"\.[a-z]{2,3}$", interpreter[2])
+        program = re.sub(r"^\S*/", "", line[interpreter.end() :])
+        line = f"{interpreter[1]} {program}" if own else program
     line = re.sub(r"^next-server\b.*", "next start", re.sub(r"^\S*/", "", line))  # what Next calls itself
     return "".join(character for character in line if character.isprintable())[:_MOST_SHOWN].strip() or "a program"
 

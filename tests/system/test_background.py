@@ -71,20 +71,25 @@ def test_a_file_of_the_output_left_open_fails_the_build(program: Program, runs: 
     run = runs[name]
 
     assert run.code == 40
-    assert "`hung.cjs` still wrote dist/data.json" in run.result["reason"]
-    assert any("`hung.cjs` still ran" in warning for warning in warnings(run))
+    assert "`node hung.cjs` still wrote dist/data.json" in run.result["reason"]
+    assert any("`node hung.cjs` still ran" in warning for warning in warnings(run))
     assert program.objects(run.slug) == {}
 
 
 @pytest.mark.parametrize(
-    ("name", "left"), [("sleeps", ["sleep 600", "sleep 60"]), ("serves", ["serve.cjs", "daemon.cjs"])]
+    ("name", "left", "advice"),
+    [
+        ("sleeps", ["sleep 600", "sleep 60"], "Wait for it in the script, or remove it."),
+        ("serves", ["node serve.cjs", "node daemon.cjs"], "so it was stopped. End it in the script."),
+    ],
 )
-def test_what_only_waits_is_stopped_and_named(runs: dict[str, Run], name: str, left: list[str]) -> None:
+def test_what_only_waits_is_stopped_and_named(runs: dict[str, Run], name: str, left: list[str], advice: str) -> None:
     run = runs[name]
 
     assert run.code == 0, run.stdout
     (warning,) = warnings(run)
     assert all(f"`{program}`" in warning for program in left)
+    assert warning.endswith(advice)
     assert not run.said("Waiting for `sleep")
 
 

@@ -200,6 +200,9 @@ def test_what_does_not_watch_is_not_taken_for_it(commands: str, said: str) -> No
     [
         ("node /app/node_modules/.bin/vite preview", "vite preview"),
         ("/usr/bin/node --no-warnings /app/node_modules/.bin/serve dist", "serve dist"),
+        ("/usr/bin/node /app/scripts/server.mjs --port 80", "node server.mjs --port 80"),
+        ("node srv.js", "node srv.js"),
+        ("python3 -m http.server", "http.server"),
         ("next-server (v16.4.6)", "next start"),
         ("webpack", "webpack"),
         ("\x1b[31m\u202ex", "[31mx"),
