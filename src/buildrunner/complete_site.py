@@ -104,6 +104,18 @@ def is_complete(folder: Path, checkout: Path) -> bool:
     return True
 
 
+def source_of_page(folder: Path, checkout: Path) -> str | None:
+    """Return the first script or style sheet that a folder's page asks for and that has to be compiled first."""
+    for reference in find_references(_read(folder / "index.html", checkout), "index.html"):
+        if (
+            reference.kind in {"script", "style"}
+            and reference.path.endswith(_SOURCES)
+            and is_file(folder / reference.path)
+        ):
+            return reference.path
+    return None
+
+
 class Selection:
     """Tells which entries of the top of a package are its site's: not its sources, its configuration, or what is installed."""
 

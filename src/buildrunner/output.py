@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from buildrunner.cancellation import check_cancelled
-from buildrunner.complete_site import Selection, is_complete
+from buildrunner.complete_site import Selection, is_complete, source_of_page
 from buildrunner.errors import BuildFailed
 from buildrunner.frameworks import Framework
 from buildrunner.packages import needs_server
 from buildrunner.pages import MOST_PAGE_BYTES, template_language
 from buildrunner.reading import read_text, walk
-from buildrunner.site_root import find_roots
+from buildrunner.site_root import files_beside, find_roots
 
 # Where sites are when nothing else is known. `dist` is the contract's first.
 _MOST_NAMED = 20  # folders in a hint
@@ -138,6 +138,11 @@ def find_output(
         raise _no_output(
             app, f"there is no page in {there}, where {framework.name or 'it'} leaves its output", other_site
         )
+    if not framework.name and (source := source_of_page(app, checkout)):
+        other_site = (
+            f"index.html asks for {source}, which no browser can run. Let the build script run a bundler, such as"
+            " `vite build`. Or set OUTPUT_DIR to the folder that the build writes to."
+        )
     missing = next((name for name in framework.folders if "/" not in name), "dist")
     raise _no_output(app, f"it made no output: there is no folder {missing}", other_site)
 
@@ -214,7 +219,7 @@ def _find_complete(app: Path, checkout: Path, framework: Framework, package: Map
         if not is_source and is_complete(app / name, checkout):
             where = f"{name}, as the repository has it"
             return Output(
-                app / name, warning=f"The build wrote no page: publishing {where}. OUTPUT_DIR={name} says the same."
+                app / name, warning=f"The build wrote no page: publishing {where}. Set OUTPUT_DIR={name} to confirm it."
             )
     return None
 
@@ -236,6 +241,8 @@ def _dist_without_page(app: Path, checkout: Path, written: _Written) -> Output:
             "The build wrote to dist, but the page that uses it, index.html, is not in there.",
             "Let the build script copy index.html, and what else belongs to the site, to dist; or set OUTPUT_DIR=. to publish all.",
         )
+    if not any(not stat.S_ISDIR(status.st_mode) for _, status in walk(str(app / "dist"), hidden=True)):
+        return Output(app / "dist")  # there is nothing to publish, which is an error of its own
     if not written(app / "dist"):
         return Output(
             app / "dist", warning="The build wrote nothing to dist; it is published as it is in the repository."
@@ -245,7 +252,14 @@ def _dist_without_page(app: Path, checkout: Path, written: _Written) -> Output:
 
 def _output(folder: Path, app: Path, framework: Framework) -> Output:
     name = os.path.relpath(folder, app)
-    page = None if _has_page(folder) else f"There is no index.html in {name} itself, only in folders of it."
+    page = None if _has_page(folder) else _only_below(folder, name)
+    if beside := files_beside(folder, app):
+        from buildrunner.site.files import visible
+
+        page = (
+            f"{', '.join(map(visible, beside[:3]))}: not published, because the site is in {visible(name)}."
+            " Let the build write such files beside index.html."
+        )
     if name == "dist":
         return Output(folder, warning=page)
     if name in framework.folders and framework.name:
@@ -253,6 +267,14 @@ def _output(folder: Path, app: Path, framework: Framework) -> Output:
     why = "No page in dist" if os.path.isdir(app / "dist") else "No dist"
     note = f"{why}; publishing {name}{'' if page else ', where index.html is'}."
     return Output(folder, note, page)
+
+
+def _only_below(folder: Path, name: str) -> str:
+    from buildrunner.site.files import visible
+
+    below = sorted(os.path.dirname(path) for path, _ in walk(str(folder)) if path.endswith("/index.html"))
+    where = f", only in folders such as {visible(os.path.relpath(below[0], folder))}" if below else ""
+    return f"There is no index.html in {visible(name)} itself{where}. So the site's own address shows no page."
 
 
 class _Written:

@@ -23,6 +23,10 @@ _BUILDS = re.compile(r"(?:default|bundled|unbundled|(?:es\d{1,4}|esm|modern|lega
 _BUILD_ORDER = ("default", "es5-bundled", "es6-bundled", "esm-bundled", "bundled", "legacy", "modern")
 # What tools leave beside the folders that they write.
 _BY_THE_WAY = re.compile(r"\..*|.*\.tsbuildinfo|stats\.json|3rdpartylicenses\.txt|.*\.log")
+# What scripts add beside a site, and no page asks for.
+_FOR_ROBOTS = re.compile(
+    r"robots\.txt|humans\.txt|sitemap[\w-]{0,40}\.(?:xml|txt)(?:\.gz)?|CNAME|version\.(?:json|txt)"
+)
 
 
 def find_roots(around: Path, pages: Sequence[Path], checkout: Path, *, pages_by_address: bool) -> list[Path]:
@@ -82,6 +86,17 @@ def _found(top: Path, page: Path, text: str) -> int:
     return sum(is_below(top, path) for path in asked if path)
 
 
+def files_beside(site: Path, app: Path) -> list[str]:
+    """List the files for robots that lie in folders around a site, as paths relative to the app's folder."""
+    around = [above for above in site.parents if above != app and above.is_relative_to(app)]
+    return [
+        os.path.relpath(above / name, app)
+        for above in around
+        for name in sorted(_names(above))
+        if _FOR_ROBOTS.fullmatch(name)
+    ]
+
+
 def is_below(top: Path, path: str) -> bool:
     """Tell whether there is a file of this path below a folder."""
     place = os.path.normpath(top / path)
@@ -105,7 +120,8 @@ def _has_files(folder: Path) -> bool:
     """Tell whether files lie in a folder itself: then it is the site, and its addresses begin there."""
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in islice(entries, 1000):
-            if not entry.is_dir(follow_symlinks=False) and not _BY_THE_WAY.fullmatch(entry.name):
+            expected = _BY_THE_WAY.fullmatch(entry.name) or _FOR_ROBOTS.fullmatch(entry.name)
+            if not entry.is_dir(follow_symlinks=False) and not expected:
                 return True
     return False
 

@@ -62,6 +62,12 @@ def test_a_dist_without_a_page_that_is_no_library_is_published_with_a_warning(ap
     assert found.warning == "There is no index.html in dist, so the site's own address will show no page."
 
 
+def test_an_empty_dist_gets_no_warning_of_its_own(app: Path) -> None:
+    (app / "dist/assets").mkdir(parents=True)
+
+    assert find_output(app, app).warning is None
+
+
 def test_dist_comes_first_of_what_is_there(app: Path) -> None:
     for name in reversed(OUTPUT_FOLDERS):
         write(app, {f"{name}/index.html": PAGE})
@@ -205,6 +211,20 @@ def test_the_only_folder_with_a_page_is_the_site(app: Path, name: str | None) ->
     found = find_output(app, app, framework=Framework(name, ("dist",)))
 
     assert (found.folder, found.warning) == (app / "dist/apps/web", None)
+
+
+def test_files_for_robots_beside_a_site_do_not_make_it_another(app: Path) -> None:
+    write(app, {"dist/apps/web/index.html": PAGE, "dist/robots.txt": "", "dist/apps/sitemap.xml": ""})
+
+    found = find_output(app, app)
+
+    assert found.folder == app / "dist/apps/web"
+    assert found.warning == (
+        "dist/apps/sitemap.xml, dist/robots.txt: not published, because the site is in dist/apps/web."
+        " Let the build write such files beside index.html."
+    )
+    write(app, {"dist/apps/web/index.html": '<script src="/app.js"></script>', "dist/app.js": ""})
+    assert find_output(app, app).folder == app / "dist"
 
 
 def test_libraries_beside_the_app_do_not_hide_it(app: Path) -> None:
@@ -485,6 +505,14 @@ def test_output_dir_is_the_only_folder_that_is_looked_at(app: Path) -> None:
     assert "OUTPUT_DIR" in (caught.value.hint or "")
     write(app, {"public/a.txt": ""})
     assert find_output(app, app, output_dir="public", framework=Framework("Vite", ("dist",))).folder == app / "public"
+
+
+def test_a_page_that_has_to_be_bundled_is_named(app: Path) -> None:
+    write(app, {"index.html": '<script type="module" src="/src/main.tsx"></script>', "src/main.tsx": ""})
+
+    hint = failure(app).hint or ""
+    assert "index.html asks for src/main.tsx" in hint
+    assert "`vite build`" in hint
 
 
 def test_no_output_names_the_folders_that_have_pages(app: Path) -> None:

@@ -301,6 +301,8 @@ class _Walk:
         folders: list[_Folder],
         links: list[_Folder],
     ) -> None:
+        if entry.name == ".git":  # where the output is the repository's own folder
+            return
         path, real = (f"{above}/{entry.name}" if above else entry.name for above in (folder.path, folder.real))
         if flaw := _flaw_of_name(entry.name, path, self._key_bytes):
             self.left_out.append((path, flaw))
@@ -376,8 +378,6 @@ _CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 def _flaw_of_name(name: str, path: str, room: int) -> str | None:
-    if name == ".git":  # where the output is the repository's own folder
-        return "it is git's, not the site's"
     try:
         length = len(path.encode())
     except UnicodeEncodeError:
