@@ -20,7 +20,7 @@ from typing import Any
 
 from buildrunner.errors import BuildFailed
 from buildrunner.packages import DEPENDENCIES, package_of, places, table_of
-from buildrunner.reading import read_json, read_text
+from buildrunner.reading import parse_toml, read_json, read_text
 from buildrunner.versions import intersects, is_range, major, satisfies
 
 _PACKAGE_NAME = re.compile(r"(@[a-z0-9~_-][\w.~-]*/)?[A-Za-z0-9~_-][\w.~-]*")
@@ -226,11 +226,9 @@ def _prototools(text: str) -> list[str]:
 
 
 def _toml(text: str) -> dict[str, Any]:
-    import tomllib  # which few repositories need
-
     try:
-        return tomllib.loads(text)
-    except (ValueError, RecursionError):
+        return parse_toml(text)
+    except ValueError:
         if "node" in text:
             raise ValueError from None
         return {}

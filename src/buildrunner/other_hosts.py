@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import tomllib
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from buildrunner.configuration import dict_of, parse_json, read_configuration
+from buildrunner.reading import parse_toml
 
 _MOST_NAMED = 8  # settings of a file
 # https://docs.netlify.com/configure-builds/file-based-configuration/
@@ -106,8 +106,8 @@ class _Settings:
 
 def _netlify(text: str) -> _Settings | None:
     found: Mapping[str, Any] = {}
-    with suppress(ValueError, RecursionError):  # of what is no TOML its own host would complain
-        found = tomllib.loads(text)
+    with suppress(ValueError):  # of what is no TOML its own host would complain
+        found = parse_toml(text)
     build = dict_of(found.get("build"))
     production = dict_of(dict_of(found.get("context")).get("production"))
     settings = {**build, **production}

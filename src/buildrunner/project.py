@@ -20,7 +20,7 @@ import fnmatch
 import os
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -677,7 +677,7 @@ def _matches(parts: Sequence[str], patterns: Sequence[str]) -> bool:
     found = False
     for pattern in patterns:
         wanted = [part for part in pattern.lstrip("!").split("/") if part not in {"", "."}]
-        if len(wanted) <= 10 and _match_parts(tuple(parts), tuple(wanted)):
+        if len(wanted) <= 10 and _match_parts(parts, wanted):
             found = not pattern.startswith("!")
     return found
 
@@ -692,9 +692,22 @@ def _without_braces(pattern: str) -> list[str]:
     return patterns[:_MOST_PATTERNS]
 
 
-def _match_parts(parts: tuple[str, ...], wanted: tuple[str, ...]) -> bool:
-    if not wanted:
-        return not parts
-    if wanted[0] == "**":
-        return _match_parts(parts, wanted[1:]) or (bool(parts) and _match_parts(parts[1:], wanted))
-    return bool(parts) and fnmatch.fnmatchcase(parts[0], wanted[0]) and _match_parts(parts[1:], wanted[1:])
+def _match_parts(parts: Sequence[str], wanted: Sequence[str]) -> bool:
+    """Tell whether a path matches a pattern, in one pass over the path: ** stands for any number of folders."""
+
+    def with_skipped(places: Iterable[int]) -> set[int]:
+        found = set(places)
+        for place in range(len(wanted)):
+            if place in found and wanted[place] == "**":
+                found.add(place + 1)
+        return found
+
+    places = with_skipped([0])  # in `wanted`, where the rest of the path may begin to match
+    for part in parts:
+        here = [place for place in places if place < len(wanted)]
+        places = with_skipped(
+            place + (wanted[place] != "**")
+            for place in here
+            if wanted[place] == "**" or fnmatch.fnmatchcase(part, wanted[place])
+        )
+    return len(wanted) in places

@@ -14,6 +14,7 @@ from buildrunner.cancellation import check_cancelled
 
 MOST_BYTES = 4 * 2**20  # of a file that is read as a whole; lockfiles may be larger
 _MOST_YAML_BYTES = 128 * 1024
+_MOST_TOML, _MOST_DOTS = 128 * 1024, 500  # characters; dots in a line
 # Of a structured file, since a few characters may take a hundred times their room in memory. A lockfile of 5,000 packages has
 # 150,000 values.
 _MOST_VALUES, _MOST_YAML_VALUES, _MOST_ALIASES, _DEEPEST = 1_000_000, 20_000, 100, 50
@@ -170,6 +171,25 @@ def parse_yaml(text: str) -> Any:
         line = f" in line {mark.line + 1}" if mark else ""
         raise ValueError(f"is not valid YAML{line}") from None
     return root[0] if root else None
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """Parse TOML of bounded size and depth: for a key of many parts `tomllib` takes the square of their number.
+
+    Raises:
+        ValueError: as `read_text`.
+
+    """
+    import tomllib  # which most repositories do not need
+
+    if len(text) > _MOST_TOML or any(line.count(".") > _MOST_DOTS for line in text.splitlines()):
+        raise ValueError("is too large, or has too many levels")
+    try:
+        return tomllib.loads(text)
+    except ValueError as error:
+        raise ValueError(f"is not valid TOML: {error}") from None
+    except RecursionError:
+        raise ValueError("is not valid TOML: it is nested too deeply") from None
 
 
 def folders(root: Path, depth: int) -> Iterator[Path]:

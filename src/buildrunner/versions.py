@@ -65,5 +65,6 @@ def _range(text: str) -> Any:
     import nodesemver
 
     with suppress(*_UNREADABLE):
-        return nodesemver.make_range(text.replace(",", " ")[:_LONGEST], True)
+        # node-semver takes seconds for 200 spaces.
+        return nodesemver.make_range(" ".join(text.replace(",", " ").split())[:_LONGEST], True)
     return None

@@ -17,8 +17,9 @@ from buildrunner import dependencies, endless
 from buildrunner.commands import _can_be_run
 from buildrunner.errors import BuildFailed
 from buildrunner.frameworks import legacy_openssl
-from buildrunner.project import plan_build
+from buildrunner.project import _match_parts, plan_build
 from buildrunner.reading import read_text
+from buildrunner.versions import is_range
 
 SECONDS = 3.0  # of what took minutes to days; on a noisy machine
 
@@ -166,3 +167,28 @@ def test_a_checkout_that_became_a_link_is_not_read_through(checkout: Path, tmp_p
 )
 def test_a_command_that_the_kernel_refuses_is_found_out_before(command: list[str], can_be: bool) -> None:
     assert _can_be_run(command) == can_be
+
+
+def test_a_range_of_spaces_is_read_at_once() -> None:
+    with quickly():
+        for text in ("1" + " " * 195 + "-", "1 " + " " * 150 + "- ", ">" + "\u00a0 " * 90 + "x"):
+            for start in range(3):
+                is_range(text + str(start))
+
+
+def test_a_workspace_of_many_stars_is_matched_at_once() -> None:
+    with quickly():
+        assert not _match_parts(["a"] * 20, ["**"] * 10 + ["b"])
+
+
+@settings(deadline=None)
+@given(st.lists(st.sampled_from("ab"), max_size=5), st.lists(st.sampled_from(["a", "b", "*", "**"]), max_size=5))
+def test_stars_of_a_workspace_match_as_patterns_do(parts: list[str], wanted: list[str]) -> None:
+    def matches(parts: list[str], wanted: list[str]) -> bool:
+        if not wanted:
+            return not parts
+        if wanted[0] == "**":
+            return matches(parts, wanted[1:]) or (bool(parts) and matches(parts[1:], wanted))
+        return bool(parts) and wanted[0] in {parts[0], "*"} and matches(parts[1:], wanted[1:])
+
+    assert _match_parts(tuple(parts), tuple(wanted)) == matches(parts, wanted)

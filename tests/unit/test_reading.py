@@ -24,7 +24,7 @@ from buildrunner.packages import (
     without_host,
     without_mirrors,
 )
-from buildrunner.reading import parse_json, parse_yaml, read_yaml
+from buildrunner.reading import parse_json, parse_toml, parse_yaml, read_yaml
 
 HOST = "https://registry.example/"
 SIZE = 100_000
@@ -180,6 +180,17 @@ def test_a_yaml_file_is_bounded_in_size_and_holds_a_mapping(tmp_path: Path) -> N
 def test_json_is_bounded_in_depth_and_values(text: str) -> None:
     with pytest.raises(ValueError, match=r"JSON|values"):
         parse_json(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["[" + "a." * 40_000 + "a]", "a." * 40_000 + "a = 1", "a = " + "[" * 9000, "#" * 200_000, "a"]
+)
+def test_toml_is_bounded_in_depth_and_size(text: str) -> None:
+    started = time.thread_time()
+    with pytest.raises(ValueError, match=r"TOML|too large"):
+        parse_toml(text)
+
+    assert time.thread_time() - started < 1
 
 
 def test_a_large_lockfile_is_still_read() -> None:

@@ -6,14 +6,17 @@ Vite lists each file with its source (https://vite.dev/guide/backend-integration
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from posixpath import basename, dirname, join, normpath, splitext
 
+from buildrunner.cancellation import check_cancelled
+from buildrunner.reading import parse_json
+
 MOST_BYTES = 4 * 2**20  # of one manifest
 _MOST_MANIFESTS = 16
 _MOST_VALUES = 200_000
+_MOST_NAMES = 8  # of an entry: its own and those of the entries around it
 _VITES = re.compile(r"(?:^|/)\.vite/manifest\.json$")
 _NAMES = re.compile(
     r"(?:^|/)(?:\.vite/manifest|(?:(?:asset|assets|build|parcel|rev|webpack)-)?manifest|webpack-assets|stats)\.json$"
@@ -37,9 +40,10 @@ def judge_by_manifests(paths: Iterable[str], read: Callable[[str], bytes | None]
     verdicts: dict[str, bool] = {}
     site = set(paths) if manifests else set()
     for manifest in manifests[:_MOST_MANIFESTS]:
+        check_cancelled()
         try:
-            content = json.loads(read(manifest) or b"null")
-        except (ValueError, RecursionError):
+            content = parse_json((read(manifest) or b"null").decode("utf-8-sig"))
+        except ValueError:
             continue
         base = dirname(manifest).removesuffix(".vite").rstrip("/")
         hashed, listed = set[str](), set[str]()
@@ -76,7 +80,7 @@ def _values(content: object) -> Iterator[tuple[str, frozenset[str]]]:
             waiting += [(each, names) for each in value]
         elif isinstance(value, dict):
             own = {str(value[key]) for key in ("name", "src") if isinstance(value.get(key), str)}
-            kept = names | own if "file" in value else frozenset(own)
+            kept = names | own if "file" in value and len(names) < _MOST_NAMES else frozenset(own)
             waiting += [(each, kept | {key}) for key, each in value.items()]
 
 

@@ -274,7 +274,6 @@ class _Walk:
     def _scan(self, folder: _Folder, folders: list[_Folder], links: list[_Folder]) -> Iterator[None]:
         """List a folder's entries, and yield after each: there may be millions."""
         check_cancelled()
-        check_cancelled()
         try:
             descriptor = _open_below(self._root, folder.real or ".", _OPEN_FOLDER)
             entries = os.scandir(descriptor)
