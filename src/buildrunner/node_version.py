@@ -324,6 +324,7 @@ def _node_for_sass(folder: Path, checkout: Path) -> NodeRequirement | None:
         wanted = wanted or table_of(package_of(folder, checkout), kind).get("node-sass")
     if not isinstance(wanted, str):
         return None
+    wanted = wanted.strip()[:_LONGEST]
     version = re.search(r"(\d{1,9})(?:\.(\d{1,9}))?", wanted)
     if not version:
         return None

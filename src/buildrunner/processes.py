@@ -21,7 +21,8 @@ CONNECTED = frozenset(("01", "02"))  # or asking for a connection
 _ACCEPTS = 1 << 16  # __SO_ACCEPTCON in <linux/net.h>
 _TICKS = os.sysconf("SC_CLK_TCK")
 _MOST_COMMAND_LINE = 4096  # bytes that are read of a command line
-_MOST_SHOWN = 60  # characters of it
+_MOST_OF_PROGRAM = 1000  # characters of it that tell which program it is
+_MOST_SHOWN = 60  # characters of it that are shown
 # What runs another program, which is the one to name.
 _SHELL = re.compile(r"(\S*/)?(ba|da|z|a)?sh\b")
 _MANAGER = re.compile(
@@ -76,6 +77,7 @@ def command_line(pid: int) -> str:
 
 def is_wrapper(line: str) -> bool:
     """Return whether a command line is that of a shell or a package manager, which runs another program."""
+    line = line[:_MOST_OF_PROGRAM]
     return bool(_SHELL.match(line) or _MANAGER.match(line))
 
 

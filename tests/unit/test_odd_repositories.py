@@ -17,6 +17,7 @@ from buildrunner import dependencies, endless
 from buildrunner.commands import _can_be_run
 from buildrunner.errors import BuildFailed
 from buildrunner.frameworks import legacy_openssl
+from buildrunner.processes import is_wrapper
 from buildrunner.project import _match_parts, plan_build
 from buildrunner.reading import read_text
 from buildrunner.versions import is_range
@@ -192,3 +193,17 @@ def test_stars_of_a_workspace_match_as_patterns_do(parts: list[str], wanted: lis
         return bool(parts) and wanted[0] in {parts[0], "*"} and matches(parts[1:], wanted[1:])
 
     assert _match_parts(tuple(parts), tuple(wanted)) == matches(parts, wanted)
+
+
+def test_a_version_of_node_sass_that_is_all_spaces_is_read_at_once(checkout: Path) -> None:
+    package = {"scripts": {"build": "vite build"}, "dependencies": {"node-sass": f"{' ' * 60_000}5"}}
+    (checkout / "package.json").write_text(json.dumps(package))
+
+    with quickly():
+        plan(checkout)
+
+
+def test_a_command_line_of_many_folders_is_read_at_once() -> None:
+    with quickly():
+        for _ in range(300):
+            is_wrapper("/node" * 800)
