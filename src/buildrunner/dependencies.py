@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 Kind = Literal["modules", "packages", "shared"]
 
 LEAST_WAIT_SECONDS = 5.0  # for an archive, otherwise as long as the install took that it saves
+MOST_SHARED_WAIT_SECONDS = 30.0  # for one of other slugs, which may be made to take long
 WORTH_SECONDS = 2.0  # an install that took less is not worth an archive
 LEAST_LOCKFILE_BYTES = 4096  # npm's has some 300 for a package: below a dozen nobody needs a cache
 MOST_PACKED_BYTES = 512 * 2**20
@@ -122,6 +123,12 @@ class Archive:
     @property
     def name(self) -> str:
         return f"{self.kind}-{self.manager}-{self.key}-{self.seconds}-{self.sha256}.tar.zst"
+
+    @property
+    def longest_wait(self) -> float:
+        """Return how many seconds an install waits for it, unpacked."""
+        seconds = max(self.seconds, LEAST_WAIT_SECONDS)
+        return min(seconds, MOST_SHARED_WAIT_SECONDS) if self.kind == "shared" else seconds
 
     @classmethod
     def of(cls, name: str) -> Archive | None:
@@ -278,7 +285,7 @@ class DependencyCache:
         started = anyio.current_time()
         ended = False
         why = "it took longer than the install that it was to save."
-        with anyio.move_on_after(max(archive.seconds, LEAST_WAIT_SECONDS)):
+        with anyio.move_on_after(archive.longest_wait):
             try:
                 await self._unpack(await self._get(name), wanted.folder(archive.kind), archive.kind)
                 ended = True

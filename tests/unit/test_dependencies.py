@@ -510,6 +510,13 @@ def test_a_slug_never_uses_what_others_made_in_its_scope(name: Any, place: Calla
     assert kinds_in(bucket) == (["modules"] + ["shared"] * MOST_ARCHIVES if name == "npm" else ["packages"])
 
 
+@pytest.mark.parametrize(("kind", "seconds"), [("shared", 30.0), ("packages", 590.0), ("modules", 590.0)])
+def test_an_archive_of_other_slugs_is_not_waited_for_long(kind: Any, seconds: float) -> None:
+    """What they say that their install took is not to hold up a build."""
+    assert Archive(kind, "npm", "0" * 32, 590, "0" * 64).longest_wait == seconds
+    assert Archive(kind, "npm", "0" * 32, 1, "0" * 64).longest_wait == 5.0
+
+
 def test_links_of_another_slug_are_removed_before_npm_sees_them(place: Callable[[], Path], tmp_path: Path) -> None:
     content = tmp_path / "npm/_cacache/content-v2"
     (content / "sha512/00").mkdir(parents=True)
