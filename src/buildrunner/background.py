@@ -49,6 +49,11 @@ for pid do
 done 2>/dev/null
 find "$@" -mindepth 1 -maxdepth 1 -printf 'F%h %m %l\\0' 2>/dev/null
 """
+_RECORD = re.compile(
+    r"W(?P<writer>[0-9]{1,10}) (?P<written>[0-9]{1,20})"
+    r"|F/proc/(?P<opener>[0-9]{1,10})/fd (?P<mode>[0-7]{1,6}) (?P<target>.*)",
+    re.DOTALL,
+)
 _SLEEP = re.compile(r"(?:\S*/)?sleep (\d+(?:\.\d+)?)([smhd]?)$")
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -145,18 +150,20 @@ async def _leftovers(
 
 
 def parse_look(text: bytes) -> dict[int, OpenFiles]:
-    """Read what LOOK printed, by process."""
+    """Read what LOOK printed, by process; anything else is the build's, which can write to the same pipe, and is left out."""
     found: dict[int, OpenFiles] = {}
     for record in os.fsdecode(text).split("\0")[:-1]:
-        kind, (place, *rest) = record[:1], record[1:].split(" ", 2)
-        files = found.setdefault(int(re.sub(r"\D", "", place)), OpenFiles())
-        if kind == "W":
-            files.written = int(rest[0])
+        match = _RECORD.fullmatch(record)
+        if not match:
             continue
-        mode, target = rest
+        files = found.setdefault(int(match["writer"] or match["opener"]), OpenFiles())
+        if match["writer"]:
+            files.written = int(match["written"])
+            continue
+        target = match["target"]
         files.targets.add(target)
         is_file = target.startswith("/") and not target.startswith(("/dev/", "/proc/"))
-        if is_file and int(mode, 8) & 0o200 and not target.endswith(" (deleted)"):
+        if is_file and int(match["mode"], 8) & 0o200 and not target.endswith(" (deleted)"):
             files.writable.add(target)
     return found
 

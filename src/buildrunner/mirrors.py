@@ -7,21 +7,23 @@ as it is, and files of settings are changed only where every package of a regist
 
 from __future__ import annotations
 
-import json
+import io
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from urllib.parse import unquote
 
 from buildrunner.packages import MIRRORS, places, without_host
-from buildrunner.reading import read_text
+from buildrunner.reading import parse_json, read_text
 
 REGISTRY = "https://registry.npmjs.org/"
 _MOST_HOSTS = 20
 _OWN_HOSTS = {"registry.npmjs.org", ""}
 _ADDRESS = re.compile(r"https?://[^\s\"'#,{}]{1,2000}")
+_QUOTED = re.compile(r"__archiveUrl=([^\s\"&]{1,2000})")
 _HOST = re.compile(r"https?://([\w.-]{1,253})")
 _SETTINGS = (".npmrc", ".yarnrc", ".yarnrc.yml", "bunfig.toml")
 _LONGEST_LINE = 2000  # characters of a file of settings
@@ -66,9 +68,9 @@ class RegistrySetting:
 
 def hosts_of_lockfile(text: str) -> frozenset[str]:
     """Return the hosts of the tarballs that a lockfile names, without the npm registry's own."""
-    if "__archiveUrl=" in text:
-        text = unquote(text)
-    addresses = (match[0] for match in _ADDRESS.finditer(text))
+    addresses = chain(
+        (match[0] for match in _ADDRESS.finditer(text)), (unquote(match[1]) for match in _QUOTED.finditer(text))
+    )
     return frozenset(_host(address) for address in addresses if _is_of_registry(address)) - _OWN_HOSTS
 
 
@@ -169,7 +171,21 @@ def rewrite_lockfile(name: str, text: str, hosts: Iterable[str]) -> str:
 
 
 def _each(text: str, between: str, change: Callable[[str], str]) -> str:
-    return between.join(map(change, text.split(between)))
+    written = io.StringIO()
+    for number, part in enumerate(_parts(text, between)):
+        if number:
+            written.write(between)
+        written.write(change(part))
+    return written.getvalue()
+
+
+def _parts(text: str, between: str) -> Iterator[str]:
+    """Yield what `split` returns: a list of all takes twenty times the memory of a text of short lines."""
+    start = 0
+    while (end := text.find(between, start)) >= 0:
+        yield text[start:end]
+        start = end + len(between)
+    yield text[start:]
 
 
 def _rewrite_bun(line: str, hosts: set[str]) -> str:
@@ -190,7 +206,9 @@ def _bun_entry(line: str) -> list[str]:
 
 def _rewrite_pnpm(line: str, hosts: set[str]) -> str:
     """Rewrite `resolution: {integrity: sha512-…, tarball: https://…}`; without an address it is the registry's."""
-    before, _, address = line.partition(", tarball: ")
+    before, named_address, address = line.partition(", tarball: ")
+    if not named_address:
+        return line
     named = re.fullmatch(r" {1,20}resolution: \{integrity: sha\d{1,3}-[^\s,}]{20,200}", before)
     return (
         f"{before}}}"
@@ -223,7 +241,7 @@ def has_all_digests(name: str, text: str) -> bool:
 
 
 def _without_digest_bun(text: str) -> Iterator[str]:
-    for line in text.partition('"packages": {')[2].split("\n"):
+    for line in _parts(text.partition('"packages": {')[2], "\n"):
         parts = _bun_entry(line)
         if parts and not _DIGEST.fullmatch(parts[-2]):
             yield parts[3]
@@ -237,21 +255,23 @@ def _without_digest_pnpm(text: str) -> Iterator[str]:
 
 def _without_digest_yarn(text: str) -> Iterator[str]:
     berry = _is_berry(text)
-    for entry in text.split("\n\n"):
+    for entry in _parts(text, "\n\n"):
         if berry:
             if "@npm:" in entry and "\n  version:" in entry and not _CHECKSUM_OF_BERRY.search(entry):
                 yield entry.partition("\n")[0]
             continue
+        if "\n  version " not in entry:
+            continue
         address = re.search(r"^  resolved \"([^\"\n]{1,2000})\"$", entry, re.MULTILINE)
         of_registry = address is None or _is_of_registry(address[1])
-        if "\n  version " in entry and of_registry and not _DIGEST_OF_YARN.search(entry):
+        if of_registry and not _DIGEST_OF_YARN.search(entry):
             yield entry.partition("\n")[0]
 
 
 def _without_digest_npm(text: str) -> Iterator[str]:
     lockfile: object = None
-    with suppress(ValueError, RecursionError):
-        lockfile = json.loads(text)
+    with suppress(ValueError):
+        lockfile = parse_json(text)
     packages = lockfile.get("packages") if isinstance(lockfile, dict) else None
     if not isinstance(packages, dict):
         yield "all"  # npm 6 and older: not read here

@@ -53,6 +53,17 @@ def test_a_process_that_is_gone_or_closed_shows_nothing() -> None:
     assert parse_look(b"W12 0\0F/proc/12/fd 700 /tmp/a (deleted)\0")[12].writable == set()
 
 
+@pytest.mark.parametrize(
+    "text", ["", "X", "W", "W1", "W1 x", "F", "F1", "F1 700", "F1 x /a", "Wx 1", "W" + "1" * 5000, "F\u0661 7 "]
+)
+def test_what_the_build_writes_into_the_look_is_left_out(text: str) -> None:
+    """It runs as the same user, so the build can write to its pipe."""
+    found = parse_look(f"{text}\0W7 9\0F/proc/7/fd 300 /a\0".encode())
+
+    assert found[7].written == 9
+    assert found[7].writable == {"/a"}
+
+
 def test_cpu_counts_for_each_process_by_itself() -> None:
     before = [process(1, 50.0), process(2, 1.0)]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -200,3 +201,28 @@ def test_hostile_lockfiles_and_settings_take_no_time(text: str) -> None:
         rewrite_settings(name, text, ["a"])
 
     assert time.thread_time() - started < 20
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("yarn.lock", "__metadata:\n__archiveUrl=" + "%41" * 500_000),
+        ("bun.lock", "ab\n" * 300_000),
+        ("pnpm-lock.yaml", "ab\n" * 300_000),
+        ("yarn.lock", "__metadata:\n" + "ab\n\n" * 300_000),
+        ("yarn.lock", "ab\n\n" * 300_000),
+        ("package-lock.json", "[" + "{}," * 1_100_000),
+    ],
+)
+def test_hostile_lockfiles_take_little_memory(name: str, text: str) -> None:
+    """A lockfile may have 32 MiB, and a task 1 GiB."""
+    tracemalloc.start()
+    try:
+        hosts_of_lockfile(text)
+        rewrite_lockfile(name, text, ["a"])
+        has_all_digests(name, text)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert most < 8 * len(text) + 10_000_000
