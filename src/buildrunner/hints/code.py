@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+
+from buildrunner.hints.modules import find_any_case
 from buildrunner.hints.node import RULES as _NODE
 from buildrunner.hints.rules import FailedCommand, Rule
 
@@ -20,11 +23,56 @@ def _require_of_es_module(failed: FailedCommand, name: str) -> str:
     )
 
 
+def _import_case(failed: FailedCommand, name: str) -> str:
+    """Explain an import in another case than the file's name, or two files that differ in nothing else."""
+    match = re.search(r"already included file name '([^'\n]{1,200})'", failed.text)
+    other = failed.relative(match[1]) if match else name
+    actual = find_any_case(failed.folder, name) if failed.folder else None
+    if actual == name and failed.folder and find_any_case(failed.folder, other) == other != name:
+        return (
+            f"The repository has both {other} and {name}, which TypeScript takes for one file. Remove one with `git rm`, and"
+            " import the other by its exact name."
+        )
+    if actual and actual != name:
+        return f"A file is imported as {name}, but its name is {actual}: Linux tells them apart. Correct the import."
+    return f"The import path differs in case from the file name: {name}. Linux tells them apart. Correct the import."
+
+
+def _eslint_package(kind: str, name: str) -> str:
+    """Return the package of a configuration or plugin of ESLint, which people write without the prefix."""
+    parts = name.split("/")
+    scope = f"{parts.pop(0)}/" if name.startswith("@") else ""
+    short = parts[0] if parts else ""  # next/core-web-vitals is of eslint-config-next
+    prefix = f"eslint-{kind}"
+    return scope + (short if short.startswith(prefix) else f"{prefix}-{short}".rstrip("-"))
+
+
+def _eslint_config(failed: FailedCommand, name: str) -> str:
+    match = re.search(r" (config|plugin) [\"']" + re.escape(name), failed.text)
+    package = _eslint_package(match[1] if match else "config", name)
+    return (
+        f"ESLint's {name} is not installed: only what package.json names is certain to be. Run `{failed.words['add_dev']}"
+        f" {package}`, or build without lint (BUILD_ENV_DISABLE_ESLINT_PLUGIN=true for react-scripts)."
+    )
+
+
+def _unknown_class(failed: FailedCommand, name: str) -> str:
+    if "unknown utility class" in failed.text:
+        return (
+            f"@apply names a class that Tailwind does not know: {name}. Define it by `@utility …`, or correct it. A CSS module or"
+            ' <style> knows no other style sheet: begin it with `@reference "./main.css"`, with your path.'
+        )
+    return (
+        f"@apply names a class that Tailwind does not know: {name}. Define it in tailwind.config, or correct it. Or install the"
+        " Tailwind version that these styles are for."
+    )
+
+
 RULES: tuple[Rule, ...] = (
     Rule(
         "import-case-mismatch",
         r"File name '(?P<name>[^'\n]{1,200})' differs from already included file name '(?P<name2>[^'\n]{1,200})' only in casing",
-        "The import path differs in case from the file name: {name}. Linux tells them apart. Correct the import.",
+        _import_case,
     ),
     Rule(
         "import-case-mismatch-on-disk",
@@ -81,10 +129,10 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "syntax-too-new-for-target",
-        r"ERROR: (?P<name>[A-Z][\w ()-]{1,60}?) is not available in the configured target environment"
-        r"|ERROR: Transforming (?P<name2>[\w ()-]{1,60}?) to the configured target environment",
+        r"ERROR(?:\]|:) (?P<name>[A-Z][\w ()-]{1,60}?) is not available in the configured target environment"
+        r"|ERROR(?:\]|:) Transforming (?P<name2>[\w ()-]{1,60}?) to the configured target environment",
         "The code uses a feature that its target browsers do not have: {name}. Set build.target to 'es2022' or"
-        " 'esnext' in vite.config, or write it differently.",
+        " 'esnext' in vite.config (--target=es2022 of esbuild), or write it differently.",
     ),
     Rule(
         "syntax-error",
@@ -94,6 +142,7 @@ RULES: tuple[Rule, ...] = (
         r"(?:Parsing|Syntax) error: (?!Cannot find|No Babel|\"parserOptions|ESLint was)"
         r"|^\[(?:vite-plugin-svelte|vite:vue)\](?: \[plugin [\w:-]{1,40}\])? (?P<name4>[^\s:(]{1,300}\.(?:svelte|vue))[ :]"
         r"|^\[vite:(?:vue|esbuild)\] [^\n]{1,300}\nfile: (?P<name5>[^\s:]{1,300})"
+        r"|\[ERROR\] (?:Unexpected|Expected|Unterminated|Syntax error)[^\n]{0,200}\n\n {4}(?P<name7>[^\s:]{1,300}):\d"
         r"|^Caused by:\n {1,8}Syntax Error"  # Next
         r"|CssSyntaxError: (?:[\w-]{1,30}: )?(?P<name6>[^\s:]{1,300}):\d{1,6}:\d{1,6}: (?!The `|Cannot apply)",
         "A source file cannot be parsed{at}: its syntax is wrong, or newer than the tool. Correct the place that"
@@ -103,9 +152,7 @@ RULES: tuple[Rule, ...] = (
         "eslint-config-missing",
         r"(?:\[[\w-]{0,20}eslint[\w-]{0,20}\] Failed to load|^ESLint couldn't find the)"
         r" (?:config|plugin) [\"'](?P<name>[^\"'\n]{1,100})[\"']",
-        "ESLint's {name} is not installed: only what package.json names is certain to be. Add its package"
-        " (eslint-config-… or eslint-plugin-…) to devDependencies, or build without lint"
-        " (BUILD_ENV_DISABLE_ESLINT_PLUGIN=true for react-scripts).",
+        _eslint_config,
     ),
     Rule(
         "tina-not-configured",
@@ -129,7 +176,8 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "prerender-failed",
         r"Error occurred prerendering page \"(?P<name>[^\"\n]{1,200})\"",
-        "The page {name} is rendered during the build, and failed. The lines above show the error in its code.",
+        "The page {name} is rendered during the build, and failed. The lines above show the error in its code."
+        " Correct it, or run that code only in the browser.",
     ),
     Rule(
         "docusaurus-broken-links",
@@ -154,8 +202,7 @@ RULES: tuple[Rule, ...] = (
         "tailwind-unknown-class",
         r"The `(?P<name>[^`\n]{1,100})` class does not exist\. If `"
         r"|Cannot apply unknown utility class:? `?(?P<name2>[^\s`.]{1,100})",
-        "@apply names a class that Tailwind does not know: {name}. Define it (in tailwind.config, or by @theme with Tailwind 4),"
-        " correct it, or install the Tailwind version of these styles.",
+        _unknown_class,
     ),
     Rule(
         "task-missing",

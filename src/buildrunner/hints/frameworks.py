@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from buildrunner.hints.rules import FailedCommand, Rule
 
 
@@ -14,6 +16,26 @@ def _ci_warnings(failed: FailedCommand, _: str) -> str:
     return (
         "Warnings fail this build, because CI=true is set. Correct what the lines above name, or set"
         f' BUILD_COMMAND="CI=false {failed.command}".'
+    )
+
+
+def _required_file(failed: FailedCommand, name: str) -> str:
+    match = re.search(r"\n  Searched in: (\S{1,500})$", failed.text, re.MULTILINE)
+    folder = match[1] if match else ""
+    if failed.checkout and not folder.startswith(f"{failed.checkout}/"):
+        folder = folder.rpartition("/")[2]
+    path = f"{failed.relative(folder)}/{name}" if folder else name
+    return (
+        f"The build looks for {path}, which is not in the repository. Commit it (check .gitignore), or set ROOT_DIR to the app's"
+        " folder."
+    )
+
+
+def _angular_typescript(failed: FailedCommand, name: str) -> str:
+    wanted = re.sub(r" and (?=[<>=\d])", " ", name)
+    return (
+        f"Angular needs TypeScript {name}, and another version is installed. Run"
+        f' `{failed.words["add_dev"]} "typescript@{wanted}"`, and commit package.json and the lockfile.'
     )
 
 
@@ -78,8 +100,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "required-file-missing",
         r"Could not find a required file\.\s{1,10}Name: (?P<name>[\w.-]{1,100})\s",
-        "The build looks for {name}, which is not in the repository. Commit it (check .gitignore), or set ROOT_DIR"
-        " to the app's folder.",
+        _required_file,
     ),
     Rule(
         "app-files-missing",
@@ -97,8 +118,8 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "astro-needs-server",
         r"NoAdapterInstalled|Cannot use server-rendered pages without an adapter",
-        "A page of this Astro site needs a server. Set output: 'static', and remove `prerender = false` from its"
-        " pages.",
+        "A page of this Astro site needs a server. Set output: 'static' in astro.config, and remove `prerender ="
+        " false` from its pages.",
     ),
     Rule(
         "angular-budget-exceeded",
@@ -144,8 +165,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "angular-typescript-version",
         r"The Angular Compiler requires TypeScript (?P<name>[^\n]{1,60}?) but",
-        "Angular needs TypeScript {name}, and another version is installed. Put one of these into package.json,"
-        " run `{install}`, and commit the lockfile.",
+        _angular_typescript,
     ),
     Rule(
         "vue-tsc-too-old-to-patch",

@@ -32,7 +32,7 @@ def _conflict_in_lockfile(failed: FailedCommand, _: str) -> str | None:
         if folders or not re.search(r"Merge conflict detected in|YN0046", failed.text):
             return None
     return (
-        f"{lockfile} has merge markers (<<<<<<<). Take one side of it (`git checkout --theirs {lockfile}` during the merge),"
+        f"{lockfile} has merge markers (<<<<<<<). Restore it from a commit without them (`git checkout HEAD~1 -- {lockfile}`),"
         f" run `{failed.words['install']}`, and commit the result."
     )
 
@@ -142,6 +142,17 @@ def _script_missing(failed: FailedCommand, name: str) -> str:
     )
 
 
+def _patch(failed: FailedCommand, name: str) -> str:
+    at = f" ({name})" if name else ""
+    tool = (
+        "pnpm patch" if "ERR_PNPM_" in failed.text else "yarn patch" if "YN0066" in failed.text else "npx patch-package"
+    )
+    return (
+        f"A patch does not fit the installed version of a package{at}. Make it again (`{tool}{f' {name}' if name else ''}`), or"
+        " install the version that it was made for, and commit both."
+    )
+
+
 def _wrong_manager(_: FailedCommand, name: str) -> str:
     return (
         f"The repository allows only {name}, and its install script stops other package managers. Commit {name}'s lockfile"
@@ -228,18 +239,19 @@ LOCKFILES_AND_REGISTRIES: tuple[Rule, ...] = (
     ),
     Rule(
         "invalid-package-version",
-        rf"{NPM}(?:code EINVALIDTAGNAME|Invalid tag name \"(?P<name>[^\"\n]{{1,100}})\")"
-        rf"|{NPM}Invalid Version: ?(?P<name2>[^\n]{{0,60}})"
-        r"|ERR_PNPM_SPEC_NOT_SUPPORTED_BY_ANY_RESOLVER|code EINVALIDPACKAGENAME|Invalid dependency name",
+        rf"{NPM}(?:code EINVALIDTAGNAME\n{NPM})?Invalid tag name \"(?P<name>[^\"\n]{{1,100}})\""
+        rf"|{NPM}(?:code EINVALIDPACKAGENAME\n{NPM})?Invalid package name \"(?P<name2>[^\"\n]{{1,100}})\""
+        rf"|{NPM}Invalid Version: ?(?P<name3>[^\n]{{0,60}})|code (?:EINVALIDTAGNAME|EINVALIDPACKAGENAME)$"
+        r"|ERR_PNPM_SPEC_NOT_SUPPORTED_BY_ANY_RESOLVER|Invalid dependency name",
         "package.json or the lockfile has a version or name that is not valid{at}. Correct it, run `{install}`, and commit both.",
     ),
     Rule(
         "patch-not-applicable",
-        rf"Failed to apply patch for package (?P<name>{PACKAGE})|ERR_PNPM_PATCH_FAILED"
+        rf"Failed to apply patch for package (?P<name>{PACKAGE})"
+        rf"|ERR_PNPM_PATCH_FAILED(?:\s{{1,9}}Could not apply patch \S{{1,300}} to \S{{1,300}}/node_modules/(?P<name4>{PACKAGE})$)?"
         rf"|YN0066[^\n]{{0,20}} (?P<name2>{PACKAGE})@"
         rf"|Patch file found for package (?P<name3>{PACKAGE}) which is not present",
-        "A patch does not fit the installed version of a package{at}. Make it again (`npx patch-package NAME`, `pnpm patch`, `yarn"
-        " patch`), or install the version that it was made for, and commit both.",
+        _patch,
     ),
     Rule(
         "ssl-or-proxy-refused",

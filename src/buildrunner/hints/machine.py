@@ -50,7 +50,8 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "too-many-processes",
         r"spawn \S{1,200} EAGAIN|fork: (?:retry: )?Resource temporarily unavailable|pthread_create: Resource temporarily",
-        "The {stage} starts more processes or threads than it may have. Use fewer parallel workers.",
+        "The {stage} starts more processes or threads than it may have. Use fewer parallel workers (experimental.cpus = 1 in"
+        " next.config, {variable}GATSBY_CPU_COUNT=1). Or give the task more memory.",
     ),
     Rule(
         "disk-full",
@@ -64,6 +65,6 @@ RULES: tuple[Rule, ...] = (
         r"|fatal error: (?:runtime: )?(?:out of memory|cannot allocate memory)"  # esbuild, which is written in Go
         r"|Allocation failed - process out of memory|std::bad_alloc|Array buffer allocation failed",
         "The build ran out of memory. Give the task more memory, or make the build use less: fewer workers, no"
-        " source maps.",
+        " source maps (BUILD_ENV_GENERATE_SOURCEMAP=false for react-scripts).",
     ),
 )

@@ -66,7 +66,7 @@ def find_missing_module(failed: FailedCommand, text: str) -> tuple[str, str] | N
     if failed.folder:
         place = importer if groups.get("folder") else os.path.dirname(importer)
         for path in _local_paths(module, place, failed.folder):
-            actual = _find_any_case(failed.folder, path)
+            actual = find_any_case(failed.folder, path)
             if actual and f"{actual}.".startswith(f"{path}."):
                 return None  # it is there, so something else is wrong with it
             if actual:
@@ -108,7 +108,7 @@ def _local_paths(module: str, place: str, folder: Path) -> list[str]:
     return [os.path.normpath(path) for path in paths]
 
 
-def _find_any_case(folder: Path, path: str) -> str | None:
+def find_any_case(folder: Path, path: str) -> str | None:
     """Find `path` below `folder`, with or without its suffix and with whatever capitals.
 
     The path is from a log, so a hostile one: no link is followed, and .. is the name of no entry.

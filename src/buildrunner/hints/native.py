@@ -14,6 +14,14 @@ def _node_sass(failed: FailedCommand, _: str) -> str:
     return f"node-sass is abandoned, and works only with old Node versions. {replace} Or set NODE_VERSION=16."
 
 
+def _image_tool(_: FailedCommand, name: str) -> str:
+    plugin = {"cwebp": "webp", "cjpeg": "mozjpeg"}.get(name, name)
+    return (
+        f"The image tool {name} has no binary for this machine, and cannot be compiled here. Optimize the images with sharp"
+        f" instead, and remove imagemin-{plugin}, which brings it, from package.json."
+    )
+
+
 def _native_compilation(failed: FailedCommand, _: str) -> str:
     package = re.search(
         r"(?:npm (?:error|ERR!) path|gyp ERR! cwd|Directory:) \S{1,300}/node_modules/(?P<name>(?:@[\w.-]{1,100}/)?[\w.-]{1,100})",
@@ -50,8 +58,7 @@ RULES: tuple[Rule, ...] = (
         "image-tool-missing",
         r"(?P<name>pngquant|optipng|gifsicle|cwebp|mozjpeg|jpegtran|cjpeg)(?:-bin)? (?:failed to build|pre-build test failed)"
         r"|spawn [^\n]{0,300}/(?P<name2>pngquant|optipng|gifsicle|cwebp|cjpeg|jpegtran)(?:-bin)?/vendor/[^\n]{0,100} ENOENT",
-        "The image tool {name} has no binary for this machine, and cannot be compiled here. Optimize the images with sharp instead,"
-        " or remove its plugin from the build.",
+        _image_tool,
     ),
     Rule(
         "playwright-download",
@@ -95,7 +102,8 @@ RULES: tuple[Rule, ...] = (
         "browser-missing",
         r"Could not find (?:Chrome|Chromium|browser revision)|Failed to launch (?:the browser process|chrome)"
         r"|browserType\.launch: Executable doesn't exist|error while loading shared libraries: lib(?:nss3|atk|gbm|glib)",
-        "The build starts a browser, and none is installed. Prerender without a browser, or use an image that has one.",
+        "The build starts a browser, and none is installed. Prerender without a browser, or use an image that has one, which"
+        " Puppeteer finds by BUILD_ENV_PUPPETEER_EXECUTABLE_PATH.",
     ),
     Rule(
         "native-download-unreachable",

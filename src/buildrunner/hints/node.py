@@ -118,8 +118,8 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "native-module-of-another-node",
         r"was compiled against a different Node\.js version using\s{1,5}NODE_MODULE_VERSION",
-        "A native package was installed for a different Node version. Use one version for both (.nvmrc or"
-        " NODE_VERSION), and do not commit node_modules.",
+        "A native package was installed for a different Node version. If node_modules is committed, run `git rm -r --cached"
+        " node_modules`, and commit. Otherwise use one version for both (.nvmrc or NODE_VERSION).",
     ),
     Rule(
         "source-map-fetch",
