@@ -182,7 +182,7 @@ def plan_build(
     text = build_command or str(scripts.get(found.line or script, found.line))
     site = folder
     if workspace == folder and not build_command:
-        sites = [member for member in finder.members(folder) if finder.is_site(member)]
+        sites = finder.sites_of(finder.members(folder))
         if len(sites) == 1 and not finder.is_site(folder):
             site = sites[0]
     framework = (
@@ -389,6 +389,8 @@ class _Finder:
                 'Commit the built site with its index.html, add a script "build" if Node builds it, or set ROOT_DIR to the folder'
                 " of a Node app.",
             )
+        if script := site_script(package, sure=True):
+            add = f'"build": "npm run {script}"'
         return BuildFailed(
             "build",
             f"package.json{where} has no build script.",
@@ -412,6 +414,15 @@ class _Finder:
         """Tell whether the package in `folder` makes a site, by its framework and its pages."""
         name = recognise(folder, self._checkout, package_of(folder, self._checkout), self.script_of(folder)).name
         return name is not None and (name not in _NEEDS_PAGE or any(is_file(folder / page) for page in _PAGES))
+
+    def sites_of(self, folders: Sequence[Path]) -> list[Path]:
+        """Return the packages that make a site, without those that others import: a library may have a page to try it on."""
+        sites = [folder for folder in folders if self.is_site(folder)]
+        if len(sites) < 2:
+            return sites
+        packages = [package_of(folder, self._checkout) for folder in folders]
+        imported = {name for package in packages for kind in DEPENDENCIES for name in table_of(package, kind)}
+        return [site for site in sites if package_of(site, self._checkout).get("name") not in imported] or sites
 
     def not_installed(self, folder: Path, package: Mapping[str, Any], script: str) -> list[Path]:
         """List the folders that a build script goes into and whose own dependencies nothing installs."""
@@ -460,7 +471,7 @@ class _Finder:
             candidates = better or (candidates if poor else [])
         if not candidates:
             return None
-        sites = [folder for folder in candidates if self.is_site(folder)] if len(candidates) > 1 else candidates
+        sites = self.sites_of(candidates) if len(candidates) > 1 else candidates
         if len(sites) != 1:
             what = "and more than one is a site" if sites else "and none of them is known to be a site"
             raise BuildFailed(

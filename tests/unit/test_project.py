@@ -418,6 +418,26 @@ def test_of_several_folders_the_one_that_is_a_site_is_the_app(checkout: Path) ->
     assert found.notes == ("The app is in client; server can be built, too, but is no site.",)
 
 
+def test_a_library_that_the_site_imports_is_not_the_site(checkout: Path) -> None:
+    """It has a page to try its components on."""
+    vite: dict[str, Any] = {"scripts": {"build": "vite build"}, "devDependencies": {"vite": "7"}}
+    write(checkout, workspaces=["apps/*", "packages/*"])
+    write(checkout / "packages/ui", name="@acme/ui", **vite)
+    write(checkout / "apps/web", name="web", dependencies={"@acme/ui": "*"}, **vite)
+    for name in ("packages/ui", "apps/web"):
+        (checkout / name / "index.html").touch()
+
+    assert plan(checkout).folder == checkout / "apps/web"
+    write(checkout, workspaces=["apps/*", "packages/*"], scripts={"build": "turbo run build"})
+    assert plan(checkout).site == checkout / "apps/web"
+
+
+def test_a_script_that_makes_the_docs_is_offered(checkout: Path) -> None:
+    write(checkout, scripts={"docs": "npx @11ty/eleventy --output=public", "test": "mocha"})
+
+    assert '"build": "npm run docs"' in (failure(checkout).hint or "")
+
+
 def test_several_sites_are_named_with_what_to_set(checkout: Path) -> None:
     (checkout / "package.json").unlink()
     for name in ("docs", "web"):
