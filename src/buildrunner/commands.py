@@ -317,6 +317,8 @@ class _UnreadableHosts:
     def explain(self, error: CommandFailed, said: str) -> CommandFailed:
         """Return the failure with what to do, where the registries are the cause."""
         advice = "Give the install a token for it: INSTALL_ENV_NPM_TOKEN, named in .npmrc."
+        if re.search(r"ENOTFOUND|EAI_AGAIN|ECONNREFUSED|DNSResolveFailed|ConnectionRefused", said):
+            advice = "If it is a private one, allow the task to reach it."
         if not self.attempts:
             hint = (
                 f"{self.file} names {self.names}, which this build cannot read, and no digests by which the npm registry"
@@ -372,8 +374,10 @@ async def _leave_hosts(
         file = lockfile.name
     if changed:
         assert lockfile is not None
+        files = list(dict.fromkeys(changed))
+        verb = "name" if files[1:] else "names"
         run.journal.log(
-            f"{' and '.join(dict.fromkeys(changed))} names {names}, which cannot be read from here. The npm registry is asked for"
+            f"{' and '.join(files)} {verb} {names}, which cannot be read from here. The npm registry is asked for"
             f" the same packages, by the digests in {lockfile.name}. Install from there, and commit it.",
             "warning",
         )

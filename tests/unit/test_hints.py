@@ -1348,3 +1348,18 @@ def test_missing_tags_are_told_by_what_was_cloned(tmp_path: Path) -> None:
     assert "git push --tags" in hint_of(said, checkout=tmp_path)
     (tmp_path / ".git/shallow").write_text("")
     assert "Set GIT_HISTORY=full" in hint_of(said, checkout=tmp_path)
+
+
+@pytest.mark.parametrize("program", ["python3.12", "gcc-13", "mdbook", "php8.3"])
+def test_a_program_of_the_system_is_no_package(program: str) -> None:
+    hint = hint_of(NO_PROGRAM.format(f"sh: 1: {program}: not found"))
+
+    assert f"{program} is not in the image" in hint
+    assert "npm install" not in hint
+
+
+@pytest.mark.parametrize(("listed", "expected"), [(False, "npm install --save-dev husky"), (True, "`husky || true`")])
+def test_a_missing_husky_is_added_only_where_nothing_lists_it(listed: bool, expected: str) -> None:
+    package = {"devDependencies": {"husky": "9"} if listed else {}}
+
+    assert expected in hint_of("sh: 1: husky: not found\n", stage="install", package=package)

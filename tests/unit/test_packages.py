@@ -479,7 +479,7 @@ def test_the_npm_registry_is_asked_by_digests_for_what_another_refuses(
     assert (ran, installed.clean) == (["npm ci", "npm ci"], True)
     assert "https://registry.npmjs.org/a/-/a-1.0.0.tgz" in lockfile.read_text()
     assert "registry=https://registry.npmjs.org/\n//" in (checkout / ".npmrc").read_text()
-    assert warnings[0].startswith(f"package-lock.json and .npmrc names {HOST}, which cannot be read from here.")
+    assert warnings[0].startswith(f"package-lock.json and .npmrc name {HOST}, which cannot be read from here.")
 
 
 def test_without_a_digest_nothing_is_taken_from_elsewhere(monkeypatch: pytest.MonkeyPatch, checkout: Path) -> None:
@@ -504,6 +504,19 @@ def test_settings_of_a_registry_are_not_changed_without_a_lockfile(
 
     assert (checkout / ".npmrc").read_text() == f"registry=https://{HOST}/x/\n"
     assert f".npmrc names {HOST}" in (caught.value.hint or "")
+
+
+def test_no_token_is_asked_for_a_registry_that_is_not_found(monkeypatch: pytest.MonkeyPatch, checkout: Path) -> None:
+    (checkout / ".npmrc").write_text(f"registry=https://{HOST}/x/\n")
+    unknown = f"npm error code ENOTFOUND\nnpm error request to https://{HOST}/x/a failed, reason: getaddrinfo ENOTFOUND {HOST}"
+
+    with pytest.raises(CommandFailed) as caught:
+        install(monkeypatch, checkout, Manager("npm"), NPM_ATTEMPTS, [unknown] * 9)
+
+    hint = caught.value.hint or ""
+    assert f".npmrc names {HOST}" in hint
+    assert "TOKEN" not in hint
+    assert "allow the task to reach it" in hint
 
 
 def test_where_only_settings_changed_nothing_is_resolved_anew(monkeypatch: pytest.MonkeyPatch, checkout: Path) -> None:

@@ -210,6 +210,18 @@ def _name_of(root: Path, checkout: Path) -> str | None:
     return None
 
 
+def _husky_missing(failed: FailedCommand, _: str) -> str:
+    if failed.dependency_group("husky") is None:
+        return (
+            "A script runs husky, which package.json does not list. Run"
+            f" `{failed.words['add_dev']} husky`, and commit package.json and the lockfile."
+        )
+    return (
+        "The prepare script runs husky, which is not installed. Write `husky || true` in the script, or move husky to"
+        " dependencies."
+    )
+
+
 LOCKFILES_AND_REGISTRIES: tuple[Rule, ...] = (
     Rule(
         "lockfile-conflict-markers",
@@ -412,8 +424,7 @@ NETWORK_AND_MANIFESTS: tuple[Rule, ...] = (
     Rule(
         "husky-missing",
         r"husky: (?:command )?not found|command not found: husky",
-        'The prepare script runs husky, which is not installed. Write "prepare": "husky || true", or move husky to'
-        " dependencies.",
+        _husky_missing,
     ),
     Rule(
         "merge-conflict-markers",

@@ -13,13 +13,14 @@ _NOT_OF_NPM = frozenset(
     re.findall(
         r"\S+",
         """
-        7z age ant apk apt apt-get asciidoctor asdf autoconf automake aws az brew buf bundle bundler c++ cabal cargo cc
-        chromium clang clojure cmake composer conda convert curl dart direnv dnf docker dot dotnet doxygen elixir emcc emmake
-        ffmpeg ffprobe firefox flutter fnm g++ gcc gcloud gem gh ghc git-lfs go google-chrome gradle gsutil hg identify
-        inkscape java javac jekyll jq just kubectl latex lein magick make mise mix mkdocs mono mvn mysql ninja nix nvm op
-        pandoc pdflatex pelican perl php pip pip3 pipenv pkg-config plantuml podman poetry protoc psql python python2 python3
-        rake redis-cli rsvg-convert rsync ruby rustc rustup scp sops sphinx-build sqlite3 ssh sshpass stack sudo svn swift task
-        terraform tinygo tree trunk unzip uv vault volta wget xelatex xvfb-run yq yum zip zola
+        7z age ant apk apt apt-get asciidoctor asdf autoconf automake aws az brew buf bundle bundler c++ cabal cargo cc chromium
+        clang clojure cmake composer conda convert crystal curl cwebp dart direnv dnf docker dot dotnet doxygen elixir emcc
+        emmake ffmpeg ffprobe firefox flutter fnm g++ gcc gcloud gem gh ghc git-lfs go google-chrome gradle gsutil hg identify
+        inkscape java javac jekyll jq julia just kubectl latex lein lua magick make mdbook meson mise mix mkdocs mono msgfmt mvn
+        mysql nim ninja nix nvm op pandoc pdflatex pdftoppm pelican perl php pip pip3 pipenv pkg-config plantuml podman poetry
+        protoc psql python python2 python3 quarto R rake rclone redis-cli Rscript rsvg-convert rsync ruby rustc rustup scp sops
+        sphinx-build sqlite3 ssh sshpass stack sudo svn swift task terraform tinygo tree trunk typst unzip uv vault volta wget
+        wkhtmltopdf xelatex xmllint xvfb-run yq yum zig zip zola
         """,
     )
 )
@@ -176,8 +177,9 @@ def _missing_program(failed: FailedCommand, name: str) -> str | None:
             shown = path["path"].removeprefix("./")
             return f"{shown} is not in the repository. Commit it (check .gitignore), or correct the script."
     base = name.rsplit("/", 1)[-1]
-    if base in _SYSTEM_PROGRAMS:
-        package = _SYSTEM_PROGRAMS[base]
+    known = re.sub(r"-?\d[\d.]*\Z", "", base)  # python3.12, gcc-13
+    if base in _SYSTEM_PROGRAMS or known in _NOT_OF_NPM:
+        package = _SYSTEM_PROGRAMS.get(base)
         bring = (
             f"Run `{failed.words['add_dev']} {package}`, which brings it, and commit the lockfile. Or use"
             if package
