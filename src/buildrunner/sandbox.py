@@ -297,6 +297,7 @@ class Sandbox:
                 stdin=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 env={"PATH": os.pathsep.join(_FOLDERS)},
+                start_new_session=True,  # the build may trace it, and is not to reach a terminal of the runner's
             )
             assert process.stdout is not None
             try:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
+import anyio
 import pytest
 
-from buildrunner.sandbox import _memory_kills
+from buildrunner.sandbox import Sandbox, _memory_kills
 
 EVENTS = "low 0\nhigh 0\nmax 12\noom 1\noom_kill {}\noom_group_kill 0\n"  # control groups v2
 CONTROL = "oom_kill_disable 0\nunder_oom 0\noom_kill {}\n"  # v1
@@ -85,3 +87,12 @@ anyio.run(main)
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
 
     assert ended.stdout == "No space left on device\n", ended.stderr
+
+
+def test_a_look_has_no_terminal_of_the_runners() -> None:
+    """The build's processes are of the same user: one that traced it could type into the operator's shell."""
+
+    async def look() -> bytes:
+        return await Sandbox(in_image=False).look("cut -d' ' -f6 /proc/$$/stat", [])
+
+    assert int(anyio.run(look)) != os.getsid(0)

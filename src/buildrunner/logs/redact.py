@@ -291,6 +291,8 @@ class WrappedBase64:
 
     def _find(self, line: str) -> tuple[int, int, list[tuple[str, int]]]:
         """Return which part of `line` belongs to a secret, and how the next line may begin."""
+        if not (self._next or line[:_GRAM] in self._index or line[-_GRAM:] in self._index):
+            return 0, 0, []
         best, following = (0, 0), list[tuple[str, int]]()
 
         def found(start: int, stop: int, encoding: str, end: int) -> None:
