@@ -1363,3 +1363,12 @@ def test_a_missing_husky_is_added_only_where_nothing_lists_it(listed: bool, expe
     package = {"devDependencies": {"husky": "9"} if listed else {}}
 
     assert expected in hint_of("sh: 1: husky: not found\n", stage="install", package=package)
+
+
+def test_escapes_in_a_script_are_no_windows_path() -> None:
+    script = "vite-x --help; node -e \"console.log('Usage: foo help\\n\\nOptions:\\n')\""
+
+    found = explain(f"> app@1.0.0 build\n> {script}\n\nsh: 1: vite-x: not found\nUsage: foo help\n", script=script)
+
+    assert found
+    assert found.rule == "program-missing"

@@ -117,11 +117,13 @@ def _windows_command(failed: FailedCommand, name: str) -> str:
 
 def _backslashes(failed: FailedCommand, _: str) -> str | None:
     """Explain paths with backslashes, which a shell of Linux takes out."""
-    match = re.search(r"(?:^|[\s=\"'])(?P<path>(?:\.{0,2}[\w@.-]{0,60}\\){1,9}[\w@.*-]{1,60})", failed.script)
-    if match is None or re.fullmatch(r"\\?[nrt\"'$]", match["path"]):
-        return None
-    shown = match["path"].replace("\\", "/")
-    return f"The script has a path with backslashes, {match['path']}, which works only on Windows. Write it with slashes: {shown}."
+    said = failed.text.replace(failed.script, "") if failed.script else failed.text
+    for match in re.finditer(r"(?:^|[\s=\"'])(?P<path>(?:\.{0,2}[\w@.-]{0,60}\\){1,9}[\w@.*-]{1,60})", failed.script):
+        path = match["path"]
+        if path in said or path.replace("\\", "") in said:
+            shown = path.replace("\\", "/")
+            return f"The script has a path with backslashes, {path}, which works only on Windows. Write it with slashes: {shown}."
+    return None
 
 
 def _windows_variables(failed: FailedCommand, _: str) -> str | None:
