@@ -76,11 +76,18 @@ _MEDIA = (
     ".json",
 )
 _INSTALLED = {"node_modules", "bower_components"}  # of these only what pages ask for
+# What visitors are never meant to have, unless a page links to it: keys, databases, and programs of a server.
+_PRIVATE = (
+    *(".pem", ".key", ".p12", ".pfx", ".jks", ".keystore", ".sqlite", ".sqlite3", ".db", ".sql", ".bak"),
+    *(".py", ".rb", ".go", ".rs", ".java", ".cs", ".pl", ".lua"),
+)
 _OF_A_PACKAGE = re.compile(
     r"package\.json|package-lock\.json|npm-shrinkwrap\.json|yarn\.lock|pnpm-(?:lock|workspace)\.yaml|bun\.lockb?|lerna\.json"
     r"|(?:ts|js)config(?:\..{1,40})?\.json|.{1,60}\.config\.(?:[cm]?[jt]s|json)|(?:gulp|grunt|rake|make|docker|gem)file.{0,40}"
     r"|(?:readme|license|licence|changelog|contributing|authors|security|code_of_conduct)(?:\..{1,10})?|docker-compose.{1,20}"
-    r"|netlify\.toml|vercel\.json|now\.json|firebase\.json|turbo\.json|nx\.json|bower\.json|composer\.(?:json|lock)|procfile",
+    r"|netlify\.toml|vercel\.json|now\.json|firebase\.json|turbo\.json|nx\.json|bower\.json|composer\.(?:json|lock)|procfile"
+    r"|.{1,60}\.(?:toml|ya?ml|lock)|requirements.{0,40}\.txt|id_(?:rsa|dsa|ecdsa|ed25519)"
+    r"|(?:service[-_]?account|credentials?|secrets?|.{1,60}-firebase-adminsdk).{0,60}\.json",
     re.IGNORECASE,
 )
 
@@ -155,7 +162,7 @@ class Selection:
             return False
         if parts[0] in _SOURCE_FOLDERS and not name.lower().endswith(_MEDIA):
             return False
-        return not name.lower().endswith(_SOURCES)
+        return not name.lower().endswith((*_SOURCES, *_PRIVATE))
 
 
 def _all_asked(top: Path, checkout: Path) -> Iterator[str]:

@@ -25,8 +25,9 @@ from buildrunner.pages import MOST_PAGE_BYTES, template_language
 from buildrunner.reading import read_text, walk
 from buildrunner.site_root import files_beside, find_roots
 
-# Where sites are when nothing else is known. `dist` is the contract's first.
 _MOST_NAMED = 20  # folders in a hint
+_OF_TEMPLATES = {"templates", "views", "layouts", "_layouts", "_includes", "partials"}
+# Where sites are when nothing else is known. `dist` is the contract's first.
 OUTPUT_FOLDERS = ("dist", "build", "out", "public", "_site", ".output/public", "www", "docs", "site")
 _MOST_READ = 50  # pages
 _MOST_ENTRIES = 20_000  # of a folder
@@ -337,15 +338,24 @@ def _has_page(folder: Path) -> bool:
     return False
 
 
-def _may_have_page(folder: Path) -> bool:
-    """Tell whether there is a page anywhere in a folder, or so much that it cannot be told."""
+def _may_have_page(folder: Path, *, filled: bool = False) -> bool:
+    """Tell whether there is a page anywhere in a folder, or so much that it cannot be told.
+
+    With `filled`, no template counts, nor what lies where programs of a server keep them.
+    """
     from buildrunner.site.headers import is_page  # not needed before git has been started
 
     entries = 0
-    for _, folders, names in os.walk(folder):
+    for place, folders, names in os.walk(folder):
         check_cancelled()
+        if filled and os.path.basename(place) in _OF_TEMPLATES:
+            folders.clear()
+            continue
         entries += len(names) + len(folders)
-        if entries > _MOST_ENTRIES or any(map(is_page, names)):
+        pages = [name for name in names if is_page(name)]
+        if entries > _MOST_ENTRIES or (pages and not filled):
+            return True
+        if any(not template_language(_read_page(Path(place), folder, name)) for name in pages[:_MOST_NAMED]):
             return True
     return False
 
@@ -363,10 +373,10 @@ def _bundles_into_dist(framework: Framework, package: Mapping[str, Any]) -> bool
     )
 
 
-def _read_page(folder: Path, checkout: Path) -> str:
-    """Read the index.html of a folder; empty where there is none that is the repository's own and not too large."""
+def _read_page(folder: Path, checkout: Path, name: str = "index.html") -> str:
+    """Read a page of a folder; empty where there is none that is the repository's own and not too large."""
     with suppress(ValueError):
-        return read_text(folder / "index.html", checkout, most_bytes=MOST_PAGE_BYTES) or ""
+        return read_text(folder / name, checkout, most_bytes=MOST_PAGE_BYTES) or ""
     return ""
 
 
@@ -396,7 +406,9 @@ def _no_output(app: Path, what: str, other_site: str | None = None) -> BuildFail
         with os.scandir(app) as entries:
             some = [e.name for e in islice(entries, 1000) if e.is_dir(follow_symlinks=False)]  # there may be millions
         names = sorted(name for name in some if name not in {".git", "node_modules"})[:_MOST_NAMED]
-        there = [name for name in names if _may_have_page(app / name)]  # one without was not made for browsers
+        there = [
+            name for name in names if _may_have_page(app / name, filled=True)
+        ]  # what else is not made for browsers
     folders = f" Folders with pages: {', '.join(map(visible, there))}." if there else ""
     return BuildFailed(
         "build",

@@ -342,6 +342,12 @@ SOURCES = {
     ".env": "SECRET=1",
     ".github/workflows/a.yml": "",
     "test/app.test.js": "",
+    "server.key": "",
+    "data/users.sqlite": "",
+    "app.py": "",
+    "requirements.txt": "",
+    "service-account.json": "",
+    "render.yaml": "",
 }
 SITE = {
     "index.html": WHOLE,
@@ -513,6 +519,13 @@ def test_a_page_that_has_to_be_bundled_is_named(app: Path) -> None:
     hint = failure(app).hint or ""
     assert "index.html asks for src/main.tsx" in hint
     assert "`vite build`" in hint
+
+
+def test_templates_of_a_server_are_not_offered_as_the_output(app: Path) -> None:
+    write(app, {"mysite/templates/index.html": PAGE, "pages/home.html": "{% load static %}", "views/a.html": PAGE})
+
+    error = failure(app, before=take_snapshot(app, app))
+    assert error.hint == "Set OUTPUT_DIR to the folder that the build writes to."
 
 
 def test_no_output_names_the_folders_that_have_pages(app: Path) -> None:
