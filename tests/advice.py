@@ -56,7 +56,7 @@ class Project:
 
     def follow(self, command: str) -> None:
         """Run a command that the hint names."""
-        done = self.run(command)
+        done = run(command, self.folder, {**self.variables, "CI": ""})  # on the machine of whoever reads the hint
         assert done.returncode == 0, f"{command}: {done.stdout}"
 
     def write(self, name: str, text: str) -> None:
@@ -75,7 +75,7 @@ class Project:
         """Set a variable of the task, as far as its configuration accepts it."""
         settings = read_settings({**SETTINGS, name: value})
         given = {**settings.install_env, **settings.build_env}
-        if name in ("NODE_VERSION", "ROOT_DIR"):
+        if name in ("NODE_VERSION", "ROOT_DIR", "GIT_HISTORY"):
             given = {name: value}
         assert given, f"{name} reaches no build"
         self.variables |= given
@@ -133,8 +133,8 @@ class Proof:
     path: str = ""  # the PATH, where it has only what an image has
 
 
-def prove(proof: Proof, folder: Path) -> None:
-    """Let it fail, read the hint, do what it says, and let it pass."""
+def prove(proof: Proof, folder: Path, tools: Path | str = "") -> None:
+    """Let it fail, read the hint, do what it says, and let it pass. `tools` has the programs that run for real."""
     folder.mkdir()
     if proof.passes:
         stand_in = f"#!/bin/sh\n( {proof.passes}\n) >/dev/null 2>&1 || {{ cat said.txt; exit 1; }}\n"
@@ -147,7 +147,7 @@ def prove(proof: Proof, folder: Path) -> None:
         assert done.returncode == 0, done.stdout
     for file in (*folder.glob("bin/*"), *folder.glob("node_modules/.bin/*")):
         file.chmod(0o755)
-    path = f"{folder}/bin:{folder}/node_modules/.bin:{os.environ['PATH']}"
+    path = f"{folder}/bin:{folder}/node_modules/.bin:{tools}:{os.environ['PATH']}"
     variables = {name: value.replace("/x/", f"{folder}/") for name, value in proof.variables.items()}
     project = Project(folder, proof.script, {"PATH": proof.path.format(folder) or path, **variables})
     failed = project.run()

@@ -229,25 +229,29 @@ PROOFS = (
     ),
     # --- code ---
     Proof(
-        "typescript-configuration-missing",  # TypeScript 5.9
-        "error TS5058: The specified path does not exist: 'tsconfig.build.json'.\n",
-        "test -e tsconfig.build.json",
+        "typescript-configuration-missing",
+        "",
+        "",
         r"found no tsconfig\.json \((\S+)\)\. Commit it",
-        lambda p, name: p.write(name, "{}"),
+        lambda p, name: p.write(name, '{"files": ["x.ts"], "compilerOptions": {"lib": ["es5"]}}'),
+        {"x.ts": ""},
         script="tsc -p tsconfig.build.json",
     ),
     Proof(
-        "import-case-mismatch",  # TypeScript 5.9
-        "src/App.ts(1,15): error TS1149: File name '/x/src/header.ts' differs from already included file name"
-        " '/x/src/Header.ts' only in casing.\n",
-        ONE_CASE,
-        r"has both (\S+) and (\S+), .* Remove one with `git (rm)`",
-        lambda p, one, other, remove: (
-            p.follow(f"{remove} {other}"),
-            p.edit("src/App.ts", f"./{other[4:]}", f"./{one[4:]}"),
+        "import-case-mismatch",
+        "",
+        "",
+        r"has both src/(\w+)(\S+) and src/(\w+)\S+, .* Remove one with `git (rm)`",
+        lambda p, one, suffix, other, remove: (
+            p.follow(f"{remove} src/{other}{suffix}"),
+            p.edit("src/App.ts", f"./{other}", f"./{one}"),
         ),
-        {"src/App.ts": "import './Header.ts'\nimport './header.ts'\n", "src/Header.ts": "", "src/header.ts": ""},
-        script="tsc",
+        {
+            "src/App.ts": "import {x} from './Header'\nimport {y} from './header'\nexport default [x, y]\n",
+            "src/Header.ts": "export const x = 1, y = 2\n",
+            "src/header.ts": "export const x = 1, y = 2\n",
+        },
+        script="tsc --lib es5 --forceConsistentCasingInFileNames src/App.ts",
     ),
     Proof(
         "import-case-mismatch",  # on a machine that does not tell them apart
@@ -268,12 +272,13 @@ PROOFS = (
         {"src/App.js": "import './header.js'\n", "src/Header.js": ""},
     ),
     Proof(
-        "stylesheet-missing",  # sass 1.89
-        "Error: Can't find stylesheet to import.\n  ╷\n1 │ @use 'variables';\n  │ ^^^^^^^^^^^^^^^^\n  ╵\n  a.scss 1:1  root stylesheet\n",
-        "ls _variables.scss || ls variables.scss",
+        "stylesheet-missing",
+        "",
+        "",
         r"does not exist \((\S+)\)\. .* commit it",
         lambda p, name: p.write(f"{name}.scss", ""),
-        script="sass a.scss",
+        {"a.scss": "@use 'variables';\n"},
+        script="sass a.scss a.css",
     ),
     Proof(
         "cra-import-outside-src",  # react-scripts 5
@@ -308,13 +313,13 @@ PROOFS = (
         {"src/app/app.component.html": '<y [x]="1"></y>'},
     ),
     Proof(
-        "typescript-error",  # TypeScript 5.9
-        "src/App.ts(1,44): error TS2322: Type 'string' is not assignable to type 'number'.\n",
-        "! grep -q number src/App.ts",
+        "typescript-error",
+        "",
+        "",
         r"found errors \((\S+)\)\. Correct them",
         lambda p, file: p.edit(file, "number", "string"),
         {"src/App.ts": "export const x: number = 'a'\n"},
-        script="tsc",
+        script="tsc --lib es5 src/App.ts",
     ),
     Proof(
         "typescript-error",
@@ -341,6 +346,24 @@ PROOFS = (
         r"Set build\.target to '\w+' or ('\w+') in (vite\.config)",
         lambda p, value, file: p.configure(f"build: {{ target: {value} }}", file),
         {"vite.config.js": EMPTY},
+    ),
+    Proof(
+        "syntax-too-new-for-target",
+        "",
+        "",
+        r"\((--target=)(\w+) of esbuild\)",
+        lambda p, option, value: p.change_script(f"{option}es2020", option + value),
+        {"x.js": "export const x = await 1\n"},
+        script="esbuild --format=esm --target=es2020 x.js",
+    ),
+    Proof(
+        "syntax-error",
+        "",
+        "",
+        r"cannot be parsed \((\S+)\).* Correct the place",
+        lambda p, file: p.edit(file, "<div>", "<div></div>"),
+        {"src/app.jsx": "export const x = <div>"},
+        script="esbuild src/app.jsx",
     ),
     Proof(
         "syntax-error",  # Vite 5

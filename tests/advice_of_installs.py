@@ -14,9 +14,15 @@ LOCKFILE = {"lockfile": "package-lock.json"}
 PNPM = {**INSTALL, "manager": "pnpm"}
 YARN = {**INSTALL, "manager": "yarn"}
 BUN = {**INSTALL, "manager": "bun"}
+LINKED = {
+    "package.json": package(dependencies={"dep": "link:dep"}),
+    "dep/package.json": json.dumps({"name": "dep", "version": "1.0.0"}),
+}
 IDENTITY = "git config user.email a@b; git config user.name a"
 # A manager that installs what its lockfile has: `install` writes it, all else only compares.
 MANAGER = 'if [ "$*" = install ]; then cp package.json {0}; else cmp -s package.json {0}; fi'
+REPOSITORY = f"git init -q && {IDENTITY} && git commit -qm 1 --allow-empty"
+HISTORY = {"full": "--unshallow --tags"}
 CONFLICT = (
     f"git init -q && {IDENTITY} && echo 1 >bun.lock && git add . && git commit -qm 1"
     " && printf '<<<<<<< HEAD\\n1\\n=======\\n2\\n>>>>>>> x\\n' >bun.lock && git commit -qam 2"
@@ -71,6 +77,35 @@ PROOFS: tuple[Proof, ...] = (
         '[ "$GENERATE_SOURCEMAP" = false ]',
         r"no source maps \((\w+)=(\w+) for react-scripts\)",
         Project.set,
+    ),
+    # --- the repository ---
+    Proof(
+        "git-history-missing",
+        "",
+        "",
+        r"or write `(.+?)`",
+        lambda p, command: p.change_script("git describe", command),
+        script="git describe",
+        setup=REPOSITORY,
+    ),
+    Proof(
+        "git-history-missing",
+        "",
+        "",
+        r"Push the tags with `(.+?)`",
+        lambda p, command: p.follow(f"cd clone && {command}"),
+        script="git describe",
+        setup=f"{REPOSITORY} && git clone -q . clone && cd clone && {IDENTITY} && git tag -am 1 v1",
+    ),
+    Proof(
+        "git-history-missing",
+        "",
+        "",
+        r"Set (GIT_HISTORY)=(full)\.",
+        lambda p, name, value: (p.set(name, value), p.follow(f"git fetch -q {HISTORY[value]}")),
+        script="git describe",
+        setup=f"mkdir up && cd up && {REPOSITORY} && git tag -am 1 v1 && git commit -qm 2 --allow-empty"
+        " && cd .. && git clone -q --depth 1 file://$PWD/up shallow && mv shallow/.git .",
     ),
     # --- lockfiles and managers ---
     Proof(
@@ -149,32 +184,32 @@ PROOFS: tuple[Proof, ...] = (
         variables={"HTTPS_PROXY": "http://127.0.0.1:9"},
     ),
     Proof(
-        "pnpm-lockfile-out-of-date",  # pnpm 10
-        ' ERR_PNPM_OUTDATED_LOCKFILE  Cannot install with "frozen-lockfile" because pnpm-lock.yaml is not up to date\n',
-        MANAGER.format("pnpm-lock.yaml"),
+        "pnpm-lockfile-out-of-date",
+        "",
+        "",
         r"Run `(.+)` and commit pnpm-lock\.yaml",
         run_inside,
-        {"package.json": package(), "pnpm-lock.yaml": ""},
+        {**LINKED, "pnpm-lock.yaml": "lockfileVersion: '9.0'\n\nimporters:\n\n  .: {}\n"},
         script="pnpm install --frozen-lockfile",
         known=PNPM,
     ),
     Proof(
-        "pnpm-lockfile-missing",  # pnpm 10
-        ' ERR_PNPM_NO_LOCKFILE  Cannot install with "frozen-lockfile" because pnpm-lock.yaml is absent\n',
-        MANAGER.format("pnpm-lock.yaml"),
+        "pnpm-lockfile-missing",
+        "",
+        "",
         r"Run `(.+)` and commit",
         run_inside,
-        {"package.json": package()},
+        LINKED,
         script="pnpm install --frozen-lockfile",
         known=PNPM,
     ),
     Proof(
-        "pnpm-lockfile-unreadable",  # pnpm 10
-        " ERR_PNPM_LOCKFILE_BREAKING_CHANGE  Lockfile /x/pnpm-lock.yaml not compatible with current pnpm\n",
-        MANAGER.format("pnpm-lock.yaml"),
+        "pnpm-lockfile-unreadable",
+        "",
+        "",
         r"Or run `(.+)` and commit pnpm-lock\.yaml",
         run_inside,
-        {"package.json": package(), "pnpm-lock.yaml": "lockfileVersion: '5.4'\n"},
+        {**LINKED, "pnpm-lock.yaml": "lockfileVersion: '5.4'\n"},
         script="pnpm install --frozen-lockfile",
         known=PNPM,
     ),
@@ -189,12 +224,12 @@ PROOFS: tuple[Proof, ...] = (
         known=PNPM,
     ),
     Proof(
-        "yarn-lockfile-out-of-date",  # Yarn 1
-        "error Your lockfile needs to be updated, but yarn was run with `--frozen-lockfile`.\n",
-        MANAGER.format("yarn.lock"),
+        "yarn-lockfile-out-of-date",
+        "",
+        "",
         r"Run `(.+)` and commit yarn\.lock",
         run_inside,
-        {"package.json": package(), "yarn.lock": ""},
+        {**LINKED, "package.json": package(dependencies={"dep": "file:dep"}), "yarn.lock": "# yarn lockfile v1\n"},
         script="yarn install --frozen-lockfile",
         known=YARN,
     ),

@@ -1,12 +1,14 @@
 """Each hint is proved by following it: a command fails, and passes once the advice is followed.
 
-What fails here is the real program (sh, node, npm, git) in a folder of its own. Where a real one would take long to install or
-to run (a bundler, a browser, a compiler), a script stands for it: it fails with that program's text until its cause is gone.
+What fails here is the real program in a folder of its own: sh, node, npm, git, and those of tests/node. Where a real one would
+take long to install or to run (a framework, a bundler, a browser), a script stands for it: it fails with that program's text
+until its cause is gone.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import ssl
 import threading
@@ -25,6 +27,7 @@ from advice_of_programs import CASES, REGISTRY_CASES, VARIABLES
 from buildrunner.hints import RULES, modules
 from buildrunner.settings import read_settings
 from certificates import make_certificate
+from node_modules import node_modules
 from registry import Registry, archive, serving
 
 PROOFS = (*advice_of_code.PROOFS, *advice_of_installs.PROOFS)
@@ -54,9 +57,14 @@ def follow(
     assert passed.returncode == 0, f"{text}\n{passed.stdout}"
 
 
+@pytest.fixture(scope="module")
+def tools() -> Path:
+    return node_modules(os.environ["PATH"]) / ".bin"
+
+
 @pytest.mark.parametrize("proof", PROOFS, ids=lambda proof: proof.rule)
-def test_what_the_hint_says_ends_the_failure(proof: Proof, tmp_path: Path) -> None:
-    prove(proof, tmp_path / "app")
+def test_what_the_hint_says_ends_the_failure(proof: Proof, tools: Path, tmp_path: Path) -> None:
+    prove(proof, tmp_path / "app", tools)
 
 
 def test_each_rule_has_a_proof() -> None:
