@@ -271,8 +271,17 @@ CASES = (
         "husky-missing",
         "npm run prepare",
         "husky || true",
+        {"package.json": package(scripts={"prepare": "husky"}, devDependencies={"husky": "9"})},
+        {"package.json": package(scripts={"prepare": "husky || true"}, devDependencies={"husky": "9"})},
+        stage="install",
+    ),
+    Case(
+        "husky-missing",
+        "npm run prepare",
+        "npm install --save-dev husky",
         {"package.json": package(scripts={"prepare": "husky"})},
-        {"package.json": package(scripts={"prepare": "husky || true"})},
+        {"node_modules/.bin/husky": "#!/bin/sh\n"},
+        executable="node_modules/.bin/husky",
         stage="install",
     ),
     Case(
