@@ -130,12 +130,16 @@ _NO_FILE = {
 }
 
 
-def find_references(text: str, page: str) -> list[Reference]:
-    """List what the page that is published as `page` asks for of its own site, as a browser resolves it."""
-    return [found for found in islice(_all_references(text[:MOST_PAGE_BYTES], page), _MOST_REFERENCES) if found]
+def find_references(text: str, page: str, *, imports: bool = True) -> list[Reference]:
+    """List what the page that is published as `page` asks for of its own site, as a browser resolves it.
+
+    Without `imports`, only what elements ask for counts: code that a page shows to its readers imports things, too.
+    """
+    found = islice(_all_references(text[:MOST_PAGE_BYTES], page, imports=imports), _MOST_REFERENCES)
+    return [reference for reference in found if reference]
 
 
-def _all_references(text: str, page: str) -> Iterator[Reference | None]:
+def _all_references(text: str, page: str, *, imports: bool) -> Iterator[Reference | None]:
     plain = _QUOTES.sub(lambda match: match[1] or " ", text)
     base = _BASE.search(plain)
     address = f"{_SITE}/{page.removesuffix('index.html')}"
@@ -153,7 +157,7 @@ def _all_references(text: str, page: str) -> Iterator[Reference | None]:
             if relations & {"stylesheet", "modulepreload"}:
                 kind = "style"
             yield _reference(address, unescape(value), kind)
-    for imported in _IMPORT.finditer(text):
+    for imported in _IMPORT.finditer(text) if imports else ():
         yield _reference(address, imported[1], "script")
 
 

@@ -47,6 +47,33 @@ def test_a_base_path_that_was_left_is_named_with_its_setting(
     assert setting in warning
 
 
+def test_scripts_that_the_site_lacks_are_named(tmp_path: Path) -> None:
+    head = '<!doctype html><script src="/assets/gone.js"></script><link rel="stylesheet" href="gone.css">'
+    files = {"index.html": head, "about.html": head, "assets/a.js": ""}
+
+    assert warnings(tmp_path, files) == [
+        "index.html asks for /assets/gone.js, which the site does not have, and 1 more is missing."
+        " Let the build write it, or correct the address in the page."
+    ]
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        '<script src="/_vercel/insights/script.js"></script><script src="/cdn-cgi/x.js"></script><script src=""></script>',
+        '<script src="https://cdn.example.org/a.js"></script><script src="//cdn.example.org/a.js"></script>',
+        '<!--[if lt IE 9]><script src="/js/html5shiv.js"></script><![endif]--><img src="/gone.png"><a href="/gone">x</a>',
+        "<pre>import a from './gone.js'</pre><code>&lt;script src='/b.js'></code>",
+        '<script src="/app.js?v=2"></script><link rel="stylesheet" href="./css/%C3%A4.css#x">',
+        '<link rel="preload" as="script" href="/gone.js"><template><script src="/t.js"></script></template>',
+    ],
+)
+def test_what_a_site_does_not_need_is_not_missed(tmp_path: Path, page: str) -> None:
+    files = {"index.html": f"<!doctype html>{page}", "app.js": "", "css/ä.css": "", "part.html": '<script src="x.js">'}
+
+    assert warnings(tmp_path, files) == []
+
+
 def test_a_page_that_is_a_template_is_named(tmp_path: Path) -> None:
     files = {"index.html": "<h1>x</h1>", "layouts/a.html": "{% extends 'b' %}", "layouts/b.html": "{% block a %}"}
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 
 from buildrunner.cancellation import check_cancelled
-from buildrunner.pages import MOST_PAGE_BYTES, UNKNOWN_LANGUAGE, find_base_path, template_language
+from buildrunner.pages import MOST_PAGE_BYTES, UNKNOWN_LANGUAGE, find_base_path, find_references, template_language
 from buildrunner.site.files import Site, visible
 
 _MOST_PAGES = 100  # that are looked through
@@ -75,6 +75,8 @@ _BASE_SETTINGS = {
     "VuePress": "base in .vuepress/config",
     "webpack": "output.publicPath in the webpack configuration",
 }
+# What other hosts add to a site; without it their statistics are missing, and nothing else.
+_OF_HOST = re.compile(r"_vercel/|\.netlify/|cdn-cgi/|__/|_sites/|\Z")
 _NAMED = 3  # examples in a warning
 
 
@@ -110,8 +112,7 @@ def _pages(site: Site, paths: frozenset[str], framework: str | None) -> list[str
         check_cancelled()
         language = template_language(text)
         # Scripts fetch parts of pages, and fill them in the browser.
-        is_part = path != "index.html" and not re.search(r"<html\b|<!doctype", text, re.IGNORECASE)
-        if language and not (is_part and language in {"Handlebars", UNKNOWN_LANGUAGE}):
+        if language and not (_is_part(path, text) and language in {"Handlebars", UNKNOWN_LANGUAGE}):
             templates.append((path, language))
     if templates:
         names = _list([path for path, _ in templates])
@@ -125,7 +126,32 @@ def _pages(site: Site, paths: frozenset[str], framework: str | None) -> list[str
             f"{visible(base.page)} asks for {visible(base.asked)}, but the site has it as /{visible(base.there)}."
             f" Set {setting} to /, or the page may stay blank."
         )
+    elif missing := _missing(pages, paths):
+        count = len(missing) - 1
+        more = f", and {count} more {'is' if count == 1 else 'are'} missing" if count else ""
+        page, asked = missing[0]
+        warnings.append(
+            f"{visible(page)} asks for {visible(asked)}, which the site does not have{more}."
+            " Let the build write it, or correct the address in the page."
+        )
     return warnings
+
+
+def _is_part(path: str, text: str) -> bool:
+    return path != "index.html" and not re.search(r"<html\b|<!doctype", text, re.IGNORECASE)
+
+
+def _missing(pages: Sequence[tuple[str, str]], paths: frozenset[str]) -> list[tuple[str, str]]:
+    """List the scripts and style sheets that the site lacks, each with the first page that asks for it."""
+    found: dict[str, str] = {}
+    for page, text in pages:
+        check_cancelled()
+        if not _is_part(page, text) and not template_language(text):
+            for reference in find_references(text, page, imports=False):
+                path = reference.path
+                if reference.kind in {"script", "style"} and path not in paths and not _OF_HOST.match(path):
+                    found.setdefault(reference.shown, page)
+    return [(page, asked) for asked, page in found.items()]
 
 
 def _read_pages(site: Site) -> list[tuple[str, str]]:
