@@ -359,6 +359,11 @@ class Cast:
     archive: list[bytes] = field(init=False)
     events: list[Event] = field(init=False)  # the archive's
 
+    @property
+    def log_was_lost(self) -> bool:
+        """Whether a build that a signal stopped says that S3 did not take its log in time, as on a machine without CPU."""
+        return self.run.code == CANCELLED and not self.archive and self.run.said("S3 did not take it in time")
+
 
 @dataclass
 class Seen:
@@ -527,6 +532,9 @@ def check(scene: Scene, seen: Seen) -> None:
     """Hold what was seen against the contract; raises ViolationError."""
     for cast in seen.casts:
         check_end(scene, cast)
+    if any(cast.log_was_lost for cast in seen.casts):  # there is nothing to hold the rest against
+        return
+    for cast in seen.casts:
         check_archive(cast)
         check_viewer(cast)
     codes = [cast.run.code for cast in seen.casts]
@@ -731,6 +739,7 @@ def play(theatre: Theatre, scene: Scene, folder: Path, name: str, counts: Counte
                     cast.build.signal_at_request is not None and cast.signalled.result() is not None
                     for cast in seen.casts
                 ),
+                "logs that were lost, and said so": sum(cast.log_was_lost for cast in seen.casts),
                 "stuck children": sum(bool(cast.build.stuck) for cast in seen.casts),
             }
         )
