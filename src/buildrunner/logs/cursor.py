@@ -12,9 +12,10 @@ import unicodedata
 from functools import lru_cache
 
 MOVED = "\x01"
-# BS; CUF, CUB, CPL, CHA, HPA; EL 1 and 2, which erase the beginning; SCOSC, SCORC, DECSC, DECRC.
+# CUF, CUB, CPL, CHA, HPA; EL 1 and 2, which erase the beginning; SCOSC, SCORC, DECSC, DECRC. Backspaces are removed like other
+# control characters: a program that prints one may only want to hide what it wrote before.
 _MOVE = re.compile(
-    r"(?:\x08+|(?:\x1b\[|\x9b)(?:(?P<count>[0-9]{0,5})(?P<final>[CDFG`])|(?P<erase>[12]K)|[su])|\x1b[78])"
+    r"(?:(?:\x1b\[|\x9b)(?:(?P<count>[0-9]{0,5})(?P<final>[CDFG`])|(?P<erase>[12]K)|[su])|\x1b[78])"
 )
 # A constant beginning and no group: a third of the time that _MOVE takes to find none in colored text.
 _SEVEN_BIT_MOVE = re.compile(r"\x1b(?:\[(?:[0-9]{0,5}[CDFGsu`]|[12]K)|[78])")
@@ -24,17 +25,15 @@ _TOKEN = re.compile(r"\x01([0-9]*[A-Z])|(\x1b\[[0-9;:]*m)|([^\x01\x1b]+)")
 
 def may_move(text: str) -> bool:
     """Tell quickly whether there is a move in text that is not clean yet; colors alone are none."""
-    return "\b" in text or "\x9b" in text or _SEVEN_BIT_MOVE.search(text) is not None
+    return "\x9b" in text or _SEVEN_BIT_MOVE.search(text) is not None
 
 
 @lru_cache(maxsize=1024)
 def encode_move(sequence: str) -> str:
-    r"""Return the move that an escape sequence or control character is, `\r` for one to the beginning, or nothing."""
+    r"""Return the move that an escape sequence is, `\r` for one to the beginning, or nothing."""
     move = _MOVE.fullmatch(sequence)
     if not move:
         return ""
-    if sequence[0] == "\b":
-        return f"\x01{len(sequence)}D"
     count, final = int(move["count"] or 0) or 1, move["final"]
     if final in {"C", "D"}:
         return f"\x01{count}{final}"

@@ -41,8 +41,7 @@ _UNWANTED = re.compile(
     r"(?=[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069])(?:"
     rf"{_ESCAPE_SEQUENCE}"
     rf"|\x9b[ -?]*[@-~]?|[\x90\x98\x9d-\x9f]{_STRING}[\x07\x9c]?"  # the same with 8-bit introducers
-    r"|[\x00-\x07\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f-\x8f\x91-\x97\x99\x9a\x9c\u202a-\u202e\u2066-\u2069]+"
-    r"|\x08+)"
+    r"|[\x00-\x08\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f-\x8f\x91-\x97\x99\x9a\x9c\u202a-\u202e\u2066-\u2069]+)"
 )
 _UNFINISHED = re.compile(rf"\x1b(?:\[[ -?]*|[PX\]^_]{_STRING}|[ -/]*)|\x9b[ -?]*|[\x90\x98\x9d-\x9f]{_STRING}")
 

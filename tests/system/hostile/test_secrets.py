@@ -36,7 +36,7 @@ GIVEN: dict[str, Any] = {
     "BUILD_ENV_API_TOKEN": API_TOKEN,
     "BUILD_ENV_PLAIN_TOKEN": PLAIN_TOKEN,
     "BUILD_ENV_DATABASE": DATABASE,
-    "BUILD_ENV_SIGNING_PRIVATE": "\n".join(KEY_LINES),
+    "BUILD_ENV_SIGNING_KEY": "\n".join(KEY_LINES),
     "INSTALL_ENV_NPM_AUTH": PLAIN_TOKEN[::-1],
 }
 SECRETS = [API_TOKEN, PLAIN_TOKEN, PASSWORD, "Tr0ub&4dor", *KEY_LINES, PLAIN_TOKEN[::-1]]
@@ -115,7 +115,7 @@ async function main() {
       await pause(2)
     }
     await put(out, '>\n')
-    for (const line of process.env.SIGNING_PRIVATE.split('\n')) { await put(out, `    ${line}\n`); await pause(3) }
+    for (const line of process.env.SIGNING_KEY.split('\n')) { await put(out, `    ${line}\n`); await pause(3) }
     // Longer than any piece of a line, and a secret at each of the places where one could be cut.
     let long = ''
     while (long.length < 100_000) long += '.'.repeat(997 - long.length % 50) + (long.length % 2 ? api : plain)
@@ -191,11 +191,11 @@ def test_a_finished_line_that_ends_like_a_secret_begins_does_not_wait(stranger: 
 
 
 @in_one_place
-def test_what_everybody_prints_stays_readable_although_its_name_is_a_secrets(stranger: Stranger) -> None:
+def test_what_everybody_prints_stays_readable(stranger: Stranger) -> None:
     common: dict[str, Any] = {
         "BUILD_ENV_USE_AUTH": "true",
         "BUILD_ENV_PRIVATE_MODE": "production",
-        "BUILD_ENV_TOKEN_SECONDS": "3600000",
+        "BUILD_ENV_TOKENS_PER_HOUR": "3600000",
         "BUILD_ENV_PASSWORD_KIND": "none",
         "BUILD_ENV_AUTH_URL": "https://login.example.org/oauth",
         "BUILD_ENV_SECRET_EMPTY": "",
