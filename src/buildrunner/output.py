@@ -84,14 +84,14 @@ def find_output(
     """
     if output_dir:
         if not _is_folder(app, output_dir):
-            raise _no_output(app, f"it made no folder {output_dir}")
+            raise _no_output(app, f"made no folder {output_dir}")
         folder = app / output_dir
         if at_first is not None and Path(os.path.normpath(folder)) == app:
             return Output(folder, selected=Selection(app, checkout, {}, only_installed=True))
         return Output(folder)
     framework = framework or Framework()
     if os.path.realpath(app) != str(app):  # the build removed it, or put a link in its place
-        raise _no_output(app, "it made no output: the app's folder is gone")
+        raise _no_output(app, "produced no output: the app's folder is gone")
     if framework.needs_server and any((app / sign).is_file() for sign in framework.server_signs):
         raise framework.refusal()
 
@@ -136,16 +136,14 @@ def find_output(
         return _dist_without_page(app, checkout, written)
     there = next((name for name in framework.folders if _has(app / name)), None)
     if there:
-        raise _no_output(
-            app, f"there is no page in {there}, where {framework.name or 'it'} leaves its output", other_site
-        )
+        raise _no_output(app, f"wrote no page to {there}, where {framework.name or 'it'} leaves its output", other_site)
     if not framework.name and (source := source_of_page(app, checkout)):
         other_site = (
             f"index.html asks for {source}, which no browser can run. Let the build script run a bundler, such as"
             " `vite build`. Or set OUTPUT_DIR to the folder that the build writes to."
         )
     missing = next((name for name in framework.folders if "/" not in name), "dist")
-    raise _no_output(app, f"it made no output: there is no folder {missing}", other_site)
+    raise _no_output(app, f"produced no output: there is no folder {missing}", other_site)
 
 
 def warn_of_other_host(folder: Path, app: Path, other_host: tuple[Path, str] | None) -> str | None:
@@ -399,19 +397,21 @@ def _is_folder(app: Path, name: str) -> bool:
 def _no_output(app: Path, what: str, other_site: str | None = None) -> BuildFailed:
     from buildrunner.site.files import visible  # not needed before git has been started
 
-    there: list[str] = []
+    names: list[str] = []
     with suppress(OSError):
         if os.path.realpath(app) != str(app):
             raise NotADirectoryError
         with os.scandir(app) as entries:
             some = [e.name for e in islice(entries, 1000) if e.is_dir(follow_symlinks=False)]  # there may be millions
         names = sorted(name for name in some if name not in {".git", "node_modules"})[:_MOST_NAMED]
-        there = [
-            name for name in names if _may_have_page(app / name, filled=True)
-        ]  # what else is not made for browsers
-    folders = f" Folders with pages: {', '.join(map(visible, there))}." if there else ""
+    with_page = [name for name in names if _may_have_page(app / name, filled=True)]
+    folders = ""
+    if with_page:
+        folders = f" Folders with pages: {', '.join(map(visible, with_page))}."
+    elif names:
+        folders = f" No folder has a page: {', '.join(map(visible, names))}."
     return BuildFailed(
         "build",
-        f"The build ended well, but {what}.",
+        f"The build succeeded but {what}.",
         other_site or f"Set OUTPUT_DIR to the folder that the build writes to.{folders}",
     )

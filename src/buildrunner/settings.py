@@ -140,7 +140,6 @@ class Settings:
     strict_lockfile: bool
     git_submodules: bool
     git_history: Literal["auto", "full", "none"]
-    redact_vars: tuple[str, ...]
     secrets: tuple[str, ...] = field(repr=False)
 
 
@@ -273,6 +272,8 @@ def read_settings(environment: Mapping[str, str], *, publishes: str | None = Non
     def folder(name: str, of: str) -> str | None:
         return read(name, _folder, f"a folder inside {of}, such as apps/web: relative, without .. and .git", None)
 
+    if environment.get("REDACT_VARS") and _name_patterns(environment["REDACT_VARS"]) is None:
+        problem("REDACT_VARS", "a comma-separated list of variable names, without BUILD_ENV_; * stands for any text")
     settings = Settings(
         repository=repository,
         slug=slug,
@@ -313,12 +314,6 @@ def read_settings(environment: Mapping[str, str], *, publishes: str | None = Non
         strict_lockfile=read("STRICT_LOCKFILE", _one_of("1", "0"), "1 or 0", "0") == "1",
         git_submodules=read("GIT_SUBMODULES", _one_of("on", "off"), "on or off", "on") == "on",
         git_history=read("GIT_HISTORY", _one_of("auto", "full", "none"), "auto, full or none", "auto"),
-        redact_vars=read(
-            "REDACT_VARS",
-            _name_patterns,
-            "a comma-separated list of variable names without BUILD_ENV_ or INSTALL_ENV_, in which * stands for any text",
-            (),
-        ),
         secrets=_secrets(environment),
     )
     if problems:

@@ -187,8 +187,7 @@ def test_an_output_without_a_page_is_said_to_have_none(app: Path) -> None:
     write(app, {"lib/index.js": "1"})
 
     assert (
-        "there is no page in lib, where Vite leaves its output"
-        in failure(app, Framework("Vite", ("lib", "dist"))).reason
+        "wrote no page to lib, where Vite leaves its output" in failure(app, Framework("Vite", ("lib", "dist"))).reason
     )
 
 
@@ -498,7 +497,7 @@ def test_a_link_in_place_of_a_folder_is_not_looked_through(app: Path) -> None:
     (app / "site/a").symlink_to("../../outside/a")
     (app / "loop").symlink_to(".")
 
-    assert "made no output" in failure(app).reason
+    assert "produced no output" in failure(app).reason
 
 
 def test_output_dir_is_the_only_folder_that_is_looked_at(app: Path) -> None:
@@ -507,7 +506,7 @@ def test_output_dir_is_the_only_folder_that_is_looked_at(app: Path) -> None:
     with pytest.raises(BuildFailed) as caught:
         find_output(app, app, output_dir="public")
 
-    assert caught.value.reason == "The build ended well, but it made no folder public."
+    assert caught.value.reason == "The build succeeded but made no folder public."
     assert "OUTPUT_DIR" in (caught.value.hint or "")
     write(app, {"public/a.txt": ""})
     assert find_output(app, app, output_dir="public", framework=Framework("Vite", ("dist",))).folder == app / "public"
@@ -525,7 +524,7 @@ def test_templates_of_a_server_are_not_offered_as_the_output(app: Path) -> None:
     write(app, {"mysite/templates/index.html": PAGE, "pages/home.html": "{% load static %}", "views/a.html": PAGE})
 
     error = failure(app, before=take_snapshot(app, app))
-    assert error.hint == "Set OUTPUT_DIR to the folder that the build writes to."
+    assert "Folders with pages" not in str(error.hint)
 
 
 def test_no_output_names_the_folders_that_have_pages(app: Path) -> None:
@@ -539,7 +538,7 @@ def test_no_output_names_the_folders_that_have_pages(app: Path) -> None:
 
     error = failure(app, Framework("Vite", ("html", "dist")))
 
-    assert error.reason == "The build ended well, but it made no output: there is no folder html."
+    assert error.reason == "The build succeeded but produced no output: there is no folder html."
     assert (error.hint or "").endswith(r"Folders with pages: line\nbreak, www.")
 
 
@@ -555,16 +554,16 @@ def test_links_that_loop_or_lead_nowhere_are_no_output(app: Path) -> None:
     (app / "dist").symlink_to("dist")
     (app / "build").symlink_to("nothing")
 
-    assert "made no output" in failure(app).reason
+    assert "produced no output" in failure(app).reason
 
 
 def test_a_build_that_removed_its_own_folder_or_put_a_link_there_made_no_output(app: Path) -> None:
     app.rmdir()
-    assert "made no output" in failure(app).reason
+    assert "produced no output" in failure(app).reason
 
     write(app.parent, {"elsewhere/dist/index.html": PAGE})
     app.symlink_to("elsewhere")
-    assert "made no output" in failure(app).reason
+    assert "produced no output" in failure(app).reason
 
 
 def test_a_folder_that_another_host_publishes_is_named_if_it_has_a_page(app: Path) -> None:

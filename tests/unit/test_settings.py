@@ -91,7 +91,6 @@ def test_the_defaults_are_those_of_the_contract() -> None:
         "build_command": None,
         "output_dir": None,
         "node_version": None,
-        "redact_vars": (),
         "build_env": {},
         "install_env": {},
         "s3_key_prefix": "my-site/",
