@@ -123,7 +123,7 @@ class Subscriber:
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._listen, daemon=True)
         self._thread.start()
-        assert self._subscribed.wait(10)
+        assert self._subscribed.wait(60)
 
     def _listen(self) -> None:
         while not self._ended.is_set():
