@@ -96,7 +96,7 @@ async function main() {
       await say(`${name} JSON`, JSON.stringify(secret).slice(1, -1))
       await say(`${name} bold inside`, secret.slice(0, 3) + '\x1b[1m' + secret.slice(3))
       await say(`${name} gradient`, [...secret].map(c => `\x1b[38;2;10;20;30m${c}\x1b[39m`).join(''))
-      await say(`${name} sequences inside`, [...secret].map(c => `${c}\x1b[2K\x1b]0;t\x07\x1b(B\x00\b\u202e`).join(''))
+      await say(`${name} sequences inside`, [...secret].map(c => `${c}\x1b[2J\x1b]0;t\x07\x1b(B\x00\b\u202e`).join(''))
       for (const before of ['', 'a', 'ab'])
         await say(`${name} base64 ${before.length}`, Buffer.from(before + secret + 'end').toString('base64'))
       await say(`${name} base64url`, Buffer.from(secret).toString('base64url'))
