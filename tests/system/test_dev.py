@@ -257,7 +257,7 @@ from buildrunner.dev.terminal import follow_job, own_terminal
 async def preview():
     with own_terminal() as job, anyio.open_signal_receiver(signal.SIGINT) as interrupts:
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(follow_job, job)
+            await tasks.start(follow_job, job)
             print(f"serving {os.getpid()}.", flush=True)
             await anext(interrupts)
             tasks.cancel_scope.cancel()

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 import anyio
+from anyio.abc import TaskStatus
 
 _LOOK_SECONDS = 0.1
 _SHELL_SECONDS = 1.0  # in which a shell has taken the terminal of a job that was stopped
@@ -34,12 +35,13 @@ def own_terminal() -> Iterator[int | None]:
             os.tcsetpgrp(0, group)
 
 
-async def follow_job(group: int) -> None:
+async def follow_job(group: int, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
     """On Ctrl-Z stop `group`, the job that a shell knows, and give it the terminal; take it again when the job is in front.
 
     Without that the shell would wait for a job of which one process is stopped that it does not know. The build itself goes on.
     """
     with anyio.open_signal_receiver(signal.SIGTSTP) as stops:
+        task_status.started()
         async for _ in stops:
             with suppress(OSError):  # the terminal is gone, or make is
                 os.tcsetpgrp(0, group)
