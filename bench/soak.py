@@ -653,7 +653,7 @@ def check_site(scene: Scene, casts: Sequence[Cast]) -> None:
             site["large.bin"] = bytes(LARGE)
         if cast.run.code == SUCCEEDED:
             live, kept = site, {**kept, **site}
-        elif cast.run.code == CANCELLED:
+        else:  # hashed assets that it had sent stay for ASSET_GRACE, as those of earlier builds do
             kept = {**kept, **site}
     last = casts[-1]
     if last.run.code == CANCELLED:

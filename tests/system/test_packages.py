@@ -284,7 +284,7 @@ __metadata:
 
     for name, ended in runs.items():
         assert ended.code == 0, (name, ended.stdout)
-        assert ended.said("names 127.0.0.1, which cannot be read from here."), (name, ended.stdout)
+        assert ended.said("127.0.0.1, which cannot be read from here."), (name, ended.stdout)
         assert b'"version": "7.0.0"' in program.objects(ended.slug)["index.html"]["body"]
 
 
