@@ -31,7 +31,7 @@ from buildrunner.processes import (
 
 POLL_SECONDS = 0.1
 SAMPLE_SECONDS = 1.0
-TOLD_SECONDS = 2.0  # who reads the log is told by then what is waited for
+TOLD_SECONDS = 2.0  # then the log says what is waited for
 # Without progress, for so long:
 SERVICE_QUIET_SECONDS = 1.0  # what listens, or watches files
 QUIET_SECONDS = 10.0  # what may wait for a timer, which nothing shows
