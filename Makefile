@@ -32,10 +32,11 @@ test: $(STAMP) ## unit and system tests (image-test runs those of the container)
 image-test: $(STAMP) ## the image, run by a Docker engine as Fargate would (starts an engine where there is none)
 	@tests/image/with-engine.sh $(BIN)/python -m pytest tests/image
 
-check: $(STAMP) ## format, lint, types, Dockerfile, shell scripts
+check: $(STAMP) ## format, lint, types, imports, Dockerfile, shell scripts
 	@$(BIN)/ruff format --check
 	@$(BIN)/ruff check
 	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/hadolint Dockerfile
 	@git ls-files '*.sh' .ci/run | xargs $(BIN)/shellcheck
 

@@ -29,8 +29,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urljoin, urlsplit
 
-from harness import Event, Program, Redis, free_port
-from s3_server import s3_server
+from support.harness import Event, Program, Redis, free_port
+from support.s3_server import s3_server
 
 LIST = Path(__file__).with_name("corpus.tsv")
 GOAL = 0.95  # of what a person can build

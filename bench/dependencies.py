@@ -20,8 +20,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from harness import Program, Redis, Repositories, Run, free_port
-from s3_server import s3_server
+from support.harness import Program, Redis, Repositories, Run, free_port
+from support.s3_server import s3_server
 
 ROOT = Path(__file__).parent.parent
 GOAL = 1 / 3

@@ -22,10 +22,10 @@ from datetime import datetime
 from pathlib import Path
 from statistics import median
 
-from fargate import Fargate, deploy_file, docker, shell, task_network
-from git_server import git_server
-from harness import ROOT, Redis, Repositories, free_port
-from s3_server import s3_server
+from support.fargate import Fargate, deploy_file, docker, shell, task_network
+from support.git_server import git_server
+from support.harness import ROOT, Redis, Repositories, free_port
+from support.s3_server import s3_server
 
 TAG = "buildrunner:bench"
 ROUNDS = 9

@@ -30,8 +30,8 @@ from typing import Any
 
 from redis import Redis as Client
 
-from harness import PLAIN, Program, Redis, Repositories, free_port
-from s3_server import s3_server
+from support.harness import PLAIN, Program, Redis, Repositories, free_port
+from support.s3_server import s3_server
 
 PEERS = Path(__file__).parent / "peers"
 PARTS = ("flood", "latency", "memory", "cpu", "follow", "redact")
@@ -158,7 +158,7 @@ SECRETS = (
 
 def measure_redaction(bench: Bench) -> None:
     """Print how much text is searched for five secrets in a second, in all their forms, beside one alternation of them in `re`."""
-    from buildrunner.logs.redact import REDACTED, Redactor
+    from buildrunner.redaction import REDACTED, Redactor
 
     redactor = Redactor(SECRETS)
     peer = re.compile("|".join(map(re.escape, redactor._needles)))

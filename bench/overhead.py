@@ -28,11 +28,11 @@ from statistics import median
 import anyio
 from redis import Redis
 
-from buildrunner.dev.node import path_with_node
-from buildrunner.dev.servers import Servers, servers
-from buildrunner.dev.snapshot import take_snapshot
-from buildrunner.dev.workplace import workplace
-from buildrunner.sandbox import Account, Sandbox
+from buildrunner.commands.dev.node import path_with_node
+from buildrunner.commands.dev.servers import Servers, servers
+from buildrunner.commands.dev.snapshot import take_snapshot
+from buildrunner.commands.dev.workplace import workplace
+from buildrunner.sandbox.command import Account, Sandbox
 
 APP = Path(__file__).parent.parent / "examples" / "react-app"
 RATIO_GOAL = 1.10
@@ -41,7 +41,7 @@ STAGES = ("clone", "install", "build", "upload")
 PARTS = ("run", "own", "start")
 RUNNER = (sys.executable, "-P", "-m", "buildrunner")
 # What is imported before git is started, for the table of what that time is spent on.
-IMPORTED_FIRST = "buildrunner.cli, anyio._backends._asyncio, buildrunner.runner, buildrunner.settings"
+IMPORTED_FIRST = "buildrunner.cli, anyio._backends._asyncio, buildrunner.build.runner, buildrunner.config.settings"
 # Both sides find the same variables, so that neither saves what the other pays for (npm's audit is a request).
 SAME_FOR_BOTH = {
     "LANG": "C.UTF-8",

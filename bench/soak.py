@@ -33,12 +33,12 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from buildrunner.logs.text import without_colour
-from harness import PLAIN, Event, Program, Redis, Repositories, Run, Running, free_port
-from redis_relay import RedisRelay
-from relay import Fault as RequestFault
-from relay import Relay, Request, cut_after_the_body
-from s3_server import S3Server, s3_server
+from buildrunner.events.lines import without_colour
+from support.harness import PLAIN, Event, Program, Redis, Repositories, Run, Running, free_port
+from support.redis_relay import RedisRelay
+from support.relay import Fault as RequestFault
+from support.relay import Relay, Request, cut_after_the_body
+from support.s3_server import S3Server, s3_server
 
 EVIDENCE = "evidence"  # folder for what was seen when something was wrong
 LONGEST_RUN = 90.0  # seconds; the longest that is drawn takes half of it

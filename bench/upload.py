@@ -24,8 +24,8 @@ from datetime import datetime
 from pathlib import Path
 from statistics import median
 
-from certificates import make_certificate
-from harness import can_connect, free_port, wait_for
+from support.certificates import make_certificate
+from support.harness import can_connect, free_port, wait_for
 
 PEERS = Path(__file__).parent / "peers"
 CONCURRENCY = 32

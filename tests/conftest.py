@@ -10,8 +10,8 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from harness import Program, Redis, Repositories, free_port
-from s3_server import S3Server, s3_server
+from support.harness import Program, Redis, Repositories, free_port
+from support.s3_server import S3Server, s3_server
 
 hypothesis.settings.register_profile("noisy", deadline=None)  # machines that test are noisy
 hypothesis.settings.load_profile("noisy")

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import anyio
 
-from buildrunner.site.bucket import open_s3
-from buildrunner.site.files import collect
-from uploads import make_upload
+from buildrunner.publish.files import collect
+from buildrunner.s3.bucket import open_s3
+from support.uploads import make_upload
 
 
 def cpu() -> float:

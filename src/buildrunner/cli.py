@@ -96,7 +96,7 @@ def main() -> NoReturn:
         here, home = os.getcwd(), os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
         sys.path[:] = [place for place in sys.path if place == home or os.path.abspath(place) != here]
     # Below the handlers: what comes while this is imported is kept, too.
-    from buildrunner.sandbox import harden_process
+    from buildrunner.sandbox.command import harden_process
 
     harden_process()
     code = _command(sys.argv[1:], early_signals)
@@ -115,11 +115,11 @@ def _command(arguments: list[str], early_signals: list[int]) -> int:
     if arguments:
         parsed = _parse(arguments)
         if parsed.command == "dev":
-            from buildrunner.dev import dev
+            from buildrunner.commands.dev import dev
 
             return anyio.run(dev, parsed.repo, early_signals)
         if parsed.command == "logs":
-            from buildrunner.viewer import show_log
+            from buildrunner.commands.logs import show_log
 
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # nothing has to be put in order
                 signal.signal(number, signal.SIG_DFL)
@@ -143,8 +143,8 @@ def _command(arguments: list[str], early_signals: list[int]) -> int:
             folder = parsed.folder and os.path.realpath(parsed.folder)
 
     gc.disable()  # until the imports are done (`lifecycle`): 0.05 s of 0.65 s of CPU
-    from buildrunner.runner import run_build
-    from buildrunner.settings import read_settings
+    from buildrunner.build.runner import run_build
+    from buildrunner.config.settings import read_settings
 
     try:
         settings = read_settings(environment, publishes=folder)

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from fargate import Fargate, Task, deploy_file, docker, task_network
-from git_server import GitServer, git_server
-from harness import ROOT, Redis, Repositories, free_port
-from s3_server import S3Server, s3_server
-from stranger import Stranger
+from support.attacker import Attacker
+from support.fargate import Fargate, Task, deploy_file, docker, task_network
+from support.git_server import GitServer, git_server
+from support.harness import ROOT, Redis, Repositories, free_port
+from support.s3_server import S3Server, s3_server
 
 TAG = "buildrunner:image-test"
 
@@ -86,5 +86,5 @@ def program(image: str, task: Task, shared_redis: Redis, s3: S3Server, open_fold
 
 
 @pytest.fixture
-def stranger(program: Fargate, git: GitServer, repositories: Repositories) -> Stranger:
-    return Stranger("in the image", program, repositories, state_bucket="state", url=git.url)
+def attacker(program: Fargate, git: GitServer, repositories: Repositories) -> Attacker:
+    return Attacker("in the image", program, repositories, state_bucket="state", url=git.url)

@@ -8,7 +8,7 @@ import re
 import pytest
 
 from buildrunner import __version__
-from fargate import PYTHON, docker, shell
+from support.fargate import PYTHON, docker, shell
 
 UNPACKED_LIMIT = 420  # MB
 
@@ -54,8 +54,9 @@ def test_everything_that_a_run_imports_is_compiled(image: str) -> None:
     """With a read-only root what is not compiled would be, at every start."""
     script = """
 import importlib.util, os, sys
-import anyio._backends._asyncio, buildrunner.cli, buildrunner.runner, buildrunner.settings, buildrunner.logs.publisher
-import buildrunner.site.bucket, buildrunner.site.upload, redis.asyncio, hiredis
+import anyio._backends._asyncio, buildrunner.cli, buildrunner.build.runner, buildrunner.config.settings
+import buildrunner.events.sinks.redis.publisher
+import buildrunner.s3.bucket, buildrunner.publish.uploader, redis.asyncio, hiredis
 sources = [m for m in sys.modules.values() if (getattr(m, "__file__", "") or "").endswith(".py")]
 print(len(sources), [m.__name__ for m in sources if not os.path.exists(importlib.util.cache_from_source(m.__file__))])
 """

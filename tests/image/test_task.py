@@ -20,13 +20,13 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from buildrunner.logs.text import without_colour
-from ecs_endpoint import PATH
-from fargate import PLATFORM, Fargate, Task, docker
-from git_server import GitServer, git_server
-from harness import ROOT, Event, Redis, Repositories
-from relay import Relay
-from s3_server import S3Server
+from buildrunner.events.lines import without_colour
+from support.ecs_endpoint import PATH
+from support.fargate import PLATFORM, Fargate, Task, docker
+from support.git_server import GitServer, git_server
+from support.harness import ROOT, Event, Redis, Repositories
+from support.relay import Relay
+from support.s3_server import S3Server
 
 BUILD_USER = "10001"
 SITE = "mkdir -p dist/assets; echo page >dist/index.html; echo 1 >dist/assets/index-DiwrgTda.js"

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from harness import LogReader, Program, Redis, Repositories, add_first_event
-from hopeless import Hopeless, hopeless_runs
-from s3_server import S3Server
+from support.harness import LogReader, Program, Redis, Repositories, add_first_event
+from support.s3_server import S3Server
+from support.unreachable_s3 import UnreachableS3, unreachable_s3_runs
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -31,9 +31,9 @@ def reader_of_the_silent(shared_redis: Redis, s3: S3Server, open_folder: Path) -
 
 
 @pytest.fixture(scope="session", autouse=True)
-def hopeless(
+def unreachable_s3(
     shared_redis: Redis, s3: S3Server, open_folder: Path, repositories: Repositories
-) -> Iterator[dict[str, Hopeless]]:
+) -> Iterator[dict[str, UnreachableS3]]:
     """Runs that cannot publish: of an S3 that does not answer any more it takes them more than 90 s to be sure."""
-    with hopeless_runs(Program(shared_redis, s3, open_folder), repositories) as runs:
+    with unreachable_s3_runs(Program(shared_redis, s3, open_folder), repositories) as runs:
         yield runs

@@ -20,15 +20,16 @@ from typing import Any
 
 import pytest
 
-import advice_of_code
-import advice_of_installs
-from advice import SETTINGS, Case, Files, Project, Proof, explain, lock, prove, write
-from advice_of_programs import CASES, REGISTRY_CASES, VARIABLES
-from buildrunner.hints import RULES, modules
-from buildrunner.settings import read_settings
-from certificates import make_certificate
-from node_modules import node_modules
-from registry import Registry, archive, serving
+import support.advice_of_code as advice_of_code
+import support.advice_of_installs as advice_of_installs
+from buildrunner.config.settings import read_settings
+from buildrunner.diagnose import missing_module as modules
+from buildrunner.diagnose.matcher import RULES
+from support.advice import SETTINGS, Case, Files, Project, Proof, explain, lock, prove, write
+from support.advice_of_programs import CASES, REGISTRY_CASES, VARIABLES
+from support.certificates import make_certificate
+from support.node_modules import node_modules
+from support.registry import Registry, archive, serving
 
 PROOFS = (*advice_of_code.PROOFS, *advice_of_installs.PROOFS)
 

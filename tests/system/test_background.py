@@ -8,8 +8,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from harness import Program, Redis, Repositories, Run
-from s3_server import S3Server
+from support.harness import Program, Redis, Repositories, Run
+from support.s3_server import S3Server
 
 FILES = {
     # As a download does: little CPU, a piece of the file now and then.

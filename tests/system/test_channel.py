@@ -14,12 +14,12 @@ from typing import Literal
 import anyio
 import pytest
 
-from buildrunner.logs.journal import Journal
-from buildrunner.logs.publisher import Publisher
-from buildrunner.logs.redact import Redactor
-from buildrunner.logs.stream import StreamWriter
-from harness import PLAIN, LogReader, Program, Redis, Repositories, Subscriber, can_connect, free_port, wait_for
-from redis_relay import RedisRelay
+from buildrunner.events.journal import Journal
+from buildrunner.events.sinks.redis.publisher import Publisher
+from buildrunner.events.sinks.redis.stream import StreamWriter
+from buildrunner.redaction import Redactor
+from support.harness import PLAIN, LogReader, Program, Redis, Repositories, Subscriber, can_connect, free_port, wait_for
+from support.redis_relay import RedisRelay
 
 SLUG = "x"
 
@@ -511,7 +511,7 @@ def test_a_build_taken_over_late_ends_in_json_alone(
 async def claim(writer: StreamWriter, uri: str) -> bool:
     from redis.exceptions import ConnectionError as ConnectionLost
 
-    from buildrunner.logs.connection import open_client
+    from buildrunner.events.sinks.redis.connection import open_client
 
     while True:
         client = open_client(uri)

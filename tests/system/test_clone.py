@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
-from git_server import GitServer, git_server
-from harness import Program, Repositories, Run, free_port
+from support.git_server import GitServer, git_server
+from support.harness import Program, Repositories, Run, free_port
 
 TOKEN = "ghp_Zk3vT9qLw71xNnB40sYcUe82"
 ENCODED = (base64.b64encode(TOKEN.encode()).decode(), base64.b64encode(f"x-access-token:{TOKEN}".encode()).decode())

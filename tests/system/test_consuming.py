@@ -20,8 +20,8 @@ import anyio
 import pytest
 from redis.exceptions import RedisError
 
-from buildrunner.dev.node import path_with_node
-from harness import (
+from buildrunner.commands.dev.node import path_with_node
+from support.harness import (
     PLAIN,
     ROOT,
     Event,
@@ -35,8 +35,8 @@ from harness import (
     free_port,
     wait_for,
 )
-from node_modules import node_modules
-from s3_server import S3Server
+from support.node_modules import node_modules
+from support.s3_server import S3Server
 
 DOCUMENT = (ROOT / "docs" / "consuming-logs.md").read_text()
 LANGUAGES = ("node", "python")

@@ -17,14 +17,14 @@ from urllib.parse import urlsplit
 import anyio
 import pytest
 
-from buildrunner.logs.journal import Journal
-from buildrunner.logs.publisher import Publisher
-from buildrunner.logs.redact import Redactor
-from buildrunner.logs.text import without_colour
-from harness import PLAIN, Event, Program, Redis, Repositories, Run, Running, Subscriber, free_port, wait_for
-from redis_relay import RedisRelay
-from relay import Relay
-from s3_server import S3Server
+from buildrunner.events.journal import Journal
+from buildrunner.events.lines import without_colour
+from buildrunner.events.sinks.redis.publisher import Publisher
+from buildrunner.redaction import Redactor
+from support.harness import PLAIN, Event, Program, Redis, Repositories, Run, Running, Subscriber, free_port, wait_for
+from support.redis_relay import RedisRelay
+from support.relay import Relay
+from support.s3_server import S3Server
 
 # What Redis refuses to the run: without scripts delivery goes another way, which has to keep the same promises.
 WITH_AND_WITHOUT_SCRIPTS = pytest.mark.parametrize("refused", ["", "-@scripting"])

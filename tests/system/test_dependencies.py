@@ -20,10 +20,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from harness import Program, Repositories, Run, app_files, wait_for, wait_for_end
-from registry import Registry, serving
-from registry import archive as registry_archive
-from relay import Fault, Relay, Request, stop_in_the_body
+from support.harness import Program, Repositories, Run, app_files, wait_for, wait_for_end
+from support.registry import Registry, serving
+from support.registry import archive as registry_archive
+from support.relay import Fault, Relay, Request, stop_in_the_body
 
 MACHINE = "x64" if os.uname().machine == "x86_64" else "arm64"
 NODE = f"node-linux-{MACHINE}-16.20.2"

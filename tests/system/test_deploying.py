@@ -21,12 +21,12 @@ from typing import Any
 import anyio
 import pytest
 
-from aws_cli import CLIENT
-from aws_server import ACCOUNT, REGION, AwsServer, aws_server
-from buildrunner.dev.node import path_with_node
-from harness import ROOT, Program, Redis, Repositories, wait_for
-from node_modules import node_modules
-from s3_server import S3Server
+from buildrunner.commands.dev.node import path_with_node
+from support.aws_cli import CLIENT
+from support.aws_server import ACCOUNT, REGION, AwsServer, aws_server
+from support.harness import ROOT, Program, Redis, Repositories, wait_for
+from support.node_modules import node_modules
+from support.s3_server import S3Server
 
 DOCUMENT = (ROOT / "docs" / "deploying.md").read_text()
 REGISTRY = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com"

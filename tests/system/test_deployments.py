@@ -17,13 +17,13 @@ import anyio
 import pytest
 
 from buildrunner.errors import BuildFailed, BuildSuperseded
-from buildrunner.site.bucket import Bucket, Fetched, Listed, Stored, open_s3
-from buildrunner.site.failures import ConditionsUnsupported
-from buildrunner.site.files import Site
-from buildrunner.site.headers import IMMUTABLE, REVALIDATE
-from buildrunner.site.manifest import Manifest
-from s3_server import S3Server, s3_server
-from uploads import bodies_of, make_upload, publish, site_of
+from buildrunner.publish.files import Site
+from buildrunner.publish.headers import IMMUTABLE, REVALIDATE
+from buildrunner.publish.manifest import Manifest
+from buildrunner.s3.bucket import Bucket, Fetched, Listed, Stored, open_s3
+from buildrunner.s3.errors import ConditionsUnsupported
+from support.s3_server import S3Server, s3_server
+from support.uploads import bodies_of, make_upload, publish, site_of
 
 pytestmark = pytest.mark.anyio
 
@@ -148,7 +148,7 @@ async def test_headers_that_are_no_longer_right_are_sent_again(
 ) -> None:
     async with bucket_of(server) as bucket:
         with monkeypatch.context() as patch:
-            patch.setattr("buildrunner.site.files.content_type", lambda _path: "text/plain")
+            patch.setattr("buildrunner.publish.files.content_type", lambda _path: "text/plain")
             await deploy(bucket, prefix, tmp_path, {"index.html": "one", "a.css": "two"})
         again, _ = await deploy(bucket, prefix, tmp_path, {})
 
@@ -195,7 +195,7 @@ async def test_assets_that_are_too_many_are_not_kept_for_ever(
     server: S3Server, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where no manifest is ever read, so that all of them seem to be new."""
-    monkeypatch.setattr("buildrunner.site.upload.KEPT_AT_MOST", 3)
+    monkeypatch.setattr("buildrunner.publish.uploader.KEPT_AT_MOST", 3)
     warnings: list[str] = []
     async with bucket_of(server) as bucket:
         for number in range(7):
@@ -213,8 +213,8 @@ async def test_assets_that_are_too_many_are_not_kept_for_ever(
 async def test_a_manifest_without_room_for_all_is_read_back_and_said(
     server: S3Server, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("buildrunner.site.turn.MOST_BYTES", 1000)
-    monkeypatch.setattr("buildrunner.site.manifest.Manifest.to_json", partialmethod(Manifest.to_json, 1000))
+    monkeypatch.setattr("buildrunner.publish.lock.MOST_BYTES", 1000)
+    monkeypatch.setattr("buildrunner.publish.manifest.Manifest.to_json", partialmethod(Manifest.to_json, 1000))
     warnings: list[str] = []
     files = {f"{number}.css": "1" for number in range(9)}
     async with bucket_of(server) as bucket:
@@ -386,7 +386,7 @@ async def test_refused_deletions_are_warnings_and_tried_again_by_the_next_run(
 async def test_a_run_that_was_killed_while_it_published_holds_the_next_one_up_and_spoils_nothing(
     server: S3Server, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, build: str
 ) -> None:
-    monkeypatch.setattr("buildrunner.site.upload.OTHERS_END_WITHIN", 1.0)
+    monkeypatch.setattr("buildrunner.publish.uploader.OTHERS_END_WITHIN", 1.0)
     async with bucket_of(server) as bucket:
         await deploy(bucket, prefix, tmp_path / "1", {"index.html": "1", "a.css": "1"}, build="a")
         with site_of(tmp_path / "2", {"index.html": "2", "a.css": "2"}) as site:
@@ -520,7 +520,7 @@ async def test_new_keys_of_a_run_that_was_taken_over_from_are_not_in_the_later_o
 async def test_a_run_whose_second_look_gets_no_answer_asks_once_more_whether_a_later_one_has_published(
     server: S3Server, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("buildrunner.site.turn.STEP_SECONDS", 0.5)
+    monkeypatch.setattr("buildrunner.publish.lock.STEP_SECONDS", 0.5)
 
     async def hold(what: str) -> None:
         if stuck and what.startswith("put"):
@@ -573,7 +573,7 @@ async def test_of_two_runs_at_once_the_site_is_the_later_one_s_whole_wherever_th
 ) -> None:
     """The earlier is held before each of its requests in turn, and goes on when the later one has come to an end or half-way."""
     monkeypatch.setattr(
-        "buildrunner.site.upload.OTHERS_END_WITHIN", 4.0
+        "buildrunner.publish.uploader.OTHERS_END_WITHIN", 4.0
     )  # one that is held for ever does not say that it ended
     async with bucket_of(server) as bucket:
         steps = await count_steps(bucket, f"count-{uuid.uuid4().hex[:8]}/", tmp_path / "count")

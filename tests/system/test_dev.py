@@ -23,12 +23,12 @@ from typing import IO
 import anyio
 import pytest
 
-from buildrunner.dev.command import make_slug
-from buildrunner.dev.preview import candidates
-from buildrunner.dev.servers import servers
-from buildrunner.dev.snapshot import take_snapshot
+from buildrunner.commands.dev.command import make_slug
+from buildrunner.commands.dev.preview import candidates
+from buildrunner.commands.dev.servers import servers
+from buildrunner.commands.dev.snapshot import take_snapshot
 from buildrunner.errors import BuildEnded
-from harness import wait_for
+from support.harness import wait_for
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "react-app"
 ADDRESS = re.compile(r"^http://127\.0\.0\.1:\d+/\r?$", re.MULTILINE)
@@ -252,7 +252,7 @@ def test_ctrl_c_under_make_ends_the_preview_with_0(temp: TempDir, make_app: Make
 
 PREVIEW = """
 import anyio, os, signal
-from buildrunner.dev.terminal import follow_job, own_terminal
+from buildrunner.commands.dev.terminal import follow_job, own_terminal
 
 async def preview():
     with own_terminal() as job, anyio.open_signal_receiver(signal.SIGINT) as interrupts:

@@ -15,9 +15,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from harness import PLAIN, Event, Program, Redis, Repositories, app_files, free_port, wait_for, wait_for_end
-from relay import Relay, never_answer
-from s3_server import s3_server
+from support.harness import PLAIN, Event, Program, Redis, Repositories, app_files, free_port, wait_for, wait_for_end
+from support.relay import Relay, never_answer
+from support.s3_server import s3_server
 
 # A child, one that left the group and refuses SIGTERM, and the build itself.
 SLOW = (

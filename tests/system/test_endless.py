@@ -8,8 +8,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from harness import Program, Redis, Repositories, Run
-from s3_server import S3Server
+from support.harness import Program, Redis, Repositories, Run
+from support.s3_server import S3Server
 
 # A server that listens and does nothing more, as those of the tools do once they are up.
 PREVIEW = "require('http').createServer().listen(0, () => console.log('Local: http://localhost/'))"

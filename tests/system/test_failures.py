@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from concurrent.futures import ThreadPoolExecutor
 
-from harness import Program, Repositories, Run, app_files
+from support.harness import Program, Repositories, Run, app_files
 
 SITE = "mkdir dist && echo hello >dist/index.html"
 PRISMA = "PrismaConfigEnvError: Cannot resolve environment variable: DATABASE_URL."

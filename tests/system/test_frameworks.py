@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from harness import Program, Repositories, app_files
+from support.harness import Program, Repositories, app_files
 
 
 def test_what_the_build_wrote_is_published_and_what_was_there_is_not(

@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from harness import LogReader, Program, Redis, Repositories, Run, add_first_event, free_port, wait_for
-from redis_relay import RedisRelay
+from support.harness import LogReader, Program, Redis, Repositories, Run, add_first_event, free_port, wait_for
+from support.redis_relay import RedisRelay
 
 SITE = "mkdir dist; echo 1 >dist/index.html"
 READERS = 50

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from harness import Program, Repositories, app_files
+from support.harness import Program, Repositories, app_files
 
 
 def test_a_site_is_published_and_the_run_ends_with_0(program: Program, repositories: Repositories) -> None:

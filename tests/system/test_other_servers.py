@@ -11,14 +11,14 @@ from urllib.parse import urlsplit
 
 import pytest
 
-import other_servers
+import support.other_servers as other_servers
 from buildrunner.errors import BuildFailed
-from buildrunner.site.bucket import Bucket, open_s3
-from harness import PLAIN, Program, Repositories, _s3_client
-from other_servers import Server
-from relay import Exchange, Fault, Relay, Request, answer, cut_after_the_body
-from s3_server import S3Server, s3_server
-from uploads import bodies_of, make_upload, publish, site_of
+from buildrunner.s3.bucket import Bucket, open_s3
+from support.harness import PLAIN, Program, Repositories, _s3_client
+from support.other_servers import Server
+from support.relay import Exchange, Fault, Relay, Request, answer, cut_after_the_body
+from support.s3_server import S3Server, s3_server
+from support.uploads import bodies_of, make_upload, publish, site_of
 
 pytestmark = pytest.mark.anyio
 

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from buildrunner.logs.journal import OWN_WORDS_BYTES
-from harness import PLAIN, Event, Program, Redis, Repositories, Run, wait_for
-from s3_server import S3Server
+from buildrunner.events.journal import OWN_WORDS_BYTES
+from support.harness import PLAIN, Event, Program, Redis, Repositories, Run, wait_for
+from support.s3_server import S3Server
 
 PIECE = 16 * 1024
 LONG_LINE = 10_000_000  # bytes

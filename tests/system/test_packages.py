@@ -8,8 +8,8 @@ import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 
-from harness import Program, Repositories, Run, app_files
-from registry import archive, serving
+from support.harness import Program, Repositories, Run, app_files
+from support.registry import archive, serving
 
 MACHINE = "x64" if os.uname().machine == "x86_64" else "arm64"
 # It refuses the lockfile as npm 8 does, and installs without it.

@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from harness import Program, Repositories
-from relay import Relay
-from s3_server import S3Server
+from support.harness import Program, Repositories
+from support.relay import Relay
+from support.s3_server import S3Server
 
 SITE = "mkdir -p dist/assets dist/docs; echo {0} >dist/index.html; echo {0} >dist/docs/index.html; echo {0} >dist/style.css;"
 SITE += " echo {0} >dist/assets/index-{0}bcdefg1.js"

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from buildrunner.cli import OPTIONS
+from buildrunner.config.settings import Settings, read_settings
 from buildrunner.errors import (
     EXIT_CONFIGURATION,
     EXIT_FAULT,
@@ -25,8 +26,7 @@ from buildrunner.errors import (
     BuildSuperseded,
     BuildTimedOut,
 )
-from buildrunner.settings import Settings, read_settings
-from harness import ROOT, Event, Program, Repositories, app_files
+from support.harness import ROOT, Event, Program, Repositories, app_files
 
 README = (ROOT / "README.md").read_text()
 EVENTS = (ROOT / "docs" / "events.md").read_text()
@@ -210,7 +210,7 @@ def test_every_sentence_of_troubleshooting_is_one_that_the_program_says() -> Non
 
 def test_the_layout_names_what_is_there() -> None:
     (layout,) = (block for block in code_blocks(README, "") if "src/buildrunner/" in block)
-    named = set(re.findall(r"\b(?:\w+\.py|\w+/)(?=[ ,\n])", layout)) - {"tests/", "buildrunner/"}
+    named = set(re.findall(r"(?m)(?:^ {2}|, )(\w+\.py|\w+/)(?=[ ,\n])", layout)) - {"tests/", "buildrunner/"}
     there = {f"{path.name}/" if path.is_dir() else path.name for path in (ROOT / "src" / "buildrunner").iterdir()}
 
     assert named <= there

@@ -16,16 +16,16 @@ from urllib.parse import urlsplit
 import anyio
 import pytest
 
+from buildrunner.concurrency.parallel import in_parallel
 from buildrunner.errors import BuildFailed
-from buildrunner.site.bodies import MULTIPART_ABOVE, Slice
-from buildrunner.site.bucket import Bucket, Stored, open_s3
-from buildrunner.site.failures import AccessRefused
-from buildrunner.site.files import collect
-from buildrunner.site.headers import IMMUTABLE, REVALIDATE
-from buildrunner.site.parallel import in_parallel
-from certificates import Certificate, make_certificate
-from s3_server import S3Server, s3_server
-from uploads import plan
+from buildrunner.publish.files import collect
+from buildrunner.publish.headers import IMMUTABLE, REVALIDATE
+from buildrunner.s3.bodies import MULTIPART_ABOVE, Slice
+from buildrunner.s3.bucket import Bucket, Stored, open_s3
+from buildrunner.s3.errors import AccessRefused
+from support.certificates import Certificate, make_certificate
+from support.s3_server import S3Server, s3_server
+from support.uploads import plan
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
@@ -675,7 +675,7 @@ async def test_opening_the_client_does_not_hold_up_the_event_loop(server: S3Serv
 
 async def test_the_server_dies_with_who_started_it(tmp_path: Path) -> None:
     script = "import time, s3_server\nwith s3_server.s3_server() as s: print(s.process.pid, flush=True); time.sleep(60)"
-    folder = os.path.dirname(sys.modules["s3_server"].__file__ or "")
+    folder = os.path.dirname(sys.modules["support.s3_server"].__file__ or "")
     environment = {**os.environ, "PYTHONPATH": folder, "TMPDIR": str(tmp_path)}
     async with await anyio.open_process([sys.executable, "-c", script], env=environment, stderr=None) as parent:
         assert parent.stdout

@@ -1,6 +1,6 @@
 """What befalls requests between a run and S3: nothing is lost or doubled, and what cannot succeed ends with 50 in time.
 
-What takes long runs beside the other tests: see `hopeless` in conftest.py.
+What takes long runs beside the other tests: see `unreachable_s3` in conftest.py.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from urllib.parse import urlsplit
 
 import pytest
 
-import relay as faults
-from harness import PLAIN, Program, Repositories, Run, wait_for
-from hopeless import Hopeless
-from relay import Exchange, Fault, Relay, Request
-from s3_server import S3Server, s3_server
+import support.relay as faults
+from support.harness import PLAIN, Program, Repositories, Run, wait_for
+from support.relay import Exchange, Fault, Relay, Request
+from support.s3_server import S3Server, s3_server
+from support.unreachable_s3 import UnreachableS3
 
 # What is tried again for 8 s on the hot path, and four times on aiobotocore's; both make two requests of one where a used
 # connection is cut.
@@ -360,14 +360,14 @@ def test_a_file_that_changes_while_it_is_read_is_told_and_not_published(
     ],
 )
 def test_what_may_pass_is_waited_for_but_not_for_two_minutes(
-    hopeless: dict[str, Hopeless], name: str, words: str, hint: str
+    unreachable_s3: dict[str, UnreachableS3], name: str, words: str, hint: str
 ) -> None:
     """From when nothing goes through any more, not the archive either, to the end of the process."""
-    run, seconds = hopeless[name].end()
+    run, seconds = unreachable_s3[name].end()
 
     assert run.code == 50
     assert words in run.result["reason"]
     assert hint in run.result["hint"]
     assert run.said("could not be kept in S3")
     assert seconds < 120
-    assert max(Counter(hopeless[name].relay.requests).values(), default=0) <= MOST_TIMES
+    assert max(Counter(unreachable_s3[name].relay.requests).values(), default=0) <= MOST_TIMES

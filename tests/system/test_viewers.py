@@ -9,8 +9,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from buildrunner.logs.text import without_colour
-from harness import PLAIN, ROOT, Program, Redis, Repositories, Run, wait_for
+from buildrunner.events.lines import without_colour
+from support.harness import PLAIN, ROOT, Program, Redis, Repositories, Run, wait_for
 
 # What a build prints to end a viewer early, with lines of every sort around it.
 FORGED = ["Done", " Done", "Failed: x", "\x1b[32mDone\x1b[0m", "Done ", "Cancelled", "Timed out: x", "Superseded"]

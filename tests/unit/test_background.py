@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from buildrunner.background import (
+from buildrunner.sandbox.background import (
     LOOK,
     QUIET_SECONDS,
     SERVICE_QUIET_SECONDS,
@@ -19,7 +19,7 @@ from buildrunner.background import (
     _sleeps_for_long,
     parse_look,
 )
-from buildrunner.processes import Process, as_typed, running_descendants
+from buildrunner.sandbox.processes import Process, as_typed, running_descendants
 
 
 def process(pid: int, cpu: float) -> Process:

@@ -11,8 +11,8 @@ from typing import Any
 import anyio
 import pytest
 
-from buildrunner.commands import _SECOND_TRIES, _environment_of, _SecondTry
-from buildrunner.runner import _search_path
+from buildrunner.build.commands import _SECOND_TRIES, _environment_of, _SecondTry
+from buildrunner.build.runner import _search_path
 
 
 def tries(said: str) -> list[_SecondTry]:

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from buildrunner.site import connections
-from buildrunner.site.connections import MOST_OF_BODY, MOST_OF_HEAD, Answer, Connections, GarbledAnswer, parse
-from certificates import make_certificate
+from buildrunner.s3 import http1 as connections
+from buildrunner.s3.http1 import MOST_OF_BODY, MOST_OF_HEAD, Answer, Connections, GarbledAnswer, parse
+from support.certificates import make_certificate
 
 OK = b'HTTP/1.1 200 OK\r\nETag: "e"\r\nContent-Length: 0\r\n\r\n'
 STORED = Answer(200, {b"etag": b'"e"', b"content-length": b"0"}, b"", keep=True)

@@ -19,7 +19,7 @@ import pytest
 # Each line of stdin is the events of one batch; a line of stderr tells that they are written.
 PRINT = """
 import json, sys
-from buildrunner.logs.console import make_formatter, print_bytes
+from buildrunner.events.sinks.console import make_formatter, print_bytes
 show = make_formatter(sys.argv[1], progress=True)
 for line in sys.stdin:
     print_bytes(show([json.dumps(event).encode() for event in json.loads(line)]))
@@ -227,7 +227,7 @@ def test_output_that_would_block_is_waited_for_and_whole() -> None:
 def test_a_reader_that_has_gone_ends_the_waiting() -> None:
     ours, theirs = os.pipe()
     os.set_blocking(theirs, False)
-    script = "import os; from buildrunner.logs.console import print_bytes; print_bytes(bytes(10 ** 6))"
+    script = "import os; from buildrunner.events.sinks.console import print_bytes; print_bytes(bytes(10 ** 6))"
     with subprocess.Popen([sys.executable, "-c", script], stdout=theirs, stderr=subprocess.PIPE, text=True) as process:
         os.close(theirs)
         os.read(ours, 1)

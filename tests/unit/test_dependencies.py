@@ -18,13 +18,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from buildrunner import cache, dependencies
-from buildrunner.cache import MOST_TOOLS, CacheStore, ToolCache
-from buildrunner.dependencies import MOST_ARCHIVES, Archive, DependencyCache, key_of
-from buildrunner.packages import Manager, npm_commands
-from buildrunner.project import BuildPlan
-from buildrunner.sandbox import Sandbox
-from buildrunner.site.bucket import Bucket, Listed
+from buildrunner.cache import dependencies, store, tools
+from buildrunner.cache.dependencies import MOST_ARCHIVES, Archive, DependencyCache, key_of
+from buildrunner.cache.store import CacheStore
+from buildrunner.cache.tools import MOST_TOOLS, ToolCache
+from buildrunner.project.package_managers.install import Manager, npm_commands
+from buildrunner.project.plan import BuildPlan
+from buildrunner.s3.bucket import Bucket, Listed
+from buildrunner.sandbox.command import Sandbox
 
 LOCKFILE = json.dumps({"lockfileVersion": 3, "packages": {}, "of-usual-size": "-" * 5000})
 NOW = datetime.now(UTC)
@@ -726,7 +727,7 @@ def test_a_tool_that_the_build_has_changed_is_not_kept(change: str, place: Calla
 def test_tools_and_archives_do_not_displace_each_other_and_both_are_bounded(
     place: Callable[[], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cache, "MOST_TOOL_BYTES", 10)
+    monkeypatch.setattr(tools, "MOST_TOOL_BYTES", 10)
     bucket = FakeBucket()
     bucket.objects["__cache/scope/tools/old.tgz"] = (b"old", NOW - timedelta(days=15))
     bucket.objects["__cache/scope/tools/large.tgz"] = (bytes(11), NOW)
@@ -758,8 +759,8 @@ def test_tools_and_archives_do_not_displace_each_other_and_both_are_bounded(
 def test_a_bucket_that_hangs_is_waited_for_once(
     hangs: str, place: Callable[[], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cache, "FIND_SECONDS", 0.3)
-    monkeypatch.setattr(cache, "TOOL_SECONDS", 0.3)
+    monkeypatch.setattr(store, "FIND_SECONDS", 0.3)
+    monkeypatch.setattr(tools, "TOOL_SECONDS", 0.3)
 
     class Hanging(FakeBucket):
         async def list_objects(self, prefix: str) -> dict[str, Listed]:

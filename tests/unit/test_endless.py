@@ -12,9 +12,9 @@ from pathlib import Path
 import anyio
 import pytest
 
-from buildrunner import endless
-from buildrunner.endless import Endless, _watches, wait_until_endless
-from buildrunner.processes import as_typed, running_descendants
+from buildrunner.sandbox import idle_detection as endless
+from buildrunner.sandbox.idle_detection import Endless, _watches, wait_until_endless
+from buildrunner.sandbox.processes import as_typed, running_descendants
 
 LISTEN = "import socket, time; s = socket.create_server(('127.0.0.1', 0)); "
 
@@ -98,7 +98,8 @@ def test_it_is_seen_in_a_container_where_open_files_of_other_users_cannot_be_rea
     user = 64_321  # nobody else runs as that one, while other tests build
     other = ["setpriv", f"--reuid={user}", "--clear-groups", sys.executable, "-c", LISTEN + "time.sleep(60)"]
     script = (
-        "import anyio, subprocess; from buildrunner import endless as e; e.SAMPLE_SECONDS, e.QUIET_SECONDS = 0.05, 0.4\n"
+        "import anyio, subprocess; from buildrunner.sandbox import idle_detection as e\n"
+        "e.SAMPLE_SECONDS, e.QUIET_SECONDS = 0.05, 0.4\n"
         f"with subprocess.Popen({other!r}) as process:\n"
         "    wait = lambda: e.wait_until_endless("
         f"script='', silent=lambda: 9, said=lambda: '', has_output=lambda: True, user={user}, redact=str)\n"

@@ -6,7 +6,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from buildrunner.errors import BuildFailed
-from buildrunner.site.failures import AccessRefused, explained
+from buildrunner.s3.errors import AccessRefused, explained
 
 WHO = "User: arn:aws:sts::111122223333:assumed-role/builds/task is not authorized to perform: "
 KEY = " on resource: arn:aws:kms:eu-central-1:111122223333:key/0a1b"

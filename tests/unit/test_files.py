@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from buildrunner.errors import BuildFailed
-from buildrunner.site.files import Limits, Site, collect, visible
-from buildrunner.site.headers import IMMUTABLE, REVALIDATE, cache_control, content_type
+from buildrunner.publish.files import Limits, Site, collect
+from buildrunner.publish.headers import IMMUTABLE, REVALIDATE, cache_control, content_type
+from buildrunner.redaction import visible
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from buildrunner.frameworks import Framework, legacy_openssl, recognise, script_to_add
-from files import Files, write
+from buildrunner.project.frameworks.detection import Framework, legacy_openssl, recognise, script_to_add
+from support.files import Files, write
 
 
 def made_with(

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from buildrunner.site.bundlers import judge_by_manifests
-from buildrunner.site.headers import IMMUTABLE, REVALIDATE, cache_control
+from buildrunner.publish.bundlers import judge_by_manifests
+from buildrunner.publish.headers import IMMUTABLE, REVALIDATE, cache_control
 
 # `none` before a name without a content hash, `hash` before one that has it, `missed` before one whose hash is not known from a
 # word or a number: it costs a request each time.

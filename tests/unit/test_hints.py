@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from buildrunner.hints import (
+from buildrunner.diagnose.matcher import (
     MOST_CHARACTERS,
     RULES,
     Explanation,
@@ -19,8 +19,8 @@ from buildrunner.hints import (
     find_hint,
     quote_failure,
 )
-from buildrunner.hints.rules import render
-from buildrunner.logs.text import without_colour
+from buildrunner.diagnose.rule import render
+from buildrunner.events.lines import without_colour
 
 WARN = "\x1b[1mnpm\x1b[22m \x1b[33mwarn\x1b[39m"
 ERROR = "\x1b[1mnpm\x1b[22m \x1b[31merror\x1b[39m"

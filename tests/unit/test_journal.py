@@ -17,10 +17,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from buildrunner.logs import journal as journal_module
-from buildrunner.logs.journal import OWN_WORDS_BYTES, SILENCE_SECONDS, Journal, _Ring, line_of_output
-from buildrunner.logs.redact import Redactor
-from buildrunner.logs.text import Line
+from buildrunner.events import journal as journal_module
+from buildrunner.events.journal import OWN_WORDS_BYTES, SILENCE_SECONDS, Journal, _Ring, line_of_output
+from buildrunner.events.lines import Line
+from buildrunner.redaction import Redactor
 
 T = TypeVar("T")
 Event = dict[str, Any]

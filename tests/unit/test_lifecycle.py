@@ -13,15 +13,20 @@ from typing import Any
 import anyio
 import pytest
 
-from buildrunner import commands, endless, lifecycle, output, reading, sandbox
-from buildrunner.cancellation import CLEANUP_RESERVE_SECONDS, Deadline, cleanup, run_deadline, run_in_thread
+from buildrunner.build import commands, lifecycle
+from buildrunner.build.lifecycle import Run
+from buildrunner.concurrency.cancellation import CLEANUP_RESERVE_SECONDS, Deadline, cleanup, run_deadline, run_in_thread
+from buildrunner.config.settings import read_settings
 from buildrunner.errors import BuildCancelled, BuildEnded, BuildFailed, BuildTimedOut, CommandFailed
-from buildrunner.lifecycle import Run
-from buildrunner.logs.journal import Journal
-from buildrunner.logs.redact import Redactor
-from buildrunner.sandbox import Exit, Sandbox
-from buildrunner.settings import read_settings
-from buildrunner.site import files, multipart
+from buildrunner.events.journal import Journal
+from buildrunner.project import files as reading
+from buildrunner.project.output import search as output
+from buildrunner.publish import files
+from buildrunner.redaction import Redactor
+from buildrunner.s3 import multipart
+from buildrunner.sandbox import command as sandbox
+from buildrunner.sandbox import idle_detection as endless
+from buildrunner.sandbox.command import Exit, Sandbox
 
 ENVIRONMENT = {
     "REPO_URL": "https://example.org/a.git",
@@ -212,7 +217,7 @@ def run_command(folder: Path, command: Callable[[], Awaitable[Exit]], watch: Any
 
 
 def test_a_late_answer_of_the_watch_does_not_hide_a_failure(tmp_path: Path) -> None:
-    from buildrunner.endless import Endless
+    from buildrunner.sandbox.idle_detection import Endless
 
     async def command() -> Exit:
         await anyio.sleep(0.05)

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from buildrunner.managers import find_manager
-from buildrunner.packages import LOCKFILES, Manager, Name
-from buildrunner.versions import numbers
+from buildrunner.project.package_managers.choice import find_manager
+from buildrunner.project.package_managers.install import LOCKFILES, Manager, Name
+from buildrunner.project.versions import numbers
 
 V3 = '{"lockfileVersion": 3, "packages": {"": {"dependencies": {"a": "^1.0.0"}}}}'
 CLASSIC = '# yarn lockfile v1\n\n\na@^1.0.0:\n  version "1.0.0"\n'

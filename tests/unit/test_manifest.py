@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from buildrunner.site.manifest import Manifest, PublishedObject
+from buildrunner.publish.manifest import Manifest, PublishedObject
 
 KEYS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20)
 OBJECTS = st.builds(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from buildrunner.memory import heap_megabytes, memory_limit, node_options
+from buildrunner.sandbox.memory import heap_megabytes, memory_limit, node_options
 
 GB = 2**30
 NONE = "9223372036854771712\n"  # what v1 says where nothing is limited

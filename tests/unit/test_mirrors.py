@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from buildrunner.mirrors import (
+from buildrunner.project.package_managers.mirrors import (
     has_all_digests,
     hosts_of_lockfile,
     registry_settings,

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from buildrunner.errors import BuildFailed
-from buildrunner.node_version import NodeRequirement, find_node
-from buildrunner.versions import numbers
+from buildrunner.project.node_version import NodeRequirement, find_node
+from buildrunner.project.versions import numbers
 
 NODES = ("12.22.12", "14.21.3", "16.20.2", "18.20.8", "20.20.2", "22.12.0", "23.11.1", "24.21.0")
 

@@ -13,14 +13,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from buildrunner import dependencies, endless
-from buildrunner.commands import _can_be_run
+from buildrunner.build.commands import _can_be_run
+from buildrunner.cache import dependencies
 from buildrunner.errors import BuildFailed
-from buildrunner.frameworks import legacy_openssl
-from buildrunner.processes import is_wrapper
-from buildrunner.project import _match_parts, plan_build
-from buildrunner.reading import read_text
-from buildrunner.versions import is_range
+from buildrunner.project.files import read_text
+from buildrunner.project.frameworks.detection import legacy_openssl
+from buildrunner.project.plan import _match_parts, plan_build
+from buildrunner.project.versions import is_range
+from buildrunner.sandbox import idle_detection as endless
+from buildrunner.sandbox.processes import is_wrapper
 
 SECONDS = 3.0  # of what took minutes to days; on a noisy machine
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from buildrunner.other_hosts import OtherHost, install_lines, read_other_hosts, script_lines
-from files import Files, write
+from buildrunner.project.other_hosts import OtherHost, install_lines, read_other_hosts, script_lines
+from support.files import Files, write
 
 
 def read(app: Path, files: Files, folder: str = ".", given: tuple[str, ...] = ()) -> OtherHost:

@@ -11,10 +11,17 @@ from pathlib import Path
 import pytest
 
 from buildrunner.errors import BuildFailed
-from buildrunner.frameworks import Framework, recognise
-from buildrunner.output import OUTPUT_FOLDERS, Output, Snapshot, find_output, take_snapshot, warn_of_other_host
-from buildrunner.site.files import collect
-from files import Files, write
+from buildrunner.project.frameworks.detection import Framework, recognise
+from buildrunner.project.output.search import (
+    OUTPUT_FOLDERS,
+    Output,
+    Snapshot,
+    find_output,
+    take_snapshot,
+    warn_of_other_host,
+)
+from buildrunner.publish.files import collect
+from support.files import Files, write
 
 PAGE = "<h1>hello</h1>"
 

@@ -9,10 +9,10 @@ from typing import Any
 import anyio
 import pytest
 
-from buildrunner import commands
+from buildrunner.build import commands
+from buildrunner.diagnose.explain import with_failure_hint
 from buildrunner.errors import CommandFailed
-from buildrunner.failure_hints import with_failure_hint
-from buildrunner.packages import (
+from buildrunner.project.package_managers.install import (
     SHELL,
     Attempt,
     Manager,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from buildrunner.pages import find_base_path, find_references, template_language
+from buildrunner.project.output.pages import find_base_path, find_references, template_language
 
 
 @pytest.mark.parametrize(

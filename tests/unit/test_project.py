@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from buildrunner.errors import BuildFailed
-from buildrunner.project import BuildPlan, plan_build
-from buildrunner.reading import folders
+from buildrunner.project.files import folders
+from buildrunner.project.plan import BuildPlan, plan_build
 
 GIVEN: dict[str, Any] = dict.fromkeys(("root_dir", "install_command", "build_command", "output_dir"))
 PACKAGE = '{"name": "app", "scripts": {"build": "vite build"}}'

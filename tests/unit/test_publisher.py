@@ -11,11 +11,11 @@ import pytest
 from redis.exceptions import MovedError, NoPermissionError, OutOfMemoryError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from buildrunner.logs.connection import address, explain
-from buildrunner.logs.follower import restart_after_faults
-from buildrunner.logs.journal import Journal
-from buildrunner.logs.publisher import Publisher
-from buildrunner.logs.redact import Redactor
+from buildrunner.events.follower import restart_after_faults
+from buildrunner.events.journal import Journal
+from buildrunner.events.sinks.redis.connection import address, explain
+from buildrunner.events.sinks.redis.publisher import Publisher
+from buildrunner.redaction import Redactor
 
 
 def make(journal: Journal, log_format: Literal["text", "json"] = "text") -> Publisher:

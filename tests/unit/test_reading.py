@@ -14,9 +14,10 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from buildrunner.frameworks import legacy_openssl, recognise, script_to_add
-from buildrunner.managers import find_manager
-from buildrunner.packages import (
+from buildrunner.project.files import parse_json, parse_toml, parse_yaml, read_yaml
+from buildrunner.project.frameworks.detection import legacy_openssl, recognise, script_to_add
+from buildrunner.project.package_managers.choice import find_manager
+from buildrunner.project.package_managers.install import (
     Manager,
     called_managers,
     failed_scripts,
@@ -24,7 +25,6 @@ from buildrunner.packages import (
     without_host,
     without_mirrors,
 )
-from buildrunner.reading import parse_json, parse_toml, parse_yaml, read_yaml
 
 HOST = "https://registry.example/"
 SIZE = 100_000

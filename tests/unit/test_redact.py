@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from buildrunner.logs.redact import REDACTED, SGR, Redactor
+from buildrunner.redaction import REDACTED, SGR, Redactor
 
 TOKEN = "ghp_x7Q/k+2~Zß\"q'9"
 REDIS = "rediss://default:Tr0ub%264dor@cache.example.com:6379/0"

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from buildrunner.site.files import collect
-from buildrunner.site.review import review_site
-from files import Files, write
+from buildrunner.publish.files import collect
+from buildrunner.publish.review import review_site
+from support.files import Files, write
 
 
 def warnings(folder: Path, files: Files, framework: str | None = None) -> list[str]:

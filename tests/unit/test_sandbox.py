@@ -10,7 +10,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from buildrunner.sandbox import Sandbox, _memory_kills
+from buildrunner.sandbox.command import Sandbox, _memory_kills
 
 EVENTS = "low 0\nhigh 0\nmax 12\noom 1\noom_kill {}\noom_group_kill 0\n"  # control groups v2
 CONTROL = "oom_kill_disable 0\nunder_oom 0\noom_kill {}\n"  # v1
@@ -49,7 +49,7 @@ def test_orphans_of_every_kind_are_ended_and_reaped(lists_children: bool) -> Non
     """In a process of its own: it ends all that descends from who calls it. CONFIG_PROC_CHILDREN is not in every kernel."""
     script = f"""
 import os, signal, subprocess, sys, time
-from buildrunner import processes, sandbox
+from buildrunner.sandbox import command as sandbox, processes
 
 sandbox.harden_process()
 if not {lists_children}:
@@ -73,7 +73,7 @@ assert command.wait() == 3
 def test_an_error_in_taking_output_is_raised_as_itself() -> None:
     script = """
 import anyio, sys
-from buildrunner.sandbox import Sandbox
+from buildrunner.sandbox.command import Sandbox
 def fail(*_):
     raise OSError(28, "No space left on device")
 async def main():

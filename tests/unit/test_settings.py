@@ -14,9 +14,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from buildrunner.config.settings import Settings, is_secret_name, make_build_id, read_settings
 from buildrunner.errors import ConfigurationError
-from buildrunner.logs.redact import Redactor
-from buildrunner.settings import Settings, is_secret_name, make_build_id, read_settings
+from buildrunner.redaction import Redactor
 
 # No deadline: machines that test are noisy.
 QUICKLY = settings(deadline=None, max_examples=60)

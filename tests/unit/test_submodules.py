@@ -13,12 +13,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from buildrunner import lfs, submodules
+from buildrunner.checkout import lfs, submodules
+from buildrunner.checkout.git import Git
+from buildrunner.checkout.git_errors import explain
+from buildrunner.checkout.index import Tree, read_tree
+from buildrunner.checkout.submodules import fetch_submodules, find_address, without_user
+from buildrunner.config.settings import Repository
 from buildrunner.errors import BuildFailed
-from buildrunner.sandbox import Exit
-from buildrunner.settings import Repository
-from buildrunner.source import Git, Tree, explain, read_tree
-from buildrunner.submodules import fetch_submodules, find_address, without_user
+from buildrunner.sandbox.command import Exit
 
 HTTPS = Repository("https://git.example.org:8443/team/app.git", "https", None, None, None)
 SSH = Repository("ssh://git@git.example.org/team/app.git", "ssh", None, None, None)

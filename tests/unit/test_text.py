@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from buildrunner.logs import text as text_module
-from buildrunner.logs.redact import REDACTED, Redactor
-from buildrunner.logs.text import LONGEST_LINE, Line, LineDecoder, clean, without_colour
+from buildrunner.events import lines as text_module
+from buildrunner.events.lines import LONGEST_LINE, Line, LineDecoder, clean, without_colour
+from buildrunner.redaction import REDACTED, Redactor
 
 SECRET = "s3cr3t-tökéñ/1"
 REDACTOR = Redactor([SECRET, "aaaaaaaa", "https://me:pass%20word@example.com"])

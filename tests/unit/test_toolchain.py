@@ -17,14 +17,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from buildrunner import registry as registry_module
 from buildrunner.errors import BuildFailed
-from buildrunner.node_version import NodeRequirement, find_node, node_of_packages
-from buildrunner.packages import Manager
-from buildrunner.registry import Keeper, has_digest
-from buildrunner.toolchain import Toolchain, Tools
-from buildrunner.versions import is_range, satisfies
-from registry import Registry, archive, serving
+from buildrunner.project.node_version import NodeRequirement, find_node, node_of_packages
+from buildrunner.project.package_managers.install import Manager
+from buildrunner.project.versions import is_range, satisfies
+from buildrunner.toolchain import registry as registry_module
+from buildrunner.toolchain.installer import Toolchain, Tools
+from buildrunner.toolchain.registry import Keeper, has_digest
+from support.registry import Registry, archive, serving
 
 MACHINE = "x64" if os.uname().machine == "x86_64" else "arm64"
 NODES = ("12.22.12", "14.21.3", "16.20.2", "18.20.8", "20.20.2", "22.12.0", "23.11.1", "24.21.0")

@@ -8,30 +8,30 @@ from typing import cast
 
 import pytest
 
-from harness import Program, Redis, Repositories
-from s3_server import S3Server
-from stranger import PersonsProgram, Place, Stranger
+from support.attacker import Attacker, PersonsProgram, Place
+from support.harness import Program, Redis, Repositories
+from support.s3_server import S3Server
 
 IS_ROOT = os.geteuid() == 0
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "stranger" in metafunc.fixturenames:
+    if "attacker" in metafunc.fixturenames:
         places = ["as root", "not as root"]
         if hasattr(metafunc.function, "in_one_place"):
             places = places[:1] if IS_ROOT else places[1:]
-        metafunc.parametrize("stranger", places, indirect=True)
+        metafunc.parametrize("attacker", places, indirect=True)
 
 
 @pytest.fixture
-def stranger(
+def attacker(
     request: pytest.FixtureRequest, shared_redis: Redis, s3: S3Server, open_folder: Path, repositories: Repositories
-) -> Stranger:
+) -> Attacker:
     place = cast(Place, request.param)
     if place == "as root" and not IS_ROOT:
         pytest.skip("the tests do not run as root")
     kind = Program if place == "as root" else PersonsProgram
-    return Stranger(
+    return Attacker(
         place,
         kind(shared_redis, s3, open_folder),
         repositories,

@@ -11,15 +11,15 @@ from typing import Any
 
 import pytest
 
-from harness import PLAIN, ROOT, LogReader, Redis, Run
-from stranger import Stranger, in_one_place
+from support.attacker import Attacker, in_one_place
+from support.harness import PLAIN, ROOT, LogReader, Redis, Run
 
 MADE = "\nmkdir -p dist; echo 1 >dist/index.html"
 
 
-def everything(stranger: Stranger) -> dict[str, tuple[str, str, int]]:
+def everything(attacker: Attacker) -> dict[str, tuple[str, str, int]]:
     """Give what lies in both buckets: `bucket/key` → what tells that it was written again."""
-    client = stranger.program.client()
+    client = attacker.program.client()
     found = {}
     for bucket in ("sites", "state"):
         for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket):
@@ -32,12 +32,12 @@ def changed(before: dict[str, Any], after: dict[str, Any]) -> set[str]:
     return {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
 
 
-def refused(stranger: Stranger, variable: str, values: Sequence[str], others: dict[str, str | None]) -> list[Run]:
+def refused(attacker: Attacker, variable: str, values: Sequence[str], others: dict[str, str | None]) -> list[Run]:
     """Start it with each value, and check that it is a configuration error which names the variable."""
 
     def start(value: str) -> Run:
         given: dict[str, Any] = {"REPO_URL": "http://127.0.0.1/owner/name", **others, variable: value}
-        return stranger.program.run(None, **given)
+        return attacker.program.run(None, **given)
 
     with ThreadPoolExecutor(3) as pool:
         runs = list(pool.map(start, values))
@@ -53,7 +53,7 @@ def refused(stranger: Stranger, variable: str, values: Sequence[str], others: di
 
 
 @in_one_place
-def test_a_slug_that_leaves_its_place_is_refused(stranger: Stranger) -> None:
+def test_a_slug_that_leaves_its_place_is_refused(attacker: Attacker) -> None:
     slugs = [
         "",
         "../x",
@@ -73,11 +73,11 @@ def test_a_slug_that_leaves_its_place_is_refused(stranger: Stranger) -> None:
         "a:b",
         "%2e",
     ]
-    refused(stranger, "PROJECT_ID", slugs, {"SLUG": None})
+    refused(attacker, "PROJECT_ID", slugs, {"SLUG": None})
 
 
 @in_one_place
-def test_a_name_of_a_run_a_prefix_or_a_folder_that_leaves_its_place_is_refused(stranger: Stranger) -> None:
+def test_a_name_of_a_run_a_prefix_or_a_folder_that_leaves_its_place_is_refused(attacker: Attacker) -> None:
     prefixes = [
         "../{slug}/",
         "{slug}/../x/",
@@ -88,46 +88,46 @@ def test_a_name_of_a_run_a_prefix_or_a_folder_that_leaves_its_place_is_refused(s
         "{slug}",
     ]
     prefixes += ["x{slug}/", "{slug}-x/", "all/", "./{slug}/", "a//{slug}/", "{slug}/{build}/"]
-    refused(stranger, "S3_KEY_PREFIX", prefixes, {})
-    refused(stranger, "BUILD_ID", ["../x", "a/b", "a.ndjson", "a" * 65], {})
-    refused(stranger, "EVENT_STREAM", ["events", "events:{slug}:{x}"], {})
-    refused(stranger, "OUTPUT_DIR", ["../x", "/etc", "a/../../b", ".git", "dist/.git"], {})
+    refused(attacker, "S3_KEY_PREFIX", prefixes, {})
+    refused(attacker, "BUILD_ID", ["../x", "a/b", "a.ndjson", "a" * 65], {})
+    refused(attacker, "EVENT_STREAM", ["events", "events:{slug}:{x}"], {})
+    refused(attacker, "OUTPUT_DIR", ["../x", "/etc", "a/../../b", ".git", "dist/.git"], {})
 
 
 @in_one_place
 @pytest.mark.parametrize("template", ["{slug}/", "__outputs/{slug}/", "sites/{slug}/x/"])
-def test_a_site_whose_slug_begins_anothers_touches_nothing_of_it(stranger: Stranger, template: str) -> None:
+def test_a_site_whose_slug_begins_anothers_touches_nothing_of_it(attacker: Attacker, template: str) -> None:
     slug = f"a{uuid.uuid4().hex[:10]}"
     others = [f"{slug}-b", f"{slug}0"] if template == "{slug}/" else [f"{slug}-b"]
-    whole = stranger.push(
+    whole = attacker.push(
         f"{MADE}; mkdir dist/deep dist/-b; echo 2 | tee dist/gone.js dist/deep/gone.html dist/-b/index.html"
     )
-    less = stranger.push(f"{MADE}; echo 3 >dist/index.html")
+    less = attacker.push(f"{MADE}; echo 3 >dist/index.html")
     variables: dict[str, Any] = {**PLAIN, "S3_KEY_PREFIX": template, "ASSET_GRACE": "0"}
     with ThreadPoolExecutor(3) as pool:
-        codes = pool.map(lambda each: stranger.program.run(whole, SLUG=each, **variables).code, [*others, slug])
+        codes = pool.map(lambda each: attacker.program.run(whole, SLUG=each, **variables).code, [*others, slug])
         assert set(codes) == {0}
-    before = everything(stranger)
+    before = everything(attacker)
     for each in (*others, slug):
         site = f"sites/{template.replace('{slug}', each)}"
         assert len([key for key in before if key.startswith(site)]) == 4
-    with stranger.program.redis.client() as client:
+    with attacker.program.redis.client() as client:
         streams = [client.xrange(f"events:{other}") for other in others]
 
-    assert stranger.program.run(less, SLUG=slug, **variables).code == 0
+    assert attacker.program.run(less, SLUG=slug, **variables).code == 0
 
     prefix = template.replace("{slug}", slug)
-    touched = changed(before, everything(stranger))
+    touched = changed(before, everything(attacker))
     assert f"sites/{prefix}index.html" in touched
-    own = (f"sites/{prefix}", *(f"{stranger.state_bucket}/__{kind}/{slug}/" for kind in ("logs", "manifests", "cache")))
+    own = (f"sites/{prefix}", *(f"{attacker.state_bucket}/__{kind}/{slug}/" for kind in ("logs", "manifests", "cache")))
     assert [key for key in touched if not key.startswith(own)] == []
-    with stranger.program.redis.client() as client:
+    with attacker.program.redis.client() as client:
         assert [client.xrange(f"events:{other}") for other in others] == streams
         assert all(streams)
 
 
 @in_one_place
-def test_a_files_name_cannot_leave_the_sites_prefix(stranger: Stranger) -> None:
+def test_a_files_name_cannot_leave_the_sites_prefix(attacker: Attacker) -> None:
     names = [
         "%2e%2e/%2e%2e/up",
         "..%2f..%2fup",
@@ -154,11 +154,11 @@ for (const name of JSON.parse(fs.readFileSync('names.json'))) {
 }
 """
     slug = f"n{uuid.uuid4().hex[:10]}"
-    before = everything(stranger)
+    before = everything(attacker)
 
     def start(listed: list[str], slug: str) -> Run:
         files = {"attack.js": attack, "names.json": json.dumps(listed, ensure_ascii=False)}
-        return stranger.build(f"{MADE}; node attack.js", files, SLUG=slug)
+        return attacker.build(f"{MADE}; node attack.js", files, SLUG=slug)
 
     with ThreadPoolExecutor(2) as pool:
         run, other = pool.map(start, [names, separators], [slug, f"{slug}-other"])
@@ -166,10 +166,10 @@ for (const name of JSON.parse(fs.readFileSync('names.json'))) {
     assert run.code == 0, run.stdout
     assert other.code in {0, 50}
     slugs = (slug, other.slug)
-    kinds = [f"{stranger.state_bucket}/__{kind}/{each}/" for kind in ("logs", "manifests", "cache") for each in slugs]
+    kinds = [f"{attacker.state_bucket}/__{kind}/{each}/" for kind in ("logs", "manifests", "cache") for each in slugs]
     own = (*(f"sites/{each}/" for each in slugs), *kinds)
-    assert [key for key in changed(before, everything(stranger)) if not key.startswith(own)] == []
-    site = stranger.site(run)
+    assert [key for key in changed(before, everything(attacker)) if not key.startswith(own)] == []
+    site = attacker.site(run)
     assert set(site) == {"index.html", *names}
     assert all(site[name]["body"].decode() == name for name in names)
 
@@ -202,9 +202,9 @@ def add_user(redis: Redis, line: str) -> str:
     return redis.uri.replace("//", f"//{words[2]}:{PASSWORD}@")
 
 
-def check_delivery(stranger: Stranger, run: Run) -> None:
+def check_delivery(attacker: Attacker, run: Run) -> None:
     assert run.code == 0, run.stdout
-    assert run.events == stranger.archive(run)
+    assert run.events == attacker.archive(run)
     assert run.messages[-1] == "Done"
     assert [event["log"] for event in run.events if event.get("level") == "warning"] == []
     assert "Redis" not in run.stdout + run.stderr
@@ -212,20 +212,20 @@ def check_delivery(stranger: Stranger, run: Run) -> None:
 
 @in_one_place
 def test_the_least_user_of_redis_is_enough_for_a_run_and_a_leak_of_its_address_is_worth_little(
-    stranger: Stranger, own_redis: Redis
+    attacker: Attacker, own_redis: Redis
 ) -> None:
     from redis.exceptions import NoPermissionError, ResponseError
 
-    stranger.program.redis = own_redis
+    attacker.program.redis = own_redis
     line = documented("buildrunner")
     address = add_user(own_redis, line)
     allowed = {word for word in line.split() if word.startswith("+")}
     assert NEEDED <= allowed <= NEEDED | OPTIONAL
     assert {"-@all", "resetkeys", "resetchannels", "~events:*", "&logs:*"} <= set(line.split())
 
-    run = stranger.build("seq 2000" + MADE, REDIS_URI=address)
+    run = attacker.build("seq 2000" + MADE, REDIS_URI=address)
 
-    check_delivery(stranger, run)
+    check_delivery(attacker, run)
     with own_redis.client() as client:
         assert [entry["object"] for entry in client.acl_log()] == []
 
@@ -283,7 +283,7 @@ def test_the_least_user_of_redis_is_enough_for_a_run_and_a_leak_of_its_address_i
 
 
 @in_one_place
-def test_what_a_leaked_address_of_redis_is_still_worth(stranger: Stranger, own_redis: Redis) -> None:
+def test_what_a_leaked_address_of_redis_is_still_worth(attacker: Attacker, own_redis: Redis) -> None:
     """Not held: the user of runs is one for all sites, so who has it can read, forge and remove live logs of each of them."""
     add_user(own_redis, documented("buildrunner"))
     with own_redis.client() as client:
@@ -297,12 +297,12 @@ def test_what_a_leaked_address_of_redis_is_still_worth(stranger: Stranger, own_r
 
 
 @in_one_place
-def test_a_user_of_redis_without_scripts_is_enough_too(stranger: Stranger, own_redis: Redis) -> None:
-    stranger.program.redis = own_redis
+def test_a_user_of_redis_without_scripts_is_enough_too(attacker: Attacker, own_redis: Redis) -> None:
+    attacker.program.redis = own_redis
     head = "ACL SETUSER plain on >PASSWORD resetkeys ~events:* resetchannels &logs:* -@all"
     address = add_user(own_redis, f"{head} {' '.join(sorted(TRANSACTIONS))}")
 
-    check_delivery(stranger, stranger.build("seq 2000" + MADE, REDIS_URI=address))
+    check_delivery(attacker, attacker.build("seq 2000" + MADE, REDIS_URI=address))
 
     with own_redis.client() as client:
         client.execute_command("AUTH", "plain", PASSWORD)
@@ -311,12 +311,12 @@ def test_a_user_of_redis_without_scripts_is_enough_too(stranger: Stranger, own_r
 
 
 @in_one_place
-def test_the_readers_user_reads_a_log_and_writes_nothing(stranger: Stranger, own_redis: Redis) -> None:
-    stranger.program.redis = own_redis
-    run = stranger.build("echo a line" + MADE)
+def test_the_readers_user_reads_a_log_and_writes_nothing(attacker: Attacker, own_redis: Redis) -> None:
+    attacker.program.redis = own_redis
+    run = attacker.build("echo a line" + MADE)
     address = add_user(own_redis, documented("viewer"))
 
-    reader = LogReader(stranger.program, run.slug, "--json", REDIS_URI=address)
+    reader = LogReader(attacker.program, run.slug, "--json", REDIS_URI=address)
 
     assert reader.end() == run.code == 0, reader.stderr
     assert reader.events == run.events
@@ -338,7 +338,7 @@ def test_the_readers_user_reads_a_log_and_writes_nothing(stranger: Stranger, own
 
 
 @in_one_place
-def test_an_address_of_redis_whose_certificate_is_not_checked_is_refused(stranger: Stranger) -> None:
+def test_an_address_of_redis_whose_certificate_is_not_checked_is_refused(attacker: Attacker) -> None:
     options = [
         "ssl_cert_reqs=none",
         "ssl_cert_reqs=",
@@ -348,5 +348,5 @@ def test_an_address_of_redis_whose_certificate_is_not_checked_is_refused(strange
     ]
     addresses = [f"rediss://buildrunner:{PASSWORD}@127.0.0.1:6379/0?{option}" for option in options]
 
-    for run in refused(stranger, "REDIS_URI", addresses, {}):
+    for run in refused(attacker, "REDIS_URI", addresses, {}):
         assert PASSWORD not in run.stdout + run.stderr

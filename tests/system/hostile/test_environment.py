@@ -1,4 +1,4 @@
-"""What a stranger's command finds around it: its environment, the processes beside it, and the role of the task."""
+"""What an attacker's command finds around it: its environment, the processes beside it, and the role of the task."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from typing import Any
 
 import pytest
 
-from harness import Run
-from s3_server import S3Server
-from stranger import PersonsProgram, Stranger, in_one_place
+from support.attacker import Attacker, PersonsProgram, in_one_place
+from support.harness import Run
+from support.s3_server import S3Server
 
 MADE = "mkdir -p dist; echo page >dist/index.html"
 PUBLISHED = "mkdir -p dist; echo page >dist/index.html; node attack.js >dist/report.json"
 TOKEN = f"ghp_{uuid.uuid4().hex}"  # of this session alone: builds look for it in all processes that they can see
 
 
-def report(stranger: Stranger, run: Run, name: str = "report.json") -> Any:
+def report(attacker: Attacker, run: Run, name: str = "report.json") -> Any:
     """Give what an attack has written down: in the site, because nothing is redacted there."""
     assert run.code == 0, run.stdout + run.stderr
-    return json.loads(stranger.site(run)[name]["body"])
+    return json.loads(attacker.site(run)[name]["body"])
 
 
 # --- attack 1: the environment -----------------------------------------------------------------------------------------
@@ -65,20 +65,20 @@ LOOK = "require('fs').writeFileSync(process.argv[1], JSON.stringify(process.env)
 
 
 @pytest.mark.parametrize("given", [False, True], ids=["nothing given", "variables given"])
-def test_the_environment_of_a_command_is_an_allow_list(stranger: Stranger, given: bool) -> None:
+def test_the_environment_of_a_command_is_an_allow_list(attacker: Attacker, given: bool) -> None:
     named = {"BUILD_ENV_API_URL": "https://api.example.org", "INSTALL_ENV_NPM_TOKEN": TOKEN} if given else {}
     variables: dict[str, Any] = {**KEPT, **PASSED_ON, **named}
-    runners = stranger.program.environment(None, **variables)
+    runners = attacker.program.environment(None, **variables)
 
-    run = stranger.build(
+    run = attacker.build(
         f'node -e "{LOOK}" dist/build.json; echo page >dist/index.html',
         INSTALL_COMMAND=f'mkdir dist; node -e "{LOOK}" dist/install.json',
         **variables,
     )
 
-    install, build = report(stranger, run, "install.json"), report(stranger, run, "build.json")
+    install, build = report(attacker, run, "install.json"), report(attacker, run, "build.json")
     everywhere = {*OWN, *PASSED_ON, *SHELLS}
-    if stranger.place == "in the image":  # where memory is limited, Node's heap is, too
+    if attacker.place == "in the image":  # where memory is limited, Node's heap is, too
         everywhere |= {"NODE_OPTIONS"}
     assert set(install) - BASHS == everywhere | OF_THE_INSTALL | ({"NPM_TOKEN"} if given else set())
     assert set(build) - BASHS == everywhere | ({"NPM_TOKEN", "API_URL"} if given else set())
@@ -115,13 +115,13 @@ REFUSED = (
 
 @in_one_place
 def test_names_that_change_how_programs_are_loaded_are_refused_all_at_once_before_anything_starts(
-    stranger: Stranger,
+    attacker: Attacker,
 ) -> None:
     named: dict[str, Any] = {
         f"{kind}_ENV_{name}": f"/{kind}/evil.so" for kind in ("BUILD", "INSTALL") for name in REFUSED
     }
 
-    run = stranger.build(MADE, **named)
+    run = attacker.build(MADE, **named)
 
     assert run.code == 2
     assert not run.events
@@ -138,11 +138,11 @@ TRAP = "mkdir -p {folder}/xx_XX; for name in CTYPE IDENTIFICATION MESSAGES; do m
 
 
 def test_the_program_that_drops_privileges_sees_nothing_of_the_environment_that_the_build_gets(
-    stranger: Stranger,
+    attacker: Attacker,
 ) -> None:
     folder = f"/tmp/{uuid.uuid4().hex}"
     try:
-        run = stranger.build(
+        run = attacker.build(
             f'printf \'%s %s\' "$KEPT_LOCPATH" "$KEPT_LC_ALL" >report; mkdir dist; mv report dist/; rm -r {folder}',
             INSTALL_COMMAND=f"umask 0; {TRAP.format(folder=folder)}",
             BUILD_COMMAND="KEPT_LOCPATH=$LOCPATH KEPT_LC_ALL=$LC_ALL; unset LOCPATH LC_ALL; export KEPT_LOCPATH KEPT_LC_ALL;"
@@ -155,7 +155,7 @@ def test_the_program_that_drops_privileges_sees_nothing_of_the_environment_that_
         shutil.rmtree(folder, ignore_errors=True)
 
     assert run.code == 0, run.stdout + run.stderr
-    assert stranger.site(run)["report"]["body"].decode() == f"{folder} xx_XX"  # the trap was set
+    assert attacker.site(run)["report"]["body"].decode() == f"{folder} xx_XX"  # the trap was set
 
 
 INSTALL_THAT_STAYS = """
@@ -187,31 +187,31 @@ console.log(JSON.stringify({
 """
 
 
-def test_what_the_install_started_with_its_token_does_not_live_in_the_build(stranger: Stranger) -> None:
+def test_what_the_install_started_with_its_token_does_not_live_in_the_build(attacker: Attacker) -> None:
     ending = TOKEN[8:]  # passed in two halves, so that the search does not find itself
-    run = stranger.build(
+    run = attacker.build(
         f"{MADE}; node look.js {ending[:-1]} >dist/report.json",
         {"look.js": LOOK_FOR_WHAT_STAYED.replace("process.argv[2]", f"process.argv[2] + '{ending[-1]}'")},
         INSTALL_COMMAND=INSTALL_THAT_STAYS,
         INSTALL_ENV_NPM_TOKEN=TOKEN,
     )
 
-    found = report(stranger, run)
+    found = report(attacker, run)
     assert found["found"] == []
     assert found["alive"] is False
     assert found["beats"] == 0
 
 
-def test_not_held_anywhere_what_an_install_writes_down_the_build_can_read(stranger: Stranger) -> None:
+def test_not_held_anywhere_what_an_install_writes_down_the_build_can_read(attacker: Attacker) -> None:
     """So the documents say: use a token that can only read."""
-    run = stranger.build(
+    run = attacker.build(
         f"{MADE}; node look.js nothing-like-this >dist/report.json",
         {"look.js": LOOK_FOR_WHAT_STAYED},
         INSTALL_COMMAND=INSTALL_THAT_STAYS,
         INSTALL_ENV_NPM_TOKEN=TOKEN,
     )
 
-    assert report(stranger, run)["notes"] == ".".join(TOKEN)
+    assert report(attacker, run)["notes"] == ".".join(TOKEN)
 
 
 # --- attack 2: /proc ---------------------------------------------------------------------------------------------------
@@ -268,12 +268,12 @@ SPYING = "mkdir -p dist; echo page >dist/index.html; (node spy.js $$ >dist/repor
 SAME_USER = {"signal"}
 
 
-def spy(stranger: Stranger, **variables: Any) -> dict[str, Any]:
-    run = stranger.build(SPYING, {"spy.js": SPY}, **variables)
-    found: dict[str, Any] = report(stranger, run)
+def spy(attacker: Attacker, **variables: Any) -> dict[str, Any]:
+    run = attacker.build(SPYING, {"spy.js": SPY}, **variables)
+    found: dict[str, Any] = report(attacker, run)
     found["secrets"] = [
         value
-        for name, value in stranger.program.environment(None).items()
+        for name, value in attacker.program.environment(None).items()
         if name.startswith(("AWS_S", "AWS_AC", "REDIS"))
     ]
     return found
@@ -295,8 +295,8 @@ def runner_of(found: Mapping[str, Any]) -> dict[str, Any]:
     return next(process for process in ancestors(found) if process["cmdline"].endswith("-m buildrunner"))
 
 
-def test_nothing_can_be_had_of_the_runner_and_of_other_users_processes(stranger: Stranger) -> None:
-    found = spy(stranger)
+def test_nothing_can_be_had_of_the_runner_and_of_other_users_processes(attacker: Attacker) -> None:
+    found = spy(attacker)
 
     uid = int(found["status"]["Uid"].split()[0])
     runner = runner_of(found)
@@ -304,7 +304,7 @@ def test_nothing_can_be_had_of_the_runner_and_of_other_users_processes(stranger:
     open_ones = {(process["pid"], *process["tries"]) for process in others if process["tries"]}
     assert open_ones == set()
     assert 1 in {process["pid"] for process in found["processes"]}
-    if stranger.is_another_user:
+    if attacker.is_another_user:
         assert runner in others
         assert ancestors(found)[-1] in others  # up to process 1
     else:
@@ -317,15 +317,15 @@ def test_nothing_can_be_had_of_the_runner_and_of_other_users_processes(stranger:
 
 
 def test_a_command_has_no_groups_capabilities_or_ways_to_privileges_and_no_descriptor_but_its_pipes(
-    stranger: Stranger,
+    attacker: Attacker,
 ) -> None:
-    found = spy(stranger, BUILD_COMMAND="exec sh build.sh")
+    found = spy(attacker, BUILD_COMMAND="exec sh build.sh")
 
     status, runner = found["status"], runner_of(found)
     assert len(set(status["Uid"].split())) == len(set(status["Gid"].split())) == 1  # real, effective, saved, of files
     assert status["NoNewPrivs"] == "1"
     empty = ["CapInh", "CapPrm", "CapEff", "CapAmb"]
-    if stranger.is_another_user:
+    if attacker.is_another_user:
         assert int(status["Uid"].split()[0]) not in {0, runner["uid"]}
         assert int(status["Gid"].split()[0]) != 0
         assert status["Groups"] == ""
@@ -337,25 +337,25 @@ def test_a_command_has_no_groups_capabilities_or_ways_to_privileges_and_no_descr
     assert descriptors == {"0": "/dev/null", "1": "pipe", "2": "pipe"}
 
 
-def test_no_setuid_program_gives_anything(stranger: Stranger, open_folder: Path) -> None:
+def test_no_setuid_program_gives_anything(attacker: Attacker, open_folder: Path) -> None:
     planted = open_folder / uuid.uuid4().hex[:12]
-    if stranger.place != "in the image" and os.geteuid() == 0:
+    if attacker.place != "in the image" and os.geteuid() == 0:
         # cat, and owned by root: what it says of itself tells as whom it runs.
         shutil.copy("/bin/cat", planted)
         planted.chmod(0o6755)
 
     # All of a machine takes 15 s to look through, and what of it is found tells of the image alone.
-    find = "find / -xdev -type f -perm /6000 2>/dev/null >dist/found" if stranger.place == "in the image" else "true"
-    run = stranger.build(
+    find = "find / -xdev -type f -perm /6000 2>/dev/null >dist/found" if attacker.place == "in the image" else "true"
+    run = attacker.build(
         f"{MADE}; {find}; if [ -u {planted} ]; then cat={planted}; else cat=cat; fi;"
         " $cat /proc/self/status >dist/status; echo $cat >>dist/status"
     )
 
     assert run.code == 0, run.stdout + run.stderr
-    said = stranger.site(run)["status"]["body"].decode()
+    said = attacker.site(run)["status"]["body"].decode()
     lines = dict(line.split(":\t", 1) for line in said.splitlines() if ":\t" in line)
-    if stranger.place == "in the image":
-        assert stranger.site(run)["found"]["body"] == b""  # there is none to begin with
+    if attacker.place == "in the image":
+        assert attacker.site(run)["found"]["body"] == b""  # there is none to begin with
     elif os.geteuid() == 0:
         assert said.endswith(f"{planted}\n")
     assert "0" not in lines["Uid"].split() + lines["Gid"].split()
@@ -375,17 +375,17 @@ class BelowAShell(PersonsProgram):
         return {**super().environment(repository, **variables), "PARENTS_SECRET": self.SECRET}
 
 
-def test_without_root_a_parents_environment_stays_readable(stranger: Stranger) -> None:
-    if not stranger.is_another_user:
-        program = stranger.program
-        stranger.program = BelowAShell(program.redis, program.s3, program.folder)
+def test_without_root_a_parents_environment_stays_readable(attacker: Attacker) -> None:
+    if not attacker.is_another_user:
+        program = attacker.program
+        attacker.program = BelowAShell(program.redis, program.s3, program.folder)
 
-    found = spy(stranger)
+    found = spy(attacker)
 
     above = ancestors(found)
     above = above[above.index(runner_of(found)) + 1 :]
     read = [process["tries"]["environ"] for process in above if "environ" in process["tries"]]
-    if stranger.is_another_user:
+    if attacker.is_another_user:
         assert above  # process 1 in the image, which has all that the runner has
         assert read == []
     else:
@@ -393,7 +393,7 @@ def test_without_root_a_parents_environment_stays_readable(stranger: Stranger) -
         assert set(runner_of(found)["tries"]) <= SAME_USER
 
 
-def test_without_root_a_build_can_end_its_runner_and_reach_its_log_on_disk(stranger: Stranger) -> None:
+def test_without_root_a_build_can_end_its_runner_and_reach_its_log_on_disk(attacker: Attacker) -> None:
     script = f"""
     above=$PPID
     until tr '\\0' ' ' </proc/$above/cmdline | grep -q -e '-m buildrunner'; do
@@ -408,17 +408,17 @@ def test_without_root_a_build_can_end_its_runner_and_reach_its_log_on_disk(stran
     echo the runner cannot be ended
     """
 
-    run = stranger.build(script)
+    run = attacker.build(script)
 
     on_disk = [line for line in run.lines if line.startswith("the ")]
-    if stranger.is_another_user:
+    if attacker.is_another_user:
         assert on_disk == ["the runner cannot be ended"]
         assert run.code == 0
     else:  # not held: it is a person's own machine, and the worst is that their own build says something wrong
         assert on_disk == ["the journal can be read", "the journal can be written"]
         assert run.code == 143
         assert run.result["status"] == "cancelled"
-        assert not stranger.site(run)
+        assert not attacker.site(run)
 
 
 # --- attack 3: the role of the task ------------------------------------------------------------------------------------
@@ -482,7 +482,7 @@ Promise.all(process.argv.slice(2).map(get)).then(answers => {
 
 
 def test_the_runner_gets_its_role_and_the_build_neither_its_variables_nor_its_keys(
-    stranger: Stranger, s3: S3Server
+    attacker: Attacker, s3: S3Server
 ) -> None:
     with role_endpoint(s3) as role:
         endpoint = f"http://127.0.0.1:{role.port}/role"
@@ -493,18 +493,18 @@ def test_the_runner_gets_its_role_and_the_build_neither_its_variables_nor_its_ke
             "AWS_CONTAINER_AUTHORIZATION_TOKEN": role.token,
         }
         # In the image the role is a task's, by the variable that a task has, and the addresses are ECS's.
-        in_image = stranger.place == "in the image"
+        in_image = attacker.place == "in the image"
         asked = "http://169.254.170.2/v2/credentials/ http://169.254.170.2/" if in_image else endpoint
 
-        run = stranger.build(f"{MADE}; node ask.js {asked}", {"ask.js": ASK}, **({} if in_image else local))
+        run = attacker.build(f"{MADE}; node ask.js {asked}", {"ask.js": ASK}, **({} if in_image else local))
 
-        found = report(stranger, run)  # the site was published: the runner had its role
+        found = report(attacker, run)  # the site was published: the runner had its role
     assert found["names"] == []
-    left = stranger.all_that_left(run)
+    left = attacker.all_that_left(run)
     # The endpoint can be reached by who runs beside it. Without the token, or the path, it gives nothing.
     assert all(status != 200 for status, _ in found["answers"])
     if in_image:
-        environment = stranger.program.environment(None)
+        environment = attacker.program.environment(None)
         hidden = [environment["AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"], "AWS_CONTAINER_", "ECS_AGENT_URI"]
     else:
         assert role.token in role.asked_with

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from harness import PLAIN, Run
-from stranger import Stranger
+from support.attacker import Attacker
+from support.harness import PLAIN, Run
 
 PAGE = "mkdir -p dist; echo hello >dist/index.html\n"
 
@@ -30,7 +30,7 @@ def limit(run: Run, stage: str, name: str) -> tuple[str, str]:
 # --- processes, core dumps, the size of one file, memory ---
 
 
-def test_a_command_has_limits_that_it_cannot_raise(stranger: Stranger) -> None:
+def test_a_command_has_limits_that_it_cannot_raise(attacker: Attacker) -> None:
     script = f"""{PAGE}
         cat /proc/self/limits
         prlimit --nproc=100000:100000 true && echo raised; prlimit --core=1 true && echo raised
@@ -41,14 +41,14 @@ def test_a_command_has_limits_that_it_cannot_raise(stranger: Stranger) -> None:
     # A shell that may not raise a limit ends: so each tries by itself.
     script = script.replace("ulimit -c unlimited &&", "sh -c 'ulimit -c unlimited' &&")
 
-    run = stranger.build(script, INSTALL_COMMAND="cat /proc/self/limits")
+    run = attacker.build(script, INSTALL_COMMAND="cat /proc/self/limits")
 
     for stage in ("install", "build"):
         assert limit(run, stage, "core file size") == ("0", "0")
         assert limit(run, stage, "file size") == (str(16 * 2**30),) * 2
         soft, hard = map(int, limit(run, stage, "processes"))
         assert soft == hard
-        if stranger.is_another_user:
+        if attacker.is_another_user:
             assert soft == 4096
         else:  # the limit is the user's, and the person's other programs count
             assert 4096 < soft < 4096 + 20_000
@@ -57,42 +57,42 @@ def test_a_command_has_limits_that_it_cannot_raise(stranger: Stranger) -> None:
     assert "has the limits of a command" in run.lines
 
 
-def test_a_build_that_can_start_no_more_processes_fails_by_itself(stranger: Stranger) -> None:
+def test_a_build_that_can_start_no_more_processes_fails_by_itself(attacker: Attacker) -> None:
     # Lowered further, so that the test costs this machine little: what it runs into is the same error.
     script = f"""{PAGE}
         [ "$(ulimit -p)" -lt 30000 ] || exit 9
         ulimit -p 150; i=0; while [ $i -lt 400 ]; do sleep 600 & i=$((i + 1)); done; echo all of them run"""
 
-    run = stranger.build(script)
+    run = attacker.build(script)
 
     assert (run.code, run.result["stage"], run.result["status"]) == (40, "build", "failed")
     assert "all of them run" not in run.lines
     assert any("fork" in line for line in run.lines)
     assert run.messages[-1].startswith("Failed: ")
-    assert run.events == stranger.archive(run)
+    assert run.events == attacker.archive(run)
 
 
-def test_a_program_that_crashes_writes_no_core_dump(stranger: Stranger) -> None:
+def test_a_program_that_crashes_writes_no_core_dump(attacker: Attacker) -> None:
     script = f"""{PAGE}
         mkdir crash; cd crash; raise='prlimit --core=unlimited --pid $$ 2>/dev/null'
         sh -c "$raise; kill -SEGV \\$\\$"; echo $?
         sh -c "$raise; exec node -e 'process.abort()'" 2>/dev/null; echo $?; echo "left: $(ls -A)" """
 
-    run = stranger.build(script)
+    run = attacker.build(script)
 
     assert run.code == 0
     assert [line for line in run.lines if re.fullmatch(r"\d+", line)] == ["139", "134"]
     assert "left: " in run.lines
 
 
-def test_one_file_has_no_room_for_more_than_its_limit(stranger: Stranger) -> None:
+def test_one_file_has_no_room_for_more_than_its_limit(attacker: Attacker) -> None:
     most = 16 * 2**30
     script = f"""{PAGE}
         sh -c 'truncate -s {most + 1} a'; echo "truncated: $?"; truncate -s {most} b; echo "at the limit: $?"
         sh -c 'echo x >>b'; echo "written: $?"
         sh -c 'echo x | dd of=c bs=1 seek={most} 2>&1'; stat -c "%n %s" b c; rm -f a b c"""
 
-    run = stranger.build(script)
+    run = attacker.build(script)
 
     assert run.code == 0
     ended = dict(re.findall(r"^([a-z ]+): (\d+)$", "\n".join(run.lines), re.MULTILINE))
@@ -103,7 +103,7 @@ def test_one_file_has_no_room_for_more_than_its_limit(stranger: Stranger) -> Non
     assert not any(re.fullmatch(rf"c {most + 1}", line) for line in run.lines)
 
 
-def test_the_kernel_ends_the_build_before_the_runner_when_memory_runs_out(stranger: Stranger) -> None:
+def test_the_kernel_ends_the_build_before_the_runner_when_memory_runs_out(attacker: Attacker) -> None:
     """A build may take that back, down to the runner's own figure and not below: then the larger of the two is ended."""
     script = f"""{PAGE}
         echo own $(cat /proc/self/oom_score_adj) $(setsid sh -c 'cat /proc/self/oom_score_adj')
@@ -116,7 +116,7 @@ def test_the_kernel_ends_the_build_before_the_runner_when_memory_runs_out(strang
         {{ echo 1000 >/proc/$pid/oom_score_adj; }} 2>/dev/null && echo the runner first
         echo tried"""
 
-    run = stranger.build(script, INSTALL_COMMAND="cat /proc/self/oom_score_adj")
+    run = attacker.build(script, INSTALL_COMMAND="cat /proc/self/oom_score_adj")
 
     assert run.code == 0
     assert "tried" in run.lines
@@ -124,14 +124,14 @@ def test_the_kernel_ends_the_build_before_the_runner_when_memory_runs_out(strang
     (runner,) = (int(line.split()[-1]) for line in run.lines if re.fullmatch(r"the runner -?\d+", line))
     assert runner < 1000
     assert not {"below the runner", "below all"} & set(run.lines)
-    if stranger.is_another_user:
+    if attacker.is_another_user:
         assert "the runner first" not in run.lines
 
 
 # --- time ---
 
 
-def test_a_build_that_takes_too_long_is_told_whether_it_was_silent(stranger: Stranger) -> None:
+def test_a_build_that_takes_too_long_is_told_whether_it_was_silent(attacker: Attacker) -> None:
     scripts = {
         "silent": f"{PAGE} echo begun; exec sleep 600",
         "closed": f"{PAGE} exec >&- 2>&-; sleep 600; :",
@@ -140,13 +140,13 @@ def test_a_build_that_takes_too_long_is_told_whether_it_was_silent(stranger: Str
         "drawing": f"{PAGE} while :; do printf 'x\\r'; sleep 0.1; done",
     }
     with ThreadPoolExecutor(4) as threads:
-        started = {name: threads.submit(stranger.build, each, BUILD_TIMEOUT="4") for name, each in scripts.items()}
+        started = {name: threads.submit(attacker.build, each, BUILD_TIMEOUT="4") for name, each in scripts.items()}
         runs = {name: future.result() for name, future in started.items()}
 
     for run in runs.values():
         assert (run.code, run.result["status"], run.result["stage"]) == (124, "timed_out", "build")
         assert "BUILD_TIMEOUT" in run.result["hint"]
-        assert stranger.site(run) == {}
+        assert attacker.site(run) == {}
         assert run.messages[-1] == f"Timed out: {run.result['reason']}"
     slow = "The build took longer than 4 s"
     for name in ("silent", "closed"):
@@ -157,26 +157,26 @@ def test_a_build_that_takes_too_long_is_told_whether_it_was_silent(stranger: Str
         assert re.fullmatch(rf"{slow} and was stopped at `.+`\.", runs[name].result["reason"])
 
 
-def test_a_build_that_closes_its_output_and_lives_on_is_waited_for(stranger: Stranger) -> None:
-    run = stranger.build(f"echo begun; exec >&- 2>&-; sleep 1; {PAGE}")
+def test_a_build_that_closes_its_output_and_lives_on_is_waited_for(attacker: Attacker) -> None:
+    run = attacker.build(f"echo begun; exec >&- 2>&-; sleep 1; {PAGE}")
 
     assert run.code == 0
     assert run.lines == [*run.lines[:-1], "begun"]
-    assert {path: found["body"] for path, found in stranger.site(run).items()} == {"index.html": b"hello\n"}
+    assert {path: found["body"] for path, found in attacker.site(run).items()} == {"index.html": b"hello\n"}
 
 
 # --- room ---
 
 
 @pytest.fixture
-def few_inodes(stranger: Stranger, open_folder: Path) -> Iterator[dict[str, Any]]:
+def few_inodes(attacker: Attacker, open_folder: Path) -> Iterator[dict[str, Any]]:
     """Make a file system with room for few files, and give the variables of a run that uses it."""
     options = "size=400m,nr_inodes=1500"
-    if stranger.place == "in the image":
-        from fargate import Fargate
+    if attacker.place == "in the image":
+        from support.fargate import Fargate
 
-        assert isinstance(stranger.program, Fargate)
-        stranger.program.tmp = f"{options},mode=1777"
+        assert isinstance(attacker.program, Fargate)
+        attacker.program.tmp = f"{options},mode=1777"
         yield {}
         return
     folder = open_folder / f"disk-{uuid.uuid4().hex[:12]}"
@@ -190,27 +190,27 @@ def few_inodes(stranger: Stranger, open_folder: Path) -> Iterator[dict[str, Any]
 
 
 def test_a_build_that_takes_every_inode_loses_neither_its_log_nor_its_site(
-    stranger: Stranger, few_inodes: dict[str, Any]
+    attacker: Attacker, few_inodes: dict[str, Any]
 ) -> None:
     fill = "let i = 0; try { for (;;) require('fs').writeFileSync('f' + i++, '') } catch (e) { console.log(e.code, String(i)) }"
     script = (
         f"""{PAGE} mkdir fill; cd fill; node -e "{fill}"; (: >one-more) || echo nothing fits; seq -f 'line %.0f' 5000"""
     )
 
-    run = stranger.build(script, **few_inodes)
+    run = attacker.build(script, **few_inodes)
 
     assert run.code == 0, run.stdout[-3000:]
     assert any(re.fullmatch(r"ENOSPC \d+", line) for line in run.lines)
     assert "nothing fits" in run.lines
     assert [line for line in run.lines if line.startswith("line ")] == [f"line {number}" for number in range(1, 5001)]
-    assert {path: found["body"] for path, found in stranger.site(run).items()} == {"index.html": b"hello\n"}
-    assert run.events == stranger.archive(run)
+    assert {path: found["body"] for path, found in attacker.site(run).items()} == {"index.html": b"hello\n"}
+    assert run.events == attacker.archive(run)
 
 
 # --- what is read of a repository ---
 
 
-def test_a_package_json_without_end_or_depth_is_a_plain_mistake(stranger: Stranger) -> None:
+def test_a_package_json_without_end_or_depth_is_a_plain_mistake(attacker: Attacker) -> None:
     package = '{"name": "app", "version": "1.0.0", "scripts": {"build": "sh build.sh"}, "x": %s}'
     cases: dict[str, tuple[str | bytes, str]] = {
         "deep": (package % ("[" * 100_000 + "]" * 100_000), "nested too deeply"),
@@ -222,17 +222,17 @@ def test_a_package_json_without_end_or_depth_is_a_plain_mistake(stranger: Strang
         "loop": ("package.json", ""),
     }
     files: dict[str, str | bytes] = {f"{name}/package.json": text for name, (text, _) in cases.items()}
-    path = stranger.repositories.app(PAGE, **files, **{"folder/package.json/x": ""})
+    path = attacker.repositories.app(PAGE, **files, **{"folder/package.json/x": ""})
     for name, (target, _) in links.items():
         (path / name).mkdir()
         (path / name / "package.json").symlink_to(target)
-    stranger.repositories.commit(path, {})
+    attacker.repositories.commit(path, {})
     words = {name: said for name, (_, said) in (*cases.items(), *links.items())} | {"folder": "not a regular file"}
-    url = stranger.url(path)
+    url = attacker.url(path)
     variables: dict[str, Any] = {**PLAIN, "BUILD_COMMAND": None}
 
     def build(folder: str) -> Run:
-        return stranger.program.run(url, timeout=60, **{**variables, "ROOT_DIR": folder})
+        return attacker.program.run(url, timeout=60, **{**variables, "ROOT_DIR": folder})
 
     with ThreadPoolExecutor(3) as threads:
         runs = dict(zip(words, threads.map(build, words), strict=True))
@@ -243,21 +243,21 @@ def test_a_package_json_without_end_or_depth_is_a_plain_mistake(stranger: Strang
         assert "package.json" in run.result["reason"]
         assert words[name] in run.result["reason"], name
         assert len(run.result["reason"]) < 1000
-        left = stranger.all_that_left(run)
+        left = attacker.all_that_left(run)
         assert "Traceback" not in left
         assert "root:x:0" not in left
 
 
-def test_a_repository_of_thousands_of_files_is_cloned_and_built(stranger: Stranger) -> None:
-    path = stranger.repositories.app(f"{PAGE} ls -d many/*/* | wc -l")
-    blob = stranger.repositories.git(path, "hash-object", "-w", "build.sh")
+def test_a_repository_of_thousands_of_files_is_cloned_and_built(attacker: Attacker) -> None:
+    path = attacker.repositories.app(f"{PAGE} ls -d many/*/* | wc -l")
+    blob = attacker.repositories.git(path, "hash-object", "-w", "build.sh")
     names = "".join(f"100644 {blob}\tmany/{number % 200}/{number}.txt\n" for number in range(5000))
     subprocess.run(
         ["git", "-C", str(path), "update-index", "--add", "--index-info"], input=names, text=True, check=True
     )
-    stranger.repositories.git(path, "commit", "-q", "-m", "many")
+    attacker.repositories.git(path, "commit", "-q", "-m", "many")
 
-    run = stranger.program.run(stranger.url(path), **PLAIN)
+    run = attacker.program.run(attacker.url(path), **PLAIN)
 
     assert run.code == 0
     assert run.lines[-1].strip() == "5000"

@@ -1,4 +1,4 @@
-"""A stranger's repository, and a stranger's git server: what they bring along runs nowhere, and a token goes to nobody else."""
+"""An attacker's repository, and an attacker's git server: what they bring along runs nowhere, and a token goes to nobody else."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
-import git_server as server_module
-from git_server import GitServer, git_server
-from harness import PLAIN, Repositories, Run
-from stranger import Stranger, in_one_place
+import support.git_server as server_module
+from support.attacker import Attacker, in_one_place
+from support.git_server import GitServer, git_server
+from support.harness import PLAIN, Repositories, Run
 
 T = TypeVar("T")
 
@@ -35,14 +35,14 @@ CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]"
 COLOUR = re.compile(r"\x1b\[[0-9;:]*m")
 
 
-def host_of(stranger: Stranger) -> str:
+def host_of(attacker: Attacker) -> str:
     """Give the address of this machine that builds can reach, and that the servers of these tests listen at."""
-    return str(urlsplit(stranger.program.s3.endpoint).hostname)
+    return str(urlsplit(attacker.program.s3.endpoint).hostname)
 
 
-def texts(stranger: Stranger, run: Run) -> list[str]:
+def texts(attacker: Attacker, run: Run) -> list[str]:
     """Give every text that a run has sent to people, on each of its ways."""
-    events = [event["log"] for event in (*run.events, *stranger.archive(run)) if "log" in event]
+    events = [event["log"] for event in (*run.events, *attacker.archive(run)) if "log" in event]
     return [*events, *run.messages, *run.stdout.splitlines(), *run.stderr.splitlines()]
 
 
@@ -68,10 +68,10 @@ def command_lines() -> str:
 
 @in_one_place
 def test_an_address_or_a_ref_that_would_be_an_option_a_helper_or_another_scheme_starts_nothing(
-    stranger: Stranger, open_folder: Path
+    attacker: Attacker, open_folder: Path
 ) -> None:
     marker = open_folder / f"marker-{uuid.uuid4().hex}"
-    repository = stranger.repositories.app()
+    repository = attacker.repositories.app()
     addresses = [
         f"--upload-pack=touch {marker}",
         f"-utouch${{IFS}}{marker}",
@@ -91,7 +91,7 @@ def test_an_address_or_a_ref_that_would_be_an_option_a_helper_or_another_scheme_
 
     def start(case: tuple[str, str]) -> Run:
         given: dict[str, Any] = {"REPO_URL": "https://127.0.0.1/owner/name", case[0]: case[1]}
-        return stranger.program.run(None, REPO_ALLOWED_SCHEMES="https,ssh", **given)
+        return attacker.program.run(None, REPO_ALLOWED_SCHEMES="https,ssh", **given)
 
     for (variable, value), run in zip(cases, at_once(start, cases), strict=True):
         assert run.code == 2, (value, run.stdout)
@@ -105,9 +105,9 @@ def test_an_address_or_a_ref_that_would_be_an_option_a_helper_or_another_scheme_
 
 
 def test_nothing_that_a_repository_brings_along_runs_or_is_asked_for_and_the_checkout_is_the_builds_own(
-    stranger: Stranger, open_folder: Path
+    attacker: Attacker, open_folder: Path
 ) -> None:
-    host = host_of(stranger)
+    host = host_of(attacker)
     open_to_all = open_folder / f"open-{uuid.uuid4().hex}"
     open_to_all.mkdir()
     open_to_all.chmod(0o777)
@@ -118,11 +118,11 @@ def test_nothing_that_a_repository_brings_along_runs_or_is_asked_for_and_the_che
         " | sed 's/^/came: /'; ls -A .. | sed 's/^/beside: /'; find .. ! -user $(id -u) | sed 's/^/not mine: /';"
         " git config --show-origin --list --local | sed 's/^/set: /'; echo \"uid $(id -u)\""
     )
-    with git_server(stranger.repositories.folder, host=host) as own, git_server(open_folder, host=host) as other:
-        source = evil_source(stranger, look + MADE, marker, other)
+    with git_server(attacker.repositories.folder, host=host) as own, git_server(open_folder, host=host) as other:
+        source = evil_source(attacker, look + MADE, marker, other)
         # By file:// the build's own git serves it, in the source's own configuration; in the image it always comes by http.
-        for address in dict.fromkeys([stranger.url(source), own.url(source)]):
-            run = stranger.program.run(address, GIT_TOKEN=TOKEN, **PLAIN)
+        for address in dict.fromkeys([attacker.url(source), own.url(source)]):
+            run = attacker.program.run(address, GIT_TOKEN=TOKEN, **PLAIN)
 
             assert run.code == 0, run.stdout
             assert other.requests == []
@@ -137,16 +137,16 @@ def test_nothing_that_a_repository_brings_along_runs_or_is_asked_for_and_the_che
             assert any("mkdir -p dist" in line for line in run.lines)
             assert not [line for line in run.lines if line.startswith("set: ") and "evil" in line]
             (uid,) = (int(line.split()[1]) for line in run.lines if line.startswith("uid "))
-            assert (uid not in {0, os.geteuid()}) or not stranger.is_another_user
+            assert (uid not in {0, os.geteuid()}) or not attacker.is_another_user
 
     # It would run, if somebody let it.
     subprocess.run([source / ".git" / "evil.sh"], check=True, input=b"")
     assert marker.exists()
 
 
-def evil_source(stranger: Stranger, script: str, marker: Path, other: GitServer) -> Path:
-    """Make a repository in which everything that git knows of leads to a program of the stranger's, or to another host."""
-    repositories = stranger.repositories
+def evil_source(attacker: Attacker, script: str, marker: Path, other: GitServer) -> Path:
+    """Make a repository in which everything that git knows of leads to a program of the attacker's, or to another host."""
+    repositories = attacker.repositories
     attributes = "page filter=evil diff=evil merge=evil working-tree-encoding=UTF-8\n*.bin filter=more diff=lfs merge=lfs -text\n"
     files: dict[str, str | bytes] = {"page": "as it is\n", "a.bin": POINTER, ".gitattributes": attributes}
     path = repositories.app(script, **files)
@@ -203,17 +203,17 @@ def add_submodule(repositories: Repositories, path: Path, place: str, modules: s
 
 
 def test_submodules_of_no_plain_address_and_without_end_fail_the_run_and_start_nothing(
-    stranger: Stranger, open_folder: Path
+    attacker: Attacker, open_folder: Path
 ) -> None:
     marker = open_folder / f"marker-{uuid.uuid4().hex}"
     addresses = {f"ext::touch% {marker}": 1, f"-u{marker}": 1, "./": 7}
-    with git_server(stranger.repositories.folder, host=host_of(stranger), password=TOKEN) as own:
+    with git_server(attacker.repositories.folder, host=host_of(attacker), password=TOKEN) as own:
 
         def start(url: str) -> Run:
-            path = stranger.repositories.app("true")
+            path = attacker.repositories.app("true")
             for _ in range(addresses[url]):
-                add_submodule(stranger.repositories, path, "part", f'[submodule "x"]\n\tpath = part\n\turl = {url}\n')
-            return stranger.program.run(own.url(path), GIT_TOKEN=TOKEN, **PLAIN)
+                add_submodule(attacker.repositories, path, "part", f'[submodule "x"]\n\tpath = part\n\turl = {url}\n')
+            return attacker.program.run(own.url(path), GIT_TOKEN=TOKEN, **PLAIN)
 
         runs = at_once(start, addresses)
 
@@ -226,15 +226,15 @@ def test_submodules_of_no_plain_address_and_without_end_fail_the_run_and_start_n
 
 
 def test_lfs_runs_no_program_of_a_repository_and_shows_the_token_to_no_other_host(
-    stranger: Stranger, open_folder: Path
+    attacker: Attacker, open_folder: Path
 ) -> None:
-    if stranger.place != "in the image" and not shutil.which("git-lfs"):
+    if attacker.place != "in the image" and not shutil.which("git-lfs"):
         pytest.skip("git-lfs is not installed")
     marker = open_folder / f"marker-{uuid.uuid4().hex}"
     content = b"elsewhere\n"
     oid = hashlib.sha256(content).hexdigest()
     pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{oid}\nsize {len(content)}\n"
-    host = host_of(stranger)
+    host = host_of(attacker)
     with git_server(open_folder, host=host) as other, git_server(open_folder, host=host, password=TOKEN) as own:
         other.lfs = {oid: content}
         configuration = (
@@ -244,11 +244,11 @@ def test_lfs_runs_no_program_of_a_repository_and_shows_the_token_to_no_other_hos
             f'[credential]\n\thelper = "!touch {marker};"\n[remote]\n\tlfsDefault = a.b\n'
             f'[remote "a.b"]\n\turl = ext::touch% {marker}\n\tlfsurl = file:///\n'
         )
-        path = stranger.repositories.app(f"cat a.bin{MADE}", **{"a.bin": pointer, ".lfsconfig": configuration})
+        path = attacker.repositories.app(f"cat a.bin{MADE}", **{"a.bin": pointer, ".lfsconfig": configuration})
         (path / ".gitattributes").write_text("*.bin filter=lfs\n")
-        stranger.repositories.git(path, "add", ".gitattributes")
-        stranger.repositories.git(path, "commit", "-q", "-m", "attributes")
-        run = stranger.program.run(own.url(path), GIT_TOKEN=TOKEN, **PLAIN)
+        attacker.repositories.git(path, "add", ".gitattributes")
+        attacker.repositories.git(path, "commit", "-q", "-m", "attributes")
+        run = attacker.program.run(own.url(path), GIT_TOKEN=TOKEN, **PLAIN)
 
     assert run.code == 0, run.stdout
     assert "elsewhere" in run.lines
@@ -291,11 +291,11 @@ TREES: dict[str, dict[bytes, tuple[bytes, bytes | Mapping[bytes, bytes]]]] = {
 }
 
 
-def test_a_tree_that_reaches_for_the_git_folder_or_out_of_the_checkout_is_refused_in_words(stranger: Stranger) -> None:
+def test_a_tree_that_reaches_for_the_git_folder_or_out_of_the_checkout_is_refused_in_words(attacker: Attacker) -> None:
     def start(name: str) -> Run:
-        path = stranger.repositories.app()
+        path = attacker.repositories.app()
         raw_commit(path, {b"build.sh": (b"100644", b"ls -A ../home; cat .git/config" + MADE.encode()), **TREES[name]})
-        return stranger.program.run(stranger.url(path), **PLAIN)
+        return attacker.program.run(attacker.url(path), **PLAIN)
 
     for name, run in zip(TREES, at_once(start, TREES), strict=True):
         if name == "a link and a folder of one name":
@@ -306,10 +306,10 @@ def test_a_tree_that_reaches_for_the_git_folder_or_out_of_the_checkout_is_refuse
         assert (run.result["status"], run.result["stage"]) == ("failed", "clone")
         assert "git restore" not in run.result["reason"], run.result["reason"]  # git's advice is no reason
         assert "Traceback" not in run.stderr
-        assert stranger.site(run) == {}
+        assert attacker.site(run) == {}
 
 
-def test_links_of_a_repository_do_not_lead_the_runner_out_of_it(stranger: Stranger) -> None:
+def test_links_of_a_repository_do_not_lead_the_runner_out_of_it(attacker: Attacker) -> None:
     cases: list[tuple[dict[bytes, bytes], dict[str, str | None]]] = [
         ({b"package.json": b"/etc/passwd"}, {"BUILD_COMMAND": None}),
         ({b"package.json": b"/proc/self/environ"}, {"BUILD_COMMAND": None}),
@@ -321,24 +321,24 @@ def test_links_of_a_repository_do_not_lead_the_runner_out_of_it(stranger: Strang
 
     def start(case: tuple[dict[bytes, bytes], dict[str, str | None]]) -> Run:
         links, variables = case
-        path = stranger.repositories.app()
+        path = attacker.repositories.app()
         raw_commit(path, {name: (b"120000", target) for name, target in links.items()})
         given: dict[str, Any] = {**PLAIN, "BUILD_COMMAND": "true", **variables}
-        return stranger.program.run(stranger.url(path), **given)
+        return attacker.program.run(attacker.url(path), **given)
 
     for (links, _), run in zip(cases, at_once(start, cases), strict=True):
         assert run.code in {30, 40}, (links, run.stdout)
         assert "out of the repository" in run.result["reason"] or "has no folder app" in run.result["reason"], (
             run.result
         )
-        assert "root:" not in stranger.all_that_left(run)
-        assert stranger.site(run) == {}
+        assert "root:" not in attacker.all_that_left(run)
+        assert attacker.site(run) == {}
 
 
 # --- the token --------------------------------------------------------------------------------------------------
 
 
-def test_the_token_is_nowhere_where_the_build_can_look(stranger: Stranger) -> None:
+def test_the_token_is_nowhere_where_the_build_can_look(attacker: Attacker) -> None:
     # The build looks for it by halves: what it looks for must not be found because it was brought along.
     halves = [(secret[: len(secret) // 2], secret[len(secret) // 2 :]) for secret in (TOKEN, *ENCODED)]
     search = "".join(
@@ -352,9 +352,9 @@ def test_the_token_is_nowhere_where_the_build_can_look(stranger: Stranger) -> No
         " cd ../repository; printf 'protocol=%s\\nhost=%s\\n\\n' http \"$AT\" | git credential fill 2>&1 | sed 's/^/filled: /';"
         " git fetch -q 2>/dev/null; echo \"fetched: $?\"; git config --list --show-origin | sed 's/^/set: /'"
     )
-    path = stranger.repositories.app(script + MADE)
-    with git_server(stranger.repositories.folder, host=host_of(stranger), password=TOKEN) as asked:
-        run = stranger.program.run(
+    path = attacker.repositories.app(script + MADE)
+    with git_server(attacker.repositories.folder, host=host_of(attacker), password=TOKEN) as asked:
+        run = attacker.program.run(
             asked.url(path),
             GIT_TOKEN=TOKEN,
             BUILD_ENV_AT=urlsplit(asked.origin).netloc,
@@ -372,14 +372,14 @@ def test_the_token_is_nowhere_where_the_build_can_look(stranger: Stranger) -> No
     assert "authorization" not in refused[2]  # what the build's own git asked for
     assert not [line for line in run.lines if line.startswith("set: ") and "extraheader" in line.lower()]
     for secret in (TOKEN, *ENCODED):
-        assert secret not in stranger.all_that_left(run)
+        assert secret not in attacker.all_that_left(run)
 
 
-def test_a_token_does_not_follow_a_server_to_another_host(stranger: Stranger) -> None:
-    path, host = stranger.repositories.app(), host_of(stranger)
-    folder = stranger.repositories.folder
+def test_a_token_does_not_follow_a_server_to_another_host(attacker: Attacker) -> None:
+    path, host = attacker.repositories.app(), host_of(attacker)
+    folder = attacker.repositories.folder
     with git_server(folder, host=host) as other, git_server(folder, host=host, redirect_to=other.origin) as asked:
-        run = stranger.program.run(asked.url(path), GIT_TOKEN=TOKEN, **PLAIN)
+        run = attacker.program.run(asked.url(path), GIT_TOKEN=TOKEN, **PLAIN)
 
     assert run.code == 20
     assert asked.authorizations() == {f"Basic {PAIR}"}
@@ -408,7 +408,7 @@ def packet(data: bytes) -> bytes:
 
 @in_one_place
 def test_what_a_server_says_beside_its_pack_reaches_people_as_plain_text_and_within_bounds(
-    stranger: Stranger, monkeypatch: pytest.MonkeyPatch
+    attacker: Attacker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     evil = (
         "\x1b]0;title\x07\x1b[2J\x1b[H\x1b]52;c;ZXZpbA==\x07\x1b]8;;http://evil.example\x1b\\link\x1b]8;;\x1b\\ \x9b2Jc1"
@@ -425,23 +425,23 @@ def test_what_a_server_says_beside_its_pack_reaches_people_as_plain_text_and_wit
         return body.replace(packet(b"packfile\n"), packet(b"packfile\n") + b"".join(pieces), 1)
 
     change_answers(monkeypatch, talkative)
-    path = stranger.repositories.app()
-    with git_server(stranger.repositories.folder, host=host_of(stranger), password=TOKEN) as asked:
-        run = stranger.program.run(asked.url(path), GIT_TOKEN=TOKEN, LOG_MAX_BYTES="400000", **PLAIN)
+    path = attacker.repositories.app()
+    with git_server(attacker.repositories.folder, host=host_of(attacker), password=TOKEN) as asked:
+        run = attacker.program.run(asked.url(path), GIT_TOKEN=TOKEN, LOG_MAX_BYTES="400000", **PLAIN)
 
     assert run.code == 0, run.stdout[-3000:]
     assert any("end of evil" in line for line in run.lines)
-    for text in texts(stranger, run):
+    for text in texts(attacker, run):
         assert not CONTROLS.search(COLOUR.sub("", text)), repr(text)
         assert "evil.example" not in text
     for secret in (TOKEN, *ENCODED):
-        assert secret not in COLOUR.sub("", stranger.all_that_left(run))
+        assert secret not in COLOUR.sub("", attacker.all_that_left(run))
     assert [message for message in run.messages if message.startswith(("Done", "Failed"))] == ["Done"]
     assert [event for event in run.events if event["type"] == "dropped"]
     assert len([line for line in run.lines if "flood" in line]) < 5000
 
 
-def test_a_server_that_drips_its_answer_is_cut_off_in_time(stranger: Stranger, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_drips_its_answer_is_cut_off_in_time(attacker: Attacker, monkeypatch: pytest.MonkeyPatch) -> None:
     def drip(self: Any, status: int, headers: Mapping[str, str] | None = None, body: bytes = b"") -> None:
         self.send_response(status)
         for name, value in (headers or {}).items():
@@ -452,10 +452,10 @@ def test_a_server_that_drips_its_answer_is_cut_off_in_time(stranger: Stranger, m
             time.sleep(0.2)
 
     monkeypatch.setattr(server_module._Handler, "_send", drip)
-    path = stranger.repositories.app()
-    with git_server(stranger.repositories.folder, host=host_of(stranger)) as asked:
+    path = attacker.repositories.app()
+    with git_server(attacker.repositories.folder, host=host_of(attacker)) as asked:
         started = time.monotonic()
-        run = stranger.program.run(asked.url(path), CLONE_TIMEOUT="2", **PLAIN)
+        run = attacker.program.run(asked.url(path), CLONE_TIMEOUT="2", **PLAIN)
         left = [line for line in command_lines().splitlines() if asked.origin in line]
 
     assert run.code == 124, run.stdout
@@ -468,7 +468,7 @@ def test_a_server_that_drips_its_answer_is_cut_off_in_time(stranger: Stranger, m
 
 @in_one_place
 def test_a_bundle_that_a_server_offers_elsewhere_is_not_fetched(
-    stranger: Stranger, monkeypatch: pytest.MonkeyPatch
+    attacker: Attacker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     backend, asked_for = server_module._Handler._backend, []
 
@@ -487,9 +487,9 @@ def test_a_bundle_that_a_server_offers_elsewhere_is_not_fetched(
 
     change_answers(monkeypatch, offer)
     monkeypatch.setattr(server_module._Handler, "_backend", answer)
-    path, host, folder = stranger.repositories.app(), host_of(stranger), stranger.repositories.folder
+    path, host, folder = attacker.repositories.app(), host_of(attacker), attacker.repositories.folder
     with git_server(folder, host=host) as other, git_server(folder, host=host) as asked:
-        run = stranger.program.run(asked.url(path), GIT_TOKEN=TOKEN, **PLAIN)
+        run = attacker.program.run(asked.url(path), GIT_TOKEN=TOKEN, **PLAIN)
 
     assert run.code == 0, run.stdout
     assert asked_for == []

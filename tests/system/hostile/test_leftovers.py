@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from harness import Event, Run
-from relay import Relay
-from stranger import Stranger
+from support.attacker import Attacker
+from support.harness import Event, Run
+from support.relay import Relay
 
 PAGE = "mkdir -p dist; echo hello >dist/index.html\n"
 # Each starts something that stays, and by KIND, in its environment or on its command line, it can be told.
@@ -95,18 +95,18 @@ def seconds_to_end(run: Run, last_words: str, stage: str = "build") -> float:
     return moment(end) - moment(said)
 
 
-def test_no_kind_of_process_outlives_its_stage_or_sees_the_upload(stranger: Stranger) -> None:
+def test_no_kind_of_process_outlives_its_stage_or_sees_the_upload(attacker: Attacker) -> None:
     files = {"look.js": LOOK, "leave.sh": LEAVE}
     install = f". ./leave.sh; node look.js installing {WANTED}; echo installed"
     build = f"node look.js before; {PAGE} . ./leave.sh; node look.js building {WANTED}; echo built"
-    if stranger.place == "in the image":  # where this machine's view of the processes is not the container's
-        run = stranger.build(build, files, INSTALL_COMMAND=install)
+    if attacker.place == "in the image":  # where this machine's view of the processes is not the container's
+        run = attacker.build(build, files, INSTALL_COMMAND=install)
     else:
-        port = int(stranger.program.s3.endpoint.rpartition(":")[2])
+        port = int(attacker.program.s3.endpoint.rpartition(":")[2])
         with Relay(port) as relay:
             relay.hold = lambda request: request.startswith("PUT /sites/t-")
             variables = {"INSTALL_COMMAND": install, "AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{relay.port}"}
-            with stranger.building(build, files, **variables) as running:
+            with attacker.building(build, files, **variables) as running:
                 assert relay.held.wait(60)
                 in_upload = alive(running.slug, but=running.process.pid)
                 relay.release()
@@ -123,15 +123,15 @@ def test_no_kind_of_process_outlives_its_stage_or_sees_the_upload(stranger: Stra
         assert seconds_to_end(run, words, stage) < 2
 
 
-def test_two_hundred_that_hold_the_output_open_are_ended_at_once(stranger: Stranger) -> None:
+def test_two_hundred_that_hold_the_output_open_are_ended_at_once(attacker: Attacker) -> None:
     left = (
         "i=0; while [ $i -lt 200 ]; do setsid sh -c 'trap \"\" TERM; echo up >>up; sleep 600; :' & i=$((i + 1)); done"
     )
-    run = stranger.build(f"{PAGE}{left}; until [ $(wc -l <up) -ge 200 ]; do sleep 0.05; done; echo built")
+    run = attacker.build(f"{PAGE}{left}; until [ $(wc -l <up) -ge 200 ]; do sleep 0.05; done; echo built")
 
     assert run.code == 0
     assert seconds_to_end(run, "built") < 2
-    if stranger.place != "in the image":
+    if attacker.place != "in the image":
         assert alive(run.slug) == []
 
 
@@ -139,7 +139,7 @@ def test_two_hundred_that_hold_the_output_open_are_ended_at_once(stranger: Stran
 BOMB = "trap '' TERM; trap 'exec sh bomb.sh' EXIT; while :; do sh bomb.sh & sleep 0.01; done"
 
 
-def test_a_fork_bomb_that_is_left_behind_is_ended_and_costs_the_next_stage_nothing(stranger: Stranger) -> None:
+def test_a_fork_bomb_that_is_left_behind_is_ended_and_costs_the_next_stage_nothing(attacker: Attacker) -> None:
     # Bounded here to less than the limit that every command has, so that the test costs this machine little.
     bomb = """
         limit=$(ulimit -p); case $limit in unlimited) exit 1;; esac; [ "$limit" -lt 10000 ] || exit 1
@@ -148,7 +148,7 @@ def test_a_fork_bomb_that_is_left_behind_is_ended_and_costs_the_next_stage_nothi
     """
     install, build = f"{bomb} echo installed", f"node look.js before; {PAGE}{bomb} echo built"
 
-    run = stranger.build(
+    run = attacker.build(
         build,
         {"look.js": LOOK, "bomb.sh": BOMB},
         INSTALL_COMMAND=install,
@@ -161,30 +161,30 @@ def test_a_fork_bomb_that_is_left_behind_is_ended_and_costs_the_next_stage_nothi
     # Mostly one second. In the image on two busy cores up to 32 were seen: the bomb has the CPU until the last of it is gone.
     assert seconds_to_end(run, "installed", "install") < 40
     assert seconds_to_end(run, "built") < 40
-    if stranger.place != "in the image":
+    if attacker.place != "in the image":
         assert alive(run.slug) == []
 
 
-def test_memory_that_needs_no_process_does_not_outlive_its_stage(stranger: Stranger) -> None:
-    if stranger.place != "in the image":
+def test_memory_that_needs_no_process_does_not_outlive_its_stage(attacker: Attacker) -> None:
+    if attacker.place != "in the image":
         pytest.skip("elsewhere it may be another's, who has the same user: it stays, as docs/security.md says")
     leave = "ipcmk --shmem 1000000 && ipcmk --queue && echo left >/dev/shm/left && ipcs -m -q | grep -c '^0x'"
 
-    run = stranger.build(f"echo now $(ipcs -m -q | grep -c '^0x') $(ls /dev/shm); {PAGE}", INSTALL_COMMAND=leave)
+    run = attacker.build(f"echo now $(ipcs -m -q | grep -c '^0x') $(ls /dev/shm); {PAGE}", INSTALL_COMMAND=leave)
 
     assert run.code == 0, run.stdout
     assert "2" in run.lines, "they were there"
     assert "now 0" in run.lines
 
 
-def test_what_stops_all_processes_of_its_user_does_not_keep_the_run_from_ending_it(stranger: Stranger) -> None:
+def test_what_stops_all_processes_of_its_user_does_not_keep_the_run_from_ending_it(attacker: Attacker) -> None:
     """Also not the one that is to end it, which is of the same user for a moment."""
-    if stranger.place != "in the image":
+    if attacker.place != "in the image":
         pytest.skip("it would stop the other builds on this machine, which are the same user's")
     stop = """for (;;) { try { process.kill(-1, "SIGSTOP"); } catch {} }"""
     leave = "for i in 1 2 3; do setsid node stop.js </dev/null >/dev/null 2>&1 & done; sleep 0.5"
 
-    run = stranger.build(
+    run = attacker.build(
         f"node look.js before; {PAGE}{leave}",
         {"stop.js": stop, "look.js": LOOK},
         INSTALL_COMMAND=f"({leave})",
@@ -214,14 +214,14 @@ for (let round = 0; ; round++) {
 """
 
 
-def test_what_swaps_files_for_links_is_ended_before_files_are_sent(stranger: Stranger) -> None:
+def test_what_swaps_files_for_links_is_ended_before_files_are_sent(attacker: Attacker) -> None:
     script = f"{PAGE} setsid node swap.js </dev/null >/dev/null 2>&1 & until [ -e ready ]; do sleep 0.02; done"
 
-    run = stranger.build(script, {"swap.js": SWAP})
+    run = attacker.build(script, {"swap.js": SWAP})
 
     # With it alive the run fails: a file is not what it was when the folder was looked through.
     assert run.code == 0, run.stdout
-    found: dict[str, Any] = stranger.site(run)
+    found: dict[str, Any] = attacker.site(run)
     assert set(found.pop("growing.txt")["body"]) == set(b"x")
     assert {entry["body"] for entry in found.values()} == {b"hello\n"}
     names = {f"file-{number}.txt" for number in range(40)}
@@ -231,36 +231,36 @@ def test_what_swaps_files_for_links_is_ended_before_files_are_sent(stranger: Str
 
 
 @pytest.mark.parametrize("ends", ["cancelled", "timed_out"])
-def test_what_ignores_every_signal_is_ended_with_the_run(stranger: Stranger, ends: str) -> None:
+def test_what_ignores_every_signal_is_ended_with_the_run(attacker: Attacker, ends: str) -> None:
     script = f"""{PAGE} trap 'echo asked to end' TERM; trap '' INT HUP QUIT
         . ./leave.sh; node look.js building {WANTED}; while :; do sleep 600 & wait; done"""
     files = {"look.js": LOOK, "leave.sh": LEAVE}
     limit = "6" if ends == "timed_out" else None
     # A shell between would end at once, and the run would not wait for what it has started.
-    with stranger.building(script, files, BUILD_COMMAND="exec sh build.sh", BUILD_TIMEOUT=limit) as running:
+    with attacker.building(script, files, BUILD_COMMAND="exec sh build.sh", BUILD_TIMEOUT=limit) as running:
         if ends == "cancelled":
             running.wait_for_line("building", 60)
-            _stop(stranger, running.process.pid, running.slug)
+            _stop(attacker, running.process.pid, running.slug)
         run = running.end()
 
     assert run.result["status"] == ends
     assert run.code == (143 if ends == "cancelled" else 124)
     assert "asked to end" in run.lines  # and it was, before it was made to
-    assert stranger.site(run) == {}
-    if stranger.place != "in the image":
+    assert attacker.site(run) == {}
+    if attacker.place != "in the image":
         assert alive(run.slug) == []
 
 
-def _stop(stranger: Stranger, pid: int, slug: str) -> None:
-    if stranger.place == "in the image":
-        from fargate import docker
+def _stop(attacker: Attacker, pid: int, slug: str) -> None:
+    if attacker.place == "in the image":
+        from support.fargate import docker
 
         docker("kill", "--signal=TERM", slug)
     else:
         os.kill(pid, signal.SIGTERM)
 
 
-def test_the_runner_is_not_ended_by_its_build(stranger: Stranger) -> None:
+def test_the_runner_is_not_ended_by_its_build(attacker: Attacker) -> None:
     """Without root it can be: a person's own build has the person's rights over the person's processes."""
     script = """
         pid=$$; while [ "$pid" -gt 1 ] && grep -q "^State:" /proc/$pid/status; do
@@ -269,11 +269,11 @@ def test_the_runner_is_not_ended_by_its_build(stranger: Stranger) -> None:
         done; echo "runner ${runner:-not found}" | sed 's/[0-9][0-9]*/found/'
         kill -0 $runner && echo may be signalled
     """
-    if stranger.is_another_user:
+    if attacker.is_another_user:
         script += "for signal in KILL TERM STOP; do kill -s $signal $runner; done\n"
 
-    run = stranger.build(f"{script} {PAGE}")
+    run = attacker.build(f"{script} {PAGE}")
 
     assert run.code == 0
     assert "runner found" in run.lines
-    assert ("may be signalled" in run.lines) is (not stranger.is_another_user)
+    assert ("may be signalled" in run.lines) is (not attacker.is_another_user)

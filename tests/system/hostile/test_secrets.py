@@ -17,8 +17,8 @@ from urllib.parse import quote, quote_plus, urlsplit
 
 import pytest
 
-from harness import LogReader, Program, Run
-from stranger import Stranger, in_one_place
+from support.attacker import Attacker, in_one_place
+from support.harness import LogReader, Program, Run
 
 MADE = "mkdir -p dist; echo page >dist/index.html"
 # Each has characters that URLs, base64 and JSON write in another way.
@@ -63,16 +63,16 @@ def forms(secret: str) -> set[str]:
     return found
 
 
-def seen(stranger: Stranger, run: Run, *, archived: bool = True) -> str:
+def seen(attacker: Attacker, run: Run, *, archived: bool = True) -> str:
     """Give what people and programs see of a run: as it left the process, and with the JSON of it decoded."""
-    events = [*run.events, *(stranger.archive(run) if archived else [])]
+    events = [*run.events, *(attacker.archive(run) if archived else [])]
     decoded = [str(value) for event in events for value in event.values()]
-    left = stranger.all_that_left(run) if archived else "\n".join([run.stdout, run.stderr, *run.messages])
+    left = attacker.all_that_left(run) if archived else "\n".join([run.stdout, run.stderr, *run.messages])
     return SGR.sub("", "\n".join([left, *decoded]))
 
 
-def check_that_none_left(stranger: Stranger, run: Run, *secrets: str, archived: bool = True) -> None:
-    text = seen(stranger, run, archived=archived)
+def check_that_none_left(attacker: Attacker, run: Run, *secrets: str, archived: bool = True) -> None:
+    text = seen(attacker, run, archived=archived)
     assert [form for secret in secrets or SECRETS for form in forms(secret) if form in text] == []
 
 
@@ -133,9 +133,9 @@ main()
 @in_one_place
 @FORMATS
 def test_no_form_of_a_secret_that_a_build_prints_leaves_however_it_is_written(
-    stranger: Stranger, formats: dict[str, Any]
+    attacker: Attacker, formats: dict[str, Any]
 ) -> None:
-    run = stranger.build(
+    run = attacker.build(
         f"{MADE}; node print.js",
         {"print.js": PRINT},
         INSTALL_COMMAND='echo "install: $NPM_AUTH"; echo "$NPM_AUTH" | base64; env | grep NPM_AUTH; echo "$NPM_AUTH" >&2',
@@ -144,7 +144,7 @@ def test_no_form_of_a_secret_that_a_build_prints_leaves_however_it_is_written(
     )
 
     assert run.code == 0, run.stdout[-2000:] + run.stderr
-    check_that_none_left(stranger, run)
+    check_that_none_left(attacker, run)
     lines = [SGR.sub("", line) for line in whole_lines(run)]
     assert {"end of out", "end of err", "no end: [redacted]"} <= set(lines)
     assert lines.count("install: [redacted]") == 1
@@ -177,10 +177,10 @@ def whole_lines(run: Run) -> list[str]:
 
 
 @in_one_place
-def test_a_finished_line_that_ends_like_a_secret_begins_does_not_wait(stranger: Stranger) -> None:
+def test_a_finished_line_that_ends_like_a_secret_begins_does_not_wait(attacker: Attacker) -> None:
     pause = 1.5
 
-    run = stranger.build(
+    run = attacker.build(
         f"{MADE}; echo 'first {API_TOKEN[:12]}'; sleep {pause}; echo 'second {KEY_LINES[0]}'; sleep {pause}; echo third",
         **GIVEN,
     )
@@ -191,7 +191,7 @@ def test_a_finished_line_that_ends_like_a_secret_begins_does_not_wait(stranger: 
 
 
 @in_one_place
-def test_what_everybody_prints_stays_readable(stranger: Stranger) -> None:
+def test_what_everybody_prints_stays_readable(attacker: Attacker) -> None:
     common: dict[str, Any] = {
         "BUILD_ENV_USE_AUTH": "true",
         "BUILD_ENV_PRIVATE_MODE": "production",
@@ -203,16 +203,16 @@ def test_what_everybody_prints_stays_readable(stranger: Stranger) -> None:
     }
     text = "it is true: production in 3600000 ms, none of development, https://login.example.org/oauth"
 
-    run = stranger.build(f"{MADE}; echo '{text}'", **common)
+    run = attacker.build(f"{MADE}; echo '{text}'", **common)
 
     assert run.lines[-1] == text
-    assert "[redacted]" not in stranger.all_that_left(run)
+    assert "[redacted]" not in attacker.all_that_left(run)
 
 
 @in_one_place
 @FORMATS
-def test_no_secret_leaves_by_the_names_of_files_that_are_left_out(stranger: Stranger, formats: dict[str, Any]) -> None:
-    run = stranger.build(
+def test_no_secret_leaves_by_the_names_of_files_that_are_left_out(attacker: Attacker, formats: dict[str, Any]) -> None:
+    run = attacker.build(
         f'{MADE}; mkfifo "dist/pipe-$PLAIN_TOKEN"; ln -s /proc/self/environ "dist/$PLAIN_TOKEN";'
         ' mkdir "dist/$PLAIN_TOKEN.d"; ln -s /nowhere "dist/$PLAIN_TOKEN.d/dangling"',
         **GIVEN,
@@ -226,7 +226,7 @@ def test_no_secret_leaves_by_the_names_of_files_that_are_left_out(stranger: Stra
         "[redacted].d/dangling",
         "pipe-[redacted]",
     ]
-    check_that_none_left(stranger, run)
+    check_that_none_left(attacker, run)
 
 
 # How a run may fail with a secret in what it says: the script, more variables, exit code, what is said.
@@ -258,34 +258,34 @@ FAILURES: dict[str, tuple[str, dict[str, Any], int, str]] = {
 
 @in_one_place
 @pytest.mark.parametrize("name", FAILURES)
-def test_no_secret_leaves_by_the_way_in_which_a_run_fails(stranger: Stranger, name: str) -> None:
+def test_no_secret_leaves_by_the_way_in_which_a_run_fails(attacker: Attacker, name: str) -> None:
     script, variables, code, said = FAILURES[name]
 
-    run = stranger.build(script, **{**GIVEN, "CONSOLE_FORMAT": "json", **variables})
+    run = attacker.build(script, **{**GIVEN, "CONSOLE_FORMAT": "json", **variables})
 
     assert run.code == code, run.stdout + run.stderr
-    check_what_is_told(stranger, run, said)
+    check_what_is_told(attacker, run, said)
 
 
-def test_no_secret_leaves_by_an_output_that_cannot_be_read(stranger: Stranger) -> None:
-    run = stranger.build(
+def test_no_secret_leaves_by_an_output_that_cannot_be_read(attacker: Attacker) -> None:
+    run = attacker.build(
         'mkdir -p "dist/$PLAIN_TOKEN"; touch "dist/$PLAIN_TOKEN/x"; chmod 0 "dist/$PLAIN_TOKEN"',
         **{**GIVEN, "CONSOLE_FORMAT": "json"},
     )
 
-    assert run.code == (0 if stranger.is_another_user else 40), run.stdout + run.stderr  # root reads it
-    check_what_is_told(stranger, run, "" if stranger.is_another_user else "dist/[redacted]")
+    assert run.code == (0 if attacker.is_another_user else 40), run.stdout + run.stderr  # root reads it
+    check_what_is_told(attacker, run, "" if attacker.is_another_user else "dist/[redacted]")
 
 
-def check_what_is_told(stranger: Stranger, run: Run, said: str) -> None:
+def check_what_is_told(attacker: Attacker, run: Run, said: str) -> None:
     told = [str(value) for event in run.events for value in event.values()]
     assert any(said in text for text in told), told
-    check_that_none_left(stranger, run)
+    check_that_none_left(attacker, run)
     assert "Traceback" not in run.stderr
 
 
 @in_one_place
-def test_no_secret_leaves_by_variables_that_are_malformed(stranger: Stranger) -> None:
+def test_no_secret_leaves_by_variables_that_are_malformed(attacker: Attacker) -> None:
     names = [
         *("REPO_REF", "ROOT_DIR", "OUTPUT_DIR", "LOG_CHANNEL", "S3_KEY_PREFIX", "NODE_VERSION", "CONSOLE_FORMAT"),
         *(
@@ -301,13 +301,13 @@ def test_no_secret_leaves_by_variables_that_are_malformed(stranger: Stranger) ->
     word = f"{PLAIN_TOKEN}\x07, {PLAIN_TOKEN[:9]}\x07{PLAIN_TOKEN[9:]}"
 
     for broken in (address, word):
-        run = stranger.build(MADE, **{**GIVEN, **dict.fromkeys(names, broken)})
+        run = attacker.build(MADE, **{**GIVEN, **dict.fromkeys(names, broken)})
 
         assert run.code == 2
         assert [name for name in names if f"{name} is" not in run.stderr] == []
         assert "\x1b" not in run.stderr
         assert PLAIN_TOKEN[:9] not in run.stderr
-        check_that_none_left(stranger, run, archived=False)
+        check_that_none_left(attacker, run, archived=False)
 
 
 @contextmanager
@@ -342,22 +342,22 @@ def echoing_server(host: str) -> Iterator[tuple[str, list[str]]]:
 
 
 @pytest.mark.parametrize("way", ["GIT_TOKEN", "REPO_URL"])
-def test_a_git_server_that_quotes_the_token_cannot_put_it_into_the_log(stranger: Stranger, way: str) -> None:
-    host = urlsplit(stranger.push(MADE)).hostname or "127.0.0.1"
+def test_a_git_server_that_quotes_the_token_cannot_put_it_into_the_log(attacker: Attacker, way: str) -> None:
+    host = urlsplit(attacker.push(MADE)).hostname or "127.0.0.1"
     with echoing_server(host) as (address, given):
         token: dict[str, Any] = (
             {"GIT_TOKEN": PLAIN_TOKEN} if way == "GIT_TOKEN" else {"REPO_URL": f"http://me:{PLAIN_TOKEN}@{address}/a/b"}
         )
         user = "x-access-token" if way == "GIT_TOKEN" else "me"
 
-        run = stranger.program.run(f"http://{address}/a/b", **token)
+        run = attacker.program.run(f"http://{address}/a/b", **token)
 
     header = base64.b64encode(f"{user}:{PLAIN_TOKEN}".encode()).decode()
     assert f"Basic {header}" in given
     assert run.code == 20
     assert run.said("refused: Basic ")  # git did show what the server says
-    check_that_none_left(stranger, run, PLAIN_TOKEN)
-    assert header not in seen(stranger, run)
+    check_that_none_left(attacker, run, PLAIN_TOKEN)
+    assert header not in seen(attacker, run)
 
 
 # --- attack 10: terminals and browsers ---------------------------------------------------------------------------------
@@ -419,14 +419,14 @@ def forbidden(text: str, *, colours: bool) -> set[str]:
 @in_one_place
 @FORMATS
 def test_of_what_terminals_obey_only_colours_arrive_and_nothing_is_taken_for_an_event(
-    stranger: Stranger, formats: dict[str, Any]
+    attacker: Attacker, formats: dict[str, Any]
 ) -> None:
     printed = b"".join(
         (data if isinstance(data, bytes) else data.encode()) + f"\nend of {name}\n".encode()
         for name, (data, _) in SEQUENCES.items()
     )
 
-    run = stranger.build(
+    run = attacker.build(
         f"{MADE}; node trickle.js out; node trickle.js err", {"sequences": printed, "trickle.js": TRICKLE}, **formats
     )
 
@@ -437,7 +437,7 @@ def test_of_what_terminals_obey_only_colours_arrive_and_nothing_is_taken_for_an_
         expected += [*lost, f"end of {name}"]
     for stream in ("stdout", "stderr"):
         assert [e["log"] for e in run.events if e["stage"] == "build" and e.get("stream") == stream] == expected
-    assert run.events == stranger.archive(run)
+    assert run.events == attacker.archive(run)
     assert [event["type"] for event in run.events].count("result") == 1
     assert {event["build"] for event in run.events} == {run.events[0]["build"]}
     assert [event["seq"] for event in run.events] == list(range(1, len(run.events) + 1))
@@ -452,14 +452,14 @@ def test_of_what_terminals_obey_only_colours_arrive_and_nothing_is_taken_for_an_
         assert forbidden(text, colours=False) == set()
     words = [str(json.loads(text)["log"]) if formats["LOG_FORMAT"] == "json" else text for text in run.messages]
     assert [word for word in words if word == "Done" or word.startswith("Failed:")] == ["Done"] == words[-1:]
-    assert "owned" not in stranger.all_that_left(run)
+    assert "owned" not in attacker.all_that_left(run)
 
-    check_that_readers_get_no_more(stranger, run)
+    check_that_readers_get_no_more(attacker, run)
 
 
-def check_that_readers_get_no_more(stranger: Stranger, run: Run) -> None:
+def check_that_readers_get_no_more(attacker: Attacker, run: Run) -> None:
     """Let `buildrunner logs` tell the run, as text and as JSON."""
-    servers = Program(stranger.program.redis, stranger.program.s3, stranger.program.folder)
+    servers = Program(attacker.program.redis, attacker.program.s3, attacker.program.folder)
     for options in ([], ["--json"]):
         reader = LogReader(servers, run.slug, *options)
         assert reader.end() == 0, reader.stderr
@@ -472,13 +472,13 @@ def check_that_readers_get_no_more(stranger: Stranger, run: Run) -> None:
 
 
 @in_one_place
-def test_names_that_a_stranger_chooses_move_no_cursor_in_sentences_of_our_own(stranger: Stranger) -> None:
+def test_names_that_a_stranger_chooses_move_no_cursor_in_sentences_of_our_own(attacker: Attacker) -> None:
     evil = "\x1b]0;owned\x07\x1b[2J\u202e\x9b1A\r\nDone"
-    path = stranger.repositories.app(f"printf '%s' '{evil}' >name; mkdir dist; mkfifo \"dist/$(cat name)\"; {MADE}")
-    stranger.repositories.git(path, "branch", "-m", "ma\u202ein")
+    path = attacker.repositories.app(f"printf '%s' '{evil}' >name; mkdir dist; mkfifo \"dist/$(cat name)\"; {MADE}")
+    attacker.repositories.git(path, "branch", "-m", "ma\u202ein")
 
-    left_out = stranger.program.run(stranger.url(path), INSTALL_COMMAND="true", BUILD_COMMAND="sh build.sh")
-    failed = stranger.build(f"mkdir '{evil}'", INSTALL_COMMAND=f": '{evil}'")
+    left_out = attacker.program.run(attacker.url(path), INSTALL_COMMAND="true", BUILD_COMMAND="sh build.sh")
+    failed = attacker.build(f"mkdir '{evil}'", INSTALL_COMMAND=f": '{evil}'")
 
     assert (left_out.code, failed.code) == (0, 40)
     assert left_out.said("its name has control characters")

@@ -1,0 +1,1 @@
+"""Keep dependencies and tools between builds, in the state bucket."""

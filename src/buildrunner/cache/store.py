@@ -1,0 +1,115 @@
+"""What is kept between the runs of one scope, under `__cache/{scope}/` in the state bucket: the store.
+
+| name | what it is | whose |
+|---|---|---|
+| `tools/{package}-{version}.tgz` | Node or a package manager, as the registry sent it | `tools.ToolCache` |
+| any other | an archive of dependencies | `dependencies.DependencyCache` |
+
+Nothing of it fails a build: what does not work is told in one sentence, and the run goes on as if there had never been a cache.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import aclosing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import anyio
+import anyio.to_thread
+
+from buildrunner.errors import BuildEnded
+
+if TYPE_CHECKING:
+    from buildrunner.s3.bucket import Bucket, Listed
+
+Log = Callable[..., None]  # a sentence for people, and "warning" if it is one
+
+FIND_SECONDS = 2.0  # the install waits so long until it is known what there is; mostly it is known when git has ended
+MOST_AGE = timedelta(days=14)
+
+
+class UnusableError(Exception):
+    """What is kept cannot be used; the text completes "What was kept … is not used: "."""
+
+
+class CacheStore:
+    """The objects of one scope, as one run finds them.
+
+    Args:
+        scope: whose runs share it.
+        bucket: gives the state bucket when S3 is ready.
+        log: takes sentences for people.
+
+    """
+
+    def __init__(self, scope: str, *, bucket: Callable[[], Awaitable[Bucket]], log: Log) -> None:
+        self._prefix = f"__cache/{scope}/"
+        self._bucket = bucket
+        self._log = log
+        self._trouble: str | None = None
+        self._listed = anyio.Event()
+        self._find_until: float | None = None
+        self.stored: Mapping[str, Listed] = {}  # by the name
+        self.damaged: set[str] = set()  # names, added by who finds it out
+
+    async def look(self) -> None:
+        """List what there is."""
+        try:
+            bucket = await self._bucket()
+            listed = await bucket.list_objects(self._prefix)
+        except BuildEnded as error:
+            listed, self._trouble = {}, error.reason
+        self.stored = {key.removeprefix(self._prefix): there for key, there in listed.items()}
+        self._listed.set()
+
+    async def find(self) -> None:
+        """Wait until it is known what there is, for 2 s in the whole run, and tell why where it cannot be known."""
+        now = anyio.current_time()
+        self._find_until = self._find_until or now + FIND_SECONDS
+        with anyio.move_on_after(max(0.0, self._find_until - now)):
+            await self._listed.wait()
+        if self._trouble:
+            self._log(f"Kept dependencies cannot be used: {self._trouble}", "warning")
+            self._trouble = None
+
+    def usable(self, most_bytes: int) -> list[str]:
+        """Give the names of what is neither too old nor larger than this nor damaged, the newest first."""
+        oldest = datetime.now(UTC) - MOST_AGE
+        fresh = [
+            (stored.modified, name)
+            for name, stored in self.stored.items()
+            if stored.modified > oldest and stored.size <= most_bytes and name not in self.damaged
+        ]
+        return [name for _, name in sorted(fresh, reverse=True)]
+
+    async def save(self, name: str, path: Path, digest: hashlib._Hash, *, most_bytes: int) -> int:
+        """Write an object into a file and add it to the digest; give its size, 0 when it is gone. Raises UnusableError."""
+        size = 0
+        try:
+            bucket = await self._bucket()
+            with path.open("wb") as file:
+                async with aclosing(bucket.stream(self._prefix + name)) as chunks:
+                    async for chunk in chunks:
+                        size += len(chunk)
+                        if size > most_bytes:
+                            raise UnusableError(f"it is larger than {most_bytes // 2**20} MiB.")
+                        digest.update(chunk)
+                        file.write(chunk)
+        except BuildEnded as error:
+            raise UnusableError(error.reason) from None
+        except OSError as error:
+            raise UnusableError(f"it cannot be written here: {error.strerror}.") from None
+        return size
+
+    async def put(self, name: str, descriptor: int, size: int, *, content_type: str) -> None:
+        """Store a file. Raises a kin of BuildEnded, as `remove` does."""
+        bucket = await self._bucket()
+        await bucket.put_file(self._prefix + name, descriptor, size, content_type=content_type)
+
+    async def remove(self, names: Iterable[str]) -> None:
+        bucket = await self._bucket()
+        for name in names:
+            await bucket.remove(self._prefix + name)

@@ -1,0 +1,131 @@
+"""Keep Node and package managers, as the registry sent them, for the next build of the same scope."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import stat
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+
+from buildrunner.cache.store import CacheStore, Log, UnusableError
+from buildrunner.errors import BuildEnded
+
+MOST_TOOLS = 8  # of one scope: a Node has 45 MB, a package manager 1 to 40 MB
+MOST_TOOL_BYTES = 128 * 2**20
+TOOL_SECONDS = 5.0  # for all tools of a run together: the registry needs one or two
+TOOLS = "tools/"  # the names of tools begin with it
+
+
+@dataclass(frozen=True, slots=True)
+class _Tool:
+    """A package that the registry was asked for."""
+
+    algorithm: str
+    digest: str  # hexadecimal
+    path: Path
+
+
+class ToolCache:
+    """The tools of one run, for the registry to keep (`registry.Keeper`).
+
+    The registry's document names a package's digest, in each run anew, and by that it is checked when it is taken and when it is
+    stored.
+    """
+
+    def __init__(self, store: CacheStore, log: Log) -> None:
+        self._store = store
+        self._log = log
+        self._seconds = TOOL_SECONDS  # that are left
+        self._tools: dict[str, _Tool] = {}  # by the name
+
+    async def get_tool(self, name: str, algorithm: str, digest: str, path: Path) -> bool:
+        """Put a package that is kept into a file, and tell whether it is there and has the digest.
+
+        Waits for the list for 2 s at most, and for all tools of a run together for 5 s.
+        """
+        name = f"{TOOLS}{name}"
+        await self._store.find()
+        if name not in self._usable() or self._seconds <= 0:
+            return False
+        started = anyio.current_time()
+        why = "it takes longer than the registry would."
+        with anyio.move_on_after(self._seconds):
+            try:
+                found = hashlib.new(algorithm)
+                size = await self._store.save(name, path, found, most_bytes=MOST_TOOL_BYTES)
+                why = ""
+                if not size:
+                    why = "another build has removed it."
+                elif not hmac.compare_digest(found.hexdigest(), digest):
+                    why = "it is damaged: its digest is another."
+                    self._store.damaged.add(name)
+            except UnusableError as error:
+                why = str(error)
+        seconds = anyio.current_time() - started
+        self._seconds -= seconds
+        if why:
+            self._log(f"What was kept of {_label(name)} is not used: {why}", "warning")
+            return False
+        self._log(f"Restored {_label(name)} of an earlier build ({size / 1e6:.1f} MB in {seconds:.1f} s).")
+        return True
+
+    def add_tool(self, name: str, algorithm: str, digest: str, path: Path) -> None:
+        """Note that a package came from the registry, and lies in a file until it is kept."""
+        self._tools[f"{TOOLS}{name}"] = _Tool(algorithm, digest, path)
+
+    async def keep(self) -> None:
+        """Store what the registry was asked for, and remove tools that are too old or too many. The caller limits the time."""
+        started = anyio.current_time()
+        there = self._usable()
+        kept: dict[str, int] = {}  # size by the name
+        try:
+            for name, tool in self._tools.items():
+                if name in there:  # S3 was too slow to give it
+                    continue
+                try:
+                    descriptor = os.open(tool.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+                except OSError:
+                    continue
+                try:
+                    # Where the runner is not root the build could change it.
+                    size = await anyio.to_thread.run_sync(_size_of_right, descriptor, tool)
+                    if size:
+                        await self._store.put(name, descriptor, size, content_type="application/gzip")
+                        kept[name] = size
+                finally:
+                    os.close(descriptor)
+            if not kept:
+                return
+            others = {name for name in self._store.stored if name.startswith(TOOLS)} - kept.keys()
+            left = [name for name in there if name not in kept][: max(0, MOST_TOOLS - len(kept))]
+            await self._store.remove(others - set(left))
+        except BuildEnded as error:
+            self._log(f"Tools may not be kept for the next build: {error.reason}", "warning")
+            return
+        size, seconds = sum(kept.values()), anyio.current_time() - started
+        names = " and ".join(map(_label, kept))
+        self._log(f"Kept {names} for the next build ({size / 1e6:.1f} MB, {seconds:.1f} s).")
+
+    def _usable(self) -> list[str]:
+        return [name for name in self._store.usable(MOST_TOOL_BYTES) if name.startswith(TOOLS)]
+
+
+def _size_of_right(descriptor: int, tool: _Tool) -> int | None:
+    """Give the size of a file that may be kept: it still has the digest."""
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode) or status.st_size > MOST_TOOL_BYTES:
+        return None
+    with suppress(OSError), open(descriptor, "rb", closefd=False) as file:
+        if hmac.compare_digest(hashlib.file_digest(file, tool.algorithm).hexdigest(), tool.digest):
+            return status.st_size
+    return None
+
+
+def _label(name: str) -> str:
+    return name.removeprefix(TOOLS).removesuffix(".tgz")

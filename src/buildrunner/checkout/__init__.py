@@ -1,0 +1,1 @@
+"""Check out one commit of a repository, with submodules, LFS files and history."""

@@ -1,0 +1,175 @@
+"""History and tags: what a build asks of git beyond the one commit that is cloned (GIT_HISTORY).
+
+`auto` looks for signs that the repository uses them, by `git grep` in the sandbox. Commits, folders and tags are fetched then,
+without the contents of old files, unless a sign says that those are needed. They are fetched here because the token is here, and
+the build has none: what is missing afterwards is missing, and git never asks the network for it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import anyio
+
+from buildrunner.checkout.git import Checkout, Git, Patience
+from buildrunner.checkout.git_errors import explain
+from buildrunner.config.settings import Repository
+from buildrunner.errors import BuildFailed
+
+AUTO_SECONDS = 60.0  # for what may turn out not to be needed
+_LONGEST_SIGN = 80
+# In configurations: the dates of pages, of VitePress, VuePress, Docusaurus, Starlight, Nextra and others.
+_CONFIGURATIONS = (
+    *(f":(glob)**/{name}/**" for name in (".vitepress", ".vuepress", "docs/.vitepress")),
+    *(
+        f":(glob)**/{name}"
+        for name in ("*.config.*", "*-config.js", "_config.yml", "themeConfig.*", ".eleventy.js", "mkdocs.yml")
+    ),
+)
+_KEYS = (
+    r"\b(lastUpdated|showLastUpdate(Time|Author)|lastUpdateTime|enableGitInfo|gitTimestamp|git-revision-date)\b"
+    r"([\"']? *[:=] *[a-z]+\b)?"
+)
+_IS_OFF = re.compile(r"[:=] *(?:false|null|undefined)\b")
+# Packages that ask git, as package.json names them.
+_PACKAGES = (
+    r'"(nextra(-[a-z-]+)?|@vuepress/plugin-(git|last-updated)|@nolebase/vitepress-plugin-git-changelog|gatsby-transformer-git[a-z]*'
+    r"|[@a-z0-9/-]*git-(changelog|commit|date|describe|info|last|log|rev|revision|semver|tag|version)[a-z0-9-]*|gitversion|gitlog"
+    r"|simple-git|@napi-rs/simple-git|nodegit|es-git|isomorphic-git|semantic-release|standard-version|conventional-changelog[a-z-]*"
+    r'|auto-changelog|unplugin-info|remark-[a-z-]*(git|modified)[a-z-]*|eleventy-plugin-[a-z-]*git[a-z-]*|git-cliff)" *:'
+)
+# Words of one command, in a shell's line or in a list of arguments.
+_BETWEEN = r"""["', \[]+"""
+_COMMANDS = (
+    rf"\bgit{_BETWEEN}(-[-a-zA-Z.=/]+{_BETWEEN})*(log|describe|rev-list|blame|shortlog|tag|for-each-ref|show|diff)\b"
+)
+_SUFFIXES = ("js", "mjs", "cjs", "ts", "mts", "cts", "sh", "py", "astro", "vue", "svelte")
+_PROGRAMS = (*(f"*.{suffix}" for suffix in _SUFFIXES), "Makefile", "*/Makefile", "package.json", "*/package.json")
+_DATES = r"^ *[\"']?date[\"']?: *[\"']?git (Last Modified|Created)"  # Eleventy's
+_PAGES = ("*.md", "*.mdx", "*.njk", "*.liquid", "*.html", "*.json", "*.yml", "*.yaml")
+# What compares files, as git does to find out that one was renamed.
+_CONTENTS = (
+    rf"--follow\b|--name-(status|only)\b|--diff-filter|--(num|short)?stat\b|\bdiff-tree\b|\bgit{_BETWEEN}(blame|show|diff)\b"
+    r"|isomorphic-git|nodegit|plugin-git\b|git-changelog"
+)
+
+
+async def fetch_history(
+    git: Git,
+    repository: Repository,
+    checkout: Checkout,
+    wish: Literal["auto", "full"],
+    log: Callable[..., None],
+) -> None:
+    """Fetch the history and tags of a checkout where they are wanted.
+
+    Args:
+        git: runs in the parent of the checkout.
+        repository: that is built.
+        checkout: of one commit, or of its whole history where the server had no other way.
+        wish: `full` fetches the contents of old files, too.
+        log: takes sentences for people, and "warning" for what could not be fetched.
+
+    Raises:
+        BuildFailed: at `clone`, when `full` fails.
+
+    """
+    contents = wish == "full"
+    if wish == "auto":
+        sign = await _sign(git, checkout)
+        if sign is None:
+            return
+        text, contents = sign
+        log(f"{text!a} asks git for its history: fetching it, with tags (GIT_HISTORY=none does not).")
+    else:
+        log("Fetching the whole history, with tags (GIT_HISTORY=full).")
+    # The stage has a limit, and the commit itself is there.
+    seconds = min(AUTO_SECONDS, max(1.0, (anyio.current_effective_deadline() - anyio.current_time()) / 2))
+    patience = Patience(log)
+    while True:
+        command = _command(checkout, repository.ref, contents=contents)
+        try:
+            with anyio.fail_after(None if wish == "full" else seconds):
+                ended, text, _ = await git("-C", checkout.folder.name, *command)
+                if not ended.failed:
+                    break
+                failure, transient, _ = await explain(
+                    repository.url, repository.ref, text, ended, token=repository.password is not None
+                )
+                await patience.wait(failure, transient=transient)
+        except TimeoutError:
+            reason = f"it took longer than {seconds:.0f} s."
+        except BuildFailed as error:
+            if wish == "full":
+                raise
+            reason = error.reason
+        else:
+            continue
+        log(
+            f"The history could not be fetched: {reason} Dates and versions that the build takes from git may be wrong."
+            " Set GIT_HISTORY=full to fail instead.",
+            "warning",
+        )
+        break
+    # Nobody is asked for what is missing: the build has no token, and libgit2 refuses repositories that name a promisor.
+    for key in ("remote.origin.promisor", "remote.origin.partialclonefilter", "extensions.partialclone"):
+        await git("-C", checkout.folder.name, "config", "--unset-all", key, shown=False)
+
+
+def _command(checkout: Checkout, ref: str | None, *, contents: bool) -> list[str]:
+    shallow = ["--unshallow"] if os.path.lexists(checkout.folder / ".git" / "shallow") else []
+    without = [] if contents or not shallow else ["--filter=blob:none"]
+    named = bool(ref) and (ref == checkout.commit or (ref or "").startswith("refs/"))
+    wanted = [ref] if named and ref else []
+    return [
+        "fetch",
+        "--quiet",
+        "--tags",
+        "--force",
+        "--no-write-fetch-head",
+        *shallow,
+        *without,
+        "--",
+        "origin",
+        *wanted,
+    ]
+
+
+async def _sign(git: Git, checkout: Checkout) -> tuple[str, bool] | None:
+    """Find the first sign that history is used, and whether the contents of old files are."""
+    searches = (
+        (_KEYS, _CONFIGURATIONS),
+        (_PACKAGES, ("package.json", "*/package.json")),
+        (_COMMANDS, _PROGRAMS),
+        (_DATES, _PAGES),
+    )
+    for pattern, files in searches:
+        if found := await _grep(git, checkout.folder, pattern, files):
+            contents = await _grep(git, checkout.folder, _CONTENTS, (*_PROGRAMS, *_CONFIGURATIONS))
+            return found, contents is not None
+    return None
+
+
+async def _grep(git: Git, folder: Path, pattern: str, files: tuple[str, ...]) -> str | None:
+    """Give what a pattern matches first in some files of the repository."""
+    arguments = (
+        "grep",
+        "-I",
+        "-h",
+        "-o",
+        "-E",
+        "-e",
+        pattern,
+        "--",
+        *files,
+        ":!*.min.js",
+        ":!*-lock.json",
+    )
+    _, _, printed = await git("-C", folder.name, *arguments, shown=False)
+    found = (line for line in printed.decode(errors="replace").splitlines() if not _IS_OFF.search(line))
+    text = re.sub(r"[^ -~]+", " ", next(found, "")).strip(" \"':")
+    return text[:_LONGEST_SIGN] or None

@@ -1,0 +1,307 @@
+"""Submodules: other repositories at recorded commits, in folders of a checkout.
+
+Each is fetched as the repository itself is, one commit and shallow, by the same commands of git, and not by
+`git submodule`. So no name of a submodule becomes a path, and of .gitmodules nothing has an effect but which address
+belongs to which path. The paths and commits are those of the index, which git has checked.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import re
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit, urlunsplit
+
+import anyio
+
+from buildrunner.checkout.git import MOST_PRINTED_BYTES, MOST_SAID_BYTES, Git, Patience, commands
+from buildrunner.checkout.git_errors import NO_SINGLE_COMMIT, explain
+from buildrunner.checkout.index import Tree, read_tree
+from buildrunner.concurrency.cancellation import run_in_thread
+from buildrunner.config.settings import Repository
+from buildrunner.errors import BuildFailed
+from buildrunner.redaction import visible
+from buildrunner.sandbox.command import Exit, remove_tree
+
+# A commit can name an older one of its own repository as a submodule, and so on: somewhere that has to end.
+MOST_SUBMODULES = 256
+DEEPEST = 5
+AT_ONCE = 8
+_MOST_IN_ONE_COMMAND = 32  # a path may have 4 KB and stands in a job several times: Linux allows 2 MB
+_MOST_ADDRESS, _MOST_SHOWN = 2048, 200
+_NOT_IN_ADDRESS = re.compile(r"[\x00-\x20\x7f-\x9f\ud800-\udfff\\]")
+# Each job is a script for sh, and each line that it says bears its number.
+_RUN_JOBS = ("/bin/sh", "-c", f'printf "%s\\0" "$@" | xargs -0 -n 1 -P {AT_ONCE} sh -c', "sh")
+_OFF = "GIT_SUBMODULES=off builds without submodules."
+
+
+@dataclass(slots=True)
+class _Submodule:
+    path: str  # from the top of the checkout
+    url: str
+    commit: str
+    token: bool  # is sent, where there is one
+    shallow: bool = True
+
+    @property
+    def shown(self) -> str:
+        """Its address, without what its author may have written there of a password."""
+        return visible(without_user(self.url))
+
+
+def _shown(path: str) -> str:
+    return visible(path)[:_MOST_SHOWN]
+
+
+async def fetch_submodules(
+    git: Git, repository: Repository, folder: Path, tree: Tree, log: Callable[..., None]
+) -> dict[str, tuple[str, Tree]]:
+    """Fetch the submodules of a checkout, and theirs.
+
+    Args:
+        git: runs in the parent of `folder`, a real path.
+        repository: whose address relative ones start from, and whose token goes to its own host.
+        folder: of the checkout.
+        tree: what its index says.
+        log: is told what is fetched, tried again, and left out.
+
+    Returns:
+        Of each submodule: its path from `folder` → its address, and what its own index says.
+
+    Raises:
+        BuildFailed: at `clone`, with the path and address of the one that cannot be fetched.
+
+    """
+    done: dict[str, tuple[str, Tree]] = {}
+    parents = [("", repository.url, tree)]
+    for _ in range(DEEPEST):
+        if len(done) + sum(len(found.submodules) for _, _, found in parents) > MOST_SUBMODULES:
+            raise BuildFailed("clone", f"The repository has more than {MOST_SUBMODULES} submodules.", _OFF)
+        level = [
+            submodule
+            for place, url, found in parents
+            for submodule in await _read_submodules(git, repository, folder, place, url, found, log)
+        ]
+        if not level:
+            return done
+        for submodule in level:
+            log(f"Fetching the submodule {_shown(submodule.path)} from {submodule.shown}")
+        await _fetch(git, repository, folder, level, log)
+        parents = []
+        for submodule in level:
+            found = await run_in_thread(partial(read_tree, folder / submodule.path, submodule.commit))
+            done[submodule.path] = (submodule.url, found)
+            if found.submodules:
+                parents.append((submodule.path, submodule.url, found))
+    if parents:
+        raise BuildFailed(
+            "clone", f"The repository has submodules of submodules, more than {DEEPEST} levels deep.", _OFF
+        )
+    return done
+
+
+async def _read_submodules(
+    git: Git, repository: Repository, folder: Path, place: str, url: str, tree: Tree, log: Callable[..., None]
+) -> list[_Submodule]:
+    """Give the submodules of one repository, which is checked out at `place` and came from `url`."""
+    # Out of the commit and not out of the checkout, where .gitmodules might be a link.
+    arguments = ("config", "-z", "--blob=HEAD:.gitmodules", "--get-regexp", r"^submodule\..*\.(path|url)$")
+    _, _, printed = await git("-C", f"{folder.name}/{place}", *arguments, shown=False)
+    if len(printed) >= MOST_PRINTED_BYTES:
+        raise BuildFailed(
+            "clone", f".gitmodules is larger than {MOST_PRINTED_BYTES // 2**20} MiB.", f"Shorten it. {_OFF}"
+        )
+    sections: dict[str, dict[str, str]] = {}
+    for entry in os.fsdecode(printed).split("\0"):
+        key, _, value = entry.partition("\n")
+        name, _, what = key.rpartition(".")
+        sections.setdefault(name, {})[what] = value
+    urls = {section["path"].rstrip("/"): section["url"] for section in sections.values() if len(section) == 2}
+
+    found = []
+    for path, commit in tree.submodules.items():
+        whole = f"{place}/{path}" if place else path
+        if path not in urls:
+            log(
+                f"{_shown(whole)} is recorded as a submodule, but .gitmodules has no address for it: left empty.",
+                "warning",
+            )
+            continue
+        address = find_address(urls[path], url, repository)
+        if address is None:
+            raise BuildFailed(
+                "clone",
+                f"The submodule {_shown(whole)} has an address that is not fetched: {_shown(without_user(urls[path]))}",
+                f"Write it into .gitmodules as https://…, and push that. {_OFF}",
+            )
+        # Git makes no such tree, but a hostile one can be written: nothing is fetched to behind a link.
+        inside = any(str(parent) in tree.submodules for parent in Path(path).parents)
+        if inside or await anyio.Path(folder / whole).resolve() != folder / whole:
+            raise BuildFailed(
+                "clone", f"The submodule {_shown(whole)} lies behind a link or in another one.", f"Move it. {_OFF}"
+            )
+        found.append(_Submodule(whole, address, commit, token=origin_of(address) == repository.origin.lower()))
+    return found
+
+
+def find_address(url: str, parent: str, repository: Repository) -> str | None:
+    """Give the address that a submodule is fetched from: https, or the scheme of REPO_URL.
+
+    The other forms that people write lead to the same repository on the same host: git@host:path, ssh:// and git://, which
+    take a key or are gone from most hosts, and http://.
+
+    Args:
+        url: as .gitmodules has it, absolute, or relative to `parent` (git-submodule(1)).
+        parent: the address of the repository in which it stands.
+        repository: that is built.
+
+    Returns:
+        None where it has another form. It begins with its scheme, or a / where REPO_URL is a file's, and so is no option.
+
+    """
+    if not url or len(url) > _MOST_ADDRESS or _NOT_IN_ADDRESS.search(url):
+        return None
+    # Programs do not agree where the host is then, and the one that is shown has to be the one that is asked.
+    if re.search(r"[?#]|://[^/]*@[^/]*@", url):
+        return None
+    if re.match(r"\.\.?(/|$)", url):
+        parts = urlsplit(parent)
+        if not parts.path.startswith("/"):
+            return None
+        return urlunsplit(parts._replace(path=posixpath.normpath(f"{parts.path}/{url}")))
+    if repository.scheme == "file" and url.startswith("/"):
+        return url
+    short = re.fullmatch(r"(?:[^@:/]+@)?(?P<host>[A-Za-z0-9][A-Za-z0-9.-]*):(?P<path>[^:/].*|/[^/].*)", url)
+    long = re.fullmatch(r"(?:ssh|git)://(?:[^@/]*@)?(?P<host>[A-Za-z0-9][A-Za-z0-9.-]*)(?::\d*)?/(?P<path>.+)", url)
+    if (found := short or long) and not (repository.scheme == "ssh" and not url.startswith("git:")):
+        return f"{_web_origin(found['host'], repository)}/{found['path'].lstrip('/')}"
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        return None
+    if short and repository.scheme == "ssh":
+        return url
+    if (
+        not url.startswith(f"{parts.scheme}://")
+        or (not host and parts.scheme != "file")
+        or (host or "").startswith("-")
+    ):
+        return None
+    if parts.scheme in {"https", repository.scheme}:
+        return url
+    if parts.scheme == "http" and not port:
+        return f"{_web_origin(host or '', repository)}{parts.path}"
+    return None
+
+
+def _web_origin(host: str, repository: Repository) -> str:
+    own = urlsplit(repository.url)
+    same = own.scheme in {"https", "http"} and own.hostname == host.lower()
+    return repository.origin if same else f"https://{host}"
+
+
+def origin_of(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}".lower()
+
+
+def without_user(url: str) -> str:
+    return re.sub(r"://[^/?#]*@", "://", url)
+
+
+async def _fetch(
+    git: Git, repository: Repository, folder: Path, submodules: Sequence[_Submodule], log: Callable[..., None]
+) -> None:
+    patience = Patience(log)
+    waiting = list(submodules)
+    while waiting:
+        results: list[tuple[Exit, str]] = []
+        for start in range(0, len(waiting), _MOST_IN_ONE_COMMAND):
+            results += await _run_jobs(git, repository, folder, waiting[start : start + _MOST_IN_ONE_COMMAND])
+        passing: BuildFailed | None = None
+        again = []
+        for submodule, (ended, text) in zip(waiting, results, strict=True):
+            if not ended.failed:
+                continue
+            again.append(submodule)
+            if submodule.shallow and NO_SINGLE_COMMIT.search(text):
+                submodule.shallow = False
+                continue
+            failure, transient = await _explain(submodule, repository, text, ended)
+            if transient:
+                passing = failure
+            elif submodule.token and repository.password is not None:
+                # The token may be good for the repository only, where everybody can read the submodule; or it has moved, and
+                # redirects are followed where no token is sent.
+                submodule.token = False
+            else:
+                raise failure
+        if passing:
+            await patience.wait(passing, transient=True)
+        for submodule in again:
+            await remove_tree(folder / submodule.path)
+        waiting = again
+
+
+async def _run_jobs(
+    git: Git, repository: Repository, folder: Path, submodules: Sequence[_Submodule]
+) -> list[tuple[Exit, str]]:
+    """Fetch some submodules side by side, in one command of the sandbox; give how each ended, and what git said of it."""
+    jobs = []
+    for number, submodule in enumerate(submodules):
+        target = f"{folder.name}/{submodule.path}"
+        steps = commands(submodule.url, submodule.commit, target, shallow=submodule.shallow)
+        script = " && ".join(shlex.join(["git", *step]) for step in steps)
+        without = "" if submodule.token else "GIT_CONFIG_COUNT=0; "
+        jobs.append(f"{without}{{ {script}; echo exit $?; }} 2>&1 | sed -u 's/^/{number} /'")
+    said = [bytearray() for _ in jobs]
+    rest = b""
+
+    def listen(stream: Literal["stdout", "stderr"], data: bytes) -> None:
+        nonlocal rest
+        *lines, rest = (rest + data).split(b"\n")
+        rest = rest[:MOST_SAID_BYTES]  # its beginning: there is the number
+        for line in lines:
+            number, text = (*line.split(b" ", 1), b"")[:2]
+            # What has no number comes from the shell, and belongs to nobody.
+            if re.fullmatch(rb"[0-9]{1,3}", number) and int(number) < len(said):
+                said[int(number)] += text + b"\n"
+                del said[int(number)][:-MOST_SAID_BYTES]
+            if not text.startswith(b"exit "):
+                git.output(stream, (text or line) + b"\n")
+
+    variables = {"GIT_ALLOW_PROTOCOL": f"https:{repository.scheme}"}
+    whole, _, _ = await git(*jobs, program=_RUN_JOBS, listen=listen, variables=variables)
+    results = []
+    for text in said:
+        code = re.search(rb"^exit ([0-9]{1,3})\n\Z", bytes(text), re.MULTILINE)
+        ended = whole if whole.failed or not code else Exit(int(code[1]), whole.out_of_memory, whole.left_behind)
+        # A job that never came to its end has failed, whatever became of the others.
+        results.append((ended if code or ended.failed else Exit(1, None), text.decode(errors="replace")))
+    return results
+
+
+async def _explain(submodule: _Submodule, repository: Repository, text: str, ended: Exit) -> tuple[BuildFailed, bool]:
+    sent = submodule.token and repository.password is not None
+    shown = submodule.shown
+    failure, transient, trouble = await explain(shown, submodule.commit, text, ended, token=sent)
+    source = "" if shown in failure.reason else f" from {shown}"
+    reason = f"{failure.reason[0].lower()}{failure.reason[1:]}"
+    hint = failure.hint
+    if trouble and trouble.of_settings:
+        host = urlsplit(repository.url).hostname
+        hint = "Check its address in .gitmodules, and that its commit was pushed."
+        if host:
+            hint += f" A private one has to be on {host}, and GIT_TOKEN must be one that can read it."
+    return BuildFailed(
+        "clone",
+        f"The submodule {_shown(submodule.path)} cannot be fetched{source}: {reason}",
+        f"{hint or ''} {_OFF}".strip(),
+    ), transient

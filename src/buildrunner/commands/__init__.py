@@ -1,0 +1,1 @@
+"""The commands beside `run`: each module is one."""

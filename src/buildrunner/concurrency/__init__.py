@@ -1,0 +1,1 @@
+"""Time limits, threads and parallel work that every room uses."""

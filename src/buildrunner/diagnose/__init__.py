@@ -1,0 +1,1 @@
+"""Explain a failed command: known causes, what to do, and a quote of the output."""

@@ -1,0 +1,140 @@
+"""Why a command of the repository failed and what to do, from all that is known of the build."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from buildrunner.errors import CommandFailed
+from buildrunner.events.lines import without_colour
+from buildrunner.sandbox.memory import memory_limit
+
+if TYPE_CHECKING:
+    from buildrunner.diagnose.matcher import FailedCommand
+    from buildrunner.project.plan import BuildPlan
+
+_INSTALL_SCRIPTS = ("preinstall", "install", "postinstall", "prepublish", "preprepare", "prepare", "postprepare")
+
+
+@contextmanager
+def with_failure_hint(
+    plan: BuildPlan, lacking: Mapping[str, str] | None = None, *, committed: str, node: str | None = None
+) -> Iterator[None]:
+    """Have a command that fails say why, and what to do, by the most certain evidence.
+
+    That is first what the kernel says (memory), then a package that `Installed.lacking` holds, then a known cause in the output.
+    Without any, the output is quoted, with what to do where there was no lockfile, and else with how to see the same on
+    another machine.
+
+    Args:
+        plan: of the build.
+        lacking: of the install, once it has ended.
+        committed: the day of the commit, YYYY-MM-DD.
+        node: the version that ran.
+
+    """
+    try:
+        yield
+    except CommandFailed as error:
+        if error.certain and error.hint:
+            raise
+        said = without_colour(error.output)
+        name = next(
+            (
+                each
+                for each in lacking or {}
+                if re.search(rf"(?:node_modules/|[\"'`]){re.escape(each)}[\"'`/:\s]", said)
+            ),
+            None,
+        )
+        if name:
+            hint = f"It may lack {name}, whose install script failed. {(lacking or {})[name]}"
+        else:
+            hint = known_cause(plan, error, node) or error.hint or _quote(plan, error, committed)
+        raise CommandFailed(error.stage, error.reason, hint, output=error.output) from None
+
+
+def known_cause(plan: BuildPlan, error: CommandFailed, node: str | None = None) -> str | None:
+    """Return what to do about a failure whose cause a rule knows."""
+    from buildrunner.diagnose.matcher import find_hint
+
+    found = find_hint(_failed_command(plan, error, node))
+    return found.text if found else None
+
+
+def _failed_command(plan: BuildPlan, error: CommandFailed, node: str | None) -> FailedCommand:
+    """Collect what hints may need to know of a failure: what ran, with what, and what was chosen."""
+    from buildrunner.diagnose.matcher import FailedCommand
+    from buildrunner.project.package_managers.install import DEPENDENCIES, package_of, table_of
+
+    installs = error.stage == "install"
+    folder = plan.install_folder if installs else plan.folder
+    own = package_of(folder, plan.checkout)
+    packages = (plan.package, own, package_of(plan.root, plan.checkout))
+    merged = {group: {n: v for each in packages for n, v in table_of(each, group).items()} for group in DEPENDENCIES}
+    scripts = table_of(own, "scripts")
+    lines = [str(scripts[name]) for name in _INSTALL_SCRIPTS if name in scripts] if installs else [plan.build_script]
+    return FailedCommand(
+        text=without_colour(error.output),
+        command=error.command or plan.build_shown,
+        stage="install" if installs else "build",
+        folder=folder,
+        checkout=plan.checkout,
+        script="\n".join(lines)[:10_000],
+        manager=plan.manager.name if plan.manager else "npm",
+        node=str(error.node) if error.node else node,
+        node_named_by=plan.node.because if plan.node and not error.node else None,
+        environment=error.environment,
+        package={"scripts": scripts, **merged},
+        memory=memory_limit(),
+    )
+
+
+def _quote(plan: BuildPlan, error: CommandFailed, committed: str) -> str:
+    from buildrunner.diagnose.matcher import quote_failure
+
+    quote = quote_failure(error.output, folder=plan.checkout, stage="install" if error.stage == "install" else "build")
+    advice = _install_advice(plan, error) if error.stage == "install" else _advice(plan, committed)
+    return f"{quote} {advice}" if quote else advice
+
+
+def _install_advice(plan: BuildPlan, error: CommandFailed) -> str:
+    """Say what to do about an install that fails for what nobody knows, by the script that failed."""
+    from buildrunner.diagnose.matcher import find_failed_script
+
+    said = without_colour(error.output)
+    script = find_failed_script(said, plan.root, plan.checkout)
+    command = error.command or "the install"
+    if script and script.package:
+        return (
+            f"The install script of {script.package} failed. Update that package, or remove it from package.json if the build"
+            " does not need it."
+        )
+    if script:
+        what = f"its script {script.name}" if script.name else "one of its own install scripts"
+        return (
+            f"The repository's package.json runs {what} during the install. Clone the repository anew and run `{command}` there to"
+            " see the same. Variables that it needs are set as INSTALL_ENV_NAME."
+        )
+    return (
+        f"Clone the repository anew and run `{command}` there to see the same: a clone has only what is committed. Variables that"
+        " the install needs are set as INSTALL_ENV_NAME."
+    )
+
+
+def _advice(plan: BuildPlan, committed: str) -> str:
+    """Say what to do about a build that fails for what nobody knows."""
+    if plan.manager and not plan.lockfile and any(attempt.mend for attempt in plan.install[:1]):
+        of_that_day = f", or the one that `npm install --before={committed}` writes (the day of this commit)"
+        return (
+            "The repository has no lockfile, so the newest packages that package.json allows were installed. One of them"
+            " may be too new for this code. Commit the lockfile of a machine where it builds"
+            f"{of_that_day if plan.manager.name == 'npm' else ''}."
+        )
+    commands = " and ".join(f"`{command}`" for command in (*(a.shown for a in plan.install[:1]), plan.build_shown))
+    return (
+        f"To see the same on your machine, clone the repository anew and run {commands} there: a clone has only what"
+        " is committed."
+    )

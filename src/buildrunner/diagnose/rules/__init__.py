@@ -1,0 +1,1 @@
+"""Known causes of failures, by area. Each rule has a stable id."""

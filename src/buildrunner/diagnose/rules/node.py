@@ -1,0 +1,156 @@
+"""Builds that need another Node than the one that ran them."""
+
+from __future__ import annotations
+
+import re
+
+from buildrunner.diagnose.rule import NPM, FailedCommand, Rule
+
+_LINES = (24, 22, 20, 18, 16, 14, 12, 10)  # with long-term support, the newest first
+# What a program says that it needs, as a range of semver or nearly one.
+_REQUIRED = re.compile(
+    r"Required: {{0,2}[^}\n]{0,60}\"node\":\"(?P<a>[^\"\n]{1,80})\""  # npm
+    r"|engine \"node\" is incompatible with this module\. Expected version \"(?P<b>[^\"\n]{1,80})\""  # Yarn 1
+    r"|Your Node version is incompatible with [^\n]{1,300}\s{1,4}Expected version: (?P<c>[^\n]{1,80})"  # pnpm
+    r"|requires Node\.js version (?P<d>[^\n]{1,60}?)\.(?: |$)"  # Vite
+    r"|supported version: \"(?P<e>[^\"\n]{1,80})\""  # Astro
+    r"|For Next\.js, Node\.js version \"?(?P<f>[^\"\n]{1,40}?)\"? is required"
+    r"|requires a minimum Node\.js version of (?:either )?(?P<g>[^\n]{1,80}?)\.?(?:\n|$)"  # Angular
+    r"|requires? Node\.js (?:version )?(?P<h>v?\d[\w.]{0,20}) or (?:higher|above|newer)"
+    r"|Requirement: Node\.js (?P<i>[^\n]{1,40}?)\.?(?:\n|$)",  # Docusaurus
+    re.MULTILINE,
+)
+_NPM_REQUIRED = re.compile(
+    r"Required: {{0,2}[^}\n]{0,60}\"npm\":\"([^\"\n]{1,80})\"|engine \"npm\" is incompatible[^\n]{0,60}\"([^\"\n]{1,80})\""
+)
+
+
+def _range(said: str) -> str:
+    """Return a range of semver for what people are told: "20.19+ or 22.12+", "v14.20, v16.13 or v18.10"."""
+    parts = re.split(r",? or |, (?=v?\d)", said.strip())
+    at_least = [re.sub(r"^v?(\d[\d.]{0,20})\+?$", r">=\1", part.strip()) for part in parts]
+    return " || ".join(at_least)
+
+
+def _where(failed: FailedCommand, line: int) -> str:
+    if failed.node_named_by in (None, "NODE_VERSION"):
+        return (
+            f"Set NODE_VERSION={line}."
+            if failed.node_named_by
+            else f"Set NODE_VERSION={line}, or commit an .nvmrc with {line}."
+        )
+    return f"Change {failed.node_named_by} to {line}, or set NODE_VERSION={line}."
+
+
+def _ran(failed: FailedCommand) -> str:
+    node = f"Node {failed.node}" if failed.node else "another Node"
+    return f"{node}, which {failed.node_named_by} asks for" if failed.node_named_by else node
+
+
+def _other_node(failed: FailedCommand, _: str) -> str | None:
+    """Name what is required and a version that fits."""
+    from buildrunner.project.versions import satisfies
+
+    match = _REQUIRED.search(failed.text)
+    if match is None:
+        return _other_npm(failed) or _newer_node(failed, "")
+    said = next(value for value in match.groups() if value).strip()
+    wanted = _range(said)
+    if failed.node and satisfies(failed.node.removeprefix("v"), wanted):
+        return _other_npm(failed)
+    fitting = [line for line in _LINES if satisfies(f"{line}.99.0", wanted)]
+    # The line that is nearest to the one that ran: it breaks least.
+    near = failed.node_major or 22
+    line = min(fitting, key=lambda each: abs(each - near), default=None)
+    advice = _where(failed, line) if line else "Set NODE_VERSION to a version that fits, or change what requires it."
+    return f"The {failed.stage} ran with {_ran(failed)}, but needs Node {said}. {advice}"
+
+
+def _other_npm(failed: FailedCommand) -> str | None:
+    npm = _NPM_REQUIRED.search(failed.text)
+    return npm and (
+        f"npm {npm[1] or npm[2]} is required, and another version ran. Name one that fits in package.json"
+        ' ("packageManager": "npm@…"), or change engines.npm.'
+    )
+
+
+def _newer_node(failed: FailedCommand, _: str) -> str | None:
+    newer = [line for line in reversed(_LINES) if line > (failed.node_major or 20) and line >= 22]
+    if not newer:
+        return None
+    return (
+        f"The {failed.stage} ran with {_ran(failed)}, but uses what only a newer Node has. {_where(failed, newer[0])}"
+    )
+
+
+def _older_node(failed: FailedCommand, line: int, why: str, update: str) -> str:
+    """Advise an older Node, unless one so old has run already."""
+    if failed.node_major and failed.node_major <= line:
+        return f"{why} {update}"
+    return f"{why} {update} Or set NODE_VERSION={line}."
+
+
+def _source_map_fetch(failed: FailedCommand, _: str) -> str:
+    return _older_node(
+        failed,
+        16,
+        "The package source-map 0.7 mistakes Node's own fetch for a browser's.",
+        "Update the package that brings it (terser, the bundler).",
+    )
+
+
+def _openssl_legacy(failed: FailedCommand, _: str) -> str:
+    why = "This webpack (4, or an early 5) needs old hash algorithms that OpenSSL 3 does not have."
+    if "--openssl-legacy-provider" in failed.environment.get("NODE_OPTIONS", ""):
+        return (
+            f"{why} NODE_OPTIONS=--openssl-legacy-provider was set, but did not help. Update webpack to 5.61 or newer."
+        )
+    return f"{why} Set {failed.prefix}NODE_OPTIONS=--openssl-legacy-provider. Or set NODE_VERSION=16, or update webpack to 5.61."
+
+
+def _primordials(failed: FailedCommand, _: str) -> str:
+    return _older_node(
+        failed, 10, "gulp 3 or graceful-fs 3 does not run with Node 12 and newer.", "Update it to gulp 4."
+    )
+
+
+RULES: tuple[Rule, ...] = (
+    Rule(
+        "native-module-of-another-node",
+        r"was compiled against a different Node\.js version using\s{1,5}NODE_MODULE_VERSION",
+        "A native package was installed for a different Node version. If node_modules is committed, run `git rm -r --cached"
+        " node_modules`, and commit. Otherwise use one version for both (.nvmrc or NODE_VERSION).",
+    ),
+    Rule(
+        "source-map-fetch",
+        r"You must provide the URL of lib/mappings\.wasm by calling SourceMapConsumer\.initialize",
+        _source_map_fetch,
+    ),
+    Rule(
+        "openssl-legacy-hashes",
+        r"ERR_OSSL_EVP_UNSUPPORTED|error:0308010C:digital envelope routines::unsupported",
+        _openssl_legacy,
+    ),
+    Rule(
+        "node-too-new-for-primordials",
+        r"ReferenceError: primordials is not defined|Cannot find module 'internal/fs'",
+        _primordials,
+    ),
+    Rule(
+        "node-version-unsupported",
+        rf"{NPM}code EBADENGINE|The engine \"(?:node|npm)\" is incompatible with this module|ERR_PNPM_UNSUPPORTED_ENGINE"
+        r"|Unsupported NodeJS version|(?:is not supported by Astro|Please upgrade Node\.js to a supported version)"
+        r"|requires a minimum Node\.js version|For Next\.js, Node\.js version \S{1,30} is required"
+        r"|(?:Gatsby|Docusaurus|Minimum Node\.js version) requires? Node\.js|Minimum Node\.js version not met",
+        _other_node,
+    ),
+    Rule(
+        "node-too-old",
+        r"crypto\.hash is not a function|ReferenceError: (?:CustomEvent|File|structuredClone|ReadableStream) is not defined"
+        r"|does not provide an export named '(?:styleText|parseEnv|register)'|No such built-in module: node:"
+        r"|ERR_UNKNOWN_BUILTIN_MODULE"
+        r"|Promise\.withResolvers is not a function|\.(?:toReversed|toSorted|findLast) is not a function"
+        r"|SyntaxError: Unexpected token '?(?:\?\?=|\|\|=|\?)'?$|SyntaxError: Unexpected token 'with'",
+        _newer_node,
+    ),
+)

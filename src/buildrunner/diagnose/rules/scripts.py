@@ -1,0 +1,291 @@
+"""Shell scripts and the programs that they call."""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+
+from buildrunner.diagnose.rule import AT_SCRIPT, SHELL, FailedCommand, Rule
+from buildrunner.project.files import read_text
+
+# Programs of the system that no package of npm brings.
+_NOT_OF_NPM = frozenset(
+    re.findall(
+        r"\S+",
+        """
+        7z age ant apk apt apt-get asciidoctor asdf autoconf automake aws az brew buf bundle bundler c++ cabal cargo cc chromium
+        clang clojure cmake composer conda convert crystal curl cwebp dart direnv dnf docker dot dotnet doxygen elixir emcc
+        emmake ffmpeg ffprobe firefox flutter fnm g++ gcc gcloud gem gh ghc git-lfs go google-chrome gradle gsutil hg identify
+        inkscape java javac jekyll jq julia just kubectl latex lein lua magick make mdbook meson mise mix mkdocs mono msgfmt mvn
+        mysql nim ninja nix nvm op pandoc pdflatex pdftoppm pelican perl php pip pip3 pipenv pkg-config plantuml podman poetry
+        protoc psql python python2 python3 quarto R rake rclone redis-cli Rscript rsvg-convert rsync ruby rustc rustup scp sops
+        sphinx-build sqlite3 ssh sshpass stack sudo svn swift task terraform tinygo tree trunk typst unzip uv vault volta wget
+        wkhtmltopdf xelatex xmllint xvfb-run yq yum zig zip zola
+        """,
+    )
+)
+# Programs of the system, and the package of npm that brings one.
+_SYSTEM_PROGRAMS = {
+    **dict.fromkeys(_NOT_OF_NPM),
+    "hugo": "hugo-extended",
+    "deno": "deno",
+    "bun": "bun",
+    "wasm-pack": "wasm-pack",
+    "elm": "elm",
+    "purs": "purescript",
+}
+# Packages whose program has another name.
+_PACKAGES = {
+    "tsc": "typescript",
+    "ng": "@angular/cli",
+    "vue-cli-service": "@vue/cli-service",
+    "vue-tsc": "vue-tsc",
+    "svelte-kit": "@sveltejs/kit",
+    "eleventy": "@11ty/eleventy",
+    "nuxi": "nuxt",
+    "run-s": "npm-run-all",
+    "run-p": "npm-run-all",
+    "storybook": "storybook",
+    "build-storybook": "@storybook/cli",
+    "babel": "@babel/cli",
+    "gulp": "gulp",
+    "swc": "@swc/cli",
+    "tailwindcss": "@tailwindcss/cli",
+    "tailwind": "tailwindcss",
+    "postcss": "postcss-cli",
+    "lessc": "less",
+    "ionic": "@ionic/cli",
+    "nest": "@nestjs/cli",
+    "docusaurus": "@docusaurus/core",
+    "vuepress": "vuepress",
+    "redocly": "@redocly/cli",
+    "rsbuild": "@rsbuild/core",
+    "rspack": "@rspack/cli",
+    "webpack": "webpack webpack-cli",
+    "webpack-cli": "webpack-cli",
+    "cap": "@capacitor/cli",
+    "tsx": "tsx",
+    "biome": "@biomejs/biome",
+    "panda": "@pandacss/dev",
+    "qwik": "@builder.io/qwik",
+    "hexo": "hexo",
+    "gridsome": "gridsome",
+    "preact": "preact-cli",
+    "ember": "ember-cli",
+    "stencil": "@stencil/core",
+    "antora": "antora",
+}
+_WINDOWS = (
+    "copy|xcopy|robocopy|del|erase|move|ren|rename|rd|md|cls|call|start|cmd|cmd\\.exe|powershell|pwsh|powershell\\.exe|mklink"
+    "|attrib|timeout\\.exe|where|SET|IF|REM|ECHO|COPY|DEL|MOVE|XCOPY|MKDIR|RMDIR|@echo|@ECHO"
+)
+_BASH_WORDS = r"\[\[|source|shopt|declare|typeset|pushd|popd|let|mapfile|readarray|function|compgen|\S{1,60}(?:\+\+|--|\+=\S{0,60})"
+_MOST_SCRIPT_BYTES = 2**18
+
+
+def _read(failed: FailedCommand, name: str) -> str | None:
+    """Read a script of the repository that the output names."""
+    if failed.folder and failed.checkout:
+        for folder in (failed.folder, failed.checkout):
+            with suppress(ValueError, OSError):
+                if text := read_text(folder / name, failed.checkout, most_bytes=_MOST_SCRIPT_BYTES):
+                    return text
+    return None
+
+
+def _windows_line_ends(failed: FailedCommand, name: str) -> str | None:
+    """Explain a shell script with CR before each line feed, where that is sure."""
+    if name:
+        text = _read(failed, name)
+        if text is None or "\r\n" not in text or not re.match(r"#!|[^\n]{0,2000}", text):
+            return None
+        if re.search(r"\.(?:bat|cmd|ps1)$", name):
+            return None
+    what = name.removeprefix("./") if name else "A shell script"
+    return (
+        f"{what} has Windows line ends (CRLF), which Linux shells cannot read. Add the line `*.sh text eol=lf` to .gitattributes,"
+        " run `git add --renormalize .`, and commit."
+    )
+
+
+def _windows_command(failed: FailedCommand, name: str) -> str:
+    return (
+        f"{name or 'The script'} works only on Windows, and builds run on Linux. Write the script for both systems: shx or rimraf"
+        " for files, cross-env for variables, and / in paths."
+    )
+
+
+def _backslashes(failed: FailedCommand, _: str) -> str | None:
+    """Explain paths with backslashes, which a shell of Linux takes out."""
+    said = failed.text.replace(failed.script, "") if failed.script else failed.text
+    for match in re.finditer(r"(?:^|[\s=\"'])(?P<path>(?:\.{0,2}[\w@.-]{0,60}\\){1,9}[\w@.*-]{1,60})", failed.script):
+        path = match["path"]
+        if path in said or path.replace("\\", "") in said:
+            shown = path.replace("\\", "/")
+            return f"The script has a path with backslashes, {path}, which works only on Windows. Write it with slashes: {shown}."
+    return None
+
+
+def _windows_variables(failed: FailedCommand, _: str) -> str | None:
+    """Explain `set NAME=value` and %NAME%, which a shell of Linux does not obey."""
+    match = re.search(r"(?:^|[&;|(] ?)set (?P<name>[A-Za-z_]\w{0,60}) ?=|(?P<name2>%[A-Za-z_]\w{0,60}%)", failed.script)
+    if match is None:
+        return None
+    name = match["name"] or match["name2"].strip("%")
+    wrote = f"`set {name}=…`" if match["name"] else f"%{name}%"
+    return (
+        f"The script uses {wrote}, which has no effect on Linux. Run `{failed.words['add_dev']} cross-env`, and write"
+        f" `cross-env {name}=…` or ${name} in the script."
+    )
+
+
+def _bash_syntax(failed: FailedCommand, name: str) -> str | None:
+    if re.search(r"\b(?:rd|rmdir) /s|if (?:not )?exist |for /", failed.script):
+        return _windows_command(failed, "")
+    script = next(
+        (
+            found
+            for found in re.findall(r"^([\w./-]{1,100}): (?:line )?\d{1,6}: ", failed.text, re.MULTILINE)
+            if not re.fullmatch(r"(?:/bin/|/usr/bin/)?(?:sh|bash|dash)", found)
+        ),
+        None,
+    )
+    if script:
+        return (
+            f"{script} uses bash syntax but runs with sh. Run it with `bash {script}`, and make its first line"
+            " `#!/usr/bin/env bash`."
+        )
+    return (
+        "The script uses bash syntax but runs with sh. Put it into a file and run that with `bash FILE.sh`, or commit an"
+        " .npmrc with script-shell=bash."
+    )
+
+
+def _missing_program(failed: FailedCommand, name: str) -> str | None:
+    # A path: the file is there or not, which decides.
+    paths = re.finditer(
+        rf"{SHELL}(?P<path>\.{{0,2}}/?[\w.@/-]{{1,200}}/[\w.@-]{{1,100}}): (?:command )?not found", failed.text, re.M
+    )
+    path = next(reversed(list(paths)), None)
+    if path and "node_modules/" not in path["path"] and path["path"].endswith(name):
+        text = _read(failed, path["path"])
+        if text and re.match(r"#![^\n]{0,200}\r?\n", text):
+            program = re.match(r"#!\s*(\S{1,100})", text)
+            return (
+                f"{path['path']} starts with {program[0] if program else 'a line'}, and that program is not in the image. Change"
+                " its first line, or use an image that has it."
+            )
+        if text is None and failed.checkout:
+            shown = path["path"].removeprefix("./")
+            return f"{shown} is not in the repository. Commit it (check .gitignore), or correct the script."
+    base = name.rsplit("/", 1)[-1]
+    known = re.sub(r"-?\d[\d.]*\Z", "", base)  # python3.12, gcc-13
+    if base in _SYSTEM_PROGRAMS or known in _NOT_OF_NPM:
+        package = _SYSTEM_PROGRAMS.get(base)
+        bring = (
+            f"Run `{failed.words['add_dev']} {package}`, which brings it, and commit the lockfile. Or use"
+            if package
+            else "Use"
+        )
+        instead = "" if package else ", or remove it from the script"
+        return f"{base} is not in the image that runs the build. {bring} an image that has {base}{instead}."
+    if base in ("npm", "pnpm", "yarn", "npx", "node"):
+        return (
+            f"{base} was not found, although buildrunner provides it. Remove what replaces PATH in the script, or name {base} in"
+            ' package.json under "packageManager".'
+        )
+    if base == "husky":
+        return None
+    package = _PACKAGES.get(base, base)
+    first = package.split()[0]
+    group = failed.dependency_group(first)
+    if group == "devDependencies" and (variable := failed.leaves_out):
+        return (
+            f"{base} belongs to devDependencies, and INSTALL_ENV_{variable} keeps those from being installed. Remove that"
+            f" variable, or move {first} to dependencies."
+        )
+    if group:
+        return (
+            f"{base} is not installed, although package.json lists {first}. Check INSTALL_COMMAND and .npmrc for what leaves"
+            f" {group} out (omit=dev, --production)."
+        )
+    if variable := failed.leaves_out:
+        return (
+            f"The {failed.stage} calls {base}, which is not installed, and INSTALL_ENV_{variable} leaves devDependencies out."
+            f" Remove that variable, or run `{failed.words['add']} {package}`."
+        )
+    return (
+        f"The {failed.stage} calls a program that is not installed: {base}. Run `{failed.words['add_dev']} {package}`, and commit"
+        " package.json and the lockfile."
+    )
+
+
+RULES: tuple[Rule, ...] = (
+    Rule(
+        "windows-line-ends",
+        r"(?:env|bash): [‘'](?:\S{1,40})\\r[’']: No such file"
+        r"|\$'\\r': command not found|\$'[^'\n]{0,60}\\r'|: (?:bad interpreter|invalid option)[^\n]{0,20}\^M|\^M: bad interpreter"
+        r"|syntax error near unexpected token `\$'[^'\n]{0,40}\\r",
+        _windows_line_ends,
+    ),
+    Rule(
+        "windows-line-ends-of-script",
+        rf"{SHELL}(?P<name>\.{{0,2}}/?[\w.@/-]{{1,200}}): (?:command )?not found"
+        r"|^(?P<name2>[\w./-]{1,200}\.\w{1,10}): (?:line )?\d{1,6}: "
+        r"|^(?P<name3>[\w./-]{1,200}): (?:cannot execute: required file not found|/bin/\S{1,20}: bad interpreter)"
+        r"|exec: \S{0,20}(?P<name4>\./[\w./-]{1,200}): not found|spawn (?P<name5>[\w./-]{1,200}) ENOENT",
+        _windows_line_ends,
+    ),
+    Rule(
+        "windows-command",
+        rf"{SHELL}(?P<name>{_WINDOWS}): (?:command )?not found"
+        rf"|{AT_SCRIPT}(?P<name8>{_WINDOWS}): not found|{SHELL}(?P<name2>\S{{1,200}}\.(?:bat|cmd|ps1|exe)): (?:command )?not found"
+        r"|(?P<name3>rmdir|rm|mkdir): [^\n]{0,40}'?/[sq]'?: No such file"
+        r"|^command not found: (?P<name4>copy|xcopy|del|move|cls|cmd|rd|md)$"
+        r"|(?P<name5>cp|xcopy): [^\n]{0,60}'/[YyEeSsIi]'"
+        rf"|{SHELL}(?P<name6>\S{{1,200}}\.(?:bat|cmd|ps1)): Permission denied",
+        _windows_command,
+        last=True,
+    ),
+    Rule(
+        "windows-path",
+        r"(?::|\b) (?:command )?not found|Cannot find module|No such file or directory|ENOENT|Could not resolve|is not recognized",
+        _backslashes,
+    ),
+    Rule(
+        "bash-syntax",
+        rf"{AT_SCRIPT}(?:Syntax error: |Bad substitution|set: Illegal option -o pipefail|(?:export|read): Illegal option"
+        rf"|(?:{_BASH_WORDS}): (?:command )?not found|\S{{0,60}}\[\S{{1,60}}\]\S{{0,60}}: not found"
+        r"|\[: \S{1,60}: unexpected operator)"
+        r"|^trap: (?:ERR|DEBUG|RETURN): bad trap|^command not found: (?:\[\[|source|shopt|pushd)$",
+        _bash_syntax,
+    ),
+    Rule(
+        "typescript-configuration-missing",
+        r"^Version \d[\w.-]{0,30}\s{1,4}tsc: The TypeScript Compiler|^tsc: The TypeScript Compiler - Version"
+        r"|error TS5058: The specified path does not exist: '(?P<name>[^'\n]{1,200})'"
+        r"|error TS5057: Cannot find a tsconfig\.json file at the specified directory: '(?P<name2>[^'\n]{1,200})'",
+        "tsc found no tsconfig.json{at}. Commit it (check .gitignore), or set ROOT_DIR to the folder that has it.",
+    ),
+    Rule(
+        "program-missing",
+        rf"{SHELL}(?:\S{{0,200}}/)?(?P<name>[\w.@-]{{1,100}}): (?:command )?not found"
+        r"|^(?:env: [‘']?(?P<name4>[\w.@-]{1,100})[’']?: No such file or directory)$"
+        r"|^/usr/bin/env: [‘']?(?P<name5>[\w.@-]{1,100})[’']?: No such file or directory$"
+        r"|^make: (?P<name6>[\w./@+-]{1,100}): (?:No such file or directory|command not found)$"
+        r"|^\S{1,100}\.sh: (?:line )?\d{1,6}: (?P<name7>[\w.@+-]{1,100}): (?:command )?not found$"
+        r"|^command not found: (?P<name2>[\w./@-]{1,100})$|\b(?:spawn|spawnSync) (?P<name3>[\w./@-]{1,100}) ENOENT$",
+        _missing_program,
+        last=True,
+    ),
+    Rule(
+        "program-not-executable",
+        rf"{SHELL}(?P<name>\S{{1,200}}): Permission denied",
+        "{name} is not executable. If node_modules is committed, run `git rm -r --cached node_modules`. Otherwise"
+        " run `git update-index --chmod=+x` on the file. Then commit.",
+    ),
+)
+
+
+# What a script has that may be the reason, where nothing else is known.
+WEAK: tuple[Rule, ...] = (Rule("windows-variable", r"", _windows_variables),)

@@ -1,0 +1,237 @@
+r"""Make clean lines of text out of the bytes of a pipe. Incremental, without I/O.
+
+A pipe's bytes become text, the text loses what would act on a terminal, and is split into lines; of a line that is
+redrawn the last state stays; then secrets are replaced. Blocks of many lines go through each step at once:
+a step looks closer only at a block in which one quick test has found something to do.
+
+A line is redrawn by `\r` and by what moves the cursor within it. Back at the beginning, a new state of the line begins;
+elsewhere, new characters replace the old ones one by one, as on a terminal.
+
+What is an escape sequence: ECMA-48 5.3 to 5.6 and 8.3, ECMA-35 13, and *XTerm Control Sequences*. An interrupted one
+ends as in xterm: at the next ESC, at CAN and at SUB.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections import deque
+from itertools import groupby, repeat
+from typing import TypeAlias
+
+from buildrunner.events.cursor import MOVED, Drawing, drawn, encode_move, may_move
+from buildrunner.redaction import SGR, Redactor
+
+# The text of a line, or of a piece of a long line; and whether it continues the piece before (`cont`). A plain tuple,
+# because it is made for every line: 0.03 µs, where a NamedTuple takes 0.27 µs and a frozen dataclass 0.37 µs.
+Line: TypeAlias = tuple[str, bool]
+
+LONGEST_LINE = 16 * 1024  # bytes of UTF-8
+_SHORT = 2048  # characters; not even replacing secrets in it makes as little text a long line
+
+_LONGEST_SGR = 128  # characters between `ESC [` and `m`; three colours and all attributes take less than 80
+_STRING = r"[^\x07\x18\x1a\x1b\x9c\n]*"  # up to BEL, ST or what interrupts it: a lost end must not lose the log
+_ESCAPE_SEQUENCE = (
+    rf"\x1b(?!\[[0-9;:]{{0,{_LONGEST_SGR}}}m)"
+    rf"(?:\[[ -?]*[@-~]?|[PX\]^_]{_STRING}[\x07\x9c]?|[ -/]+[0-~]?|[0-~])?"  # CSI; DCS, SOS, OSC, PM, APC; the others
+)
+_ESCAPES = re.compile(_ESCAPE_SEQUENCE)
+_UNWANTED = re.compile(
+    # The lookahead is what makes a search through innocent text twice as fast.
+    r"(?=[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069])(?:"
+    rf"{_ESCAPE_SEQUENCE}"
+    rf"|\x9b[ -?]*[@-~]?|[\x90\x98\x9d-\x9f]{_STRING}[\x07\x9c]?"  # the same with 8-bit introducers
+    r"|[\x00-\x08\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f-\x8f\x91-\x97\x99\x9a\x9c\u202a-\u202e\u2066-\u2069]+)"
+)
+_UNFINISHED = re.compile(rf"\x1b(?:\[[ -?]*|[PX\]^_]{_STRING}|[ -/]*)|\x9b[ -?]*|[\x90\x98\x9d-\x9f]{_STRING}")
+
+_PLAIN = bytes({*b"\t\n\r", *range(0x20, 0x7F), *range(0x80, 0x100)} - {0xC2, 0xE2})
+# C1 controls and the bidirectional controls, as they are in UTF-8. One pattern each: a constant beginning is searched
+# with memchr.
+_RARE = [re.compile(pattern) for pattern in (rb"\xc2[\x80-\x9f]", rb"\xe2\x80[\xaa-\xae]", rb"\xe2\x81[\xa6-\xa9]")]
+
+
+class LineDecoder:
+    """Turn what is read from one pipe into lines.
+
+    Memory is bounded by 16 KiB, the longest secret with its colour codes, and the chunk that is fed. A line comes out
+    whole when its end was read; of one longer than 16 KiB the pieces come out while it grows.
+    """
+
+    def __init__(self, redactor: Redactor) -> None:
+        self._redactor = redactor
+        self._wrapped = redactor.wrapped_base64()
+        self._bytes = b""  # the beginning of a character
+        self._sequence = ""  # the beginning of an escape sequence
+        self._line = ""  # the beginning of a line: clean, with its `\r` and its moves, secrets still in it
+        # The line is long: its states so far are resolved, and `_line` is only the rest of the present one, of which
+        # `_state` is the redacted beginning (see `Redactor.split` for `_hidden`).
+        self._long = False
+        self._kept = ""  # the state to show, if no better one follows
+        self._drawing = Drawing(LONGEST_LINE)  # the present one, before it gets into `_line`
+        self._state = ""
+        self._hidden = 0
+        self._state_is_out = False  # pieces of it were handed out: what follows cannot replace it
+        self._line_is_out = False
+
+    def feed(self, data: bytes) -> list[Line]:
+        """Return the lines that end in `data`, and the pieces of a long one that are complete."""
+        return self._split(self._decode(data, final=False))
+
+    def finish(self) -> list[Line]:
+        """Return what is left when the pipe was closed: a last line without an end."""
+        lines = self._split(self._decode(b"", final=True))
+        rest = ""
+        if not self._long:
+            rest, self._line = self._wrapped.redact(self._line) if self._line else "", ""
+        return lines + self._grow(rest) + self._end_line(terminated=False)
+
+    def _decode(self, data: bytes, *, final: bool) -> str:
+        if self._bytes:
+            data = self._bytes + data
+        text, decoded = codecs.utf_8_decode(data, "replace", final)
+        self._bytes = data[decoded:]
+        unusual = data.translate(None, _PLAIN)
+        if not (unusual or self._sequence):
+            return text
+        pattern = _ESCAPES
+        if self._sequence or unusual.translate(None, b"\x1b\xc2\xe2") or any(rare.search(data) for rare in _RARE):
+            pattern = _UNWANTED
+        elif b"\x1b" not in unusual:
+            return text
+        text = self._sequence + text
+
+        # An ESC begins a sequence wherever it stands. So what comes before the last one cannot be unfinished.
+        last = deque(pattern.finditer(text, max(text.rfind("\x1b"), 0)), maxlen=1)
+        self._sequence = ""
+        if last and last[0].end() == len(text) and _UNFINISHED.fullmatch(last[0][0]):
+            self._sequence = _shortened(last[0][0])
+            text = text[: last[0].start()]
+        return pattern.sub((lambda found: encode_move(found[0])) if may_move(text) else "", text)
+
+    def _split(self, text: str) -> list[Line]:
+        lines: list[Line] = []
+        if self._long:
+            line, newline, text = text.partition("\n")
+            lines += self._grow(line)
+            if not newline:
+                return lines
+            lines += self._end_line()
+        text, self._line = self._line + text, ""
+        if "\r" in text:
+            text = text.replace("\r\n", "\n")  # only because it is faster than looking at the states of each line
+        block, newline, beginning = text.rpartition("\n")
+        if newline:
+            lines += self._whole_lines(block)
+        if len(beginning) > LONGEST_LINE:
+            lines += self._grow(beginning)
+        else:
+            self._line = beginning
+        return lines
+
+    def _whole_lines(self, block: str) -> list[Line]:
+        if "\r" in block or MOVED in block:
+            lines = block.split("\n")
+            if max(map(len, lines)) > _SHORT:
+                return [piece for line in lines for piece in self._grow(line) + self._end_line()]
+            redrawn = [_last_state(line.split("\r")) if "\r" in line or MOVED in line else line for line in lines]
+            block = "\n".join(redrawn)
+        lines = self._redactor.redact(self._wrapped.redact(block)).split("\n")
+        if max(map(len, lines)) <= LONGEST_LINE // 4:  # a character takes 4 bytes at the most
+            return list(zip(lines, repeat(False)))
+        return [(piece, index > 0) for line in lines for index, piece in enumerate(_pieces(line))]
+
+    # A line in parts, `_grow` after `_grow` and then `_end_line`, comes out as if it had been whole.
+
+    def _grow(self, text: str) -> list[Line]:
+        self._long = True
+        present, *states = text.split("\r")
+        self._line += self._drawing.add(present)
+        lines: list[Line] = []
+        if states:
+            lines += self._end_state()
+            *states, present = states
+            for is_short, group in groupby(states, key=lambda state: len(state) <= _SHORT):
+                for state in [_last_state(list(group))] if is_short else group:
+                    self._line = drawn(state, LONGEST_LINE)
+                    lines += self._end_state()
+            self._line = self._drawing.add(present)
+        redacted, self._line, self._hidden = self._redactor.split(self._line, self._hidden)
+        return lines + self._hand_out(self._state + redacted)
+
+    def _end_state(self) -> list[Line]:
+        rest = self._line + self._drawing.finish()
+        lines = self._hand_out(self._state + self._redactor.redact(rest, self._hidden))
+        if self._state_is_out:
+            lines += self._number([self._state])
+            self._kept = ""
+        else:
+            self._kept = _last_state([self._kept, self._state])
+        self._line, self._state, self._hidden, self._state_is_out = "", "", 0, False
+        return lines
+
+    def _end_line(self, *, terminated: bool = True) -> list[Line]:
+        lines = self._end_state()
+        if self._kept or (terminated and not self._line_is_out):
+            lines += self._number([self._kept])
+        self._long, self._kept, self._line_is_out = False, "", False
+        return lines
+
+    def _hand_out(self, state: str) -> list[Line]:
+        *pieces, self._state = _pieces(state)
+        self._state_is_out |= bool(pieces)
+        return self._number(pieces)
+
+    def _number(self, pieces: list[str]) -> list[Line]:
+        lines = [(piece, self._line_is_out or index > 0) for index, piece in enumerate(pieces)]
+        self._line_is_out |= bool(pieces)
+        return lines
+
+
+def clean(text: str) -> str:
+    """Return `text`, a sentence of buildrunner's own, as one line that is clean like those of a build."""
+    text = re.sub(r"[\ud800-\udfff]", "\ufffd", text)  # of file names that are not UTF-8
+    return re.sub(r"[\r\n]+", " ", _UNWANTED.sub("", text).strip("\r\n"))
+
+
+def without_colour(text: str) -> str:
+    """Return a clean line, or several, without colour codes."""
+    return SGR.sub("", text) if "\x1b" in text else text
+
+
+def _last_state(states: list[str]) -> str:
+    """Return the last of the states of a line in which something can be seen, else the last that has colour codes."""
+    coloured = ""
+    for raw in reversed(states):
+        state = drawn(raw, LONGEST_LINE)
+        if state and without_colour(state):
+            return state
+        coloured = coloured or state
+    return coloured
+
+
+def _pieces(line: str) -> list[str]:
+    """Cut `line` so that each piece is as long as can be, between characters and not in a colour code."""
+    if len(line) <= LONGEST_LINE // (1 if line.isascii() else 4):
+        return [line]
+    data = line.encode()
+    pieces: list[str] = []
+    start = 0
+    while len(data) - start > LONGEST_LINE:
+        end = start + LONGEST_LINE
+        while data[end] & 0xC0 == 0x80:
+            end -= 1
+        code = data.rfind(b"\x1b", start + 1, end)
+        if code >= 0 and b"m" not in data[code:end]:
+            end = code
+        pieces.append(data[start:end].decode())
+        start = end
+    pieces.append(data[start:].decode())
+    return pieces
+
+
+def _shortened(sequence: str) -> str:
+    """Return as little of an unfinished sequence as tells how it may end, so that an endless one costs nothing."""
+    if sequence.startswith(("\x1b[", "\x9b")):
+        return sequence if len(sequence) <= _LONGEST_SGR + 2 else f"{sequence[:2].rstrip('0123456789')}?"
+    return sequence[: 2 if sequence[0] == "\x1b" else 1]

@@ -1,0 +1,1 @@
+"""Where events go: each sink follows the journal at its own pace."""

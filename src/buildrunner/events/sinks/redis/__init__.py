@@ -1,0 +1,1 @@
+"""Deliver events to a Redis stream and channel."""

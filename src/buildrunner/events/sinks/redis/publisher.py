@@ -1,0 +1,470 @@
+"""Follow the journal to Redis: events to the stream, lines to the channel, each exactly once and in order.
+
+The stream says itself how far it has got. So an answer that was lost, an eviction, FLUSHALL, a failover or a Redis that came
+back empty are all handled by the same rule: send again from where the stream is.
+
+The channel says nothing. A line goes out with the batch that has its event, and the stream's place tells whether that batch
+was executed, as long as the same server answers. Otherwise a line that may have gone out counts as sent, and is not sent again.
+While Redis refuses to write the stream, lines go to the channel alone.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import math
+import random
+import re
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Literal
+
+import anyio
+import anyio.lowlevel
+import anyio.to_thread
+
+from buildrunner.events.journal import line_of_output
+from buildrunner.events.lines import without_colour
+from buildrunner.events.sinks.redis.connection import (
+    address,
+    explain,
+    find_refusal,
+    find_sentinel,
+    has_run_for,
+    is_closed,
+    is_reply,
+    open_client,
+    reconnect,
+)
+from buildrunner.events.sinks.redis.stream import Answer, StreamWriter
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+    from buildrunner.events.journal import Journal
+
+BATCH_EVENTS = 500
+BATCH_BYTES = 131072  # at the most: what 500 events have with lines of some 100 bytes
+FLUSH_BYTES = 65536  # so many do not wait for more
+BATCH_SECONDS = 0.05  # after the first event that waits
+# Between two batches while a build floods: that is 33,000 events/s, and the rest of the CPU is the build's.
+FLOOD_BATCH_SECONDS = 0.015
+# How long a Redis that cannot be reached is tried before people are told that their log is not live.
+TRIED_SECONDS = 15.0
+# A run with nothing to say looks so often whether the stream is still its own: it is to know of a later run within 2 s.
+LOOK_SECONDS = 1.0
+FORGIVEN_SECONDS = 30.0  # after which a stream that was lost is the first one again
+REFUSED_SECONDS = 10.0  # after which Redis is asked again for what it did not allow: somebody may have changed the ACL
+_END_WORDS = ("Failed:", "Cancelled", "Timed out:", "Superseded", "Skipped:")
+
+
+class Publisher:
+    """Delivers a journal to Redis for as long as it runs; a Redis that is away costs nothing but the live log.
+
+    Args:
+        uri: of Redis.
+        channel: pub/sub channel of the lines.
+        stream: key of the stream of events.
+        ttl: seconds that the stream is kept after its last event.
+        log_format: what a message on the channel is: the line, or the event.
+        on_superseded: called once, when a later run has taken the stream.
+
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        *,
+        uri: str,
+        channel: str,
+        stream: str,
+        ttl: int,
+        log_format: Literal["text", "json"],
+        on_superseded: Callable[[], None],
+    ) -> None:
+        self._journal = journal
+        self._reader = journal.reader()
+        self._channel_reader = journal.reader()  # of what goes to the channel alone
+        self._uri = uri
+        self._channel = channel
+        self._stream = stream
+        self._log_format = log_format
+        self._on_superseded = on_superseded
+        self._writer = StreamWriter(stream, channel=channel, ttl=ttl)
+        # What Redis allows, as far as it is known; what it refused is asked for again at `_ask_again_at`, and at the end.
+        self._writes = True
+        self._publishes = True
+        self._ask_again_at = math.inf
+        self._asked_at_end = False
+        self._warned: set[str] = set()
+        self._yields = False  # a later run is known to have taken over: the stream is not taken from it
+        self._batch_begun = -math.inf
+        # Up to which event lines are sent, or count as sent; and up to which they may have been, if the server says so.
+        self._sent = self._in_doubt = 0
+        self._doubt_began = math.inf
+        self._started = anyio.current_time()
+        self._asking_since: float | None = None  # of a question that Redis has not answered yet
+        self._trouble_since: float | None = None
+        self._told = False
+        self._hurry = anyio.Event()  # somebody waits for the delivery
+        self._idle: anyio.CancelScope | None = None  # while there is nothing to deliver
+        self._setbacks, self._last_setback = 0, -math.inf  # how often Redis has lost the stream of late
+        self._begun = self._answered = 0  # appends, each a look at whose the stream is
+        self._ever_delivered = False
+        self.delivered = 0  # number of the last event that is known to be in the stream
+        self.superseded = False
+        self.trouble: str | None = None  # why nothing can be delivered just now, for people
+
+    @property
+    def behind(self) -> str | None:
+        """Say why readers have not got the log so far, if they have not; completes "Redis …"."""
+        silent = self._asking_since is not None and anyio.current_time() - self._asking_since >= 1
+        return self.trouble or ("has not answered yet" if silent else None)
+
+    @property
+    def last_wait(self) -> float:
+        """Seconds that are worth waiting for the delivery at the end of a run, 15 at most.
+
+        A Redis that was never there is not waited for longer than it has been tried for 15 s.
+        """
+        if self._ever_delivered or self.trouble is None:
+            return TRIED_SECONDS
+        return max(1.0, self._started + TRIED_SECONDS - anyio.current_time())
+
+    async def run(self) -> None:
+        """Deliver until the result is delivered; whatever is wrong with Redis only makes it try again.
+
+        A fault of buildrunner's own is raised; then it can be run again, and continues.
+        """
+        # redis takes 0.15 s to import: git has been started by then.
+        for name in ("redis.asyncio", "redis.asyncio.retry", "redis.backoff", "redis.exceptions"):
+            await anyio.to_thread.run_sync(importlib.import_module, name)
+        from redis.exceptions import RedisError
+
+        failures = 0
+        while True:
+            client = open_client(self._uri)
+            before = self.delivered
+            try:
+                await self._deliver(client)
+                return
+            except (RedisError, OSError) as error:
+                reason = await find_sentinel(client, error)
+                if (refusal := find_refusal(reason)) and self._do_without(refusal):
+                    self._asking_since = None
+                    continue
+                failures = 1 if self.delivered > before else failures + 1
+                self.trouble = explain(reason)
+                lines_go_out = False
+                if is_reply(reason) and self._writes and self._publishes and not self.superseded:
+                    with suppress(RedisError, OSError):
+                        await reconnect(client)
+                        await self._publish_until(client, self._journal.last_seq)
+                        lines_go_out = True
+                self._tell_trouble(lines_go_out=lines_go_out)
+            except Exception:
+                self.trouble = "was not used because of an internal error in buildrunner"
+                self._asking_since = None
+                raise
+            finally:
+                with anyio.move_on_after(1, shield=True):
+                    await client.aclose()
+            await self._pause(failures)
+
+    async def caught_up(self, limit: float) -> None:
+        """Wait until all that has been written is delivered and the stream has been looked at once more.
+
+        Or until Redis is found away, or `limit` seconds have passed.
+        """
+        target, look = self._journal.last_seq, self._begun + 1
+        self._hurry.set()
+        if self._idle:
+            self._idle.cancel()
+        try:
+            with anyio.move_on_after(limit):
+                while self.delivered < target or self._answered < look:
+                    if self.superseded or self.trouble:
+                        break
+                    await anyio.sleep(0.002)
+        finally:
+            self._hurry = anyio.Event()  # also when the run is cancelled meanwhile: who hurries on does not wait
+
+    async def run_number(self, limit: float) -> int | None:
+        """Give the number by which Redis orders this run; None when it has not said so within `limit` seconds."""
+        with anyio.move_on_after(limit):
+            while not (self._writer.claimed or self.superseded or self.trouble) and self._writes:
+                await anyio.sleep(0.005)
+        return self._writer.number if self._writer.claimed or self.superseded else None
+
+    def yield_stream(self) -> None:
+        """Take the stream no more: a later run has taken over, though Redis does not say so (it was away, or lost what it had).
+
+        What is this run's there already goes on.
+        """
+        self._yields = True
+
+    def hurry(self) -> None:
+        """Wait for no more events to fill a batch: the run is at its end."""
+        self._hurry.set()
+
+    async def _deliver(self, client: Redis) -> None:
+        await client.initialize()  # connects: until then nothing is sent
+        # Of the server that the lines in doubt went to, the stream's place says what it executed.
+        if self._in_doubt > self._sent and not await has_run_for(client, anyio.current_time() - self._doubt_began):
+            self._settle_doubt()
+        self._reader.go_to(self.delivered + 1)
+        while not self._reader.at_end():
+            await self._wait_for_batch()
+            self._ask_again()
+            await self._claim(client)
+            if self._publishes and not self.superseded:  # what was refused when its events were written
+                await self._publish_until(client, self.delivered)
+            first = self._reader.next_seq
+            events = self._reader.read(BATCH_EVENTS, BATCH_BYTES)
+            if self.superseded:
+                await self._publish_end_word(client, events)
+            elif self._writes:
+                await self._append(client, first, events)
+            else:
+                self._begun = look = self._begun + 1
+                await self._publish(client, first, events)
+                await anyio.lowlevel.checkpoint()  # somebody may wait for a look, which this way cannot take
+                self._answered, self.delivered, self._ever_delivered = look, first + len(events) - 1, True
+                self._out_of_trouble()
+
+    async def _claim(self, client: Redis) -> None:
+        if self._writer.claimed or self.superseded or not self._writes:
+            return
+        self._asking_since = anyio.current_time()
+        has_it = not self._yields and await self._writer.claim(client)
+        self._asking_since = None
+        if not has_it:
+            self._out_of_trouble()
+            self._be_superseded()
+
+    async def _append(self, client: Redis, first: int, events: Sequence[bytes]) -> None:
+        """Write a batch, with its lines; what the answer says is where to continue."""
+        last = first + len(events) - 1
+        messages = [message for _, message in self._messages(first, events)] if self._publishes else []
+        if is_closed(client):
+            raise ConnectionError("the connection was closed")
+        doubt = self._in_doubt
+        if doubt <= self._sent:
+            self._doubt_began = anyio.current_time()
+        self._in_doubt = max(doubt, last if messages else 0)  # before it is known: an answer may get lost
+        self._begun = look = self._begun + 1
+        self._asking_since = anyio.current_time()
+        try:
+            answer, place = await self._writer.append(client, first, events, messages, only_own=doubt > self._sent)
+        except Exception as error:
+            if is_reply(error):
+                self._in_doubt = doubt
+            raise
+        self._answered, self._asking_since = look, None
+        self._out_of_trouble()
+        if answer is Answer.WRITTEN:
+            self._sent = self._in_doubt = max(self._sent, last) if self._publishes else self._sent
+            self.delivered = last
+            self._ever_delivered = True
+            return
+        self._in_doubt = doubt
+        self._settle_doubt()
+        own = place.run == self._writer.number
+        if answer is Answer.LATER or (self._yields and not own):
+            self._be_superseded()
+            return
+        before = self.delivered
+        self.delivered = min(place.seq, self._journal.last_seq) if own else 0
+        self._reader.go_to(self.delivered + 1)
+        if self.delivered < before:
+            await self._pause_after_setback()
+
+    def _be_superseded(self) -> None:
+        self.superseded = True
+        self._on_superseded()
+
+    # --- the channel -----------------------------------------------------------------------------------------
+
+    def _settle_doubt(self) -> None:
+        """Count as sent what may have been: no line is sent twice."""
+        self._sent = self._in_doubt = max(self._sent, self._in_doubt)
+
+    async def _publish_until(self, client: Redis, last: int) -> None:
+        """Send the lines up to that event to the channel alone."""
+        if self._sent < last:
+            self._settle_doubt()
+        while self._sent < last:
+            self._channel_reader.go_to(self._sent + 1)
+            first = self._channel_reader.next_seq
+            events = self._channel_reader.read(min(BATCH_EVENTS, last - self._sent), BATCH_BYTES)
+            await self._publish(client, first, events)
+
+    async def _publish(self, client: Redis, first: int, events: Sequence[bytes]) -> None:
+        """Send a batch of lines to the channel alone; an error that Redis answers with leaves those that it refused."""
+        before, last = self._sent, max(self._sent, first + len(events) - 1)
+        messages = self._messages(first, events)
+        if messages and is_closed(client):
+            raise ConnectionError("the connection was closed")
+        self._sent = self._in_doubt = last  # also when the connection breaks under way
+        if not messages:
+            return
+        async with client.pipeline(transaction=False) as pipeline:
+            for _, message in messages:
+                pipeline.publish(self._channel, message)
+            try:
+                answers = await pipeline.execute(raise_on_error=False)
+            except Exception as error:
+                if is_reply(error):
+                    self._sent = self._in_doubt = before
+                raise
+        if refusals := [answer for answer in answers if isinstance(answer, Exception)]:
+            sent = [seq for (seq, _), answer in zip(messages, answers, strict=True) if answer not in refusals]
+            self._sent = self._in_doubt = max(sent, default=before)
+            raise refusals[0]
+
+    async def _publish_end_word(self, client: Redis, events: Sequence[bytes]) -> None:
+        """Send the last word of a run that a later one took over, which has the channel now.
+
+        Other end words than its own would end the viewers of the later one, unless each message names its build.
+        """
+        seq = self._journal.last_seq
+        if not (self._publishes and self._reader.at_end() and seq > self._sent):
+            return
+        if self._log_format == "json" or json.loads(events[-1])["log"] == "Superseded":
+            await self._publish(client, seq, events[-1:])
+
+    def _messages(self, first: int, events: Sequence[bytes]) -> list[tuple[int, str | bytes]]:
+        """Give what is to be sent to the channel, with the number of its event."""
+        return [
+            (seq, message)
+            for seq, event in enumerate(events, first)
+            if seq > self._sent and (message := self._message(event)) is not None
+        ]
+
+    def _message(self, event: bytes) -> str | bytes | None:
+        """Give what goes to the channel for an event: nothing for one without a line."""
+        line = line_of_output(event)
+        own = line is None  # buildrunner's words, or a sign of life
+        if line is None:
+            fields = json.loads(event)
+            line = fields.get("log")
+            if line is None:
+                return None
+            own = fields["type"] != "log"
+        plain = without_colour(line)
+        # A build's own line must not end a viewer early, not one either that trims what it gets.
+        forged = not own and (plain.strip() == "Done" or plain.startswith(_END_WORDS))
+        if self._log_format == "text":
+            return f" {plain}" if forged else plain
+        if forged:
+            return json.dumps({**json.loads(event), "log": f" {line}"}, ensure_ascii=False, separators=(",", ":"))
+        return event
+
+    # --- what Redis does not allow ---------------------------------------------------------------------------
+
+    def _do_without(self, refusal: str) -> bool:
+        """Deliver another way, now that Redis has refused this one; False when none is left."""
+        self._ask_again_at = anyio.current_time() + REFUSED_SECONDS
+        if re.search("channel|'publish'", refusal) and self._publishes and self._writes:
+            self._publishes = False
+            self._warn(
+                "channel",
+                f"Redis does not let this user publish to {self._channel}: the live log is in the stream alone.",
+            )
+            return True
+        if not self._writes or (not self._writer.scripted and not self._publishes):
+            return False
+        if self._writer.scripted:
+            self._writer.scripted = False
+            return True
+        self._writes = False
+        self._settle_doubt()
+        self._warn(
+            "stream",
+            f"Redis does not let this user write the stream {self._stream} ({refusal}): the live log goes to the channel"
+            " alone, and who comes late sees nothing of it.",
+        )
+        return True
+
+    def _ask_again(self) -> None:
+        """Try what Redis refused once more, now and then and at the end."""
+        if self._writes and self._publishes:
+            return
+        at_end = self._journal.complete and not self._asked_at_end
+        if at_end or anyio.current_time() >= self._ask_again_at:
+            self._asked_at_end = self._journal.complete
+            self._ask_again_at = anyio.current_time() + REFUSED_SECONDS
+            if not self._writes:
+                self._writer.scripted = True
+            self._writes = self._publishes = True
+
+    def _warn(self, about: str, sentence: str) -> None:
+        if about not in self._warned:
+            self._warned.add(about)
+            self._journal.log(sentence, "warning")
+
+    # --- waiting ---------------------------------------------------------------------------------------------
+
+    async def _pause_after_setback(self) -> None:
+        """Wait a little, and longer each time, where Redis loses the stream again and again: an eviction would eat the CPU."""
+        now = anyio.current_time()
+        self._setbacks = self._setbacks + 1 if now - self._last_setback < FORGIVEN_SECONDS else 0
+        self._last_setback = now
+        await anyio.sleep(_longer_each_time(self._setbacks) - 0.05)
+
+    async def _pause(self, failures: int) -> None:
+        """Wait before Redis is tried again; at the end of a run, when every line is there, only for a moment."""
+        pause = min(1.0, _longer_each_time(failures)) * random.uniform(0.5, 1.0)  # noqa: S311
+        if self._journal.complete:
+            await anyio.sleep(min(pause, 0.2))
+        else:
+            with anyio.move_on_after(pause):
+                await self._hurry.wait()
+                await anyio.sleep(0.05)
+
+    async def _wait_for_batch(self) -> None:
+        """Wait for events, and a moment longer for more of them; not at all for one whom somebody waits for."""
+        if self.superseded:
+            await self._reader.wait()
+        elif not self._hurry.is_set():
+            with anyio.move_on_after(LOOK_SECONDS) as self._idle:
+                await self._reader.wait()
+            self._idle = None
+            if 0 < self._reader.waiting_bytes < FLUSH_BYTES and not self._journal.complete:
+                with anyio.move_on_after(BATCH_SECONDS):
+                    await self._hurry.wait()
+            elif self._reader.flooded:
+                await anyio.sleep_until(self._batch_begun + FLOOD_BATCH_SECONDS)
+        self._batch_begun = anyio.current_time()
+
+    # --- what people are told --------------------------------------------------------------------------------
+
+    def _tell_trouble(self, *, lines_go_out: bool) -> None:
+        now = anyio.current_time()
+        if self._trouble_since is None:
+            self._trouble_since = (
+                self._asking_since or now
+            )  # a frozen server is noticed when its time to answer is over
+        self._asking_since = None
+        # A connection that was cut is usually back before a sentence about it could be read.
+        if not self._told and (not self._ever_delivered or now - self._trouble_since >= 1):
+            self._told = True
+            where, rest = (
+                (" to the stream", "Lines go to the channel; retrying.")
+                if lines_go_out
+                else ("", "The build continues; retrying.")
+            )
+            self._journal.log(
+                f"The live log is not delivered{where}: Redis at {address(self._uri)} {self.trouble}. {rest}", "warning"
+            )
+
+    def _out_of_trouble(self) -> None:
+        self.trouble = self._trouble_since = None
+        if self._told:
+            self._told = False
+            self._journal.log("The live log goes on: Redis answers again.")
+
+
+def _longer_each_time(times: int) -> float:
+    """Return how long to wait after so many failures (seconds)."""
+    return min(2.05, 0.05 * float(2 ** min(times, 10)))

@@ -1,1 +1,0 @@
-"""The log of a run: clean lines, the journal that orders them, and its followers."""

@@ -1,0 +1,1 @@
+"""Find out how a checkout is built, without running any of it."""

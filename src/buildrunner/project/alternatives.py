@@ -1,0 +1,126 @@
+"""What else in a repository makes a site, where its build makes a library: another script, or a package of its own."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from buildrunner.project.files import is_file, is_inside
+from buildrunner.project.frameworks.detection import generator_of, is_library_mode
+from buildrunner.project.package_managers.install import DEPENDENCIES, needs_server, package_of, table_of
+from buildrunner.project.scripts import makes_no_site, scripts_of, take_apart
+
+# What scripts that build a site beside a library are called, likeliest first.
+_SUBJECTS = (
+    r"docs?|documentation|doc-?site",
+    r"site|website|www|pages|gh-?pages|homepage|landing",
+    r"storybook|styleguide|histoire|ladle",
+    r"demos?|examples?|playground",
+)
+_LIKELY = re.compile(r"\A[\w:-]{2,40}\Z")
+_MOST_SCRIPTS = 10  # that are taken apart
+_VERB = r"build|generate|export|make|compile"
+_FOLDERS = (
+    "website",
+    "site",
+    "docs",
+    "doc",
+    "documentation",
+    "www",
+    "docs-site",
+    "homepage",
+    "demo",
+    "example",
+    "playground",
+)
+_ENTRY = re.compile(r'"(?:\./)?(?:dist|lib|build|out|es|esm|cjs|umd)/[\w./@*-]{1,100}\.[cm]?[jt]s"')
+_SERVES = re.compile(r"\b(?:dev|serve|start|watch|preview|deploy|publish|gh-pages)\b|--watch|--serve")
+
+
+def makes_library(app: Path, checkout: Path, package: Mapping[str, Any], build_script: str, *, has_page: bool) -> bool:
+    """Tell whether what a build script makes is for others to import.
+
+    Args:
+        app: the folder of the package; `checkout` is the repository's.
+        package: its package.json.
+        build_script: the text of the script.
+        has_page: whether a page is among its sources.
+
+    """
+    if not build_script or needs_server(package) or generator_of(package, build_script):
+        return False
+    if has_page and not is_library_mode(app, checkout, package, build_script):
+        # Rollup has no use for a page: that is the one of the library's demo.
+        return only_bundles_scripts(package, build_script) and offered_entry(package)
+    return makes_no_site(package, build_script) or offered_entry(package)
+
+
+def only_bundles_scripts(package: Mapping[str, Any], build_script: str) -> bool:
+    """Tell whether a build script runs a bundler that reads no page."""
+    lines = [command.line for command in take_apart(build_script, scripts_of(package))]
+    return any(
+        re.match(r"(?:rollup|microbundle|tsup|unbuild|tsdown|bili|tsdx|father)(?: |$)", line) for line in lines
+    ) and not any(re.match(r"(?:vite|webpack|parcel|rsbuild|rspack)(?: |$)", line) for line in lines)
+
+
+def offered_entry(package: Mapping[str, Any]) -> bool:
+    """Tell whether a package offers a file that its build makes to those who import it."""
+    with suppress(RecursionError):
+        offered = json.dumps([package.get(field) for field in ("main", "module", "exports", "types", "bin")])
+        return bool(_ENTRY.search(offered[:20_000]))
+    return False
+
+
+def site_script(package: Mapping[str, Any], *, sure: bool) -> str | None:
+    """Return the name of a script that makes a site beside a library; None for none.
+
+    Args:
+        package: package.json.
+        sure: whether it has to run a program that is known to make sites.
+
+    """
+    scripts = {name: text for name, text in scripts_of(package).items() if _LIKELY.search(name)}
+    known: dict[str, bool] = {}
+    for subject in _SUBJECTS:
+        for pattern in (rf"(?:{subject})[:_-]?(?:{_VERB})", rf"(?:{_VERB})[:_-]?(?:{subject})", subject):
+            for name in [name for name in scripts if re.fullmatch(pattern, name)]:
+                if len(known) < _MOST_SCRIPTS or name in known:
+                    known.setdefault(name, bool(generator_of(package, scripts[name], bundlers=True)))
+                    if known[name] or not (sure or _SERVES.search(scripts[name])):
+                        return name
+    return None
+
+
+def site_folders(app: Path, checkout: Path) -> list[Path]:
+    """List the folders below a library that have a package of their own with a build script, by their usual names."""
+    found: list[Path] = []
+    for name in _FOLDERS:
+        folder = app / name
+        if is_file(folder / "package.json") and is_inside(folder, checkout):
+            scripts = scripts_of(package_of(folder, checkout))
+            if "build" in scripts:
+                found.append(folder)
+    return found
+
+
+def needs_its_parent(package: Mapping[str, Any]) -> bool:
+    """Tell whether a package depends on one beside it, which has to be built first."""
+    versions = [str(version) for kind in DEPENDENCIES for version in table_of(package, kind).values()]
+    return any(version.startswith(("file:", "link:", "portal:")) for version in versions)
+
+
+def hint_at_site(
+    app: Path, checkout: Path, package: Mapping[str, Any], manager: str, *, tried: Collection[str]
+) -> str | None:
+    """Return what to set where a build made no page, if something else than the scripts `tried` looks like the site."""
+    scripts = {name: text for name, text in scripts_of(package).items() if name not in tried}
+    package = {**package, "scripts": scripts}
+    script = site_script(package, sure=True) or site_script(package, sure=False)
+    folders = [folder.relative_to(checkout).as_posix() for folder in site_folders(app, checkout)]
+    ways = [f'BUILD_COMMAND="{manager} run {script}"'] if script else []
+    ways += [f"ROOT_DIR={folder}" for folder in folders[:2]]
+    return f"Set {' or '.join(ways)}: that seems to make the site." if ways else None

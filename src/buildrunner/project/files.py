@@ -1,0 +1,249 @@
+"""Read files of a checked-out repository as root: no link is followed out of it, nothing hangs, and all is bounded."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from buildrunner.concurrency.cancellation import check_cancelled
+
+MOST_BYTES = 4 * 2**20  # of a file that is read as a whole; lockfiles may be larger
+_MOST_YAML_BYTES = 128 * 1024
+_MOST_TOML, _MOST_DOTS = 128 * 1024, 500  # characters; dots in a line
+# Of a structured file, since a few characters may take a hundred times their room in memory. A lockfile of 5,000 packages has
+# 150,000 values.
+_MOST_VALUES, _MOST_YAML_VALUES, _MOST_ALIASES, _DEEPEST = 1_000_000, 20_000, 100, 50
+# A walk ends here: a repository may hold millions of folders, and the app is in none of those that come after so many.
+_MOST_FOLDERS = 5000
+_MOST_ENTRIES = 100_000
+_MOST_WALKED = 20_000  # entries
+_WALKED_DEPTH = 4  # of folders below an app: dist/<project>/browser/<language>
+# Not walked through: what is installed, and reports about the code that come as pages.
+_NOT_WALKED = frozenset(
+    ("node_modules", "bower_components", "coverage", "lcov-report", "playwright-report", "test-results", "reports")
+)
+
+
+def is_inside(path: Path, root: Path) -> bool:
+    """Tell whether `path` is in `root` once all links are followed; `root` is a real path from before any foreign code ran."""
+    return Path(os.path.realpath(path)).is_relative_to(root)
+
+
+def is_file(path: Path) -> bool:
+    """Tell whether `path` is a regular file, or a link to one."""
+    with suppress(OSError, ValueError):  # a name may hold \0
+        return stat.S_ISREG(path.stat().st_mode)
+    return False
+
+
+def read_text(path: Path, root: Path, *, most_bytes: int = MOST_BYTES) -> str | None:
+    """Read a text file of the repository `root`; None where there is none.
+
+    Raises:
+        ValueError: its text completes the sentence "package.json …".
+
+    """
+    if not os.path.lexists(path):
+        return None
+    if not is_inside(path, root):
+        raise ValueError("is a link that leads out of the repository")
+    try:
+        descriptor = os.open(os.path.realpath(path), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise ValueError(f"cannot be read: {error.strerror}") from None
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError("is not a regular file")
+        if status.st_size > most_bytes:
+            raise ValueError(f"is larger than {most_bytes // 2**20} MiB")
+        with open(descriptor, "rb", closefd=False) as file:
+            return file.read(most_bytes).decode("utf-8-sig", errors="replace")
+    except OSError as error:
+        raise ValueError(f"cannot be read: {error.strerror}") from None
+    finally:
+        os.close(descriptor)
+
+
+def read_json(path: Path, root: Path) -> dict[str, Any] | None:
+    """Read a file that holds a JSON object, such as package.json; None where there is none.
+
+    Raises:
+        ValueError: as `read_text`.
+
+    """
+    text = read_text(path, root)
+    if text is None:
+        return None
+    value = parse_json(text)
+    if not isinstance(value, dict):
+        raise ValueError("is not valid: it must hold a JSON object, { … }")  # noqa: TRY004
+    return value
+
+
+def parse_json(text: str) -> Any:
+    """Parse JSON of a bounded number of values.
+
+    Raises:
+        ValueError: as `read_text`.
+
+    """
+    if sum(map(text.count, "[{,")) > _MOST_VALUES:
+        raise ValueError(f"has more than {_MOST_VALUES} values")
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"is not valid JSON: {error}") from None
+    except RecursionError:
+        raise ValueError("is not valid JSON: it is nested too deeply") from None
+
+
+def read_yaml(path: Path, root: Path) -> dict[str, Any] | None:
+    """Read a file that holds a YAML mapping, such as pnpm-workspace.yaml; None where there is none. Scalars stay text.
+
+    Raises:
+        ValueError: as `read_text`.
+
+    """
+    text = read_text(path, root, most_bytes=_MOST_YAML_BYTES)
+    if text is None:
+        return None
+    value = parse_yaml(text)
+    return value if isinstance(value, dict) else {}
+
+
+def parse_yaml(text: str) -> Any:
+    """Parse a YAML document of bounded depth, number of values and aliases. No tag has an effect, and `<<` is a key.
+
+    Raises:
+        ValueError: as `read_text`.
+
+    """
+    import yaml  # which most repositories do not need
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    value: Any
+    root: list[Any] = []
+    open_ones: list[Any] = [root]  # lists and mappings
+    keys: list[str | None] = [None]  # of the mappings that are open: the one whose value comes next
+    anchors: dict[str, Any] = {}
+    values = aliases = 0
+    try:
+        for event in yaml.parse(text, Loader=loader):
+            values += 1
+            if isinstance(event, yaml.CollectionEndEvent):
+                open_ones.pop()
+                keys.pop()
+                continue
+            if isinstance(event, yaml.AliasEvent):
+                aliases += 1
+                value = anchors.get(event.anchor)
+            elif isinstance(event, yaml.ScalarEvent):
+                value = event.value
+            elif isinstance(event, yaml.SequenceStartEvent):
+                value = []
+            elif isinstance(event, yaml.MappingStartEvent):
+                value = {}
+            else:
+                continue
+            if values > _MOST_YAML_VALUES or aliases > _MOST_ALIASES or len(open_ones) > _DEEPEST:
+                raise ValueError("has too many values or levels")
+            if isinstance(event, yaml.NodeEvent) and event.anchor and not isinstance(event, yaml.AliasEvent):
+                anchors[event.anchor] = value
+            around, key = open_ones[-1], keys[-1]
+            if isinstance(around, list):
+                around.append(value)
+            elif key is None:
+                keys[-1] = value if isinstance(value, str) else ""
+            else:
+                around[key] = value
+                keys[-1] = None
+            if isinstance(event, yaml.CollectionStartEvent):
+                open_ones.append(value)
+                keys.append(None)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" in line {mark.line + 1}" if mark else ""
+        raise ValueError(f"is not valid YAML{line}") from None
+    return root[0] if root else None
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """Parse TOML of bounded size and depth: for a key of many parts `tomllib` takes the square of their number.
+
+    Raises:
+        ValueError: as `read_text`.
+
+    """
+    import tomllib  # which most repositories do not need
+
+    if len(text) > _MOST_TOML or any(line.count(".") > _MOST_DOTS for line in text.splitlines()):
+        raise ValueError("is too large, or has too many levels")
+    try:
+        return tomllib.loads(text)
+    except ValueError as error:
+        raise ValueError(f"is not valid TOML: {error}") from None
+    except RecursionError:
+        raise ValueError("is not valid TOML: it is nested too deeply") from None
+
+
+def folders(root: Path, depth: int) -> Iterator[Path]:
+    """Give the folders below `root` that may hold an app, `depth` levels deep, the upper ones first, in order of their names.
+
+    Links are not followed; hidden folders and node_modules are left out.
+    """
+    level, entries_left = [root], _MOST_ENTRIES
+    given = 0
+    for _ in range(depth):
+        below: list[Path] = []
+        for folder in level:
+            check_cancelled()
+            with suppress(OSError), os.scandir(folder) as entries:
+                names = []
+                for entry in entries:
+                    entries_left -= 1
+                    if entries_left < 0:
+                        break
+                    if entry.name[0] != "." and entry.name != "node_modules" and entry.is_dir(follow_symlinks=False):
+                        names.append(entry.name)
+                below += [folder / name for name in sorted(names)]
+            if len(below) > _MOST_FOLDERS:
+                break
+        for folder in below:
+            given += 1
+            if given > _MOST_FOLDERS:
+                return
+            yield folder
+        level = below
+
+
+def walk(top: str, *, hidden: bool = False) -> Iterator[tuple[str, os.stat_result]]:
+    """Give what is in a folder, a few levels deep and never through a link: there may be millions.
+
+    What hidden folders hold is left out unless `hidden`, and what .git holds always is.
+    """
+    left = _MOST_WALKED
+    level = [top]
+    for _ in range(_WALKED_DEPTH + 1):
+        below: list[str] = []
+        for folder in level:
+            check_cancelled()
+            with suppress(OSError), os.scandir(folder) as entries:
+                for entry in entries:
+                    left -= 1
+                    if left < 0:
+                        return
+                    with suppress(OSError):
+                        yield entry.path, entry.stat(follow_symlinks=False)
+                    if (
+                        entry.name not in _NOT_WALKED
+                        and (not entry.name.startswith(".") or (hidden and entry.name != ".git"))
+                        and entry.is_dir(follow_symlinks=False)
+                    ):
+                        below.append(entry.path)
+        level = below

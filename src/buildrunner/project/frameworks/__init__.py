@@ -1,0 +1,1 @@
+"""Know frameworks: how each is recognized, and where it writes the site."""

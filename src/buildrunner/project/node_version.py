@@ -1,0 +1,344 @@
+"""Which Node a repository asks for.
+
+The first of these decides, each looked for from the app's folder up to the repository's top:
+
+1. NODE_VERSION of the build;
+2. .nvmrc, .node-version, .n-node-version;
+3. .tool-versions (asdf), mise.toml and its other names, .prototools;
+4. `volta.node` and `devEngines.runtime` of package.json, and the Node that pnpm is told to use;
+5. `engines.node` of package.json, and what node-sass has binaries for.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from buildrunner.errors import BuildFailed
+from buildrunner.project.files import parse_toml, read_json, read_text
+from buildrunner.project.package_managers.install import DEPENDENCIES, package_of, places, table_of
+from buildrunner.project.versions import intersects, is_range, major, satisfies
+
+_PACKAGE_NAME = re.compile(r"(@[a-z0-9~_-][\w.~-]*/)?[A-Za-z0-9~_-][\w.~-]*")
+_MOST_PACKAGES = 500  # of an app that are asked for their Node
+_MOST_LINES = 200  # of a file that names versions
+_LONGEST = 200  # characters of a version
+_LATER_LINES = 12
+# https://github.com/nodejs/Release#release-schedule
+_CODENAMES = {
+    name: 4 + 2 * index
+    for index, name in enumerate(
+        ["argon", "boron", "carbon", "dubnium", "erbium", "fermium", "gallium", "hydrogen", "iron", "jod", "krypton"]
+    )
+}
+# Text around a version: node-22.11.0, node@22, nodejs v22, latest:22 (asdf), prefix:22 (mise), 22 LTS.
+_AROUND = re.compile(
+    r"[\"'`]?(?:(?:core:|asdf:)?node(?:js)?[-@/:=_ \t]{1,3})?(?:latest:|prefix:)?"
+    r"(?P<version>.*?)(?:(?<=[\dx])[ \t]\(?lts\)?)?[\"'`]?",
+    re.IGNORECASE,
+)
+_AND_LATER = re.compile(r"v?(\d{1,3}(?:\.\d{1,4}){0,2})(?:\.x)?\s?(?:\+|(?:or|and) (?:later|newer|higher|above|up)\.?)")
+# The newest Node that a release of node-sass has binaries for: https://github.com/sass/node-sass#node-version-support-policy
+_NODE_OF_SASS = (
+    (9, 0, 20),
+    (8, 0, 18),
+    (7, 0, 16),
+    (6, 0, 16),
+    (5, 0, 14),
+    (4, 14, 14),
+    (4, 12, 12),
+    (4, 9, 10),
+    (0, 0, 8),
+)
+_SASS_IN_LOCKFILE = re.compile(
+    r'node-sass(?:": \{\s*"version": "|@[^\n]{0,300}:\n\s{1,20}version:? "?|[@/])(\d{1,4})\.(\d{1,4})'
+)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRequirement:
+    """The Node that a repository or its operator asks for."""
+
+    ranges: tuple[str, ...]  # of semver: all must hold
+    because: str  # NODE_VERSION, .nvmrc, …
+    text: str  # as it is written there
+    must: bool  # nothing else will do; `engines` is often old
+    even: bool = False  # lts/*: lines with an even number get long-term support
+
+    def accepts(self, version: str) -> bool:
+        return all(satisfies(version, wanted) for wanted in self.ranges) and not (self.even and major(version) % 2)
+
+
+def find_node(folder: Path, checkout: Path, given: str | None) -> tuple[NodeRequirement | None, tuple[str, ...]]:
+    """Return which Node the app in `folder` asks for, and warnings about it; `given` is NODE_VERSION.
+
+    Raises:
+        BuildFailed: when NODE_VERSION names no version.
+
+    """
+    warnings: list[str] = []
+    if given:
+        found = _read_version(given, "NODE_VERSION", must=True)
+        if found is None:
+            raise BuildFailed(
+                "install",
+                f"NODE_VERSION is {given!a}, which names no version of Node.",
+                "Set it to a version or a range, such as 22, >=18 <21 or lts/iron.",
+            )
+    else:
+        found = next(_named(folder, checkout, warnings), None)
+    enforced = next(_of_dev_engines(folder, checkout, []), None)
+    if found and enforced and enforced.must and enforced.because != found.because:
+        # npm refuses to run outside of it.
+        if intersects(*found.ranges, *enforced.ranges):
+            found = replace(found, ranges=(*found.ranges, *enforced.ranges))
+        else:
+            decides = found if given else enforced
+            warnings.append(
+                f"{found.because} asks for Node {found.text}, but {enforced.because} asks for {enforced.text}."
+                f" {decides.because} decides. Change one of them."
+            )
+            found = decides
+    if found and found.must:
+        return found, tuple(warnings)
+    limit = _node_for_sass(folder, checkout)
+    if found and limit:
+        both = f"{found.because} and {limit.because}"
+        return NodeRequirement((*found.ranges, *limit.ranges), both, "", must=False), tuple(warnings)
+    return found or limit, tuple(warnings)
+
+
+def _named(folder: Path, checkout: Path, warnings: list[str]) -> Iterator[NodeRequirement]:
+    """Yield what the repository says, the most certain first."""
+    for name, read in _FILES:
+        for place in places(folder, checkout):
+            text = None
+            with suppress(ValueError):
+                text = read_text(place / name, checkout)
+            if text is None:
+                continue
+            # PowerShell writes UTF-16: what is left of it is ASCII.
+            text = text.replace("\0", "").lstrip("\ufffd\ufeff")
+            try:
+                candidates = read(text)
+            except ValueError:
+                warnings.append(f"{name} cannot be read, so the Node that it may name is not used. Correct it.")
+                continue
+            found = [_read_version(each, name, must=True) for each in candidates]
+            understood = next(filter(None, found), None)
+            if understood:
+                yield understood
+            elif candidates:
+                warnings.append(f"{name} names {candidates[0][:50]!a}, which is no version of Node; it is not used.")
+    for place in places(folder, checkout):
+        package = package_of(place, checkout)
+        yield from _of_text(_volta_node(place, package, checkout), "volta.node of package.json", warnings, must=True)
+    yield from _of_dev_engines(folder, checkout, warnings)
+    for place in places(folder, checkout):
+        yield from _of_pnpm(place, checkout, warnings)
+    for place in places(folder, checkout):
+        text = table_of(package_of(place, checkout), "engines").get("node")
+        yield from _of_text(text, "engines.node of package.json", warnings, must=False)
+
+
+def _of_text(text: object, because: str, warnings: list[str], *, must: bool) -> Iterator[NodeRequirement]:
+    if isinstance(text, (int, float)) and not isinstance(text, bool):
+        text = str(text)
+    if isinstance(text, str) and text.strip():
+        found = _read_version(text, because, must=must)
+        if found:
+            yield found
+        else:
+            warnings.append(f"{text[:50]!a} in {because} is no range; it is not used.")
+
+
+def _volta_node(place: Path, package: Mapping[str, Any], checkout: Path) -> object:
+    """Return `volta.node`, of the package.json that `volta.extends` names where this one has none."""
+    for _ in range(5):
+        table = table_of(package, "volta")
+        extends = table.get("extends")
+        if "node" in table or not isinstance(extends, str):
+            return table.get("node")
+        path = place / extends[:1000]
+        place, package = path.parent, {}
+        with suppress(ValueError):
+            package = read_json(path, checkout) or {}
+    return None
+
+
+def _of_dev_engines(folder: Path, checkout: Path, warnings: list[str]) -> Iterator[NodeRequirement]:
+    """Read `devEngines.runtime`, one or a list: https://docs.npmjs.com/cli/configuring-npm/package-json#devengines."""
+    because = "devEngines.runtime of package.json"
+    for place in places(folder, checkout):
+        wanted = table_of(package_of(place, checkout), "devEngines").get("runtime")
+        entries = [one for one in (wanted if isinstance(wanted, list) else [wanted])[:10] if isinstance(one, dict)]
+        for entry in entries:
+            if entry.get("name") == "node":
+                must = entry.get("onFail") not in {"warn", "ignore"}
+                yield from _of_text(entry.get("version"), because, warnings, must=must)
+        if entries and all(entry.get("name") != "node" for entry in entries):
+            warnings.append(
+                f"{because} names {str(entries[0].get('name'))[:50]!a}, but only Node is here to build with."
+            )
+
+
+def _of_pnpm(place: Path, checkout: Path, warnings: list[str]) -> Iterator[NodeRequirement]:
+    """Read the Node that pnpm runs scripts with: https://pnpm.io/settings#usenodeversion."""
+    for name, setting in ((".npmrc", "use-node-version[ \t]*="), ("pnpm-workspace.yaml", "useNodeVersion:")):
+        text = ""
+        with suppress(ValueError):
+            text = read_text(place / name, checkout) or ""
+        match = re.search(rf"^{setting}[ \t]*([^\s#]{{1,100}})", text, re.MULTILINE)
+        if match:
+            yield from _of_text(match[1].strip("\"'"), name, warnings, must=True)
+
+
+# --- files that name versions ---
+
+
+def _lines(text: str) -> list[str]:
+    """Read .nvmrc and its like: the first line is the version; nvm allows comments and empty lines."""
+    lines = [line.partition("#")[0].strip() for line in text[:10_000].splitlines()[:_MOST_LINES]]
+    return [line for line in lines if line][:10]
+
+
+def _tool_versions(text: str) -> list[str]:
+    """Read .tool-versions: https://asdf-vm.com/manage/configuration.html#tool-versions."""
+    for line in text.splitlines()[:_MOST_LINES]:
+        name, *versions = line.partition("#")[0].split() or [""]
+        if name in {"nodejs", "node"}:
+            return versions[:10] or [""]
+    return []
+
+
+def _mise(text: str) -> list[str]:
+    """Read mise.toml: https://mise.jdx.dev/configuration.html#mise-toml."""
+    return _versions_of(table_of(_toml(text), "tools"))
+
+
+def _prototools(text: str) -> list[str]:
+    """Read .prototools: https://moonrepo.dev/docs/proto/config."""
+    return _versions_of(_toml(text))
+
+
+def _toml(text: str) -> dict[str, Any]:
+    try:
+        return parse_toml(text)
+    except ValueError:
+        if "node" in text:
+            raise ValueError from None
+        return {}
+
+
+def _versions_of(tools: Mapping[str, Any]) -> list[str]:
+    """List the versions of Node that a table of tools names: a text, a number, a table with a version, or a list of these."""
+    for name, value in tools.items():
+        if name.rpartition(":")[2] in {"node", "nodejs"}:
+            values = value if isinstance(value, list) else [value]
+            return [_version_text(one) for one in values[:10]]
+    return []
+
+
+def _version_text(value: object) -> str:
+    if isinstance(value, dict):
+        for key in ("version", "prefix"):
+            if key in value:
+                return str(value[key])
+        return ", ".join(f"{key}:{one}" for key, one in list(value.items())[:3])
+    return str(value)
+
+
+_FILES: tuple[tuple[str, Callable[[str], list[str]]], ...] = (
+    (".nvmrc", _lines),
+    (".node-version", _lines),
+    (".n-node-version", _lines),
+    (".tool-versions", _tool_versions),
+    ("mise.toml", _mise),
+    (".mise.toml", _mise),
+    ("mise/config.toml", _mise),
+    (".mise/config.toml", _mise),
+    (".config/mise.toml", _mise),
+    (".config/mise/config.toml", _mise),
+    (".rtx.toml", _mise),
+    (".prototools", _prototools),
+)
+
+
+def _read_version(text: str, because: str, *, must: bool) -> NodeRequirement | None:
+    """Read a version, a range or an alias of a version manager; None where it is none of them."""
+    shown = text.strip()[:_LONGEST]
+    match = _AROUND.fullmatch(shown)
+    plain = (match["version"] if match else shown).strip().removeprefix("--")
+    lower = plain.lower()
+    if lower in {"node", "nodejs", "stable", "current", "latest", "*"}:
+        return NodeRequirement(("*",), because, shown, must)
+    if lower in {"lts", "lts/*", "lts/latest", "lts-latest"}:
+        return NodeRequirement(("*",), because, shown, must, even=True)
+    codename = re.sub(r"^lts[/_-]", "", lower)
+    if codename in _CODENAMES:
+        return NodeRequirement((f"^{_CODENAMES[codename]}.0.0",), because, shown, must)
+    if later := _AND_LATER.fullmatch(lower):
+        return NodeRequirement((f">={later[1]}",), because, shown, must)
+    return NodeRequirement((lower,), because, shown, must) if lower and is_range(lower) else None
+
+
+def node_of_packages(
+    folder: Path, root: Path, checkout: Path, package: Mapping[str, Any], node: str
+) -> NodeRequirement | None:
+    """Find out whether packages that are installed ask for a later Node than `node`, and for which: the lowest line that will do.
+
+    Only what the app itself names counts, and only `engines.node` that a later Node satisfies: small old packages often name
+    one that is long gone, and run all the same.
+    """
+    newer = [f"{line}.99.99" for line in range(major(node), major(node) + _LATER_LINES)]
+    asked: dict[str, str] = {}
+    for name in list(dict.fromkeys(name for kind in DEPENDENCIES for name in table_of(package, kind)))[:_MOST_PACKAGES]:
+        for place in (folder, root) if _PACKAGE_NAME.fullmatch(name) else ():
+            found = None
+            with suppress(ValueError):
+                found = read_json(place / "node_modules" / name / "package.json", checkout)
+            if found is not None:
+                text = table_of(found, "engines").get("node")
+                if isinstance(text, str) and is_range(text) and not satisfies(node, text):
+                    asked[name] = text
+                break
+    asked = {name: text for name, text in asked.items() if any(satisfies(version, text) for version in newer)}
+    for version in newer:
+        fits = [name for name, text in asked.items() if satisfies(version, text)]
+        if fits and (len(fits) == len(asked)) and (major(version) % 2 == 0):
+            ranges = (*asked.values(), f"{major(version)}.x")
+            return NodeRequirement(
+                ranges, f"engines of {', '.join(sorted(asked)[:3])}", next(iter(asked.values())), must=False
+            )
+    return None
+
+
+def _node_for_sass(folder: Path, checkout: Path) -> NodeRequirement | None:
+    """Find the newest Node that the app's node-sass has binaries for."""
+    wanted = None
+    for kind in DEPENDENCIES:
+        wanted = wanted or table_of(package_of(folder, checkout), kind).get("node-sass")
+    if not isinstance(wanted, str):
+        return None
+    wanted = wanted.strip()[:_LONGEST]
+    version = re.search(r"(\d{1,9})(?:\.(\d{1,9}))?", wanted)
+    if not version:
+        return None
+    major, minor = int(version[1]), int(version[2] or 0)
+    if re.match(r"\s*[\^~]?\s*4\.", wanted) and "^" in wanted:
+        minor = 14  # the last release of it, unless a lockfile holds an older one
+    for place in places(folder, checkout):
+        for name in ("package-lock.json", "yarn.lock", "pnpm-lock.yaml"):
+            text = None
+            with suppress(ValueError):
+                text = read_text(place / name, checkout, most_bytes=32 * 2**20)
+            locked = _SASS_IN_LOCKFILE.search(text or "")
+            if locked:
+                major, minor = int(locked[1]), int(locked[2])
+                break
+    limit = next(node for m, n, node in _NODE_OF_SASS if (major, minor) >= (m, n))
+    return NodeRequirement((f"<{limit + 1}",), f"node-sass {major}.{minor}", f"up to {limit}", must=False)

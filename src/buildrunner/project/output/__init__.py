@@ -1,0 +1,1 @@
+"""Find the site in what a build wrote."""

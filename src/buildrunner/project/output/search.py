@@ -1,0 +1,415 @@
+"""Which folder the build has made: one that the build wrote and that holds a page, looked for first where `frameworks` says.
+
+docs/frameworks.md has the order of the places.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from buildrunner.concurrency.cancellation import check_cancelled
+from buildrunner.errors import BuildFailed
+from buildrunner.project.files import read_text, walk
+from buildrunner.project.frameworks.detection import Framework
+from buildrunner.project.output.complete_site import Selection, is_complete, source_of_page
+from buildrunner.project.output.pages import MOST_PAGE_BYTES, is_page, template_language
+from buildrunner.project.output.site_root import files_beside, find_roots
+from buildrunner.project.package_managers.install import needs_server
+
+_MOST_NAMED = 20  # folders in a hint
+_OF_TEMPLATES = {"templates", "views", "layouts", "_layouts", "_includes", "partials"}
+# Where sites are when nothing else is known. `dist` is the contract's first.
+OUTPUT_FOLDERS = ("dist", "build", "out", "public", "_site", ".output/public", "www", "docs", "site")
+_MOST_READ = 50  # pages
+_MOST_ENTRIES = 20_000  # of a folder
+# Those that put a site into a folder of dist, or may do so. With any other, dist/about is a page of the site in dist.
+_IN_FOLDERS_OF_ITS_OWN = {None, "Angular", "Docusaurus 1", "Qwik", "webpack", "Rollup"}
+Snapshot = Mapping[str, int]  # the path of everything that is not too deep → when the kernel last saw it change, ns
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """The folder to publish, and what is to be said about it."""
+
+    folder: Path
+    note: str | None = None
+    warning: str | None = None
+    selected: Callable[[str, bool], bool] | None = None  # which entries below it are the site's; None for all
+
+
+def take_snapshot(app: Path, checkout: Path) -> Snapshot:
+    """Note what is in the folders of the app and of the repository before the build, a few levels deep."""
+    return {
+        path: status.st_ctime_ns
+        for top in dict.fromkeys((app, checkout))
+        for path, status in walk(str(top), hidden=True)
+    }
+
+
+def find_output(
+    app: Path,
+    checkout: Path,
+    *,
+    output_dir: str | None = None,
+    framework: Framework | None = None,
+    before: Snapshot | None = None,
+    package: Mapping[str, Any] | None = None,
+    at_first: Snapshot | None = None,
+    other_site: str | None = None,
+) -> Output:
+    """Find the folder that the build has made.
+
+    Args:
+        app: the folder of the app, as a real path from before the build.
+        checkout: the repository's, likewise.
+        output_dir: the only folder that is looked at, where it is given.
+        framework: what `recognise` found.
+        before: the snapshot; without one everything counts as written by the build.
+        package: package.json of the app.
+        at_first: the snapshot from before the install; without one nothing counts as written by the install.
+        other_site: the hint that names what else in the repository makes a site, for a build that makes none.
+
+    Raises:
+        BuildFailed: when there is none, or only one that needs a server or is a library; it names the folders that there are.
+
+    """
+    if output_dir:
+        if not _is_folder(app, output_dir):
+            raise _no_output(app, f"made no folder {output_dir}")
+        folder = app / output_dir
+        if at_first is not None and Path(os.path.normpath(folder)) == app:
+            return Output(folder, selected=Selection(app, checkout, {}, only_installed=True))
+        return Output(folder)
+    framework = framework or Framework()
+    if os.path.realpath(app) != str(app):  # the build removed it, or put a link in its place
+        raise _no_output(app, "produced no output: the app's folder is gone")
+    if framework.needs_server and any((app / sign).is_file() for sign in framework.server_signs):
+        raise framework.refusal()
+
+    templates: dict[Path, str] = {}
+    written = _Written(before, checkout)
+    if found := _find_new(app, checkout, framework, written, templates):
+        return found
+    if framework.needs_server:
+        raise framework.refusal()
+    for name in framework.folders:  # a single-page app may come as 200.html or 404.html
+        folder = Path(os.path.normpath(app / name))
+        if folder.is_relative_to(checkout) and folder != app and written(folder) and _has(folder, ".html"):
+            return Output(
+                folder, warning=f"There is no index.html in {name}, so the site's own address will show no page."
+            )
+    if at_first is not None and (found := _find_new(app, checkout, framework, _Written(at_first, checkout), {})):
+        name = os.path.relpath(found.folder, app)
+        return replace(found, note=f"The build wrote no page; publishing {name}, which the install wrote.")
+    if templates:
+        raise _only_templates(app, templates)
+    if complete := _find_complete(app, checkout, framework, package or {}):
+        return complete
+    if language := template_language(_read_page(app, checkout)) if not framework.name else None:
+        raise _only_templates(app, {app: language})
+    if _is_folder(app, "dist"):
+        made = written(app / "dist") and not _may_have_page(app / "dist")
+        if made and (entry := _entry_in_dist(package or {})):
+            raise BuildFailed(
+                "build",
+                f"The build made a library, not a site: dist has no page, and package.json names {entry} for others to import.",
+                other_site
+                or "Let the build write an index.html; or set OUTPUT_DIR=dist to publish the folder as it is.",
+            )
+        if made and other_site:
+            raise BuildFailed("build", "The build made no page: there is no .html file in dist.", other_site)
+        if made and _bundles_into_dist(framework, package or {}):
+            raise BuildFailed(
+                "build",
+                f"The build made no page: {framework.name} left no .html file in dist.",
+                "Let it make one (HtmlWebpackPlugin, an index.html as the entry), or set OUTPUT_DIR=dist to publish it as it is.",
+            )
+        return _dist_without_page(app, checkout, written)
+    there = next((name for name in framework.folders if _has(app / name)), None)
+    if there:
+        raise _no_output(app, f"wrote no page to {there}, where {framework.name or 'it'} leaves its output", other_site)
+    if not framework.name and (source := source_of_page(app, checkout)):
+        other_site = (
+            f"index.html asks for {source}, which no browser can run. Let the build script run a bundler, such as"
+            " `vite build`. Or set OUTPUT_DIR to the folder that the build writes to."
+        )
+    missing = next((name for name in framework.folders if "/" not in name), "dist")
+    raise _no_output(app, f"produced no output: there is no folder {missing}", other_site)
+
+
+def warn_of_other_host(folder: Path, app: Path, other_host: tuple[Path, str] | None) -> str | None:
+    """Return the warning that another host would publish another folder, if that folder has a page."""
+    if (
+        other_host is None
+        or not _has_page(other_host[0])
+        or os.path.realpath(other_host[0]) == os.path.realpath(folder)
+    ):
+        return None
+    published, other = (os.path.relpath(one, app) for one in (folder, other_host[0]))
+    hint = f" Set OUTPUT_DIR={other} to publish that." if not other.startswith("..") else ""
+    return f"{other_host[1]} names {other}, which has a page, too; {published} is published.{hint}"
+
+
+def _find_new(
+    app: Path, checkout: Path, framework: Framework, written: _Written, templates: dict[Path, str]
+) -> Output | None:
+    """Find the folder with a page that was written; templates that were written are noted in `templates`."""
+    for name in dict.fromkeys((*framework.folders, *OUTPUT_FOLDERS)):
+        folder = Path(os.path.normpath(app / name))
+        if folder.is_relative_to(checkout) and folder != app and _has_page(folder) and written(folder):
+            page = _read_page(folder, checkout)
+            if framework.needs_server and re.search(r"<!--\s*(ssr-outlet|app-html|app-head)\s*-->", page):
+                raise framework.refusal()
+            if language := template_language(page):
+                templates[folder] = language
+            else:
+                return _output(folder, app, framework)
+    tops = (app, checkout) if app != checkout else (app,)
+    found = next((pages for top in tops if (pages := _new_pages(top, checkout, written, framework, templates))), [])
+    if len(found) == 1:
+        return _output(found[0], app, framework)
+    if found:
+        from buildrunner.redaction import visible  # not needed before git has been started
+
+        names = ", ".join(visible(os.path.relpath(folder, app)) for folder in found[:10])
+        raise BuildFailed(
+            "build",
+            f"The build made several folders that could be the site: {names}.",
+            "Set OUTPUT_DIR to the right one.",
+        )
+    return None
+
+
+def _only_templates(app: Path, templates: Mapping[Path, str]) -> BuildFailed:
+    from buildrunner.redaction import visible
+
+    folder, language = next(iter(templates.items()))
+    name = visible(os.path.relpath(folder, app))
+    page = "index.html" if name == "." else f"{name}/index.html"
+    return BuildFailed(
+        "build",
+        f"The build made no page: {page} is a template of {language}, which has to be filled first.",
+        f"Let the build write finished pages, or set OUTPUT_DIR={name} to publish the folder as it is.",
+    )
+
+
+def _find_complete(app: Path, checkout: Path, framework: Framework, package: Mapping[str, Any]) -> Output | None:
+    """Find a site that the repository holds as it is, where the build made no page."""
+    if needs_server(package):
+        return None
+    if is_complete(app, checkout):
+        return Output(
+            app,
+            warning="The build wrote no page: publishing index.html at the top with its files, without the package's sources."
+            " Set OUTPUT_DIR=. to publish all.",
+            selected=Selection(app, checkout, package),
+        )
+    for name in ("public", "docs", "_site", "site", "www", "build", "dist", "out"):
+        is_source = framework.name and name not in framework.folders and name != "docs"
+        if not is_source and is_complete(app / name, checkout):
+            where = f"{name}, as the repository has it"
+            return Output(
+                app / name, warning=f"The build wrote no page: publishing {where}. Set OUTPUT_DIR={name} to confirm it."
+            )
+    return None
+
+
+def _entry_in_dist(package: Mapping[str, Any]) -> str | None:
+    """Find a file of dist that a package offers to those who import it: https://docs.npmjs.com/cli/configuring-npm/package-json#main."""
+    with suppress(RecursionError):
+        offered = json.dumps([package.get(field) for field in ("main", "module", "exports")])
+        if match := re.search(r'"(?:\./)?(dist/[\w./@-]{1,100}\.[cm]?js)"', offered):
+            return match[1]
+    return None
+
+
+def _dist_without_page(app: Path, checkout: Path, written: _Written) -> Output:
+    page = _read_page(app, checkout)
+    if page and re.search(r"[\"'=/]dist/", page) and not _has_page(app / "dist"):
+        raise BuildFailed(
+            "build",
+            "The build wrote to dist, but the page that uses it, index.html, is not in there.",
+            "Let the build script copy index.html, and what else belongs to the site, to dist; or set OUTPUT_DIR=. to publish all.",
+        )
+    if not any(not stat.S_ISDIR(status.st_mode) for _, status in walk(str(app / "dist"), hidden=True)):
+        return Output(app / "dist")  # there is nothing to publish, which is an error of its own
+    if not written(app / "dist"):
+        return Output(
+            app / "dist", warning="The build wrote nothing to dist; it is published as it is in the repository."
+        )
+    return Output(app / "dist", warning="There is no index.html in dist, so the site's own address will show no page.")
+
+
+def _output(folder: Path, app: Path, framework: Framework) -> Output:
+    name = os.path.relpath(folder, app)
+    page = None if _has_page(folder) else _only_below(folder, name)
+    if beside := files_beside(folder, app):
+        from buildrunner.redaction import visible
+
+        page = (
+            f"{', '.join(map(visible, beside[:3]))}: not published, because the site is in {visible(name)}."
+            " Let the build write such files beside index.html."
+        )
+    if name == "dist":
+        return Output(folder, warning=page)
+    if name in framework.folders and framework.name:
+        return Output(folder, f"The site is in {name}, where {framework.name} puts it.", page)
+    why = "No page in dist" if os.path.isdir(app / "dist") else "No dist"
+    note = f"{why}; publishing {name}{'' if page else ', where index.html is'}."
+    return Output(folder, note, page)
+
+
+def _only_below(folder: Path, name: str) -> str:
+    from buildrunner.redaction import visible
+
+    below = sorted(os.path.dirname(path) for path, _ in walk(str(folder)) if path.endswith("/index.html"))
+    where = f", only in folders such as {visible(os.path.relpath(below[0], folder))}" if below else ""
+    return f"There is no index.html in {visible(name)} itself{where}. So the site's own address shows no page."
+
+
+class _Written:
+    """Tells what the build wrote. The kernel's time of change cannot be set by who owns a file, unlike the others."""
+
+    def __init__(self, before: Snapshot | None, checkout: Path) -> None:
+        self._before = before
+        self._checkout = checkout
+
+    def __call__(self, folder: Path) -> bool:
+        real = os.path.realpath(folder)
+        if self._before is None or not Path(real).is_relative_to(self._checkout):
+            return True  # a link that leads out is refused where it is opened
+        # What is new shows in the folder that it is in, so what was too deep for the snapshot needs no look.
+        return self.itself(str(folder)) or any(
+            self._before.get(path, status.st_ctime_ns) != status.st_ctime_ns for path, status in walk(real, hidden=True)
+        )
+
+    def itself(self, path: str) -> bool:
+        try:
+            changed = os.lstat(path).st_ctime_ns
+        except OSError:
+            return False
+        return self._before is None or self._before.get(path) != changed
+
+
+def _new_pages(
+    top: Path, checkout: Path, written: _Written, framework: Framework, templates: dict[Path, str]
+) -> list[Path]:
+    """Find the folders with an index.html that the build made; of those in each other the outermost.
+
+    Where none has a new one, those count that have one and into which the build wrote (a style sheet beside a page).
+    """
+    pages = [os.path.dirname(path) for path, _ in walk(str(top)) if path.endswith("/index.html")]
+    pages = [page for page in pages if page != str(top)]
+    if framework.needs_server:  # prerendered for it, and useless without
+        pages = [page for page in pages if "/server/" not in f"{page.removeprefix(str(top))}/"]
+    new = [page for page in pages if written.itself(f"{page}/index.html")]
+    new = new or [page for page in pages if written(Path(page))]
+    outermost = [page for page in new if not any(page.startswith(f"{other}/") for other in new)]
+    filled: list[Path] = []
+    for page in map(Path, outermost):
+        language = template_language(_read_page(page, checkout)) if len(outermost) <= _MOST_READ else None
+        if language:
+            templates.setdefault(page, language)
+        else:
+            filled.append(page)
+    for name in (*framework.folders, *OUTPUT_FOLDERS):
+        around = Path(os.path.normpath(top / name))
+        inside = [page for page in filled if page.is_relative_to(around) and page != around]
+        if inside and around.is_relative_to(checkout):
+            pages_by_address = framework.name not in _IN_FOLDERS_OF_ITS_OWN and name in framework.folders
+            return find_roots(around, inside, checkout, pages_by_address=pages_by_address)
+    return filled
+
+
+def _has_page(folder: Path) -> bool:
+    with suppress(OSError):
+        return stat.S_ISREG(os.stat(folder / "index.html").st_mode)
+    return False
+
+
+def _may_have_page(folder: Path, *, filled: bool = False) -> bool:
+    """Tell whether there is a page anywhere in a folder, or so much that it cannot be told.
+
+    With `filled`, no template counts, nor what lies where programs of a server keep them.
+    """
+    entries = 0
+    for place, folders, names in os.walk(folder):
+        check_cancelled()
+        if filled and os.path.basename(place) in _OF_TEMPLATES:
+            folders.clear()
+            continue
+        entries += len(names) + len(folders)
+        pages = [name for name in names if is_page(name)]
+        if entries > _MOST_ENTRIES or (pages and not filled):
+            return True
+        if any(not template_language(_read_page(Path(place), folder, name)) for name in pages[:_MOST_NAMED]):
+            return True
+    return False
+
+
+def _bundles_into_dist(framework: Framework, package: Mapping[str, Any]) -> bool:
+    """Tell whether the build script itself names a bundler that puts a site's page into dist."""
+    scripts = package.get("scripts")
+    script = scripts.get("build") if isinstance(scripts, dict) else None
+    name = framework.name or ""
+    return (
+        name in {"Vite", "webpack", "Rollup", "Parcel"}
+        and "dist" in framework.folders
+        and isinstance(script, str)
+        and name.lower() in script
+    )
+
+
+def _read_page(folder: Path, checkout: Path, name: str = "index.html") -> str:
+    """Read a page of a folder; empty where there is none that is the repository's own and not too large."""
+    with suppress(ValueError):
+        return read_text(folder / name, checkout, most_bytes=MOST_PAGE_BYTES) or ""
+    return ""
+
+
+def _has(folder: Path, suffix: str = "") -> bool:
+    """Tell whether there is anything in a folder, or anything with this suffix."""
+    with suppress(OSError), os.scandir(folder) as entries:
+        return any(entry.name.endswith(suffix) for entry in islice(entries, _MOST_ENTRIES))
+    return False
+
+
+def _is_folder(app: Path, name: str) -> bool:
+    """Tell whether there is such a folder; raises BuildFailed where it is a file."""
+    with suppress(OSError):
+        if stat.S_ISDIR(os.stat(app / name).st_mode):
+            return True
+        raise BuildFailed("build", f"{name} is a file, not a folder that could be published.", "Look at OUTPUT_DIR.")
+    return False
+
+
+def _no_output(app: Path, what: str, other_site: str | None = None) -> BuildFailed:
+    from buildrunner.redaction import visible  # not needed before git has been started
+
+    names: list[str] = []
+    with suppress(OSError):
+        if os.path.realpath(app) != str(app):
+            raise NotADirectoryError
+        with os.scandir(app) as entries:
+            some = [e.name for e in islice(entries, 1000) if e.is_dir(follow_symlinks=False)]  # there may be millions
+        names = sorted(name for name in some if name not in {".git", "node_modules"})[:_MOST_NAMED]
+    with_page = [name for name in names if _may_have_page(app / name, filled=True)]
+    folders = ""
+    if with_page:
+        folders = f" Folders with pages: {', '.join(map(visible, with_page))}."
+    elif names:
+        folders = f" No folder has a page: {', '.join(map(visible, names))}."
+    return BuildFailed(
+        "build",
+        f"The build succeeded but {what}.",
+        other_site or f"Set OUTPUT_DIR to the folder that the build writes to.{folders}",
+    )

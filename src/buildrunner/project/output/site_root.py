@@ -1,0 +1,138 @@
+"""Which folder is the top of a site whose pages are all deeper than the folder that the build writes to.
+
+A page tells by what it asks for: `/main.js` is in the folder where the site's addresses begin, and `../main.js` in one above.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path
+
+from buildrunner.project.config_files import dict_of, parse_json, read_configuration
+from buildrunner.project.files import read_text
+from buildrunner.project.output.pages import MOST_PAGE_BYTES, find_references
+
+_MOST_READ = 20  # pages
+_LOCALE = re.compile(r"[a-z]{2,3}(?:[-_][A-Za-z]{2,4}){0,2}")
+# How Polymer and others name several builds of one site; the first is for every browser.
+_BUILDS = re.compile(r"(?:default|bundled|unbundled|(?:es\d{1,4}|esm|modern|legacy)(?:-(?:un)?bundled)?)")
+_BUILD_ORDER = ("default", "es5-bundled", "es6-bundled", "esm-bundled", "bundled", "legacy", "modern")
+# What tools leave beside the folders that they write.
+_BY_THE_WAY = re.compile(r"\..*|.*\.tsbuildinfo|stats\.json|3rdpartylicenses\.txt|.*\.log")
+# What scripts add beside a site, and no page asks for.
+_FOR_ROBOTS = re.compile(
+    r"robots\.txt|humans\.txt|sitemap[\w-]{0,40}\.(?:xml|txt)(?:\.gz)?|CNAME|version\.(?:json|txt)"
+)
+
+
+def find_roots(around: Path, pages: Sequence[Path], checkout: Path, *, pages_by_address: bool) -> list[Path]:
+    """Return the folder that is the site; several where the pages are of several sites.
+
+    Args:
+        around: the folder that the build writes to, which has no page itself.
+        pages: the folders in it that have a page, none of which is in another.
+        checkout: the repository's folder.
+        pages_by_address: whether each page is written to the folder of its address, as generators of sites do.
+
+    """
+    common = Path(os.path.commonpath(pages))
+    candidates = [common, *(above for above in common.parents if above == around or above.is_relative_to(around))]
+    texts = {page: _read_page(page, checkout) for page in pages[:_MOST_READ]}
+    if len(pages) > 1:
+        names = {page.relative_to(common).parts[0]: page for page in pages}
+        if build := _one_of_several_builds(around, common, names, checkout):
+            return [build]
+        alone = [page for page, text in texts.items() if _is_whole_site(page, text, common)]
+        if len(alone) == len(pages) and not all(map(_LOCALE.fullmatch, names)):
+            return list(pages)
+        if pages_by_address:
+            return [around]
+    scores = {folder: sum(_found(folder, page, text) for page, text in texts.items()) for folder in candidates}
+    best = max(scores.values())
+    if scores[common] == scores[around]:
+        beside = _has_files(around) or (pages_by_address and not _is_chain(around, common))
+        return [around if beside else common]
+    return [next(folder for folder in candidates if scores[folder] == best)]
+
+
+def _one_of_several_builds(around: Path, common: Path, names: dict[str, Path], checkout: Path) -> Path | None:
+    """Choose among builds of the same site for different browsers; None where the folders are something else."""
+    for place in (around.parent, *islice(around.parents, 1, 4)):
+        if place.is_relative_to(checkout) and (
+            polymer := parse_json(read_configuration(place / "polymer.json", checkout))
+        ):
+            builds = polymer.get("builds")
+            named = [dict_of(build) for build in builds] if isinstance(builds, list) else []
+            order = [*_BUILD_ORDER, *(str(build.get("name") or build.get("preset")) for build in named)]
+            return next((names[name] for name in order if name in names), None)
+    if all(map(_BUILDS.fullmatch, names)):
+        return next((names[name] for name in _BUILD_ORDER if name in names), names[min(names)])
+    return None
+
+
+def _is_whole_site(page: Path, text: str, around: Path) -> bool:
+    """Tell whether a page finds what it asks for only if its own folder is the top of the site."""
+    return _found(page, page, text) > _found(around, page, text)
+
+
+def _found(top: Path, page: Path, text: str) -> int:
+    """Count the files that a page finds if `top` is the top of the site."""
+    address = os.path.relpath(page / "index.html", top)
+    asked = {reference.path for reference in find_references(text, address) if reference.kind != "page"}
+    return sum(is_below(top, path) for path in asked if path)
+
+
+def files_beside(site: Path, app: Path) -> list[str]:
+    """List the files for robots that lie in folders around a site, as paths relative to the app's folder."""
+    around = [above for above in site.parents if above != app and above.is_relative_to(app)]
+    return [
+        os.path.relpath(above / name, app)
+        for above in around
+        for name in sorted(_names(above))
+        if _FOR_ROBOTS.fullmatch(name)
+    ]
+
+
+def is_below(top: Path, path: str) -> bool:
+    """Tell whether there is a file of this path below a folder."""
+    place = os.path.normpath(top / path)
+    with suppress(ValueError):  # a name may hold \0
+        return Path(place).is_relative_to(top) and os.path.isfile(place)
+    return False
+
+
+def _is_chain(top: Path, bottom: Path) -> bool:
+    """Tell whether each folder from `top` on holds the next one down to `bottom`, and nothing else."""
+    folder = top
+    while folder != bottom:
+        entries = [name for name in _names(folder) if not name.startswith(".")]
+        if len(entries) != 1:
+            return False
+        folder = folder / entries[0]
+    return True
+
+
+def _has_files(folder: Path) -> bool:
+    """Tell whether files lie in a folder itself: then it is the site, and its addresses begin there."""
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in islice(entries, 1000):
+            expected = _BY_THE_WAY.fullmatch(entry.name) or _FOR_ROBOTS.fullmatch(entry.name)
+            if not entry.is_dir(follow_symlinks=False) and not expected:
+                return True
+    return False
+
+
+def _names(folder: Path) -> Iterable[str]:
+    with suppress(OSError), os.scandir(folder) as entries:
+        return [entry.name for entry in islice(entries, 1000)]
+    return []
+
+
+def _read_page(folder: Path, checkout: Path) -> str:
+    with suppress(ValueError):
+        return read_text(folder / "index.html", checkout, most_bytes=MOST_PAGE_BYTES) or ""
+    return ""

@@ -1,0 +1,273 @@
+"""What the scripts of a package.json come to: the commands that they run, where each is run, and what that says."""
+
+from __future__ import annotations
+
+import fnmatch
+import posixpath
+import re
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from buildrunner.project.package_managers.install import table_of
+
+_MOST_COMMANDS = 100
+_MOST_SCRIPTS, _MOST_SCRIPT = 30, 2048  # that are taken apart, and characters of each
+_MOST_MATCHED = 200  # scripts of a package.json that a pattern is held against
+# Programs beside which a build still makes nothing but what its framework makes.
+HARMLESS = re.compile(
+    "(tsc|vue-tsc|svelte-check|eslint|prettier|biome|stylelint|vitest|jest|prisma|drizzle-kit|rimraf|rm|mkdir|echo|true"
+    "|contentlayer|velite|next-sitemap|graphql-codegen|panda|paraglide-js|typesafe-i18n|lingui)( |$)"
+    "|(npm|yarn|pnpm|bun) (i|ci|install)( |$)|(astro|svelte-kit|nuxi|nuxt) (check|sync|prepare)|next (lint|telemetry|typegen)"
+    "|(react-router|rr) typegen|(hexo|gatsby) clean|docusaurus clear|npm$|yarn$"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command of a script."""
+
+    words: tuple[str, ...]  # the program's bare name, and its arguments
+    environment: Mapping[str, str]
+    folder: str = ""  # that it is run in, relative to the package; empty for the package's own
+    asked: str = ""  # what a manager is asked to run: a script, and by all but npm perhaps a program
+
+    @property
+    def line(self) -> str:
+        """The words as a person would type them."""
+        return " ".join(self.words)
+
+    @property
+    def installs(self) -> bool:
+        """Whether it has a manager install what a package.json names."""
+        first = next((word for word in self.words[1:] if not word.startswith("-")), None)
+        return self.words[0] in _MANAGERS and not self.asked and (first or self.words[0]) in _INSTALLS
+
+    def option(self, *names: str) -> Iterator[str]:
+        """Give the values of an option that goes by these names."""
+        for index, word in enumerate(self.words):
+            name, equals, value = word.partition("=")
+            if name in names and equals:
+                yield value
+            elif word in names and index + 1 < len(self.words):
+                yield self.words[index + 1]
+
+    @property
+    def positional(self) -> str | None:
+        """The first argument after a subcommand: the folder of the site, for many programs."""
+        return next((word for word in self.words[2:3] if not word.startswith("-")), None)
+
+
+_WRAPPERS = frozenset(
+    ("cross-env", "cross-env-shell", "env", "npx", "bunx", "pnpx", "exec", "time", "dotenv", "env-cmd")
+)
+# Each with its options for the folder to run in.
+_MANAGERS = {"npm": {"--prefix", "-C"}, "yarn": {"--cwd"}, "pnpm": {"-C", "--dir", "--prefix"}, "bun": {"--cwd"}}
+_INSTALLS = {"install", "i", "ci", "add", "clean-install", "yarn"}
+_RUNNERS = {"run-s", "run-p", "npm-run-all", "npm-run-all2", "concurrently"}
+
+
+def scripts_of(package: Mapping[str, Any]) -> dict[str, str]:
+    """Give the scripts of a package.json by their names, and nothing that is none."""
+    return {name: text for name, text in table_of(package, "scripts").items() if isinstance(text, str)}
+
+
+def take_apart(script: str, scripts: Mapping[str, str], seen: set[str] | None = None) -> list[Command]:
+    """Take a script apart into the commands that it comes to, those of the scripts that it calls among them.
+
+    Each script is taken apart once (`seen`), however often they call each other.
+    """
+    seen = set() if seen is None else seen
+    script = script[:_MOST_SCRIPT]
+    lexer = shlex.shlex(script, posix=True, punctuation_chars=True)
+    lexer.whitespace_split = True
+    lexer.commenters = ""
+    try:
+        words = list(lexer)
+    except ValueError:  # an unclosed quotation
+        words = re.findall(r"&&|\|\||[;&|]|[^\s;&|]+", script)
+    commands: list[Command] = []
+    part: list[str] = []
+    here, around = "", list[str]()  # the folder, and those to go back to at the end of each ( … )
+    for word in [*words, ";"]:
+        if word and set(word) <= set("();<>|&"):
+            if part:
+                found = _one_command(part, scripts, seen, here)
+                commands += found
+                if found and "cd" in part and found[-1].words[0] == "cd":
+                    here = _below(here, *found[-1].words[1:2])
+            part = []
+            if len(commands) > _MOST_COMMANDS:
+                break
+            for parenthesis in word:
+                if parenthesis == "(":
+                    around.append(here)
+                elif parenthesis == ")" and around:
+                    here = around.pop()
+        else:
+            part.append(word)
+    return commands[:_MOST_COMMANDS]
+
+
+def _below(here: str, folder: str = "~") -> str:
+    normal = posixpath.normpath(posixpath.join(here, folder))
+    return "" if normal == "." else normal
+
+
+def _one_command(words: list[str], scripts: Mapping[str, str], seen: set[str], here: str) -> list[Command]:
+    environment: dict[str, str] = {}
+    while words:
+        name, equals, value = words[0].partition("=")
+        if equals and re.fullmatch(r"\w+", name):
+            environment[name] = value
+        elif words[0] in _WRAPPERS:
+            words = words[1:]
+            while words and words[0].startswith("-") and "=" not in words[0]:
+                words = words[2:] if words[0] in {"-e", "-f", "--file"} else words[1:]
+            continue
+        elif words[0] in {"pnpm", "yarn", "npm", "bun"} and words[1:2] and words[1] in {"exec", "dlx", "x"}:
+            words = words[2:]
+            continue
+        else:
+            break
+        words = words[1:]
+    if not words:
+        return []
+    program, *arguments = words
+    if program == "node":  # such as `node --max-old-space-size=4096 node_modules/vite/bin/vite.js build`
+        at = next((i for i, word in enumerate(arguments) if not word.startswith("-")), None)
+        if at is not None and "node_modules/" in arguments[at]:
+            program, arguments = arguments[at], arguments[at + 1 :]
+    program = re.sub(r"\.(js|mjs|cjs|cmd)$", "", posixpath.basename(program)) or program
+    folder, arguments = _other_folder(program, arguments)
+    folder = _below(here, folder) if folder else here
+    called = [] if folder else list(_called_scripts(program, arguments, scripts))
+    if not called:
+        asked = ""
+        if program in _MANAGERS and arguments:
+            rest = arguments[1:] if (runs := arguments[0] in {"run", "run-script"}) else arguments
+            if (
+                rest
+                and (runs or program != "npm")
+                and rest[0] not in {"install", "i", "add", "workspace", "workspaces"}
+                and not rest[0].startswith("-")
+            ):
+                asked = rest[0]
+                if program != "npm":  # the others run programs by their bare names, too
+                    program, *arguments = rest
+        return [Command((program, *arguments), environment, folder, asked)]
+    found: list[Command] = []
+    for name, rest_of_line in called:
+        for one in (f"pre{name}", name, f"post{name}"):
+            if one in scripts and one not in seen and len(seen) < _MOST_SCRIPTS:
+                seen.add(one)
+                inner = take_apart(scripts[one], scripts, seen)
+                if one == name and inner:
+                    inner[-1] = replace(inner[-1], words=(*inner[-1].words, *rest_of_line))
+                found += [replace(c, environment={**environment, **c.environment}) for c in inner]
+    return found
+
+
+def _other_folder(program: str, arguments: list[str]) -> tuple[str, list[str]]:
+    """Split off the folder that a manager is told to run in."""
+    for index, word in enumerate(arguments if program in _MANAGERS else ()):
+        name, equals, value = word.partition("=")
+        if word == "--":
+            break
+        if name in _MANAGERS[program]:
+            after = index + (1 if equals else 2)
+            return value if equals else "".join(arguments[index + 1 : after]), arguments[:index] + arguments[after:]
+    return "", arguments
+
+
+def _called_scripts(
+    program: str, arguments: list[str], scripts: Mapping[str, str]
+) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Give the scripts that a command calls, each with the arguments that it is given."""
+    if program in _MANAGERS:
+        rest = [word for word in arguments if word not in {"-s", "--silent", "--if-present"}]
+        if rest and rest[0] in {"run", "run-script"}:
+            rest = rest[1:]
+        elif program == "npm":
+            return
+        if rest and rest[0] in scripts:
+            yield rest[0], tuple(word for word in rest[1:] if word != "--")
+    elif program in _RUNNERS:
+        for word in arguments:
+            name = re.sub(r"^(npm:|(npm|yarn|pnpm|bun) (run )?)", "", word).split(" ")[0]
+            if not word.startswith("-") and name:
+                if "*" in name:
+                    yield from ((script, ()) for script in fnmatch.filter(list(scripts)[:_MOST_MATCHED], name))
+                elif name in scripts:
+                    yield name, ()
+
+
+_COMPILERS = {"tsc", "tspc", "nest", "babel", "swc", "tsup", "ncc", "pkgroll", "unbuild"}
+_AROUND_THEM = {"tsc-alias", "prisma", "rimraf", "rm", "mkdir", "cp", "copyfiles", "cpx", "shx", "echo"}
+
+
+def makes_no_site(package: Mapping[str, Any], build_script: str) -> bool:
+    """Tell whether a build script runs compilers of scripts, and nothing else but what cleans and copies around them."""
+    scripts = scripts_of(package)
+    commands = take_apart(build_script, scripts)
+    compilers = [command for command in commands if _compiles(command)]
+    return bool(compilers) and all(command.words[0] in _AROUND_THEM for command in commands if command not in compilers)
+
+
+def _compiles(command: Command) -> bool:
+    for_node = command.words[0] == "esbuild" and "node" in command.option("--platform")
+    return for_node or command.words[0] in _COMPILERS
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """What a build script runs in folders below its package that have packages of their own."""
+
+    asked: Mapping[str, str]  # a folder → the script that is run there; empty for anything but a script
+    installed: frozenset[str]  # folders that something is installed in before
+    alone: bool  # each is one script as it stands, and it does nothing besides that could matter to a site
+
+
+_OF_HOOKS = {"cd", "husky", "patch-package", "simple-git-hooks", "lefthook", "is-ci", "exit", "test"}
+_NO_MATTER = {"cd", "echo", "true", "exit", "rm", "rimraf", "mkdir"}
+
+
+def runs_elsewhere(package: Mapping[str, Any], build_script: str) -> Elsewhere | None:
+    """Find out whether a build script leads into folders below; None where it does not, or where that cannot be told.
+
+    What could have installed something there, such as a program of the repository's own, makes that it cannot.
+    """
+    scripts = scripts_of(package)
+    hooks = [scripts.get(name, "") for name in ("preinstall", "install", "postinstall", "prepublish", "prepare")]
+    before = [command for text in hooks for command in take_apart(text, scripts)]
+    is_script = scripts.get("build") == build_script
+    build = [scripts.get("prebuild", ""), build_script, scripts.get("postbuild", "")] if is_script else [build_script]
+    commands = [command for text in build for command in take_apart(text, scripts)]
+    asked: dict[str, str] = {}
+    installed: set[str] = set()
+    alone = True
+    for index, command in enumerate([*before, *commands]):
+        is_build = index >= len(before)
+        if command.installs:
+            installed.add(command.folder)
+        elif is_build and command.folder and command.words[0] not in _NO_MATTER:
+            plain = (
+                command.asked
+                and not command.environment
+                and len(command.words) == (3 if command.words[0] == "npm" else 1)
+            )
+            alone = alone and bool(plain) and command.folder not in asked
+            asked.setdefault(command.folder, command.asked)
+        elif not asked and not (
+            command.words[0] in _OF_HOOKS
+            or command.words[0] in _AROUND_THEM
+            or _compiles(command)
+            or HARMLESS.match(command.line)
+        ):
+            return None
+        elif is_build and (command.words[0] not in _NO_MATTER or command.environment):
+            alone = False
+    if not asked or not all(folder.isprintable() and folder[0] not in "./~-$" for folder in asked):
+        return None
+    return Elsewhere(asked, frozenset(installed), alone)

@@ -1,0 +1,1 @@
+"""Speak to S3 and servers like it."""

@@ -1,0 +1,1 @@
+"""Run one untrusted command, and leave nothing of it behind."""

@@ -1,0 +1,221 @@
+"""See that a build script has stopped working and only serves or watches, as `vite build && vite preview` does.
+
+A build that is still at work uses the CPU or the disk, or waits for an answer of the network; it may listen on a port all the
+while, as prerenderers do. One that never ends says nothing, does nothing, and waits for nobody in particular.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+
+import anyio
+
+from buildrunner.concurrency.cancellation import check_cancelled, run_in_thread
+from buildrunner.sandbox.processes import (
+    CONNECTED,
+    LISTENS,
+    as_typed,
+    command_line,
+    main_program,
+    running_descendants,
+    socket_states,
+)
+
+SAMPLE_SECONDS = 1.0
+# Without a sound, work, or a change among its processes, for so long. What serves or watches is quiet a second after its last
+# word: measured with vite, serve, http-server, sirv, live-server, browser-sync, parcel, next, webpack, rollup and tsc.
+QUIET_SECONDS = 10.0
+QUIET_WITHOUT_OUTPUT_SECONDS = 15.0
+# While it may be waiting for something: an answer over a connection, a timer, a page in a browser. For comparison: serve looks
+# for updates of itself for 7 s. What stays connected to a database is ended all the same.
+QUIET_WAITING_SECONDS = 120.0
+MOST_SCRIPT = 10_000  # characters of a script, and processes, that are looked through
+MOST_COMMANDS = 200
+MOST_DESCRIPTORS = 20_000  # of all processes: some open so many to keep whoever looks busy
+IDLE_CPU_SHARE = 0.03  # of one CPU; those tools take 0.01 at the most, for collecting garbage
+
+# What a command line or a script says that watches. `-w` alone is npm's too: it names a workspace.
+_WATCHES = re.compile(
+    r"(?<!\S)--watch(?!\S)|(?<!\S)--watch[= ]true"
+    r"|\b(webpack|rollup|rolldown|tsc|tsup|esbuild|sass|postcss|tailwindcss|babel|microbundle|ng build)\b[^&|;\n]{0,200}\s-w(?!\S)"
+    r"|\b(webpack|parcel|gulp|turbo|nx) watch\b"
+)
+_SAYS_WATCHES = re.compile(
+    r"(?i:watching for (file )?changes|waiting for (file )?changes|watch mode|watching files for updates|watching for changes)"
+)
+_WAITS = re.compile(r"(\S*/)?(sleep|wait-on|chrome|chromium|chrome-headless-shell|headless_shell|firefox)(?!\S)")
+
+
+@dataclass(frozen=True, slots=True)
+class Endless:
+    """What a command that never ends is at: the program that is left, and whether it only watches files."""
+
+    program: str
+    watches: bool
+    has_output: bool
+
+    @property
+    def does(self) -> str:
+        return "watches files for changes" if self.watches else "serves the site"
+
+    @property
+    def hint(self) -> str:
+        """Say what to change."""
+        if self.watches:
+            return "Take --watch (or -w, or watch: true) out of the build: it has to write its files and end."
+        if self.has_output:
+            return f"Take `{self.program}` out of the build script in package.json: it has to write its files and end."
+        name = re.split(r"[ .]", self.program, maxsplit=1)[0]
+        instead = _INSTEAD.get(name)
+        better = f"`{instead}`" if instead else "the command that writes the site"
+        return f"Put {better} into the build script in package.json in place of `{self.program}`: it has to write files and end."
+
+
+_INSTEAD = {
+    "vite": "vite build",
+    "next": "next build",
+    "react-scripts": "react-scripts build",
+    "astro": "astro build",
+    "parcel": "parcel build",
+    "webpack": "webpack",
+    "webpack-dev-server": "webpack",
+    "ng": "ng build",
+    "nuxt": "nuxt generate",
+    "gatsby": "gatsby build",
+    "vue-cli-service": "vue-cli-service build",
+    "eleventy": "eleventy",
+    "docusaurus": "docusaurus build",
+    "vitepress": "vitepress build",
+    "vuepress": "vuepress build",
+    "storybook": "storybook build",
+    "remix": "remix vite:build",
+    "react-router": "react-router build",
+    "rsbuild": "rsbuild build",
+    "ember": "ember build",
+    "gridsome": "gridsome build",
+}
+
+
+async def wait_until_endless(
+    *,
+    script: str,
+    silent: Callable[[], float],
+    said: Callable[[], str],
+    has_output: Callable[[], bool],
+    user: int | None,
+    redact: Callable[[str], str],
+) -> Endless:
+    """Wait until what descends from this process only serves or watches; of a command that works or ends, for ever.
+
+    Args:
+        script: the text of the build script.
+        silent: seconds since the command said something.
+        said: the end of what it said, without colours.
+        has_output: whether it wrote a page; called in another thread.
+        user: as whom the command runs, where that is another user: that one's sockets are the command's where its open
+            files cannot be read, as in a container.
+        redact: replaces secrets in a command line.
+
+    """
+    look_now = partial(_look, user, redact)
+    first = await run_in_thread(look_now)
+    started = anyio.current_time()
+    while True:
+        await anyio.sleep(SAMPLE_SECONDS)
+        now = anyio.current_time()
+        if silent() < SAMPLE_SECONDS:
+            started = now
+            continue
+        look = await run_in_thread(look_now)
+        quiet = now - started
+        if look.has_worked_since(first, quiet):
+            first, started = look, now
+            continue
+        quiet = min(quiet, silent())
+        if quiet < (QUIET_WAITING_SECONDS if look.waits else QUIET_SECONDS):
+            continue
+        says_so = look.listens or _watches(f"{script[:MOST_SCRIPT]}\n{look.commands}", said())
+        if not says_so and not (look.watches and quiet >= QUIET_WAITING_SECONDS):  # a timer of its own does not show
+            continue
+        output = await run_in_thread(has_output)
+        # Looking for pages may have taken long, and the command may be at work again.
+        if silent() < SAMPLE_SECONDS or (await run_in_thread(look_now)).has_worked_since(look, SAMPLE_SECONDS):
+            first, started = look, anyio.current_time()
+        elif output or (says_so and quiet >= QUIET_WITHOUT_OUTPUT_SECONDS):
+            return Endless(look.program, not look.listens, output)
+
+
+def _watches(commands: str, said: str) -> bool:
+    # Package managers print the scripts that they run: "> webpack --watch", "$ webpack --watch".
+    scripts = re.findall(r"(?m)^(?:>|\$) .*", said)
+    return bool(_WATCHES.search("\n".join([commands, *scripts])) or _SAYS_WATCHES.search(said))
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """The command's processes at one moment."""
+
+    processes: frozenset[int]
+    cpu: float  # seconds, of all of them so far
+    busy: bool  # one of them runs, or waits for a disk
+    commands: str  # command lines, one a line
+    program: str  # as a person would type it
+    listens: bool
+    watches: bool  # files, as far as the kernel tells: by inotify(7)
+    waits: bool  # for something that may come
+
+    def has_worked_since(self, earlier: _Look, seconds: float) -> bool:
+        """Return whether something works, or has worked in the seconds since an earlier look."""
+        return self.busy or self.processes != earlier.processes or self.cpu - earlier.cpu > seconds * IDLE_CPU_SHARE
+
+
+def _look(user: int | None, redact: Callable[[str], str]) -> _Look:
+    tree = running_descendants()
+    lines = [line for process in tree[:MOST_COMMANDS] if (line := command_line(process.pid))]
+    states, watches = _what_is_open([process.pid for process in tree], user)
+    return _Look(
+        processes=frozenset(process.pid for process in tree),
+        cpu=sum(process.cpu for process in tree),
+        busy=any(process.state in "RD" for process in tree),
+        commands="\n".join(lines),
+        program=as_typed(main_program(lines), redact),
+        listens=LISTENS in states,
+        watches=watches,
+        waits=bool(states & CONNECTED) or any(map(_WAITS.match, lines)),
+    )
+
+
+def _what_is_open(processes: list[int], user: int | None) -> tuple[set[str], bool]:
+    """Give the states of the TCP sockets of these processes, and of UDP's, where a name is asked for over one.
+
+    And whether one of them watches files, which is known only where their open files can be read.
+    """
+    links: set[str] = set()
+    readable = True
+    left = MOST_DESCRIPTORS
+    for pid in processes:
+        check_cancelled()
+        # It has ended; or root without CAP_SYS_PTRACE may list them, and not more.
+        with suppress(FileNotFoundError, ProcessLookupError), os.scandir(f"/proc/{pid}/fd") as descriptors:
+            try:
+                for descriptor in islice(descriptors, left):
+                    left -= 1
+                    try:
+                        links.add(os.readlink(descriptor.path))
+                    except PermissionError:
+                        raise
+                    except OSError:  # it is closed, or its path is longer than a page
+                        pass
+            except PermissionError:
+                readable = False
+    states = socket_states(links, None if readable else user)
+    # Of those that were not looked at, any may be a connection.
+    if not left:
+        states |= CONNECTED
+    return states, "anon_inode:inotify" in links

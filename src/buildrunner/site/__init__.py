@@ -1,1 +1,0 @@
-"""Publish a directory of files as a site in S3. Knows nothing of logs, processes or settings."""

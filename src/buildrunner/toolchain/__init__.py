@@ -1,0 +1,1 @@
+"""Provide the Node and the package manager that a build needs."""

@@ -1,0 +1,1 @@
+"""Servers, repositories and programs that tests use."""

