@@ -11,16 +11,17 @@ from typing import Any
 import anyio
 import pytest
 
-from buildrunner.build.commands import _SECOND_TRIES, _environment_of, _SecondTry
+from buildrunner.build.commands import _environment_of
 from buildrunner.build.runner import _search_path
+from buildrunner.diagnose.fallbacks import FALLBACKS, BuildFallback
 
 
-def tries(said: str) -> list[_SecondTry]:
-    return [each for each in _SECOND_TRIES if re.search(each.said, said)]
+def matching(output: str) -> list[BuildFallback]:
+    return [each for each in FALLBACKS if re.search(each.pattern, output)]
 
 
 @pytest.mark.parametrize(
-    ("said", "expected"),
+    ("output", "expected"),
     [
         ("Error: error:0308010C:digital envelope routines::unsupported", "--openssl-legacy-provider"),
         (
@@ -53,14 +54,14 @@ def tries(said: str) -> list[_SecondTry]:
         ("TypeError: (0 , util_1.isString) is not a function", 22),
     ],
 )
-def test_what_a_build_says_names_what_it_is_run_once_more_with(said: str, expected: str | int) -> None:
-    (again,) = tries(said)
+def test_output_of_a_failure_selects_its_fallback(output: str, expected: str | int) -> None:
+    (fallback,) = matching(output)
 
-    assert (again.node or again.variable[1]) == expected
+    assert (fallback.node or fallback.variable[1]) == expected
 
 
 @pytest.mark.parametrize(
-    "said",
+    "output",
     [
         "Package subpath './lib/other' is not defined by \"exports\" in /w/node_modules/postcss/package.json",
         "TypeError: util.isArray is not a function",  # every Node has it: this util is another
@@ -69,34 +70,34 @@ def test_what_a_build_says_names_what_it_is_run_once_more_with(said: str, expect
         "TypeError: Failed to parse URL from /api/posts",
     ],
 )
-def test_what_another_node_does_not_mend_fails_at_once(said: str) -> None:
-    assert tries(said) == []
+def test_other_failures_have_no_fallback(output: str) -> None:
+    assert matching(output) == []
 
 
 @pytest.mark.parametrize(("line", "left"), [(10, "--max-old-space-size=9"), (16, "--max-old-space-size=9"), (20, None)])
-def test_an_old_node_is_started_without_options_that_it_does_not_know(line: int, left: str | None) -> None:
+def test_old_node_starts_without_options_it_does_not_know(line: int, left: str | None) -> None:
     given = {"NODE_OPTIONS": "--openssl-legacy-provider --max-old-space-size=9", "PATH": "/bin"}
 
     async def change_line(wanted: int) -> Mapping[str, str]:
         assert wanted == line
         return {"PATH": "/old:/bin"}
 
-    again = next(each for each in _SECOND_TRIES if each.node == line)
+    fallback = next(each for each in FALLBACKS if each.node == line)
 
-    changed = anyio.run(_environment_of, again, given, change_line)
+    changed = anyio.run(_environment_of, fallback, given, change_line)
 
     assert changed == {"NODE_OPTIONS": left or given["NODE_OPTIONS"], "PATH": "/old:/bin"}
 
 
-def test_where_the_node_stays_nothing_changes() -> None:
+def test_fallback_changes_nothing_where_node_stays() -> None:
     async def change_line(line: int) -> Mapping[str, str]:
         return {}
 
-    again = next(each for each in _SECOND_TRIES if each.node)
+    fallback = next(each for each in FALLBACKS if each.node)
     given = {"NODE_OPTIONS": "--openssl-legacy-provider"}
 
-    assert anyio.run(_environment_of, again, given, change_line) == given
-    assert anyio.run(_environment_of, again, given, None) == given
+    assert anyio.run(_environment_of, fallback, given, change_line) == given
+    assert anyio.run(_environment_of, fallback, given, None) == given
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from buildrunner.build.lifecycle import Run
 from buildrunner.concurrency.cancellation import run_in_thread
 from buildrunner.config.settings import Settings
 from buildrunner.diagnose.explain import known_cause
+from buildrunner.diagnose.fallbacks import FALLBACKS, LEGACY_OPENSSL, OPTIONS_OF_LATER_NODES, BuildFallback
 from buildrunner.errors import BuildFailed, CommandFailed, Stage, ungrouped
 from buildrunner.events.lines import Line, LineDecoder, without_colour
 from buildrunner.sandbox.command import LEFT_BEHIND_HINT, Exit
@@ -34,99 +35,7 @@ if TYPE_CHECKING:
 
 MOST_NAMED = 5  # programs that are left running
 _MOST_LOCKFILE_BYTES = 32 * 2**20
-_LEGACY_OPENSSL = "--openssl-legacy-provider"
-# Some packages take a global fetch for a browser, as Node has one from 18 on. --no-experimental-fetch is gone since Node 24.
-_NO_REQUIRE_OF_MODULES = "--no-experimental-require-module"
-_NO_FETCH = "--import=data:text/javascript,delete%20globalThis.fetch"
 _LONG_REBUILD = 60.0  # seconds
-_OPTIONS_OF_LATER_NODES = {_LEGACY_OPENSSL, _NO_REQUIRE_OF_MODULES, _NO_FETCH}
-
-
-@dataclass(frozen=True, slots=True)
-class _SecondTry:
-    """What a build may be run once more with, after it has failed."""
-
-    said: str  # what it says then, as a regular expression
-    why: str  # a sentence for people, the warning's first
-    mend: str  # its last
-    variable: tuple[str, str] = ("", "")
-    node: int | None = None  # the last line that does not fail so, and gets long-term support
-
-
-_SECOND_TRIES = (
-    _SecondTry(
-        r"Treating warnings as errors because process\.env\.CI = true",
-        "Warnings fail this build where CI is true, so it is run once more with CI=false.",
-        "Mend what it names.",
-        variable=("CI", "false"),
-    ),
-    _SecondTry(
-        r"ERR_OSSL_EVP_UNSUPPORTED|error:0308010C",
-        f"This build uses hashes that OpenSSL 3 does not have, so it is run once more with NODE_OPTIONS={_LEGACY_OPENSSL}.",
-        "Update its bundler (webpack 5.61 or newer).",
-        variable=("NODE_OPTIONS", _LEGACY_OPENSSL),
-    ),
-    _SecondTry(
-        r"\[eslint\] (?:Failed to load (?:config|plugin|parser)|Plugin \"[^\"\n]{1,100}\" was conflicted)",
-        "ESLint itself fails in this build, so it is run once more with DISABLE_ESLINT_PLUGIN=true.",
-        "Name what ESLint loads in devDependencies.",
-        variable=("DISABLE_ESLINT_PLUGIN", "true"),
-    ),
-    _SecondTry(
-        r"You must provide the URL of lib/mappings\.wasm by calling SourceMapConsumer\.initialize"
-        r"|Failed to parse URL from /\S{1,300}\.wasm",
-        "Something in this build (source-map 0.7, @squoosh/lib) takes Node's fetch for that of a browser, so it is run once more"
-        f" without: NODE_OPTIONS={_NO_FETCH}.",
-        "Update what needs it (terser and the bundler), or name Node 16 in .nvmrc.",
-        variable=("NODE_OPTIONS", _NO_FETCH),
-    ),
-    _SecondTry(
-        r"Error: config must export or return an object\.",
-        "Vite 2 cannot read its configuration where Node can require ES modules (from 20.19 and 22.12 on), so the build is run"
-        f" once more with NODE_OPTIONS={_NO_REQUIRE_OF_MODULES}.",
-        "Update Vite to 3 or newer, or name Node 18 in .nvmrc.",
-        variable=("NODE_OPTIONS", _NO_REQUIRE_OF_MODULES),
-    ),
-    # Each was tried with every line of Node from 10 to 26 that gets long-term support.
-    _SecondTry(
-        r"ReferenceError: primordials is not defined",
-        "Something in this build (gulp 3, graceful-fs 3) does not run with a Node above 11, so it is run once more with Node 10.",
-        "Update it, or name Node 10 in .nvmrc.",
-        node=10,
-    ),
-    _SecondTry(
-        r"Package subpath '\./lib/tokenize' is not defined by \"exports\" in \S{1,300}/postcss/package\.json",
-        "postcss 8.2 does not run with a Node above 16, so the build is run once more with Node 16.",
-        "Update postcss to 8.3 or newer, or name Node 16 in .nvmrc.",
-        node=16,
-    ),
-    _SecondTry(
-        r"SyntaxError: Unexpected identifier 'assert'",
-        "A Node above 21 does not know `import … assert { … }`, so the build is run once more with Node 20.",
-        "Write `with` for `assert`, or name Node 20 in .nvmrc.",
-        node=20,
-    ),
-    _SecondTry(
-        r"Error: No native build was found for platform=",
-        "A native package of this build (lmdb-store, of early releases of Parcel 2) has no binary for a Node above 16, so the"
-        " build is run once more with Node 16.",
-        "Update what needs it, or name Node 16 in .nvmrc.",
-        node=16,
-    ),
-    _SecondTry(
-        r"Cannot set property navigator of #<Object> which has only a getter",
-        "Something in this build sets `navigator`, which a Node above 20 has itself, so it is run once more with Node 20.",
-        "Update the package that the error names, or name Node 20 in .nvmrc.",
-        node=20,
-    ),
-    _SecondTry(
-        r"\butil(?:_\d+)?\.(?:is(?:Boolean|Buffer|Date|Error|Function|Null|NullOrUndefined|Number|Object|Primitive|RegExp|String"
-        r"|Symbol|Undefined)|log)\)? is not a function",
-        "Something in this build calls what Node has no longer from 23 on, so it is run once more with Node 22.",
-        "Update the package that the first line below the error names, or name Node 22 in .nvmrc.",
-        node=22,
-    ),
-)
 
 
 async def rewrite_mirror_urls(run: Run, plan: BuildPlan, private: Path, environment: Mapping[str, str]) -> None:
@@ -510,8 +419,8 @@ async def use_legacy_openssl(run: Run, plan: BuildPlan, environment: dict[str, s
     with run.survives_faults():
         needs_it = await run_in_thread(partial(_needs_legacy_openssl, plan, node))
     if needs_it:
-        _add(environment, "NODE_OPTIONS", _LEGACY_OPENSSL)
-        run.journal.log(f"The bundler is one from before OpenSSL 3: NODE_OPTIONS has {_LEGACY_OPENSSL} for the build.")
+        _add(environment, "NODE_OPTIONS", LEGACY_OPENSSL)
+        run.journal.log(f"The bundler is one from before OpenSSL 3: NODE_OPTIONS has {LEGACY_OPENSSL} for the build.")
 
 
 def _needs_legacy_openssl(plan: BuildPlan, node: str) -> bool:
@@ -562,29 +471,29 @@ async def build(
             user=run.sandbox.account.uid if run.sandbox and run.sandbox.account else None,
         )
 
-    left = list(_SECOND_TRIES)
-    mend: str | None = None  # of a Node that was changed
+    left = list(FALLBACKS)
+    remedy: str | None = None  # of a Node that was changed
     node: int | None = None  # its line
     while True:
         try:
             endless = await _command(run, "build", plan.build, plan.build_shown, plan.folder, environment, watch)
             break
         except CommandFailed as error:
-            said = without_colour(error.output)
-            for again in [each for each in left if re.search(each.said, said)]:
-                changed = await _environment_of(again, environment, change_line)
+            output = without_colour(error.output)
+            for fallback in [each for each in left if re.search(each.pattern, output)]:
+                changed = await _environment_of(fallback, environment, change_line)
                 if changed != environment:
                     break
             else:
-                error.hint = error.hint or mend  # what is installed may be for the Node that it was installed with
+                error.hint = error.hint or remedy  # what is installed may be for the Node that it was installed with
                 error.node = node
                 raise
-            left.remove(again)
+            left.remove(fallback)
             environment = changed
-            if again.node:
-                mend, node = again.mend, again.node
-                left = [each for each in left if each.node is None or each.node < again.node]
-            run.journal.log(f"{again.why} {again.mend}", "warning")
+            if fallback.node:
+                remedy, node = fallback.remedy, fallback.node
+                left = [each for each in left if each.node is None or each.node < fallback.node]
+            run.journal.log(f"{fallback.reason} {fallback.remedy}", "warning")
     if endless and not endless.has_output:
         if plan.framework.needs_server:
             raise plan.framework.refusal()
@@ -598,19 +507,19 @@ async def build(
 
 
 async def _environment_of(
-    again: _SecondTry,
+    fallback: BuildFallback,
     environment: Mapping[str, str],
     change_line: Callable[[int], Awaitable[Mapping[str, str]]] | None,
 ) -> Mapping[str, str]:
-    """Give the environment of a second try; it may be the same."""
+    """Return the environment of a fallback; it may be the same."""
     changed = dict(environment)
-    if again.node is None:
-        _add(changed, *again.variable)
-    elif change_line and (another := await change_line(again.node)):
+    if fallback.node is None:
+        _add(changed, *fallback.variable)
+    elif change_line and (another := await change_line(fallback.node)):
         changed |= another
-        if again.node < 18:  # it needs none of them, and does not start with one that it does not know
+        if fallback.node < 18:  # it needs none of them, and does not start with one that it does not know
             options = environment.get("NODE_OPTIONS", "").split()
-            changed["NODE_OPTIONS"] = " ".join(o for o in options if o not in _OPTIONS_OF_LATER_NODES)
+            changed["NODE_OPTIONS"] = " ".join(o for o in options if o not in OPTIONS_OF_LATER_NODES)
     return changed
 
 
