@@ -1,0 +1,94 @@
+"""Choose the files with rules of a site, and compile them into one document."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+from buildrunner.routing.document import MAX_DOCUMENT_BYTES, Document
+from buildrunner.routing.headers_file import parse_headers
+from buildrunner.routing.netlify_toml import NetlifyRules, parse_netlify_toml
+from buildrunner.routing.redirects_file import parse_redirects
+from buildrunner.routing.vercel_json import VercelRules, parse_vercel_json
+from buildrunner.routing.warnings import RuleWarning, Warnings
+
+# Files of the output that say how a site answers. They are not part of it.
+OUTPUT_FILES = ("_redirects", "_headers", "netlify.toml", "vercel.json")
+MAX_FILE_BYTES = {"_redirects": 2**20, "_headers": 2**20, "netlify.toml": 2**18, "vercel.json": 2**20}
+
+# Reads a file: its content, None where there is no such regular file. Of a larger one, more than MAX_FILE_BYTES are enough.
+Read = Callable[[], bytes | None]
+
+
+@dataclass(frozen=True, slots=True)
+class RuleFile:
+    """A file that may have rules."""
+
+    name: str  # one of OUTPUT_FILES
+    shown: str  # its path, for warnings
+    read: Read
+
+
+@dataclass(frozen=True, slots=True)
+class SiteRules:
+    """What the files of a site say about its answers."""
+
+    document: Document
+    warnings: tuple[RuleWarning, ...]
+
+
+def collect_rules(files: Collection[RuleFile], pages: Collection[str], *, noindex: bool = False) -> SiteRules:
+    """Compile the rules of a site.
+
+    Args:
+        files: that may have rules, those nearest to the output first: of each name the first that exists counts.
+        pages: the keys of the site's pages (.html).
+        noindex: search engines are asked to leave the site out.
+
+    Returns:
+        The document, and a warning for everything that is not applied.
+
+    """
+    found: list[RuleWarning] = []
+    texts: dict[str, tuple[str, str]] = {}
+    for file in files:
+        data = file.read()
+        if data is None:
+            continue
+        if file.name in texts:
+            nearer = texts[file.name][0]
+            found.append(RuleWarning(file.shown, None, f"it is not applied, because {nearer} is nearer to the output"))
+            continue
+        if len(data) > MAX_FILE_BYTES[file.name]:
+            limit = MAX_FILE_BYTES[file.name]
+            found.append(RuleWarning(file.shown, None, f"the file is larger than {limit:,} bytes, so it is not applied"))
+            text = ""
+        else:
+            text = data.decode("utf-8", errors="replace")
+        texts[file.name] = file.shown, text
+
+    logs = {name: Warnings(shown) for name, (shown, _) in texts.items()}
+    redirects = parse_redirects(texts["_redirects"][1], logs["_redirects"]) if "_redirects" in texts else ()
+    headers = parse_headers(texts["_headers"][1], logs["_headers"]) if "_headers" in texts else ()
+    netlify = NetlifyRules()
+    if "netlify.toml" in texts and texts["netlify.toml"][1]:
+        netlify = parse_netlify_toml(texts["netlify.toml"][1], logs["netlify.toml"])
+    vercel = VercelRules()
+    if "vercel.json" in texts and texts["vercel.json"][1]:
+        vercel = parse_vercel_json(texts["vercel.json"][1], logs["vercel.json"])
+    document = Document(
+        redirects=vercel.redirects,
+        rules=(*redirects, *netlify.rules),
+        rewrites=vercel.rewrites,
+        headers=(*headers, *netlify.headers, *vercel.headers),
+        clean_urls=vercel.clean_urls,
+        trailing_slash=vercel.trailing_slash,
+        noindex=noindex,
+        single_page=set(pages) == {"index.html"},
+    )
+    for log in logs.values():
+        found += log.all()
+    if len(document.to_json()) > MAX_DOCUMENT_BYTES:
+        found.append(RuleWarning("rules", None, f"all rules together are larger than {MAX_DOCUMENT_BYTES:,} bytes, so none is applied"))
+        document = Document(noindex=noindex, single_page=document.single_page)
+    return SiteRules(document, tuple(found))

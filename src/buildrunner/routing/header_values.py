@@ -1,0 +1,42 @@
+"""Which headers a site's author may set, and what a valid one looks like."""
+
+from __future__ import annotations
+
+import re
+
+from buildrunner.routing.sources import RuleError
+
+MAX_VALUE_CHARACTERS = 8_000
+_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")  # RFC 9110, 5.6.2
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+# What the server itself says about a message, which a wrong word would break: RFC 9110 and 9112, and Netlify's own list,
+# https://docs.netlify.com/manage/routing/headers/#limitations
+_RESERVED = frozenset(
+    "accept-ranges age allow alt-svc connection content-encoding content-length content-range date etag keep-alive"
+    " last-modified location proxy-authenticate proxy-connection server status te trailer transfer-encoding upgrade".split()
+)
+
+
+def check_header(name: str, value: str | None) -> None:
+    """Check a header that is set, or with None as its value removed.
+
+    Raises:
+        RuleError: it cannot be, and why.
+
+    """
+    if not _NAME.fullmatch(name):
+        raise RuleError("the name of the header is not valid")
+    if name.lower() == "basic-auth":
+        raise RuleError("Basic-Auth is not supported, so these pages are NOT protected by a password")
+    if name.lower() in _RESERVED:
+        raise RuleError(f"{name} cannot be set")
+    if value is None:
+        return
+    if not value:
+        raise RuleError(f"{name} has no value")
+    if len(value) > MAX_VALUE_CHARACTERS or _CONTROL.search(value):
+        raise RuleError(f"the value of {name} has control characters or is too long")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise RuleError(f"the value of {name} is not valid Unicode") from None

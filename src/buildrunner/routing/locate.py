@@ -1,0 +1,55 @@
+"""Find the lines of rules in TOML and JSON, whose parsers do not tell."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+_JSON_TOKEN = re.compile(r'"(?:[^"\\\n]|\\.){0,100000}"|[\[\]{}:,]|\n')
+
+
+def toml_table_lines(text: str, name: str) -> Sequence[int]:
+    """Return the lines (from 1) of the headers `[[name]]`, in order."""
+    header = re.compile(rf"\s*\[\[\s*[\"']?{name}[\"']?\s*\]\]")
+    return [number for number, line in enumerate(text.split("\n"), start=1) if header.match(line[:1000])]
+
+
+def toml_key_line(text: str, name: str) -> int | None:
+    """Return the line of `name = …` at the top, for an array that is written inline."""
+    key = re.compile(rf"\s*[\"']?{name}[\"']?\s*=")
+    return next((number for number, line in enumerate(text.split("\n"), start=1) if key.match(line[:1000])), None)
+
+
+def json_item_lines(text: str, name: str) -> Sequence[int]:
+    """Return the line of the member `name` of the object that `text` is, and of each item of its array."""
+    line = 1
+    depth = 0
+    previous = ""
+    inside = False
+    lines: list[int] = []
+    for found in _JSON_TOKEN.finditer(text):
+        token = found[0]
+        if token == "\n":
+            line += 1
+            continue
+        if token in "[{":
+            if inside and depth == 2:
+                lines.append(line)
+            depth += 1
+        elif token in "]}":
+            depth -= 1
+            inside = inside and depth > 1
+        elif token == ":":
+            if depth == 1 and previous == f'"{name}"':
+                lines, inside = [line], True
+            elif depth == 1:
+                inside = False
+        elif inside and depth == 2 and token != ",":
+            lines.append(line)
+        previous = token
+    return lines
+
+
+def line_of(lines: Sequence[int], number: int) -> int | None:
+    """Return the line of an item, counted from 0; the last that is known where the items are more than the lines."""
+    return lines[number] if number < len(lines) else (lines[-1] if lines else None)

@@ -1,0 +1,87 @@
+"""Turn one rule of Netlify's formats into a rule of the document; both `_redirects` and `netlify.toml` have the same parts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from buildrunner.routing.document import STATUSES, Condition, Rule
+from buildrunner.routing.expressions import escape
+from buildrunner.routing.sources import (
+    RuleError,
+    check_destination,
+    compile_source,
+    compile_template,
+    is_url,
+    unknown_names,
+)
+
+_MAX_PARAMETERS = 20  # that one rule names
+
+
+def compile_rule(
+    source: str,
+    destination: str | None,
+    status: int,
+    *,
+    forced: bool,
+    query: Mapping[str, str],
+    conditions: Mapping[str, object],
+) -> tuple[Rule, str | None]:
+    """Compile a redirect, rewrite or error page of Netlify's, and return a warning where it may not do what it says.
+
+    Args:
+        source: a path or URL, with placeholders.
+        destination: the same; None for the source itself, for a rewrite that ends with `/*`.
+        status: of the answer.
+        forced: whether it applies where there is a file.
+        query: parameters that a request must have, by their names; `:name` captures the value.
+        conditions: Netlify's conditions of a visitor.
+
+    Raises:
+        RuleError: it cannot be applied.
+
+    """
+    if status not in STATUSES:
+        raise RuleError(f"status {status} is not supported")
+    for name in conditions:
+        raise RuleError(f"conditions on {_shown_condition(name)} are not supported")
+    if destination is None:
+        if not source.endswith("/*") or status != 200:
+            raise RuleError("it has no destination")
+        destination = f"{source.removesuffix('*')}:splat"
+        if is_url(source):
+            destination = f"/{destination.split('/', 3)[3]}"
+    check_destination(destination, status)
+    pattern, host = compile_source(source)
+    if host and is_url(destination) and _authority(source) == _authority(destination):
+        raise RuleError("redirects between http and https of one host belong to what terminates TLS in front of the site")
+    if len(query) > _MAX_PARAMETERS:
+        raise RuleError(f"it names more than {_MAX_PARAMETERS} parameters")
+    parameters = tuple(_parameter(name, value) for name, value in query.items())
+    names = [*pattern.names, *(name for condition in (*host, *parameters) for name in condition.names)]
+    template = compile_template(destination, names)
+    rule = Rule(
+        pattern,
+        template,
+        status,
+        forced=forced,
+        passes_query=not query and "?" not in destination,
+        conditions=(*host, *parameters),
+    )
+    unknown = unknown_names(template)
+    return rule, f"its path has no :{unknown[0]}, so that stays in the destination as it is" if unknown else None
+
+
+def _parameter(name: str, value: str) -> Condition:
+    if value.startswith(":") and value[1:].replace("_", "").isalnum():
+        return Condition("query", name, "(.*)", (value[1:],))
+    return Condition("query", name, escape(value))
+
+
+def _authority(url: str) -> str:
+    return url.split("/", 3)[2].lower()
+
+
+def _shown_condition(name: str) -> str:
+    known = {"Country": "the visitor's country", "Language": "the visitor's language", "Role": "a role", "Cookie": "a cookie"}
+    return known.get(name.capitalize(), f'"{name[:40]}"')

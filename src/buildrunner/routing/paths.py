@@ -1,0 +1,66 @@
+"""What the path of a request means, and how a path is written in a Location."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import quote, unquote
+
+MAX_KEY_BYTES = 1024  # https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html
+# What may stand in a path (RFC 3986, 3.3) and needs no escape there.
+_PATH_SAFE = "/:@!$&'()*+,;=-._~"
+_PART_SAFE = _PATH_SAFE.replace("/", "")
+# Of a text that is escaped already: nothing is escaped twice.
+_URL_SAFE = f"{_PATH_SAFE}%?#[]"
+_UNSAFE_IN_KEY = re.compile(r"[\x00-\x1f\x7f-\x9f\\\ufffd\ud800-\udfff]")
+
+
+def normalize_path(raw: str) -> str:
+    """Return the path that a request names: decoded once, from `/`, without empty parts, `.` and `..`.
+
+    A trailing slash stays. `..` never leads above the site (RFC 3986, 5.2.4). Bytes that are not UTF-8 become U+FFFD.
+    """
+    path = unquote(raw, errors="replace")
+    parts: list[str] = []
+    for part in path.split("/"):
+        if part == "..":
+            del parts[-1:]
+        elif part not in {"", "."}:
+            parts.append(part)
+    slash = bool(parts) and path.rpartition("/")[2] in {"", ".", ".."}
+    return f"/{'/'.join(parts)}{'/' if slash else ''}"
+
+
+def key_of(path: str) -> str | None:
+    """Return the key of the file at a normalized path, relative to the site; None where no file can be.
+
+    Files whose names have control characters or a backslash are never published.
+    """
+    key = path[1:]
+    if not key or _UNSAFE_IN_KEY.search(key) or len(key.encode()) > MAX_KEY_BYTES:
+        return None
+    return key
+
+
+def has_extension(path: str) -> bool:
+    """Return whether the last part of a path looks like the name of a file (`app.js`, `.env`), not of a page."""
+    return "." in path.rstrip("/").rpartition("/")[2]
+
+
+def without_slash(path: str) -> str:
+    """Return a path without its trailing slash; `/` stays."""
+    return path.rstrip("/") or "/"
+
+
+def encode_path(path: str) -> str:
+    """Return a decoded path as it is written in a URL. It is ASCII, and has no control character."""
+    return quote(path, safe=_PATH_SAFE)
+
+
+def encode_part(text: str) -> str:
+    """Return a text as it is written in a URL where it must not end what it stands in: a host or a query."""
+    return quote(text, safe="-._~")
+
+
+def encode_url(text: str) -> str:
+    """Return the text of a URL with everything escaped that may not stand in one; escapes stay."""
+    return quote(text, safe=_URL_SAFE)
