@@ -61,7 +61,9 @@ def collect_rules(files: Collection[RuleFile], pages: Collection[str], *, noinde
             continue
         if len(data) > MAX_FILE_BYTES[file.name]:
             limit = MAX_FILE_BYTES[file.name]
-            found.append(RuleWarning(file.shown, None, f"the file is larger than {limit:,} bytes, so it is not applied"))
+            found.append(
+                RuleWarning(file.shown, None, f"the file is larger than {limit:,} bytes, so it is not applied")
+            )
             text = ""
         else:
             text = data.decode("utf-8", errors="replace")
@@ -89,6 +91,10 @@ def collect_rules(files: Collection[RuleFile], pages: Collection[str], *, noinde
     for log in logs.values():
         found += log.all()
     if len(document.to_json()) > MAX_DOCUMENT_BYTES:
-        found.append(RuleWarning("rules", None, f"all rules together are larger than {MAX_DOCUMENT_BYTES:,} bytes, so none is applied"))
+        found.append(
+            RuleWarning(
+                "rules", None, f"all rules together are larger than {MAX_DOCUMENT_BYTES:,} bytes, so none is applied"
+            )
+        )
         document = Document(noindex=noindex, single_page=document.single_page)
     return SiteRules(document, tuple(found))

@@ -10,11 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar
-
-if TYPE_CHECKING:
-    from buildrunner.routing.matching import RuleIndex
+from typing import Any, TypeVar
 
 _Item = TypeVar("_Item")
 
@@ -94,13 +90,9 @@ class Document:
     noindex: bool = False  # search engines are asked to leave the site out
     single_page: bool = False  # index.html is its only page, and there is no 404.html
     version: int = field(default=VERSION, compare=False)
-
-    @cached_property
-    def index(self) -> RuleIndex:
-        """Everything compiled for matching, once for each document."""
-        from buildrunner.routing.matching import RuleIndex
-
-        return RuleIndex(self)
+    compiled: dict[str, object] = field(
+        default_factory=dict, init=False, compare=False, repr=False
+    )  # by `matching`, once
 
     def to_json(self) -> bytes:
         """Return the document as JSON, the same bytes for the same rules. Members with their default are left out."""

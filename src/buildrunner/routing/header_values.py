@@ -12,8 +12,30 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 # What the server itself says about a message, which a wrong word would break: RFC 9110 and 9112, and Netlify's own list,
 # https://docs.netlify.com/manage/routing/headers/#limitations
 _RESERVED = frozenset(
-    "accept-ranges age allow alt-svc connection content-encoding content-length content-range date etag keep-alive"
-    " last-modified location proxy-authenticate proxy-connection server status te trailer transfer-encoding upgrade".split()
+    (
+        "accept-ranges",
+        "age",
+        "allow",
+        "alt-svc",
+        "connection",
+        "content-encoding",
+        "content-length",
+        "content-range",
+        "date",
+        "etag",
+        "keep-alive",
+        "last-modified",
+        "location",
+        "proxy-authenticate",
+        "proxy-connection",
+        "server",
+        "status",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    )
+)
 )
 
 

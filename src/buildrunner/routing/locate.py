@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-_JSON_TOKEN = re.compile(r'"(?:[^"\\\n]|\\.){0,100000}"|[\[\]{}:,]|\n')
+_JSON_MARK = re.compile(r'"(?:[^"\\\n]|\\.){0,100000}"|[\[\]{}:,]|\n')
 
 
 def toml_table_lines(text: str, name: str) -> Sequence[int]:
@@ -27,26 +27,26 @@ def json_item_lines(text: str, name: str) -> Sequence[int]:
     previous = ""
     inside = False
     lines: list[int] = []
-    for found in _JSON_TOKEN.finditer(text):
-        token = found[0]
-        if token == "\n":
+    for found in _JSON_MARK.finditer(text):
+        mark = found[0]
+        if mark == "\n":
             line += 1
             continue
-        if token in "[{":
+        if mark in "[{":
             if inside and depth == 2:
                 lines.append(line)
             depth += 1
-        elif token in "]}":
+        elif mark in "]}":
             depth -= 1
             inside = inside and depth > 1
-        elif token == ":":
+        elif mark == ":":
             if depth == 1 and previous == f'"{name}"':
                 lines, inside = [line], True
             elif depth == 1:
                 inside = False
-        elif inside and depth == 2 and token != ",":
+        elif inside and depth == 2 and mark != ",":
             lines.append(line)
-        previous = token
+        previous = mark
     return lines
 
 

@@ -1,7 +1,7 @@
 """Match requests against the patterns of one site's rules, in time linear in the length of the request.
 
-Authors of sites are strangers, and so are visitors. RE2 never backtracks (https://github.com/google/re2/wiki/WhyRE2); how large
-its programs may be is bounded when rules are compiled, in `expressions`. A path that no file can have is matched by plain paths alone.
+Authors of sites are strangers, and so are visitors. RE2 never backtracks (https://github.com/google/re2/wiki/WhyRE2); `expressions`
+bounds how large its programs are. A path that is too long for a file is matched by plain paths alone.
 """
 
 from __future__ import annotations
@@ -147,8 +147,15 @@ class RuleIndex:
         self.rules: _Rules[Rule] = _Rules(document.rules)
         self.rewrites: _Rules[Rule] = _Rules(document.rewrites)
         self.headers: _Rules[HeaderRule] = _Rules(document.headers)
-        kinds = (*document.redirects, *document.rules, *document.rewrites, *document.headers)
-        # A cache in front must not give one visitor's answer to another.
-        self.vary = tuple(
-            sorted({found.key for rule in kinds for found in rule.conditions if found.kind == "header" and found.key})
-        )
+        conditions = [rule.conditions for rule in (*document.redirects, *document.rules, *document.rewrites)]
+        conditions += [rule.conditions for rule in document.headers]
+        headers = {found.key for each in conditions for found in each if found.kind == "header" and found.key}
+        self.vary = tuple(sorted(headers))  # a cache in front must not give one visitor's answer to another
+
+
+def index_of(document: Document) -> RuleIndex:
+    """Return the rules of a document, compiled when they are first asked for."""
+    index = document.compiled.get("index")
+    if not isinstance(index, RuleIndex):
+        index = document.compiled["index"] = RuleIndex(document)
+    return index

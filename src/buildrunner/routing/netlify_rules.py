@@ -54,7 +54,9 @@ def compile_rule(
     check_destination(destination, status)
     pattern, host = compile_source(source)
     if host and is_url(destination) and _authority(source) == _authority(destination):
-        raise RuleError("redirects between http and https of one host belong to what terminates TLS in front of the site")
+        raise RuleError(
+            "redirects between http and https of one host belong to what terminates TLS in front of the site"
+        )
     if len(query) > _MAX_PARAMETERS:
         raise RuleError(f"it names more than {_MAX_PARAMETERS} parameters")
     parameters = tuple(_parameter(name, value) for name, value in query.items())
@@ -83,5 +85,10 @@ def _authority(url: str) -> str:
 
 
 def _shown_condition(name: str) -> str:
-    known = {"Country": "the visitor's country", "Language": "the visitor's language", "Role": "a role", "Cookie": "a cookie"}
+    known = {
+        "Country": "the visitor's country",
+        "Language": "the visitor's language",
+        "Role": "a role",
+        "Cookie": "a cookie",
+    }
     return known.get(name.capitalize(), f'"{name[:40]}"')

@@ -44,9 +44,13 @@ def parse_netlify_toml(text: str, warnings: Warnings) -> NetlifyRules:
         found = _ERROR_LINE.search(str(error))
         warnings.add(int(found[1]) if found else None, "the file is not valid TOML, so nothing of it is applied")
         return NetlifyRules()
-    rules = [rule for table, line in _tables(content, text, "redirects", warnings) if (rule := _rule(table, line, warnings))]
+    rules = [
+        rule for table, line in _tables(content, text, "redirects", warnings) if (rule := _rule(table, line, warnings))
+    ]
     headers = [
-        header for table, line in _tables(content, text, "headers", warnings) if (header := _header(table, line, warnings))
+        header
+        for table, line in _tables(content, text, "headers", warnings)
+        if (header := _header(table, line, warnings))
     ]
     return NetlifyRules(tuple(rules), tuple(headers))
 

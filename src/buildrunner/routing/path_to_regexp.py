@@ -1,7 +1,7 @@
-"""Compile the sources of vercel.json, which are those of path-to-regexp 6, for RE2.
+r"""Compile the sources of vercel.json, which are those of path-to-regexp 6, for RE2.
 
     /blog/:slug     one part of a path            /docs/:path*    any number of parts; also `+` and `?`
-    /:id(\\d+)       what an expression matches    /(.*)           the same without a name
+    /:id(\d+)        what an expression matches    /(.*)           the same without a name
     /feature{-:x}?  a group that may be missing   /((?!api/).*)   a look-ahead where a group begins
 
 Sources match whole paths, and case and trailing slashes count (`strict` and `sensitive`, as on Vercel).
@@ -67,7 +67,9 @@ class _Builder:
         """Turn `(?!x)` at the begin of a group into an expression that must not match; RE2 has no look-ahead."""
         while pattern.startswith(_LOOK_AHEAD):
             if modifier or self.loose:
-                raise RuleError("a look-ahead (?!…) is supported only where its place is fixed, as in /docs/((?!api/).*)")
+                raise RuleError(
+                    "a look-ahead (?!…) is supported only where its place is fixed, as in /docs/((?!api/).*)"
+                )
             end = _end_of_group(pattern, 0)
             self.unless.append(f"{self.regex}{start}(?:{pattern[len(_LOOK_AHEAD) : end - 1]}).*")
             pattern = pattern[end:]

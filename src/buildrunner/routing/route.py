@@ -15,10 +15,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from urllib.parse import urlsplit
 
 from buildrunner.routing.document import REDIRECTS, Document, Rule, Template
-from buildrunner.routing.matching import Request
+from buildrunner.routing.matching import Request, index_of
 from buildrunner.routing.paths import (
     encode_part,
     encode_path,
@@ -51,7 +50,9 @@ class Answer:
     status: int
     key: str | None = None  # the object that is the body, relative to the site; None: a plain page, or no body
     location: str | None = None  # of a redirect; printable ASCII
-    headers: tuple[tuple[str, str], ...] = ()  # they replace what is stored with the object; only Set-Cookie occurs twice
+    headers: tuple[
+        tuple[str, str], ...
+    ] = ()  # they replace what is stored with the object; only Set-Cookie occurs twice
     removed: tuple[str, ...] = ()  # names of stored headers that are not sent, in lower case
     vary: tuple[str, ...] = ()  # headers of the request that have decided, in lower case
 
@@ -73,13 +74,14 @@ def route(request: Request, document: Document, exists: Exists) -> Answer:
         headers = (_FRESH, *headers)
     if document.noindex:
         headers = (*(header for header in headers if header[0].lower() != "x-robots-tag"), _NO_INDEX)
-    return replace(answer, headers=headers, vary=document.index.vary)
+    return replace(answer, headers=headers, vary=index_of(document).vary)
 
 
 class _Router:
     def __init__(self, request: Request, document: Document, exists: Exists) -> None:
         self._request = request
         self._document = document
+        self._index = index_of(document)
         self._exists = exists
         self._path = normalize_path(request.path)
 
@@ -93,7 +95,7 @@ class _Router:
     # Point 1
 
     def _redirect(self) -> Answer | None:
-        for rule, captures in self._document.index.redirects.matching(self._path, self._request):
+        for rule, captures in self._index.redirects.matching(self._path, self._request):
             location = self._location(rule, captures)
             if location:
                 return Answer(rule.status, location=location)
@@ -126,7 +128,7 @@ class _Router:
     # Point 2
 
     def _apply_rules(self) -> Answer | None:
-        for rule, captures in self._document.index.rules.matching(self._path, self._request):
+        for rule, captures in self._index.rules.matching(self._path, self._request):
             if rule.status in REDIRECTS:
                 location = self._location(rule, captures, either_slash=True)
                 if not location:
@@ -160,15 +162,16 @@ class _Router:
 
     def _leads_back(self, path: str) -> bool:
         """Return whether a rule of the author would send a visitor of `path` back to where the request is."""
-        router = _Router(replace(self._request, path=encode_path(path)), self._document, self._exists)
-        for rules, is_final in ((self._document.index.redirects, False), (self._document.index.rules, True)):
-            for rule, captures in rules.matching(path, router._request):
-                location = router._location(rule, captures)
-                if rule.status in REDIRECTS and location and (rule.forced or not is_final):
-                    return urlsplit(location).path == encode_path(self._path)
-                if is_final:
-                    break
-        return False
+        request = replace(self._request, path=encode_path(path))
+        router = _Router(request, self._document, self._exists)
+        back = encode_path(self._path)
+        answer = router._redirect()
+        if answer:
+            return (answer.location or "").partition("?")[0] == back
+        rule, captures = next(self._index.rules.matching(path, request), (None, ()))
+        if rule is None or not rule.forced or rule.status not in REDIRECTS:
+            return False
+        return (router._location(rule, captures) or "").partition("?")[0] == back
 
     def _file_at(self, path: str) -> str | None:
         """Return the key of the file that a path names: itself, its `.html`, or the `index.html` in a folder."""
@@ -191,7 +194,7 @@ class _Router:
     # Points 4 to 6
 
     def _rewrite(self) -> Answer | None:
-        for rule, captures in self._document.index.rewrites.matching(self._path, self._request):
+        for rule, captures in self._index.rewrites.matching(self._path, self._request):
             return self._serve(rule, captures)
         return None
 
@@ -222,7 +225,7 @@ class _Router:
         """Return the headers of rules for the path, and the names of those that a rule removes."""
         values: dict[str, tuple[str, list[str]]] = {}
         removed: dict[str, None] = {}
-        for rule, captures in self._document.index.headers.matching(self._path, self._request):
+        for rule, captures in self._index.headers.matching(self._path, self._request):
             mine: set[str] = set()  # of two values in one rule, neither replaces the other
             for name, template in rule.headers:
                 lower = name.lower()

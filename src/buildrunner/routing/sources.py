@@ -130,7 +130,9 @@ def check_destination(text: str, status: int) -> None:
         raise RuleError(f"the destination is empty or longer than {MAX_SOURCE_CHARACTERS:,} characters")
     if is_url(text):
         if status == 200:
-            raise RuleError("a rewrite to another host (a proxy) is not supported; use a redirect, or call that host itself")
+            raise RuleError(
+                "a rewrite to another host (a proxy) is not supported; use a redirect, or call that host itself"
+            )
         if status in {404, 410}:
             raise RuleError(f"the page for status {status} must be in the site")
         try:

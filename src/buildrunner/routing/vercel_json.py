@@ -83,7 +83,9 @@ def parse_vercel_json(text: str, warnings: Warnings) -> VercelRules:
     switches = {name: content.get(name) for name in ("cleanUrls", "trailingSlash")}
     for name, value in switches.items():
         if value is not None and not isinstance(value, bool):
-            warnings.add(line_of(json_item_lines(text, name), 0), f'"{name}" is not true or false, so it is not applied')
+            warnings.add(
+                line_of(json_item_lines(text, name), 0), f'"{name}" is not true or false, so it is not applied'
+            )
             switches[name] = None
     return VercelRules(
         tuple(found["redirects"]),
