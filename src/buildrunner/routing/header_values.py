@@ -36,7 +36,6 @@ _RESERVED = frozenset(
         "upgrade",
     )
 )
-)
 
 
 def check_header(name: str, value: str | None) -> None:
