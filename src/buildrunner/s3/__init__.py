@@ -1,1 +1,32 @@
 """Speak to S3 and servers like it."""
+
+from typing import TYPE_CHECKING
+
+from buildrunner.lazy import export_lazily
+
+if TYPE_CHECKING:
+    from buildrunner.s3.bodies import sha256_of as sha256_of
+    from buildrunner.s3.bucket import (
+        S3 as S3,
+        Bucket as Bucket,
+        Fetched as Fetched,
+        Listed as Listed,
+        open_s3 as open_s3,
+    )
+    from buildrunner.s3.compatibility import plain_etag as plain_etag
+    from buildrunner.s3.errors import (
+        AccessRefused as AccessRefused,
+        ConditionsUnsupported as ConditionsUnsupported,
+        S3Failed as S3Failed,
+        Unreachable as Unreachable,
+    )
+else:
+    __getattr__ = export_lazily(
+        __name__,
+        {
+            "bodies": "sha256_of",
+            "bucket": "S3 Bucket Fetched Listed open_s3",
+            "compatibility": "plain_etag",
+            "errors": "AccessRefused ConditionsUnsupported S3Failed Unreachable",
+        },
+    )
