@@ -1,0 +1,196 @@
+"""Read the logs of finished builds from the state bucket, in pieces, and what is known of each from its two ends."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, Protocol
+
+from buildrunner.gateway.events import BUILD_ID, parse_event, to_blocks
+from buildrunner.gateway.sharing import History, Piece, SharedReads
+
+_PIECE_BYTES = 256 * 2**10
+_HEAD_BYTES = 4 * 2**10  # the first event is short: it says what is being prepared
+_TAIL_BYTES = 32 * 2**10  # a result with its excerpt; more is read where it is longer
+_KEEP_SUMMARIES = 10_000
+_AT_ONCE = 16  # requests
+_MISSING_SECONDS = 2.0  # how long it is believed that a log is not there
+_PRESENT_SECONDS = 10.0  # a build with the same id may replace it
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A range of an object."""
+
+    body: bytes
+    size: int  # bytes of the whole object
+    etag: str
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An object in a listing."""
+
+    etag: str
+    modified: datetime
+
+
+class LogBucket(Protocol):
+    """What is asked of the bucket. Its errors are BuildFailed; a key that is not there is None."""
+
+    async def get_range(self, key: str, *, start: int, length: int, etag: str | None = None) -> Part | None:
+        """Read a range; a negative start counts from the end. None too if the object has another ETag by now."""
+
+    async def list_objects(self, prefix: str) -> dict[str, Any]:
+        """List keys with their ETag and time of modification."""
+
+
+@dataclass(frozen=True, slots=True)
+class ArchivedLog:
+    """What is known of a finished build."""
+
+    build: str
+    key: str
+    etag: str
+    size: int  # bytes
+    first: dict[str, Any]  # its first event
+    result: dict[str, Any]  # its last event
+
+    @property
+    def started(self) -> datetime:
+        """When its first event was written."""
+        try:
+            started = datetime.fromisoformat(self.first["ts"])
+        except (KeyError, ValueError):
+            return datetime.fromtimestamp(0, UTC)
+        return started if started.tzinfo else started.replace(tzinfo=UTC)
+
+
+class ArchiveReplaced(Exception):
+    """Another build with the same id has written its log meanwhile."""
+
+
+class Archive:
+    """The logs of finished builds, `__logs/{slug}/{build}.ndjson`."""
+
+    def __init__(self, bucket: LogBucket, history: History) -> None:
+        self._bucket = bucket
+        self._history = history
+        self._known: OrderedDict[tuple[str, str], ArchivedLog] = OrderedDict()  # by key and ETag, which fix the rest
+        self._recent: OrderedDict[str, tuple[float, ArchivedLog | None]] = OrderedDict()  # by key, with when it was found
+        self._looks = SharedReads[tuple[float, ArchivedLog | None]]()
+        self._listings = SharedReads[list[ArchivedLog]]()
+        self._slots = asyncio.Semaphore(_AT_ONCE)
+
+    async def find(self, slug: str, build: str) -> ArchivedLog | None:
+        """Return what is known of a build's log; nothing if it is not there, or is not complete."""
+        key = f"{_folder(slug)}{build}.ndjson"
+
+        async def look() -> tuple[float, ArchivedLog | None]:
+            log = await self._look(key, None)
+            return time.monotonic(), log
+
+        found_at, log = self._recent.get(key, (-math.inf, None))
+        if time.monotonic() - found_at > (_PRESENT_SECONDS if log else _MISSING_SECONDS):
+            self._recent[key] = _, log = await self._looks.get(key, look)
+            if len(self._recent) > _KEEP_SUMMARIES:
+                self._recent.popitem(last=False)
+        return log
+
+    async def newest(self, slug: str, limit: int) -> list[ArchivedLog]:
+        """Return the builds that started last, the newest first.
+
+        A log is written at the end of its build. So of the logs that were written before the build that is `limit`th by
+        its start had started, none can be among them, and they are not read.
+        """
+        return await self._listings.get((slug, limit), lambda: self._find_newest(slug, limit))
+
+    async def _find_newest(self, slug: str, limit: int) -> list[ArchivedLog]:
+        listed = await self._bucket.list_objects(_folder(slug))
+        names = sorted(listed, key=lambda key: (listed[key].modified, key), reverse=True)
+        found: list[ArchivedLog] = []
+        for at in range(0, len(names), limit):
+            if len(found) >= limit and listed[names[at]].modified < found[limit - 1].started:
+                break
+            logs = await asyncio.gather(*(self._look(key, listed[key].etag) for key in names[at : at + limit]))
+            found = sorted([*found, *filter(None, logs)], key=lambda log: log.started, reverse=True)
+        return found[:limit]
+
+    async def pieces(self, log: ArchivedLog) -> AsyncIterator[Piece]:
+        """Return its events from the first, at the pace of the reader."""
+        offset = 0
+        while offset < log.size:
+            piece = await self._history.get((log.key, log.etag, offset), partial(self._read_piece, log, offset))
+            yield piece
+            offset = piece.end
+
+    async def lines(self, log: ArchivedLog) -> AsyncIterator[list[bytes]]:
+        """Return its events as they are, at the pace of the reader."""
+        offset = 0
+        while offset < log.size:
+            lines = await self._read_lines(log, offset)
+            yield lines.splitlines()
+            offset += len(lines)
+
+    async def _read_piece(self, log: ArchivedLog, offset: int) -> Piece:
+        lines = await self._read_lines(log, offset)
+        return Piece(tuple(to_blocks((b"", line) for line in lines.splitlines())), keeps=True, end=offset + len(lines))
+
+    async def _read_lines(self, log: ArchivedLog, offset: int) -> bytes:
+        """Read whole lines, some 256 KiB of them."""
+        length = _PIECE_BYTES
+        while True:
+            part = await self._get(log.key, offset, length, log.etag)
+            if part is None:
+                raise ArchiveReplaced
+            if offset + len(part.body) >= part.size:
+                return part.body
+            if end := part.body.rfind(b"\n") + 1:
+                return part.body[:end]
+            length *= 2  # a line longer than that
+
+    async def _look(self, key: str, etag: str | None) -> ArchivedLog | None:
+        build = key.rpartition("/")[2].removesuffix(".ndjson")
+        if not BUILD_ID.fullmatch(build) or not key.endswith(".ndjson"):
+            return None
+        if etag and (log := self._known.get((key, etag))):
+            return log
+        head = await self._get(key, 0, _HEAD_BYTES, None)
+        if head is None:
+            return None
+        first = _event(head.body.partition(b"\n")[0])
+        length = _TAIL_BYTES
+        while True:
+            tail = head if head.size <= len(head.body) else await self._get(key, -length, length, head.etag)
+            if tail is None:
+                return None
+            last = tail.body.rstrip(b"\n")
+            if b"\n" in last or len(tail.body) >= tail.size:
+                break
+            length *= 4
+        result = _event(last.rpartition(b"\n")[2])
+        if first is None or result is None or result.get("type") != "result":
+            return None
+        log = self._known[key, head.etag] = ArchivedLog(build, key, head.etag, head.size, first, result)
+        if len(self._known) > _KEEP_SUMMARIES:
+            self._known.popitem(last=False)
+        return log
+
+    async def _get(self, key: str, start: int, length: int, etag: str | None) -> Part | None:
+        async with self._slots:
+            return await self._bucket.get_range(key, start=start, length=length, etag=etag)
+
+
+def _folder(slug: str) -> str:
+    return f"__logs/{slug}/"
+
+
+def _event(line: bytes) -> dict[str, Any] | None:
+    return json.loads(line) if parse_event(line) else None

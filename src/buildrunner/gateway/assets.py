@@ -1,0 +1,82 @@
+"""Load the page's files once and give each a name with a hash, also where they refer to each other."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+
+_TYPES = {
+    "css": "text/css; charset=utf-8",
+    "html": "text/html; charset=utf-8",
+    "js": "text/javascript; charset=utf-8",
+    "json": "application/json",
+    "png": "image/png",
+    "svg": "image/svg+xml",
+    "woff2": "font/woff2",
+}
+_TEXT = {"css", "html", "js", "svg"}
+_REFERENCE = re.compile(rb"""(?<=["'(])(?:\./|/static/)([A-Za-z0-9_.-]+)(?=["')])""")
+
+
+@dataclass(frozen=True, slots=True)
+class Asset:
+    """A file as it is served."""
+
+    content_type: str
+    body: bytes
+    compressed: bytes | None  # gzip, where that is smaller
+    etag: str
+
+
+@dataclass(frozen=True, slots=True)
+class Assets:
+    """The files of the page."""
+
+    shell: Asset  # index.html
+    error: Asset  # error.html, with {{title}} and {{message}}
+    embed: Asset  # embed.js
+    static: Mapping[str, Asset]  # by the name with the hash
+
+
+def load_assets(folder: Traversable | None = None) -> Assets:
+    """Read `static/`. One hash covers all files, since modules may import each other in a circle."""
+    folder = folder or files("buildrunner.gateway") / "static"
+    bodies = {
+        entry.name: entry.read_bytes() for entry in folder.iterdir() if entry.is_file() and _suffix(entry.name) in _TYPES
+    }
+    digest = hashlib.sha256()
+    for name in sorted(bodies):
+        digest.update(f"{name}\0{len(bodies[name])}\0".encode() + bodies[name])
+    version = digest.hexdigest()[:12]
+    hashed = {name: _with_hash(name, version) for name in bodies}
+
+    def refer(match: re.Match[bytes]) -> bytes:
+        name = match[1].decode()
+        return b"/static/" + hashed[name].encode() if name in hashed else match[0]
+
+    assets = {}
+    for name, body in bodies.items():
+        served = _REFERENCE.sub(refer, body) if _suffix(name) in _TEXT else body
+        compressed = gzip.compress(served, mtime=0)
+        assets[name] = Asset(
+            _TYPES[_suffix(name)],
+            served,
+            compressed if len(compressed) < len(served) else None,
+            f'"{hashlib.sha256(served).hexdigest()[:16]}"',
+        )
+    shell, error, embed = (assets.pop(name) for name in ("index.html", "error.html", "embed.js"))
+    return Assets(shell, error, embed, {hashed[name]: asset for name, asset in assets.items()})
+
+
+def _suffix(name: str) -> str:
+    return name.rpartition(".")[2]
+
+
+def _with_hash(name: str, version: str) -> str:
+    stem, _, suffix = name.rpartition(".")
+    return f"{stem}.{version}.{suffix}"

@@ -1,0 +1,172 @@
+"""Describe builds as the API does: one build, the newest ones of a site. What is not known is absent."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from buildrunner.gateway.archive import Archive
+from buildrunner.gateway.events import parse_event
+from buildrunner.gateway.feed import Feeds
+from buildrunner.gateway.settings import GatewaySettings
+from buildrunner.gateway.sharing import SharedReads
+
+LATEST = "latest"
+LOST_SECONDS = 90.0  # without an event: a living build writes one every 30 s
+_FROM_RESULT = ("status", "stage", "seconds", "commit", "reason", "hint", "failure", "files", "bytes")
+
+
+def describe_build(
+    first: Mapping[str, Any], last: Mapping[str, Any], *, age: float, url: str | None
+) -> dict[str, Any]:
+    """Return the API's JSON for a build.
+
+    Args:
+        first: the first event that is known.
+        last: the last one; the result, if the build has ended.
+        age: seconds since the last event.
+        url: of the site.
+
+    """
+    build: dict[str, Any] = {"build": last["build"]}
+    if last.get("type") == "result":
+        build |= {name: last[name] for name in _FROM_RESULT if name in last}
+    else:
+        build |= {"status": "lost" if age >= LOST_SECONDS else "running"}
+        build |= {name: last[name] for name in ("stage",) if name in last}
+        started, ended = timestamp(first), timestamp(last)
+        if started is not None and ended is not None:
+            build["seconds"] = round(max(0.0, ended - started + (age if age < LOST_SECONDS else 0.0)), 3)
+    if "ts" in first:
+        build["started"] = first["ts"]
+    if address := last.get("url") or url:
+        build["url"] = address
+    return build
+
+
+def timestamp(event: Mapping[str, Any]) -> float | None:
+    """Return `ts` in seconds."""
+    try:
+        return datetime.fromisoformat(event["ts"]).timestamp()
+    except (KeyError, ValueError, TypeError):
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class StreamEnds:
+    """The first and the last event of the build that has a site's stream."""
+
+    first: dict[str, Any]
+    last: dict[str, Any]
+
+
+class Builds:
+    """What is known of builds, from the streams and from the archive."""
+
+    def __init__(self, settings: GatewaySettings, redis: Redis, feeds: Feeds, archive: Archive | None) -> None:
+        self._settings = settings
+        self._redis = redis
+        self._feeds = feeds
+        self._archive = archive
+        self._reads = SharedReads[StreamEnds | bool]()
+
+    async def resolve(self, slug: str, build: str) -> str | None:
+        """Return the id that `latest` means now; other ids as they are; nothing if there is no build yet.
+
+        Raises:
+            RedisError, OSError: Redis does not answer.
+
+        """
+        if build != LATEST:
+            return build
+        if ends := await self.stream_ends(slug):
+            return str(ends.last["build"])
+        archived = await self._archive.newest(slug, 1) if self._archive else []
+        return archived[0].build if archived else None
+
+    async def find(self, slug: str, build: str) -> dict[str, Any] | None:
+        """Describe one build; nothing if it is not known.
+
+        Raises:
+            RedisError, OSError: Redis does not answer, and the build is not in the archive.
+
+        """
+        error: Exception | None = None
+        described = None
+        try:
+            resolved = await self.resolve(slug, build)
+            if resolved is None:
+                return None
+            build = resolved
+            ends = await self.stream_ends(slug)
+            if ends and ends.last["build"] == build:
+                described = self._describe_live(slug, ends)
+        except (RedisError, OSError) as raised:
+            error = raised
+        if described and described["status"] != "lost":
+            return described
+        if build != LATEST and self._archive and (log := await self._archive.find(slug, build)):
+            return describe_build(log.first, log.result, age=0, url=self._url(slug))
+        if error:
+            raise error
+        return described
+
+    async def newest(self, slug: str, limit: int) -> list[dict[str, Any]]:
+        """Describe the newest builds of a site, by their start.
+
+        Raises:
+            RedisError, OSError: Redis does not answer, and there is no archive.
+
+        """
+        found: dict[str, dict[str, Any]] = {}
+        try:
+            ends = await self.stream_ends(slug)
+        except (RedisError, OSError):
+            if not self._archive:
+                raise
+            ends = None
+        for log in await self._archive.newest(slug, limit) if self._archive else ():
+            found[log.build] = describe_build(log.first, log.result, age=0, url=self._url(slug))
+        if ends:
+            live = self._describe_live(slug, ends)
+            if live["status"] != "lost" or live["build"] not in found:
+                found[live["build"]] = live
+        return sorted(found.values(), key=lambda each: timestamp({"ts": each.get("started")}) or 0.0, reverse=True)[:limit]
+
+    async def stream_ends(self, slug: str) -> StreamEnds | None:
+        """Return the ends of a site's stream."""
+        found = await self._reads.get(slug, lambda: self._read_ends(self._settings.stream_of(slug)))
+        return found if isinstance(found, StreamEnds) else None
+
+    async def _read_ends(self, key: str) -> StreamEnds | bool:
+        pipeline = self._redis.pipeline(transaction=False)
+        pipeline.xrange(key, count=1)
+        pipeline.xrevrange(key, count=1)
+        ends = []
+        for entries in await pipeline.execute():
+            encoded = entries[0][1].get(b"event", b"") if entries else b""
+            if not parse_event(encoded):
+                return False
+            ends.append(json.loads(encoded))
+        first, last = ends
+        if first["build"] != last["build"]:
+            first = last
+        return StreamEnds(first, last)
+
+    def _describe_live(self, slug: str, ends: StreamEnds) -> dict[str, Any]:
+        written = timestamp(ends.last)
+        age = max(0.0, time.time() - written) if written is not None else 0.0
+        feed = self._feeds.find(self._settings.stream_of(slug))
+        if feed and feed.had_news:  # whoever watches it knows better than two clocks
+            age = min(age, feed.quiet)
+        return describe_build(ends.first, ends.last, age=age, url=self._url(slug))
+
+    def _url(self, slug: str) -> str | None:
+        return self._settings.site_url and self._settings.site_url.replace("{slug}", slug)

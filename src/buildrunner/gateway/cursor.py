@@ -1,0 +1,183 @@
+"""Decide what one viewer of one build gets next: from the stream, from the archive, or that there is no more to come."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import AsyncIterator
+from typing import Literal
+
+from redis.exceptions import RedisError
+
+from buildrunner.errors import BuildEnded
+from buildrunner.gateway.archive import Archive, ArchivedLog, ArchiveReplaced
+from buildrunner.gateway.builds import LATEST, LOST_SECONDS
+from buildrunner.gateway.events import Block, Position
+from buildrunner.gateway.feed import START, Feed
+
+End = Literal["result", "superseded", "lost", "not_found"]
+
+STARTS_WITHIN_SECONDS = 300.0  # before its first event a task pulls the image
+TAKEN_OVER_SECONDS = 20.0  # in which a build that was taken over has ended, and written its archive
+_SILENCE_SECONDS = 35.0  # in which a living build has said something, and it has come through
+_LOOK_SECONDS = 5.0  # between two looks into the archive while nothing comes
+_TAKEN_OVER_LOOK_SECONDS = 1.0  # the same while the archive of a build that was taken over is awaited
+_WAIT_SECONDS = 1.0  # the longest wait for news while a limit runs
+
+
+class Cursor:
+    """What a viewer has of a build, and where the rest may come from.
+
+    Args:
+        feed: of the site's stream.
+        build: id, or `latest`, which becomes the newest build as soon as there is one.
+        after: number of the last event that the viewer has.
+
+    """
+
+    def __init__(self, feed: Feed, archive: Archive | None, slug: str, build: str, after: int) -> None:
+        self._feed = feed
+        self._archive = archive
+        self._slug = slug
+        self._position = Position(build, after) if build != LATEST else None
+        self._entry, self._epoch = START, feed.epoch  # how far the stream was read
+        self._in_stream = False  # whether the stream had this build
+        self._replaced_at: float | None = None  # when another build was seen to have taken the stream
+        self._result_passed = False
+        self._began_at = time.monotonic()
+        self._away_seconds = 0.0  # in which Redis could not be asked
+        self._looked_at = -math.inf  # into the archive
+
+    async def messages(self) -> AsyncIterator[bytes | End]:
+        """Yield messages as they come, nothing (`b""`) when a while has passed without any, and last why there are no more."""
+        await self._feed.ready()
+        if self._position and self._position.seq:
+            await self._skip()
+        while True:
+            changed = self._feed.changed
+            if self._position is None:
+                await self._resolve()
+            blocks: tuple[Block, ...] = ()
+            if self._position:
+                try:
+                    blocks = await self._feed.read(self._entry, self._epoch)
+                except (RedisError, OSError):
+                    self._feed.away = True
+            for block in blocks:
+                self._entry = block.entry
+                if new := self._take(block):
+                    yield new
+                if self._result_passed:
+                    yield "result"
+                    return
+            if blocks:
+                continue
+            if self._epoch != self._feed.epoch:  # Redis lost its memory: the build sends everything again
+                self._entry, self._epoch = START, self._feed.epoch
+                continue
+            if self._should_ask_archive():
+                async for new in self._read_archive():
+                    yield new
+                if self._result_passed:
+                    yield "result"
+                    return
+            if end := self._give_up():
+                yield end
+                return
+            yield b""
+            await self._wait(changed)
+
+    def _take(self, block: Block) -> bytes:
+        position = self._position
+        assert position
+        if block.build != position.build:
+            if position.seq:  # entries of earlier builds are gone when those of this one begin
+                self._replaced_at = self._replaced_at or time.monotonic()
+            return b""
+        self._in_stream, self._replaced_at = True, None
+        new = position.take(block)
+        self._result_passed = block.ends
+        return new
+
+    async def _skip(self) -> None:
+        """Begin behind what the viewer has, where that is found at once."""
+        assert self._position
+        try:
+            if found := await self._feed.locate(self._position.build, self._position.seq):
+                self._entry, self._position.began = found
+                self._in_stream = True
+        except (RedisError, OSError):
+            return
+
+    async def _resolve(self) -> None:
+        """Find the build that is the latest one now."""
+        if self._feed.newest:
+            self._position = Position(self._feed.newest.build)
+        elif self._archive and not self._feed.away and self._is_time_to_look():
+            try:
+                for log in await self._archive.newest(self._slug, 1):
+                    self._position = Position(log.build)
+                    self._looked_at = -math.inf
+            except BuildEnded:
+                return
+
+    def _should_ask_archive(self) -> bool:
+        if not self._archive or not self._position:
+            return False
+        is_live = self._in_stream and self._replaced_at is None and self._feed.exists and not self._feed.away
+        if is_live and self._feed.age < LOST_SECONDS and self._feed.quiet < _SILENCE_SECONDS:
+            return False
+        return self._is_time_to_look()
+
+    def _is_time_to_look(self) -> bool:
+        now = time.monotonic()
+        if now - self._looked_at < (_TAKEN_OVER_LOOK_SECONDS if self._replaced_at is not None else _LOOK_SECONDS):
+            return False
+        self._looked_at = now
+        return True
+
+    async def _read_archive(self) -> AsyncIterator[bytes]:
+        position, archive = self._position, self._archive
+        assert position
+        assert archive
+        try:
+            log = await archive.find(self._slug, position.build)
+            if log is None or self._is_earlier(log):
+                return
+            async for piece in archive.pieces(log):
+                for block in piece.blocks:
+                    if new := position.take(block):
+                        yield new
+                    self._result_passed = block.ends
+        except (BuildEnded, ArchiveReplaced):
+            return  # it is asked again
+
+    def _is_earlier(self, log: ArchivedLog) -> bool:
+        """Return whether it is the log of an earlier build with the same id."""
+        began = self._position.began if self._position else ""
+        return bool(began) and str(log.first.get("ts", "")) < began
+
+    def _give_up(self) -> End | None:
+        """Return why nothing more is to be expected, once that is sure."""
+        now = time.monotonic()
+        if self._replaced_at is not None:
+            patience = TAKEN_OVER_SECONDS if self._archive else 0.0
+            return "superseded" if now - self._replaced_at >= patience else None
+        if self._feed.away:
+            return None
+        if self._in_stream or (self._position and self._position.seq):
+            limit = _SILENCE_SECONDS if self._feed.age >= LOST_SECONDS else LOST_SECONDS
+            return "lost" if self._feed.quiet >= limit else None
+        return "not_found" if now - self._began_at - self._away_seconds >= STARTS_WITHIN_SECONDS else None
+
+    async def _wait(self, changed: asyncio.Event) -> None:
+        before = time.monotonic()
+        limits_run = self._replaced_at is not None or self._position is None
+        try:
+            async with asyncio.timeout(_WAIT_SECONDS if limits_run else None):
+                await changed.wait()
+        except TimeoutError:
+            pass
+        if self._feed.away:
+            self._away_seconds += time.monotonic() - before

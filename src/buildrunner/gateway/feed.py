@@ -1,0 +1,224 @@
+"""Read each watched stream once, however many people watch it, and keep its newest blocks for all of them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import traceback
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError, ResponseError
+
+from buildrunner.gateway.events import Block, entry_key, to_blocks
+from buildrunner.gateway.sharing import History, Piece
+
+START = b"0-0"
+TICK_SECONDS = 10.0  # viewers are woken at least this often, to send a comment
+_BLOCK_MILLISECONDS = 1000
+_RETRY_SECONDS = 0.5
+_RING_BYTES = 512 * 2**10  # of payload per stream; who is further behind reads from Redis
+_PIECE_BYTES = 128 * 2**10  # of events that one read of the history aims at
+_MOST_ENTRIES = 500
+# Between two reads of a stream: a pause for each of its viewers keeps 1,000 of them within half a core.
+_PAUSE_SECONDS = 0.02
+_PAUSE_SECONDS_PER_VIEWER = 60e-6
+
+
+class Feed:
+    """One stream: its newest blocks, how long it has been silent, and whether Redis answers."""
+
+    def __init__(self, key: str, redis: Redis, history: History) -> None:
+        self.key = key
+        self.viewers = 0
+        self.away = False  # whether Redis does not answer
+        self.quiet = 0.0  # seconds without a new entry in which Redis answered
+        self.exists = False  # whether there is a stream
+        self.epoch = 0  # how often Redis was seen to have lost its memory
+        self.newest: Block | None = None  # the last block of the stream
+        self.had_news = False  # whether anything came while it was watched
+        self._redis = redis
+        self._history = history
+        self._ring: deque[Block] = deque()
+        self._ring_bytes = 0
+        self._ring_after = START  # the entry before the ring
+        self._last = START  # the last entry that was read
+        self._mean_bytes = 256.0  # of an event, in recent pieces
+        self._ready = asyncio.Event()  # the end of the stream was seen once
+        self._changed = asyncio.Event()
+
+    @property
+    def age(self) -> float:
+        """Seconds since the newest event by its own clock, which may differ from ours."""
+        return _age(self.newest) if self.newest else 0.0
+
+    async def ready(self) -> None:
+        """Wait until Redis was asked for the first time."""
+        await self._ready.wait()
+
+    async def locate(self, build: str, seq: int) -> tuple[bytes, str] | None:
+        """Return the entry of an event, and when its build began; nothing if it has to be searched for from the start."""
+        if not self.newest or self.newest.build != build:
+            return None
+        entry = b"%d-%d" % (entry_key(self.newest.entry)[0], seq)
+        pipeline = self._redis.pipeline(transaction=False)
+        pipeline.xrange(self.key, count=1)
+        pipeline.xrange(self.key, min=entry, max=entry)
+        found = await pipeline.execute()
+        blocks = to_blocks((each, fields.get(b"event", b"")) for entries in found for each, fields in entries)
+        if not blocks or any(block.build != build for block in blocks):
+            return None
+        return (entry, blocks[0].began) if blocks[0].first == 1 and blocks[-1].last == seq else None
+
+    async def read(self, after: bytes, epoch: int) -> tuple[Block, ...]:
+        """Return the next blocks behind entry `after`; none if there are none now."""
+        if epoch == self.epoch and entry_key(after) >= entry_key(self._ring_after):
+            behind = []
+            for block in reversed(self._ring):
+                if entry_key(block.entry) <= entry_key(after):
+                    break
+                behind.append(block)
+            return tuple(reversed(behind))
+        piece = await self._history.get((self.key, self.epoch, after), lambda: self._read_history(after))
+        return piece.blocks
+
+    @property
+    def changed(self) -> asyncio.Event:
+        """What is set when there is more, or something else has changed, and at least every TICK_SECONDS."""
+        return self._changed
+
+    async def run(self, connection: Redis) -> None:
+        """Read the stream until cancelled. `connection` is this feed's own: reads on it block."""
+        before = ticked = time.monotonic()
+        while True:
+            blocks: list[Block] = []
+            was_away = self.away
+            try:
+                if not self._ready.is_set():
+                    await self._find_end(connection)
+                    blocks = [self.newest] if self.newest else []
+                else:
+                    blocks = await self._read_new(connection)
+                self.away = False
+            except Exception as error:
+                if not isinstance(error, RedisError | OSError):
+                    traceback.print_exception(error)
+                self.away = True
+                self._ready.set()
+            now = time.monotonic()
+            if not self.away and not was_away:
+                self.quiet += min(now - before, 2 * _BLOCK_MILLISECONDS / 1000)
+            before = now
+            if blocks:
+                self.quiet = 0.0
+            if blocks or was_away != self.away or now - ticked >= TICK_SECONDS / 2:
+                ticked = now
+                self._wake()
+            if self.away:
+                await asyncio.sleep(_RETRY_SECONDS)
+            elif blocks:
+                await asyncio.sleep(_PAUSE_SECONDS + self.viewers * _PAUSE_SECONDS_PER_VIEWER)
+
+    def _wake(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def _find_end(self, connection: Redis) -> None:
+        """Begin at the end of the stream: what is there already is read by those who want it."""
+        newest = await connection.xrevrange(self.key, count=1)
+        blocks = to_blocks((entry, fields.get(b"event", b"")) for entry, fields in newest)
+        self.newest = blocks[-1] if blocks else None
+        self._last = self._ring_after = newest[0][0] if newest else START
+        self.exists = bool(newest)
+        self._ready.set()
+
+    async def _read_new(self, connection: Redis) -> list[Block]:
+        answer: Any = await connection.xread({self.key: self._last}, count=_MOST_ENTRIES, block=_BLOCK_MILLISECONDS)
+        entries = next(iter(dict(answer or {}).values()), ())
+        if entries and isinstance(entries[0], list):  # RESP3, where REDIS_URI asks for it
+            (entries,) = entries
+        if not entries:
+            end = await self._last_id(connection)
+            self.exists = end is not None
+            if entry_key(self._last) > entry_key(end or START):  # Redis lost its memory
+                self._last = self._ring_after = START
+                self._ring.clear()
+                self._ring_bytes = 0
+                self.newest = None
+                self.epoch += 1
+            return []
+        self.exists = True
+        blocks = to_blocks((entry, fields.get(b"event", b"")) for entry, fields in entries)
+        self._last, self.had_news = entries[-1][0], True
+        for block in blocks:
+            self._ring.append(block)
+            self._ring_bytes += len(block.payload)
+            self.newest = block
+        while self._ring_bytes > _RING_BYTES and len(self._ring) > 1:
+            oldest = self._ring.popleft()
+            self._ring_bytes -= len(oldest.payload)
+            self._ring_after = oldest.entry
+        return blocks
+
+    async def _last_id(self, connection: Redis) -> bytes | None:
+        try:
+            info: dict[str, bytes] = await connection.xinfo_stream(self.key)
+        except ResponseError as error:
+            if "no such key" in str(error):
+                return None
+            raise
+        return info["last-generated-id"]
+
+    async def _read_history(self, after: bytes) -> Piece:
+        count = max(16, min(_MOST_ENTRIES, int(_PIECE_BYTES / self._mean_bytes)))
+        entries = await self._redis.xrange(self.key, min=b"(" + after, count=count)
+        blocks = to_blocks((entry, fields.get(b"event", b"")) for entry, fields in entries)
+        if blocks:
+            self._mean_bytes = max(64.0, sum(len(block.payload) for block in blocks) / len(entries))
+        return Piece(tuple(blocks), keeps=len(entries) == count)
+
+
+class Feeds:
+    """The feeds of all streams that are watched now."""
+
+    def __init__(self, redis: Redis, connect: Callable[[], Redis], tasks: asyncio.TaskGroup) -> None:
+        self.redis = redis  # for reads that do not block
+        self.history = History()
+        self._connect = connect
+        self._tasks = tasks
+        self._feeds: dict[str, tuple[Feed, asyncio.Task[None]]] = {}
+
+    def find(self, key: str) -> Feed | None:
+        """Return the feed of a stream if it is watched."""
+        return self._feeds[key][0] if key in self._feeds else None
+
+    @asynccontextmanager
+    async def watch(self, key: str) -> AsyncIterator[Feed]:
+        """Watch a stream; the first viewer starts its reader, and the last one to leave ends it."""
+        if key not in self._feeds:
+            feed = Feed(key, self.redis, self.history)
+            self._feeds[key] = feed, self._tasks.create_task(self._run(feed), name=f"read {key}")
+        feed, task = self._feeds[key]
+        feed.viewers += 1
+        try:
+            yield feed
+        finally:
+            feed.viewers -= 1
+            if not feed.viewers:
+                del self._feeds[key]
+                task.cancel()
+
+    async def _run(self, feed: Feed) -> None:
+        async with self._connect() as connection:
+            await feed.run(connection)
+
+
+def _age(block: Block) -> float:
+    try:
+        return time.time() - datetime.fromisoformat(block.ended).timestamp()
+    except ValueError:
+        return 0.0
