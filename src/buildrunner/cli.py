@@ -137,6 +137,12 @@ def _command(arguments: list[str], early_signals: list[int]) -> int:
             except ConfigurationError as error:
                 print(f"buildrunner: {error}", file=sys.stderr)
                 return EXIT_CONFIGURATION
+        if parsed.command in {"serve", "token"}:
+            try:
+                return _gateway(parsed, environment)
+            except ConfigurationError as error:
+                print(f"buildrunner: {error}", file=sys.stderr)
+                return EXIT_CONFIGURATION
         options = _PUBLISH_OPTIONS if parsed.command == "publish" else OPTIONS
         environment |= {name: value for name in options if (value := getattr(parsed, name.lower())) is not None}
         if parsed.command == "publish":  # the real path of an empty one is the working directory
@@ -164,6 +170,20 @@ def _command(arguments: list[str], early_signals: list[int]) -> int:
         return EXIT_FAULT
 
 
+def _gateway(parsed: Namespace, environment: dict[str, str]) -> int:
+    import anyio
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # nothing has to be put in order yet
+        signal.signal(number, signal.SIG_DFL)
+    if parsed.command == "token":
+        from buildrunner.gateway.tokens import print_token
+
+        return print_token(environment, parsed.slug, parsed.ttl)
+    from buildrunner.gateway.serve import serve
+
+    return anyio.run(partial(serve, environment, host=parsed.host, port=parsed.port))
+
+
 def _parse(arguments: list[str]) -> Namespace:
     """Parse a command line; wrong ones exit with 2, as argparse does and the contract says."""
     from argparse import ArgumentParser
@@ -182,6 +202,14 @@ def _parse(arguments: list[str]) -> Namespace:
         publish.add_argument(f"--{name.lower().replace('_', '-')}", metavar="…", help=f"overrides {name}")
     dev = commands.add_parser("dev", help="the same build on this machine, on servers of its own")
     dev.add_argument("repo", nargs="?", default=".", metavar="REPO", help="a folder or a URL (default: this folder)")
+    serve = commands.add_parser("serve", help="serve build pages and the log API (docs/gateway.md)")
+    serve.add_argument("--host", default="127.0.0.1", metavar="HOST", help="address to listen on (default: 127.0.0.1)")
+    serve.add_argument(
+        "--port", type=int, default=8080, metavar="PORT", help="port; 0 picks a free one (default: 8080)"
+    )
+    token = commands.add_parser("token", help="print a viewer token for the gateway, signed with GATEWAY_SECRET")
+    token.add_argument("slug", metavar="SLUG", help="the site whose builds it shows; '*' for every site")
+    token.add_argument("--ttl", type=int, default=3600, metavar="SECONDS", help="how long it is valid (default: 3600)")
     logs = commands.add_parser("logs", help="print a run's log from its first line")
     logs.add_argument("slug", metavar="SLUG", help="id of the deployment")
     logs.add_argument(

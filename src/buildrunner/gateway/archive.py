@@ -11,10 +11,13 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from buildrunner.gateway.events import BUILD_ID, parse_event, to_blocks
 from buildrunner.gateway.sharing import History, Piece, SharedReads
+
+if TYPE_CHECKING:
+    from buildrunner.s3.bucket import Bucket, Part
 
 _PIECE_BYTES = 256 * 2**10
 _HEAD_BYTES = 4 * 2**10  # the first event is short: it says what is being prepared
@@ -23,33 +26,6 @@ _KEEP_SUMMARIES = 10_000
 _AT_ONCE = 16  # requests
 _MISSING_SECONDS = 2.0  # how long it is believed that a log is not there
 _PRESENT_SECONDS = 10.0  # a build with the same id may replace it
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """A range of an object."""
-
-    body: bytes
-    size: int  # bytes of the whole object
-    etag: str
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """An object in a listing."""
-
-    etag: str
-    modified: datetime
-
-
-class LogBucket(Protocol):
-    """What is asked of the bucket. Its errors are BuildFailed; a key that is not there is None."""
-
-    async def get_range(self, key: str, *, start: int, length: int, etag: str | None = None) -> Part | None:
-        """Read a range; a negative start counts from the end. None too if the object has another ETag by now."""
-
-    async def list_objects(self, prefix: str) -> dict[str, Any]:
-        """List keys with their ETag and time of modification."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +56,13 @@ class ArchiveReplaced(Exception):
 class Archive:
     """The logs of finished builds, `__logs/{slug}/{build}.ndjson`."""
 
-    def __init__(self, bucket: LogBucket, history: History) -> None:
+    def __init__(self, bucket: Bucket, history: History) -> None:
         self._bucket = bucket
         self._history = history
         self._known: OrderedDict[tuple[str, str], ArchivedLog] = OrderedDict()  # by key and ETag, which fix the rest
-        self._recent: OrderedDict[str, tuple[float, ArchivedLog | None]] = OrderedDict()  # by key, with when it was found
+        self._recent: OrderedDict[str, tuple[float, ArchivedLog | None]] = (
+            OrderedDict()
+        )  # by key, with when it was found
         self._looks = SharedReads[tuple[float, ArchivedLog | None]]()
         self._listings = SharedReads[list[ArchivedLog]]()
         self._slots = asyncio.Semaphore(_AT_ONCE)

@@ -47,7 +47,9 @@ def load_assets(folder: Traversable | None = None) -> Assets:
     """Read `static/`. One hash covers all files, since modules may import each other in a circle."""
     folder = folder or files("buildrunner.gateway") / "static"
     bodies = {
-        entry.name: entry.read_bytes() for entry in folder.iterdir() if entry.is_file() and _suffix(entry.name) in _TYPES
+        entry.name: entry.read_bytes()
+        for entry in folder.iterdir()
+        if entry.is_file() and _suffix(entry.name) in _TYPES
     }
     digest = hashlib.sha256()
     for name in sorted(bodies):

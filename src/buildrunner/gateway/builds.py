@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from buildrunner.gateway.archive import Archive
@@ -17,15 +16,14 @@ from buildrunner.gateway.events import parse_event
 from buildrunner.gateway.feed import Feeds
 from buildrunner.gateway.settings import GatewaySettings
 from buildrunner.gateway.sharing import SharedReads
+from buildrunner.gateway.streams import read_ends
 
 LATEST = "latest"
 LOST_SECONDS = 90.0  # without an event: a living build writes one every 30 s
 _FROM_RESULT = ("status", "stage", "seconds", "commit", "reason", "hint", "failure", "files", "bytes")
 
 
-def describe_build(
-    first: Mapping[str, Any], last: Mapping[str, Any], *, age: float, url: str | None
-) -> dict[str, Any]:
+def describe_build(first: Mapping[str, Any], last: Mapping[str, Any], *, age: float, url: str | None) -> dict[str, Any]:
     """Return the API's JSON for a build.
 
     Args:
@@ -70,9 +68,8 @@ class StreamEnds:
 class Builds:
     """What is known of builds, from the streams and from the archive."""
 
-    def __init__(self, settings: GatewaySettings, redis: Redis, feeds: Feeds, archive: Archive | None) -> None:
+    def __init__(self, settings: GatewaySettings, feeds: Feeds, archive: Archive | None) -> None:
         self._settings = settings
-        self._redis = redis
         self._feeds = feeds
         self._archive = archive
         self._reads = SharedReads[StreamEnds | bool]()
@@ -118,6 +115,17 @@ class Builds:
             raise error
         return described
 
+    async def ended_by(self, slug: str, build: str, seq: int) -> bool:
+        """Return whether the result of a build is not behind event `seq`."""
+        try:
+            ends = await self.stream_ends(slug)
+        except (RedisError, OSError):
+            return False
+        if ends and ends.last["build"] == build:
+            return ends.last.get("type") == "result" and ends.last["seq"] <= seq
+        log = await self._archive.find(slug, build) if self._archive else None
+        return log is not None and log.result["seq"] <= seq
+
     async def newest(self, slug: str, limit: int) -> list[dict[str, Any]]:
         """Describe the newest builds of a site, by their start.
 
@@ -138,7 +146,9 @@ class Builds:
             live = self._describe_live(slug, ends)
             if live["status"] != "lost" or live["build"] not in found:
                 found[live["build"]] = live
-        return sorted(found.values(), key=lambda each: timestamp({"ts": each.get("started")}) or 0.0, reverse=True)[:limit]
+        return sorted(found.values(), key=lambda each: timestamp({"ts": each.get("started")}) or 0.0, reverse=True)[
+            :limit
+        ]
 
     async def stream_ends(self, slug: str) -> StreamEnds | None:
         """Return the ends of a site's stream."""
@@ -146,12 +156,9 @@ class Builds:
         return found if isinstance(found, StreamEnds) else None
 
     async def _read_ends(self, key: str) -> StreamEnds | bool:
-        pipeline = self._redis.pipeline(transaction=False)
-        pipeline.xrange(key, count=1)
-        pipeline.xrevrange(key, count=1)
         ends = []
-        for entries in await pipeline.execute():
-            encoded = entries[0][1].get(b"event", b"") if entries else b""
+        for entries in await read_ends(self._feeds.redis, key):
+            encoded = entries[0][1] if entries else b""
             if not parse_event(encoded):
                 return False
             ends.append(json.loads(encoded))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Literal
 
 from redis.exceptions import RedisError
@@ -14,7 +14,8 @@ from buildrunner.errors import BuildEnded
 from buildrunner.gateway.archive import Archive, ArchivedLog, ArchiveReplaced
 from buildrunner.gateway.builds import LATEST, LOST_SECONDS
 from buildrunner.gateway.events import Block, Position
-from buildrunner.gateway.feed import START, Feed
+from buildrunner.gateway.feed import Feed
+from buildrunner.gateway.streams import START
 
 End = Literal["result", "superseded", "lost", "not_found"]
 
@@ -49,7 +50,7 @@ class Cursor:
         self._away_seconds = 0.0  # in which Redis could not be asked
         self._looked_at = -math.inf  # into the archive
 
-    async def messages(self) -> AsyncIterator[bytes | End]:
+    async def messages(self) -> AsyncGenerator[bytes | End]:
         """Yield messages as they come, nothing (`b""`) when a while has passed without any, and last why there are no more."""
         await self._feed.ready()
         if self._position and self._position.seq:
@@ -137,7 +138,7 @@ class Cursor:
         self._looked_at = now
         return True
 
-    async def _read_archive(self) -> AsyncIterator[bytes]:
+    async def _read_archive(self) -> AsyncGenerator[bytes]:
         position, archive = self._position, self._archive
         assert position
         assert archive

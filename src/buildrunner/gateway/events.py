@@ -119,7 +119,9 @@ def to_blocks(entries: Iterable[tuple[bytes, bytes]]) -> list[Block]:
 
 def _message(event: Event) -> bytes:
     data = event.json
-    if b"\n" in data or b"\r" in data:  # https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream
+    if (
+        b"\n" in data or b"\r" in data
+    ):  # https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream
         data = b"\ndata: ".join(_LINE_ENDS.split(data))
     return b"id: %s:%d\ndata: %s\n\n" % (event.build.encode(), event.seq, data)
 
@@ -149,9 +151,3 @@ class PlainText:
     def end(self) -> str:
         """Return what ends the last line."""
         return "" if self._is_empty else "\n"
-
-
-def entry_key(entry: bytes) -> tuple[int, int]:
-    """Return what orders the ids of a stream."""
-    run, _, seq = entry.partition(b"-")
-    return int(run), int(seq)

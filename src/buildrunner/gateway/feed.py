@@ -9,17 +9,16 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime
-from typing import Any
 
 from redis.asyncio import Redis
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import RedisError
 
-from buildrunner.gateway.events import Block, entry_key, to_blocks
+from buildrunner.gateway.events import Block, to_blocks
 from buildrunner.gateway.sharing import History, Piece
+from buildrunner.gateway.streams import START, entry_key, read_ends, read_last, read_last_id, read_new, read_range
 
-START = b"0-0"
 TICK_SECONDS = 10.0  # viewers are woken at least this often, to send a comment
-_BLOCK_MILLISECONDS = 1000
+_WAIT_SECONDS = 1.0  # for news, before it is seen whether Redis lost its memory
 _RETRY_SECONDS = 0.5
 _RING_BYTES = 512 * 2**10  # of payload per stream; who is further behind reads from Redis
 _PIECE_BYTES = 128 * 2**10  # of events that one read of the history aims at
@@ -65,11 +64,8 @@ class Feed:
         if not self.newest or self.newest.build != build:
             return None
         entry = b"%d-%d" % (entry_key(self.newest.entry)[0], seq)
-        pipeline = self._redis.pipeline(transaction=False)
-        pipeline.xrange(self.key, count=1)
-        pipeline.xrange(self.key, min=entry, max=entry)
-        found = await pipeline.execute()
-        blocks = to_blocks((each, fields.get(b"event", b"")) for entries in found for each, fields in entries)
+        first, last = await read_ends(self._redis, self.key, entry)
+        blocks = to_blocks([*first, *last])
         if not blocks or any(block.build != build for block in blocks):
             return None
         return (entry, blocks[0].began) if blocks[0].first == 1 and blocks[-1].last == seq else None
@@ -111,7 +107,7 @@ class Feed:
                 self._ready.set()
             now = time.monotonic()
             if not self.away and not was_away:
-                self.quiet += min(now - before, 2 * _BLOCK_MILLISECONDS / 1000)
+                self.quiet += min(now - before, 2 * _WAIT_SECONDS)
             before = now
             if blocks:
                 self.quiet = 0.0
@@ -129,20 +125,17 @@ class Feed:
 
     async def _find_end(self, connection: Redis) -> None:
         """Begin at the end of the stream: what is there already is read by those who want it."""
-        newest = await connection.xrevrange(self.key, count=1)
-        blocks = to_blocks((entry, fields.get(b"event", b"")) for entry, fields in newest)
+        newest = await read_last(connection, self.key)
+        blocks = to_blocks(newest)
         self.newest = blocks[-1] if blocks else None
         self._last = self._ring_after = newest[0][0] if newest else START
         self.exists = bool(newest)
         self._ready.set()
 
     async def _read_new(self, connection: Redis) -> list[Block]:
-        answer: Any = await connection.xread({self.key: self._last}, count=_MOST_ENTRIES, block=_BLOCK_MILLISECONDS)
-        entries = next(iter(dict(answer or {}).values()), ())
-        if entries and isinstance(entries[0], list):  # RESP3, where REDIS_URI asks for it
-            (entries,) = entries
+        entries = await read_new(connection, self.key, after=self._last, count=_MOST_ENTRIES, wait=_WAIT_SECONDS)
         if not entries:
-            end = await self._last_id(connection)
+            end = await read_last_id(connection, self.key)
             self.exists = end is not None
             if entry_key(self._last) > entry_key(end or START):  # Redis lost its memory
                 self._last = self._ring_after = START
@@ -152,7 +145,7 @@ class Feed:
                 self.epoch += 1
             return []
         self.exists = True
-        blocks = to_blocks((entry, fields.get(b"event", b"")) for entry, fields in entries)
+        blocks = to_blocks(entries)
         self._last, self.had_news = entries[-1][0], True
         for block in blocks:
             self._ring.append(block)
@@ -164,19 +157,10 @@ class Feed:
             self._ring_after = oldest.entry
         return blocks
 
-    async def _last_id(self, connection: Redis) -> bytes | None:
-        try:
-            info: dict[str, bytes] = await connection.xinfo_stream(self.key)
-        except ResponseError as error:
-            if "no such key" in str(error):
-                return None
-            raise
-        return info["last-generated-id"]
-
     async def _read_history(self, after: bytes) -> Piece:
         count = max(16, min(_MOST_ENTRIES, int(_PIECE_BYTES / self._mean_bytes)))
-        entries = await self._redis.xrange(self.key, min=b"(" + after, count=count)
-        blocks = to_blocks((entry, fields.get(b"event", b"")) for entry, fields in entries)
+        entries = await read_range(self._redis, self.key, after=after, count=count)
+        blocks = to_blocks(entries)
         if blocks:
             self._mean_bytes = max(64.0, sum(len(block.payload) for block in blocks) / len(entries))
         return Piece(tuple(blocks), keeps=len(entries) == count)

@@ -27,7 +27,9 @@ from buildrunner.gateway.settings import GatewaySettings, read_gateway_settings
 _ANSWER_SECONDS = 5.0
 _CONNECTIONS = 16  # to Redis, for what does not block
 _BACKLOG = 1024
-_SEND_BUFFER_BYTES = 128 * 2**10  # of each socket in the kernel, which doubles it: a viewer that takes nothing holds no more
+_SEND_BUFFER_BYTES = (
+    128 * 2**10
+)  # of each socket in the kernel, which doubles it: a viewer that takes nothing holds no more
 _KEEP_ALIVE_SECONDS = 75.0  # of an idle connection: longer than proxies keep one (nginx and ALB: 60)
 _END_SECONDS = 2.0
 _MOST_CONNECTIONS = 10_000
@@ -54,7 +56,9 @@ async def serve(environment: Mapping[str, str], *, host: str, port: int) -> int:
         loop.add_signal_handler(number, stop.set)
     most = _raise_limit()
     async with AsyncExitStack() as stack:
-        pool = BlockingConnectionPool.from_url(settings.redis_uri, max_connections=_CONNECTIONS, timeout=_ANSWER_SECONDS, **_OPTIONS)
+        pool = BlockingConnectionPool.from_url(
+            settings.redis_uri, max_connections=_CONNECTIONS, timeout=_ANSWER_SECONDS, **_OPTIONS
+        )
         redis = await stack.enter_async_context(Redis.from_pool(pool))
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         feeds = Feeds(redis, lambda: Redis.from_url(settings.redis_uri, **_OPTIONS), tasks)
@@ -100,12 +104,16 @@ class _Refused(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
-        transport.write(b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        transport.write(
+            b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        )
         transport.close()
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    family, kind, number, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    family, kind, number, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[
+        0
+    ]
     listener = socket.socket(family, kind, number)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

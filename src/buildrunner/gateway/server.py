@@ -25,7 +25,7 @@ from buildrunner.gateway.cursor import Cursor
 from buildrunner.gateway.downloads import read_log
 from buildrunner.gateway.events import BUILD_ID, SLUG, PlainText, end_message
 from buildrunner.gateway.feed import Feeds
-from buildrunner.gateway.limits import Clients, Viewers
+from buildrunner.gateway.limits import Clients, TooManyRequests, Viewers
 from buildrunner.gateway.settings import GatewaySettings, is_loopback
 from buildrunner.gateway.tokens import EVERY_SITE, read_token
 
@@ -115,6 +115,9 @@ class Gateway:
                 self._check_token(request)
                 self._check_names(request.match_info)
                 return await handler(request)
+        except TooManyRequests:
+            refusal = Refusal(429, "Too many requests at once from this address.", Retry_After="5")
+            return self._refuse(request, refusal)
         except Refusal as refusal:
             return self._refuse(request, refusal)
         except web.HTTPException as answer:
@@ -349,13 +352,15 @@ def _send(
     sent = {"Content-Type": asset.content_type, "ETag": asset.etag, "Vary": "Accept-Encoding", **(headers or {})}
     if status == 200 and request.headers.get("If-None-Match") == asset.etag:
         return web.Response(status=304, headers=sent)
-    if asset.compressed and re.search(r"\bgzip\b(?!\s*;\s*q=0(?:\.0*)?\s*(?:,|$))", request.headers.get("Accept-Encoding", "")):
+    if asset.compressed and re.search(
+        r"\bgzip\b(?!\s*;\s*q=0(?:\.0*)?\s*(?:,|$))", request.headers.get("Accept-Encoding", "")
+    ):
         return web.Response(status=status, body=asset.compressed, headers={**sent, "Content-Encoding": "gzip"})
     return web.Response(status=status, body=asset.body, headers=sent)
 
 
 def _content_security_policy(origins: tuple[str, ...]) -> str:
-    """Return what pages may load: their own files and the API. https://www.w3.org/TR/CSP3/"""
+    """Return what pages may load: their own files and the API (https://www.w3.org/TR/CSP3/)."""
     parts = [
         "default-src 'none'",
         *(f"{kind}-src 'self'" for kind in ("script", "style", "img", "font", "connect")),

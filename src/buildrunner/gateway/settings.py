@@ -51,7 +51,7 @@ def read_gateway_settings(environment: Mapping[str, str], *, host: str, port: in
     secret = read_secret(environment, problems) if environment.get("GATEWAY_SECRET") else None
     if secret is None and not is_loopback(host):
         problems.append(
-            f"GATEWAY_SECRET is missing, but --host is {host!a}: without viewer tokens the gateway listens on loopback addresses only."
+            f"--host is {host!a}, but without GATEWAY_SECRET the gateway listens on loopback addresses only."
         )
     origins = tuple(filter(None, (each.strip() for each in environment.get("GATEWAY_ORIGINS", "").split(","))))
     problems += [

@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 
 import jwt
 from jwt.exceptions import InvalidTokenError
+from jwt.types import Options
+
+from buildrunner.errors import ConfigurationError
+from buildrunner.gateway.events import SLUG
+from buildrunner.gateway.settings import read_secret
 
 EVERY_SITE = "*"
 _ALGORITHM = "HS256"
+_LONGEST_SECONDS = 10 * 365 * 86400
 # `exp` and `nbf` count. Platforms sign tokens of their own, whose other claims mean nothing here.
-_IGNORED = {f"verify_{claim}": False for claim in ("aud", "iss", "iat", "jti")}
+_OPTIONS: Options = {
+    "require": ["exp", "sub"],
+    "verify_aud": False,
+    "verify_iss": False,
+    "verify_iat": False,
+    "verify_jti": False,
+}
 
 
 def make_token(secret: bytes, slug: str, seconds: float) -> str:
@@ -21,8 +34,27 @@ def make_token(secret: bytes, slug: str, seconds: float) -> str:
 def read_token(secret: bytes, token: str) -> str | None:
     """Return whose builds a token shows: a slug or EVERY_SITE; nothing if it is not valid now."""
     try:
-        claims = jwt.decode(token, secret, [_ALGORITHM], options={"require": ["exp", "sub"], **_IGNORED})
+        claims = jwt.decode(token, secret, [_ALGORITHM], options=_OPTIONS)
     except (InvalidTokenError, ValueError, TypeError, OverflowError):
         return None
     subject = claims["sub"]
     return subject if isinstance(subject, str) else None
+
+
+def print_token(environment: Mapping[str, str], slug: str, seconds: int) -> int:
+    """Print a token alone on stdout, for `buildrunner token`.
+
+    Raises:
+        ConfigurationError: the secret, the slug or the time is missing or malformed.
+
+    """
+    problems: list[str] = []
+    secret = read_secret(environment, problems)
+    if slug != EVERY_SITE and not SLUG.fullmatch(slug):
+        problems.append(f"SLUG is {slug!a}, but must be the slug of a site, or * for every site.")
+    if not 0 < seconds <= _LONGEST_SECONDS:
+        problems.append(f"--ttl is {seconds}, but must be 1 to {_LONGEST_SECONDS} seconds.")
+    if secret is None or problems:
+        raise ConfigurationError(problems)
+    print(make_token(secret, slug, seconds))
+    return 0

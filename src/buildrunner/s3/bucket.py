@@ -177,6 +177,15 @@ class Listed:
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """A range of an object."""
+
+    body: bytes
+    size: int  # bytes of the whole object
+    etag: str  # of `plain_etag`
+
+
+@dataclass(frozen=True, slots=True)
 class Fetched:
     """A small object that was read."""
 
@@ -339,6 +348,35 @@ class Bucket:
             modified: datetime | None = answer.get("LastModified")
             age = (parsedate_to_datetime(date) - modified).total_seconds() if date and modified is not None else 0.0
         return Fetched(bytes(body), plain_etag(answer.get("ETag")), max(0.0, age))
+
+    async def get_range(self, key: str, *, start: int, length: int, etag: str | None = None) -> Part | None:
+        """Read up to `length` bytes of an object.
+
+        Args:
+            start: offset of the first byte; a negative one counts from the end, where `length` is not looked at.
+            etag: of `plain_etag`, that the object must still have.
+
+        Returns:
+            None when it is not there, has another ETag, or ends before `start`.
+
+        """
+        from botocore.exceptions import ClientError
+
+        wanted = f"bytes={start}-{start + length - 1}" if start >= 0 else f"bytes={start}"
+        condition: dict[str, Any] = {"IfMatch": f'"{etag}"'} if etag else {}
+        with self._explained("get", key):
+            try:
+                answer = await self._client.get_object(Bucket=self.name, Key=key, Range=wanted, **condition)
+            except ClientError as error:
+                if code_of(error) in {"NoSuchKey", "404", "PreconditionFailed", "412", "InvalidRange", "416"}:
+                    return None
+                raise
+            async with answer["Body"] as stream:
+                body = await stream.read()
+        _, _, total = answer.get("ContentRange", "").rpartition("/")
+        if not total.isdigit():  # a server without ranges has sent all of it
+            total, body = str(len(body)), body[start : start + length] if start >= 0 else body[start:]
+        return Part(body, int(total), plain_etag(answer.get("ETag")))
 
     async def list_objects(self, prefix: str) -> dict[str, Listed]:
         """Give every key that begins with `prefix`. Raises AccessRefused where listing is not allowed."""
