@@ -1,6 +1,503 @@
+<<<<<<< HEAD
 // Placeholder of the build page: prints the log.
 const [, , slug, , build] = location.pathname.split("/");
 const log = document.getElementById("log");
 const source = new EventSource(`/api/sites/${slug}/builds/${build ?? "latest"}/events`);
 source.onmessage = ({ data }) => log.append((JSON.parse(data).log ?? "") + "\n");
 source.addEventListener("end", () => source.close());
+=======
+// The build page: joins the client, the log, the list and what is around it.
+
+import { fetchJSON, fetchLog, followBatches, GatewayError, sleep } from "./client.js";
+import { formatSeconds, plural } from "./format.js";
+import { Header, describeStatus } from "./header.js";
+import { List } from "./list.js";
+import { ERROR, Log } from "./log.js";
+import { Summary, fileLinker, formatSilence } from "./summary.js";
+import { Toolbar } from "./toolbar.js";
+
+const QUIET = 150; // milliseconds without events after which what was there before is on the screen
+const LONG_STAGE = 12; // lines; a shorter one stays open when it has finished
+const LATER_BUILD = 4000; // milliseconds between looks for a later build of the site
+const LOST_AGAIN = 30_000; // milliseconds until a lost build is asked for again
+const SILENT = 35; // seconds without an event after which Redis is asked for; a build writes one every 30 s
+const HEALTH = 15_000; // milliseconds between questions
+const BATCH = 5000; // milliseconds between announcements of new lines
+
+class BuildPage extends HTMLElement {
+  connectedCallback() {
+    const [, , site, , build] = location.pathname.split("/").map(decodeURIComponent);
+    this.site = site;
+    this.address = build; // undefined on the page of the newest build
+    this.token = takeToken(site);
+    this.opened = performance.now();
+    this.since = startOfBuild(build) ?? Date.now();
+    this.skew = Infinity; // milliseconds by which this clock is ahead of the build's
+    this.builds = [];
+    this.range = parseRange(location.hash);
+    this.header = new Header(site, { onstage: (stage) => this._showStage(stage) });
+    this.summary = new Summary(site, {
+      onjump: (number) => this._jump(number),
+      oncopy: copyText,
+      onretry: () => this._retry(),
+    });
+    this.list = new List(document.getElementById("log"), document.scrollingElement, () => this._edges(), {
+      link: (text) => this.link(text),
+      marks: (number) => this.toolbar.search.marksOf(number),
+      isSelected: (number) => this.range && number >= this.range.from && number <= this.range.to,
+      href: (number) => `${this.address ? "" : this._buildPath()}#L${number}`,
+      onpick: (number, extend) => this._pick(number, extend),
+      onfollow: () => this.toolbar.update(),
+      ondraw: () => this.toolbar.update(),
+    });
+    this.toolbar = new Toolbar(this.list, { copy: copyText, saveAll: () => this._saveAll() });
+    this.toolbar.copied = () => (this.range ? this.log.text(this.range.from, this.range.to) : this.log.text());
+    this._begin();
+    this._listen();
+    this._loadBuilds();
+    this._run();
+  }
+
+  /** Show a build from its first event. */
+  _begin() {
+    this.log = new Log();
+    this.link = fileLinker(this.log);
+    this.status = "waiting";
+    this.ended = false;
+    this.isOpening = true; // what was there before is still coming
+    this.jumped = false;
+    this.announced = 0;
+    this.summary.clear();
+    this.list.show(this.log);
+    this.toolbar.show(this.log);
+    document.getElementById("whole").textContent = "";
+  }
+
+  _listen() {
+    addEventListener("hashchange", () => {
+      this.range = parseRange(location.hash);
+      if (this.range) this._jump(this.range.from);
+      this.list.refresh();
+    });
+    addEventListener("offline", () => this._connection({ state: "offline" }));
+    addEventListener("online", () => this._connection({ state: "connecting", failures: 1 }));
+    addEventListener("resize", () => this._measure());
+    addEventListener("beforeprint", () => this._saveAll());
+    new ResizeObserver(() => this._measure()).observe(document.querySelector(".top"));
+    document.getElementById("show-help").addEventListener("click", () => this.toolbar.showHelp());
+    document.getElementById("copy-link").addEventListener("click", (event) => {
+      copyText(location.origin + this._buildPath() + location.hash, event.currentTarget);
+    });
+    document.getElementById("latest").href = `/sites/${this.site}`;
+    const menu = document.querySelector(".menu");
+    document.addEventListener("click", (event) => menu.contains(event.target) || menu.removeAttribute("open"));
+    menu.addEventListener("keydown", (event) => {
+      if (event.key !== "Escape") return;
+      menu.open = false;
+      menu.firstElementChild.focus();
+    });
+    for (const [name, file] of [["raw", "log.txt"], ["download-text", "log.txt"], ["download-events", "events.ndjson"]]) {
+      const link = document.getElementById(name);
+      link.download = file;
+      link.addEventListener("click", (event) => this._download(event, file));
+    }
+    setInterval(() => this._tick(), 1000);
+    this._measure();
+  }
+
+  // ── Events
+
+  async _run() {
+    for (;;) {
+      let end;
+      this.retrying = new AbortController();
+      try {
+        const options = {
+          site: this.site,
+          build: this.address ?? "latest",
+          token: this.token,
+          lastEventId: this.lastEventId,
+          signal: this.retrying.signal,
+          renewToken: () => this._lock(),
+          onstatus: (status) => this._connection(status),
+        };
+        for await (const batch of followBatches(options)) {
+          this._take(batch.events);
+          end = batch.end;
+        }
+      } catch (error) {
+        if (!(error instanceof GatewayError)) throw error;
+        this._refuse(error);
+        await this._retried();
+        continue;
+      }
+      if (end) this._end(end);
+      if (this.pinned || (this.address && this.log.result)) return;
+      if (end === "not_found") await this._retried();
+      else await sleep(end === "lost" ? LOST_AGAIN : LATER_BUILD, this.retrying.signal);
+    }
+  }
+
+  _take(events) {
+    if (!events.length) return;
+    let fresh = false;
+    for (const event of events) {
+      if (this.log.build && (event.build !== this.log.build || event.seq === 1)) {
+        if (this.log.build !== event.build) this._loadBuilds();
+        this._begin();
+      }
+      fresh ||= !this.log.lines.length;
+      this.log.add(event);
+      this.skew = Math.min(this.skew, Date.now() - this.log.last);
+      if (event.type === "result") this._finish(event);
+    }
+    const last = events.at(-1);
+    this.lastEventId = `${last.build}:${last.seq}`;
+    this.heard = performance.now();
+    if (!this.log.result) this._setStatus("running");
+    if (fresh) this._started();
+    clearTimeout(this._quiet);
+    if (this.isOpening) this._quiet = setTimeout(() => this._opened(), QUIET);
+    this._collapse();
+    this.toolbar.extend();
+    this.list.extend();
+    if (this.range && !this.jumped && this.log.lines.length >= this.range.from) {
+      this.jumped = true;
+      this._jump(this.range.from);
+    }
+    this._show();
+  }
+
+  _started() {
+    this.summary.showEmpty(null);
+    const path = `/api/sites/${encodeURIComponent(this.site)}/builds/${this.log.build}`;
+    document.getElementById("raw").href = document.getElementById("download-text").href = `${path}/log.txt`;
+    document.getElementById("download-events").href = `${path}/events.ndjson`;
+  }
+
+  /** What was there before has come: the page is open, and from now on only the reader moves it. */
+  _opened() {
+    this.isOpening = false;
+    this._collapse();
+    if (this.range && !this.jumped && this.log.result) this.range = null;
+    if (this.log.result && !this.range && describeStatus(this.status).state === "failed") this._toCard();
+  }
+
+  _finish(result) {
+    this._setStatus(result.status);
+    this.ended = true;
+    const failed = describeStatus(result.status).state === "failed";
+    const wasFollowing = this.list.following;
+    this._keepPlace(() => this.summary.showResult(this.log, result.status, { url: this.url }));
+    if (failed && wasFollowing && !this.range) this._toCard();
+    (globalThis.requestIdleCallback ?? setTimeout)(() => this._saveAll());
+  }
+
+  _end(reason) {
+    clearTimeout(this._quiet);
+    if (this.isOpening) this._opened();
+    this.summary.showNotice(null);
+    if (this.log.result) return;
+    if (reason === "not_found") {
+      this._setStatus(this.address ? "not_found" : "waiting");
+      this.summary.showEmpty(this.address ? "not_found" : "none", { since: this.since });
+    } else if (reason === "lost" || reason === "superseded") {
+      this._setStatus(reason);
+      this._keepPlace(() => this.summary.showResult(this.log, reason));
+    }
+    this._show();
+  }
+
+  // ── What is shown
+
+  get url() {
+    return this.log.result?.url ?? (this.builds.find((build) => build.build === this.log.build) ?? this.builds[0])?.url;
+  }
+
+  /** Return the site's last build that succeeded, before this one. */
+  get previous() {
+    const index = this.builds.findIndex((build) => build.build === this.log.build);
+    return this.builds.slice(index + 1).find((build) => build.status === "succeeded" && build.build !== this.log.build);
+  }
+
+  get now() {
+    return Date.now() - (Number.isFinite(this.skew) ? this.skew : 0);
+  }
+
+  _setStatus(status) {
+    if (this.status === status) return;
+    this.status = status;
+    if (status === "running" || status === "waiting") return;
+    const { word } = describeStatus(status);
+    document.getElementById("result-announcer").textContent = `${this.site}: ${word}. ${this.log.result?.reason ?? ""}`;
+  }
+
+  _show() {
+    this.header.update(this.log, this.status, { now: this.now, url: this.url, previous: this.previous });
+    this._showTail();
+  }
+
+  /** Below the last line: what is going on, so that a build that says nothing is not taken for a dead one. */
+  _showTail() {
+    const tail = document.getElementById("tail");
+    tail.hidden = this.status !== "running";
+    if (tail.hidden) return;
+    const { progress } = this.log;
+    const silence = (this.now - this.log.last) / 1000;
+    let text = `${describeStatus("running", this.log.currentStage).word}…`;
+    if (this.log.currentStage === "upload" && progress) text += ` ${progress.done} of ${plural(progress.total, "file")}`;
+    if (silence > 5) text += ` ${formatSilence(silence)} without output`;
+    if (tail.textContent !== text) tail.textContent = text;
+  }
+
+  _tick() {
+    if (this.status === "running") {
+      this._show();
+      this._askForRedis();
+    }
+    if (this.status === "waiting") {
+      if (performance.now() - this.opened > 400) this._wait();
+    }
+    this._announce();
+  }
+
+  _wait() {
+    if (this.log.lines.length || this._locked) return;
+    this.header.update(this.log, "waiting", { now: this.now });
+    this.summary.showEmpty(this.address ? "waiting" : "none", { since: this.since });
+  }
+
+  /** Tell a screen reader of new lines, in batches. */
+  _announce() {
+    const now = performance.now();
+    const { length } = this.log.lines;
+    if (this.status !== "running" || now - (this._announcedAt ?? 0) < BATCH || length === this.announced) return;
+    this._announcedAt = now;
+    const announcer = document.getElementById("announcer");
+    announcer.textContent = `${plural(length - this.announced, "new line")}. ${this.log.lines.at(-1).text.slice(0, 200)}`;
+    this.announced = length;
+  }
+
+  /** A build that says nothing for long lives on while Redis is away; ask for that. */
+  async _askForRedis() {
+    const silent = performance.now() - this.heard > SILENT * 1000 && this.connected;
+    if (!silent) {
+      if (this.connected && this._away) this.summary.showNotice((this._away = null));
+      return;
+    }
+    if (performance.now() - (this._asked ?? -HEALTH) < HEALTH) return;
+    this._asked = performance.now();
+    const response = await fetch("/healthz", { cache: "no-store" }).catch(() => null);
+    if (response?.status === 503) this._away = "redis";
+    else this._away = null;
+    if (this.connected) this.summary.showNotice(this._away);
+  }
+
+  _connection({ state, status, failures = 0 }) {
+    this.connected = state === "open";
+    if (state === "open") {
+      this._locked = false;
+      this.summary.showNotice(null);
+      return;
+    }
+    if (this.ended) return;
+    if (state === "offline") this.summary.showNotice("offline");
+    else if (status === 503) this.summary.showNotice("redis");
+    else if (failures > 1 && this.summary._notice !== "redis") this.summary.showNotice("reconnecting");
+  }
+
+  /** There is no valid token. Nothing but another link helps. */
+  _lock() {
+    this._locked = true;
+    if (this.log.lines.length) this.summary.showNotice("expired");
+    else {
+      this._setStatus("locked");
+      this.header.update(this.log, "locked", { now: this.now });
+      this.summary.showEmpty(this.token ? "expired" : "locked");
+    }
+    return new Promise(() => {});
+  }
+
+  _refuse(error) {
+    this._locked = true;
+    this._setStatus(error.status === 404 ? "not_found" : "locked");
+    this.header.update(this.log, this.status, { now: this.now });
+    this.summary.showEmpty(error.status === 403 ? "forbidden" : "error", { message: error.message });
+  }
+
+  _retry() {
+    if (this.status === "lost" || this.status === "not_found") this.status = this.log.lines.length ? "running" : "waiting";
+    this.since = Date.now();
+    this.retrying.abort();
+    this._wake?.();
+  }
+
+  _retried() {
+    return new Promise((resolve) => {
+      this._wake = resolve;
+    });
+  }
+
+  async _loadBuilds() {
+    try {
+      const { builds } = await fetchJSON({ site: this.site, token: this.token, limit: 10 });
+      this.builds = builds;
+    } catch {
+      return; // the event stream says what is the matter
+    }
+    if (this.log.result) this.summary.showResult(this.log, this.log.result.status, { url: this.url });
+    if (this.log.lines.length) this._show();
+  }
+
+  // ── Where the page is scrolled to
+
+  _edges() {
+    const { bottom } = document.querySelector(".toolbar").getBoundingClientRect();
+    return { top: Math.max(bottom, 0), bottom: innerHeight };
+  }
+
+  _measure() {
+    const top = document.querySelector(".top").offsetHeight;
+    document.documentElement.style.setProperty("--top", `${top}px`);
+    if (this.list.log) this.list.schedule();
+  }
+
+  /** Change what is above the log without moving what is being read. */
+  _keepPlace(change) {
+    const content = document.getElementById("log");
+    const before = content.getBoundingClientRect().top;
+    change();
+    const by = content.getBoundingClientRect().top - before;
+    if (scrollY > 0 && !this.list.following) this.list._scrollBy(by);
+  }
+
+  _toCard() {
+    this.list.follow(false);
+    this.list.pending = 0;
+    scrollTo(0, 0);
+    this.list.schedule();
+  }
+
+  _jump(number) {
+    this.list.reveal(number);
+  }
+
+  _showStage(stage) {
+    const group = this.log.groups.find((each) => each.stage === stage);
+    if (group) this.list.revealGroup(group);
+  }
+
+  /**
+   * Close finished stages. When the page opens: those before the last one with output of the repository. Later: a long
+   * one whose lines have all left the screen, so that nothing moves that can be seen.
+   */
+  _collapse() {
+    const { groups } = this.log;
+    const last = groups.findLastIndex((group) => group.own);
+    if (last < 1) return;
+    let changed = false;
+    for (const group of groups.slice(0, last)) {
+      if (!group.open || group.chosen || group.errors) continue;
+      if (this.range && group.lines[0].number <= this.range.to && group.lines.at(-1).number >= this.range.from) continue;
+      if (!this.isOpening) {
+        if (group.lines.length < LONG_STAGE || !this.list.following || this.list.isVisible(group)) continue;
+      }
+      group.open = false;
+      changed = true;
+    }
+    if (changed) this.list.rebuild();
+  }
+
+  // ── Links and copies
+
+  _buildPath() {
+    return `/sites/${this.site}/builds/${this.log.build || this.address || "latest"}`;
+  }
+
+  _pick(number, extend) {
+    const start = extend && this.range ? this.range.start : number;
+    this.range = { start, from: Math.min(start, number), to: Math.max(start, number) };
+    const { from, to } = this.range;
+    if (!this.address) this.pinned = true; // the address names this build now
+    history.replaceState(null, "", `${this._buildPath()}${location.search}#L${from}${to > from ? `-L${to}` : ""}`);
+    this.list.follow(false);
+    this.list.refresh();
+  }
+
+  async _download(event, file) {
+    if (!this.token) return; // a plain link
+    event.preventDefault();
+    const blob = await fetchLog({ site: this.site, build: this.log.build, token: this.token }, file);
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(blob);
+    link.download = `${this.site}-${this.log.build}-${file}`;
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+  }
+
+  /** Put the whole log into the page as text, for printing and saving. */
+  _saveAll() {
+    const parts = [];
+    for (const group of this.log.groups) {
+      const seconds = this.log.stages.get(group.stage)?.seconds;
+      parts.push(`── ${group.stage}${typeof seconds === "number" ? ` · ${formatSeconds(seconds)}` : ""}`);
+      for (const line of group.lines) parts.push(`${String(line.number).padStart(6)}${line.level === ERROR ? " ✗ " : "   "}${line.text}`);
+    }
+    document.getElementById("whole").textContent = parts.join("\n");
+  }
+}
+
+/** Copy text, and say so on the button. */
+async function copyText(text, button) {
+  try {
+    await navigator.clipboard.writeText(text);
+  } catch {
+    const field = document.createElement("textarea"); // where the page is not a secure context
+    field.value = text;
+    document.body.append(field);
+    field.select();
+    document.execCommand("copy");
+    field.remove();
+  }
+  button.dataset.label ??= button.textContent;
+  button.textContent = "Copied";
+  setTimeout(() => (button.textContent = button.dataset.label), 1500);
+}
+
+/** Return the token of this tab. One in the address is kept, and removed from there. */
+function takeToken(site) {
+  const parameters = new URLSearchParams(location.search);
+  const given = parameters.get("token");
+  try {
+    if (given !== null) {
+      parameters.delete("token");
+      const rest = parameters.size ? `?${parameters}` : "";
+      history.replaceState(null, "", location.pathname + rest + location.hash);
+      sessionStorage.setItem(`token:${site}`, given);
+      sessionStorage.setItem("token", given); // for the other sites that it may cover
+    }
+    return sessionStorage.getItem(`token:${site}`) ?? sessionStorage.getItem("token") ?? "";
+  } catch {
+    return given ?? ""; // storage is refused in some frames
+  }
+}
+
+/** Return the lines that a fragment names: "#L120", "#L120-L130". */
+function parseRange(fragment) {
+  const match = /^#L(\d+)(?:-L?(\d+))?$/.exec(fragment);
+  if (!match) return null;
+  const [start, end] = [Number(match[1]), Number(match[2] ?? match[1])];
+  return { start, from: Math.max(1, Math.min(start, end)), to: Math.max(start, end) };
+}
+
+/** Return when a build began by its id, if that is one of ours: 20261129-174842-…, in UTC. */
+function startOfBuild(build) {
+  const match = /^(\d{4})(\d\d)(\d\d)-(\d\d)(\d\d)(\d\d)-/.exec(build ?? "");
+  if (!match) return null;
+  const [year, month, day, hour, minute, second] = match.slice(1).map(Number);
+  const started = Date.UTC(year, month - 1, day, hour, minute, second);
+  return started < Date.now() ? started : null;
+}
+
+customElements.define("build-page", BuildPage);
+>>>>>>> 2ceb5d0 (Add the build page (first version))

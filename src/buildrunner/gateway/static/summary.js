@@ -1,0 +1,245 @@
+// What happened and what to do: the card of a result, the panel of a page without a log, and notices about the connection.
+
+import { formatBytes, formatExactTime, formatSeconds, formatTime, plural } from "./format.js";
+import { repositoryPath } from "./log.js";
+import { element, icon } from "./rows.js";
+import { appendText, makeLink, parseFileReference, parseSGR, safeAddress } from "./text.js";
+
+const EXCERPT_LINES = 12;
+const NAMES = { typescript: "TypeScript", eslint: "ESLint", npm: "npm", pnpm: "pnpm", nextjs: "Next.js", next: "Next.js", css: "CSS", html: "HTML", json: "JSON" }; // prettier-ignore
+
+/** Return the id of a failure rule as words: "typescript-error" → "TypeScript error". */
+export function describeKind(kind) {
+  const words = String(kind).split(/[-_]/).filter(Boolean).map((word) => NAMES[word] ?? word); // prettier-ignore
+  const text = words.join(" ");
+  return text.charAt(0).toUpperCase() + text.slice(1);
+}
+
+/** Return the function that makes links of files named in the log. */
+export function fileLinker(log) {
+  return (text) => {
+    const reference = parseFileReference(text);
+    const path = reference && repositoryPath(reference.file);
+    return path ? safeAddress(log.linkTo(path, reference.line) ?? "") : null;
+  };
+}
+
+function button(label, onclick, className = "button") {
+  const made = element("button", className, label);
+  made.type = "button";
+  made.addEventListener("click", onclick);
+  return made;
+}
+
+function link(label, address, className = "button") {
+  const made = element("a", className, label);
+  made.href = address;
+  return made;
+}
+
+/** Return what the card says of a failure: {title, place, file, line, excerpt, number}. */
+export function describeFailure(log) {
+  const { result } = log;
+  const failure = result.failure ?? {};
+  const first = log.firstError;
+  let { file, line, column, excerpt } = failure;
+  let number = null; // of the line in the log
+  if (excerpt) {
+    const wanted = parsedText(excerpt).split("\n").find((text) => text.trim()); // prettier-ignore
+    number = log.lines.findLast((each) => each.own && each.text === wanted)?.number ?? null;
+  } else if (first) {
+    const { lines } = first.group;
+    const index = lines.indexOf(first);
+    excerpt = lines.slice(index, index + EXCERPT_LINES).filter((each) => each.own).map((each) => each.text).join("\n").trimEnd(); // prettier-ignore
+    const reference = /([\w@.~+/[\]-]+\.\w{1,6})(?::(\d+)(?::(\d+))?|\((\d+),(\d+)\))/.exec(first.text.slice(0, 500));
+    if (!file && reference && repositoryPath(reference[1])) {
+      file = repositoryPath(reference[1]);
+      line = Number(reference[2] ?? reference[4]);
+      column = Number(reference[3] ?? reference[5]) || undefined;
+    }
+  }
+  number ??= first?.number ?? null;
+  const place = file && [file, line, line && column].filter(Boolean).join(":");
+  return { title: failure.kind && describeKind(failure.kind), place, file, line, excerpt, number };
+}
+
+const parsedText = (raw) => parseSGR(raw).spans.map((span) => span.text).join(""); // prettier-ignore
+
+export class Summary {
+  constructor(site, { onjump, oncopy, onretry }) {
+    this.site = site;
+    this.onjump = onjump;
+    this.oncopy = oncopy;
+    this.onretry = onretry;
+    this.card = document.getElementById("card");
+    this.empty = document.getElementById("empty");
+    this.notice = document.getElementById("notice");
+  }
+
+  clear() {
+    this.card.hidden = true;
+    this.card.replaceChildren();
+    this.empty.replaceChildren();
+  }
+
+  // ── The card
+
+  /** Show how a build ended. `status` is that of the result, or "lost". */
+  showResult(log, status, { url } = {}) {
+    const { card } = this;
+    card.replaceChildren();
+    card.dataset.state = status === "failed" || status === "timed_out" ? "failed" : status;
+    card.hidden = false;
+    if (card.dataset.state === "failed") this._showFailure(log, status);
+    else if (status === "succeeded") this._showSuccess(log, url);
+    else this._showOther(log, status);
+  }
+
+  _heading(iconName, text) {
+    const heading = element("h2");
+    heading.append(icon(iconName), element("span", "", text));
+    this.card.append(heading);
+    return heading;
+  }
+
+  _showFailure(log, status) {
+    const { result } = log;
+    const { title, place, file, line, excerpt, number } = describeFailure(log);
+    const stage = { clone: "Clone", install: "Install", build: "Build", upload: "Publishing" }[result.stage] ?? "Build";
+    const heading = this._heading("failed", `${stage} ${status === "timed_out" ? "timed out" : "failed"}`);
+    if (title || place) heading.append(element("span", "what", `· ${title ?? "error"}${place ? " in" : ""}`));
+    if (place) heading.append(this._place(log, place, file, line));
+    if (result.reason) this.card.append(element("p", "reason", result.reason));
+    if (excerpt) {
+      const block = element("pre", "excerpt");
+      block.tabIndex = 0;
+      block.setAttribute("role", "region");
+      block.setAttribute("aria-label", "What the build printed");
+      appendText(block, parseSGR(excerpt).spans, { link: fileLinker(log) });
+      this.card.append(block);
+    }
+    if (result.hint) {
+      const advice = element("p", "advice");
+      advice.append(element("strong", "", "What to do"));
+      appendText(advice, [{ text: result.hint, style: { fg: null, bg: null, flags: 0 } }]);
+      this.card.append(advice);
+    }
+    const actions = element("div", "actions");
+    const text = [`${heading.textContent}`, result.reason, "", excerpt && parsedText(excerpt), "", result.hint];
+    actions.append(button("Copy", (event) => this.oncopy(joinParagraphs(text), event.currentTarget)));
+    if (number) actions.append(button("Jump to log", () => this.onjump(number)));
+    this.card.append(actions);
+  }
+
+  _place(log, place, file, line) {
+    const address = safeAddress(log.linkTo(file, line) ?? "");
+    const shown = address ? makeLink(address) : element("span");
+    if (address) shown.tabIndex = 0;
+    shown.className = "place";
+    shown.textContent = place;
+    return shown;
+  }
+
+  _showSuccess(log, url) {
+    const { result } = log;
+    const size = result.files ? ` ${plural(result.files, "file")} (${formatBytes(result.bytes ?? 0)})` : "";
+    const heading = this._heading("succeeded", `Published${size}`);
+    const address = url && safeAddress(url);
+    if (address) {
+      const shown = makeLink(address);
+      shown.tabIndex = 0;
+      shown.textContent = address.replace(/^https?:\/\//, "").replace(/\/$/, "");
+      heading.append(element("span", "", "at"), shown);
+    }
+    const { counts } = log;
+    if (counts[1]) heading.append(element("span", "reason", `· ${plural(counts[1], "warning")}`));
+  }
+
+  _showOther(log, status) {
+    const { result } = log;
+    const actions = element("div", "actions");
+    const words = {
+      superseded: ["stopped", "A later build took over"],
+      cancelled: ["stopped", "The build was cancelled"],
+      skipped: ["skipped", "The build was skipped"],
+      lost: ["warning", "The build was lost"],
+    }[status] ?? ["stopped", `The build ended: ${status}`];
+    this._heading(...words);
+    if (status === "lost") {
+      const since = element("p", "reason", "It has given no sign of life since ");
+      const time = element("time", "", formatTime(log.last));
+      time.title = formatExactTime(log.last);
+      since.append(time, ". Its task was probably stopped or ran out of memory.");
+      const advice = element("p", "advice");
+      advice.append(element("strong", "", "What to do"), "Look up why the task stopped (in ECS: Stopped reason), then start the build again.");
+      this.card.append(since, advice);
+      actions.append(button("Check again", this.onretry));
+    }
+    if (status === "superseded") {
+      this.card.append(element("p", "reason", result?.reason ?? "The rest of this log is not in the archive."));
+      actions.append(link("Open the latest build", `/sites/${this.site}`, "button primary"));
+    } else if (result?.reason) this.card.append(element("p", "reason", result.reason));
+    if (result?.hint && status !== "superseded") {
+      const advice = element("p", "advice", result.hint);
+      advice.prepend(element("strong", "", "What to do"));
+      this.card.append(advice);
+    }
+    if (actions.childElementCount) this.card.append(actions);
+  }
+
+  // ── A page without a log
+
+  /** Say why there is no log: "waiting", "not_found", "locked", "expired", "forbidden", "error". */
+  showEmpty(kind, { since, message } = {}) {
+    if (!kind) {
+      this.empty.replaceChildren();
+      this._shown = null;
+      return;
+    }
+    if (this._shown === `${kind}${message}`) return;
+    this._shown = `${kind}${message}`;
+    const time = since ? ` Waiting since ${formatTime(since)}.` : "";
+    const [picture, title, text] = {
+      waiting: ["waiting", "Waiting for the build", `Its task is being started, which can take a minute.${time} The log appears here by itself.`],
+      none: ["waiting", "No build yet", `${this.site} has no build that is known here.${time} The next one appears here by itself.`],
+      not_found: ["stopped", "No such build", "Nothing was heard of this build for five minutes. Check the address, or whether its task could be started."],
+      locked: ["stopped", "This page needs a link with a token", "Open it from the link in your dashboard, or ask whoever sent you here for a new one."],
+      expired: ["stopped", "This link has expired", "Open the build from your dashboard again, or ask for a new link."],
+      forbidden: ["stopped", "This link is for another site", `Its token does not cover ${this.site}. Ask for a link to this site.`],
+      error: ["warning", "The log cannot be shown", message],
+    }[kind]; // prettier-ignore
+    const actions = element("div", "actions");
+    if (kind === "not_found") {
+      actions.append(button("Keep waiting", this.onretry), link("Latest build", `/sites/${this.site}`));
+    }
+    if (kind === "error") actions.append(button("Try again", this.onretry));
+    this.empty.replaceChildren(icon(picture), element("h2", "", title), element("p", "", text), actions);
+  }
+
+  // ── The connection
+
+  /** Show a notice, or none: "offline", "reconnecting", "redis", "expired". */
+  showNotice(kind) {
+    if (this._notice === kind) return;
+    this._notice = kind;
+    this.notice.hidden = !kind;
+    if (!kind) return;
+    const [title, text] = {
+      offline: ["You are offline", "The log continues when the network is back."],
+      reconnecting: ["Connection lost", "Trying again. No line will be missing."],
+      redis: ["Redis is away", "The build continues, and so does its log when Redis is back."],
+      expired: ["This link has expired", "What is shown stays. Open the build from your dashboard again to continue."],
+    }[kind];
+    const words = element("div");
+    words.append(element("h2", "", title), element("p", "", text));
+    this.notice.replaceChildren(icon("warning"), words);
+    if (kind === "reconnecting") this.notice.append(button("Try now", this.onretry));
+  }
+}
+
+function joinParagraphs(parts) {
+  return parts.filter((part) => part !== undefined && part !== null).join("\n").replace(/\n{3,}/g, "\n\n").trim(); // prettier-ignore
+}
+
+/** Return "12s" of a duration that is shown while it grows. */
+export const formatSilence = (seconds) => formatSeconds(Math.floor(seconds) + 0.0001).replace(".0s", "s");
