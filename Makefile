@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 # Newer than the lock when all of it is installed.
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test image-test check format lock bench bench-image bench-corpus bench-dependencies bench-logs bench-upload soak clean
+.PHONY: help demo test test-unit image-test check format lock package bench bench-image bench-corpus bench-dependencies bench-logs bench-upload soak clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -29,14 +29,18 @@ demo: $(STAMP) ## build examples/react-app on servers of its own and serve it
 test: $(STAMP) ## unit and system tests (image-test runs those of the container)
 	@$(BIN)/python -m pytest -n 3 --dist loadfile # for two cores: half of its time is waiting for limits that the contract sets
 
+test-unit: $(STAMP) ## unit tests alone, in under a minute
+	@$(BIN)/python -m pytest -n 2 tests/unit
+
 image-test: $(STAMP) ## the image, run by a Docker engine as Fargate would (starts an engine where there is none)
 	@tests/image/with-engine.sh $(BIN)/python -m pytest tests/image
 
-check: $(STAMP) ## format, lint, types, imports, Dockerfile, shell scripts
+check: $(STAMP) ## format, lint, types, imports, Dockerfile, shell scripts, workflows
 	@$(BIN)/ruff format --check
 	@$(BIN)/ruff check
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/actionlint .github/workflows/*.yml
 	@$(BIN)/hadolint Dockerfile
 	@git ls-files '*.sh' .ci/run | xargs $(BIN)/shellcheck
 
@@ -70,5 +74,8 @@ soak: $(STAMP) ## runs with faults at random, for MINUTES (10), from a printed S
 bench-image: $(STAMP) ## size, start and memory of the image
 	@PYTHONPATH=tests tests/image/with-engine.sh $(BIN)/python bench/image.py
 
+package: $(STAMP) ## a wheel and an sdist in dist/
+	@$(BIN)/python -m build --no-isolation --outdir dist
+
 clean: ## remove what these commands made here
-	rm -rf $(VENV) .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) dist .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis
