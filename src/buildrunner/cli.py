@@ -13,62 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 from buildrunner.errors import EXIT_CONFIGURATION, EXIT_FAULT, ConfigurationError
 
 if TYPE_CHECKING:
-    from argparse import Namespace
-
-# Options of `run` override the variable of the same name: --repo-url is REPO_URL. Secrets have none: a command line is
-# public on its machine.
-OPTIONS = (
-    "REPO_URL",
-    "SLUG",
-    "BUILD_ID",
-    "AWS_BUCKET_NAME",
-    "STATE_BUCKET_NAME",
-    "AWS_REGION",
-    "AWS_ENDPOINT_URL_S3",
-    "REPO_REF",
-    "ROOT_DIR",
-    "INSTALL_COMMAND",
-    "BUILD_COMMAND",
-    "OUTPUT_DIR",
-    "NODE_VERSION",
-    "REPO_ALLOWED_SCHEMES",
-    "S3_KEY_PREFIX",
-    "LOG_FORMAT",
-    "LOG_CHANNEL",
-    "EVENT_STREAM",
-    "LOG_TTL",
-    "LOG_MAX_BYTES",
-    "CONSOLE_FORMAT",
-    "CLONE_TIMEOUT",
-    "INSTALL_TIMEOUT",
-    "BUILD_TIMEOUT",
-    "UPLOAD_TIMEOUT",
-    "UPLOAD_CONCURRENCY",
-    "SITE_MAX_FILES",
-    "SITE_MAX_BYTES",
-    "SITE_MAX_FILE_BYTES",
-    "ASSET_GRACE",
-    "DEPENDENCY_CACHE",
-    "CACHE_SCOPE",
-    "STRICT_LOCKFILE",
-    "GIT_SUBMODULES",
-    "GIT_HISTORY",
-    "REDACT_VARS",
-)
-
-
-_PUBLISH_OPTIONS = (
-    "SLUG",
-    "BUILD_ID",
-    "AWS_BUCKET_NAME",
-    "STATE_BUCKET_NAME",
-    "AWS_REGION",
-    "AWS_ENDPOINT_URL_S3",
-    "S3_KEY_PREFIX",
-    "UPLOAD_TIMEOUT",
-    "UPLOAD_CONCURRENCY",
-    "ASSET_GRACE",
-)
+    from argparse import ArgumentParser, Namespace
 
 
 def main() -> NoReturn:
@@ -143,8 +88,10 @@ def _command(arguments: list[str], early_signals: list[int]) -> int:
             except ConfigurationError as error:
                 print(f"buildrunner: {error}", file=sys.stderr)
                 return EXIT_CONFIGURATION
-        options = _PUBLISH_OPTIONS if parsed.command == "publish" else OPTIONS
-        environment |= {name: value for name in options if (value := getattr(parsed, name.lower())) is not None}
+        from buildrunner.config.variables import variables_of
+
+        names = [variable.name for variable in variables_of(parsed.command) if variable.option]
+        environment |= {name: value for name in names if (value := getattr(parsed, name.lower())) is not None}
         if parsed.command == "publish":  # the real path of an empty one is the working directory
             folder = parsed.folder and os.path.realpath(parsed.folder)
 
@@ -194,12 +141,10 @@ def _parse(arguments: list[str]) -> Namespace:
     parser.add_argument("--version", action="version", version=f"buildrunner {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", help="run one build from its environment (as without a command)")
-    for name in OPTIONS:
-        run.add_argument(f"--{name.lower().replace('_', '-')}", metavar="…", help=f"overrides {name}")
+    _add_options(run, "run")
     publish = commands.add_parser("publish", help="publish a folder that is built already, as a build does")
     publish.add_argument("folder", metavar="DIR", help="what becomes the site, index.html at its top")
-    for name in _PUBLISH_OPTIONS:
-        publish.add_argument(f"--{name.lower().replace('_', '-')}", metavar="…", help=f"overrides {name}")
+    _add_options(publish, "publish")
     dev = commands.add_parser("dev", help="the same build on this machine, on servers of its own")
     dev.add_argument("repo", nargs="?", default=".", metavar="REPO", help="a folder or a URL (default: this folder)")
     serve = commands.add_parser("serve", help="serve build pages and the log API (docs/gateway.md)")
@@ -218,3 +163,12 @@ def _parse(arguments: list[str]) -> Namespace:
     logs.add_argument("--follow", action="store_true", help="stay until its end; the exit code is then the run's")
     logs.add_argument("--json", action="store_true", help="the events as they are, one a line")
     return parser.parse_args(arguments)
+
+
+def _add_options(parser: ArgumentParser, command: str) -> None:
+    from buildrunner.config.variables import variables_of
+
+    for variable in variables_of(command):
+        if variable.option:
+            meaning = variable.meaning.replace("`", "").replace("%", "%%")
+            parser.add_argument(variable.option, metavar=variable.kind.metavar, help=meaning)

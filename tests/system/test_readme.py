@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from buildrunner.cli import OPTIONS
 from buildrunner.config.settings import Settings, read_settings
+from buildrunner.config.variables import variables_of
 from buildrunner.errors import (
     EXIT_CONFIGURATION,
     EXIT_FAULT,
@@ -127,7 +127,9 @@ def test_run_has_an_option_for_every_variable_but_secrets() -> None:
     without |= {"GIT_REPOSITORY__URL", "PROJECT_ID", "AWS_ENDPOINT_URL"}
     named = {name for name in environment_table() if "<" not in name}
 
-    assert {option for option in OPTIONS if option in named} == named - without
+    options = {variable.name for variable in variables_of("run") if variable.option}
+
+    assert options & named == named - without
 
 
 # --- tables ----------------------------------------------------------------------------------------------------------

@@ -14,7 +14,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from buildrunner.config.settings import Settings, is_secret_name, make_build_id, read_settings
+from buildrunner.config.secret_names import is_secret_name
+from buildrunner.config.settings import Settings, make_build_id, read_settings
 from buildrunner.errors import ConfigurationError
 from buildrunner.redaction import Redactor
 
@@ -108,6 +109,7 @@ def test_the_defaults_are_those_of_the_contract() -> None:
         "site_max_files": 100_000,
         "site_max_bytes": 10 * 2**30,
         "site_max_file_bytes": 2**30,
+        "site_url": None,
         "asset_grace": 604800,
         "dependency_cache": "s3",
         "cache_scope": "my-site",
@@ -195,13 +197,13 @@ def test_a_variable_is_read(name: str, value: str, attribute: str, expected: Any
         ("LOG_TTL", ["0", "-1", "1.5", "1e3", "٣", " 1", "x"]),
         ("LOG_MAX_BYTES", ["0", "64M", "99999999999999999999999"]),
         ("CONSOLE_FORMAT", ["color"]),
-        ("CLONE_TIMEOUT", ["0", "-1", "nan", "inf", "1e9", "86401", "2m", ".5"]),
+        ("CLONE_TIMEOUT", ["0", "-1", "nan", "inf", "1e9", "86401", "2 m", ".5"]),
         ("INSTALL_TIMEOUT", ["x"]),
         ("BUILD_TIMEOUT", ["0.0"]),
         ("UPLOAD_TIMEOUT", ["1_000"]),
         ("UPLOAD_CONCURRENCY", ["0", "1025", "ten"]),
         ("SITE_MAX_FILES", ["0", "1k"]),
-        ("SITE_MAX_BYTES", ["0", "10G"]),
+        ("SITE_MAX_BYTES", ["0", "10G", "1Gi", "x1GiB"]),
         ("SITE_MAX_FILE_BYTES", ["0", "5497558138881"]),
         ("ASSET_GRACE", ["-1", "forever"]),
         ("DEPENDENCY_CACHE", ["on", "S3"]),
@@ -459,6 +461,8 @@ def test_a_template_holds_slug_and_nothing_else(name: str, value: str) -> None:
         "__logs/{slug}/",
         "__manifests/{slug}/",
         "__cache/{slug}/",
+        "__routing/{slug}/",
+        "__objects/{slug}/",
         "{slug}/{build}/",
         "a//{slug}/",
         "../{slug}/",

@@ -18,7 +18,7 @@ from buildrunner.checkout.git import Git
 from buildrunner.checkout.git_errors import explain
 from buildrunner.checkout.index import Tree, read_tree
 from buildrunner.checkout.submodules import fetch_submodules, find_address, without_user
-from buildrunner.config.settings import Repository
+from buildrunner.config.addresses import Repository
 from buildrunner.errors import BuildFailed
 from buildrunner.sandbox.command import Exit
 

@@ -17,7 +17,7 @@ from buildrunner.checkout.git import CONFIGURATION, Checkout, Git, Patience, com
 from buildrunner.checkout.git_errors import NO_SINGLE_COMMIT, explain
 from buildrunner.checkout.index import read_tree
 from buildrunner.concurrency.cancellation import run_in_thread
-from buildrunner.config.settings import Repository
+from buildrunner.config.addresses import Repository
 from buildrunner.errors import BuildFailed
 from buildrunner.redaction import visible
 from buildrunner.sandbox.command import Output, Sandbox, remove_tree, run_program

@@ -17,7 +17,7 @@ from typing import Literal
 
 import anyio
 
-from buildrunner.config.settings import Repository
+from buildrunner.config.addresses import Repository
 from buildrunner.errors import BuildFailed
 from buildrunner.sandbox.command import Exit, Output, Sandbox
 

@@ -17,7 +17,7 @@ import anyio
 
 from buildrunner.checkout.git import Checkout, Git, Patience
 from buildrunner.checkout.git_errors import explain
-from buildrunner.config.settings import Repository
+from buildrunner.config.addresses import Repository
 from buildrunner.errors import BuildFailed
 
 AUTO_SECONDS = 60.0  # for what may turn out not to be needed

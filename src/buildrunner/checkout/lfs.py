@@ -18,7 +18,7 @@ from buildrunner.checkout.git import Git, Patience, authorization, configuration
 from buildrunner.checkout.git_errors import Trouble, explain
 from buildrunner.checkout.submodules import find_address, origin_of, without_user
 from buildrunner.concurrency.cancellation import cleanup
-from buildrunner.config.settings import Repository
+from buildrunner.config.addresses import Repository
 from buildrunner.errors import BuildFailed
 from buildrunner.redaction import visible
 from buildrunner.sandbox.command import REMOVE_SECONDS, remove_tree

@@ -24,7 +24,7 @@ from buildrunner.checkout.git import MOST_PRINTED_BYTES, MOST_SAID_BYTES, Git, P
 from buildrunner.checkout.git_errors import NO_SINGLE_COMMIT, explain
 from buildrunner.checkout.index import Tree, read_tree
 from buildrunner.concurrency.cancellation import run_in_thread
-from buildrunner.config.settings import Repository
+from buildrunner.config.addresses import Repository
 from buildrunner.errors import BuildFailed
 from buildrunner.redaction import visible
 from buildrunner.sandbox.command import Exit, remove_tree

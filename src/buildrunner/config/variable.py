@@ -1,0 +1,46 @@
+"""One environment variable: what `variables` says of each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from buildrunner.config.kinds import Kind
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """One environment variable."""
+
+    name: str  # a final `<NAME>` stands for any name: `BUILD_ENV_<NAME>`
+    group: str
+    meaning: str  # one or two sentences for people, Markdown with `code` alone
+    kind: Kind
+    commands: Sequence[str]  # that read it
+    default: Any = None  # as `kind` parses it
+    default_words: str = ""  # how people read the default, where it is no value
+    required: Sequence[str] = ()  # the commands that cannot do without
+    aliases: Sequence[str] = ()  # other names, which count where this one is not set
+    example: str = ""
+    secret: bool = False  # its value is never shown, and it has no option: command lines are public on their machine
+
+    @property
+    def prefix(self) -> str:
+        """What comes before the `<NAME>` of a family of variables; empty for a single one."""
+        return self.name.removesuffix("<NAME>") if self.name.endswith("<NAME>") else ""
+
+    @property
+    def option(self) -> str:
+        """The option that overrides it, such as `--repo-url`; empty where there is none."""
+        return "" if self.secret or self.prefix else option_of(self.name)
+
+    @property
+    def default_text(self) -> str:
+        """The default as one would write it; empty where there is none."""
+        return "" if self.default is None else self.kind.format(self.default)
+
+
+def option_of(name: str) -> str:
+    """Return the option of a variable: `--repo-url` of `REPO_URL`."""
+    return f"--{name.lower().replace('_', '-')}"
