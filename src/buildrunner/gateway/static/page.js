@@ -1,11 +1,3 @@
-<<<<<<< HEAD
-// Placeholder of the build page: prints the log.
-const [, , slug, , build] = location.pathname.split("/");
-const log = document.getElementById("log");
-const source = new EventSource(`/api/sites/${slug}/builds/${build ?? "latest"}/events`);
-source.onmessage = ({ data }) => log.append((JSON.parse(data).log ?? "") + "\n");
-source.addEventListener("end", () => source.close());
-=======
 // The build page: joins the client, the log, the list and what is around it.
 
 import { fetchJSON, fetchLog, followBatches, GatewayError, sleep } from "./client.js";
@@ -500,4 +492,3 @@ function startOfBuild(build) {
 }
 
 customElements.define("build-page", BuildPage);
->>>>>>> 2ceb5d0 (Add the build page (first version))
