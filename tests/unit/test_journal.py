@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from buildrunner.events import journal as journal_module
-from buildrunner.events.journal import OWN_WORDS_BYTES, SILENCE_SECONDS, Journal, _Ring, line_of_output
+from buildrunner.events.journal import OWN_WORDS_BYTES, SILENCE_SECONDS, Journal, _Ring, lines_of_output
 from buildrunner.events.lines import Line
 from buildrunner.redaction import Redactor
 
@@ -162,9 +162,11 @@ def test_the_line_of_an_event_of_output_is_found_without_decoding_all_of_it(line
         journal.output("stdout", lines)
         journal.log('"type":"log","stream":"stdout","log":"x"}')
         journal.write("progress")
-        for encoded in all_bytes(journal):
-            event = json.loads(encoded)
-            assert line_of_output(encoded) == (event["log"] if is_output(event) else None)
+        encoded = all_bytes(journal)
+        expected = [event["log"] if is_output(event) else None for event in map(json.loads, encoded)]
+        assert lines_of_output(encoded) == expected
+        assert lines_of_output(encoded[: len(lines)]) == expected[: len(lines)]
+        assert [line for event in encoded for line in lines_of_output([event])] == expected
 
     with_journal(write, build=build)
 

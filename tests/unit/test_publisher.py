@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Literal
 
 import anyio
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from redis.exceptions import MovedError, NoPermissionError, OutOfMemoryError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
@@ -103,13 +106,40 @@ def test_a_line_of_the_build_that_looks_like_an_end_word_is_sent_with_a_space(
         with Journal(tmp_path, build="b", redactor=Redactor(()), max_bytes=10_000) as journal:
             journal.output("stdout", [(line, False)])
             journal.write("result", "Done", status="succeeded")
-            output, result = journal.reader().read(10, 10_000)
+            events = journal.reader().read(10, 10_000)
 
-            assert make(journal)._message(output) == message
-            assert make(journal)._message(result) == "Done"
-            as_json = make(journal, "json")._message(output)
-            assert as_json is not None
+            assert make(journal)._messages(1, events) == [(1, message), (2, "Done")]
+            assert make(journal)._messages(1, events[:1]) == [(1, message)]
+            [(_, as_json)] = make(journal, "json")._messages(1, events[:1])
             assert json.loads(as_json)["log"] == (f" {line}" if message.startswith(" ") else line)
+
+    anyio.run(main)
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    st.lists(st.sampled_from(["", "x", "Done", "\tDone ", "\u2028 Done", "Failed:", '"\\', "\x1b[1mred\x1b[m", None])),
+    st.integers(0, 9),
+)
+def test_a_batch_has_the_messages_that_its_events_have_one_by_one(lines: list[str | None], sent: int) -> None:
+    async def main() -> None:
+        with (
+            TemporaryDirectory() as folder,
+            Journal(Path(folder), build="b", redactor=Redactor(()), max_bytes=10_000) as journal,
+        ):
+            for line in lines:
+                if line is None:
+                    journal.write("progress")
+                else:
+                    journal.output("stdout", [(line, False)])
+            events = journal.reader().read(100, 10_000)
+            publishers = [make(journal), make(journal, "json")]
+
+            for publisher in publishers:
+                publisher._sent = sent
+                each = [message for seq, event in enumerate(events, 1) for message in publisher._messages(seq, [event])]
+
+                assert publisher._messages(1, events) == each
 
     anyio.run(main)
 

@@ -35,6 +35,8 @@ OWN_WORDS_BYTES = 4 * 1024 * 1024
 SILENCE_SECONDS = 25
 DROPPED_EVERY_SECONDS = 5
 _FIELDS_OF_TEXT = {"log", "reason", "hint"}
+_OF_OUTPUT = b',"stream":"std'
+_OUTPUT = re.compile(r',"stream":"std(?:out|err)",(?:"cont":true,)?"log":"(.*)"\}')
 _END_WORD = re.compile(r"Done|Cancelled|Superseded|Failed: |Timed out: |Skipped: ")
 # A reader is in a flood while more than this waits for it and the last write is no older than that.
 FLOOD_BYTES = 128 * 1024
@@ -252,17 +254,20 @@ class Journal:
             self._changed = None
 
 
-def line_of_output(event: bytes) -> str | None:
-    """Give the line of an event that is the repository's own output; None for every other event.
+def lines_of_output(events: Sequence[bytes]) -> Sequence[str | None]:
+    """Return the line of each event that is the repository's own output; None for every other event.
 
-    An eighth of the time that decoding the whole event takes, of which there is one for every line and follower. Inside of a
-    string a quotation mark is escaped: so this `"stream"` can only be the event's own field, and `"log"` is its last.
+    A twentieth of the time that decoding whole events takes. Inside a string a quotation mark is escaped: so what `_OUTPUT`
+    matches can only be the event's own fields, and `"log"` is its last.
     """
-    stream = event.find(b',"stream":"std')
-    if stream < 0:
-        return None
-    text = event[event.index(b',"log":"', stream) + 8 : -2]
-    return str(json.loads(b'"%b"' % text)) if b"\\" in text else text.decode()
+    text = b"\n".join(events).decode()
+    lines: list[str] = _OUTPUT.findall(text)
+    if lines and "\\" in text:
+        lines = json.loads('["{}"]'.format('","'.join(lines)))
+    if len(lines) == len(events):
+        return lines
+    following = iter(lines)
+    return [next(following) if _OF_OUTPUT in event else None for event in events]
 
 
 class Reader:
@@ -295,7 +300,8 @@ class Reader:
         while not (end := data.rfind(b"\n") + 1) and self.waiting_bytes > len(data):
             data = os.pread(self._journal._file, min(size, self.waiting_bytes), self._offset)
             size *= 2
-        events = data[:end].split(b"\n")[:-1][: max_events if len(data) <= max_bytes else 1]
+        events = data[:end].split(b"\n")
+        del events[-1], events[max_events if len(data) <= max_bytes else 1 :]
         self._offset += sum(map(len, events)) + len(events)
         self.next_seq += len(events)
         return events

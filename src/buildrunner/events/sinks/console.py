@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import anyio
 import anyio.to_thread
 
-from buildrunner.events.journal import line_of_output
+from buildrunner.events.journal import lines_of_output
 from buildrunner.events.lines import without_colour
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def make_formatter(
     if console_format == "json":
         return lambda events: b"\n".join([*events, b""])
     if console_format == "text" or not os.isatty(_STDOUT) or os.environ.get("TERM", "dumb") == "dumb":
-        return lambda events: "".join(map(_plain, events)).encode()
+        return _plain
     from rich.console import Console  # takes 0.08 s, and is wanted by people alone
 
     person = Console(highlight=False, soft_wrap=True)
@@ -93,14 +93,17 @@ def print_line(sentence: str, descriptor: int = _STDOUT) -> None:
     print_bytes(f"{sentence}\n".encode(errors="surrogateescape"), descriptor)
 
 
-def _plain(encoded: bytes) -> str:
-    output = line_of_output(encoded)
-    if output is not None:
-        return f"{without_colour(output)}\n"
+def _plain(events: Sequence[bytes]) -> bytes:
+    lines = lines_of_output(events)
+    shown = [f"{line}\n" if line is not None else _own(event) for event, line in zip(events, lines, strict=True)]
+    return without_colour("".join(shown)).encode()
+
+
+def _own(encoded: bytes) -> str:
     event = json.loads(encoded)
     if "log" not in event:
         return ""
-    line = without_colour(event["log"])
+    line = event["log"]
     if event["type"] == "stage" and event["state"] == "started":
         return f"==> {line}\n"
     if event.get("level") == "warning":

@@ -23,7 +23,7 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 
-from buildrunner.events.journal import line_of_output
+from buildrunner.events.journal import lines_of_output
 from buildrunner.events.lines import without_colour
 from buildrunner.events.sinks.redis.connection import (
     address,
@@ -56,6 +56,8 @@ LOOK_SECONDS = 1.0
 FORGIVEN_SECONDS = 30.0  # after which a stream that was lost is the first one again
 REFUSED_SECONDS = 10.0  # after which Redis is asked again for what it did not allow: somebody may have changed the ACL
 _END_WORDS = ("Failed:", "Cancelled", "Timed out:", "Superseded", "Skipped:")
+# In lines that follow a line break each: finds at least what `_is_end_word` takes for one, in a tenth of the time.
+_LIKE_END_WORD = re.compile(rf"\n(?:[^\S\n]*Done|{'|'.join(_END_WORDS)})")
 
 
 class Publisher:
@@ -335,15 +337,21 @@ class Publisher:
 
     def _messages(self, first: int, events: Sequence[bytes]) -> list[tuple[int, str | bytes]]:
         """Give what is to be sent to the channel, with the number of its event."""
-        return [
-            (seq, message)
-            for seq, event in enumerate(events, first)
-            if seq > self._sent and (message := self._message(event)) is not None
-        ]
+        sent = max(0, self._sent + 1 - first)
+        first, events = first + sent, events[sent:]
+        if not events:
+            return []
+        lines = lines_of_output(events)
+        output = [line for line in lines if line is not None]
+        if len(output) == len(events):
+            plain = without_colour("\n".join(output))
+            if not _LIKE_END_WORD.search(f"\n{plain}"):
+                return list(enumerate(events if self._log_format == "json" else plain.split("\n"), first))
+        each = enumerate(zip(events, lines, strict=True), first)
+        return [(seq, message) for seq, (event, line) in each if (message := self._message(event, line)) is not None]
 
-    def _message(self, event: bytes) -> str | bytes | None:
-        """Give what goes to the channel for an event: nothing for one without a line."""
-        line = line_of_output(event)
+    def _message(self, event: bytes, line: str | None) -> str | bytes | None:
+        """Give what goes to the channel for an event, of whose output `line` is: nothing for one without a line."""
         own = line is None  # buildrunner's words, or a sign of life
         if line is None:
             fields = json.loads(event)
