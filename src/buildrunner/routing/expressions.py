@@ -25,6 +25,7 @@ class Expression:
         options = re2.Options()
         options.max_mem = _MEMORY_BYTES
         options.log_errors = False
+        options.dot_nl = True  # a line end in a path evades no rule
         self._regex = re2.compile(text, options)
         self._groups = range(1, self._regex.groups + 1)
         self.size: int = self._regex.programsize

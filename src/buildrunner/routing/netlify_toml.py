@@ -42,7 +42,8 @@ def parse_netlify_toml(text: str, warnings: Warnings) -> NetlifyRules:
         content = tomllib.loads(text.removeprefix("\ufeff").replace("\r\n", "\n"))
     except (ValueError, RecursionError) as error:
         found = _ERROR_LINE.search(str(error))
-        warnings.add(int(found[1]) if found else None, "the file is not valid TOML, so nothing of it is applied")
+        at_end = text.count("\n") + 1 if "end of document" in str(error) else None
+        warnings.add(int(found[1]) if found else at_end, "the file is not valid TOML, so nothing of it is applied")
         return NetlifyRules()
     rules = [
         rule for table, line in _tables(content, text, "redirects", warnings) if (rule := _rule(table, line, warnings))

@@ -8,7 +8,6 @@ from urllib.parse import quote, unquote
 MAX_KEY_BYTES = 1024  # https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html
 # What may stand in a path (RFC 3986, 3.3) and needs no escape there.
 _PATH_SAFE = "/:@!$&'()*+,;=-._~"
-_PART_SAFE = _PATH_SAFE.replace("/", "")
 # Of a text that is escaped already: nothing is escaped twice.
 _URL_SAFE = f"{_PATH_SAFE}%?#[]"
 _UNSAFE_IN_KEY = re.compile(r"[\x00-\x1f\x7f-\x9f\\\ufffd\ud800-\udfff]")
@@ -19,7 +18,7 @@ def normalize_path(raw: str) -> str:
 
     A trailing slash stays. `..` never leads above the site (RFC 3986, 5.2.4). Bytes that are not UTF-8 become U+FFFD.
     """
-    path = unquote(raw, errors="replace")
+    path = unquote(raw.encode(errors="surrogatepass").decode(errors="replace"), errors="replace")
     parts: list[str] = []
     for part in path.split("/"):
         if part == "..":
@@ -53,14 +52,14 @@ def without_slash(path: str) -> str:
 
 def encode_path(path: str) -> str:
     """Return a decoded path as it is written in a URL. It is ASCII, and has no control character."""
-    return quote(path, safe=_PATH_SAFE)
+    return quote(path, safe=_PATH_SAFE, errors="replace")
 
 
 def encode_part(text: str) -> str:
     """Return a text as it is written in a URL where it must not end what it stands in: a host or a query."""
-    return quote(text, safe="-._~")
+    return quote(text, safe="-._~", errors="replace")
 
 
 def encode_url(text: str) -> str:
     """Return the text of a URL with everything escaped that may not stand in one; escapes stay."""
-    return quote(text, safe=_URL_SAFE)
+    return quote(text, safe=_URL_SAFE, errors="replace")

@@ -285,7 +285,8 @@ def _expand_url(template: Template, captures: Sequence[str]) -> str:
     url = ""
     for part in template:
         if isinstance(part, str):
-            url += encode_url(part)
+            follows_nothing = url.endswith("/") and part.startswith("/") and not is_url(part)
+            url += encode_url(part[1:] if follows_nothing else part)
         else:
             # A capture must not end the host that it stands in, nor the parameter of a query.
             inside = "?" in url or "#" in url or (is_url(url) and url.count("/") < 3)

@@ -54,6 +54,7 @@ def parse_vercel_json(text: str, warnings: Warnings) -> VercelRules:
     text = text.removeprefix("\ufeff")
     try:
         content = json.loads(text)
+        json.dumps(content, ensure_ascii=False).encode()  # not so with "\ud800", half of a pair
     except json.JSONDecodeError as error:
         warnings.add(error.lineno, "the file is not valid JSON, so nothing of it is applied")
         return VercelRules()
