@@ -136,7 +136,7 @@ export class Header {
     item.firstChild.disabled = !stage;
     const shown = seconds === null ? "" : formatSeconds(seconds);
     if (part("time").textContent !== shown) part("time").textContent = shown;
-    const difference = stage?.seconds && last ? stage.seconds - last : 0;
+    const difference = state === "succeeded" && stage.seconds && last ? stage.seconds - last : 0;
     const notable = Math.abs(difference) >= Math.max(1, last * 0.1);
     part("than").textContent = notable ? `${difference > 0 ? "+" : "−"}${formatSeconds(Math.abs(difference))}` : "";
     item.title = last === null ? "" : `Last build: ${formatSeconds(last)}`;

@@ -4,15 +4,15 @@
 import { makeGap, makeHead, makeRow, updateHead } from "./rows.js";
 import { Selection } from "./selection.js";
 import { DEFAULT_STYLE } from "./text.js";
+import { breakLine, countCells } from "./wrap.js";
 
 export const LINE = 20; // pixels, as in the stylesheet
 const HEAD = 34;
 const GAP = 26;
 const OVERSCAN = 600; // pixels above and below that are drawn too
 const PIECE = 4000; // characters of one row; a longer line has several
+const PIECE_ROWS = 40; // the same where lines are broken
 const SILENCE = 5; // seconds without output that are shown
-const ASCII = /^[\x20-\x7e]*$/;
-const WIDE = /^[\u1100-\u115f\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60\uffe0-\uffe6\u{1f300}-\u{1faff}]/u;
 
 export class List {
   /**
@@ -102,6 +102,11 @@ export class List {
       this._pushLine(line);
     }
     this._length = lines.at(-1)?.text.length ?? 0;
+    const digits = Math.max(4, String(lines.length).length);
+    if (digits === this._digits) return;
+    this._digits = digits;
+    this.content.style.setProperty("--digits", digits);
+    this._resized();
   }
 
   /** Return whether the last line has got longer since it was taken. */
@@ -127,28 +132,35 @@ export class List {
 
   _pushLine(line) {
     const { length } = line.text;
-    if (length <= PIECE) {
-      this._push(line, this._heightOf(line));
+    if (!this.wrap || !this._columns) {
+      if (length <= PIECE) this._push(line, LINE);
+      else for (let from = 0; from < length; from += PIECE) this._pushPiece(line, from, Math.min(from + PIECE, length), 1);
       return;
     }
-    const size = this.wrap && this._columns ? Math.max(1, Math.floor(PIECE / this._columns)) * this._columns : PIECE;
-    for (let from = 0; from < length; from += size) {
-      const piece = { line, from, to: Math.min(length, from + size), height: 0 };
-      const rows = this.wrap && this._columns ? Math.ceil((piece.to - from) / this._columns) : 1;
-      this._push(piece, rows * LINE);
+    if (line.cells < 0) line.cells = countCells(line.text);
+    if (line.cells <= this._columns) {
+      this._push(line, LINE);
+      return;
     }
+    const breaks = breakLine(line.text, this._columns);
+    if (breaks.length < PIECE_ROWS) {
+      this._push(line, (breaks.length + 1) * LINE);
+      return;
+    }
+    breaks.push(length);
+    for (let first = 0; first < breaks.length; first += PIECE_ROWS) {
+      const last = Math.min(first + PIECE_ROWS, breaks.length) - 1;
+      this._pushPiece(line, breaks[first - 1] ?? 0, breaks[last], last - first + 1);
+    }
+  }
+
+  _pushPiece(line, from, to, rows) {
+    this._push({ line, from, to }, rows * LINE);
   }
 
   _push(item, height) {
     this.items.push(item);
     this.tops.push(this.tops[this.tops.length - 1] + height);
-  }
-
-  _heightOf(line) {
-    if (!this.wrap || !this._columns) return LINE;
-    if (line.height) return line.height;
-    if (line.cells < 0) line.cells = countCells(line.text);
-    return Math.max(1, Math.ceil(line.cells / this._columns)) * LINE;
   }
 
   // ── Where it is
@@ -339,7 +351,6 @@ export class List {
       row.remove();
       this.rows.delete(item);
     }
-    const measured = [];
     let next = null;
     for (let i = last; i >= first; i--) {
       const item = this.items[i];
@@ -349,7 +360,6 @@ export class List {
         this.rows.set(item, row);
         next = next?.isConnected ? next : this._rowBehind(i);
         this.content.insertBefore(row, next);
-        if (this.wrap && item.cells > this._columns * 0.75 && item.cells !== item.text.length) measured.push(item);
       }
       if (item.stage) updateHead(row, item, this.log);
       if (row.top !== this.tops[i]) {
@@ -358,7 +368,6 @@ export class List {
       }
       next = row;
     }
-    this._correct(measured);
     if (this._focused) this.rows.get(this._focused)?.querySelector("a.number, button")?.focus({ preventScroll: true });
     this._focused = null;
     this.options.ondraw?.();
@@ -377,24 +386,7 @@ export class List {
     if (item.stage) return makeHead(item, this.log, this.filter);
     if (item.gap) return makeGap(item.seconds);
     const line = item.line ?? item;
-    return makeRow(line, item.line ? item : null, this.options);
-  }
-
-  /** Use the true height of rows whose width only the browser knows. */
-  _correct(items) {
-    let changed = false;
-    for (const item of items) {
-      const height = Math.round(this.rows.get(item).offsetHeight / LINE) * LINE || LINE;
-      const index = this.indexOf(item.number);
-      const by = height - (this.tops[index + 1] - this.tops[index]);
-      item.height = height;
-      if (!by) continue;
-      const above = this.tops[index] < this._view().top;
-      for (let i = index + 1; i < this.tops.length; i++) this.tops[i] += by;
-      if (above && !this.following) this._scrollBy(by);
-      changed = true;
-    }
-    if (changed) this.schedule();
+    return makeRow(line, item.line ? item : null, this.options, this.wrap ? this._columns : 0);
   }
 
   _size() {
@@ -415,7 +407,7 @@ export class List {
 
   /** Count the columns that fit; lay out again if there are others now. */
   _resized() {
-    const row = makeRow({ number: 1, text: "", raw: null, style: DEFAULT_STYLE, delta: 0, level: 0, time: 0, kind: "output" }, null, this.options);
+    const row = makeRow({ number: 1, text: "", raw: null, style: DEFAULT_STYLE, delta: 0, level: 0, time: 0, kind: "output" }, null, this.options, 0);
     row.classList.add("probe");
     this.content.append(row);
     const width = row.querySelector(".text").clientWidth;
@@ -424,8 +416,6 @@ export class List {
     const columns = Math.max(10, Math.floor((width + 0.01) / this._character));
     if (columns === this._columns || !width) return;
     this._columns = columns;
-    this.content.style.setProperty("--columns", `${columns}`);
-    for (const line of this.log?.lines ?? []) line.height = 0;
     if (this.log && this.wrap) this.rebuild();
     else this.schedule();
   }
@@ -469,15 +459,4 @@ export class List {
     event.preventDefault();
     this.options.onpick?.(Number(number.dataset.line), event.shiftKey);
   }
-}
-
-/** Return how many columns a terminal needs for `text`. */
-function countCells(text) {
-  if (ASCII.test(text)) return text.length;
-  let cells = 0;
-  for (const character of text) {
-    if (character === "\t") cells += 8 - (cells % 8);
-    else cells += WIDE.test(character) ? 2 : 1;
-  }
-  return cells;
 }

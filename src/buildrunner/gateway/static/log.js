@@ -101,7 +101,6 @@ export class Log {
       kind: own ? "output" : stream,
       group,
       cells: -1, // columns that it takes; counted when needed
-      height: 0, // pixels as measured, where cells do not tell
     };
     line.level = levelOf(event, text, own);
     this._count(line, 1);
@@ -117,7 +116,6 @@ export class Log {
     }
     line.text += strip(log);
     line.cells = -1;
-    line.height = 0;
   }
 
   _count(line, by) {

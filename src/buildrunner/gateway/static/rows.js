@@ -3,6 +3,7 @@
 import { formatExactTime, formatSeconds, plural } from "./format.js";
 import { ERROR, WARNING } from "./log.js";
 import { appendText, parseSGR, sliceSpans } from "./text.js";
+import { breakLine } from "./wrap.js";
 
 let cached = { line: null, spans: null }; // of the last long line
 
@@ -47,8 +48,8 @@ const ICONS = {
   closed: "M6 3.5L10.5 8L6 12.5",
 };
 
-/** Make the row of a line, or of one piece of a long one. */
-export function makeRow(line, piece, { link, marks, isSelected, href = (number) => `#L${number}` }) {
+/** Make the row of a line, or of one piece of a long one, broken so that it fits into `columns` (0: not broken). */
+export function makeRow(line, piece, { link, marks, isSelected, href = (number) => `#L${number}` }, columns) {
   const row = element("div", "row");
   if (line.level === ERROR) row.classList.add("error");
   if (line.level === WARNING) row.classList.add("warning");
@@ -65,8 +66,10 @@ export function makeRow(line, piece, { link, marks, isSelected, href = (number) 
   const text = element("span", "text");
   const found = marks?.(line.number) ?? [];
   const from = piece?.from ?? 0;
+  const shown = piece ? line.text.slice(piece.from, piece.to) : line.text;
   appendText(text, spansOf(line, piece), {
     link,
+    breaks: columns && (piece || line.cells > columns) ? breakLine(shown, columns) : [],
     marks: from ? found.map((mark) => ({ ...mark, from: mark.from - from, to: mark.to - from })) : found,
   });
   row.append(number, text);
@@ -119,7 +122,7 @@ export function updateHead(row, group, log) {
 /** Make the row that says that nothing came for some time. */
 export function makeGap(seconds) {
   const row = element("div", "gap");
-  row.append(element("span", "", `${formatSeconds(seconds)} without output`));
+  row.append(element("span", "", `${formatSeconds(Math.max(10, seconds)).replace(/^10s$/, `${Math.round(seconds)}s`)} without output`));
   return row;
 }
 

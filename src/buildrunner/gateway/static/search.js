@@ -56,6 +56,7 @@ export class Search {
       for (const match of line.text.matchAll(this.pattern)) {
         this.lineOf.push(line.number);
         this.startOf.push(match.index);
+        if (this.full) break;
       }
       this.done += 1;
       if (this.done % 256 === 0 && performance.now() > until) break;

@@ -28,8 +28,6 @@ export class Selection {
   _copy(event) {
     const range = this._range();
     if (!range || isField(event.target)) return;
-    const first = rowOf(range.startContainer);
-    if (first && first === rowOf(range.endContainer)) return; // the browser does that right
     const { content, items } = this.list;
     const start = this._position(range.startContainer, range.startOffset) ?? { index: 0, offset: 0 };
     const end = this._position(range.endContainer, range.endOffset) ?? { index: items.length - 1, offset: Infinity };

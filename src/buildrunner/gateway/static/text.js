@@ -155,13 +155,15 @@ export function sliceSpans(spans, from, to) {
  *
  * spans   [{text, style}], as parseSGR returns them
  * marks   sorted [{from, to, current}], positions in their text
+ * breaks  sorted positions at which a row ends
  * link    function from the name of a file and a place in it ("src/App.tsx:3:7") to an address, or null
  */
-export function appendText(parent, spans, { marks = [], link = () => null } = {}) {
+export function appendText(parent, spans, { marks = [], breaks = [], link = () => null } = {}) {
   const plain = spans.length === 1 ? spans[0].text : spans.map((span) => span.text).join("");
   const links = findLinks(plain, link);
   let position = 0;
   let anchor = null;
+  let nextBreak = 0;
   for (const { text, style: look } of spans) {
     let from = 0;
     while (from < text.length) {
@@ -186,6 +188,14 @@ export function appendText(parent, spans, { marks = [], link = () => null } = {}
           to = Math.min(to, mark.to - position);
           marked = true;
         }
+      }
+      if (nextBreak < breaks.length) {
+        if (breaks[nextBreak] <= at) {
+          target.append(document.createElement("br"));
+          nextBreak += 1;
+          continue;
+        }
+        to = Math.min(to, breaks[nextBreak] - position);
       }
       let node = document.createTextNode(text.slice(from, to));
       if (look.fg !== null || look.bg !== null || look.flags) {

@@ -40,6 +40,8 @@ export class Toolbar {
     parts.follow.addEventListener("click", () => list.follow(!list.following));
     parts.wrap.addEventListener("click", () => list.setWrap(!list.wrap));
     parts.copy.addEventListener("click", () => copy(this.copied(), parts.copy));
+    id("copy-log").addEventListener("click", (event) => copy(this.copied(), event.currentTarget));
+    id("toggle-wrap").addEventListener("click", () => list.setWrap(!list.wrap));
     parts.more.addEventListener("click", () => list.follow(true));
     this.copied = () => list.log.text();
     this.saveAll = saveAll;
@@ -84,7 +86,7 @@ export class Toolbar {
   _searched() {
     const { search, parts } = this;
     const { query, count } = search;
-    const more = search.full || !search.complete ? "+" : "";
+    const more = search.full || (query && !search.complete) ? "+" : "";
     const at = search.current >= 0 ? `${formatCount(search.current + 1)} of ` : "";
     this._write("matches", !query ? "" : count ? `${at}${formatCount(count)}${more}` : search.complete ? "No matches" : "…");
     parts.next.hidden = parts.previous.hidden = !count;
