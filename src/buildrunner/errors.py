@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Literal
 
 Stage = Literal["prepare", "clone", "install", "build", "upload", "finish"]
@@ -28,16 +29,42 @@ EXIT_CONFIGURATION = 2
 EXIT_OF_STAGE: dict[Stage, int] = {"clone": 20, "install": 30, "build": 40, "upload": 50}
 
 
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What programs are told about a failure: `failure` of the result event. What is not known is None."""
+
+    kind: str | None = None  # a stable id; docs/troubleshooting.md lists all of them
+    file: str | None = None  # relative to the repository
+    line: int | None = None  # from 1
+    column: int | None = None  # from 1
+    excerpt: str | None = None  # of the output: at most 20 lines
+
+    @property
+    def fields(self) -> dict[str, str | int]:
+        """Return what is known, by the names of the contract."""
+        values = {
+            "kind": self.kind,
+            "file": self.file,
+            "line": self.line,
+            "column": self.column,
+            "excerpt": self.excerpt,
+        }
+        return {name: value for name, value in values.items() if value is not None}
+
+
 class BuildEnded(Exception):
     """End the run with a status, an exit code and one sentence for people."""
 
     status: Status = "failed"
 
-    def __init__(self, reason: str, hint: str | None = None, *, exit_code: int = EXIT_FAULT) -> None:
+    def __init__(
+        self, reason: str, hint: str | None = None, *, exit_code: int = EXIT_FAULT, failure: Failure | None = None
+    ) -> None:
         super().__init__(reason)
         self.reason = reason
         self.hint = hint
         self.exit_code = exit_code
+        self.failure = failure
 
     @property
     def end_word(self) -> str:
@@ -46,10 +73,19 @@ class BuildEnded(Exception):
 
 
 class BuildFailed(BuildEnded):
-    """Fail the run at `stage`."""
+    """Fail the run at `stage`; `kind` is the stable id of what went wrong (see `Failure`)."""
 
-    def __init__(self, stage: Stage, reason: str, hint: str | None = None) -> None:
-        super().__init__(reason, hint, exit_code=EXIT_OF_STAGE.get(stage, EXIT_FAULT))
+    def __init__(
+        self,
+        stage: Stage,
+        reason: str,
+        hint: str | None = None,
+        *,
+        kind: str | None = None,
+        failure: Failure | None = None,
+    ) -> None:
+        failure = failure or (Failure(kind) if kind else None)
+        super().__init__(reason, hint, exit_code=EXIT_OF_STAGE.get(stage, EXIT_FAULT), failure=failure)
         self.stage = stage
 
 
@@ -71,8 +107,10 @@ class CommandFailed(BuildFailed):
         environment: Mapping[str, str] | None = None,
         node: int | None = None,
         certain: bool = False,
+        kind: str | None = None,
+        failure: Failure | None = None,
     ) -> None:
-        super().__init__(stage, reason, hint)
+        super().__init__(stage, reason, hint, kind=kind, failure=failure)
         self.output = output
         self.command = command
         self.environment = environment or {}

@@ -35,7 +35,7 @@ from buildrunner.errors import (
     Stage,
 )
 from buildrunner.events.follower import restart_after_faults
-from buildrunner.events.journal import Journal
+from buildrunner.events.journal import Field, Journal
 from buildrunner.events.sinks import console
 from buildrunner.events.sinks.redis.publisher import Publisher
 from buildrunner.redaction import Redactor
@@ -63,7 +63,7 @@ TIDY_RESERVE_SECONDS = 8.0
 NUMBER_SECONDS = 1.0  # for Redis to say by which number it orders this run
 LEAVE_SECONDS = 75.0  # for what is left to do when the result is delivered: closing connections, removing the workspace
 
-_Fields = dict[str, str | float | None]
+_Fields = dict[str, Field]
 
 
 class Run:
@@ -369,6 +369,7 @@ class Run:
                 "exit_code": cause.exit_code if cause else EXIT_PUBLISHED,
                 "reason": cause.reason if cause else None,
                 "hint": cause.hint if cause else None,
+                "failure": cause.failure.fields if cause and cause.failure else None,
                 "seconds": round(anyio.current_time() - self._started, 3),
                 "commit": self.commit,
                 "files": self.files,

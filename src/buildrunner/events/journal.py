@@ -15,12 +15,12 @@ import re
 from array import array
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from json.encoder import encode_basestring
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, NamedTuple, Self
+from typing import Literal, NamedTuple, Self, TypeAlias
 
 import anyio
 import anyio.lowlevel
@@ -34,9 +34,10 @@ OWN_WORDS_BYTES = 4 * 1024 * 1024
 # A viewer takes 90 s of silence for a run that was lost; the contract promises an event every 30 s.
 SILENCE_SECONDS = 25
 DROPPED_EVERY_SECONDS = 5
-_FIELDS_OF_TEXT = {"log", "reason", "hint"}
 _OF_OUTPUT = b',"stream":"std'
 _OUTPUT = re.compile(r',"stream":"std(?:out|err)",(?:"cont":true,)?"log":"(.*)"\}')
+_FIELDS_OF_TEXT = {"log", "reason", "hint", "file", "excerpt"}
+Field: TypeAlias = str | float | Mapping[str, str | int] | None  # of an event; None is left out
 _END_WORD = re.compile(r"Done|Cancelled|Superseded|Failed: |Timed out: |Skipped: ")
 # A reader is in a flood while more than this waits for it and the last write is no older than that.
 FLOOD_BYTES = 128 * 1024
@@ -99,7 +100,7 @@ class Journal:
         """Say a sentence of buildrunner's own."""
         self.write("log", text, stream="runner", level=level)
 
-    def write(self, kind: str, log: str | None = None, **fields: str | float | None) -> None:
+    def write(self, kind: str, log: str | None = None, **fields: Field) -> None:
         """Append one event that is not output; fields that are None are left out, texts are cleaned and redacted."""
         self._append([self._encode(kind, log, fields)])
 
@@ -153,7 +154,7 @@ class Journal:
             await anyio.lowlevel.checkpoint()
         self._ring.resize(self._tail_bytes)
 
-    def seal(self, events: Sequence[tuple[str, str, dict[str, str | float | None]]]) -> int:
+    def seal(self, events: Sequence[tuple[str, str, dict[str, Field]]]) -> int:
         """Write the last events (kind, log, fields) behind what readers can see, for the archive.
 
         From here on the archive may be on its way, so whatever else is written is held back: when the journal is sealed
@@ -197,19 +198,26 @@ class Journal:
         """Open a cursor at the first event."""
         return Reader(self)
 
-    def _encode(self, kind: str, log: str | None, fields: dict[str, str | float | None]) -> str:
+    def _encode(self, kind: str, log: str | None, fields: dict[str, Field]) -> str:
         """Give the record of an event: all of it but its beginning, which has its number."""
         event: dict[str, object] = {"ts": _now(), "type": kind, "stage": self.stage}
-        event |= {
-            name: self._shown(kind, name, value) if isinstance(value, str) else value
-            for name, value in ({**fields, "log": log}).items()
-            if value is not None
-        }
+        event |= self._shown_fields(kind, {**fields, "log": log})
         return f",{json.dumps(event, ensure_ascii=False, separators=(',', ':'))[1:]}\n"
+
+    def _shown_fields(self, kind: str, fields: Mapping[str, Field]) -> dict[str, object]:
+        shown: dict[str, object] = {}
+        for name, value in fields.items():
+            if isinstance(value, str):
+                shown[name] = self._shown(kind, name, value)
+            elif isinstance(value, Mapping):
+                shown[name] = self._shown_fields(kind, value)
+            elif value is not None:
+                shown[name] = value
+        return shown
 
     def _shown(self, kind: str, field: str, text: str) -> str:
         """Return a field's text, redacted unless programs read it: `stream`, `state`, `status`, the end word."""
-        text = clean(text)
+        text = "\n".join(map(clean, text.split("\n"))) if field == "excerpt" else clean(text)
         if field not in _FIELDS_OF_TEXT:
             return text
         end_word = _END_WORD.match(text) if kind == "result" else None
