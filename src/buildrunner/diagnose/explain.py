@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from buildrunner.errors import CommandFailed
+from buildrunner.errors import CommandFailed, Failure
 from buildrunner.events.lines import without_colour
 from buildrunner.sandbox.memory import memory_limit
 
@@ -39,6 +40,7 @@ def with_failure_hint(
         yield
     except CommandFailed as error:
         if error.certain and error.hint:
+            error.failure = error.failure or explain_failure(plan, error, node).failure
             raise
         said = without_colour(error.output)
         name = next(
@@ -49,19 +51,42 @@ def with_failure_hint(
             ),
             None,
         )
-        if name:
-            hint = f"It may lack {name}, whose install script failed. {(lacking or {})[name]}"
-        else:
-            hint = known_cause(plan, error, node) or error.hint or _quote(plan, error, committed)
-        raise CommandFailed(error.stage, error.reason, hint, output=error.output) from None
+        hint = f"It may lack {name}, whose install script failed. {(lacking or {})[name]}" if name else None
+        explained = explain_failure(plan, error, node)
+        hint = hint or explained.hint or error.hint or _quote(plan, error, committed)
+        raise CommandFailed(error.stage, error.reason, hint, output=error.output, failure=explained.failure) from None
+
+
+@dataclass(frozen=True, slots=True)
+class ExplainedFailure:
+    """What the output of a failed command tells."""
+
+    hint: str | None  # of the rule that knows the cause
+    failure: Failure | None  # for programs
+
+
+def explain_failure(plan: BuildPlan, error: CommandFailed, node: str | None = None) -> ExplainedFailure:
+    """Find a known cause in the output, and what programs are told of the failure."""
+    return describe(_failed_command(plan, error, node))
+
+
+def describe(failed: FailedCommand) -> ExplainedFailure:
+    """Find a known cause in the output of a command that failed, and what programs are told of it."""
+    from buildrunner.diagnose.matcher import find_hint, quote_failure
+    from buildrunner.diagnose.packet import Cause, describe_failure
+
+    found = find_hint(failed)
+    cause = Cause(found.rule, found.start, found.end, found.file, found.anywhere) if found else None
+    quoted = "" if found else quote_failure(failed.text, folder=failed.checkout, stage=failed.stage) or ""
+    text = re.search("“(.*)”", quoted)
+    return ExplainedFailure(
+        found.text if found else None, describe_failure(failed, cause, quoted=text[1] if text else "")
+    )
 
 
 def known_cause(plan: BuildPlan, error: CommandFailed, node: str | None = None) -> str | None:
     """Return what to do about a failure whose cause a rule knows."""
-    from buildrunner.diagnose.matcher import find_hint
-
-    found = find_hint(_failed_command(plan, error, node))
-    return found.text if found else None
+    return explain_failure(plan, error, node).hint
 
 
 def _failed_command(plan: BuildPlan, error: CommandFailed, node: str | None) -> FailedCommand:

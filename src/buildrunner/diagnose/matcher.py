@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from buildrunner.diagnose.missing_module import find_missing_module
 from buildrunner.diagnose.quote import MOST_CHARACTERS, quote_failure
@@ -44,6 +44,10 @@ _CERTAIN = (
 _OF_CODE = code.RULES  # where no module is missing
 _WEAK = (*installing.WEAK, *scripts.WEAK)  # what many programs print and continue
 RULES: tuple[Rule, ...] = (*_CERTAIN, *_OF_CODE, *_WEAK)
+# Rules whose match is a summary: what it is about stands far above.
+_SUMMARIES = frozenset(
+    {"eslint-errors", "eslint-errors-of-framework", "ci-warnings-as-errors", "prerender-failed", "syntax-error"}
+)
 # The line with which a manager announces a script: what stands above it did not fail.
 _SCRIPT_STARTS = re.compile(r"^(?:> \S{1,200}@\S{1,50} [\w:.-]{1,100}(?: /[^\n]{0,500})?$|\$ \S)", re.MULTILINE)
 
@@ -54,21 +58,32 @@ class Explanation:
 
     rule: str  # its id
     text: str
+    start: int = 0  # where its pattern matched, in the last `MOST_CHARACTERS` of the output
+    end: int = 0
+    file: str | None = None  # as printed, where the rule knows it
+    anywhere: bool = False  # the place of the error may be far above the match
 
 
 def find_hint(failed: FailedCommand) -> Explanation | None:
     """Find the most certain cause of a failure, and what to do about it."""
     text = failed.text[-MOST_CHARACTERS:]
     last = max((match.start() for match in _SCRIPT_STARTS.finditer(text)), default=0)
-    texts = (text[last:], text) if last else (text,)
-    for each in texts:
+    starts = (last, 0) if last else (0,)
+    for start in starts:
+        each = text[start:]
         if (
             found := _first(_COMPILED_CERTAIN, each, failed)
             or _missing(failed, each)
             or _first(_COMPILED_OF_CODE, each, failed)
         ):
-            return found
-    return next((found for each in texts if (found := _first(_COMPILED_WEAK, each, failed))), None)
+            return _moved(found, start)
+    return next(
+        (_moved(found, start) for start in starts if (found := _first(_COMPILED_WEAK, text[start:], failed))), None
+    )
+
+
+def _moved(found: Explanation, start: int) -> Explanation:
+    return replace(found, start=found.start + start, end=found.end + start)
 
 
 _Compiled = Sequence[tuple[Rule, tuple[re.Pattern[str], ...]]]
@@ -102,7 +117,8 @@ def _first(rules: _Compiled, text: str, failed: FailedCommand) -> Explanation | 
         else:
             hint = render(rule.hint, failed, name) if name or "{name}" not in rule.hint else None
         if hint:
-            return Explanation(rule.id, hint)
+            start, end = found[0].span()
+            return Explanation(rule.id, hint, start, end, anywhere=rule.id in _SUMMARIES)
     return None
 
 
@@ -115,4 +131,4 @@ def _search(pattern: re.Pattern[str], text: str, *, last: bool) -> re.Match[str]
 
 def _missing(failed: FailedCommand, text: str) -> Explanation | None:
     found = find_missing_module(failed, text)
-    return Explanation(*found) if found else None
+    return Explanation(found.rule, found.hint, found.start, found.end, found.file) if found else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -49,11 +50,26 @@ _MISSING = tuple(
 _MOST_ENTRIES = 10_000  # of a folder whose names are compared
 
 
-def find_missing_module(failed: FailedCommand, text: str) -> tuple[str, str] | None:
-    """Return a rule's id and its hint for a module that is not there; None where none is missing."""
+@dataclass(frozen=True, slots=True)
+class MissingModule:
+    """A module that is imported and not there."""
+
+    rule: str  # its id
+    hint: str
+    start: int  # where the output says so, in characters
+    end: int
+    file: str | None  # that imports it, as printed
+
+
+def find_missing_module(failed: FailedCommand, text: str) -> MissingModule | None:
+    """Find a module that the output says is not there."""
     match = next((match for pattern in _MISSING if (match := pattern.search(text))), None)
-    if match is None:
-        return None
+    explained = _explain(failed, match) if match else None
+    return MissingModule(*explained, *match.span(), match.groupdict().get("file")) if match and explained else None
+
+
+def _explain(failed: FailedCommand, match: re.Match[str]) -> tuple[str, str] | None:
+    """Return a rule's id and its hint."""
     groups = match.groupdict()
     module, importer = groups["module"], groups.get("file") or groups.get("folder") or ""
     module = re.sub(r"[?#].*", "", module) or module

@@ -93,6 +93,16 @@ def quote_failure(
     return f"The last line of the {stage} is: {_quoted(lines[-1])}" if lines else None
 
 
+def is_noise(line: str) -> bool:
+    """Tell whether a line is no reason of a failure: a stack, a warning, a size, or that a command failed."""
+    return bool(_NO_REASON.match(" ".join(line[:1000].split())))
+
+
+def is_heading(line: str) -> bool:
+    """Tell whether a line only says that there is an error, and leaves to the next what it is."""
+    return bool(_HEADING.fullmatch(" ".join(line[:1000].split())))
+
+
 def _without_usage(lines: Sequence[str]) -> Iterator[str]:
     inside = False
     for line in lines:

@@ -108,7 +108,17 @@ def _own(encoded: bytes) -> str:
         return f"==> {line}\n"
     if event.get("level") == "warning":
         return f"warning: {line}\n"
-    return f"{line}\n"
+    return "".join(f"{each}\n" for each in (*_failure_lines(event), line))
+
+
+def _failure_lines(event: dict[str, Any]) -> list[str]:
+    """Return what a result tells of a failure: its kind, its place, and the excerpt of the output."""
+    failure = event.get("failure") or {}
+    place = ":".join(str(failure[name]) for name in ("file", "line", "column") if name in failure)
+    kind = failure.get("kind")
+    heading = f"{place} ({kind})" if place and kind else place or kind
+    excerpt = str(failure.get("excerpt", "")).split("\n") if "excerpt" in failure else []
+    return [*([f"Cause: {heading}"] if heading else []), *(f"    {line}" for line in excerpt)]
 
 
 class _Terminal:
@@ -190,7 +200,8 @@ def _shown(console: Any, event: dict[str, Any]) -> str:
         text = f"{'[green]✓[/]' if event['state'] == 'succeeded' else '[red]✗[/]'} [dim]{text}[/]"
     elif event["type"] == "result":
         colour = "green" if event["status"] == "succeeded" else "red"
-        text = f"\n[bold {colour}]{text}[/] [dim]{event['seconds']:.1f} s[/]"
+        cause = "".join(f"\n[dim]{escape(line)}[/]" for line in _failure_lines(event))
+        text = f"{cause}\n[bold {colour}]{text}[/] [dim]{event['seconds']:.1f} s[/]"
     else:
         colour = "yellow" if event.get("level") == "warning" or event["type"] == "dropped" else "dim"
         text = f"  [{colour}]{text}[/]"

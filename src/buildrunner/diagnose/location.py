@@ -1,0 +1,104 @@
+"""Where a tool's output says that an error is: file, line and column, as the tool prints them.
+
+Each format is one regular expression for one line, so the cost stays in proportion to the output. What stands on a line before
+the message (a file that ESLint names above its findings) is remembered as the heading of the lines that follow.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+_MOST_COLUMNS = 1000  # characters of a line that are looked at
+_FILE = r"(?!at |\d{1,6}  )(?P<file>(?:file://)?[^\s:()\[\]'\"!?*|<>][^\n:()'\"!?*|<>]{0,298}\.\w{1,10})"
+_LINE, _COLUMN = r"(?P<line>\d{1,7})", r"(?P<column>\d{1,7})"
+_AT = rf":{_LINE}(?::{_COLUMN})?"
+
+# A line that names the place of an error. The first format that matches a line counts.
+_PLACES = tuple(
+    re.compile(pattern)
+    for pattern in (
+        rf"{_FILE}\({_LINE},{_COLUMN}\): error TS",  # tsc, vue-tsc
+        rf"{_FILE}{_AT} - error\b",  # tsc --pretty, astro check, Angular
+        rf"\[tsl\] ERROR in {_FILE}\({_LINE},{_COLUMN}\)",  # ts-loader
+        rf"(?:[✘✗X] )?\[[\w:-]{{1,40}}\](?: \[[\w:/ -]{{1,60}}\])? {_FILE} \({_LINE}:{_COLUMN}\): ",  # Vite's plugins
+        rf"{_FILE} \({_LINE}:{_COLUMN}\): ",  # Rollup
+        rf"(?:\[[\w:-]{{1,40}}\] )?\[postcss\] (?:postcss-import: )?{_FILE}{_AT}: ",
+        rf"(?:CssSyntaxError: )(?:[\w-]{{1,30}}: )?{_FILE}{_AT}: ",
+        rf"{_FILE}{_AT}: (?:ERROR|error): ",  # esbuild's API
+        rf"(?:ERROR in|Error in) {_FILE}(?: \([^\n]{{1,600}}\))?(?: {_LINE}:{_COLUMN}(?:-[\d:]{{1,15}})?)?$",  # webpack 5
+        rf"(?:Uncaught )?SyntaxError: (?:unknown: )?{_FILE}: [^\n]{{1,600}}\({_LINE}:{_COLUMN}\)",  # Babel
+        rf" {{0,8}}(?:[,╭][-─]\[) ?{_FILE}{_AT}\]",  # SWC
+        rf" {{0,8}}{_FILE} {_LINE}:{_COLUMN} {{1,4}}(?:root stylesheet|@\w{{1,20}}|[\w-]{{1,60}}\(\))",  # Sass
+        rf"MDX compilation failed for file \"{_FILE}\"",
+        rf"file: {_FILE}(?:{_AT})?$",  # Vite and Rollup, below their message
+        rf" {{0,8}}{_FILE}{_AT}:?$",  # Next, svelte-check, esbuild, Astro; Node above an excerpt of code
+    )
+)
+# A line that names only the file of the findings below it, and how those lines begin.
+_HEADING = re.compile(rf"(?:\./)?{_FILE}$")
+_FINDING = re.compile(
+    r" {2,6}(?P<line>\d{1,7}):(?P<column>\d{1,7}) {1,6}error\b"  # ESLint
+    r"|(?P<line2>\d{1,7}):(?P<column2>\d{1,7}) {2}Error: "  # next lint
+    r"| {2}Line (?P<line3>\d{1,7}):(?:(?P<column3>\d{1,7}):)? "  # react-scripts
+    r"|(?P<plain>Module not found: |Error: |Type error: |Syntax error|SyntaxError: |Module build failed|Module parse failed"
+    r"|Cannot find module: |Attempted import error: )"
+)
+_INDENTED = re.compile(r" {2,6}\d{1,7}:\d{1,7} {1,6}\w|\d{1,7}:\d{1,7} {2}\w| {2}Line \d")
+# A frame of a stack: the weakest place, since it tells where a program failed, and not of what.
+_FRAME = re.compile(rf" {{2,8}}at (?:[^\n(]{{1,200}} \()?{_FILE}{_AT}\)?$")
+_IN_BRACKETS = re.compile(r"\((?P<line>\d{1,7}):(?P<column>\d{1,7})\)")  # of a message whose file stands above
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """A place in a file that the output names."""
+
+    file: str  # as printed
+    line: int | None
+    column: int | None  # as the tool counts: some begin with 0
+    first: int  # index of the output's line that begins to tell of it
+    at: int  # index of the line that names it
+    frame: bool = False  # of a stack
+
+
+def find_locations(lines: Sequence[str]) -> list[Location]:
+    """Return the places that lines without colors name, in their order."""
+    found: list[Location] = []
+    heading: tuple[str, int] | None = None
+    for index, raw in enumerate(lines):
+        line = raw[:_MOST_COLUMNS].rstrip()
+        if not line:
+            continue
+        if match := next((match for pattern in _PLACES if (match := pattern.match(line))), None):
+            found.append(Location(match["file"], *_numbers(match), index, index))
+            heading = None if found[-1].line else (match["file"], index)
+        elif heading and (finding := _FINDING.match(line)):
+            file, first = heading
+            found.append(Location(file, *_numbers(finding), first, index))
+            if finding["plain"] is None:
+                heading = None  # only the first error of a file
+        elif match := _FRAME.match(line):
+            found.append(Location(match["file"], *_numbers(match), index, index, frame=True))
+            heading = None
+        elif match := _HEADING.match(line):
+            heading = match["file"], index
+        elif heading and not _INDENTED.match(line):
+            if (
+                found
+                and found[-1].line is None
+                and found[-1].first == heading[1]
+                and (match := _IN_BRACKETS.search(line))
+            ):
+                found.append(Location(heading[0], *_numbers(match), heading[1], index))
+            if index - heading[1] > 3:
+                heading = None
+    return found
+
+
+def _numbers(match: re.Match[str]) -> tuple[int | None, int | None]:
+    groups = match.groupdict()
+    line = next((value for name, value in groups.items() if name.startswith("line") and value), None)
+    column = next((value for name, value in groups.items() if name.startswith("column") and value), None)
+    return (int(line) if line else None, int(column) if column else None)

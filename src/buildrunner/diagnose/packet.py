@@ -1,0 +1,198 @@
+"""What programs are told about a failed command: its kind, the place in the repository, and an excerpt of the output."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from buildrunner.diagnose.location import Location, find_locations
+from buildrunner.diagnose.quote import MOST_CHARACTERS, is_heading, is_noise
+from buildrunner.diagnose.rule import FailedCommand
+from buildrunner.errors import Failure
+
+MOST_LINES = 20  # of an excerpt
+_LONGEST_LINE = 400  # characters
+_LINES_ABOVE = 4  # between a place and the message that it belongs to, when the place stands above
+_LINES_BELOW = 12  # the same, when it stands below
+_STACK = re.compile(r"\s{0,12}(?:at \S|\d{1,3}: <unknown>|Stack (?:back)?trace:$)")
+_SCRIPT = re.compile(  # what stands above the output of a script, and progress
+    r"[>$] \S|npm (?:warn|WARN|notice)\b|\s{0,4}(?:\[?\d\d:\d\d:\d\d|[✓▲⚠]|(?:transform|render|comput|Creat|Lint)ing\b"
+    r"|(?:Collect|Generat)ing\b)"
+)
+_OF_MESSAGE = re.compile(r"\s{0,6}(?:[│╷╵|]|\d{1,6} {0,2}[|│]|npm (?:error|ERR!))")  # excerpts of code
+# Folders that builds write: what is in them is not in the repository.
+_GENERATED = re.compile(
+    r"(?:^|/)(?:node_modules|\.next|\.nuxt|\.output|\.svelte-kit|\.astro|\.cache|\.parcel-cache|\.docusaurus|\.turbo|\.vite)/"
+)
+_MOST_LINES_BEFORE = 6  # of a message, before the line by which it is recognised
+_TASK = re.compile(r"(?P<folder>[\w@/.-]{1,200})(?:[ :](?:build|install|prepare|postinstall): |:build: )")
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """A known cause in an output."""
+
+    kind: str
+    start: int = 0  # where its pattern matched, in characters
+    end: int = 0
+    file: str | None = None  # as printed, where the rule knows it
+    anywhere: bool = False  # the place may be far above the match, which is a summary
+
+
+def describe_failure(failed: FailedCommand, cause: Cause | None, *, quoted: str = "") -> Failure | None:
+    """Return what is known of a failed command; None where it printed nothing that helps.
+
+    Args:
+        failed: the command and its output.
+        cause: which rule knows it, with the position of its match in the last `MOST_CHARACTERS` of the output.
+        quoted: the line that looks like the reason where no rule knows it.
+
+    """
+    text = failed.text[-MOST_CHARACTERS:]
+    lines, folders = _without_tasks(text.split("\n"))
+    if cause and cause.end:
+        first, last = text.count("\n", 0, cause.start), text.count("\n", 0, max(cause.end - 1, cause.start))
+        while first < last and not lines[first].strip():
+            first += 1
+    else:
+        first = last = _find_line(lines, quoted)
+    above = len(lines) if cause and cause.anywhere else _LINES_ABOVE
+    named = _in_repository(failed, cause.file, "") if cause and cause.file else None
+    place, file = _nearest_place(failed, find_locations(lines), folders, (first - above, first, last))
+    if named and named != file:
+        place, file = None, named
+    excerpt = _excerpt(failed, lines, min(first, place.first) if place else first, place)
+    if not (cause or file or excerpt):
+        return None
+    return Failure(
+        cause.kind if cause else None,
+        file,
+        place.line if place and file else None,
+        place.column if place and file else None,
+        excerpt,
+    )
+
+
+def _nearest_place(
+    failed: FailedCommand, places: Sequence[Location], folders: Sequence[str], message: tuple[int, int, int]
+) -> tuple[Location | None, str | None]:
+    """Return the place that belongs to a message, and its file in the repository.
+
+    `message` is from which line on the place may stand, and the first and last line of the message.
+    """
+    above, first, last = message
+    near = [place for place in places if above <= place.at <= last + _LINES_BELOW]
+    inside = [place for place in near if first <= place.at <= last and not place.frame]
+    order = [
+        *inside,
+        *sorted(
+            (each for each in near if each not in inside),
+            key=lambda e: (
+                (e.frame, e.line is None, abs(e.at - last))
+                if above >= first - _LINES_ABOVE
+                else (e.frame, e.line is None, e.at)
+            ),
+        ),
+    ]
+    named = [(place, _in_repository(failed, place.file, folders[place.at])) for place in order]
+    found = [(place, file) for place, file in named if file]
+    if not found:
+        return None, None
+    # A place of the same file that has a line is worth more than one that only names it.
+    best = found[0]
+    if best[0].line is None:
+        best = next((each for each in found if each[1] == best[1] and each[0].line), best)
+    return best
+
+
+def _in_repository(failed: FailedCommand, path: str, task_folder: str) -> str | None:
+    """Return the path of a file relative to the repository; None for one outside of it, or one that is not there.
+
+    The path is from a log, so a hostile one: it is only looked for, never opened.
+    """
+    path = path.removeprefix("file://").rpartition("!")[2].partition("?")[0]
+    top, folder = failed.checkout, failed.folder or failed.checkout
+    if path.startswith("/"):
+        places = [path]
+    elif folder:
+        places = [
+            posixpath.join(str(base), path) for base in (folder, top, *_task_folders(failed, task_folder)) if base
+        ]
+    else:
+        places = [path]
+    for place in places:
+        relative = posixpath.normpath(place)
+        if top:
+            if not relative.startswith(f"{top}/"):
+                continue
+            relative = relative.removeprefix(f"{top}/")
+        if relative.startswith(("/", "..")) or _GENERATED.search(relative):
+            continue
+        if top is None or os.path.lexists(top / relative):
+            return relative
+    return None
+
+
+def _task_folders(failed: FailedCommand, task_folder: str) -> Sequence[str]:
+    """Return the folder that pnpm names before each line of a package's script."""
+    return [str(failed.checkout / task_folder)] if task_folder and failed.checkout else []
+
+
+def _without_tasks(lines: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Remove what a runner of several tasks puts before each line, and return it beside them."""
+    found = [_TASK.match(line) for line in lines]
+    return (
+        [line[match.end() :] if match else line for line, match in zip(lines, found, strict=True)],
+        [match["folder"] if match else "" for match in found],
+    )
+
+
+def _find_line(lines: Sequence[str], quoted: str) -> int:
+    """Return the line with the quoted text, or the one with which the end of the output begins."""
+    start = " ".join(quoted.split())[:40]
+    if start:
+        for index, line in enumerate(lines):
+            if start in " ".join(line[:1000].split()):
+                return index
+    telling = [index for index, line in enumerate(lines) if line.strip() and not is_noise(line)]
+    return telling[-MOST_LINES:][0] if telling else len(lines)
+
+
+def _excerpt(failed: FailedCommand, lines: Sequence[str], first: int, place: Location | None) -> str | None:
+    """Return the lines of a message: from the first one until a stack begins, without folders of this machine."""
+    for _ in range(_MOST_LINES_BEFORE):
+        if first == 0 or first > len(lines) or not lines[first - 1].strip() or _begins(lines[first - 1]):
+            break
+        first -= 1
+    kept: list[str] = []
+    for index in range(first, len(lines)):
+        line = lines[index].rstrip()
+        if _STACK.match(line):
+            if kept and (place is None or index > place.at):
+                break
+            if place is None or index != place.at:
+                continue
+        if not line and (not kept or not kept[-1]):
+            continue
+        line = _shortened(failed, line)
+        kept.append(line)
+        if len(kept) == MOST_LINES:
+            break
+    return "\n".join(kept).rstrip() or None
+
+
+def _begins(line: str) -> bool:
+    """Tell whether a line does not belong to the message below it: progress, sizes, how a script began, "error:"."""
+    return bool(_SCRIPT.match(line)) or is_heading(line) or (is_noise(line) and not _OF_MESSAGE.match(line))
+
+
+def _shortened(failed: FailedCommand, line: str) -> str:
+    """Return a line without the folder of the checkout, and not longer than can be read."""
+    line = line[: 4 * _LONGEST_LINE]
+    if failed.checkout:
+        line = line.replace(f"file://{failed.checkout}/", "").replace(f"{failed.checkout}/", "")
+        line = line.replace(str(failed.checkout), ".")
+    return line if len(line) <= _LONGEST_LINE else f"{line[: _LONGEST_LINE - 1]}…"
