@@ -8,8 +8,8 @@ The page is plain files in `static/`, without a build step. What it can rely on:
 - `static/NAME` is served as `/static/STEM.HASH.EXT`. When the gateway starts, each quoted or bracketed `/static/NAME` or
   `./NAME` in HTML, CSS, JavaScript and SVG is replaced by that address (`import "./log.js"`, `href="/static/page.css"`,
   `url(./dot.svg)`). HASH covers all files, so modules may import each other in a circle. Restart after a change.
-- `static/embed.js` is served as `/embed.js`, rewritten in the same way; its imports resolve to the gateway's origin.
-  It and `/static/` carry `Access-Control-Allow-Origin: *`.
+- `static/embed.js` and `static/client.js` are served as `/embed.js` and `/client.js` too, rewritten in the same way; their
+  imports resolve to the gateway's origin. They and `/static/` carry `Access-Control-Allow-Origin: *`.
 - Scripts and styles come from files: the Content-Security-Policy allows no inline ones. Styles set through the
   DOM (`element.style.top`, `adoptedStyleSheets`) are not affected.
 - `GET /api/sites/{slug}/builds?limit=20` → `{"builds": [BUILD, …]}`, newest first. `GET /api/sites/{slug}/builds/{build}` →

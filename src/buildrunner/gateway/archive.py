@@ -17,7 +17,7 @@ from buildrunner.gateway.events import BUILD_ID, parse_event, to_blocks
 from buildrunner.gateway.sharing import History, Piece, SharedReads
 
 if TYPE_CHECKING:
-    from buildrunner.s3.bucket import Bucket, Part
+    from buildrunner.s3 import Bucket, Part
 
 _PIECE_BYTES = 256 * 2**10
 _HEAD_BYTES = 4 * 2**10  # the first event is short: it says what is being prepared

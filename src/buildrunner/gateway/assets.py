@@ -19,6 +19,7 @@ _TYPES = {
     "svg": "image/svg+xml",
     "woff2": "font/woff2",
 }
+_MODULES = ("client.js", "embed.js")
 _TEXT = {"css", "html", "js", "svg"}
 _REFERENCE = re.compile(rb"""(?<=["'(])(?:\./|/static/)([A-Za-z0-9_.-]+)(?=["')])""")
 
@@ -39,7 +40,7 @@ class Assets:
 
     shell: Asset  # index.html
     error: Asset  # error.html, with {{title}} and {{message}}
-    embed: Asset  # embed.js
+    modules: Mapping[str, Asset]  # by their plain names: what other pages import
     static: Mapping[str, Asset]  # by the name with the hash
 
 
@@ -71,8 +72,9 @@ def load_assets(folder: Traversable | None = None) -> Assets:
             compressed if len(compressed) < len(served) else None,
             f'"{hashlib.sha256(served).hexdigest()[:16]}"',
         )
-    shell, error, embed = (assets.pop(name) for name in ("index.html", "error.html", "embed.js"))
-    return Assets(shell, error, embed, {hashed[name]: asset for name, asset in assets.items()})
+    shell, error = assets.pop("index.html"), assets.pop("error.html")
+    modules = {name: assets[name] for name in _MODULES}
+    return Assets(shell, error, modules, {hashed[name]: asset for name, asset in assets.items()})
 
 
 def _suffix(name: str) -> str:

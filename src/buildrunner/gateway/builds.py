@@ -152,7 +152,7 @@ class Builds:
 
     async def stream_ends(self, slug: str) -> StreamEnds | None:
         """Return the ends of a site's stream."""
-        found = await self._reads.get(slug, lambda: self._read_ends(self._settings.stream_of(slug)))
+        found = await self._reads.get(slug, lambda: self._read_ends(self._settings.logs.stream_of(slug)))
         return found if isinstance(found, StreamEnds) else None
 
     async def _read_ends(self, key: str) -> StreamEnds | bool:
@@ -170,7 +170,7 @@ class Builds:
     def _describe_live(self, slug: str, ends: StreamEnds) -> dict[str, Any]:
         written = timestamp(ends.last)
         age = max(0.0, time.time() - written) if written is not None else 0.0
-        feed = self._feeds.find(self._settings.stream_of(slug))
+        feed = self._feeds.find(self._settings.logs.stream_of(slug))
         if feed and feed.had_news:  # whoever watches it knows better than two clocks
             age = min(age, feed.quiet)
         return describe_build(ends.first, ends.last, age=age, url=self._url(slug))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import resource
 import signal
 import socket
@@ -16,13 +17,14 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from buildrunner.config.log_settings import LogSettings
 from buildrunner.errors import EXIT_FAULT, BuildEnded
 from buildrunner.gateway.archive import Archive
 from buildrunner.gateway.assets import load_assets
 from buildrunner.gateway.feed import Feeds
 from buildrunner.gateway.limits import Viewers
 from buildrunner.gateway.server import Gateway
-from buildrunner.gateway.settings import GatewaySettings, read_gateway_settings
+from buildrunner.gateway.settings import read_gateway_settings
 
 _ANSWER_SECONDS = 5.0
 _CONNECTIONS = 16  # to Redis, for what does not block
@@ -57,12 +59,12 @@ async def serve(environment: Mapping[str, str], *, host: str, port: int) -> int:
     most = _raise_limit()
     async with AsyncExitStack() as stack:
         pool = BlockingConnectionPool.from_url(
-            settings.redis_uri, max_connections=_CONNECTIONS, timeout=_ANSWER_SECONDS, **_OPTIONS
+            settings.logs.redis_uri, max_connections=_CONNECTIONS, timeout=_ANSWER_SECONDS, **_OPTIONS
         )
         redis = await stack.enter_async_context(Redis.from_pool(pool))
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
-        feeds = Feeds(redis, lambda: Redis.from_url(settings.redis_uri, **_OPTIONS), tasks)
-        archive = await _open_archive(settings, feeds, stack)
+        feeds = Feeds(redis, lambda: Redis.from_url(settings.logs.redis_uri, **_OPTIONS), tasks)
+        archive = await _open_archive(settings.logs, feeds, stack)
         viewers = Viewers()
         watch = tasks.create_task(viewers.watch())
         application = Gateway(settings, load_assets(), feeds, archive, viewers).application()
@@ -70,6 +72,7 @@ async def serve(environment: Mapping[str, str], *, host: str, port: int) -> int:
             application,
             handle_signals=False,
             access_log=None,
+            logger=_silent(),
             handler_cancellation=True,
             keepalive_timeout=_KEEP_ALIVE_SECONDS,
             shutdown_timeout=_END_SECONDS,
@@ -110,6 +113,13 @@ class _Refused(asyncio.Protocol):
         transport.close()
 
 
+def _silent() -> logging.Logger:
+    """Return a logger for aiohttp, which writes requests that it cannot parse as they are, tokens included."""
+    logger = logging.Logger("buildrunner.gateway")
+    logger.addHandler(logging.NullHandler())
+    return logger
+
+
 def _listen(host: str, port: int) -> socket.socket:
     family, kind, number, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[
         0
@@ -138,10 +148,10 @@ def _raise_limit() -> int:
     return min(_MOST_CONNECTIONS, max(16, soft - _OTHER_DESCRIPTORS))
 
 
-async def _open_archive(settings: GatewaySettings, feeds: Feeds, stack: AsyncExitStack) -> Archive | None:
+async def _open_archive(settings: LogSettings, feeds: Feeds, stack: AsyncExitStack) -> Archive | None:
     if not settings.state_bucket:
         return None
-    from buildrunner.s3.bucket import open_s3
+    from buildrunner.s3 import open_s3
 
     try:
         s3 = await stack.enter_async_context(

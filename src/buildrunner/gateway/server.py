@@ -92,7 +92,7 @@ class Gateway:
             f"/api{build}/events": self._stream_events,
             f"/api{build}/events.ndjson": self._download_events,
             f"/api{build}/log.txt": self._download_text,
-            "/embed.js": self._embed,
+            **{f"/{name}": self._module for name in self._assets.modules},
             "/static/{name}": self._static,
             "/healthz": self._healthz,
         }.items():
@@ -156,8 +156,7 @@ class Gateway:
         return web.Response(status=204, headers=headers)
 
     def _check_token(self, request: web.Request) -> None:
-        path = request.path
-        if self._settings.secret is None or path in {"/healthz", "/embed.js"} or path.startswith("/static/"):
+        if self._settings.secret is None or request.path == "/healthz" or self._is_file(request.path):
             return
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer":
@@ -169,6 +168,9 @@ class Gateway:
             raise Refusal(401, message, WWW_Authenticate=challenge)
         if subject not in {EVERY_SITE, request.match_info.get("slug", subject)}:
             raise Refusal(403, "This token is for another site.")
+
+    def _is_file(self, path: str) -> bool:
+        return path.startswith("/static/") or path.removeprefix("/") in self._assets.modules
 
     def _check_names(self, names: Mapping[str, str]) -> None:
         """Check slugs and build ids before they become keys."""
@@ -195,7 +197,7 @@ class Gateway:
         headers["Referrer-Policy"] = "no-referrer"
         headers["X-Content-Type-Options"] = "nosniff"
         headers.setdefault("Cache-Control", "no-store")
-        if request.path == "/embed.js" or request.path.startswith("/static/"):
+        if self._is_file(request.path):
             headers["Access-Control-Allow-Origin"] = "*"
         elif request.path.startswith(_API) and self._settings.origins:
             headers["Vary"] = "Origin"
@@ -207,8 +209,12 @@ class Gateway:
     async def _page(self, request: web.Request) -> web.StreamResponse:
         return _send(request, self._assets.shell)
 
-    async def _embed(self, request: web.Request) -> web.StreamResponse:
-        return _send(request, self._assets.embed, headers={"Cache-Control": "public, max-age=300"})
+    async def _module(self, request: web.Request) -> web.StreamResponse:
+        return _send(
+            request,
+            self._assets.modules[request.path.removeprefix("/")],
+            headers={"Cache-Control": "public, max-age=300"},
+        )
 
     async def _static(self, request: web.Request) -> web.StreamResponse:
         asset = self._assets.static.get(request.match_info["name"])
@@ -271,7 +277,7 @@ class Gateway:
                 "X-Accel-Buffering": "no",
             }
         )
-        key = self._settings.stream_of(slug)
+        key = self._settings.logs.stream_of(slug)
         async with aclosing(read_log(self._feeds.redis, key, self._archive, slug, build or "")) as log:
             events = await anext(log, None)
             if build is None or events is None:
@@ -296,7 +302,7 @@ class Gateway:
         with self._viewers.viewer(request) as viewer:
             await response.prepare(request)
             await response.write(b"retry: %d\n\n: connected\n\n" % _RETRY_MILLISECONDS)
-            async with self._feeds.watch(self._settings.stream_of(slug)) as feed:
+            async with self._feeds.watch(self._settings.logs.stream_of(slug)) as feed:
                 cursor = Cursor(feed, self._archive, slug, build, after)
                 async with aclosing(cursor.messages()) as messages:
                     async for item in messages:

@@ -7,10 +7,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from buildrunner.config.log_settings import LogSettings, read_log_settings
 from buildrunner.errors import ConfigurationError
 
 SECRET_BYTES = 32  # RFC 7518, section 3.2: a key of HS256 has at least as many bits as its hash
 _ORIGIN = re.compile(r"https?://(?:[a-z0-9-]+(?:\.[a-z0-9-]+)*|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
+
+_SITE_URL = re.compile(r"https?://(?=[^\s]*\{slug\})(?:[^\s{}\"<>]|\{slug\})+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,18 +22,10 @@ class GatewaySettings:
 
     host: str
     port: int  # 0: a free one
-    redis_uri: str = field(repr=False)
-    event_stream: str  # with {slug}
+    logs: LogSettings
     secret: bytes | None = field(repr=False)  # of viewer tokens
     origins: tuple[str, ...]  # that may embed pages and call the API
-    state_bucket: str | None
-    region: str | None
-    s3_endpoint_url: str | None = field(repr=False)
     site_url: str | None  # with {slug}
-
-    def stream_of(self, slug: str) -> str:
-        """Return the key of a site's stream."""
-        return self.event_stream.replace("{slug}", slug)
 
 
 def read_gateway_settings(environment: Mapping[str, str], *, host: str, port: int) -> GatewaySettings:
@@ -41,15 +36,15 @@ def read_gateway_settings(environment: Mapping[str, str], *, host: str, port: in
 
     """
     problems: list[str] = []
-    if not environment.get("REDIS_URI"):
-        problems.append("REDIS_URI is missing: the Redis that has the streams, redis://….")
-    template = environment.get("EVENT_STREAM") or "events:{slug}"
-    if "{slug}" not in template:
-        problems.append("EVENT_STREAM must contain {slug}.")
+    logs = None
+    try:
+        logs = read_log_settings(environment)
+    except ConfigurationError as error:
+        problems += error.problems
     if not 0 <= port <= 65535:
         problems.append(f"--port is {port}, but must be 0 to 65535; 0 picks a free port.")
     secret = read_secret(environment, problems) if environment.get("GATEWAY_SECRET") else None
-    if secret is None and not is_loopback(host):
+    if not environment.get("GATEWAY_SECRET") and not is_loopback(host):
         problems.append(
             f"--host is {host!a}, but without GATEWAY_SECRET the gateway listens on loopback addresses only."
         )
@@ -59,22 +54,12 @@ def read_gateway_settings(environment: Mapping[str, str], *, host: str, port: in
         for each in origins
         if not _ORIGIN.fullmatch(each)
     ]
-    bucket = environment.get("STATE_BUCKET_NAME") or environment.get("AWS_BUCKET_NAME") or None
     site_url = environment.get("SITE_URL") or None
-    if problems:
+    if site_url and not _SITE_URL.fullmatch(site_url):
+        problems.append(f"SITE_URL is {site_url!a}, but must be an address such as https://{{slug}}.example.com.")
+    if problems or logs is None:
         raise ConfigurationError(problems)
-    return GatewaySettings(
-        host=host,
-        port=port,
-        redis_uri=environment["REDIS_URI"],
-        event_stream=template,
-        secret=secret,
-        origins=origins,
-        state_bucket=bucket,
-        region=environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION") or None,
-        s3_endpoint_url=environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL") or None,
-        site_url=site_url,
-    )
+    return GatewaySettings(host=host, port=port, logs=logs, secret=secret, origins=origins, site_url=site_url)
 
 
 def read_secret(environment: Mapping[str, str], problems: list[str]) -> bytes | None:

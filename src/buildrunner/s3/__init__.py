@@ -11,6 +11,7 @@ if TYPE_CHECKING:
         Bucket as Bucket,
         Fetched as Fetched,
         Listed as Listed,
+        Part as Part,
         open_s3 as open_s3,
     )
     from buildrunner.s3.compatibility import plain_etag as plain_etag
@@ -25,7 +26,7 @@ else:
         __name__,
         {
             "bodies": "sha256_of",
-            "bucket": "S3 Bucket Fetched Listed open_s3",
+            "bucket": "S3 Bucket Fetched Listed Part open_s3",
             "compatibility": "plain_etag",
             "errors": "AccessRefused ConditionsUnsupported S3Failed Unreachable",
         },
