@@ -161,7 +161,8 @@ class BuildLog extends HTMLElement {
   }
 
   _end(reason) {
-    if (!this._log.result) this._status = reason;
+    if (!this._log.result) this._status = this._log.end = reason;
+    this._list.schedule();
     this._show();
     const detail = { status: this._status, result: this._log.result };
     this.dispatchEvent(new CustomEvent("build-end", { detail, bubbles: true, composed: true }));

@@ -59,7 +59,7 @@ export class Header {
       this._setIcon(state);
     }
     this._updateFacts(log, status);
-    const seconds = log.result?.seconds ?? (log.started ? (now - log.started) / 1000 : null);
+    const seconds = log.result?.seconds ?? (log.started ? ((log.end ? log.last : now) - log.started) / 1000 : null);
     const running = status === "running";
     parts.elapsed.textContent = seconds === null ? "" : running ? formatClock(seconds) : formatSeconds(seconds);
     const address = status === "succeeded" && url ? safeAddress(url) : null;
@@ -97,7 +97,7 @@ export class Header {
     const last = previous?.stages ?? {};
     const times = names.map((name) => {
       const stage = log.stages.get(name);
-      const ended = log.result ? log.last : now;
+      const ended = log.end ? log.last : now;
       const seconds = stage ? stage.seconds ?? Math.max(0, (ended - stage.started) / 1000) : null;
       return { name, stage, seconds, last: last[name] ?? null, width: Math.max(seconds ?? 0, last[name] ?? 0) };
     });

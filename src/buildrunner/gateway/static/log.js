@@ -10,6 +10,7 @@ const ERROR_LINE =
 const WARNING_LINE = /(?:^|[\s[(])(?:warn|warning|warnings|deprecated|deprecation)(?:[:!\])]|\s|$)|^\s*⚠/i;
 const NOTHING_WRONG = /\b(?:0|no) (?:errors?|warnings?|failures?)\b|^\s*(?:✓|✔)/i;
 const COMMIT = /\b([0-9a-f]{40}|[0-9a-f]{64})\b(?: of (\S+))?/;
+const FAILED = ["failed", "timed_out"];
 const MAIN_STAGES = ["clone", "install", "build", "upload"];
 
 /** How the hosts that are known address a line of a file in a commit, and the commit itself. */
@@ -33,6 +34,7 @@ export class Log {
     this.repository = null; // URL
     this.progress = null; // the last progress event of the upload
     this.result = null;
+    this.end = ""; // status of the result, or why there is none: "lost", "superseded"
     this.counts = [0, 0, 0]; // lines by level
     this.dropped = 0; // lines
     this._styles = {}; // SGR at the end of the last line of each stream: a color lasts until it is reset
@@ -48,6 +50,7 @@ export class Log {
     if (event.type === "stage") this._addStage(event, time);
     if (event.type === "result") {
       this.result = event;
+      this.end = event.status;
       this.commit = event.commit ?? this.commit;
     }
     if (event.type === "dropped") {
@@ -151,10 +154,11 @@ export class Log {
     }
   }
 
-  /** Return the state of a stage, also of one that was cut short. */
+  /** Return the state of a stage: "running", "succeeded", "failed", or "stopped" if it was cut short. */
   stateOf(group) {
     const state = this.stages.get(group.stage)?.state ?? "succeeded";
-    return state === "running" && this.result ? "failed" : state;
+    if (state === "succeeded" || !this.end) return state;
+    return FAILED.includes(this.end) ? "failed" : "stopped";
   }
 
   /** Return the stages of the bar: those that every build has, and others once they have taken a second. */
@@ -204,7 +208,7 @@ export class Log {
 }
 
 function levelOf(event, text, own) {
-  if (event.type === "result") return ["succeeded", "skipped", "superseded"].includes(event.status) ? 0 : ERROR;
+  if (event.type === "result") return FAILED.includes(event.status) ? ERROR : 0;
   if (event.type === "stage") return event.state === "failed" ? ERROR : 0;
   if (event.type === "dropped" || event.level === "warning") return WARNING;
   if (!own) return 0;

@@ -46,6 +46,10 @@ class BuildPage extends HTMLElement {
     this.toolbar.copied = () => (this.range ? this.log.text(this.range.from, this.range.to) : this.log.text());
     this._begin();
     this._listen();
+    if (this._isLocked) {
+      this._lock();
+      return;
+    }
     this._loadBuilds();
     this._run();
   }
@@ -63,6 +67,11 @@ class BuildPage extends HTMLElement {
     this.list.show(this.log);
     this.toolbar.show(this.log);
     document.getElementById("whole").textContent = "";
+  }
+
+  /** Without a token the page's own answer was a 401, and no other would be better. */
+  get _isLocked() {
+    return !this.token && performance.getEntriesByType("navigation")[0]?.responseStatus === 401;
   }
 
   _listen() {
@@ -146,7 +155,11 @@ class BuildPage extends HTMLElement {
     const last = events.at(-1);
     this.lastEventId = `${last.build}:${last.seq}`;
     this.heard = performance.now();
-    if (!this.log.result) this._setStatus("running");
+    if (!this.log.result) {
+      this.log.end = "";
+      if (this.status === "lost") this.summary.clear();
+      this._setStatus("running");
+    }
     if (fresh) this._started();
     clearTimeout(this._quiet);
     if (this.isOpening) this._quiet = setTimeout(() => this._opened(), QUIET);
@@ -195,6 +208,8 @@ class BuildPage extends HTMLElement {
       this.summary.showEmpty(this.address ? "not_found" : "none", { since: this.since });
     } else if (reason === "lost" || reason === "superseded") {
       this._setStatus(reason);
+      this.log.end = reason;
+      this.list.schedule();
       this._keepPlace(() => this.summary.showResult(this.log, reason));
     }
     this._show();

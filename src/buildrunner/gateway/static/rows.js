@@ -45,6 +45,8 @@ const ICONS = {
   warning: "M8 2.5L14.5 13.5H1.5ZM8 6.5v3M8 11.6v.2",
   stopped: "M3 8h10",
   skipped: "M4 4l5 4-5 4M11.5 4v8",
+  locked: "M4 7.5h8v6H4ZM5.5 7.5V5.5a2.5 2.5 0 0 1 5 0v2",
+  missing: "M7 2.5a4.5 4.5 0 1 1 0 9a4.5 4.5 0 0 1 0-9M10.5 10.5L14 14",
   closed: "M6 3.5L10.5 8L6 12.5",
 };
 

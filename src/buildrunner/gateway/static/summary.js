@@ -202,10 +202,10 @@ export class Summary {
     const [picture, title, text] = {
       waiting: ["waiting", "Waiting for the build", `Its task is being started, which can take a minute.${time} The log appears here by itself.`],
       none: ["waiting", "No build yet", `${this.site} has no build that is known here.${time} The next one appears here by itself.`],
-      not_found: ["stopped", "No such build", "Nothing was heard of this build for five minutes. Check the address, or whether its task could be started."],
-      locked: ["stopped", "This page needs a link with a token", "Open it from the link in your dashboard, or ask whoever sent you here for a new one."],
-      expired: ["stopped", "This link has expired", "Open the build from your dashboard again, or ask for a new link."],
-      forbidden: ["stopped", "This link is for another site", `Its token does not cover ${this.site}. Ask for a link to this site.`],
+      not_found: ["missing", "No such build", "Nothing was heard of this build for five minutes. Check the address, or whether its task could be started."],
+      locked: ["locked", "This page needs a link with a token", "Open it from the link in your dashboard, or ask whoever sent you here for a new one."],
+      expired: ["locked", "This link has expired", "Open the build from your dashboard again, or ask for a new link."],
+      forbidden: ["locked", "This link is for another site", `Its token does not cover ${this.site}. Ask for a link to this site.`],
       error: ["warning", "The log cannot be shown", message],
     }[kind]; // prettier-ignore
     const actions = element("div", "actions");
