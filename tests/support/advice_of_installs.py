@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from buildrunner.project.package_managers.choice import find_manager
+from buildrunner.project.package_managers.detect import detect_manager
 from support.advice import Project, Proof, config, installed, lock, package
 
 INSTALL: dict[str, Any] = {"stage": "install"}
@@ -36,7 +36,7 @@ NODE_LINE = (
 def name_manager(project: Project, field: str, name: str, version: str = "9.15.9") -> None:
     """Name a manager in package.json, which buildrunner then takes."""
     project.write("package.json", json.dumps({**project.manifest, field: f"{name}@{version}"}))
-    manager, *_ = find_manager(project.folder, project.folder)
+    manager, *_ = detect_manager(project.folder, project.folder)
     assert (manager.name, manager.version) == (name, version)
     project.variables["npm_config_user_agent"] = f"{manager.name}/{manager.version}"
 

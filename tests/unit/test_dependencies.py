@@ -22,7 +22,10 @@ from buildrunner.cache import dependencies, store, tools
 from buildrunner.cache.dependencies import MOST_ARCHIVES, Archive, DependencyCache, key_of
 from buildrunner.cache.store import CacheStore
 from buildrunner.cache.tools import MOST_TOOLS, ToolCache
-from buildrunner.project.package_managers.install import Manager, npm_commands
+from buildrunner.project.package_managers.npm import complete_modules
+from buildrunner.project.package_managers.record import ManagerRequirement
+from buildrunner.project.package_managers.table import MANAGERS
+from buildrunner.project.package_managers.yarn import YARN_BERRY
 from buildrunner.project.plan import BuildPlan
 from buildrunner.s3.bucket import Bucket, Listed
 from buildrunner.sandbox.command import Sandbox
@@ -105,8 +108,8 @@ def test_only_what_has_scripts_is_rebuilt_and_only_where_it_is_installed(tmp_pat
         "node_modules/plain": {},
     }
 
-    assert npm_commands({"packages": packages}, {}, tmp_path) == [("npm", "rebuild", "@x/b", "esbuild")]
-    assert npm_commands({"packages": {"": script, "node_modules/plain": {}}}, {}, tmp_path) == []
+    assert complete_modules({"packages": packages}, {}, tmp_path) == [("npm", "rebuild", "@x/b", "esbuild")]
+    assert complete_modules({"packages": {"": script, "node_modules/plain": {}}}, {}, tmp_path) == []
 
 
 @pytest.mark.parametrize(
@@ -125,7 +128,7 @@ def test_everything_is_rebuilt_where_the_lockfile_does_not_say_what(lockfile: ob
     for i in range(1000):
         (tmp_path / "node_modules" / f"p{i}").mkdir()
 
-    assert npm_commands(lockfile, {}, tmp_path) == [("npm", "rebuild")]
+    assert complete_modules(lockfile, {}, tmp_path) == [("npm", "rebuild")]
 
 
 @pytest.mark.parametrize(
@@ -141,7 +144,7 @@ def test_everything_is_rebuilt_where_the_lockfile_does_not_say_what(lockfile: ob
     ],
 )
 def test_the_scripts_of_the_root_run_as_in_npm_ci(scripts: Any, run: list[str], tmp_path: Path) -> None:
-    commands = npm_commands({"packages": {}}, {"scripts": scripts}, tmp_path)
+    commands = complete_modules({"packages": {}}, {"scripts": scripts}, tmp_path)
 
     assert commands == [("npm", "run", name) for name in run]
 
@@ -176,7 +179,9 @@ class FakeBucket:
 class Build:
     """One run's caches, with a checkout of its own."""
 
-    def __init__(self, place: Path, bucket: FakeBucket, *, manager: Manager | None = None, own: bool = True) -> None:
+    def __init__(
+        self, place: Path, bucket: FakeBucket, *, manager: ManagerRequirement | None = None, own: bool = True
+    ) -> None:
         self.log: list[str] = []
         self.checkout, private = place / "work" / "repository", place
         self.checkout.mkdir(parents=True)
@@ -197,7 +202,7 @@ class Build:
         store = CacheStore("scope", bucket=give, log=log)
         self.cache = DependencyCache(store, own=own, sandbox=sandbox, private=private, work=place / "work", log=log)
         self.tools = ToolCache(store, log)
-        self.manager = manager or Manager("npm")
+        self.manager = manager or ManagerRequirement(MANAGERS["npm"])
 
     def prepare(self, **environment: str) -> Mapping[str, str]:
         plan = SimpleNamespace(  # what the cache reads of one
@@ -406,7 +411,9 @@ def test_a_scope_of_several_sites_has_only_what_the_lockfile_proves(
     name: Any, modern: bool, kept: bool, place: Callable[[], Path]
 ) -> None:
     async def environment() -> Mapping[str, str]:
-        return Build(place(), FakeBucket(), manager=Manager(name, modern=modern), own=False).prepare()
+        return Build(
+            place(), FakeBucket(), manager=ManagerRequirement(YARN_BERRY if modern else MANAGERS[name]), own=False
+        ).prepare()
 
     assert bool(anyio.run(environment)) == kept
 
@@ -424,7 +431,9 @@ def test_each_manager_is_told_where_its_downloads_are(
     name: Any, modern: bool, variable: str | None, place: Callable[[], Path]
 ) -> None:
     async def environment() -> Mapping[str, str]:
-        return Build(place(), FakeBucket(), manager=Manager(name, modern=modern)).prepare()
+        return Build(
+            place(), FakeBucket(), manager=ManagerRequirement(YARN_BERRY if modern else MANAGERS[name])
+        ).prepare()
 
     assert next(iter(anyio.run(environment)), None) == variable
 
@@ -482,8 +491,9 @@ CONTENT = "npm/_cacache/content-v2/sha512/00/11/22"
 def test_a_slug_never_uses_what_others_made_in_its_scope(name: Any, place: Callable[[], Path]) -> None:
     """Other slugs may name it as their CACHE_SCOPE; what it has itself is neither used nor removed by them."""
     bucket = FakeBucket()
-    manager = Manager(name, modern=name == "yarn")
-    folder = dependencies._FOLDERS["berry" if name == "yarn" else name][2]
+    manager = ManagerRequirement(YARN_BERRY if name == "yarn" else MANAGERS[name])
+    assert manager.record.cache is not None
+    folder = manager.record.cache.content
 
     async def builds() -> None:
         for number in range(MOST_ARCHIVES + 1):
@@ -606,7 +616,7 @@ def test_packages_in_buns_cache_that_a_build_changed_are_not_kept(change: str, p
     bucket = FakeBucket()
 
     async def one(after: str) -> None:
-        build = Build(place(), bucket, manager=Manager("bun"))
+        build = Build(place(), bucket, manager=ManagerRequirement(MANAGERS["bun"]))
         build.prepare()
         await build.restore()
         await build.install("mkdir -p ../downloads/bun/a@1; echo a >../downloads/bun/a@1/index.js")
@@ -624,7 +634,7 @@ def test_packages_in_buns_cache_that_a_build_changed_are_not_kept(change: str, p
 
 def test_nothing_of_bun_is_kept_where_the_repository_has_install_scripts(place: Callable[[], Path]) -> None:
     async def environment() -> Mapping[str, str]:
-        build = Build(place(), FakeBucket(), manager=Manager("bun"))
+        build = Build(place(), FakeBucket(), manager=ManagerRequirement(MANAGERS["bun"]))
         (build.checkout / "package.json").write_text(json.dumps({"scripts": {"postinstall": "patch-package"}}))
         return build.prepare()
 

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
-from buildrunner.project.package_managers.choice import find_manager
-from buildrunner.project.package_managers.install import LOCKFILES, Manager, Name
+from buildrunner.project.package_managers.detect import detect_manager
+from buildrunner.project.package_managers.record import ManagerRequirement
+from buildrunner.project.package_managers.table import LOCKFILES, MANAGERS
+from buildrunner.project.package_managers.yarn import YARN_BERRY
 from buildrunner.project.versions import numbers
 
 V3 = '{"lockfileVersion": 3, "packages": {"": {"dependencies": {"a": "^1.0.0"}}}}'
@@ -27,12 +29,12 @@ def write(folder: Path, **package: Any) -> None:
     (folder / "package.json").write_text(json.dumps(package))
 
 
-def found(checkout: Path, folder: str = ".") -> Manager:
-    return find_manager((checkout / folder).resolve(), checkout)[0]
+def found(checkout: Path, folder: str = ".") -> ManagerRequirement:
+    return detect_manager((checkout / folder).resolve(), checkout)[0]
 
 
 # The newest of each line that matters.
-RELEASES: dict[Name, list[str]] = {
+RELEASES: dict[str, list[str]] = {
     "npm": ["6.14.18", "7.24.2", "8.19.4", "9.9.4", "10.9.4", "11.6.2", "12.2.2"],
     "pnpm": ["5.18.10", "6.35.1", "7.33.7", "8.15.9", "9.1.0", "9.15.9", "10.2.0", "10.34.9", "11.9.0", "12.21.0"],
     "yarn": ["0.27.5", "1.22.19", "1.22.22", "2.4.3", "3.1.1", "3.2.1", "3.8.7", "4.0.0", "4.12.0", "4.14.1", "4.18.1"],
@@ -40,31 +42,31 @@ RELEASES: dict[Name, list[str]] = {
 }
 
 
-def best(manager: Manager) -> str | None:
+def best(manager: ManagerRequirement) -> str | None:
     """Return the release that would be fetched."""
     return max(filter(manager.accepts, RELEASES[manager.name]), key=numbers, default=None)
 
 
 def notes_of(checkout: Path) -> str:
-    return "\n".join(find_manager(checkout, checkout)[2])
+    return "\n".join(detect_manager(checkout, checkout)[2])
 
 
 # --- which manager ---
 
 
-@pytest.mark.parametrize(("name", "manager"), LOCKFILES.items())
+@pytest.mark.parametrize(("name", "manager"), [(file, record.name) for file, (record, _) in LOCKFILES.items()])
 def test_the_lockfile_names_the_manager(checkout: Path, name: str, manager: str) -> None:
     (checkout / name).write_text("{}")
 
     for folder in (".", "apps/web"):
-        chosen, lockfile, _ = find_manager((checkout / folder).resolve(), checkout)
+        chosen, lockfile, _ = detect_manager((checkout / folder).resolve(), checkout)
         assert (chosen.name, lockfile) == (manager, checkout / name)
 
 
 def test_without_any_sign_it_is_npm(checkout: Path) -> None:
     write(checkout, scripts={"build": "x"})
 
-    assert find_manager(checkout, checkout) == (Manager("npm"), None, ())
+    assert detect_manager(checkout, checkout) == (ManagerRequirement(MANAGERS["npm"]), None, ())
 
 
 def test_the_nearest_lockfile_counts(checkout: Path) -> None:
@@ -104,7 +106,7 @@ def test_a_field_that_names_no_manager_is_not_used(checkout: Path, field: Any) -
     write(checkout, packageManager=field)
     (checkout / "yarn.lock").write_text(CLASSIC)
 
-    manager, _, notes = find_manager(checkout, checkout)
+    manager, _, notes = detect_manager(checkout, checkout)
 
     assert manager.name == "yarn"
     assert len(notes) == isinstance(field, str)
@@ -120,7 +122,7 @@ def test_a_lockfile_of_another_manager_than_the_field_names_is_said(checkout: Pa
     write(checkout, packageManager="pnpm@9.1.0")
     (checkout / "package-lock.json").write_text(V3)
 
-    manager, lockfile, notes = find_manager(checkout, checkout)
+    manager, lockfile, notes = detect_manager(checkout, checkout)
 
     assert (manager.name, lockfile) == ("pnpm", None)
     assert "package-lock.json is not used" in notes[0]
@@ -132,7 +134,7 @@ def test_of_several_lockfiles_the_one_that_agrees_with_package_json_is_used_and_
     (checkout / "package-lock.json").write_text('{"packages": {"": {"dependencies": {"a": "^1.0.0", "b": "2"}}}}')
     (checkout / "yarn.lock").write_text(CLASSIC)
 
-    manager, lockfile, notes = find_manager(checkout, checkout)
+    manager, lockfile, notes = detect_manager(checkout, checkout)
 
     assert (manager.name, lockfile) == ("npm", checkout / "package-lock.json")
     assert "Remove yarn.lock and bun.lockb" in notes[0]
@@ -239,21 +241,21 @@ def test_the_lockfile_says_which_yarn_wrote_it(
 
     manager = found(checkout)
 
-    assert (manager.version, manager.modern) == (version, modern)
+    assert (manager.version, manager.record is YARN_BERRY) == (version, modern)
 
 
 @pytest.mark.parametrize(("field", "modern"), [("1.22.22", False), ("2.4.3", True), ("4.12.0", True), ("11.0.0", True)])
 def test_yarn_is_modern_from_2_on(checkout: Path, field: str, modern: bool) -> None:
     write(checkout, packageManager=f"yarn@{field}")
 
-    assert found(checkout).modern == modern
+    assert (found(checkout).record is YARN_BERRY) == modern
 
 
 def test_a_lockfile_of_yarn_1_with_the_settings_of_a_later_one_is_for_the_later_one(checkout: Path) -> None:
     (checkout / "yarn.lock").write_text(CLASSIC)
     (checkout / ".yarnrc.yml").write_text("nodeLinker: node-modules\n")
 
-    assert (found(checkout).version, found(checkout).modern) == ("^4.0.0", True)
+    assert (found(checkout).version, found(checkout).record is YARN_BERRY) == ("^4.0.0", True)
 
 
 def test_the_yarn_that_the_repository_holds_is_used(checkout: Path, tmp_path: Path) -> None:
@@ -317,10 +319,10 @@ def test_the_lockfile_chooses_among_what_engines_allow(
     lock(checkout, file, version)
     write(checkout, engines=engines)
 
-    manager, _, notes = find_manager(checkout, checkout)
+    manager, _, notes = detect_manager(checkout, checkout)
 
     assert (best(manager), notes) == (expected, ())
-    assert manager.modern == (manager.name == "yarn" and not expected.startswith("1."))
+    assert (manager.record is YARN_BERRY) == (manager.name == "yarn" and not expected.startswith("1."))
 
 
 @pytest.mark.parametrize(
@@ -345,7 +347,7 @@ def test_where_nothing_fits_both_one_wins_and_both_are_named(
     lock(checkout, file, version)
     write(checkout, **package)
 
-    manager, _, notes = find_manager(checkout, checkout)
+    manager, _, notes = detect_manager(checkout, checkout)
 
     assert best(manager) == expected
     assert len(notes) == 1
@@ -471,11 +473,11 @@ def test_a_manager_that_would_refuse_to_run_is_not_used(
     if file:
         (checkout / file).write_text("{}")
 
-    chosen, lockfile, notes = find_manager(checkout, checkout)
+    chosen, lockfile, notes = detect_manager(checkout, checkout)
 
     assert chosen.name == expected
     if file:
-        assert (lockfile is None) == (chosen.name != LOCKFILES[file])
+        assert (lockfile is None) == (chosen.name != LOCKFILES[file][0].name)
         assert file in notes[0]
 
 

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from buildrunner.project.package_managers.mirrors import (
+    find_lockfile_hosts,
+    find_registry_settings,
+    find_unreadable_hosts,
     has_all_digests,
-    hosts_of_lockfile,
-    registry_settings,
+    replace_mirrors_in_settings,
     rewrite_lockfile,
     rewrite_settings,
-    unreadable_hosts,
-    without_mirror_settings,
 )
 
 HOST = "europe-west4-npm.pkg.dev"
@@ -94,11 +94,11 @@ WITHOUT = {
 @pytest.mark.parametrize("case", LOCKFILES)
 def test_each_lockfile_names_the_registry_where_it_has_digests(case: str) -> None:
     name, text = case.partition(" ")[0], LOCKFILES[case]
-    assert hosts_of_lockfile(text) == {HOST}
+    assert find_lockfile_hosts(text) == {HOST}
 
     rewritten = rewrite_lockfile(name, text, [HOST])
 
-    assert hosts_of_lockfile(rewritten) == set()
+    assert find_lockfile_hosts(rewritten) == set()
     assert has_all_digests(name, text)
     assert len(rewritten.splitlines()) == len(text.splitlines())
     assert rewrite_lockfile(name, text, ["another.example"]) == text
@@ -131,7 +131,7 @@ def test_files_of_settings_name_registries(tmp_path: Path, name: str) -> None:
     (tmp_path / "app").mkdir()
     (tmp_path / name).write_text(SETTINGS[name])
 
-    (setting,) = registry_settings(tmp_path / "app", tmp_path)
+    (setting,) = find_registry_settings(tmp_path / "app", tmp_path)
     rewritten = rewrite_settings(name, SETTINGS[name], [HOST])
 
     assert (setting.path, setting.hosts) == (tmp_path / name, frozenset({HOST}))
@@ -156,8 +156,10 @@ def test_credentials_are_not_sent_to_the_npm_registry(name: str, text: str) -> N
 def test_public_mirrors_in_settings_are_left_for_the_registry() -> None:
     text = "registry=https://registry.npmmirror.com/\nsass_binary_site=https://npmmirror.com/mirrors/node-sass\n"
 
-    assert without_mirror_settings(".npmrc", text).startswith("registry=https://registry.npmjs.org/\nsass_binary_site=")
-    assert without_mirror_settings(".npmrc", f"registry={BASE}\n") == f"registry={BASE}\n"
+    assert replace_mirrors_in_settings(".npmrc", text).startswith(
+        "registry=https://registry.npmjs.org/\nsass_binary_site="
+    )
+    assert replace_mirrors_in_settings(".npmrc", f"registry={BASE}\n") == f"registry={BASE}\n"
 
 
 @pytest.mark.parametrize(
@@ -176,7 +178,7 @@ def test_public_mirrors_in_settings_are_left_for_the_registry() -> None:
     ],
 )
 def test_a_failed_install_says_which_registry_it_could_not_read(said: str, expected: tuple[str, ...]) -> None:
-    assert unreadable_hosts(said, [HOST, "another.example"]) == expected
+    assert find_unreadable_hosts(said, [HOST, "another.example"]) == expected
 
 
 @pytest.mark.parametrize(
@@ -194,7 +196,7 @@ def test_hostile_lockfiles_and_settings_take_no_time(text: str) -> None:
     started = time.thread_time()
 
     for name in ("bun.lock", "pnpm-lock.yaml", "yarn.lock"):
-        hosts_of_lockfile(text)
+        find_lockfile_hosts(text)
         rewrite_lockfile(name, f"__metadata:\n{text}" if name == "yarn.lock" else text, ["a"])
         has_all_digests(name, text)
     for name in SETTINGS:
@@ -218,7 +220,7 @@ def test_hostile_lockfiles_take_little_memory(name: str, text: str) -> None:
     """A lockfile may have 32 MiB, and a task 1 GiB."""
     tracemalloc.start()
     try:
-        hosts_of_lockfile(text)
+        find_lockfile_hosts(text)
         rewrite_lockfile(name, text, ["a"])
         has_all_digests(name, text)
         _, most = tracemalloc.get_traced_memory()

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from buildrunner.project.other_hosts import OtherHost, install_lines, read_other_hosts, script_lines
+from buildrunner.project.other_hosts import OtherHost, read_other_hosts
+from buildrunner.project.package_managers.table import install_lines, run_lines
 from support.files import Files, write
 
 
 def read(app: Path, files: Files, folder: str = ".", given: tuple[str, ...] = ()) -> OtherHost:
     write(app, files)
-    builds = [*script_lines("build", "vite build"), "npm run build"]
+    builds = ["vite build", *run_lines("build"), "npm run build"]
     return read_other_hosts(app / folder, app, builds=builds, installs=tuple(install_lines()), given=given)
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,19 +13,12 @@ import pytest
 from buildrunner.build import commands
 from buildrunner.diagnose.explain import with_failure_hint
 from buildrunner.errors import CommandFailed
-from buildrunner.project.package_managers.install import (
-    SHELL,
-    Attempt,
-    Manager,
-    Name,
-    called_managers,
-    failed_scripts,
-    install_attempts,
-    skipped_by_pnpm,
-    without_host,
-    without_mirrors,
-    without_scripts,
-)
+from buildrunner.project.package_managers.install import find_failed_scripts, list_strategies, without_scripts
+from buildrunner.project.package_managers.pnpm import list_skipped
+from buildrunner.project.package_managers.record import SHELL, InstallStrategy, ManagerRequirement
+from buildrunner.project.package_managers.registry_urls import replace_hosts, replace_mirrors
+from buildrunner.project.package_managers.table import MANAGERS, find_called_managers
+from buildrunner.project.package_managers.yarn import YARN_BERRY
 
 
 @pytest.fixture
@@ -57,7 +51,7 @@ SAID = {
 }
 
 
-def followed(attempts: tuple[Attempt, ...], *said: str) -> list[str]:
+def followed(attempts: tuple[InstallStrategy, ...], *said: str) -> list[str]:
     """Give the commands that are run when each but the last fails by saying so."""
     shown = [attempts[0].shown]
     for text in said:
@@ -69,33 +63,33 @@ def followed(attempts: tuple[Attempt, ...], *said: str) -> list[str]:
 @pytest.mark.parametrize("case", SAID)
 def test_a_lockfile_that_is_out_of_step_is_given_up_in_the_end(case: str) -> None:
     name = case.split(" ", maxsplit=1)[0]
-    manager = Manager(name, modern=case == "yarn 4")  # type: ignore[arg-type]
-    attempts = install_attempts(manager, lockfile="the.lock", needed=True)
+    manager = ManagerRequirement(YARN_BERRY if case == "yarn 4" else MANAGERS[name])
+    attempts = list_strategies(manager, lockfile="the.lock", needed=True)
 
     commands = followed(attempts, *[SAID[case]] * (2 if name == "npm" else 1))
 
     last = next(attempt for attempt in attempts if attempt.shown == commands[-1])
-    assert (attempts[0].frozen, attempts[0].mend, last.frozen) == (True, None, False)
-    assert last.mend == f"the.lock is out of step with package.json. Run `{name} install` and commit the.lock."
+    assert (attempts[0].frozen, attempts[0].remedy, last.frozen) == (True, None, False)
+    assert last.remedy == f"the.lock is out of step with package.json. Run `{name} install` and commit the.lock."
 
 
 def test_a_lockfile_of_another_pnpm_is_not_called_out_of_step() -> None:
     said = " ERR_PNPM_LOCKFILE_BREAKING_CHANGE  Lockfile /x/pnpm-lock.yaml not compatible with current pnpm"
-    attempts = install_attempts(Manager("pnpm"), lockfile="pnpm-lock.yaml", needed=True)
+    attempts = list_strategies(ManagerRequirement(MANAGERS["pnpm"]), lockfile="pnpm-lock.yaml", needed=True)
 
     chosen = next(attempt for attempt in attempts[1:] if re.search(attempt.after or "", said))
 
     assert chosen.shown == "pnpm install --no-frozen-lockfile"
-    assert "This pnpm cannot read pnpm-lock.yaml, which another version wrote" in (chosen.mend or "")
+    assert "This pnpm cannot read pnpm-lock.yaml, which another version wrote" in (chosen.remedy or "")
 
 
 def test_packages_that_do_not_go_together_are_installed_as_npm_6_did() -> None:
     conflict = "npm error code ERESOLVE\nnpm error ERESOLVE could not resolve"
-    attempts = install_attempts(Manager("npm"), lockfile="package-lock.json", needed=True)
+    attempts = list_strategies(ManagerRequirement(MANAGERS["npm"]), lockfile="package-lock.json", needed=True)
 
     assert followed(attempts, conflict) == ["npm ci", "npm ci --legacy-peer-deps"]
     assert attempts[1].frozen, "the lockfile still decides"
-    assert "legacy-peer-deps=true" in (attempts[1].mend or "")
+    assert "legacy-peer-deps=true" in (attempts[1].remedy or "")
     assert followed(attempts, SAID["npm 11"], SAID["npm 11"], conflict)[2:] == [
         "npm install",
         "npm install --legacy-peer-deps",
@@ -105,20 +99,26 @@ def test_packages_that_do_not_go_together_are_installed_as_npm_6_did() -> None:
 def test_a_conflict_that_npm_only_warns_of_is_none() -> None:
     warning = "npm warn ERESOLVE overriding peer dependency\nnpm warn While resolving: a@1.0.0\nnpm error code 1\n"
 
-    for attempt in install_attempts(Manager("npm"), lockfile="package-lock.json", needed=True):
+    for attempt in list_strategies(ManagerRequirement(MANAGERS["npm"]), lockfile="package-lock.json", needed=True):
         assert not re.search(attempt.after or "never", warning)
 
 
 def test_yarn_1_that_refuses_a_node_is_told_not_to_mind() -> None:
     said = 'error camelcase@7.0.1: The engine "node" is incompatible with this module. Expected version ">=14.16".'
-    attempts = install_attempts(Manager("yarn"), lockfile="yarn.lock", needed=True)
+    attempts = list_strategies(ManagerRequirement(MANAGERS["yarn"]), lockfile="yarn.lock", needed=True)
 
     assert followed(attempts, said)[1] == "yarn install --non-interactive --frozen-lockfile --ignore-engines"
 
 
 def test_any_other_failure_has_no_second_attempt() -> None:
-    for manager in (Manager("npm"), Manager("pnpm"), Manager("yarn"), Manager("yarn", modern=True), Manager("bun")):
-        attempts = install_attempts(manager, lockfile="x", needed=True)
+    for manager in (
+        ManagerRequirement(MANAGERS["npm"]),
+        ManagerRequirement(MANAGERS["pnpm"]),
+        ManagerRequirement(MANAGERS["yarn"]),
+        ManagerRequirement(YARN_BERRY),
+        ManagerRequirement(MANAGERS["bun"]),
+    ):
+        attempts = list_strategies(manager, lockfile="x", needed=True)
         for said in ("npm error code E404", "gyp ERR! build error", "ERR_PNPM_FETCH_404", "YN0001: error", ""):
             assert not any(re.search(attempt.after, said) for attempt in attempts if attempt.after)
 
@@ -139,7 +139,7 @@ def test_any_other_failure_has_no_second_attempt() -> None:
     ],
 )
 def test_managers_that_scripts_call_are_found(scripts: dict[str, Any], called: set[str]) -> None:
-    assert called_managers(scripts, [str(scripts["build"]), "postinstall"]) == called
+    assert find_called_managers(scripts, [str(scripts["build"]), "postinstall"]) == called
 
 
 @pytest.mark.parametrize(
@@ -163,8 +163,8 @@ def test_managers_that_scripts_call_are_found(scripts: dict[str, Any], called: s
 def test_a_mirror_in_a_lockfile_is_left_for_the_registry(address: str, expected: str | None) -> None:
     text = f'{{"resolved": "{address}", "integrity": "sha512-x"}}'
 
-    mended = f"https://registry.npmjs.org/{expected}" if expected else address
-    assert without_mirrors(text) == text.replace(address, mended)
+    rewritten = f"https://registry.npmjs.org/{expected}" if expected else address
+    assert replace_mirrors(text) == text.replace(address, rewritten)
 
 
 NPM_ENTRY = '"resolved": "ADDRESS",\n      "integrity": "sha512-x=="'
@@ -197,8 +197,8 @@ def test_a_host_in_a_lockfile_is_left_for_the_registry_where_there_is_a_digest(
 ) -> None:
     text = entry.replace("ADDRESS", address)
 
-    mended = entry.replace("ADDRESS", f"https://registry.npmjs.org/{expected}") if expected else text
-    assert without_host(text, "npm.acme.com") == mended
+    rewritten = entry.replace("ADDRESS", f"https://registry.npmjs.org/{expected}") if expected else text
+    assert replace_hosts(text, {"npm.acme.com"}) == rewritten
 
 
 # --- dependencies whose install script fails ---
@@ -281,15 +281,15 @@ def test_the_dependencies_whose_install_scripts_failed_are_found(
     (checkout / "node_modules").mkdir()
     (checkout / "node_modules" / "web").symlink_to("../apps/web")
 
-    assert failed_scripts(Manager(manager), said, checkout, checkout) == names
+    assert find_failed_scripts(ManagerRequirement(MANAGERS[manager]), said, checkout, checkout) == names
 
 
 def test_an_attempt_without_scripts_is_otherwise_the_same() -> None:
-    ci = Attempt(("npm", "ci"))
-    immutable = Attempt(("yarn", "install", "--immutable"))
+    ci = InstallStrategy(("npm", "ci"))
+    immutable = InstallStrategy(("yarn", "install", "--immutable"))
 
-    assert without_scripts(Manager("npm"), ci) == ("npm", "ci", "--ignore-scripts")
-    assert without_scripts(Manager("yarn", modern=True), immutable) == (*immutable.command, "--mode=skip-build")
+    assert without_scripts(ManagerRequirement(MANAGERS["npm"]), ci) == ("npm", "ci", "--ignore-scripts")
+    assert without_scripts(ManagerRequirement(YARN_BERRY), immutable) == (*immutable.command, "--mode=skip-build")
 
 
 @pytest.mark.parametrize(
@@ -303,17 +303,17 @@ def test_an_attempt_without_scripts_is_otherwise_the_same() -> None:
 )
 def test_what_pnpm_has_not_built_is_read_of_what_it_keeps(checkout: Path, text: str) -> None:
     (checkout / "node_modules").mkdir()
-    assert skipped_by_pnpm(checkout, checkout) == []
+    assert list_skipped(checkout, checkout) == []
     (checkout / "node_modules" / ".modules.yaml").write_text(text)
 
-    assert skipped_by_pnpm(checkout, checkout) == ["@swc/core", "core-js"]
+    assert list_skipped(checkout, checkout) == ["@swc/core", "core-js"]
 
 
 def install(
     monkeypatch: pytest.MonkeyPatch,
     checkout: Path,
-    manager: Manager,
-    attempts: Attempt | tuple[Attempt, ...],
+    manager: ManagerRequirement,
+    attempts: InstallStrategy | tuple[InstallStrategy, ...],
     failures: list[str],
     *,
     strict: bool = True,
@@ -366,7 +366,9 @@ def test_after_an_install_without_scripts_those_that_can_be_run_are_run(
     (checkout / "node_modules" / ".package-lock.json").write_text(text)
     failures = [CYPRESS, "", CYPRESS.replace("cypress", "sharp")]
 
-    installed, ran, warnings = install(monkeypatch, checkout, Manager("npm"), Attempt(("npm", "ci")), failures)
+    installed, ran, warnings = install(
+        monkeypatch, checkout, ManagerRequirement(MANAGERS["npm"]), InstallStrategy(("npm", "ci")), failures
+    )
 
     assert ran == [
         "npm ci",
@@ -384,19 +386,24 @@ def test_after_an_install_without_scripts_those_that_can_be_run_are_run(
 @pytest.mark.parametrize(
     ("manager", "command", "said", "after"),
     [
-        (Manager("npm"), "npm ci", NPM_6, ["npm run postinstall"]),
-        (Manager("pnpm"), "pnpm install", PNPM, ["pnpm install"]),
-        (Manager("yarn"), "yarn install", YARN_1, ["yarn run postinstall"]),
-        (Manager("yarn", modern=True), "yarn install", YARN_4, []),
-        (Manager("bun"), "bun install", BUN, ["bun install"]),
+        (ManagerRequirement(MANAGERS["npm"]), "npm ci", NPM_6, ["npm run postinstall"]),
+        (ManagerRequirement(MANAGERS["pnpm"]), "pnpm install", PNPM, ["pnpm install"]),
+        (ManagerRequirement(MANAGERS["yarn"]), "yarn install", YARN_1, ["yarn run postinstall"]),
+        (ManagerRequirement(YARN_BERRY), "yarn install", YARN_4, []),
+        (ManagerRequirement(MANAGERS["bun"]), "bun install", BUN, ["bun install"]),
     ],
 )
 def test_each_manager_runs_the_scripts_of_the_repository_itself(
-    monkeypatch: pytest.MonkeyPatch, checkout: Path, manager: Manager, command: str, said: str, after: list[str]
+    monkeypatch: pytest.MonkeyPatch,
+    checkout: Path,
+    manager: ManagerRequirement,
+    command: str,
+    said: str,
+    after: list[str],
 ) -> None:
     write(checkout, name="app", scripts={"postinstall": "x"})
 
-    installed, ran, _ = install(monkeypatch, checkout, manager, Attempt(tuple(command.split())), [said])
+    installed, ran, _ = install(monkeypatch, checkout, manager, InstallStrategy(tuple(command.split())), [said])
 
     assert ran[2:] == after
     assert not installed.clean
@@ -407,7 +414,7 @@ def test_what_fails_of_anything_else_or_by_a_command_of_the_owner_is_not_run_aga
 ) -> None:
     for command, said in ((("npm", "ci"), "npm error code E404\n"), ((*SHELL, "npm ci"), CYPRESS)):
         with pytest.raises(CommandFailed, match="npm ci failed"):
-            install(monkeypatch, checkout, Manager("npm"), Attempt(command), [said])
+            install(monkeypatch, checkout, ManagerRequirement(MANAGERS["npm"]), InstallStrategy(command), [said])
 
 
 def hint_of_failure(plan: Any, said: str, hint: str | None) -> str | None:
@@ -425,14 +432,16 @@ def plan_of(checkout: Path, **fields: Any) -> Any:
 
 def test_each_thing_that_an_install_had_to_leave_is_said(monkeypatch: pytest.MonkeyPatch, checkout: Path) -> None:
     engine = 'error a@1.0.0: The engine "node" is incompatible with this module.'
-    outdated, engines = "yarn.lock is out of step", "A package asks for another Node"
+    outdated, engines = "yarn.lock is out of step", "A package requires another Node"
     for lockfile, said, expected in (
         ("yarn.lock", [SAID["yarn 1"], engine], [outdated, engines]),
         ("yarn.lock", [engine, SAID["yarn 1"], engine], [engines, outdated]),
         (None, [engine], ["The repository has no lockfile", engines]),
     ):
-        attempts = install_attempts(Manager("yarn"), lockfile=lockfile, needed=True)
-        installed, _, warnings = install(monkeypatch, checkout, Manager("yarn"), attempts, said, strict=False)
+        attempts = list_strategies(ManagerRequirement(MANAGERS["yarn"]), lockfile=lockfile, needed=True)
+        installed, _, warnings = install(
+            monkeypatch, checkout, ManagerRequirement(MANAGERS["yarn"]), attempts, said, strict=False
+        )
 
         assert len(warnings) == len(expected)
         assert all(map(str.startswith, warnings, expected)), warnings
@@ -454,7 +463,7 @@ def lock_of_host(folder: Path, *, integrity: bool = True) -> Path:
     return path
 
 
-NPM_ATTEMPTS = install_attempts(Manager("npm"), lockfile="package-lock.json", needed=True)
+NPM_ATTEMPTS = list_strategies(ManagerRequirement(MANAGERS["npm"]), lockfile="package-lock.json", needed=True)
 
 
 @pytest.mark.parametrize(
@@ -474,7 +483,9 @@ def test_the_npm_registry_is_asked_by_digests_for_what_another_refuses(
     lockfile = lock_of_host(checkout)
     (checkout / ".npmrc").write_text(f"fund=false\nregistry=https://{HOST}/x/\n//{HOST}/:_authToken=${{T}}\n")
 
-    installed, ran, warnings = install(monkeypatch, checkout, Manager("npm"), NPM_ATTEMPTS, [said], lockfile=lockfile)
+    installed, ran, warnings = install(
+        monkeypatch, checkout, ManagerRequirement(MANAGERS["npm"]), NPM_ATTEMPTS, [said], lockfile=lockfile
+    )
 
     assert (ran, installed.clean) == (["npm ci", "npm ci"], True)
     assert "https://registry.npmjs.org/a/-/a-1.0.0.tgz" in lockfile.read_text()
@@ -488,7 +499,14 @@ def test_without_a_digest_nothing_is_taken_from_elsewhere(monkeypatch: pytest.Mo
     before = [lockfile.read_text(), (checkout / ".npmrc").read_text()]
 
     with pytest.raises(CommandFailed) as caught:
-        install(monkeypatch, checkout, Manager("npm"), NPM_ATTEMPTS, [REFUSED, REFUSED], lockfile=lockfile)
+        install(
+            monkeypatch,
+            checkout,
+            ManagerRequirement(MANAGERS["npm"]),
+            NPM_ATTEMPTS,
+            [REFUSED, REFUSED],
+            lockfile=lockfile,
+        )
 
     assert [lockfile.read_text(), (checkout / ".npmrc").read_text()] == before
     assert f"package-lock.json names {HOST}, which this build cannot read, and no digests" in (caught.value.hint or "")
@@ -500,7 +518,7 @@ def test_settings_of_a_registry_are_not_changed_without_a_lockfile(
     (checkout / ".npmrc").write_text(f"registry=https://{HOST}/x/\n")
 
     with pytest.raises(CommandFailed) as caught:
-        install(monkeypatch, checkout, Manager("npm"), NPM_ATTEMPTS, [REFUSED] * 9)
+        install(monkeypatch, checkout, ManagerRequirement(MANAGERS["npm"]), NPM_ATTEMPTS, [REFUSED] * 9)
 
     assert (checkout / ".npmrc").read_text() == f"registry=https://{HOST}/x/\n"
     assert f".npmrc names {HOST}" in (caught.value.hint or "")
@@ -511,7 +529,7 @@ def test_no_token_is_asked_for_a_registry_that_is_not_found(monkeypatch: pytest.
     unknown = f"npm error code ENOTFOUND\nnpm error request to https://{HOST}/x/a failed, reason: getaddrinfo ENOTFOUND {HOST}"
 
     with pytest.raises(CommandFailed) as caught:
-        install(monkeypatch, checkout, Manager("npm"), NPM_ATTEMPTS, [unknown] * 9)
+        install(monkeypatch, checkout, ManagerRequirement(MANAGERS["npm"]), NPM_ATTEMPTS, [unknown] * 9)
 
     hint = caught.value.hint or ""
     assert f".npmrc names {HOST}" in hint
@@ -528,7 +546,7 @@ def test_where_only_settings_changed_nothing_is_resolved_anew(monkeypatch: pytes
         install(
             monkeypatch,
             checkout,
-            Manager("npm"),
+            ManagerRequirement(MANAGERS["npm"]),
             NPM_ATTEMPTS,
             [REFUSED, *[SAID["npm 11"]] * 9],
             lockfile=lockfile,
@@ -540,12 +558,12 @@ def test_another_lockfile_is_used_where_one_cannot_be(monkeypatch: pytest.Monkey
     lockfile = checkout / "bun.lock"
     lockfile.write_text(f'"packages": {{\n    "a": ["a@1.0.0", "https://{HOST}/a/-/a-1.0.0.tgz", {{}}],\n')
     (checkout / "package-lock.json").write_text('{"lockfileVersion": 3, "packages": {}}')
-    attempts = install_attempts(Manager("bun"), lockfile="bun.lock", needed=True)
+    attempts = list_strategies(ManagerRequirement(MANAGERS["bun"]), lockfile="bun.lock", needed=True)
 
     _, ran, warnings = install(
         monkeypatch,
         checkout,
-        Manager("bun"),
+        ManagerRequirement(MANAGERS["bun"]),
         attempts,
         ["error: DNSResolveFailed downloading tarball a@1.0.0"],
         lockfile=lockfile,
@@ -566,7 +584,14 @@ def test_a_package_that_the_npm_registry_lacks_names_the_first_cause(
     )
 
     with pytest.raises(CommandFailed) as caught:
-        install(monkeypatch, checkout, Manager("npm"), NPM_ATTEMPTS, [REFUSED, missing], lockfile=lockfile)
+        install(
+            monkeypatch,
+            checkout,
+            ManagerRequirement(MANAGERS["npm"]),
+            NPM_ATTEMPTS,
+            [REFUSED, missing],
+            lockfile=lockfile,
+        )
 
     assert f"names {HOST}, which this build cannot read, and the npm registry does not have all" in str(
         caught.value.hint
@@ -578,7 +603,7 @@ def test_a_registry_that_did_not_fail_is_left_alone(monkeypatch: pytest.MonkeyPa
     said = "npm error code ENOTFOUND\nnpm error getaddrinfo ENOTFOUND download.example.org"
 
     with pytest.raises(CommandFailed):
-        install(monkeypatch, checkout, Manager("npm"), NPM_ATTEMPTS, [said], lockfile=lockfile)
+        install(monkeypatch, checkout, ManagerRequirement(MANAGERS["npm"]), NPM_ATTEMPTS, [said], lockfile=lockfile)
 
     assert HOST in lockfile.read_text()
 
@@ -592,7 +617,7 @@ def test_a_remedy_that_did_not_help_is_not_tried_in_another_form(
     conflict = "npm error code ERESOLVE\nnpm error ERESOLVE could not resolve"
 
     with pytest.raises(CommandFailed, match="npm ci --legacy-peer-deps failed"):
-        install(monkeypatch, checkout, Manager("npm"), NPM_ATTEMPTS, [conflict] * 3, strict=False)
+        install(monkeypatch, checkout, ManagerRequirement(MANAGERS["npm"]), NPM_ATTEMPTS, [conflict] * 3, strict=False)
 
 
 WINDOWS = (
@@ -616,25 +641,31 @@ WINDOWS_OF_YARN = (
 def test_a_package_for_another_system_is_installed_and_named(
     monkeypatch: pytest.MonkeyPatch, checkout: Path, manager: Any, lockfile: str | None, said: str, last: str
 ) -> None:
-    attempts = install_attempts(Manager(manager), lockfile=lockfile, needed=True)
+    attempts = list_strategies(ManagerRequirement(MANAGERS[manager]), lockfile=lockfile, needed=True)
 
-    installed, ran, warnings = install(monkeypatch, checkout, Manager(manager), attempts, [said], strict=False)
+    installed, ran, warnings = install(
+        monkeypatch, checkout, ManagerRequirement(MANAGERS[manager]), attempts, [said], strict=False
+    )
 
     assert len(ran) == 2
     assert ran[1].endswith(last)
     assert not installed.clean
-    assert warnings[-1].startswith("@rollup/rollup-win32-x64-msvc is for another system or processor")
+    assert warnings[-1].startswith("@rollup/rollup-win32-x64-msvc is for another operating system or processor")
 
 
 def test_install_scripts_that_fail_alike_are_not_run_a_third_time(
     monkeypatch: pytest.MonkeyPatch, checkout: Path
 ) -> None:
     monkeypatch.setattr(commands, "_LONG_REBUILD", 0.0)
-    monkeypatch.setattr(commands, "_skipped", lambda _: ["a", "b", "c"])
+    npm = replace(MANAGERS["npm"], list_skipped=lambda *_: ["a", "b", "c"])
     said = [CYPRESS.replace("cypress", name) for name in ("a", "b")]
 
     installed, ran, warnings = install(
-        monkeypatch, checkout, Manager("npm"), Attempt(("npm", "ci")), [said[0], "", said[1]]
+        monkeypatch,
+        checkout,
+        ManagerRequirement(npm),
+        InstallStrategy(("npm", "ci")),
+        [said[0], "", said[1]],
     )
 
     assert ran == ["npm ci", "npm ci --ignore-scripts", "npm rebuild b c"]
@@ -658,11 +689,15 @@ UNKNOWN = "\x1b[31mSyntaxError: Named export 'createFilter' not found in CHECKOU
 
 def test_a_build_that_fails_and_says_nothing_known_is_quoted_with_what_to_do(checkout: Path) -> None:
     def hint(
-        name: Name, *, needed: bool = True, lockfile: str | None = None, given: str | None = None, said: str = UNKNOWN
+        name: str, *, needed: bool = True, lockfile: str | None = None, given: str | None = None, said: str = UNKNOWN
     ) -> str | None:
-        install = install_attempts(Manager(name), lockfile=lockfile, needed=needed)
+        install = list_strategies(ManagerRequirement(MANAGERS[name]), lockfile=lockfile, needed=needed)
         plan = plan_of(
-            checkout, manager=Manager(name), lockfile=lockfile, install=install, build_shown=f"{name} run build"
+            checkout,
+            manager=ManagerRequirement(MANAGERS[name]),
+            lockfile=lockfile,
+            install=install,
+            build_shown=f"{name} run build",
         )
         return hint_of_failure(plan, said.replace("CHECKOUT", str(checkout)), given)
 

@@ -260,7 +260,7 @@ def test_no_lockfile_is_a_warning_that_names_what_mends_it(checkout: Path) -> No
     first = plan(checkout).install[0]
 
     assert (first.shown, first.frozen) == ("npm install", False)
-    assert "Run `npm install` and commit package-lock.json." in (first.mend or "")
+    assert "Run `npm install` and commit package-lock.json." in (first.remedy or "")
 
 
 def test_no_lockfile_is_a_failure_where_it_has_to_be_there(checkout: Path) -> None:
@@ -279,7 +279,7 @@ def test_where_nothing_would_be_locked_no_lockfile_is_needed(checkout: Path) -> 
 
     first = plan(checkout, strict_lockfile=True).install[0]
 
-    assert (first.shown, first.mend) == ("npm install", None)
+    assert (first.shown, first.remedy) == ("npm install", None)
 
 
 @pytest.mark.parametrize("name", ["package-lock.json", "npm-shrinkwrap.json"])

@@ -16,15 +16,12 @@ from hypothesis import strategies as st
 
 from buildrunner.project.files import parse_json, parse_toml, parse_yaml, read_yaml
 from buildrunner.project.frameworks.detection import legacy_openssl, recognise, script_to_add
-from buildrunner.project.package_managers.choice import find_manager
-from buildrunner.project.package_managers.install import (
-    Manager,
-    called_managers,
-    failed_scripts,
-    skipped_by_pnpm,
-    without_host,
-    without_mirrors,
-)
+from buildrunner.project.package_managers.detect import detect_manager
+from buildrunner.project.package_managers.install import find_failed_scripts
+from buildrunner.project.package_managers.pnpm import list_skipped
+from buildrunner.project.package_managers.record import ManagerRequirement
+from buildrunner.project.package_managers.registry_urls import replace_hosts, replace_mirrors
+from buildrunner.project.package_managers.table import MANAGERS, find_called_managers
 
 HOST = "https://registry.example/"
 SIZE = 100_000
@@ -37,14 +34,14 @@ def lockfile(text: str, folder: Path) -> object:
 def workspace(text: str, folder: Path) -> object:
     (folder / "package.json").write_text("{}")
     (folder / "pnpm-workspace.yaml").write_text(text)
-    return find_manager(folder, folder)
+    return detect_manager(folder, folder)
 
 
 def several_lockfiles(text: str, folder: Path) -> object:
     (folder / "package.json").write_text('{"dependencies": {"a": "1"}}')
     for name in ("pnpm-lock.yaml", "yarn.lock", "package-lock.json"):
         (folder / name).write_text(text)
-    return find_manager(folder, folder)
+    return detect_manager(folder, folder)
 
 
 def configuration(text: str, folder: Path) -> object:
@@ -59,16 +56,16 @@ def configuration(text: str, folder: Path) -> object:
 def pending_builds(text: str, folder: Path) -> object:
     (folder / "node_modules").mkdir(exist_ok=True)
     (folder / "node_modules" / ".modules.yaml").write_text(f"pendingBuilds:\n{text}")
-    return skipped_by_pnpm(folder, folder)
+    return list_skipped(folder, folder)
 
 
 def output(text: str, folder: Path) -> object:
-    return [failed_scripts(Manager(name), text[-32768:], folder, folder) for name in ("npm", "pnpm", "yarn", "bun")]
+    return [find_failed_scripts(ManagerRequirement(MANAGERS[name]), text[-32768:], folder, folder) for name in MANAGERS]
 
 
 READERS: tuple[tuple[Callable[[str, Path], object], tuple[str, ...]], ...] = (
     (
-        lambda text, _: without_host(text, "registry.example"),
+        lambda text, _: replace_hosts(text, {"registry.example"}),
         (
             HOST,
             f"{HOST}a/-/a.tgz?",
@@ -80,7 +77,7 @@ READERS: tuple[tuple[Callable[[str, Path], object], tuple[str, ...]], ...] = (
         ),
     ),
     (
-        lambda text, _: without_mirrors(text),
+        lambda text, _: replace_mirrors(text),
         (
             "https://registry.npmmirror.com/",
             "https://registry.npmmirror.com/a/-/",
@@ -97,7 +94,7 @@ READERS: tuple[tuple[Callable[[str, Path], object], tuple[str, ...]], ...] = (
     ),
     (pending_builds, ("  - a\n", "    a\n", "    ", "  - @a/", "\n")),
     (output, ("npm error path /node_modules/a\n", "node_modules/a", "\n", "> a install", "YN0009: ", "error ")),
-    (lambda text, _: called_managers({"a": text, "b": text}, [text]), ("a ", "yarn ", "b", "&&")),
+    (lambda text, _: find_called_managers({"a": text, "b": text}, [text]), ("a ", "yarn ", "b", "&&")),
 )
 CASES = [(reader, unit) for reader, units in READERS for unit in units]
 
@@ -125,7 +122,7 @@ def test_a_lockfile_of_addresses_is_rewritten_in_no_time(unit: str) -> None:
     """300 kB, which need some 10 ms; all but the last step of each address used to be tried again for each character."""
     text = unit * (300_000 // len(unit))
     started = time.thread_time()
-    without_host(text, "registry.example")
+    replace_hosts(text, {"registry.example"})
 
     assert time.thread_time() - started < 1
 

@@ -19,11 +19,13 @@ from hypothesis import strategies as st
 
 from buildrunner.errors import BuildFailed
 from buildrunner.project.node_version import NodeRequirement, find_node, node_of_packages
-from buildrunner.project.package_managers.install import Manager
+from buildrunner.project.package_managers.record import ManagerRequirement
+from buildrunner.project.package_managers.table import MANAGERS
+from buildrunner.project.package_managers.yarn import YARN_BERRY
 from buildrunner.project.versions import is_range, satisfies
 from buildrunner.toolchain import registry as registry_module
-from buildrunner.toolchain.installer import Toolchain, Tools
-from buildrunner.toolchain.registry import Keeper, has_digest
+from buildrunner.toolchain.installer import Toolchain, ToolchainInstaller
+from buildrunner.toolchain.registry import ToolStore, has_digest
 from support.registry import Registry, archive, serving
 
 MACHINE = "x64" if os.uname().machine == "x86_64" else "arm64"
@@ -81,17 +83,19 @@ def test_a_hostile_range_takes_no_time(text: str) -> None:
 # --- getting it ---
 
 
-def tools(tmp_path: Path, registry: Registry, said: list[str] | None = None, *, keeper: Keeper | None = None) -> Tools:
+def tools(
+    tmp_path: Path, registry: Registry, said: list[str] | None = None, *, keeper: ToolStore | None = None
+) -> ToolchainInstaller:
     environment = {"PATH": os.environ["PATH"], "NPM_CONFIG_REGISTRY": registry.url}
     folder = tmp_path / "tools"
     tmp_path.mkdir(parents=True, exist_ok=True)
-    return Tools(folder, environment, (said if said is not None else []).append, keeper)
+    return ToolchainInstaller(folder, environment, (said if said is not None else []).append, keeper)
 
 
 def get(
-    some: Tools,
+    some: ToolchainInstaller,
     node: str | None,
-    manager: Manager | None = None,
+    manager: ManagerRequirement | None = None,
     *,
     installed: str | None = "24.21.0",
     lockfile_version: int | None = 3,
@@ -99,7 +103,7 @@ def get(
 ) -> Toolchain:
     wanted = find_node(Path("/nonexistent"), Path("/nonexistent"), node)[0] if node else None
     prepare = partial(some.prepare, others=others, installed=installed, lockfile_version=lockfile_version)
-    return anyio.run(prepare, wanted, manager or Manager("npm"))
+    return anyio.run(prepare, wanted, manager or ManagerRequirement(MANAGERS["npm"]))
 
 
 def run(chain: Toolchain, *command: str) -> str:
@@ -153,11 +157,11 @@ def test_a_version_that_the_registry_lacks_is_replaced_by_its_line_and_that_is_s
     registry.add("npm", "8.19.4", manager_files("npm", "8.19.4"))
     registry.add("pnpm", "9.15.9", manager_files("pnpm", "9.15.9"))
 
-    chain = get(tools(tmp_path, registry), "v16.13.7", Manager("pnpm", "9.99.0"))
+    chain = get(tools(tmp_path, registry), "v16.13.7", ManagerRequirement(MANAGERS["pnpm"], "9.99.0"))
 
     assert (chain.node, chain.manager) == ("16.20.2", "9.15.9")
     assert chain.warnings == (
-        "NODE_VERSION asks for Node v16.13.7, which the registry does not have: 16.20.2 is used.",
+        "NODE_VERSION asks for Node v16.13.7, which the registry does not provide: 16.20.2 is used.",
         "pnpm 9.99.0 is not in the registry: 9.15.9 is used.",
     )
 
@@ -168,10 +172,10 @@ def test_what_cannot_be_had_is_said_with_what_is_there(tmp_path: Path, registry:
 
     with pytest.raises(BuildFailed) as caught:
         get(some, "99")
-    assert caught.value.reason == "NODE_VERSION asks for Node 99, which cannot be had."
+    assert caught.value.reason == "NODE_VERSION asks for Node 99, which the registry does not provide."
     assert "installed one is 24.21.0; the registry has 12.22.12 to 24.21.0" in (caught.value.hint or "")
     with pytest.raises(BuildFailed) as caught:
-        get(some, None, Manager("pnpm", "^99", "packageManager"))
+        get(some, None, ManagerRequirement(MANAGERS["pnpm"], "^99", "packageManager"))
     assert caught.value.reason == "pnpm ^99, which packageManager asks for, is not in the registry."
     assert "9.15.9 to 9.15.9" in (caught.value.hint or "")
 
@@ -181,18 +185,20 @@ def test_engines_that_cannot_be_had_are_a_warning(tmp_path: Path, registry: Regi
     some = tools(tmp_path, registry)
 
     chain = anyio.run(
-        partial(some.prepare, others=(), installed="24.21.0", lockfile_version=None), wanted, Manager("npm")
+        partial(some.prepare, others=(), installed="24.21.0", lockfile_version=None),
+        wanted,
+        ManagerRequirement(MANAGERS["npm"]),
     )
 
     assert chain.node == "24.21.0"
-    assert "The installed one is used." in chain.warnings[0]
+    assert "Using the installed one." in chain.warnings[0]
 
 
 def test_a_manager_that_is_too_new_for_the_node_runs_with_the_installed_one(tmp_path: Path, registry: Registry) -> None:
     registry.add("pnpm", "9.15.9", manager_files("pnpm", "9.15.9", main="bin/pnpm.cjs"), node=">=18.12")
     registry.add("npm", "8.19.4", manager_files("npm", "8.19.4"))
 
-    chain = get(tools(tmp_path, registry), "16", Manager("pnpm", "9.15.9"))
+    chain = get(tools(tmp_path, registry), "16", ManagerRequirement(MANAGERS["pnpm"], "9.15.9"))
 
     assert run(chain, "pnpm", "install") == "pnpm 9.15.9 install installed"
     assert run(chain, "node", "--version") == "v16.20.2"
@@ -202,8 +208,12 @@ def test_of_a_range_that_manager_is_taken_that_works_with_the_node(tmp_path: Pat
     registry.add("pnpm", "6.35.1", manager_files("pnpm", "6.35.1"), node=">=12.17")
     registry.add("pnpm", "7.33.7", manager_files("pnpm", "7.33.7"), node=">=14.6")
 
-    assert get(tools(tmp_path / "a", registry), "12", Manager("pnpm", ">=6 <8")).manager == "6.35.1"
-    assert get(tools(tmp_path / "b", registry), "14", Manager("pnpm", ">=6 <8")).manager == "7.33.7"
+    assert (
+        get(tools(tmp_path / "a", registry), "12", ManagerRequirement(MANAGERS["pnpm"], ">=6 <8")).manager == "6.35.1"
+    )
+    assert (
+        get(tools(tmp_path / "b", registry), "14", ManagerRequirement(MANAGERS["pnpm"], ">=6 <8")).manager == "7.33.7"
+    )
 
 
 @pytest.mark.parametrize("version", ["6.35.1", "7.5.0", "8.2.0"])
@@ -213,7 +223,7 @@ def test_an_old_pnpm_that_cannot_fetch_with_this_node_is_replaced(
     for there in (version, "7.33.7", "8.15.9"):
         registry.add("pnpm", there, manager_files("pnpm", there))
 
-    chain = get(tools(tmp_path, registry), None, Manager("pnpm", version, digest=("sha512", "ab")))
+    chain = get(tools(tmp_path, registry), None, ManagerRequirement(MANAGERS["pnpm"], version, digest=("sha512", "ab")))
 
     assert chain.manager == ("8.15.9" if version.startswith("8") else "7.33.7")
     assert "cannot work with Node 24.21.0" in chain.warnings[0]
@@ -224,7 +234,7 @@ def test_yarn_2_and_later_and_bun_are_packages_of_another_name(tmp_path: Path, r
     bun = "@oven/bun-linux-" + {"x64": "x64", "arm64": "aarch64"}[MACHINE]
     registry.add(bun, "1.4.5", archive({"bin/bun": '#!/bin/sh\necho "$(basename "$0")" 1.4.5 "$@"'}))
 
-    chain = get(tools(tmp_path, registry), None, Manager("yarn", "4.1.0", modern=True), others=("bun",))
+    chain = get(tools(tmp_path, registry), None, ManagerRequirement(YARN_BERRY, "4.1.0"), others=("bun",))
 
     assert run(chain, "yarn", "install") == "yarn 4.1.0 install installed"
     assert run(chain, "bunx", "vite") == "bunx 1.4.5 vite"
@@ -235,7 +245,7 @@ def test_the_yarn_that_the_repository_holds_is_used_as_it_is(tmp_path: Path, reg
     release = tmp_path / "yarn 3.cjs"
     release.write_text("console.log('its own', process.argv[2])")
 
-    chain = get(tools(tmp_path, registry), None, Manager("yarn", "3.8.6", modern=True, release=release))
+    chain = get(tools(tmp_path, registry), None, ManagerRequirement(YARN_BERRY, "3.8.6", release=release))
 
     assert run(chain, "yarn", "install") == "its own install"
     assert "YARN_IGNORE_PATH" not in chain.environment
@@ -249,10 +259,12 @@ def test_a_digest_of_package_json_is_checked(tmp_path: Path, registry: Registry)
     registry.add("pnpm", "9.15.9", data)
     right = hashlib.sha224(data).hexdigest()
 
-    assert get(tools(tmp_path / "a", registry), None, Manager("pnpm", "9.15.9", digest=("sha224", right))).manager
+    assert get(
+        tools(tmp_path / "a", registry), None, ManagerRequirement(MANAGERS["pnpm"], "9.15.9", digest=("sha224", right))
+    ).manager
     for wrong in (("sha512", "00"), ("sha224", right[:-1]), ("sha0", right)):
         with pytest.raises(BuildFailed, match=r"another digest than pnpm 9\.15\.9 has"):
-            get(tools(tmp_path / "b", registry), None, Manager("pnpm", "9.15.9", digest=wrong))
+            get(tools(tmp_path / "b", registry), None, ManagerRequirement(MANAGERS["pnpm"], "9.15.9", digest=wrong))
 
 
 def test_nothing_is_unpacked_whose_digest_is_not_the_registrys(tmp_path: Path, registry: Registry) -> None:
@@ -260,7 +272,7 @@ def test_nothing_is_unpacked_whose_digest_is_not_the_registrys(tmp_path: Path, r
     some = tools(tmp_path, registry)
 
     with pytest.raises(BuildFailed, match="does not have the digest"):
-        get(some, None, Manager("pnpm", "9.15.9"))
+        get(some, None, ManagerRequirement(MANAGERS["pnpm"], "9.15.9"))
 
     assert list(some.downloads.iterdir()) == []
 
@@ -285,7 +297,7 @@ def test_what_is_skipped_counts_toward_the_limit(
     registry.add("pnpm", "9.15.9", archive({**files, "package.json": "{}"}, members))
 
     with pytest.raises(BuildFailed, match="too large"):
-        get(tools(tmp_path, registry), None, Manager("pnpm", "9.15.9"))
+        get(tools(tmp_path, registry), None, ManagerRequirement(MANAGERS["pnpm"], "9.15.9"))
 
 
 class Kept:
@@ -312,7 +324,7 @@ def test_the_registry_is_asked_once_for_what_is_kept(tmp_path: Path, registry: R
         registry.requests.clear()
         some = tools(tmp_path / folder, registry, keeper=kept)
 
-        chain = get(some, "16", Manager("yarn", "4.1.0", modern=True))
+        chain = get(some, "16", ManagerRequirement(YARN_BERRY, "4.1.0"))
 
         assert run(chain, "yarn", "install") == "yarn 4.1.0 install 16.20.2"
         assert any(path.endswith(".tgz") for path in registry.requests) == asked
@@ -323,7 +335,7 @@ def test_the_registry_is_asked_once_for_what_is_kept(tmp_path: Path, registry: R
 def test_for_an_exact_version_the_registry_is_not_asked_for_all_of_them(tmp_path: Path, registry: Registry) -> None:
     registry.add("@yarnpkg/cli-dist", "4.0.0-rc.53", manager_files("yarn", "4.0.0-rc.53"))
     registry.add("@yarnpkg/cli-dist", "4.1.0", manager_files("yarn", "4.1.0"))
-    wanted = Manager("yarn", "4.0.0-rc.53", modern=True)
+    wanted = ManagerRequirement(YARN_BERRY, "4.0.0-rc.53")
 
     chain = get(tools(tmp_path / "a", registry), "v16.20.2", wanted)
     registry.knows_versions, documents = False, [path for path in registry.requests if not path.endswith(".tgz")]
@@ -358,7 +370,7 @@ def test_a_registry_that_answers_something_else_for_a_version_is_asked_for_all(
     registry.knows_versions = False
     registry.documents["pnpm/9.15.9"] = answer or {"x": 1}
 
-    assert get(tools(tmp_path, registry), None, Manager("pnpm", "9.15.9")).manager == "9.15.9"
+    assert get(tools(tmp_path, registry), None, ManagerRequirement(MANAGERS["pnpm"], "9.15.9")).manager == "9.15.9"
 
 
 def test_a_registry_that_fails_for_one_version_is_asked_for_all(
@@ -368,7 +380,7 @@ def test_a_registry_that_fails_for_one_version_is_asked_for_all(
     registry.add("pnpm", "9.15.9", manager_files("pnpm", "9.15.9"))
     registry.failures = [500, 500, 500]
 
-    assert get(tools(tmp_path, registry), None, Manager("pnpm", "9.15.9")).manager == "9.15.9"
+    assert get(tools(tmp_path, registry), None, ManagerRequirement(MANAGERS["pnpm"], "9.15.9")).manager == "9.15.9"
     assert registry.requests[:-1] == ["/pnpm/9.15.9"] * 3 + ["/pnpm"]
 
 
@@ -380,8 +392,10 @@ def test_certificates_that_are_no_file_are_not_waited_for(tmp_path: Path, regist
     got: list[Toolchain] = []
 
     # In a thread: what waits for a pipe cannot be cancelled.
-    some = Tools(tmp_path / "tools", environment, lambda _: None)
-    thread = threading.Thread(target=lambda: got.append(get(some, None, Manager("pnpm", "9.15.9"))), daemon=True)
+    some = ToolchainInstaller(tmp_path / "tools", environment, lambda _: None)
+    thread = threading.Thread(
+        target=lambda: got.append(get(some, None, ManagerRequirement(MANAGERS["pnpm"], "9.15.9"))), daemon=True
+    )
     thread.start()
     thread.join(10)
 
@@ -396,7 +410,7 @@ def test_a_package_can_write_nowhere_else(tmp_path: Path, registry: Registry) ->
     files = {"package.json": '{"bin": {"pnpm": "bin/pnpm.js"}}', "bin/pnpm.js": "", "../../../../evil": "x"}
     registry.add("pnpm", "9.15.9", archive(files, (link, device)))
 
-    get(tools(tmp_path / "a/b/c", registry), None, Manager("pnpm", "9.15.9"))
+    get(tools(tmp_path / "a/b/c", registry), None, ManagerRequirement(MANAGERS["pnpm"], "9.15.9"))
 
     there = {path.name for path in tmp_path.rglob("*") if not path.is_dir()}
     assert there == {"pnpm-9.15.9.tgz", "package.json", "pnpm.js", "pnpm"}
@@ -407,7 +421,7 @@ def test_another_user_can_start_the_tools_and_not_change_them(tmp_path: Path, re
     before = os.umask(0o077)
     try:
         some = tools(tmp_path, registry)
-        get(some, "16", Manager("pnpm", "9.15.9"))
+        get(some, "16", ManagerRequirement(MANAGERS["pnpm"], "9.15.9"))
     finally:
         os.umask(before)
 
@@ -426,7 +440,7 @@ def test_a_registry_that_stumbles_is_asked_again(
     registry.add("pnpm", "9.15.9", manager_files("pnpm", "9.15.9"))
     registry.failures = failures
 
-    assert get(tools(tmp_path, registry), None, Manager("pnpm", "9.15.9")).manager == "9.15.9"
+    assert get(tools(tmp_path, registry), None, ManagerRequirement(MANAGERS["pnpm"], "9.15.9")).manager == "9.15.9"
 
 
 def test_a_registry_that_is_away_ends_in_a_sentence_without_secrets(
@@ -436,16 +450,16 @@ def test_a_registry_that_is_away_ends_in_a_sentence_without_secrets(
     registry.add("bad", "1.0.0", b"")
     some = tools(tmp_path, registry)
     with pytest.raises(BuildFailed) as caught:
-        get(some, None, Manager("pnpm"))
+        get(some, None, ManagerRequirement(MANAGERS["pnpm"]))
     assert caught.value.reason == "pnpm could not be fetched from 127.0.0.1: it does not have this package."
 
     registry.failures = [401]
     with pytest.raises(BuildFailed, match=r"from 127\.0\.0\.1: it answers with status 401\."):
-        get(some, None, Manager("pnpm"))
+        get(some, None, ManagerRequirement(MANAGERS["pnpm"]))
 
     environment = {"PATH": os.environ["PATH"], "npm_config_registry": "http://user:secret@127.0.0.1:9/"}
     with pytest.raises(BuildFailed) as caught:
-        get(Tools(tmp_path / "x", environment, print), "16")
+        get(ToolchainInstaller(tmp_path / "x", environment, print), "16")
     assert (caught.value.stage, caught.value.exit_code) == ("install", 30)
     assert caught.value.reason.endswith("from 127.0.0.1: no connection to it can be made.")
     assert "secret" not in f"{caught.value.reason}{caught.value.hint}"
@@ -456,7 +470,7 @@ def test_a_registry_that_answers_nonsense_is_said(tmp_path: Path, registry: Regi
     registry.documents["pnpm"] = document or {"x": 1}
 
     with pytest.raises(BuildFailed) as caught:
-        get(tools(tmp_path, registry), None, Manager("pnpm"))
+        get(tools(tmp_path, registry), None, ManagerRequirement(MANAGERS["pnpm"]))
 
     assert "registry" in caught.value.reason or "no description of a package" in caught.value.reason
 
@@ -519,7 +533,7 @@ def test_a_manager_that_needs_a_later_node_gets_the_lowest_line_unless_another_m
     said: list[str] = []
     prepare = partial(tools(tmp_path, registry, said).prepare, others=(), installed="20.20.2", lockfile_version=None)
 
-    chain = anyio.run(prepare, wanted, Manager("pnpm", "11.17.0", "packageManager"))
+    chain = anyio.run(prepare, wanted, ManagerRequirement(MANAGERS["pnpm"], "11.17.0", "packageManager"))
 
     assert (chain.node, chain.manager) == (expected, "11.17.0")
     if expected != "20.20.2" and wanted and not wanted.accepts(expected):
@@ -538,7 +552,7 @@ def test_where_no_node_can_be_fetched_for_the_manager_that_is_said_and_it_is_tri
     registry.add("pnpm", "11.17.0", manager_files("pnpm", "11.17.0"), node=">=22.12")
     del registry.documents[f"node-linux-{MACHINE}"]
 
-    chain = get(tools(tmp_path, registry), None, Manager("pnpm", "11.17.0"), installed="20.20.2")
+    chain = get(tools(tmp_path, registry), None, ManagerRequirement(MANAGERS["pnpm"], "11.17.0"), installed="20.20.2")
 
     assert (chain.node, chain.manager) == ("20.20.2", "11.17.0")
     assert chain.warnings[0].endswith("pnpm 11.17.0 asks for Node >=22.12; 20.20.2 is used.")
@@ -558,10 +572,13 @@ def test_with_another_node_for_the_build_a_manager_runs_too_if_it_can(tmp_path: 
     path = f"{tmp_path}/npm{os.pathsep}{os.environ['PATH']}"
     environment = {"PATH": path, "npm_config_registry": registry.url}
     prepare = partial(
-        Tools(tmp_path / "a", environment, print).prepare, others=("pnpm",), installed="20.20.2", lockfile_version=None
+        ToolchainInstaller(tmp_path / "a", environment, print).prepare,
+        others=("pnpm",),
+        installed="20.20.2",
+        lockfile_version=None,
     )
-    chain = anyio.run(prepare, None, Manager("yarn", "1.22.22"))
-    changed = Tools(tmp_path / "b", {**environment, **chain.environment}, print)
+    chain = anyio.run(prepare, None, ManagerRequirement(MANAGERS["yarn"], "1.22.22"))
+    changed = ToolchainInstaller(tmp_path / "b", {**environment, **chain.environment}, print)
 
     chain = anyio.run(changed.change_node, NodeRequirement(("10.x",), "The second try", "", must=True), chain)
 
@@ -574,10 +591,10 @@ def test_with_another_node_for_the_build_a_manager_runs_too_if_it_can(tmp_path: 
 
 def test_no_other_node_is_fetched_that_yarn_cannot_start_the_build_with(tmp_path: Path, registry: Registry) -> None:
     registry.add("@yarnpkg/cli-dist", "4.9.0", manager_files("yarn", "4.9.0"), node=">=18.12.0")
-    chain = get(tools(tmp_path / "a", registry), None, Manager("yarn", "4.9.0", modern=True))
+    chain = get(tools(tmp_path / "a", registry), None, ManagerRequirement(YARN_BERRY, "4.9.0"))
     changed = tools(tmp_path / "b", registry)
 
-    with pytest.raises(BuildFailed, match=r"Yarn does not run with Node 16\.20\.2"):
+    with pytest.raises(BuildFailed, match=r"`yarn` does not run with Node 16\.20\.2"):
         anyio.run(changed.change_node, NodeRequirement(("16.x",), "The second try", "", must=True), chain)
 
     assert list(changed.downloads.iterdir()) == []

@@ -28,26 +28,25 @@ from buildrunner.sandbox.memory import memory_limit, node_options
 if TYPE_CHECKING:
     from buildrunner.cache.dependencies import DependencyCache
     from buildrunner.project.output.search import Snapshot
-    from buildrunner.project.package_managers.install import Attempt
+    from buildrunner.project.package_managers.record import InstallStrategy
     from buildrunner.project.plan import BuildPlan
     from buildrunner.sandbox.background import Leftovers
     from buildrunner.sandbox.idle_detection import Endless
 
 MOST_NAMED = 5  # programs that are left running
-_MOST_LOCKFILE_BYTES = 32 * 2**20
 _LONG_REBUILD = 60.0  # seconds
 
 
 async def rewrite_mirror_urls(run: Run, plan: BuildPlan, private: Path, environment: Mapping[str, str]) -> None:
     """Have the registry asked where the lockfile or a file of settings names mirrors of it, which may be gone or out of reach."""
-    from buildrunner.project.package_managers.install import without_mirrors
-    from buildrunner.project.package_managers.mirrors import registry_settings, without_mirror_settings
+    from buildrunner.project.package_managers.mirrors import find_registry_settings, replace_mirrors_in_settings
+    from buildrunner.project.package_managers.registry_urls import replace_mirrors
 
     changed = []
-    if plan.lockfile and await _rewrite(run, plan, private, environment, plan.lockfile, without_mirrors):
+    if plan.lockfile and await _rewrite(run, plan, private, environment, plan.lockfile, replace_mirrors):
         changed.append(plan.lockfile.name)
-    for setting in await run_in_thread(partial(registry_settings, plan.folder, plan.checkout)):
-        change = partial(without_mirror_settings, setting.path.name)
+    for setting in await run_in_thread(partial(find_registry_settings, plan.folder, plan.checkout)):
+        change = partial(replace_mirrors_in_settings, setting.path.name)
         if await _rewrite(run, plan, private, environment, setting.path, change):
             changed.append(setting.path.name)
     for name in dict.fromkeys(changed):
@@ -80,11 +79,9 @@ async def _rewrite(
 
 
 def _read(path: Path, checkout: Path) -> str:
-    from buildrunner.project.files import read_text
+    from buildrunner.project.package_managers.lockfiles import read_lockfile_or_empty
 
-    with suppress(ValueError):
-        return read_text(path, checkout, most_bytes=_MOST_LOCKFILE_BYTES) or ""
-    return ""
+    return read_lockfile_or_empty(path, checkout)
 
 
 async def install_dependencies(
@@ -136,10 +133,10 @@ async def _install_from_cache(
     """Restore what was kept, and tell whether that was the install."""
     if not await cache.restore():
         return False
-    from buildrunner.project.package_managers.install import package_of
+    from buildrunner.project.package_json import read_package
 
     try:
-        package = await run_in_thread(partial(package_of, plan.root, plan.checkout))
+        package = await run_in_thread(partial(read_package, plan.root, plan.checkout))
         for command in await run_in_thread(partial(cache.commands, package)):
             await _command(run, "install", command, " ".join(command), plan.root, environment)
     except CommandFailed:
@@ -185,30 +182,30 @@ async def install(
                     attempts = hosts.attempts if hosts.attempts != plan.install else attempts
                     continue
             if attempt.after and (same := re.search(attempt.after, said)):
-                helpless.add((attempt.mend, same[0]))
+                helpless.add((attempt.remedy, same[0]))
             following = next(
                 (
                     (i, match)
                     for i, other in enumerate(others)
                     if other.after
                     and (match := re.search(other.after, said))
-                    and (other.mend, match[0]) not in helpless  # it would fail in the same way a third time
+                    and (other.remedy, match[0]) not in helpless  # it would fail in the same way a third time
                 ),
                 None,
             )
             if following is not None:
                 position, match = following
-                chosen = others[position].after_match(match)
+                chosen = others[position].with_name_of(match)
                 if settings.strict_lockfile and not chosen.frozen:
-                    raise BuildFailed("install", error.reason, f"{chosen.mend} STRICT_LOCKFILE is set.") from None
-                if attempt.mend and not (attempt.after and re.search(attempt.after, said)):
-                    mends.append(attempt.mend)
+                    raise BuildFailed("install", error.reason, f"{chosen.remedy} STRICT_LOCKFILE is set.") from None
+                if attempt.remedy and not (attempt.after and re.search(attempt.after, said)):
+                    mends.append(attempt.remedy)
                 attempts = (chosen, *others[position + 1 :])
                 continue
             lacking = await _install_without_scripts(run, plan, environment, attempt, error)
             if not lacking:
                 raise (hosts.explain(error, said) if hosts else error) from None
-        mends += [attempt.mend] if attempt.mend else []
+        mends += [attempt.remedy] if attempt.remedy else []
         for sentence in dict.fromkeys(mends):
             run.journal.log(sentence, "warning")
         return Installed(attempt.frozen and not mends and not lacking, lacking)
@@ -221,7 +218,7 @@ class _UnreadableHosts:
 
     names: str  # for people
     file: str  # that names them
-    attempts: tuple[Attempt, ...]  # how to install instead; empty for no way
+    attempts: tuple[InstallStrategy, ...]  # how to install instead; empty for no way
 
     def explain(self, error: CommandFailed, said: str) -> CommandFailed:
         """Return the failure with what to do, where the registries are the cause."""
@@ -249,15 +246,17 @@ async def _leave_hosts(
     """Have the npm registry asked in place of registries that an install could not read; None where there are none."""
     from buildrunner.project.package_managers import mirrors
 
-    if not mirrors.is_unreadable(said):
+    if not mirrors.is_registry_unreadable(said):
         return None
     lockfile = plan.lockfile
-    settings = await run_in_thread(partial(mirrors.registry_settings, plan.folder, plan.checkout))
+    settings = await run_in_thread(partial(mirrors.find_registry_settings, plan.folder, plan.checkout))
     if lockfile and lockfile.suffix == ".lockb":
         lockfile = await _to_text(run, plan, environment, lockfile)
     text = await run_in_thread(partial(_read, lockfile, plan.checkout)) if lockfile else ""
-    of_lockfile = await run_in_thread(partial(mirrors.hosts_of_lockfile, text))
-    hosts = mirrors.unreadable_hosts(said, [*of_lockfile, *(host for setting in settings for host in setting.hosts)])
+    of_lockfile = await run_in_thread(partial(mirrors.find_lockfile_hosts, text))
+    hosts = mirrors.find_unreadable_hosts(
+        said, [*of_lockfile, *(host for setting in settings for host in setting.hosts)]
+    )
     if not hosts:
         return None
     changed = []
@@ -297,9 +296,11 @@ async def _leave_hosts(
             f"{file} names {names}, which cannot be read from here: {other} is used instead. Remove one of them.",
             "warning",
         )
-        from buildrunner.project.package_managers.install import Manager, install_attempts
+        from buildrunner.project.package_managers.install import list_strategies
+        from buildrunner.project.package_managers.record import ManagerRequirement
+        from buildrunner.project.package_managers.table import DEFAULT_MANAGER
 
-        by_npm = install_attempts(Manager("npm"), lockfile=other, needed=True)
+        by_npm = list_strategies(ManagerRequirement(DEFAULT_MANAGER), lockfile=other, needed=True)
         return _UnreadableHosts(names, file, tuple(attempt for attempt in by_npm if attempt.frozen))
     return _UnreadableHosts(names, file, ())
 
@@ -307,39 +308,37 @@ async def _leave_hosts(
 async def _to_text(run: Run, plan: BuildPlan, environment: Mapping[str, str], lockfile: Path) -> Path:
     """Have Bun write its binary lockfile as text, and return the one that there is then."""
     with suppress(CommandFailed):
-        command = ("bun", "install", "--save-text-lockfile", "--frozen-lockfile", "--lockfile-only")
-        await _command(run, "install", command, " ".join(command), plan.install_folder, environment)
+        from buildrunner.project.package_managers.bun import WRITE_TEXT_LOCKFILE
+
+        shown = " ".join(WRITE_TEXT_LOCKFILE)
+        await _command(run, "install", WRITE_TEXT_LOCKFILE, shown, plan.install_folder, environment)
         return lockfile.with_suffix(".lock")
     return lockfile
 
 
 def _other_lockfile(plan: BuildPlan, hosts: Sequence[str]) -> str | None:
     """Return the name of npm's lockfile, where another manager's cannot be used: npm is always there."""
-    from buildrunner.project.package_managers.install import LOCKFILES
-    from buildrunner.project.package_managers.mirrors import hosts_of_lockfile
+    from buildrunner.project.package_managers.mirrors import find_lockfile_hosts
+    from buildrunner.project.package_managers.table import DEFAULT_MANAGER
 
-    for name, manager in LOCKFILES.items():
-        if manager == "npm" and plan.manager and plan.manager.name != "npm":
-            text = _read(plan.root / name, plan.checkout)
-            if text and not hosts_of_lockfile(text).intersection(hosts):
-                return name
+    for lockfile in DEFAULT_MANAGER.lockfiles:
+        if plan.manager and plan.manager.record is not DEFAULT_MANAGER:
+            text = _read(plan.root / lockfile.name, plan.checkout)
+            if text and not find_lockfile_hosts(text).intersection(hosts):
+                return lockfile.name
     return None
 
 
 async def _install_without_scripts(
-    run: Run, plan: BuildPlan, environment: Mapping[str, str], attempt: Attempt, error: CommandFailed
+    run: Run, plan: BuildPlan, environment: Mapping[str, str], attempt: InstallStrategy, error: CommandFailed
 ) -> Mapping[str, str]:
     """Install without the scripts of dependencies that failed an attempt, and give `Installed.lacking`.
 
     It is empty where the attempt failed of anything else; raises CommandFailed when this fails, too.
     """
-    from buildrunner.project.package_managers.install import (
-        SHELL,
-        failed_scripts,
-        own_commands,
-        package_of,
-        without_scripts,
-    )
+    from buildrunner.project.package_json import read_package
+    from buildrunner.project.package_managers.install import find_failed_scripts, own_scripts_after, without_scripts
+    from buildrunner.project.package_managers.record import SHELL
 
     manager = plan.manager
     if manager is None or attempt.command[:2] == SHELL:
@@ -349,7 +348,7 @@ async def _install_without_scripts(
     async def note(error: CommandFailed) -> bool:
         """Tell which scripts failed; none is False."""
         said = without_colour(error.output)
-        names = await run_in_thread(partial(failed_scripts, manager, said, plan.root, plan.checkout))
+        names = await run_in_thread(partial(find_failed_scripts, manager, said, plan.root, plan.checkout))
         new = [name for name in names if name not in lacking]
         for name in new:
             known = known_cause(plan, error) or error.hint
@@ -366,7 +365,7 @@ async def _install_without_scripts(
     if not await note(error):
         return {}
     await command(*without_scripts(manager, attempt))
-    skipped = await run_in_thread(partial(_skipped, plan))
+    skipped = await run_in_thread(partial(manager.record.list_skipped, plan.root, plan.checkout))
     if skipped is None:
         run.journal.log(
             f"{manager.label} cannot run the install scripts of the other packages alone: they are left out, too.",
@@ -386,31 +385,10 @@ async def _install_without_scripts(
                     "Install scripts failed twice in the same way: those of the other packages are left out.", "warning"
                 )
                 break
-    if manager.name in ("pnpm", "bun"):  # with everything in place it only runs the repository's own
-        await command(*attempt.command)
-    elif not manager.modern:
-        package = await run_in_thread(partial(package_of, plan.root, plan.checkout))
-        for own in own_commands(manager.name, package):
-            await command(*own)
+    package = await run_in_thread(partial(read_package, plan.root, plan.checkout))
+    for own in own_scripts_after(manager, attempt, package):
+        await command(*own)
     return lacking
-
-
-def _skipped(plan: BuildPlan) -> list[str] | None:
-    """List the packages whose install scripts have not run; None for a manager that cannot run those of some packages."""
-    from buildrunner.project.files import parse_json, read_text
-    from buildrunner.project.package_managers.install import scripted_packages, skipped_by_pnpm
-
-    assert plan.manager is not None
-    if plan.manager.modern:
-        return []  # one that fails does not keep it from running the others
-    if plan.manager.name == "pnpm":
-        return skipped_by_pnpm(plan.root, plan.checkout)
-    if plan.manager.name == "npm":
-        with suppress(ValueError):
-            tree = plan.root / "node_modules" / ".package-lock.json"  # of npm 7 and later
-            text = read_text(tree, plan.checkout, most_bytes=_MOST_LOCKFILE_BYTES)
-            return scripted_packages(parse_json(text), plan.root) if text else None
-    return None
 
 
 async def use_legacy_openssl(run: Run, plan: BuildPlan, environment: dict[str, str], node: str) -> None:
@@ -424,13 +402,13 @@ async def use_legacy_openssl(run: Run, plan: BuildPlan, environment: dict[str, s
 
 
 def _needs_legacy_openssl(plan: BuildPlan, node: str) -> bool:
-    from buildrunner.project.files import read_text
     from buildrunner.project.frameworks.detection import legacy_openssl
+    from buildrunner.project.package_managers.lockfiles import read_lockfile
 
     lockfile = None
     if plan.lockfile:
         with suppress(ValueError):
-            lockfile = read_text(plan.lockfile, plan.checkout, most_bytes=_MOST_LOCKFILE_BYTES)
+            lockfile = read_lockfile(plan.lockfile, plan.checkout)
     return legacy_openssl(plan.package, lockfile, int(node.partition(".")[0]))
 
 

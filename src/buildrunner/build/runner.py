@@ -313,8 +313,10 @@ async def _get_tools(
     run: Run, plan: BuildPlan, folder: Path, environment: Mapping[str, str], keeper: ToolCache | None
 ) -> Toolchain:
     """Get the Node and the package managers of the plan; their environment makes that they are found."""
-    from buildrunner.project.package_managers.install import Manager, lockfile_version
-    from buildrunner.toolchain.installer import Tools
+    from buildrunner.project.package_managers.lockfiles import read_format_version
+    from buildrunner.project.package_managers.record import ManagerRequirement
+    from buildrunner.project.package_managers.table import DEFAULT_MANAGER
+    from buildrunner.toolchain.installer import ToolchainInstaller
 
     assert run.sandbox is not None
     said = bytearray()
@@ -325,12 +327,12 @@ async def _get_tools(
         output=lambda stream, data: said.extend(data[:100] if stream == "stdout" else b""),
     )
     version = re.match(r"v(\d+\.\d+\.\d+)", said.decode(errors="replace"))
-    toolchain = await Tools(folder, environment, run.journal.log, keeper).prepare(
+    toolchain = await ToolchainInstaller(folder, environment, run.journal.log, keeper).prepare(
         plan.node,
-        plan.manager or Manager("npm"),
+        plan.manager or ManagerRequirement(DEFAULT_MANAGER),
         others=plan.others,
         installed=version[1] if version and not ended.failed else None,
-        lockfile_version=lockfile_version(plan.lockfile, plan.checkout) if plan.lockfile else None,
+        lockfile_version=read_format_version(plan.lockfile, plan.checkout) if plan.lockfile else None,
     )
     for sentence in toolchain.warnings:
         run.journal.log(sentence, "warning")
@@ -385,10 +387,10 @@ async def _get_node(
     keeper: ToolCache | None,
 ) -> Toolchain:
     """Get another Node for the build, or say why not."""
-    from buildrunner.toolchain.installer import Tools
+    from buildrunner.toolchain.installer import ToolchainInstaller
 
     try:
-        changed = await Tools(folder, environment, run.journal.log, keeper).change_node(wish, toolchain)
+        changed = await ToolchainInstaller(folder, environment, run.journal.log, keeper).change_node(wish, toolchain)
     except BuildFailed as error:
         run.journal.log(f"{error.reason} So Node {toolchain.node} stays.", "warning")
         return toolchain

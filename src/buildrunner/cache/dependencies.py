@@ -40,9 +40,11 @@ from buildrunner.cache.store import CacheStore, Log, UnusableError
 from buildrunner.cache.tools import TOOLS
 from buildrunner.errors import BuildEnded
 from buildrunner.project.files import is_inside, parse_json, read_text
+from buildrunner.project.package_json import has_install_scripts
+from buildrunner.project.package_managers.lockfiles import read_lockfile
 
 if TYPE_CHECKING:
-    from buildrunner.project.package_managers.install import Manager
+    from buildrunner.project.package_managers.record import DownloadCache, ManagerRequirement
     from buildrunner.project.plan import BuildPlan
     from buildrunner.sandbox.command import Sandbox
 
@@ -55,30 +57,16 @@ LEAST_LOCKFILE_BYTES = 4096  # npm's has some 300 for a package: below a dozen n
 MOST_PACKED_BYTES = 512 * 2**20
 MOST_UNPACKED_BYTES = 4 * 2**30
 MOST_ARCHIVES = 3  # of one scope: of the branch that is live, of the one before, and of another
-_MOST_LOCKFILE_BYTES = 32 * 2**20
 _MOST_PATCHES = 200
 _MOST_LINKS = 500  # packages of a workspace
 _FORMAT = 2  # a part of every key: to be raised when what is kept, or how, changes
 _MOST_INPUT = 8 * 2**20  # characters of all files that go into the key
 _DEPTH = 6  # of folders in which node_modules is looked for: packages of a workspace
-# Beside the lockfile, what decides how the files of an install come out.
-_FILES = ("package.json", ".npmrc", ".yarnrc", ".yarnrc.yml", ".pnpmfile.cjs", "pnpm-workspace.yaml", "bunfig.toml")
 _SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSWORD|PRIVATE|AUTH|KEY", re.IGNORECASE)
 _ARCHIVE = re.compile(
     r"(?P<kind>modules|packages|shared)-(?P<manager>[a-z]+)-(?P<key>[0-9a-f]{32})-(?P<seconds>[0-9]{1,5})-(?P<sha256>[0-9a-f]{64})\.tar\.zst"
 )
 _NO_SCRIPTS = r"^[ \t]*ignore-scripts[ \t]*=[ \t]*[\"']?true"
-# The variables by which each manager finds the folder for what it downloads, and what in there is kept. Of npm's cache that is the
-# content alone: it is found by the digest that the lockfile names, and checked by it when it is read. The index beside it has
-# registry documents, which npm would believe.
-_FOLDERS: Mapping[str, tuple[tuple[str, ...], str, str]] = {
-    "npm": (("npm_config_cache",), "npm", "npm/_cacache/content-v2"),
-    "pnpm": (("npm_config_store_dir", "pnpm_config_store_dir"), "pnpm", "pnpm"),
-    "berry": (("YARN_GLOBAL_FOLDER",), "berry", "berry/cache"),
-    "bun": (("BUN_INSTALL_CACHE_DIR",), "bun", "bun"),
-}
-# Yarn 2 and later are not: yarn.lock has no checksum for packages with `conditions:`, and their archives are used unchecked.
-_CHECKED_BY_LOCKFILE = {"npm"}
 _PROGRAMS = ("bash", "find", "head", "tar", "zstd")
 _PATH = "/usr/bin:/bin"
 # `head` bounds both ways: who puts in more finds the pipe closed, and pipefail says so.
@@ -144,7 +132,9 @@ class Archive:
 class _Wanted:
     """What this run can use, and would keep."""
 
-    manager: str
+    manager: str  # as names of archives have it
+    label: str
+    cache: DownloadCache
     keys: Mapping[Kind, str]  # of each kind that it can be, the better one first
     lockfile: str
     scripts: bool  # whether npm is to run any
@@ -225,13 +215,13 @@ class DependencyCache:
         """
         if plan.manager is None or plan.lockfile is None or not plan.install or not all(map(_exists, _PROGRAMS)):
             return {}
-        name = "berry" if plan.manager.modern else plan.manager.name
-        if name not in (_FOLDERS if self._own else _CHECKED_BY_LOCKFILE):
+        cached = plan.manager.record.cache
+        if cached is None or not (self._own or cached.shareable):
             return {}
         if os.path.lexists(plan.root / "node_modules"):  # the repository brings its own
             return {}
         try:
-            lockfile = read_text(plan.lockfile, plan.checkout, most_bytes=_MOST_LOCKFILE_BYTES) or ""
+            lockfile = read_lockfile(plan.lockfile, plan.checkout) or ""
             if len(lockfile) < LEAST_LOCKFILE_BYTES:
                 return {}
             files = _inputs(plan.root, plan.checkout)
@@ -239,7 +229,7 @@ class DependencyCache:
             return {}
         package = _package(files.get("package.json", ""))
         kinds: tuple[Kind, ...] = ("packages",) if self._own else ("shared",)
-        if self._own and name == "npm" and not _linked_scripts(lockfile, plan.root, plan.checkout):
+        if self._own and cached.complete_modules and not _linked_scripts(lockfile, plan.root, plan.checkout):
             kinds = ("modules", *kinds)
         versions = _versions(plan.manager, manager, node)
         keys = {kind: key_of(kind, versions, lockfile=lockfile, files=files, environment=install_env) for kind in kinds}
@@ -247,15 +237,16 @@ class DependencyCache:
             value for name, value in install_env.items() if name.lower() == "npm_config_ignore_scripts"
         }
         downloads = self._work / "downloads"
-        own_scripts = scripts and _has_own_scripts(package)
-        if name == "bun" and own_scripts:  # it links files of its cache into node_modules, where they can be changed
+        own_scripts = scripts and has_install_scripts(package)
+        if cached.linked and own_scripts:
             return {}
-        self._wanted = _Wanted(name, keys, lockfile, scripts, own_scripts, plan.root, downloads)
+        self._wanted = _Wanted(
+            cached.id, plan.manager.label, cached, keys, lockfile, scripts, own_scripts, plan.root, downloads
+        )
         downloads.mkdir(mode=0o700, exist_ok=True)
         if self._sandbox.account:
             os.chown(downloads, self._sandbox.account.uid, self._sandbox.account.gid)
-        variables, place, _ = _FOLDERS[name]
-        return dict.fromkeys(variables, str(downloads / place))
+        return dict.fromkeys(cached.variables, str(downloads / cached.folder))
 
     @property
     def restored(self) -> bool:
@@ -299,7 +290,7 @@ class DependencyCache:
             return False
         self._restored = archive
         modules = archive.kind == "modules"
-        what = "node_modules" if modules else f"what {_label(wanted.manager)} downloads"
+        what = "node_modules" if modules else f"what {wanted.label} downloads"
         size, seconds = stored[name].size / 1e6, anyio.current_time() - started
         saved = f"; installing took {archive.seconds} s" if modules else ""
         self._log(f"Restored {what} of an earlier build ({size:.1f} MB in {seconds:.1f} s{saved}).")
@@ -315,16 +306,14 @@ class DependencyCache:
             package: package.json of the folder where dependencies are installed.
 
         """
-        from buildrunner.project.package_managers.install import (
-            npm_commands,  # which nothing needs before git has been started
-        )
-
         assert self._wanted is not None
+        complete = self._wanted.cache.complete_modules
+        assert complete is not None
         if not self._wanted.scripts:
             return []
         with suppress(ValueError):
-            return npm_commands(parse_json(self._wanted.lockfile), package, self._wanted.root)
-        return npm_commands({}, package, self._wanted.root)
+            return complete(parse_json(self._wanted.lockfile), package, self._wanted.root)
+        return complete({}, package, self._wanted.root)
 
     async def discard(self) -> None:
         """Remove what was restored, and what was installed with it, and have it replaced if this build is published."""
@@ -458,8 +447,8 @@ class DependencyCache:
     async def _pack(self, wanted: _Wanted) -> _Packed | str:
         """Pack into a file of the runner's own, or say why there is none."""
         kind = next(iter(wanted.keys))
-        if wanted.manager == "bun" and await self._is_changed(wanted, kind):
-            self._log("Scripts of the repository changed packages in Bun's cache, so it is not kept.")
+        if wanted.cache.linked and await self._is_changed(wanted, kind):
+            self._log(f"Scripts of the repository changed packages in {wanted.label}'s cache, so it is not cached.")
             return ""
         if kind == "modules" and await self._is_changed(wanted, kind):
             kind = "packages"
@@ -471,7 +460,7 @@ class DependencyCache:
         if kind == "modules":
             what = _PACK_MODULES
         else:
-            place = _FOLDERS[wanted.manager][2]
+            place = wanted.cache.content
             if not _is_folder(wanted.downloads / place):
                 return ""  # the manager did not use it: its own settings win
             what = f"tar --create --format=posix -- {place}"
@@ -550,7 +539,7 @@ def key_of(
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def _versions(manager: Manager, version: str | None, node: str | None) -> list[str]:
+def _versions(manager: ManagerRequirement, version: str | None, node: str | None) -> list[str]:
     import platform
 
     return [manager.name, version or "", node or "", platform.machine(), *platform.libc_ver()]
@@ -558,7 +547,9 @@ def _versions(manager: Manager, version: str | None, node: str | None) -> list[s
 
 def _inputs(root: Path, checkout: Path) -> dict[str, str]:
     """Read what of the repository decides beside the lockfile. Raises ValueError."""
-    paths = [root / name for name in _FILES]
+    from buildrunner.project import CONFIG_FILES  # not needed before git has been started
+
+    paths = [root / name for name in CONFIG_FILES]
     patches = root / "patches"
     with suppress(OSError):
         if is_inside(patches, checkout):
@@ -599,17 +590,9 @@ def _linked_scripts(lockfile: str, root: Path, checkout: Path) -> bool:
             text = read_text(root / link / "package.json", checkout)
         except ValueError:
             return True
-        if _has_own_scripts(_package(text or "")):
+        if has_install_scripts(_package(text or "")):
             return True
     return False
-
-
-def _has_own_scripts(package: Mapping[str, Any]) -> bool:
-    from buildrunner.project.package_managers.install import (
-        own_commands,  # which nothing needs before git has been started
-    )
-
-    return bool(own_commands("npm", package))
 
 
 def _is_folder(path: Path) -> bool:
@@ -618,7 +601,3 @@ def _is_folder(path: Path) -> bool:
 
 def _exists(program: str) -> bool:
     return any(os.access(f"{folder}/{program}", os.X_OK) for folder in _PATH.split(":"))
-
-
-def _label(manager: str) -> str:
-    return {"berry": "Yarn", "bun": "Bun"}.get(manager, manager)

@@ -92,14 +92,16 @@ def known_cause(plan: BuildPlan, error: CommandFailed, node: str | None = None) 
 def _failed_command(plan: BuildPlan, error: CommandFailed, node: str | None) -> FailedCommand:
     """Collect what hints may need to know of a failure: what ran, with what, and what was chosen."""
     from buildrunner.diagnose.matcher import FailedCommand
-    from buildrunner.project.package_managers.install import DEPENDENCIES, package_of, table_of
+    from buildrunner.project.package_json import DEPENDENCY_TABLES, get_table, read_package
 
     installs = error.stage == "install"
     folder = plan.install_folder if installs else plan.folder
-    own = package_of(folder, plan.checkout)
-    packages = (plan.package, own, package_of(plan.root, plan.checkout))
-    merged = {group: {n: v for each in packages for n, v in table_of(each, group).items()} for group in DEPENDENCIES}
-    scripts = table_of(own, "scripts")
+    own = read_package(folder, plan.checkout)
+    packages = (plan.package, own, read_package(plan.root, plan.checkout))
+    merged = {
+        group: {n: v for each in packages for n, v in get_table(each, group).items()} for group in DEPENDENCY_TABLES
+    }
+    scripts = get_table(own, "scripts")
     lines = [str(scripts[name]) for name in _INSTALL_SCRIPTS if name in scripts] if installs else [plan.build_script]
     return FailedCommand(
         text=without_colour(error.output),
@@ -151,7 +153,7 @@ def _install_advice(plan: BuildPlan, error: CommandFailed) -> str:
 
 def _advice(plan: BuildPlan, committed: str) -> str:
     """Say what to do about a build that fails for what nobody knows."""
-    if plan.manager and not plan.lockfile and any(attempt.mend for attempt in plan.install[:1]):
+    if plan.manager and not plan.lockfile and any(strategy.remedy for strategy in plan.install[:1]):
         of_that_day = f", or the one that `npm install --before={committed}` writes (the day of this commit)"
         return (
             "The repository has no lockfile, so the newest packages that package.json allows were installed. One of them"

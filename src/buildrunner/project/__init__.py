@@ -31,34 +31,45 @@ if TYPE_CHECKING:
         take_snapshot as take_snapshot,
         warn_of_other_host as warn_of_other_host,
     )
+    from buildrunner.project.package_json import (
+        DEPENDENCY_TABLES as DEPENDENCY_TABLES,
+        get_table as get_table,
+        has_install_scripts as has_install_scripts,
+        read_package as read_package,
+    )
     from buildrunner.project.package_managers.install import (
-        DEPENDENCIES as DEPENDENCIES,
-        LOCKFILES as LOCKFILES,
-        SHELL as SHELL,
-        Attempt as Attempt,
-        Manager as Manager,
-        Name as Name,
-        failed_scripts as failed_scripts,
-        install_attempts as install_attempts,
-        lockfile_version as lockfile_version,
-        npm_commands as npm_commands,
-        own_commands as own_commands,
-        package_of as package_of,
-        scripted_packages as scripted_packages,
-        skipped_by_pnpm as skipped_by_pnpm,
-        table_of as table_of,
-        without_mirrors as without_mirrors,
+        find_failed_scripts as find_failed_scripts,
+        list_strategies as list_strategies,
+        own_scripts_after as own_scripts_after,
         without_scripts as without_scripts,
     )
+    from buildrunner.project.package_managers.lockfiles import (
+        read_format_version as read_format_version,
+        read_lockfile as read_lockfile,
+        read_lockfile_or_empty as read_lockfile_or_empty,
+    )
     from buildrunner.project.package_managers.mirrors import (
+        find_lockfile_hosts as find_lockfile_hosts,
+        find_registry_settings as find_registry_settings,
+        find_unreadable_hosts as find_unreadable_hosts,
         has_all_digests as has_all_digests,
-        hosts_of_lockfile as hosts_of_lockfile,
-        is_unreadable as is_unreadable,
-        registry_settings as registry_settings,
+        is_registry_unreadable as is_registry_unreadable,
+        replace_mirrors_in_settings as replace_mirrors_in_settings,
         rewrite_lockfile as rewrite_lockfile,
         rewrite_settings as rewrite_settings,
-        unreadable_hosts as unreadable_hosts,
-        without_mirror_settings as without_mirror_settings,
+    )
+    from buildrunner.project.package_managers.record import (
+        SHELL as SHELL,
+        DownloadCache as DownloadCache,
+        InstallStrategy as InstallStrategy,
+        ManagerRequirement as ManagerRequirement,
+        PackageManager as PackageManager,
+    )
+    from buildrunner.project.package_managers.registry_urls import replace_mirrors as replace_mirrors
+    from buildrunner.project.package_managers.table import (
+        CONFIG_FILES as CONFIG_FILES,
+        DEFAULT_MANAGER as DEFAULT_MANAGER,
+        MANAGERS as MANAGERS,
     )
     from buildrunner.project.plan import BuildPlan as BuildPlan, plan_build as plan_build
     from buildrunner.project.versions import (
@@ -78,15 +89,16 @@ else:
                 "MOST_PAGE_BYTES UNKNOWN_LANGUAGE find_base_path find_references is_page template_language"
             ),
             "output.search": "Output Snapshot find_output take_snapshot warn_of_other_host",
-            "package_managers.install": (
-                "DEPENDENCIES LOCKFILES SHELL Attempt Manager Name failed_scripts install_attempts "
-                "lockfile_version npm_commands own_commands package_of scripted_packages skipped_by_pnpm "
-                "table_of without_mirrors without_scripts"
-            ),
+            "package_json": "DEPENDENCY_TABLES get_table has_install_scripts read_package",
+            "package_managers.install": "find_failed_scripts list_strategies own_scripts_after without_scripts",
+            "package_managers.lockfiles": "read_format_version read_lockfile read_lockfile_or_empty",
             "package_managers.mirrors": (
-                "has_all_digests hosts_of_lockfile is_unreadable registry_settings rewrite_lockfile "
-                "rewrite_settings unreadable_hosts without_mirror_settings"
+                "find_lockfile_hosts find_registry_settings find_unreadable_hosts has_all_digests "
+                "is_registry_unreadable replace_mirrors_in_settings rewrite_lockfile rewrite_settings"
             ),
+            "package_managers.record": "SHELL DownloadCache InstallStrategy ManagerRequirement PackageManager",
+            "package_managers.registry_urls": "replace_mirrors",
+            "package_managers.table": "CONFIG_FILES DEFAULT_MANAGER MANAGERS",
             "plan": "BuildPlan plan_build",
             "versions": "intersects major numbers satisfies",
         },

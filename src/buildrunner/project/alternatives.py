@@ -11,8 +11,8 @@ from typing import Any
 
 from buildrunner.project.files import is_file, is_inside
 from buildrunner.project.frameworks.detection import generator_of, is_library_mode
-from buildrunner.project.package_managers.install import DEPENDENCIES, needs_server, package_of, table_of
-from buildrunner.project.scripts import makes_no_site, scripts_of, take_apart
+from buildrunner.project.package_json import DEPENDENCY_TABLES, get_scripts, get_table, is_server, read_package
+from buildrunner.project.scripts import makes_no_site, take_apart
 
 # What scripts that build a site beside a library are called, likeliest first.
 _SUBJECTS = (
@@ -51,7 +51,7 @@ def makes_library(app: Path, checkout: Path, package: Mapping[str, Any], build_s
         has_page: whether a page is among its sources.
 
     """
-    if not build_script or needs_server(package) or generator_of(package, build_script):
+    if not build_script or is_server(package) or generator_of(package, build_script):
         return False
     if has_page and not is_library_mode(app, checkout, package, build_script):
         # Rollup has no use for a page: that is the one of the library's demo.
@@ -61,7 +61,7 @@ def makes_library(app: Path, checkout: Path, package: Mapping[str, Any], build_s
 
 def only_bundles_scripts(package: Mapping[str, Any], build_script: str) -> bool:
     """Tell whether a build script runs a bundler that reads no page."""
-    lines = [command.line for command in take_apart(build_script, scripts_of(package))]
+    lines = [command.line for command in take_apart(build_script, get_scripts(package))]
     return any(
         re.match(r"(?:rollup|microbundle|tsup|unbuild|tsdown|bili|tsdx|father)(?: |$)", line) for line in lines
     ) and not any(re.match(r"(?:vite|webpack|parcel|rsbuild|rspack)(?: |$)", line) for line in lines)
@@ -83,7 +83,7 @@ def site_script(package: Mapping[str, Any], *, sure: bool) -> str | None:
         sure: whether it has to run a program that is known to make sites.
 
     """
-    scripts = {name: text for name, text in scripts_of(package).items() if _LIKELY.search(name)}
+    scripts = {name: text for name, text in get_scripts(package).items() if _LIKELY.search(name)}
     known: dict[str, bool] = {}
     for subject in _SUBJECTS:
         for pattern in (rf"(?:{subject})[:_-]?(?:{_VERB})", rf"(?:{_VERB})[:_-]?(?:{subject})", subject):
@@ -101,7 +101,7 @@ def site_folders(app: Path, checkout: Path) -> list[Path]:
     for name in _FOLDERS:
         folder = app / name
         if is_file(folder / "package.json") and is_inside(folder, checkout):
-            scripts = scripts_of(package_of(folder, checkout))
+            scripts = get_scripts(read_package(folder, checkout))
             if "build" in scripts:
                 found.append(folder)
     return found
@@ -109,7 +109,7 @@ def site_folders(app: Path, checkout: Path) -> list[Path]:
 
 def needs_its_parent(package: Mapping[str, Any]) -> bool:
     """Tell whether a package depends on one beside it, which has to be built first."""
-    versions = [str(version) for kind in DEPENDENCIES for version in table_of(package, kind).values()]
+    versions = [str(version) for kind in DEPENDENCY_TABLES for version in get_table(package, kind).values()]
     return any(version.startswith(("file:", "link:", "portal:")) for version in versions)
 
 
@@ -117,7 +117,7 @@ def hint_at_site(
     app: Path, checkout: Path, package: Mapping[str, Any], manager: str, *, tried: Collection[str]
 ) -> str | None:
     """Return what to set where a build made no page, if something else than the scripts `tried` looks like the site."""
-    scripts = {name: text for name, text in scripts_of(package).items() if name not in tried}
+    scripts = {name: text for name, text in get_scripts(package).items() if name not in tried}
     package = {**package, "scripts": scripts}
     script = site_script(package, sure=True) or site_script(package, sure=False)
     folders = [folder.relative_to(checkout).as_posix() for folder in site_folders(app, checkout)]

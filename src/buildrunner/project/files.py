@@ -34,6 +34,14 @@ def is_inside(path: Path, root: Path) -> bool:
     return Path(os.path.realpath(path)).is_relative_to(root)
 
 
+def ancestors(folder: Path, root: Path) -> Iterator[Path]:
+    """Yield a folder and those around it, up to `root`."""
+    yield folder
+    while folder != root and folder.is_relative_to(root):
+        folder = folder.parent
+        yield folder
+
+
 def is_file(path: Path) -> bool:
     """Tell whether `path` is a regular file, or a link to one."""
     with suppress(OSError, ValueError):  # a name may hold \0

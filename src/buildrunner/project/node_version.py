@@ -19,8 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from buildrunner.errors import BuildFailed
-from buildrunner.project.files import parse_toml, read_json, read_text
-from buildrunner.project.package_managers.install import DEPENDENCIES, package_of, places, table_of
+from buildrunner.project.files import ancestors, parse_toml, read_json, read_text
+from buildrunner.project.package_json import DEPENDENCY_TABLES, get_table, read_package
+from buildrunner.project.package_managers.lockfiles import read_lockfile
+from buildrunner.project.package_managers.table import PACKAGE_MANAGERS
 from buildrunner.project.versions import intersects, is_range, major, satisfies
 
 _PACKAGE_NAME = re.compile(r"(@[a-z0-9~_-][\w.~-]*/)?[A-Za-z0-9~_-][\w.~-]*")
@@ -69,6 +71,10 @@ class NodeRequirement:
     must: bool  # nothing else will do; `engines` is often old
     even: bool = False  # lts/*: lines with an even number get long-term support
 
+    @property
+    def shown(self) -> str:
+        return self.text or " and ".join(self.ranges)
+
     def accepts(self, version: str) -> bool:
         return all(satisfies(version, wanted) for wanted in self.ranges) and not (self.even and major(version) % 2)
 
@@ -115,7 +121,7 @@ def find_node(folder: Path, checkout: Path, given: str | None) -> tuple[NodeRequ
 def _named(folder: Path, checkout: Path, warnings: list[str]) -> Iterator[NodeRequirement]:
     """Yield what the repository says, the most certain first."""
     for name, read in _FILES:
-        for place in places(folder, checkout):
+        for place in ancestors(folder, checkout):
             text = None
             with suppress(ValueError):
                 text = read_text(place / name, checkout)
@@ -134,14 +140,14 @@ def _named(folder: Path, checkout: Path, warnings: list[str]) -> Iterator[NodeRe
                 yield understood
             elif candidates:
                 warnings.append(f"{name} names {candidates[0][:50]!a}, which is no version of Node; it is not used.")
-    for place in places(folder, checkout):
-        package = package_of(place, checkout)
+    for place in ancestors(folder, checkout):
+        package = read_package(place, checkout)
         yield from _of_text(_volta_node(place, package, checkout), "volta.node of package.json", warnings, must=True)
     yield from _of_dev_engines(folder, checkout, warnings)
-    for place in places(folder, checkout):
-        yield from _of_pnpm(place, checkout, warnings)
-    for place in places(folder, checkout):
-        text = table_of(package_of(place, checkout), "engines").get("node")
+    for place in ancestors(folder, checkout):
+        yield from _of_manager(place, checkout, warnings)
+    for place in ancestors(folder, checkout):
+        text = get_table(read_package(place, checkout), "engines").get("node")
         yield from _of_text(text, "engines.node of package.json", warnings, must=False)
 
 
@@ -159,7 +165,7 @@ def _of_text(text: object, because: str, warnings: list[str], *, must: bool) -> 
 def _volta_node(place: Path, package: Mapping[str, Any], checkout: Path) -> object:
     """Return `volta.node`, of the package.json that `volta.extends` names where this one has none."""
     for _ in range(5):
-        table = table_of(package, "volta")
+        table = get_table(package, "volta")
         extends = table.get("extends")
         if "node" in table or not isinstance(extends, str):
             return table.get("node")
@@ -173,8 +179,8 @@ def _volta_node(place: Path, package: Mapping[str, Any], checkout: Path) -> obje
 def _of_dev_engines(folder: Path, checkout: Path, warnings: list[str]) -> Iterator[NodeRequirement]:
     """Read `devEngines.runtime`, one or a list: https://docs.npmjs.com/cli/configuring-npm/package-json#devengines."""
     because = "devEngines.runtime of package.json"
-    for place in places(folder, checkout):
-        wanted = table_of(package_of(place, checkout), "devEngines").get("runtime")
+    for place in ancestors(folder, checkout):
+        wanted = get_table(read_package(place, checkout), "devEngines").get("runtime")
         entries = [one for one in (wanted if isinstance(wanted, list) else [wanted])[:10] if isinstance(one, dict)]
         for entry in entries:
             if entry.get("name") == "node":
@@ -186,9 +192,9 @@ def _of_dev_engines(folder: Path, checkout: Path, warnings: list[str]) -> Iterat
             )
 
 
-def _of_pnpm(place: Path, checkout: Path, warnings: list[str]) -> Iterator[NodeRequirement]:
-    """Read the Node that pnpm runs scripts with: https://pnpm.io/settings#usenodeversion."""
-    for name, setting in ((".npmrc", "use-node-version[ \t]*="), ("pnpm-workspace.yaml", "useNodeVersion:")):
+def _of_manager(place: Path, checkout: Path, warnings: list[str]) -> Iterator[NodeRequirement]:
+    """Read the Node that a package manager is told to run scripts with."""
+    for name, setting in (setting for record in PACKAGE_MANAGERS for setting in record.node_settings):
         text = ""
         with suppress(ValueError):
             text = read_text(place / name, checkout) or ""
@@ -217,7 +223,7 @@ def _tool_versions(text: str) -> list[str]:
 
 def _mise(text: str) -> list[str]:
     """Read mise.toml: https://mise.jdx.dev/configuration.html#mise-toml."""
-    return _versions_of(table_of(_toml(text), "tools"))
+    return _versions_of(get_table(_toml(text), "tools"))
 
 
 def _prototools(text: str) -> list[str]:
@@ -296,13 +302,15 @@ def node_of_packages(
     """
     newer = [f"{line}.99.99" for line in range(major(node), major(node) + _LATER_LINES)]
     asked: dict[str, str] = {}
-    for name in list(dict.fromkeys(name for kind in DEPENDENCIES for name in table_of(package, kind)))[:_MOST_PACKAGES]:
+    for name in list(dict.fromkeys(name for kind in DEPENDENCY_TABLES for name in get_table(package, kind)))[
+        :_MOST_PACKAGES
+    ]:
         for place in (folder, root) if _PACKAGE_NAME.fullmatch(name) else ():
             found = None
             with suppress(ValueError):
                 found = read_json(place / "node_modules" / name / "package.json", checkout)
             if found is not None:
-                text = table_of(found, "engines").get("node")
+                text = get_table(found, "engines").get("node")
                 if isinstance(text, str) and is_range(text) and not satisfies(node, text):
                     asked[name] = text
                 break
@@ -320,8 +328,8 @@ def node_of_packages(
 def _node_for_sass(folder: Path, checkout: Path) -> NodeRequirement | None:
     """Find the newest Node that the app's node-sass has binaries for."""
     wanted = None
-    for kind in DEPENDENCIES:
-        wanted = wanted or table_of(package_of(folder, checkout), kind).get("node-sass")
+    for kind in DEPENDENCY_TABLES:
+        wanted = wanted or get_table(read_package(folder, checkout), kind).get("node-sass")
     if not isinstance(wanted, str):
         return None
     wanted = wanted.strip()[:_LONGEST]
@@ -331,11 +339,11 @@ def _node_for_sass(folder: Path, checkout: Path) -> NodeRequirement | None:
     major, minor = int(version[1]), int(version[2] or 0)
     if re.match(r"\s*[\^~]?\s*4\.", wanted) and "^" in wanted:
         minor = 14  # the last release of it, unless a lockfile holds an older one
-    for place in places(folder, checkout):
+    for place in ancestors(folder, checkout):
         for name in ("package-lock.json", "yarn.lock", "pnpm-lock.yaml"):
             text = None
             with suppress(ValueError):
-                text = read_text(place / name, checkout, most_bytes=32 * 2**20)
+                text = read_lockfile(place / name, checkout)
             locked = _SASS_IN_LOCKFILE.search(text or "")
             if locked:
                 major, minor = int(locked[1]), int(locked[2])

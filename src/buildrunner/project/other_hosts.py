@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 
 from buildrunner.project.config_files import dict_of, parse_json, read_configuration
 from buildrunner.project.files import parse_toml
+from buildrunner.project.package_managers.table import install_lines
 
 _MOST_NAMED = 8  # settings of a file
 # https://docs.netlify.com/configure-builds/file-based-configuration/
@@ -147,21 +148,6 @@ def _firebase(text: str) -> _Settings | None:
 
 
 _FILES = {"netlify.toml": _netlify, "vercel.json": _vercel, "now.json": _vercel, "firebase.json": _firebase}
-
-
-def script_lines(script: str, text: str) -> Iterator[str]:
-    """Yield the ways to write that a manager runs a script, and what the script is."""
-    yield text
-    for manager in ("npm", "yarn", "pnpm", "bun"):
-        yield f"{manager} run {script}"
-        yield f"{manager} {script}"
-
-
-def install_lines() -> Iterator[str]:
-    """Yield the ways to write that dependencies are installed and nothing else."""
-    for manager in ("npm", "yarn", "pnpm", "bun"):
-        for rest in ("", " install", " i", " ci", " install --frozen-lockfile", " install --legacy-peer-deps"):
-            yield f"{manager}{rest}"
 
 
 def _bare(line: str) -> str:

@@ -29,7 +29,7 @@ from typing import Any
 
 from buildrunner.errors import BuildFailed
 from buildrunner.project.alternatives import hint_at_site, makes_library, needs_its_parent, site_folders, site_script
-from buildrunner.project.files import folders, is_file, is_inside, read_json, read_text, read_yaml
+from buildrunner.project.files import ancestors, folders, is_file, is_inside, read_json, read_text, read_yaml
 from buildrunner.project.frameworks.detection import (
     Framework,
     command_without_script,
@@ -37,23 +37,14 @@ from buildrunner.project.frameworks.detection import (
     script_to_add,
 )
 from buildrunner.project.node_version import NodeRequirement, find_node
-from buildrunner.project.other_hosts import OtherHost, install_lines, read_other_hosts, script_lines
+from buildrunner.project.other_hosts import OtherHost, read_other_hosts
 from buildrunner.project.output.complete_site import is_complete
 from buildrunner.project.output.pages import template_language
-from buildrunner.project.package_managers.choice import find_manager
-from buildrunner.project.package_managers.install import (
-    DEPENDENCIES,
-    SHELL,
-    Attempt,
-    Manager,
-    Name,
-    called_managers,
-    install_attempts,
-    needs_server,
-    package_of,
-    places,
-    table_of,
-)
+from buildrunner.project.package_json import DEPENDENCY_TABLES, get_table, is_server, read_package
+from buildrunner.project.package_managers.detect import detect_manager
+from buildrunner.project.package_managers.install import list_strategies
+from buildrunner.project.package_managers.record import SHELL, InstallStrategy, ManagerRequirement
+from buildrunner.project.package_managers.table import find_called_managers, install_lines, run_lines
 from buildrunner.project.scripts import makes_no_site, runs_elsewhere
 from buildrunner.project.task_graph import Step, nx_project, steps_before
 
@@ -110,11 +101,11 @@ class BuildPlan:
     root: Path  # where dependencies are installed: the app's folder, or the top of its workspace
     site: Path  # of the package whose output is the site: the app's, or one that its build script builds
     package: Mapping[str, Any]  # package.json of `site`; empty where there is none
-    manager: Manager | None  # None where nothing is installed
+    manager: ManagerRequirement | None  # None where nothing is installed
     lockfile: Path | None  # that the manager reads
     node: NodeRequirement | None  # what the repository or NODE_VERSION asks for
     install_folder: Path
-    install: tuple[Attempt, ...]  # tried one after the other; empty where nothing is to be installed
+    install: tuple[InstallStrategy, ...]  # tried one after the other; empty where nothing is to be installed
     build: tuple[str, ...]  # empty where the site is published as it is
     build_shown: str  # as a person would type it
     build_script: str  # the text of the script that builds, or BUILD_COMMAND; empty for none
@@ -122,7 +113,7 @@ class BuildPlan:
     output_dir: str | None
     other_site: str | None = None  # the hint that names what else makes a site, where the build makes none
     other_host: tuple[Path, str] | None = None  # the folder that another host publishes, and the setting that says so
-    others: frozenset[Name] = frozenset()  # managers that scripts call besides
+    others: frozenset[str] = frozenset()  # managers that scripts call besides
     needs_tools: bool = True  # whether Node is run for sure
     notes: tuple[str, ...] = ()  # for the log
     warnings: tuple[str, ...] = ()
@@ -152,7 +143,7 @@ def plan_build(
     settled = bool(install_command or output_dir)  # which are meant for the top
     finder = _Finder(checkout, top, searching=not root_dir, command=build_command, settled=settled)
     if install_command and build_command:
-        found = _Found(top, package_of(top, checkout))
+        found = _Found(top, read_package(top, checkout))
     else:
         found = finder.find()
         if install_command and not found.package:
@@ -165,7 +156,7 @@ def plan_build(
         )
 
     folder, notes = found.folder, list(found.notes)
-    manager, lockfile, sentences = find_manager(folder, checkout)
+    manager, lockfile, sentences = detect_manager(folder, checkout)
     warnings = list(sentences)
     workspace = finder.workspace_of(folder)
     root = workspace or folder
@@ -177,7 +168,7 @@ def plan_build(
     warnings += sentences
 
     package = found.package
-    scripts = table_of(package, "scripts")
+    scripts = get_table(package, "scripts")
     script = "" if build_command else _build_script(package) or ""
     text = build_command or str(scripts.get(found.line or script, found.line))
     site = folder
@@ -188,7 +179,7 @@ def plan_build(
     framework = (
         recognise(site, checkout, package, text)
         if site == folder
-        else recognise(site, checkout, package_of(site, checkout), finder.script_of(site))
+        else recognise(site, checkout, read_package(site, checkout), finder.script_of(site))
     )
     build: tuple[str, ...] = (manager.name, "run", script)
     if build_command:
@@ -223,13 +214,13 @@ def plan_build(
         (step.folder, f"{manager.name} run {shlex.quote(step.script)}")
         for step in ([] if build_command or folder == root else finder.steps_before(folder, root))
     ]
-    installers: set[Name] = set()
+    installers: set[str] = set()
     if not build_command and not install_command and not strict_lockfile:
         for place in finder.not_installed(folder, package, text):
-            installer, *_ = find_manager(place, checkout)
-            if not installer.modern:
+            installer, *_ = detect_manager(place, checkout)
+            if installer.record.installs_below:
                 installers.add(installer.name)
-                line = install_attempts(installer, lockfile=None, needed=True)[0].shown
+                line = list_strategies(installer, lockfile=None, needed=True)[0].shown
                 # With production as its value nothing that builds is installed. What fails here the build may not need.
                 steps.append((place, f"NODE_ENV= {line} || true"))
                 warnings.append(
@@ -241,17 +232,19 @@ def plan_build(
         build = (*SHELL, " && ".join([*first, shlex.join(build)]))
         shown = " && ".join([*first, shown])
 
-    needed = any(table_of(package_of(place, checkout), kind) for place in {folder, root} for kind in DEPENDENCIES)
-    attempts = install_attempts(manager, lockfile=lockfile.name if lockfile else None, needed=needed)
+    needed = any(
+        get_table(read_package(place, checkout), kind) for place in {folder, root} for kind in DEPENDENCY_TABLES
+    )
+    attempts = list_strategies(manager, lockfile=lockfile.name if lockfile else None, needed=needed)
     if install_command:
-        attempts = (Attempt((*SHELL, install_command)),)
+        attempts = (InstallStrategy((*SHELL, install_command)),)
     elif not package:
         attempts = ()
     elif strict_lockfile and not attempts[0].frozen:
         raise BuildFailed(
             "install",
             f"The repository has no lockfile of {manager.label}, and STRICT_LOCKFILE asks for one.",
-            attempts[0].mend,
+            attempts[0].remedy,
         )
     if not build_command and folder != checkout and is_file(checkout / "rush.json"):
         warnings.append(
@@ -262,15 +255,15 @@ def plan_build(
         warnings.append(
             "lerna.json is not read: packages of the repository are not linked. Name them under workspaces in package.json."
         )
-    called = called_managers(scripts, [text, install_command or "", *_HOOKS])
-    builds = [*script_lines(script or found.line, text), shown]
+    called = find_called_managers(scripts, [text, install_command or "", *_HOOKS])
+    builds = [text, *run_lines(script or found.line), shown]
     host = hosts(folder, builds=builds, installs=[*install_lines(), *(attempt.shown for attempt in attempts)])
     return BuildPlan(
         checkout=checkout,
         folder=folder,
         root=root,
         site=site,
-        package=package if site == folder else package_of(site, checkout),
+        package=package if site == folder else read_package(site, checkout),
         manager=manager,
         lockfile=lockfile,
         node=wish,
@@ -325,7 +318,7 @@ class _Finder:
             return below or _Found(self._top, package)
         if package is None and self._is_page(self._top):
             return _Found(self._top, as_it_is=True)
-        if package is not None and not needs_server(package) and not self.members(self._top):
+        if package is not None and not is_server(package) and not self.members(self._top):
             line = command_without_script(self._top, self._checkout, package)
             if line:
                 return _Found(self._top, package, line=line)
@@ -412,7 +405,7 @@ class _Finder:
 
     def is_site(self, folder: Path) -> bool:
         """Tell whether the package in `folder` makes a site, by its framework and its pages."""
-        name = recognise(folder, self._checkout, package_of(folder, self._checkout), self.script_of(folder)).name
+        name = recognise(folder, self._checkout, read_package(folder, self._checkout), self.script_of(folder)).name
         return name is not None and (name not in _NEEDS_PAGE or any(is_file(folder / page) for page in _PAGES))
 
     def sites_of(self, folders: Sequence[Path]) -> list[Path]:
@@ -420,9 +413,9 @@ class _Finder:
         sites = [folder for folder in folders if self.is_site(folder)]
         if len(sites) < 2:
             return sites
-        packages = [package_of(folder, self._checkout) for folder in folders]
-        imported = {name for package in packages for kind in DEPENDENCIES for name in table_of(package, kind)}
-        return [site for site in sites if package_of(site, self._checkout).get("name") not in imported] or sites
+        packages = [read_package(folder, self._checkout) for folder in folders]
+        imported = {name for package in packages for kind in DEPENDENCY_TABLES for name in get_table(package, kind)}
+        return [site for site in sites if read_package(site, self._checkout).get("name") not in imported] or sites
 
     def not_installed(self, folder: Path, package: Mapping[str, Any], script: str) -> list[Path]:
         """List the folders that a build script goes into and whose own dependencies nothing installs."""
@@ -431,12 +424,12 @@ class _Finder:
 
     def script_of(self, folder: Path) -> str:
         """Give the text of the build script of a package; empty for none."""
-        package = package_of(folder, self._checkout)
-        return str(table_of(package, "scripts").get(_build_script(package) or "", ""))
+        package = read_package(folder, self._checkout)
+        return str(get_table(package, "scripts").get(_build_script(package) or "", ""))
 
     def workspace_of(self, folder: Path) -> Path | None:
         """Find the top of the workspace that `folder` is a package of, or is itself the top of."""
-        for place in places(folder, self._checkout):
+        for place in ancestors(folder, self._checkout):
             patterns = self._patterns(place)
             if patterns and (place == folder or _matches(folder.relative_to(place).parts, patterns)):
                 return place
@@ -457,7 +450,7 @@ class _Finder:
         """List the scripts of a workspace that have to run before the app is built, in their order."""
         named: dict[str, Path] = {}
         for member in self.members(root):
-            name = package_of(member, self._checkout).get("name")
+            name = read_package(member, self._checkout).get("name")
             if isinstance(name, str):
                 named.setdefault(name, member)
         return steps_before(folder, root, self._checkout, named)
@@ -483,11 +476,11 @@ class _Finder:
         others = [folder for folder in candidates if folder != sites[0]]
         if others:
             note = f"{note[:-1]}; {self._list(others)} can be built, too, but {'is' if len(others) == 1 else 'are'} no site."
-        return _Found(sites[0], package_of(sites[0], self._checkout), notes=(note,))
+        return _Found(sites[0], read_package(sites[0], self._checkout), notes=(note,))
 
     def _beside_server(self, package: Mapping[str, Any]) -> _Found | None:
         """Find the site of a repository whose top is the server for it, which only compiles itself."""
-        if self._command or self._settled or not self._searching or not needs_server(package):
+        if self._command or self._settled or not self._searching or not is_server(package):
             return None
         found = None
         if makes_no_site(package, self.script_of(self._top)):
@@ -507,11 +500,11 @@ class _Finder:
         sites = [folder for folder in there if self.is_site(folder)] if len(there) > 1 else there
         if len(sites) != 1 or sites[0] not in lacking:
             return None
-        own = package_of(sites[0], self._checkout)
+        own = read_package(sites[0], self._checkout)
         # What it is built with, or imports, may be the top's: then that has to be installed, too.
-        top, below = ({n for kind in DEPENDENCIES for n in table_of(one, kind)} for one in (package, own))
+        top, below = ({n for kind in DEPENDENCY_TABLES for n in get_table(one, kind)} for one in (package, own))
         if (
-            (top - below and not needs_server(package))
+            (top - below and not is_server(package))
             or _build_script(own) != elsewhere.asked[os.path.relpath(sites[0], self._top)]
             or not recognise(sites[0], self._checkout, own, "").name
         ):
@@ -524,14 +517,14 @@ class _Finder:
         self, top: Path, package: Mapping[str, Any], names: Sequence[str], installed: frozenset[str]
     ) -> list[Path]:
         """Give those of some folders below whose own dependencies are not there once those of `top` are."""
-        given = {name: str(version) for kind in DEPENDENCIES for name, version in table_of(package, kind).items()}
+        given = {name: str(version) for kind in DEPENDENCY_TABLES for name, version in get_table(package, kind).items()}
         if any(version.startswith(("file:", "link:")) for version in given.values()):
             return []
         found: list[Path] = []
         for name in [name for name in names if name not in installed][:_MOST_ELSEWHERE]:
             folder = top / name
-            own = package_of(folder, self._checkout) if is_inside(folder, self._checkout) else {}
-            needs = {one for kind in DEPENDENCIES for one in table_of(own, kind)}
+            own = read_package(folder, self._checkout) if is_inside(folder, self._checkout) else {}
+            needs = {one for kind in DEPENDENCY_TABLES for one in get_table(own, kind)}
             if not needs <= given.keys() and not os.path.lexists(folder / "node_modules"):
                 root = self.workspace_of(folder)
                 if root is None or root == folder:
@@ -541,7 +534,7 @@ class _Finder:
     def _committed(self, package: Mapping[str, Any]) -> _Found | None:
         """Find the site that a repository without a build script holds as it is."""
         framework = recognise(self._top, self._checkout, package, "")
-        if self._command or framework.needs_server or needs_server(package):
+        if self._command or framework.needs_server or is_server(package):
             return None
         where = self._name(self._top)
         if not framework.name and self._is_page(self._top):
@@ -560,13 +553,13 @@ class _Finder:
 
     def _nx_project(self) -> _Found | None:
         """Find the project of Nx that ROOT_DIR names, which has no package.json and is built from the top of its workspace."""
-        for root in places(self._top, self._checkout):
+        for root in ancestors(self._top, self._checkout):
             if root != self._top and is_file(root / "nx.json"):
                 project = nx_project(self._top, root, self._checkout)
                 if project and project.builds and re.fullmatch(r"[\w@/.-]{1,100}", project.name):
                     note = f"{project.folder} is a project of Nx: nx build {project.name} is run at the top of its workspace."
                     line = f"nx build {project.name}"
-                    return _Found(root, package_of(root, self._checkout), line=line, notes=(note,))
+                    return _Found(root, read_package(root, self._checkout), line=line, notes=(note,))
                 return None
         return None
 
@@ -598,7 +591,7 @@ class _Finder:
         if site_script(package, sure=True) or is_complete(self._top, self._checkout):
             return None
         for folder in site_folders(self._top, self._checkout):
-            own = package_of(folder, self._checkout)
+            own = read_package(folder, self._checkout)
             if self.is_site(folder) and not needs_its_parent(own):
                 name = os.path.relpath(folder, self._checkout)
                 return _Found(folder, own, notes=(f"package.json makes a library; its site is in {name}.",))
@@ -621,7 +614,7 @@ class _Finder:
     def _patterns(self, place: Path) -> tuple[str, ...]:
         """Read which folders are packages of a workspace: of package.json (npm, Yarn, Bun) or pnpm-workspace.yaml."""
         found: list[object] = []
-        workspaces = package_of(place, self._checkout).get("workspaces")
+        workspaces = read_package(place, self._checkout).get("workspaces")
         if isinstance(workspaces, dict):
             workspaces = workspaces.get("packages")
         if isinstance(workspaces, list):
@@ -669,16 +662,18 @@ def _as_it_is(checkout: Path, found: _Found, output_dir: str | None, top: Path, 
 
 def _build_script(package: Mapping[str, Any]) -> str | None:
     """Give the name of the script that builds."""
-    scripts = table_of(package, "scripts")
+    scripts = get_table(package, "scripts")
     return next((name for name in _BUILD_SCRIPTS if isinstance(scripts.get(name), str)), None)
 
 
-def _instead(line: str, manager: Manager, folder: Path, root: Path, scripts: Mapping[str, Any]) -> tuple[str, ...]:
+def _instead(
+    line: str, manager: ManagerRequirement, folder: Path, root: Path, scripts: Mapping[str, Any]
+) -> tuple[str, ...]:
     """Give the command for what is run in place of the build script: another script, or a line for a shell."""
     if line in scripts:
         return (manager.name, "run", line)
-    if manager.modern:
-        return ("yarn", "exec", line)  # which knows where Plug'n'Play has its programs
+    if manager.record.exec_command:
+        return (*manager.record.exec_command, line)
     programs = [str(place / "node_modules/.bin") for place in dict.fromkeys((folder, root))]
     return (*SHELL, f"PATH={shlex.quote(os.pathsep.join(programs))}:$PATH; {line}")
 

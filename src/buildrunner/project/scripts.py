@@ -10,8 +10,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from buildrunner.project.package_managers.install import table_of
+from buildrunner.project.package_json import get_scripts
+from buildrunner.project.package_managers.table import FOLDER_OPTIONS, MANAGERS
 
+_NAMES = "|".join(MANAGERS)
 _MOST_COMMANDS = 100
 _MOST_SCRIPTS, _MOST_SCRIPT = 30, 2048  # that are taken apart, and characters of each
 _MOST_MATCHED = 200  # scripts of a package.json that a pattern is held against
@@ -19,7 +21,7 @@ _MOST_MATCHED = 200  # scripts of a package.json that a pattern is held against
 HARMLESS = re.compile(
     "(tsc|vue-tsc|svelte-check|eslint|prettier|biome|stylelint|vitest|jest|prisma|drizzle-kit|rimraf|rm|mkdir|echo|true"
     "|contentlayer|velite|next-sitemap|graphql-codegen|panda|paraglide-js|typesafe-i18n|lingui)( |$)"
-    "|(npm|yarn|pnpm|bun) (i|ci|install)( |$)|(astro|svelte-kit|nuxi|nuxt) (check|sync|prepare)|next (lint|telemetry|typegen)"
+    rf"|({_NAMES}) (i|ci|install)( |$)|(astro|svelte-kit|nuxi|nuxt) (check|sync|prepare)|next (lint|telemetry|typegen)"
     "|(react-router|rr) typegen|(hexo|gatsby) clean|docusaurus clear|npm$|yarn$"
 )
 
@@ -41,8 +43,9 @@ class Command:
     @property
     def installs(self) -> bool:
         """Whether it has a manager install what a package.json names."""
+        manager = MANAGERS.get(self.words[0])
         first = next((word for word in self.words[1:] if not word.startswith("-")), None)
-        return self.words[0] in _MANAGERS and not self.asked and (first or self.words[0]) in _INSTALLS
+        return manager is not None and not self.asked and (first in _INSTALLS if first else manager.installs_by_default)
 
     def option(self, *names: str) -> Iterator[str]:
         """Give the values of an option that goes by these names."""
@@ -59,18 +62,11 @@ class Command:
         return next((word for word in self.words[2:3] if not word.startswith("-")), None)
 
 
-_WRAPPERS = frozenset(
-    ("cross-env", "cross-env-shell", "env", "npx", "bunx", "pnpx", "exec", "time", "dotenv", "env-cmd")
-)
-# Each with its options for the folder to run in.
-_MANAGERS = {"npm": {"--prefix", "-C"}, "yarn": {"--cwd"}, "pnpm": {"-C", "--dir", "--prefix"}, "bun": {"--cwd"}}
-_INSTALLS = {"install", "i", "ci", "add", "clean-install", "yarn"}
+_WRAPPERS = frozenset(("cross-env", "cross-env-shell", "env", "exec", "time", "dotenv", "env-cmd")) | {
+    wrapper for record in MANAGERS.values() for wrapper in record.wrappers
+}
+_INSTALLS = {"install", "i", "ci", "add", "clean-install"}
 _RUNNERS = {"run-s", "run-p", "npm-run-all", "npm-run-all2", "concurrently"}
-
-
-def scripts_of(package: Mapping[str, Any]) -> dict[str, str]:
-    """Give the scripts of a package.json by their names, and nothing that is none."""
-    return {name: text for name, text in table_of(package, "scripts").items() if isinstance(text, str)}
 
 
 def take_apart(script: str, scripts: Mapping[str, str], seen: set[str] | None = None) -> list[Command]:
@@ -126,7 +122,7 @@ def _one_command(words: list[str], scripts: Mapping[str, str], seen: set[str], h
             while words and words[0].startswith("-") and "=" not in words[0]:
                 words = words[2:] if words[0] in {"-e", "-f", "--file"} else words[1:]
             continue
-        elif words[0] in {"pnpm", "yarn", "npm", "bun"} and words[1:2] and words[1] in {"exec", "dlx", "x"}:
+        elif words[0] in MANAGERS and words[1:2] and words[1] in {"exec", "dlx", "x"}:
             words = words[2:]
             continue
         else:
@@ -145,16 +141,16 @@ def _one_command(words: list[str], scripts: Mapping[str, str], seen: set[str], h
     called = [] if folder else list(_called_scripts(program, arguments, scripts))
     if not called:
         asked = ""
-        if program in _MANAGERS and arguments:
+        if program in MANAGERS and arguments:
             rest = arguments[1:] if (runs := arguments[0] in {"run", "run-script"}) else arguments
             if (
                 rest
-                and (runs or program != "npm")
+                and (runs or MANAGERS[program].runs_programs)
                 and rest[0] not in {"install", "i", "add", "workspace", "workspaces"}
                 and not rest[0].startswith("-")
             ):
                 asked = rest[0]
-                if program != "npm":  # the others run programs by their bare names, too
+                if MANAGERS[program].runs_programs:
                     program, *arguments = rest
         return [Command((program, *arguments), environment, folder, asked)]
     found: list[Command] = []
@@ -171,11 +167,11 @@ def _one_command(words: list[str], scripts: Mapping[str, str], seen: set[str], h
 
 def _other_folder(program: str, arguments: list[str]) -> tuple[str, list[str]]:
     """Split off the folder that a manager is told to run in."""
-    for index, word in enumerate(arguments if program in _MANAGERS else ()):
+    for index, word in enumerate(arguments if program in MANAGERS else ()):
         name, equals, value = word.partition("=")
         if word == "--":
             break
-        if name in _MANAGERS[program]:
+        if name in FOLDER_OPTIONS[program]:
             after = index + (1 if equals else 2)
             return value if equals else "".join(arguments[index + 1 : after]), arguments[:index] + arguments[after:]
     return "", arguments
@@ -185,11 +181,11 @@ def _called_scripts(
     program: str, arguments: list[str], scripts: Mapping[str, str]
 ) -> Iterator[tuple[str, tuple[str, ...]]]:
     """Give the scripts that a command calls, each with the arguments that it is given."""
-    if program in _MANAGERS:
+    if program in MANAGERS:
         rest = [word for word in arguments if word not in {"-s", "--silent", "--if-present"}]
         if rest and rest[0] in {"run", "run-script"}:
             rest = rest[1:]
-        elif program == "npm":
+        elif not MANAGERS[program].runs_programs:
             return
         if rest and rest[0] in scripts:
             yield rest[0], tuple(word for word in rest[1:] if word != "--")
@@ -209,7 +205,7 @@ _AROUND_THEM = {"tsc-alias", "prisma", "rimraf", "rm", "mkdir", "cp", "copyfiles
 
 def makes_no_site(package: Mapping[str, Any], build_script: str) -> bool:
     """Tell whether a build script runs compilers of scripts, and nothing else but what cleans and copies around them."""
-    scripts = scripts_of(package)
+    scripts = get_scripts(package)
     commands = take_apart(build_script, scripts)
     compilers = [command for command in commands if _compiles(command)]
     return bool(compilers) and all(command.words[0] in _AROUND_THEM for command in commands if command not in compilers)
@@ -238,7 +234,7 @@ def runs_elsewhere(package: Mapping[str, Any], build_script: str) -> Elsewhere |
 
     What could have installed something there, such as a program of the repository's own, makes that it cannot.
     """
-    scripts = scripts_of(package)
+    scripts = get_scripts(package)
     hooks = [scripts.get(name, "") for name in ("preinstall", "install", "postinstall", "prepublish", "prepare")]
     before = [command for text in hooks for command in take_apart(text, scripts)]
     is_script = scripts.get("build") == build_script

@@ -13,7 +13,7 @@ from typing import Any
 
 from buildrunner.project.config_files import Config, dict_of, parse_json, paths_of, read_configuration, without_comments
 from buildrunner.project.files import folders
-from buildrunner.project.package_managers.install import DEPENDENCIES, package_of, table_of
+from buildrunner.project.package_json import DEPENDENCY_TABLES, get_table, read_package
 
 _PROJECT_DEPTH = 3  # of folders that are looked through for projects of Nx
 _MOST_PROJECTS = 200
@@ -52,7 +52,9 @@ def steps_before(app: Path, root: Path, checkout: Path, members: Mapping[str, Pa
             waiting.append((following, graph.needs(following)))
             continue
         waiting.pop()
-        if step != first and isinstance(table_of(package_of(step.folder, checkout), "scripts").get(step.script), str):
+        if step != first and isinstance(
+            get_table(read_package(step.folder, checkout), "scripts").get(step.script), str
+        ):
             order.append(step)
     return order
 
@@ -109,9 +111,9 @@ class _Graph:
                 yield Step(self._members[name], task)
 
     def _dependencies(self, folder: Path) -> Iterator[Path]:
-        package = package_of(folder, self._checkout)
-        for kind in DEPENDENCIES:
-            yield from (self._members[name] for name in table_of(package, kind) if name in self._members)
+        package = read_package(folder, self._checkout)
+        for kind in DEPENDENCY_TABLES:
+            yield from (self._members[name] for name in get_table(package, kind) if name in self._members)
         for settings in (dict_of(package.get("nx")), self._json(folder / "project.json") if self._has_nx else {}):
             names = settings.get("implicitDependencies")
             for name in names if isinstance(names, list) else []:
@@ -120,7 +122,7 @@ class _Graph:
 
     def _depends_on(self, step: Step) -> list[Any]:
         own = dict_of(self._json(step.folder / "turbo.json").get("tasks")) if self._turbo else {}
-        package = package_of(step.folder, self._checkout)
+        package = read_package(step.folder, self._checkout)
         project = self._json(step.folder / "project.json") if self._has_nx else {}
         candidates = (
             own.get(step.script),

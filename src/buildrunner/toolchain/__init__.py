@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING
 from buildrunner.lazy import export_lazily
 
 if TYPE_CHECKING:
-    from buildrunner.toolchain.installer import Toolchain as Toolchain, Tools as Tools
+    from buildrunner.toolchain.installer import Toolchain as Toolchain, ToolchainInstaller as ToolchainInstaller
 else:
     __getattr__ = export_lazily(
         __name__,
         {
-            "installer": "Toolchain Tools",
+            "installer": "Toolchain ToolchainInstaller",
         },
     )

@@ -22,41 +22,24 @@ import anyio.to_thread
 
 from buildrunner.errors import BuildFailed
 from buildrunner.project.node_version import NodeRequirement
-from buildrunner.project.package_managers.install import Manager, Name
+from buildrunner.project.package_managers.record import ManagerRequirement, PackageManager
+from buildrunner.project.package_managers.table import DEFAULT_MANAGER, MANAGERS
 from buildrunner.project.versions import intersects, major, numbers, satisfies
-from buildrunner.toolchain.registry import Keeper, Registry, Release, has_digest, open_registry
+from buildrunner.toolchain.registry import Registry, Release, ToolStore, has_digest, open_registry
 
 _MACHINES = {"x86_64": "x64", "amd64": "x64", "aarch64": "arm64", "arm64": "arm64"}
-# Which npm came with the last release of a line: https://nodejs.org/en/about/previous-releases. Later ones run with the
-# installed npm.
-_NPM_OF_NODE: Mapping[int, int] = {
-    4: 2,
-    5: 3,
-    6: 3,
-    7: 4,
-    8: 6,
-    9: 5,
-    15: 7,
-    16: 8,
-    17: 8,
-    18: 10,
-    19: 9,
-    **dict.fromkeys(range(10, 15), 6),
-    **dict.fromkeys(range(20, 24), 10),
-}
 # A manager that is called in a repository that names another, or another version, is not to refuse.
 _ONE_OF_ITS_OWN = {"COREPACK_ENABLE_STRICT": "0", "SKIP_YARN_COREPACK_CHECK": "1"}
-# These fetch nothing with Node 20 and later, which checks the `this` of URLSearchParams (ERR_INVALID_THIS).
-_PNPM_BEFORE_NODE_20 = "<7.33.0 || >=8.0.0 <8.3.1"
 
 
 @dataclass(frozen=True, slots=True)
-class Command:
-    """A command of a package manager that was fetched."""
+class ManagerCommand:
+    """A command of a package manager."""
 
     name: str
     script: Path
     engines: str | None  # range of Node that it runs with
+    keeps_node: bool = False  # starts scripts with the Node that it runs with itself
 
     def runs_with(self, node: str) -> bool:
         return self.engines is None or satisfies(node, self.engines)
@@ -70,61 +53,65 @@ class Toolchain:
     node: str  # version, such as 22.12.0
     manager: str | None  # version; None where what is installed is used as it is
     warnings: tuple[str, ...] = ()
-    commands: tuple[Command, ...] = ()
+    commands: tuple[ManagerCommand, ...] = ()
 
 
-class Tools:
-    """Gets tools into a folder of the run's.
+class ToolchainInstaller:
+    """Installs tools into a folder of the build.
 
     Args:
         folder: where they go; it is made. `downloads` in it holds their packages.
         environment: that of the commands: PATH, and the settings of npm and of the network.
         log: takes a line for the build's log.
-        keeper: keeps packages from build to build.
+        tool_store: caches packages between builds.
 
     """
 
     def __init__(
-        self, folder: Path, environment: Mapping[str, str], log: Callable[[str], None], keeper: Keeper | None = None
+        self,
+        folder: Path,
+        environment: Mapping[str, str],
+        log: Callable[[str], None],
+        tool_store: ToolStore | None = None,
     ) -> None:
         self.downloads = folder / "downloads"
         self._folder = folder
         self._bin = folder / "bin"
         self._environment = environment
         self._log = log
-        self._keeper = keeper
-        self._commands: list[Command] = []
+        self._tool_store = tool_store
+        self._commands: list[ManagerCommand] = []
         for place in (folder, self.downloads, self._bin):
             place.mkdir(exist_ok=True)
             place.chmod(0o755)
 
     async def prepare(
         self,
-        wish: NodeRequirement | None,
-        manager: Manager,
+        requirement: NodeRequirement | None,
+        manager: ManagerRequirement,
         *,
-        others: Iterable[Name],
+        others: Iterable[str],
         installed: str | None,
         lockfile_version: int | None,
     ) -> Toolchain:
         """Get what is asked for and is not there.
 
         Args:
-            wish: the Node that is asked for, if one is.
+            requirement: the Node that is asked for, if one is.
             manager: the package manager.
             others: managers that scripts call besides it.
             installed: version of the Node that is installed; None where there is none.
             lockfile_version: of npm's lockfile, if it is npm's.
 
         Raises:
-            BuildFailed: when it cannot be had.
+            BuildFailed: when it is not available.
 
         """
         warnings: list[str] = []
         async with self._registry() as registry:
             release = None
-            if wish and not (installed and wish.accepts(installed)):
-                release = await self._choose_node(registry, wish, installed, warnings)
+            if requirement and not (installed and requirement.accepts(installed)):
+                release = await self._choose_node(registry, requirement, installed, warnings)
             node = release.version if release else installed
             if node is None:
                 raise BuildFailed(
@@ -133,109 +120,117 @@ class Tools:
                     "Install Node.js with npm there, or use the image.",
                 )
             needed = None
-            if manager.version and not manager.release and not (wish and wish.must):
-                needed = await self._node_of_manager(registry, manager, wish, node, installed, warnings)
+            if manager.version and not manager.release and not (requirement and requirement.must):
+                needed = await self._node_of_manager(registry, manager, requirement, node, installed, warnings)
             if needed:
-                wish, release = needed
+                requirement, release = needed
                 node = release.version
             if release:
                 unpacked = await self._fetch(registry, release, only="bin/node")
                 (self._bin / "node").symlink_to(unpacked / "bin/node")
             shown = None
+            release_of_node = manager.record.release_of_node
             if manager.release:
-                self._write_command(Command("yarn", manager.release, None), with_chosen=True)
+                command = ManagerCommand(manager.name, manager.release, None, manager.record.keeps_node)
+                self._write_command(command, with_chosen=True)
                 shown = "as the repository holds it"
-            elif manager.name == "npm" and not manager.version:
-                wanted = _npm_for(node, lockfile_version) if release else None
+            elif release_of_node and not manager.version:
+                wanted = release_of_node(node, lockfile_version) if release else None
                 if wanted:
-                    shown = await self._get_manager(registry, Manager("npm", wanted), node, warnings)
-            elif manager.name == "npm" and not release and not manager.digest and self._has_npm(manager):
+                    shown = await self._get_manager(registry, replace(manager, version=wanted), node, warnings)
+            elif release_of_node and not release and not manager.digest and self._is_installed(manager):
                 pass
             else:
-                line = _npm_for(node, lockfile_version) if manager.name == "npm" and release else None
+                line = release_of_node(node, lockfile_version) if release_of_node and release else None
                 if line and intersects(line, manager.version or "*", *manager.engines):
                     manager = replace(manager, version=line, engines=(manager.version or "*", *manager.engines))
                 try:
                     shown = await self._get_manager(registry, manager, node, warnings)
                 except BuildFailed as error:
-                    if manager.name != "npm" or release or not shutil.which("npm", path=self._environment["PATH"]):
+                    if not release_of_node or release or not self._find_installed(manager.name):
                         raise
-                    warnings.append(f"{error.reason} The installed npm is used.")
+                    warnings.append(f"{error.reason} Continuing with the installed {manager.label}.")
             for name in sorted(set(others) - {manager.name}):
-                if not shutil.which(name, path=self._environment["PATH"]):
-                    version = {"yarn": "^1.22.0", "pnpm": "^10.0.0"}.get(name)
-                    await self._get_manager(registry, Manager(name, version), node, warnings)
-        because = f" ({wish.because}: {wish.text})" if wish and wish.text and release else ""
-        tool = f", {manager.label}{f' {shown}' if shown else ''}" if manager.name != "npm" or shown else ""
+                if not self._find_installed(name):
+                    called = ManagerRequirement(MANAGERS[name], MANAGERS[name].fetching.default)
+                    await self._get_manager(registry, called, node, warnings)
+        because = (
+            f" ({requirement.because}: {requirement.text})" if requirement and requirement.text and release else ""
+        )
+        tool = f", {manager.label}{f' {shown}' if shown else ''}" if shown or not release_of_node else ""
         self._log(f"Node {node}{because}{tool}")
         found = {"PATH": f"{self._bin}{os.pathsep}{self._environment['PATH']}", **_ONE_OF_ITS_OWN}
-        if manager.modern and not manager.release:
-            found["YARN_IGNORE_PATH"] = "1"  # what .yarnrc.yml names is not in the repository
+        if not manager.release:
+            found |= dict(manager.record.fetching.environment)
         return Toolchain(found, node, shown, tuple(warnings), tuple(self._commands))
 
-    async def change_node(self, wish: NodeRequirement, toolchain: Toolchain) -> Toolchain:
+    async def change_node(self, requirement: NodeRequirement, toolchain: Toolchain) -> Toolchain:
         """Get another Node for what has been installed already; the package manager stays.
 
         It runs with that Node, too, where it can: Yarn starts scripts with the Node that it runs with itself.
 
         Raises:
-            BuildFailed: when it cannot be had.
+            BuildFailed: when it is not available.
 
         """
         warnings: list[str] = []
         async with self._registry() as registry:
-            release = await self._choose_node(registry, wish, toolchain.node, warnings)
+            release = await self._choose_node(registry, requirement, toolchain.node, warnings)
             if release is None:
                 return replace(toolchain, environment={}, warnings=tuple(warnings))
-            if any(command.name == "yarn" and not command.runs_with(release.version) for command in toolchain.commands):
-                raise BuildFailed(
-                    "install",
-                    f"Yarn does not run with Node {release.version}, and starts scripts with the Node that it runs with.",
-                )
+            for command in toolchain.commands:
+                if command.keeps_node and not command.runs_with(release.version):
+                    raise BuildFailed(
+                        "install",
+                        f"`{command.name}` does not run with Node {release.version}, and starts scripts with its own Node.",
+                    )
             unpacked = await self._fetch(registry, release, only="bin/node")
             (self._bin / "node").symlink_to(unpacked / "bin/node")
         for command in toolchain.commands:
             if command.runs_with(release.version):
                 self._write_command(command, with_chosen=True)
-        self._keep_installed_npm()
-        because = f" ({wish.because}: {wish.text})" if wish.text else ""
+        self._pin_installed_npm()
+        because = f" ({requirement.because}: {requirement.text})" if requirement.text else ""
         self._log(f"Node {release.version} for the build{because}")
         changed = {"PATH": f"{self._bin}{os.pathsep}{self._environment['PATH']}"}
         return replace(toolchain, environment=changed, node=release.version, warnings=tuple(warnings))
 
-    def _has_npm(self, manager: Manager) -> bool:
-        """Return whether the installed npm is one that the repository asks for."""
-        found = shutil.which("npm", path=self._environment["PATH"])
+    def _find_installed(self, program: str) -> str | None:
+        return shutil.which(program, path=self._environment["PATH"])
+
+    def _is_installed(self, manager: ManagerRequirement) -> bool:
+        """Return whether the manager that is installed is one that the repository asks for."""
+        found = self._find_installed(manager.name)
         with suppress(OSError, ValueError, TypeError, AttributeError):
             package = json.loads((Path(found or "").resolve().parent.parent / "package.json").read_text())
-            return package.get("name") == "npm" and manager.accepts(package["version"])
+            return package.get("name") == manager.name and manager.accepts(package["version"])
         return False
 
-    def _keep_installed_npm(self) -> None:
-        """Have the installed npm run with the Node that it ran with: its first line asks for that of PATH, which is another now."""
-        for name in ("npm", "npx"):
-            found = shutil.which(name, path=self._environment["PATH"])
+    def _pin_installed_npm(self) -> None:
+        """Have the installed npm run with its own Node: its first line asks for the Node of PATH, which is another now."""
+        for name in DEFAULT_MANAGER.fetching.commands:
+            found = self._find_installed(name)
             script = Path(found).resolve() if found else None
             if script and script.suffix == ".js" and not (self._bin / name).exists():
-                self._write_command(Command(name, script, None), with_chosen=False)
+                self._write_command(ManagerCommand(name, script, None), with_chosen=False)
 
     async def _node_of_manager(
         self,
         registry: Registry,
-        manager: Manager,
-        wish: NodeRequirement | None,
+        manager: ManagerRequirement,
+        requirement: NodeRequirement | None,
         node: str,
         installed: str | None,
         warnings: list[str],
     ) -> tuple[NodeRequirement, Release] | None:
         """Find the Node that the manager runs with, where `node` and the installed one are too old for it.
 
-        It is of the lowest line that will do, for the wish as well if there is one: the nearest to what it would have been.
+        It is of the lowest line that will do, for the requirement as well if there is one: the nearest to what it would have been.
         """
         try:
             tool = await self._choose_manager(registry, manager, node, [])
         except BuildFailed:
-            if manager.name != "npm":
+            if not manager.record.release_of_node:
                 raise
             return None  # the installed one may do
         engines = tool.engines
@@ -253,78 +248,84 @@ class Tools:
             and major(release.version) % 2 == 0
             and satisfies(release.version, engines)
         ]
-        both = [release for release in lines if wish is None or wish.accepts(release.version)]
+        both = [release for release in lines if requirement is None or requirement.accepts(release.version)]
         lowest = min((major(release.version) for release in both or lines), default=None)
         found = _newest(release for release in both or lines if major(release.version) == lowest)
         if found is None:
             return None
         because = f"engines of {manager.label} {tool.version}"
-        if wish and not both:
+        if requirement and not both:
             warnings.append(
-                f"{wish.because} asks for Node {wish.text or ' and '.join(wish.ranges)}, with which {manager.label}"
-                f" {tool.version} does not run: Node {found.version} is used. Name one that both accept."
+                f"{requirement.because} asks for Node {requirement.shown}, with which {manager.label} {tool.version} does not"
+                f" run: Node {found.version} is used. Name one that both accept."
             )
         return NodeRequirement((engines,), because, engines, must=False), found
 
     async def _choose_node(
-        self, registry: Registry, wish: NodeRequirement, installed: str | None, warnings: list[str]
+        self, registry: Registry, requirement: NodeRequirement, installed: str | None, warnings: list[str]
     ) -> Release | None:
         """Choose the newest Node that satisfies; None is the installed one, where nothing does and it may be."""
         try:
-            releases = await registry.find(_node_package(), wish.ranges[0] if len(wish.ranges) == 1 else "")
+            releases = await registry.find(
+                _node_package(), requirement.ranges[0] if len(requirement.ranges) == 1 else ""
+            )
         except BuildFailed as error:
-            if wish.must or not installed:
+            if requirement.must or not installed:
                 raise
             warnings.append(
-                f"{error.reason} {wish.because} asks for Node {wish.text}; the installed {installed} is used."
+                f"{error.reason} {requirement.because} asks for Node {requirement.text}; using the installed {installed}."
             )
             return None
-        found = _newest(release for release in releases if wish.accepts(release.version))
+        found = _newest(release for release in releases if requirement.accepts(release.version))
         if found:
             return found
-        exact = re.fullmatch(r"[v=\s]*(\d{1,9})\.\d{1,9}\.\d{1,9}\s*", wish.text)
+        exact = re.fullmatch(r"[v=\s]*(\d{1,9})\.\d{1,9}\.\d{1,9}\s*", requirement.text)
         if exact and (near := _newest(release for release in releases if _is_line(release.version, int(exact[1])))):
             warnings.append(
-                f"{wish.because} asks for Node {wish.text}, which the registry does not have: {near.version} is used."
+                f"{requirement.because} asks for Node {requirement.text}, which the registry does not provide:"
+                f" {near.version} is used."
             )
             return None if installed and near.version == installed else near
         there = f"The installed one is {installed or 'missing'}; the registry has {_lines(releases)}."
-        asked = f"{wish.because} asks for Node {wish.text or ' and '.join(wish.ranges)}, which cannot be had"
-        if wish.must or not installed:
+        asked = f"{requirement.because} asks for Node {requirement.shown}, which the registry does not provide"
+        if requirement.must or not installed:
             raise BuildFailed("install", f"{asked}.", f"{there} Name one of these.")
-        warnings.append(f"{asked}. {there} The installed one is used.")
+        warnings.append(f"{asked}. {there} Using the installed one.")
         return None
 
-    async def _get_manager(self, registry: Registry, manager: Manager, node: str, warnings: list[str]) -> str:
+    async def _get_manager(
+        self, registry: Registry, manager: ManagerRequirement, node: str, warnings: list[str]
+    ) -> str:
         """Get a package manager, make its commands, and give its version."""
         release = await self._choose_manager(registry, manager, node, warnings)
         digest = manager.digest if release.version == manager.version else None
-        # It is that of the package; of Yarn's one file from 2 on; and pnpm 12's program is in a package of its own.
-        of_package = not manager.modern and not release.package.startswith("@pnpm/")
+        fetching = manager.record.fetching
+        # The digest is not that of another package that has the program.
+        of_package = not fetching.digest_file and release.package == fetching.package_for(_machine())
         unpacked = await self._fetch(registry, release, digest=digest if of_package else None)
-        if digest and manager.modern and not has_digest(unpacked / "bin/yarn.js", *digest):
-            raise _wrong_digest(f"Yarn {release.version}")
-        for name, script in _commands_of(manager.name, unpacked).items():
-            command = Command(name, unpacked / script, release.engines)
+        if digest and fetching.digest_file and not has_digest(unpacked / fetching.digest_file, *digest):
+            raise _wrong_digest(f"{manager.label} {release.version}")
+        for name, script in _commands_of(manager.record, unpacked).items():
+            command = ManagerCommand(name, unpacked / script, release.engines, manager.record.keeps_node)
             self._write_command(command, with_chosen=command.runs_with(node))
         return release.version
 
-    async def _choose_manager(self, registry: Registry, manager: Manager, node: str, warnings: list[str]) -> Release:
+    async def _choose_manager(
+        self, registry: Registry, manager: ManagerRequirement, node: str, warnings: list[str]
+    ) -> Release:
         wanted = manager.version or "*"
-        # Yarn 2.4 and later is a package of its own; pnpm 12 and Bun are programs, one package for each machine.
         machine = _machine()
-        package = {
-            "npm": "npm",
-            "pnpm": "pnpm",
-            "yarn": "@yarnpkg/cli-dist" if manager.modern else "yarn",
-            "bun": f"@oven/bun-linux-{'aarch64' if machine == 'arm64' else machine}",
-        }[manager.name]
+        fetching = manager.record.fetching
+        package = fetching.package_for(machine)
         releases = await registry.find(package, wanted)
-        if manager.name == "pnpm" and major(node) >= 20:
+        conflict = manager.record.node_conflict
+        if conflict and major(node) >= conflict.node:
             old = _newest(release for release in releases if manager.accepts(release.version))
-            if old and satisfies(old.version, _PNPM_BEFORE_NODE_20):
-                line = max(major(old.version), 7)
-                warnings.append(f"pnpm {old.version} cannot work with Node {node}: the newest pnpm {line} is used.")
+            if old and satisfies(old.version, conflict.releases):
+                line = max(major(old.version), conflict.oldest)
+                warnings.append(
+                    f"{manager.label} {old.version} cannot work with Node {node}: using the newest {manager.label} {line}."
+                )
                 wanted = f"^{line}.0.0"
                 manager = replace(manager, version=wanted, engines=())
                 releases = await registry.releases(package)
@@ -345,12 +346,12 @@ class Tools:
                 f"{manager.label} {wanted}, which {manager.because} asks for, is not in the registry.",
                 f"The registry has {_lines(releases)}. Name one of these.",
             )
-        if package == "pnpm" and major(release.version) >= 12:
-            programs = await registry.find(f"@pnpm/exe.linux-{machine}", release.version)
+        if fetching.native and major(release.version) >= fetching.native[0]:
+            programs = await registry.find(fetching.native[1].format(machine=machine), release.version)
             release = next((r for r in programs if r.version == release.version), release)
         return release
 
-    def _write_command(self, command: Command, *, with_chosen: bool) -> None:
+    def _write_command(self, command: ManagerCommand, *, with_chosen: bool) -> None:
         """Make a command; a manager that is too new for the chosen Node runs with the one that was there before."""
         self._commands.append(command)
         path, script = self._bin / command.name, command.script
@@ -380,7 +381,7 @@ class Tools:
         return target
 
     def _registry(self) -> AbstractAsyncContextManager[Registry]:
-        return open_registry(self._environment, downloads=self.downloads, log=self._log, keeper=self._keeper)
+        return open_registry(self._environment, downloads=self.downloads, log=self._log, tool_store=self._tool_store)
 
 
 def _machine() -> str:
@@ -399,33 +400,19 @@ def _wrong_digest(what: str) -> BuildFailed:
     )
 
 
-def _commands_of(name: Name, package: Path) -> dict[str, str]:
-    """Give the commands of a manager, and the file of its package that each starts."""
-    wanted = {"npm": ("npm", "npx"), "pnpm": ("pnpm", "pnpx"), "yarn": ("yarn", "yarnpkg"), "bun": ("bun", "bunx")}[
-        name
-    ]
+def _commands_of(manager: PackageManager, package: Path) -> dict[str, str]:
+    """Return the commands of a manager, and the file of its unpacked package that each starts."""
+    fetching = manager.fetching
+    if fetching.program:
+        return dict.fromkeys(fetching.commands, fetching.program)
     bins: Any = None
     with suppress(OSError, ValueError):
         bins = json.loads((package / "package.json").read_text()).get("bin")
-    if name == "bun":
-        return dict.fromkeys(wanted, "bin/bun")  # it looks at the name that it is started by
     if not isinstance(bins, dict):
         bins = {}
-    if name == "pnpm" and (package / "pnpm").is_file() and "pnpm" not in bins:
-        bins = {"pnpm": "pnpm"}
-    return {command: str(bins[command]) for command in wanted if command in bins}
-
-
-def _npm_for(node: str, lockfile_version: int | None) -> str | None:
-    """Choose the npm for a Node that was fetched: the one it came with, unless that cannot read the lockfile.
-
-    npm 6 and older read lockfileVersion 1 and, of 2, the same part; 3 lacks it.
-    https://docs.npmjs.com/cli/configuring-npm/package-lock-json#lockfileversion
-    """
-    line = _NPM_OF_NODE.get(major(node))
-    if line is None:
-        return None
-    return "^8.0.0" if lockfile_version == 3 and line < 7 else f"^{line}.0.0"
+    if fetching.native and manager.name not in bins and (package / manager.name).is_file():
+        bins = {manager.name: manager.name}
+    return {command: str(bins[command]) for command in fetching.commands if command in bins}
 
 
 def _newest(releases: Iterable[Release]) -> Release | None:

@@ -57,7 +57,7 @@ class Release:
         return f"{self.package.replace('/', '+')}-{self.version}"
 
 
-class Keeper(Protocol):
+class ToolStore(Protocol):
     """Keeps packages from build to build."""
 
     async def get_tool(self, name: str, algorithm: str, digest: str, path: Path) -> bool:
@@ -74,7 +74,7 @@ class Registry:
         environment: that of the commands, with the settings of npm and of the network.
         downloads: a folder for the archives of packages.
         log: takes a line for the build's log.
-        keeper: is asked for a package before the registry is.
+        tool_store: is asked for a package before the registry is.
 
     """
 
@@ -85,13 +85,13 @@ class Registry:
         *,
         downloads: Path,
         log: Callable[[str], None],
-        keeper: Keeper | None,
+        tool_store: ToolStore | None,
     ) -> None:
         self._session = session
         self._url = (_npm_setting(environment, "registry") or REGISTRY).rstrip("/") + "/"
         self._downloads = downloads
         self._log = log
-        self._keeper = keeper
+        self._tool_store = tool_store
         self._documents: dict[str, dict[str, Any]] = {}
         self._one: dict[tuple[str, str], Release] = {}  # by package and version
 
@@ -145,7 +145,7 @@ class Registry:
         kept = f"{release.file_name}.tgz"
         path = self._downloads / kept
         check = (release.algorithm, release.digest)
-        if self._keeper and await self._keeper.get_tool(kept, *check, path):
+        if self._tool_store and await self._tool_store.get_tool(kept, *check, path):
             return path
         self._log(f"Fetching {release.package} {release.version}")
         sum_ = hashlib.new(release.algorithm)
@@ -161,8 +161,8 @@ class Registry:
             part.replace(path)
         except OSError as error:
             raise self._failure(release.package, f"it cannot be written here ({error.strerror})") from None
-        if self._keeper:
-            self._keeper.add_tool(kept, *check, path)
+        if self._tool_store:
+            self._tool_store.add_tool(kept, *check, path)
         return path
 
     async def unpack(self, release: Release, target: Path, *, only: str | None = None) -> None:
@@ -192,7 +192,7 @@ class _RefusedError(BuildFailed):
 
 @asynccontextmanager
 async def open_registry(
-    environment: Mapping[str, str], *, downloads: Path, log: Callable[[str], None], keeper: Keeper | None
+    environment: Mapping[str, str], *, downloads: Path, log: Callable[[str], None], tool_store: ToolStore | None
 ) -> AsyncIterator[Registry]:
     """Give the registry, asked by way of npm's settings for proxies and certificates; the arguments are those of `Registry`."""
     import aiohttp  # not needed by most builds
@@ -208,7 +208,7 @@ async def open_registry(
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=_SILENT_SECONDS, sock_read=_SILENT_SECONDS)
     connector = aiohttp.TCPConnector(ssl=context)
     async with aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=not proxy, proxy=proxy) as session:
-        yield Registry(session, environment, downloads=downloads, log=log, keeper=keeper)
+        yield Registry(session, environment, downloads=downloads, log=log, tool_store=tool_store)
 
 
 def _trust(context: ssl.SSLContext, path: str) -> None:

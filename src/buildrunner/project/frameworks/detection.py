@@ -20,7 +20,8 @@ from typing import Any
 from buildrunner.errors import BuildFailed
 from buildrunner.project.config_files import Config, dict_of, parse_json, paths_of, read_configuration, without_comments
 from buildrunner.project.files import is_file, is_inside, walk
-from buildrunner.project.scripts import HARMLESS, Command, scripts_of, take_apart
+from buildrunner.project.package_json import get_scripts
+from buildrunner.project.scripts import HARMLESS, Command, take_apart
 from buildrunner.project.task_graph import nx_projects
 
 _MOST_LOCKFILE_ENTRIES = 200
@@ -335,7 +336,7 @@ def generator_of(package: Mapping[str, Any], script: str, *, bundlers: bool = Fa
         bundlers: whether programs count that as often make something else, such as Vite.
 
     """
-    for command in take_apart(script, scripts_of(package)):
+    for command in take_apart(script, get_scripts(package)):
         if re.search(r"--(?:serve|watch)\b| -w\b", command.line):
             continue
         for rule in _RULES:
@@ -347,7 +348,7 @@ def generator_of(package: Mapping[str, Any], script: str, *, bundlers: bool = Fa
 
 def is_library_mode(app: Path, checkout: Path, package: Mapping[str, Any], script: str) -> bool:
     """Tell whether Vite's configuration has it make a library: https://vite.dev/guide/build#library-mode."""
-    commands = take_apart(script, scripts_of(package))
+    commands = take_apart(script, get_scripts(package))
     configs = _App(app, checkout, package, {}, script, ()).configs("vite.config")
     return any(re.match("vite build", command.line) for command in commands) and any(
         re.search(r"\blib\s*:\s*\{", config.text) for config in configs
@@ -359,7 +360,7 @@ def _script_that_ends(app: _App, rule: _Rule) -> str | None:
 
 
 def _facts(app: Path, checkout: Path, package: Mapping[str, Any]) -> _App:
-    scripts = scripts_of(package)
+    scripts = get_scripts(package)
     return _App(app, checkout, package, scripts, "", ())
 
 

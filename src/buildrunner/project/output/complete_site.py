@@ -14,7 +14,8 @@ from urllib.parse import unquote
 
 from buildrunner.project.files import is_file, read_text
 from buildrunner.project.output.pages import MOST_PAGE_BYTES, find_references, template_language
-from buildrunner.project.scripts import scripts_of, take_apart
+from buildrunner.project.package_json import get_scripts
+from buildrunner.project.scripts import take_apart
 
 _MOST_READ = 300  # files that are looked through for what they ask for
 _MOST_PAGES = 200  # at the top of a site
@@ -141,7 +142,7 @@ class Selection:
         self._only_installed = only_installed
         self._inputs: frozenset[str] = frozenset()
         if not only_installed:
-            scripts = scripts_of(package)
+            scripts = get_scripts(package)
             words = {word for command in take_apart(scripts.get("build", ""), scripts) for word in command.words[1:]}
             self._inputs = frozenset(map(posixpath.normpath, words))
 

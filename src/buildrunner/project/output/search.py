@@ -23,7 +23,7 @@ from buildrunner.project.frameworks.detection import Framework
 from buildrunner.project.output.complete_site import Selection, is_complete, source_of_page
 from buildrunner.project.output.pages import MOST_PAGE_BYTES, is_page, template_language
 from buildrunner.project.output.site_root import files_beside, find_roots
-from buildrunner.project.package_managers.install import needs_server
+from buildrunner.project.package_json import is_server
 
 _MOST_NAMED = 20  # folders in a hint
 _OF_TEMPLATES = {"templates", "views", "layouts", "_layouts", "_includes", "partials"}
@@ -204,7 +204,7 @@ def _only_templates(app: Path, templates: Mapping[Path, str]) -> BuildFailed:
 
 def _find_complete(app: Path, checkout: Path, framework: Framework, package: Mapping[str, Any]) -> Output | None:
     """Find a site that the repository holds as it is, where the build made no page."""
-    if needs_server(package):
+    if is_server(package):
         return None
     if is_complete(app, checkout):
         return Output(

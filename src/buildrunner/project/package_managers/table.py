@@ -1,0 +1,71 @@
+"""The package managers that are known, and who has which name, file and program."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from itertools import islice
+from typing import Any
+
+from buildrunner.project.package_managers.bun import BUN
+from buildrunner.project.package_managers.npm import NPM
+from buildrunner.project.package_managers.pnpm import PNPM
+from buildrunner.project.package_managers.record import Lockfile, PackageManager
+from buildrunner.project.package_managers.yarn import YARN_BERRY, YARN_CLASSIC
+
+# Of several lockfiles that agree equally well with package.json, that of the first manager counts. npm comes last because its
+# lockfile is the one that appears by accident.
+PACKAGE_MANAGERS: tuple[PackageManager, ...] = (PNPM, YARN_CLASSIC, YARN_BERRY, BUN, NPM)
+DEFAULT_MANAGER = NPM
+
+# By name. Which Yarn it is, its version tells.
+MANAGERS: Mapping[str, PackageManager] = {
+    record.name: record for record in PACKAGE_MANAGERS if record is not YARN_BERRY
+}
+LOCKFILES: Mapping[str, tuple[PackageManager, Lockfile]] = {
+    lockfile.name: (MANAGERS[record.name], lockfile) for record in PACKAGE_MANAGERS for lockfile in record.lockfiles
+}
+CONFIG_FILES: tuple[str, ...] = tuple(
+    dict.fromkeys(("package.json", *(name for record in PACKAGE_MANAGERS for name in record.config_files)))
+)
+FOLDER_OPTIONS: Mapping[str, tuple[str, ...]] = {name: record.folder_options for name, record in MANAGERS.items()}
+_MOST_SCRIPTS = 500  # of a package.json that are followed
+
+
+def find_called_managers(scripts: Mapping[str, Any], texts: Sequence[str]) -> set[str]:
+    """Return the managers, other than npm, that commands call by name: a script of an npm project may say `yarn clean`.
+
+    Args:
+        scripts: of package.json.
+        texts: commands, and names of scripts, that are run for sure; what they call in turn is followed.
+
+    """
+    names = {
+        program: name
+        for name, record in MANAGERS.items()
+        for program in (name, *record.aliases, *record.wrappers)
+        if record is not DEFAULT_MANAGER
+    }
+    program = re.compile(rf"(?:^|[\s;&|(\"'])({'|'.join(map(re.escape, names))})(?=[\s\"']|$)")
+    waiting, seen = list(texts), set[str]()
+    found: set[str] = set()
+    while waiting:
+        text = waiting.pop()[:10_000]
+        found |= {names[called] for called in program.findall(text)}
+        words = set(re.findall(r"[\w:.@/-]+", text))
+        for name, script in islice(scripts.items(), _MOST_SCRIPTS):
+            if name in words and name not in seen and isinstance(script, str):
+                seen.add(name)
+                waiting.append(script)
+    return found
+
+
+def run_lines(script: str) -> list[str]:
+    """List the ways to write that a manager runs a script."""
+    return [line for name in MANAGERS for line in (f"{name} run {script}", f"{name} {script}")]
+
+
+def install_lines() -> list[str]:
+    """List the ways to write that dependencies are installed and nothing else."""
+    rests = ("", " install", " i", " ci", " install --frozen-lockfile", " install --legacy-peer-deps")
+    return [f"{name}{rest}" for name in MANAGERS for rest in rests]

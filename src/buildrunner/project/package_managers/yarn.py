@@ -1,0 +1,218 @@
+"""Yarn 1 ("Classic"), and Yarn 2 and later ("Berry"): two managers that share a name and a lockfile's name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from urllib.parse import unquote
+
+from buildrunner.project.files import is_file, is_inside, read_text, read_yaml
+from buildrunner.project.package_json import DEPENDENCY_TABLES, get_table
+from buildrunner.project.package_managers.lockfiles import (
+    count_absent,
+    host_of,
+    is_tarball_url,
+    map_parts,
+    split_lazily,
+)
+from buildrunner.project.package_managers.npm import is_npmrc_key
+from buildrunner.project.package_managers.record import (
+    FOREIGN_PACKAGE,
+    PACKAGE_NAME,
+    DownloadCache,
+    Evidence,
+    Fetching,
+    HeldRelease,
+    InstallStrategy,
+    Lockfile,
+    PackageManager,
+    RegistrySettings,
+    SuitableReleases,
+)
+from buildrunner.project.package_managers.registry_urls import replace_hosts
+
+_CLASSIC = "^1.22.0"
+_BERRY = ("^4.0.0", "^3.0.0", "^2.4.1", ">=5.0.0")
+# The versions that read a format without a change to the lockfile, the one that suits best first. Tried with Yarn 2.4 to 4.18;
+# a format that is not listed is newer than this table.
+_OF_FORMAT = {
+    "4": ("^2.4.1", "^3.0.0", "^4.0.0"),
+    "5": (">=3.0.0 <3.2.0", ">=3.2.0 <4.0.0", "^4.0.0"),
+    "6": ("^3.2.0", "^4.0.0"),
+    "8": (">=4.0.0 <4.13.0", ">=4.13.0"),
+    "9": ("~4.14.0", ">=4.14.0"),
+}
+# Plugins that are part of Yarn from 4 on: https://yarnpkg.com/migration/guide
+_PLUGINS_OF_YARN_3 = re.compile(r"plugin-(?:constraints|interactive-tools|stage|typescript|version|workspace-tools)\b")
+_PROTOCOL_OF_BERRY = re.compile(r"(?:workspace|portal|patch|exec|catalog):")
+_ARCHIVE_OF_BERRY = re.compile(
+    r"^  resolution: \"[^\"\n]{1,500}?@npm:[^\"\n:]{1,100}(::__archiveUrl=([^\"\n&]{1,2000}))\"$", re.MULTILINE
+)
+_CHECKSUM_OF_BERRY = re.compile(r"^  checksum: \S{20,300}$", re.MULTILINE)
+_DIGEST_OF_CLASSIC = re.compile(r"^  integrity sha\d|^  resolved \"[^\"\n]{1,2000}#[0-9a-f]{40}\"$", re.MULTILINE)
+_REFUSED = r"Your lockfile needs to be updated"
+_ENGINE = r'The engine "\w+" is incompatible with this module'
+_PLATFORM = rf"error (?P<name>{PACKAGE_NAME})@\S{{1,100}}: The (?:platform|CPU architecture|libc) \""
+_OUTDATED = "{lockfile} is out of step with package.json. Run `yarn install` and commit {lockfile}."
+_ENGINES = (
+    "A package requires another Node or Yarn than this build uses. Name that Node in .nvmrc, or update the package."
+)
+
+
+def _suitable_releases(evidence: Evidence) -> SuitableReleases:
+    file = evidence.lockfile.name if evidence.lockfile else ""
+    metadata = re.search(r"^__metadata:\s{1,20}version: *(\d{1,4})", evidence.head, re.MULTILINE)
+    if metadata:
+        ranges = _OF_FORMAT.get(metadata[1], _BERRY)
+        return SuitableReleases(ranges, file, f"Yarn {ranges[0].lstrip('>=^~')[0]} or later")
+    if settings := evidence.find_file(".yarnrc.yml"):
+        text = ""
+        with suppress(ValueError):
+            text = read_text(settings, evidence.checkout) or ""
+        berry = (_BERRY[1], _BERRY[0], *_BERRY[2:]) if _PLUGINS_OF_YARN_3.search(text) else _BERRY
+        return SuitableReleases((*berry, _CLASSIC))
+    if evidence.head:
+        return SuitableReleases((_CLASSIC, "<2.0.0"), file, "Yarn 1")
+    wanted = (
+        value
+        for _, package in evidence.packages
+        for kind in DEPENDENCY_TABLES
+        for value in get_table(package, kind).values()
+    )
+    if any(isinstance(value, str) and _PROTOCOL_OF_BERRY.match(value) for value in wanted):
+        return SuitableReleases((*_BERRY, _CLASSIC))
+    return SuitableReleases((_CLASSIC, "<2.0.0", *_BERRY))
+
+
+def _for_version(version: str) -> PackageManager:
+    is_classic = re.match(r"[\^~=v\s]*1\b|[\^~=v\s]*0\.|<2\.0\.0$", version)
+    return YARN_CLASSIC if is_classic else YARN_BERRY
+
+
+def _held_release(evidence: Evidence) -> HeldRelease | None:
+    """Find the Yarn that .yarnrc.yml names (https://yarnpkg.com/configuration/yarnrc#yarnPath), and its version."""
+    settings = evidence.find_file(".yarnrc.yml")
+    wanted = None
+    with suppress(ValueError):
+        wanted = (read_yaml(settings, evidence.checkout) or {}).get("yarnPath") if settings else None
+    if settings is None or not isinstance(wanted, str) or not wanted:
+        return None
+    path = settings.parent / wanted[:1000]
+    version = re.search(r"yarn-(\d{1,9}\.\d{1,9}\.\d{1,9}[\w.-]{0,100})\.c?js$", wanted[-200:])
+    present = is_file(path) and is_inside(path, evidence.checkout)
+    if not present and not version:
+        return None
+    return HeldRelease(settings.name, path if present else None, version[1] if version else None, "^4.0.0")
+
+
+# --- yarn.lock ---
+
+
+def _is_berry(text: str) -> bool:
+    return "__metadata:" in text[:2000]
+
+
+def _count_missing(text: str, wanted: Sequence[tuple[str, str]]) -> int:
+    berry = _is_berry(text)
+    return count_absent(
+        text, wanted, lambda name, version: f"{name}@{'npm:' if berry and ':' not in version else ''}{version}"
+    )
+
+
+def _rewrite_hosts(text: str, hosts: set[str]) -> str:
+    return (
+        map_parts(text, "\n\n", lambda entry: _rewrite_entry(entry, hosts))
+        if _is_berry(text)
+        else replace_hosts(text, hosts)
+    )
+
+
+def _rewrite_entry(entry: str, hosts: set[str]) -> str:
+    """Rewrite `resolution: "name@npm:version::__archiveUrl=https%3A…"` of an entry with a checksum."""
+    found = _ARCHIVE_OF_BERRY.search(entry)
+    if found and _CHECKSUM_OF_BERRY.search(entry) and host_of(unquote(found[2])) in hosts:
+        return entry.replace(found[1], "", 1)
+    return entry
+
+
+def _find_undigested(text: str) -> Iterator[str]:
+    berry = _is_berry(text)
+    for entry in split_lazily(text, "\n\n"):
+        if berry:
+            if "@npm:" in entry and "\n  version:" in entry and not _CHECKSUM_OF_BERRY.search(entry):
+                yield entry.partition("\n")[0]
+            continue
+        if "\n  version " not in entry:
+            continue
+        address = re.search(r"^  resolved \"([^\"\n]{1,2000})\"$", entry, re.MULTILINE)
+        of_registry = address is None or is_tarball_url(address[1])
+        if of_registry and not _DIGEST_OF_CLASSIC.search(entry):
+            yield entry.partition("\n")[0]
+
+
+_INSTALL_CLASSIC = ("yarn", "install", "--non-interactive")
+_FROZEN_CLASSIC = (*_INSTALL_CLASSIC, "--frozen-lockfile")
+_IGNORE_PLATFORM = ("--ignore-engines", "--ignore-platform")
+
+YARN_CLASSIC = PackageManager(
+    name="yarn",
+    label="Yarn",
+    plausible=">=0.1.0 <100.0.0",
+    lockfiles=(Lockfile("yarn.lock", _count_missing, _rewrite_hosts, _find_undigested),),
+    lockfile="yarn.lock",
+    signs=(".yarnrc.yml", ".yarnrc"),
+    config_files=(".npmrc", ".yarnrc", ".yarnrc.yml"),
+    registry_settings=(
+        RegistrySettings(".yarnrc", is_npmrc_key),
+        RegistrySettings(".yarnrc.yml", lambda key: key == "npmRegistryServer:"),
+    ),
+    suitable_releases=_suitable_releases,
+    for_version=_for_version,
+    held_release=_held_release,
+    fetching=Fetching("yarn", ("yarn", "yarnpkg"), default=_CLASSIC),
+    frozen=(
+        InstallStrategy(_FROZEN_CLASSIC),
+        InstallStrategy((*_FROZEN_CLASSIC, "--ignore-engines"), _ENGINE, remedy=_ENGINES),
+        InstallStrategy((*_FROZEN_CLASSIC, *_IGNORE_PLATFORM), _PLATFORM, remedy=FOREIGN_PACKAGE),
+    ),
+    loose=(
+        InstallStrategy(_INSTALL_CLASSIC, _REFUSED, frozen=False, remedy=_OUTDATED),
+        InstallStrategy((*_INSTALL_CLASSIC, "--ignore-engines"), _ENGINE, frozen=False, remedy=_ENGINES),
+        InstallStrategy((*_INSTALL_CLASSIC, *_IGNORE_PLATFORM), _PLATFORM, frozen=False, remedy=FOREIGN_PACKAGE),
+    ),
+    wrappers=(),
+    aliases=("yarnpkg",),
+    installs_by_default=True,
+    folder_options=("--cwd",),
+    add_command="yarn add",
+    add_dev_command="yarn add --dev",
+    keeps_node=True,
+    script_failures=(
+        r"^error [^\n]{1,4000}/node_modules/NAME: Command failed\.$",
+        r"YN0009: [^\w@\n]{0,4}NAME@[^\n]{1,4000}? couldn't be built successfully",
+    ),
+    list_skipped=lambda _root, _checkout: None,
+    own_scripts_by="run",
+    # It downloads for all platforms, 275 MB for an app of 90 packages: nothing is cached.
+)
+YARN_BERRY = replace(
+    YARN_CLASSIC,
+    # The package of all releases from 2.4 on. `packageManager` has the digest of its one file.
+    fetching=Fetching(
+        "@yarnpkg/cli-dist",
+        ("yarn", "yarnpkg"),
+        digest_file="bin/yarn.js",
+        environment=(("YARN_IGNORE_PATH", "1"),),  # what .yarnrc.yml names is not in the repository
+    ),
+    frozen=(InstallStrategy(("yarn", "install", "--immutable")),),
+    loose=(InstallStrategy(("yarn", "install", "--no-immutable"), r"\bYN0028\b", frozen=False, remedy=_OUTDATED),),
+    installs_below=False,  # it takes the folder for a part of the project around it
+    exec_command=("yarn", "exec"),  # which knows where Plug'n'Play has its programs
+    skip_scripts="--mode=skip-build",
+    list_skipped=lambda _root, _checkout: [],  # a script that fails does not keep it from running the others
+    own_scripts_by="none",
+    # Not shareable: yarn.lock has no checksum for packages with `conditions:`, and their archives are used unchecked.
+    cache=DownloadCache("berry", ("YARN_GLOBAL_FOLDER",), "berry", "berry/cache"),
+)
