@@ -98,6 +98,7 @@ class Run:
         self._s3: S3 | BuildEnded | None = None
         self._s3_ready = anyio.Event()
         self._upload: Upload | None = None
+        self._stage_seconds: dict[str, float] = {}
         self._publisher = Publisher(
             journal,
             uri=settings.redis_uri,
@@ -196,6 +197,7 @@ class Run:
             with anyio.CancelScope(shield=True):  # bounded by LOG_MAX_BYTES
                 await journal.end_output(share=tail_share)
             said = {"succeeded": "done", "failed": "failed"}[state]
+            self._stage_seconds[name] = round(seconds, 3)
             journal.write("stage", f"{name}: {said} in {seconds:.1f} s", state=state, seconds=round(seconds, 3))
 
     def saw_output(self) -> None:
@@ -371,6 +373,7 @@ class Run:
                 "hint": cause.hint if cause else None,
                 "failure": cause.failure.fields if cause and cause.failure else None,
                 "seconds": round(anyio.current_time() - self._started, 3),
+                "stages": self._stage_seconds or None,
                 "commit": self.commit,
                 "files": self.files,
                 "bytes": self.bytes,

@@ -37,7 +37,7 @@ DROPPED_EVERY_SECONDS = 5
 _OF_OUTPUT = b',"stream":"std'
 _OUTPUT = re.compile(r',"stream":"std(?:out|err)",(?:"cont":true,)?"log":"(.*)"\}')
 _FIELDS_OF_TEXT = {"log", "reason", "hint", "file", "excerpt"}
-Field: TypeAlias = str | float | Mapping[str, str | int] | None  # of an event; None is left out
+Field: TypeAlias = str | float | Mapping[str, str | float] | None  # of an event; None is left out
 _END_WORD = re.compile(r"Done|Cancelled|Superseded|Failed: |Timed out: |Skipped: ")
 # A reader is in a flood while more than this waits for it and the last write is no older than that.
 FLOOD_BYTES = 128 * 1024

@@ -20,7 +20,7 @@ from buildrunner.gateway.streams import read_ends
 
 LATEST = "latest"
 LOST_SECONDS = 90.0  # without an event: a living build writes one every 30 s
-_FROM_RESULT = ("status", "stage", "seconds", "commit", "reason", "hint", "failure", "files", "bytes")
+_FROM_RESULT = ("status", "stage", "seconds", "stages", "commit", "reason", "hint", "failure", "files", "bytes")
 
 
 def describe_build(first: Mapping[str, Any], last: Mapping[str, Any], *, age: float, url: str | None) -> dict[str, Any]:
