@@ -13,6 +13,7 @@ import json
 import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from operator import itemgetter
 from urllib.parse import quote, quote_plus, unquote
 
 REDACTED = "[redacted]"
@@ -225,6 +226,9 @@ def _html_forms(value: str) -> Iterator[str]:
 _GRAM = 6  # characters by which a part of an encoded secret is found
 _SURE = 12  # characters of an encoded secret that are one wherever they stand
 _SHORT_LINES = 8  # characters of lines shorter than `_GRAM` that are one together
+_FIRST, _LAST = itemgetter(slice(None, _GRAM)), itemgetter(slice(-_GRAM, None))
+_RUN = re.compile(rf"[A-Za-z0-9+/_-]{{{_SHORT_LINES},}}")  # in short lines, one after the other
+_HELD = 64  # characters of short lines that are kept: some may be replaced only when the next one is there
 _AROUND = " \t\"',|>\\"  # what may stand around a wrapped line: indentation, quotes, a border
 
 Index = Mapping[str, list[tuple[str, int]]]
@@ -260,14 +264,22 @@ class WrappedBase64:
             return block
         index = self._index
         visible = [line.strip(_AROUND) for line in (SGR.sub("", block) if "\x1b" in block else block).split("\n")]
-        if not (self._next or self._short) and not any(
-            line[:_GRAM] in index or line[-_GRAM:] in index or 0 < len(line) < _GRAM for line in visible
-        ):
-            return block
+        grams = index.keys()
+        if not self._next and grams.isdisjoint(map(_FIRST, visible)) and grams.isdisjoint(map(_LAST, visible)):
+            short = ""
+            if min(map(len, visible)) < _GRAM:
+                short = self._short + "".join([line if len(line) < _GRAM else "\n" for line in visible])
+            runs = _RUN.findall(short)
+            if not any(run[at : at + _GRAM] in index for run in runs for at in range(len(run) - _GRAM + 1)):
+                self._short = short.rpartition("\n")[2][-_HELD:]
+                return block
         lines = block.split("\n")
         for number, line in enumerate(visible):
-            if line:
-                self._redact_line(lines, visible, number)
+            if self._next or len(line) < _GRAM or line[:_GRAM] in index or line[-_GRAM:] in index:
+                if line:
+                    self._redact_line(lines, visible, number)
+            else:
+                self._short = ""
         return "\n".join(lines)
 
     def _redact_line(self, lines: list[str], visible: list[str], number: int) -> None:
@@ -279,7 +291,7 @@ class WrappedBase64:
         elif len(line) >= _GRAM:
             self._short = ""
         else:
-            self._short = (self._short + line)[-64:]
+            self._short = (self._short + line)[-_HELD:]
             found = self._find(self._short[-_SHORT_LINES:]) if len(self._short) >= _SHORT_LINES else (0, 0, [])
             if found[1] - found[0] == _SHORT_LINES:
                 self._next, self._short = found[2], ""

@@ -21,9 +21,9 @@ _ENCODED = re.compile(r"\x01[0-9]*[A-Z]")
 _TOKEN = re.compile(r"\x01([0-9]*[A-Z])|(\x1b\[[0-9;:]*m)|([^\x01\x1b]+)")
 
 
-def may_move(text: str) -> bool:
-    """Tell quickly whether there is a move in text that is not clean yet; colors alone are none."""
-    return "\x9b" in text or _SEVEN_BIT_MOVE.search(text) is not None
+def may_move(text: str, start: int) -> bool:
+    """Tell quickly whether there is a move after `start` in text that is not clean yet; colors alone are none."""
+    return "\x9b" in text or _SEVEN_BIT_MOVE.search(text, start) is not None
 
 
 @lru_cache(maxsize=1024)

@@ -107,7 +107,13 @@ class LineDecoder:
         if last and last[0].end() == len(text) and _UNFINISHED.fullmatch(last[0][0]):
             self._sequence = _shortened(last[0][0])
             text = text[: last[0].start()]
-        return pattern.sub((lambda found: encode_move(found[0])) if may_move(text) else "", text)
+        first = pattern.search(text)
+        if first is None:  # colors alone, as in most of what has escape sequences
+            return text
+        if not may_move(text, first.start()):
+            return pattern.sub("", text)
+        rest = pattern.sub(lambda found: encode_move(found[0]), text[first.start() :])
+        return text[: first.start()] + rest
 
     def _split(self, text: str) -> list[Line]:
         lines: list[Line] = []

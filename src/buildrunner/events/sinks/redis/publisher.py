@@ -56,7 +56,7 @@ LOOK_SECONDS = 1.0
 FORGIVEN_SECONDS = 30.0  # after which a stream that was lost is the first one again
 REFUSED_SECONDS = 10.0  # after which Redis is asked again for what it did not allow: somebody may have changed the ACL
 _END_WORDS = ("Failed:", "Cancelled", "Timed out:", "Superseded", "Skipped:")
-# In lines that follow a line break each: finds at least what `_is_end_word` takes for one, in a tenth of the time.
+# In lines that follow a line break each: finds at least what `_message` takes for one, in a third of the time.
 _LIKE_END_WORD = re.compile(rf"\n(?:[^\S\n]*Done|{'|'.join(_END_WORDS)})")
 
 
