@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -13,8 +14,10 @@ import pytest
 from support.harness import Program, Redis, Repositories, free_port
 from support.s3_server import S3Server, s3_server
 
-hypothesis.settings.register_profile("noisy", deadline=None)  # machines that test are noisy
-hypothesis.settings.load_profile("noisy")
+# Machines that test are noisy. HYPOTHESIS_PROFILE=thorough looks longer, for whoever changes what is tested so.
+hypothesis.settings.register_profile("default", deadline=None, max_examples=50)
+hypothesis.settings.register_profile("thorough", deadline=None, max_examples=2000)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 
 @pytest.fixture(scope="session")

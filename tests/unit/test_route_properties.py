@@ -7,7 +7,7 @@ import re
 from functools import partial
 from urllib.parse import urljoin, urlsplit
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from buildrunner.routing.collect import RuleFile, collect_rules
@@ -80,7 +80,6 @@ def documents(draw: st.DrawFn) -> Document:
     return Document.from_json(found.document.to_json())
 
 
-@settings(max_examples=100, deadline=None)
 @given(documents(), FILES, PATHS | TEXTS, TEXTS, TEXTS)
 def test_no_request_leaves_the_site(
     document: Document, files: frozenset[str], path: str, query: str, host: str
@@ -112,14 +111,12 @@ def test_no_request_leaves_the_site(
         assert not re.search(r"[\x00-\x1f\x7f]", value)
 
 
-@settings(max_examples=100, deadline=None)
 @given(documents())
 def test_documents_survive_being_stored(document: Document) -> None:
     assert Document.from_json(document.to_json()) == document
     assert Document.from_json(document.to_json()).to_json() == document.to_json()
 
 
-@settings(max_examples=100, deadline=None)
 @given(PATHS | TEXTS)
 def test_paths_are_normalized_once(raw: str) -> None:
     path = normalize_path(raw)
@@ -128,7 +125,6 @@ def test_paths_are_normalized_once(raw: str) -> None:
     assert normalize_path(encode_path(path)) == path
 
 
-@settings(max_examples=100, deadline=None)
 @given(FILES, PATHS)
 def test_sites_without_rules_redirect_at_most_once(files: frozenset[str], path: str) -> None:
     document = Document(single_page=files & {"index.html"} == files)
@@ -138,7 +134,6 @@ def test_sites_without_rules_redirect_at_most_once(files: frozenset[str], path: 
         assert again.status == 200
 
 
-@settings(max_examples=100, deadline=None)
 @given(FILES, PATHS, st.booleans(), st.booleans() | st.none())
 def test_settings_of_vercel_never_redirect_in_circles(
     files: frozenset[str], path: str, clean: bool, slash: bool | None
