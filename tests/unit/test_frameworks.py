@@ -11,19 +11,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from buildrunner.project.frameworks.detection import Framework, legacy_openssl, recognise, script_to_add
+from buildrunner.project.frameworks.build_scripts import suggest_build_script
+from buildrunner.project.frameworks.detect import detect_framework
+from buildrunner.project.frameworks.openssl import needs_legacy_openssl
+from buildrunner.project.frameworks.record import DetectedFramework
 from support.files import Files, write
 
 
 def made_with(
     app: Path, packages: str, script: str, files: Files | None = None, scripts: Files | None = None
-) -> Framework:
+) -> DetectedFramework:
     write(app, files or {})
     package = {
         "scripts": {"build": script, **(scripts or {})},
         "devDependencies": dict(name.rpartition("=")[::2] if "=" in name else (name, "1") for name in packages.split()),
     }
-    return recognise(app, app, package, script)
+    return detect_framework(app, app, package, script)
 
 
 # --- what it is, and where its output is ---
@@ -295,7 +298,7 @@ def test_the_script_is_followed_through_the_scripts_that_it_calls(app: Path) -> 
 def test_what_no_command_tells_the_packages_do(app: Path) -> None:
     assert made_with(app, "typescript vite astro", "node build.mjs").name == "Astro"
     assert made_with(app, "vite", "turbo run build").name == "Vite"
-    assert made_with(app, "left-pad", "node build.mjs") == Framework()
+    assert made_with(app, "left-pad", "node build.mjs") == DetectedFramework()
 
 
 def test_where_any_program_writes_to_is_looked_at(app: Path) -> None:
@@ -450,14 +453,14 @@ def test_nuxt_is_generated(app: Path, script: str, scripts: Files, instead: str 
     found = made_with(app, "nuxt=^3", script, {}, scripts)
 
     assert found.build_instead == instead
-    assert (f"`{instead}` is run instead" in (found.because or "")) == bool(instead)
+    assert (f"running `{instead}` instead" in (found.note or "")) == bool(instead)
     assert not found.certain
 
 
 def test_what_does_not_run_on_a_generated_site_is_said(app: Path) -> None:
     found = made_with(app, "nuxt=^3", "nuxt build", {"server/api/hello.ts": ""})
 
-    assert "folder server does not run" in (found.because or "")
+    assert "folder server does not run" in (found.note or "")
 
 
 def test_an_old_next_is_exported_by_its_own_script(app: Path) -> None:
@@ -496,13 +499,13 @@ def test_an_old_webpack_in_the_lockfile_needs_openssls_legacy_provider(
 ) -> None:
     text = lockfile % (name, version)
 
-    assert legacy_openssl({}, text, 20) == needed
-    assert not legacy_openssl({}, text, 16), "which does not know the option"
+    assert needs_legacy_openssl({}, text, 20) == needed
+    assert not needs_legacy_openssl({}, text, 16), "which does not know the option"
 
 
 def test_buns_lockfile_is_read_too() -> None:
-    assert legacy_openssl({}, BUN % ("webpack", "webpack"), 22)
-    assert not legacy_openssl({}, BUN % ("webpack-cli", "webpack-cli"), 22)
+    assert needs_legacy_openssl({}, BUN % ("webpack", "webpack"), 22)
+    assert not needs_legacy_openssl({}, BUN % ("webpack-cli", "webpack-cli"), 22)
 
 
 @pytest.mark.parametrize(
@@ -520,7 +523,7 @@ def test_buns_lockfile_is_read_too() -> None:
     ],
 )
 def test_without_a_lockfile_the_versions_that_are_asked_for_count(name: str, versions: str, needed: bool) -> None:
-    assert legacy_openssl({"devDependencies": {name: versions}}, None, 18) == needed
+    assert needs_legacy_openssl({"devDependencies": {name: versions}}, None, 18) == needed
 
 
 # --- patience ---
@@ -550,7 +553,7 @@ def test_no_text_of_a_configuration_takes_long_to_read(app: Path, text: str) -> 
         ("nuxt", "nuxt build", "nuxt.config.ts"),
     ):
         made_with(app, packages, script, {name: text})
-    legacy_openssl({}, text, 20)
+    needs_legacy_openssl({}, text, 20)
 
     assert time.monotonic() - started < 10
 
@@ -588,4 +591,4 @@ def test_the_script_to_add_is_one_that_builds(app: Path, files: tuple[str, ...],
         (app / name).parent.mkdir(parents=True, exist_ok=True)
         (app / name).write_text(json.dumps(project))
 
-    assert script_to_add(app, app, {"devDependencies": {"webpack": "5"}}) == f'"build": "{expected}"'
+    assert suggest_build_script(app, app, {"devDependencies": {"webpack": "5"}}) == f'"build": "{expected}"'

@@ -17,7 +17,7 @@ from buildrunner.build.commands import _can_be_run
 from buildrunner.cache import dependencies
 from buildrunner.errors import BuildFailed
 from buildrunner.project.files import read_text
-from buildrunner.project.frameworks.detection import legacy_openssl
+from buildrunner.project.frameworks.openssl import needs_legacy_openssl
 from buildrunner.project.plan import _match_parts, plan_build
 from buildrunner.project.versions import is_range
 from buildrunner.sandbox import idle_detection as endless
@@ -72,7 +72,7 @@ def test_whatever_package_json_holds_there_is_a_plan_or_a_reason(checkout: Path,
     (checkout / "package.json").write_text(json.dumps(package))
 
     plan(checkout)
-    legacy_openssl(package, None, 20)
+    needs_legacy_openssl(package, None, 20)
 
 
 @pytest.mark.parametrize(

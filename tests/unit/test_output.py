@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from buildrunner.errors import BuildFailed
-from buildrunner.project.frameworks.detection import Framework, recognise
+from buildrunner.project.frameworks.detect import detect_framework
+from buildrunner.project.frameworks.record import DetectedFramework
+from buildrunner.project.frameworks.table import BY_NAME
 from buildrunner.project.output.search import (
     OUTPUT_FOLDERS,
     Output,
@@ -26,17 +28,17 @@ from support.files import Files, write
 PAGE = "<h1>hello</h1>"
 
 
-def made_with(app: Path, package: str, script: str, files: Files | None = None) -> Framework:
+def made_with(app: Path, package: str, script: str, files: Files | None = None) -> DetectedFramework:
     write(app, files or {})
     name, _, version = package.partition("=")
-    return recognise(app, app, {"scripts": {"build": script}, "devDependencies": {name: version or "1"}}, script)
+    return detect_framework(app, app, {"scripts": {"build": script}, "devDependencies": {name: version or "1"}}, script)
 
 
-def output(app: Path, framework: Framework | None = None, before: Snapshot | None = None) -> str:
+def output(app: Path, framework: DetectedFramework | None = None, before: Snapshot | None = None) -> str:
     return os.path.relpath(find_output(app, app, framework=framework, before=before).folder, app)
 
 
-def failure(app: Path, framework: Framework | None = None, before: Snapshot | None = None) -> BuildFailed:
+def failure(app: Path, framework: DetectedFramework | None = None, before: Snapshot | None = None) -> BuildFailed:
     with pytest.raises(BuildFailed) as caught:
         find_output(app, app, framework=framework, before=before)
     assert (caught.value.stage, caught.value.exit_code) == ("build", 40)
@@ -55,7 +57,7 @@ def test_a_library_is_no_site(app: Path, package: Mapping[str, object]) -> None:
     write(app, {"dist/app.js": "", "dist/index.d.ts": ""})
 
     with pytest.raises(BuildFailed, match="made a library, not a site: dist has no page"):
-        find_output(app, app, framework=Framework("Vite", ("dist",)), package=package)
+        find_output(app, app, framework=DetectedFramework(BY_NAME["Vite"], ("dist",)), package=package)
     assert find_output(app, app, output_dir="dist", package=package).folder == app / "dist"
     write(app, {"dist/index.html": PAGE})
     assert find_output(app, app, package=package).folder == app / "dist"
@@ -86,8 +88,8 @@ def test_dist_comes_first_of_what_is_there(app: Path) -> None:
 def test_a_frameworks_folder_comes_before_dist(app: Path) -> None:
     write(app, {"dist/index.html": PAGE, "build/index.html": PAGE, "www/index.html": PAGE})
 
-    assert output(app, Framework("Create React App", ("www", "build"))) == "www"
-    found = find_output(app, app, framework=Framework("Create React App", ("build",)))
+    assert output(app, DetectedFramework(BY_NAME["Create React App"], ("www", "build"))) == "www"
+    found = find_output(app, app, framework=DetectedFramework(BY_NAME["Create React App"], ("build",)))
     assert found.note == "The site is in build, where Create React App puts it."
 
 
@@ -157,8 +159,8 @@ def test_a_project_in_dist_is_descended_to_and_a_page_in_dist_is_not(app: Path) 
     write(app, {"dist/shop/browser/index.html": PAGE, "dist/shop/3rdpartylicenses.txt": ""})
 
     assert output(app) == "dist/shop/browser"
-    assert output(app, Framework("Angular", ())) == "dist/shop/browser"
-    assert output(app, Framework("Astro", ("dist",))) == "dist"
+    assert output(app, DetectedFramework(BY_NAME["Angular"], ())) == "dist/shop/browser"
+    assert output(app, DetectedFramework(BY_NAME["Astro"], ("dist",))) == "dist"
 
 
 def test_languages_beside_each_other_are_one_site(app: Path) -> None:
@@ -184,7 +186,7 @@ def test_dist_without_a_page_is_published_when_nothing_better_is_there(app: Path
 def test_a_single_page_app_may_come_under_another_name(app: Path) -> None:
     write(app, {"build/200.html": PAGE, "build/_app/a.js": "1"})
 
-    found = find_output(app, app, framework=Framework("SvelteKit", ("build",)))
+    found = find_output(app, app, framework=DetectedFramework(BY_NAME["SvelteKit"], ("build",)))
 
     assert found.folder == app / "build"
     assert "no index.html in build" in (found.warning or "")
@@ -194,7 +196,8 @@ def test_an_output_without_a_page_is_said_to_have_none(app: Path) -> None:
     write(app, {"lib/index.js": "1"})
 
     assert (
-        "wrote no page to lib, where Vite leaves its output" in failure(app, Framework("Vite", ("lib", "dist"))).reason
+        "wrote no page to lib, where Vite leaves its output"
+        in failure(app, DetectedFramework(BY_NAME["Vite"], ("lib", "dist"))).reason
     )
 
 
@@ -214,7 +217,7 @@ SHELL = '<script src="/main.js"></script><link rel="stylesheet" href="/styles.cs
 def test_the_only_folder_with_a_page_is_the_site(app: Path, name: str | None) -> None:
     write(app, {"dist/apps/web/index.html": PAGE, "dist/apps/web/about/index.html": PAGE, "dist/apps/web/main.js": ""})
 
-    found = find_output(app, app, framework=Framework(name, ("dist",)))
+    found = find_output(app, app, framework=DetectedFramework(BY_NAME.get(name or ""), ("dist",)))
 
     assert (found.folder, found.warning) == (app / "dist/apps/web", None)
 
@@ -237,7 +240,7 @@ def test_libraries_beside_the_app_do_not_hide_it(app: Path) -> None:
     write(app, {"dist/apps/web/index.html": SHELL, "dist/apps/web/main.js": "", "dist/apps/web/styles.css": ""})
     write(app, {"dist/apps/api/main.js": "", "dist/libs/ui/index.js": "", "dist/stats.json": "{}"})
 
-    assert output(app, Framework("Vite", ("dist",))) == "dist/apps/web"
+    assert output(app, DetectedFramework(BY_NAME["Vite"], ("dist",))) == "dist/apps/web"
 
 
 @pytest.mark.parametrize("name", ["Astro", "Vite", "webpack", None])
@@ -246,7 +249,7 @@ def test_a_page_that_asks_for_what_is_above_it_is_of_the_folder_above(app: Path,
         folder = app / f"{number}"
         write(folder, {"dist/about/index.html": page, "dist/_astro/a.js": ""})
 
-        assert output(folder, Framework(name, ("dist",))) == "dist"
+        assert output(folder, DetectedFramework(BY_NAME.get(name or ""), ("dist",))) == "dist"
 
 
 def test_a_page_in_each_language_is_one_site(app: Path) -> None:
@@ -255,7 +258,7 @@ def test_a_page_in_each_language_is_one_site(app: Path) -> None:
         write(app, {f"dist/app/browser/{language}/index.html": base, f"dist/app/browser/{language}/main.js": ""})
     write(app, {"dist/app/3rdpartylicenses.txt": ""})
 
-    assert output(app, Framework("Angular", ("dist/app",))) == "dist/app/browser"
+    assert output(app, DetectedFramework(BY_NAME["Angular"], ("dist/app",))) == "dist/app/browser"
 
 
 def test_several_apps_each_whole_are_not_one_site(app: Path) -> None:
@@ -263,7 +266,7 @@ def test_several_apps_each_whole_are_not_one_site(app: Path) -> None:
         write(app, {f"dist/apps/{name}/index.html": SHELL, f"dist/apps/{name}/main.js": ""})
     write(app, {"dist/apps/web/styles.css": "", "dist/apps/admin/styles.css": ""})
 
-    reason = failure(app, Framework("Vite", ("dist",))).reason
+    reason = failure(app, DetectedFramework(BY_NAME["Vite"], ("dist",))).reason
 
     assert "dist/apps/web" in reason
     assert "dist/apps/admin" in reason
@@ -466,11 +469,11 @@ def test_an_output_in_the_repository_around_the_app_is_found(app: Path) -> None:
     before = take_snapshot(web, app)
     write(app, {"dist/apps/web/index.html": PAGE})
 
-    for framework in (None, Framework("Vite", ("../../dist/apps/web", "dist"))):
+    for framework in (None, DetectedFramework(BY_NAME["Vite"], ("../../dist/apps/web", "dist"))):
         found = find_output(web, app, framework=framework, before=before)
         assert found.folder == app / "dist/apps/web"
     with pytest.raises(BuildFailed):
-        find_output(web, web, framework=Framework("Vite", ("../../dist/apps/web",)), before=before)
+        find_output(web, web, framework=DetectedFramework(BY_NAME["Vite"], ("../../dist/apps/web",)), before=before)
 
 
 def test_an_output_for_a_server_is_refused_and_not_published_half(app: Path) -> None:
@@ -516,7 +519,10 @@ def test_output_dir_is_the_only_folder_that_is_looked_at(app: Path) -> None:
     assert caught.value.reason == "The build succeeded but made no folder public."
     assert "OUTPUT_DIR" in (caught.value.hint or "")
     write(app, {"public/a.txt": ""})
-    assert find_output(app, app, output_dir="public", framework=Framework("Vite", ("dist",))).folder == app / "public"
+    assert (
+        find_output(app, app, output_dir="public", framework=DetectedFramework(BY_NAME["Vite"], ("dist",))).folder
+        == app / "public"
+    )
 
 
 def test_a_page_that_has_to_be_bundled_is_named(app: Path) -> None:
@@ -543,7 +549,7 @@ def test_no_output_names_the_folders_that_have_pages(app: Path) -> None:
     (app / "loop").symlink_to("loop")
     (app / "file").touch()
 
-    error = failure(app, Framework("Vite", ("html", "dist")))
+    error = failure(app, DetectedFramework(BY_NAME["Vite"], ("html", "dist")))
 
     assert error.reason == "The build succeeded but produced no output: there is no folder html."
     assert (error.hint or "").endswith(r"Folders with pages: line\nbreak, www.")

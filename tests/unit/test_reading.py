@@ -15,7 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from buildrunner.project.files import parse_json, parse_toml, parse_yaml, read_yaml
-from buildrunner.project.frameworks.detection import legacy_openssl, recognise, script_to_add
+from buildrunner.project.frameworks.build_scripts import suggest_build_script
+from buildrunner.project.frameworks.detect import detect_framework
+from buildrunner.project.frameworks.openssl import needs_legacy_openssl
 from buildrunner.project.package_managers.detect import detect_manager
 from buildrunner.project.package_managers.install import find_failed_scripts
 from buildrunner.project.package_managers.pnpm import list_skipped
@@ -28,7 +30,7 @@ SIZE = 100_000
 
 
 def lockfile(text: str, folder: Path) -> object:
-    return legacy_openssl({}, text, 20)
+    return needs_legacy_openssl({}, text, 20)
 
 
 def workspace(text: str, folder: Path) -> object:
@@ -48,9 +50,9 @@ def configuration(text: str, folder: Path) -> object:
     for name in ("vite.config.js", "webpack.config.js", "next.config.js", "svelte.config.js", "astro.config.mjs"):
         (folder / name).write_text(text)
     for script in ("vite build", "webpack", "next build", "astro build"):
-        recognise(folder, folder, {"scripts": {"build": script}}, script)
+        detect_framework(folder, folder, {"scripts": {"build": script}}, script)
     (folder / "gulpfile.js").write_text(text)
-    return script_to_add(folder, folder, {})
+    return suggest_build_script(folder, folder, {})
 
 
 def pending_builds(text: str, folder: Path) -> object:

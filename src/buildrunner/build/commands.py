@@ -402,14 +402,14 @@ async def use_legacy_openssl(run: Run, plan: BuildPlan, environment: dict[str, s
 
 
 def _needs_legacy_openssl(plan: BuildPlan, node: str) -> bool:
-    from buildrunner.project.frameworks.detection import legacy_openssl
+    from buildrunner.project.frameworks.openssl import needs_legacy_openssl
     from buildrunner.project.package_managers.lockfiles import read_lockfile
 
     lockfile = None
     if plan.lockfile:
         with suppress(ValueError):
             lockfile = read_lockfile(plan.lockfile, plan.checkout)
-    return legacy_openssl(plan.package, lockfile, int(node.partition(".")[0]))
+    return needs_legacy_openssl(plan.package, lockfile, int(node.partition(".")[0]))
 
 
 async def build(

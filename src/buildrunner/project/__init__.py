@@ -11,7 +11,9 @@ if TYPE_CHECKING:
         read_json as read_json,
         read_text as read_text,
     )
-    from buildrunner.project.frameworks.detection import legacy_openssl as legacy_openssl
+    from buildrunner.project.frameworks.openssl import needs_legacy_openssl as needs_legacy_openssl
+    from buildrunner.project.frameworks.record import DetectedFramework as DetectedFramework
+    from buildrunner.project.frameworks.table import find_base_setting as find_base_setting
     from buildrunner.project.node_version import (
         NodeRequirement as NodeRequirement,
         node_of_packages as node_of_packages,
@@ -83,7 +85,9 @@ else:
         __name__,
         {
             "files": "is_inside parse_json read_json read_text",
-            "frameworks.detection": "legacy_openssl",
+            "frameworks.openssl": "needs_legacy_openssl",
+            "frameworks.record": "DetectedFramework",
+            "frameworks.table": "find_base_setting",
             "node_version": "NodeRequirement node_of_packages",
             "output.pages": (
                 "MOST_PAGE_BYTES UNKNOWN_LANGUAGE find_base_path find_references is_page template_language"

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from buildrunner.project.files import is_file, is_inside
-from buildrunner.project.frameworks.detection import generator_of, is_library_mode
+from buildrunner.project.frameworks.app import App
+from buildrunner.project.frameworks.detect import find_site_generator
+from buildrunner.project.frameworks.vite import is_library_mode
 from buildrunner.project.package_json import DEPENDENCY_TABLES, get_scripts, get_table, is_server, read_package
-from buildrunner.project.scripts import makes_no_site, take_apart
+from buildrunner.project.scripts import makes_no_site, parse_script
 
 # What scripts that build a site beside a library are called, likeliest first.
 _SUBJECTS = (
@@ -51,9 +53,9 @@ def makes_library(app: Path, checkout: Path, package: Mapping[str, Any], build_s
         has_page: whether a page is among its sources.
 
     """
-    if not build_script or is_server(package) or generator_of(package, build_script):
+    if not build_script or is_server(package) or find_site_generator(package, build_script):
         return False
-    if has_page and not is_library_mode(app, checkout, package, build_script):
+    if has_page and not is_library_mode(App(app, checkout, package, build_script)):
         # Rollup has no use for a page: that is the one of the library's demo.
         return only_bundles_scripts(package, build_script) and offered_entry(package)
     return makes_no_site(package, build_script) or offered_entry(package)
@@ -61,7 +63,7 @@ def makes_library(app: Path, checkout: Path, package: Mapping[str, Any], build_s
 
 def only_bundles_scripts(package: Mapping[str, Any], build_script: str) -> bool:
     """Tell whether a build script runs a bundler that reads no page."""
-    lines = [command.line for command in take_apart(build_script, get_scripts(package))]
+    lines = [command.line for command in parse_script(build_script, get_scripts(package))]
     return any(
         re.match(r"(?:rollup|microbundle|tsup|unbuild|tsdown|bili|tsdx|father)(?: |$)", line) for line in lines
     ) and not any(re.match(r"(?:vite|webpack|parcel|rsbuild|rspack)(?: |$)", line) for line in lines)
@@ -89,7 +91,7 @@ def site_script(package: Mapping[str, Any], *, sure: bool) -> str | None:
         for pattern in (rf"(?:{subject})[:_-]?(?:{_VERB})", rf"(?:{_VERB})[:_-]?(?:{subject})", subject):
             for name in [name for name in scripts if re.fullmatch(pattern, name)]:
                 if len(known) < _MOST_SCRIPTS or name in known:
-                    known.setdefault(name, bool(generator_of(package, scripts[name], bundlers=True)))
+                    known.setdefault(name, bool(find_site_generator(package, scripts[name], bundlers=True)))
                     if known[name] or not (sure or _SERVES.search(scripts[name])):
                         return name
     return None

@@ -30,12 +30,9 @@ from typing import Any
 from buildrunner.errors import BuildFailed
 from buildrunner.project.alternatives import hint_at_site, makes_library, needs_its_parent, site_folders, site_script
 from buildrunner.project.files import ancestors, folders, is_file, is_inside, read_json, read_text, read_yaml
-from buildrunner.project.frameworks.detection import (
-    Framework,
-    command_without_script,
-    recognise,
-    script_to_add,
-)
+from buildrunner.project.frameworks.build_scripts import find_default_command, suggest_build_script
+from buildrunner.project.frameworks.detect import detect_framework
+from buildrunner.project.frameworks.record import DetectedFramework
 from buildrunner.project.node_version import NodeRequirement, find_node
 from buildrunner.project.other_hosts import OtherHost, read_other_hosts
 from buildrunner.project.output.complete_site import is_complete
@@ -51,8 +48,7 @@ from buildrunner.project.task_graph import Step, nx_project, steps_before
 # Run in this order where there is no other that builds: the first is what the contract names, the others are what
 # VitePress's and VuePress's, and older Nuxt's, own instructions put into package.json.
 _BUILD_SCRIPTS = ("build", "build:prod", "build:production", "docs:build", "generate")
-# Frameworks that make something else than a site as often: a page in the sources says that it is one.
-_NEEDS_PAGE = {"Vite", "webpack", "Rollup", "Parcel", "Rsbuild", "Snowpack", "Stencil", "Storybook", "Brunch"}
+# A page in the sources says that a bundler makes a site.
 _PAGES = ("index.html", "public/index.html", "src/index.html", "app/index.html", "client/index.html")
 # Where a site is left that was built elsewhere and committed.
 _COMMITTED = ("dist", "build", "_site", "public", "docs")
@@ -109,7 +105,7 @@ class BuildPlan:
     build: tuple[str, ...]  # empty where the site is published as it is
     build_shown: str  # as a person would type it
     build_script: str  # the text of the script that builds, or BUILD_COMMAND; empty for none
-    framework: Framework
+    framework: DetectedFramework
     output_dir: str | None
     other_site: str | None = None  # the hint that names what else makes a site, where the build makes none
     other_host: tuple[Path, str] | None = None  # the folder that another host publishes, and the setting that says so
@@ -177,9 +173,9 @@ def plan_build(
         if len(sites) == 1 and not finder.is_site(folder):
             site = sites[0]
     framework = (
-        recognise(site, checkout, package, text)
+        detect_framework(site, checkout, package, text)
         if site == folder
-        else recognise(site, checkout, read_package(site, checkout), finder.script_of(site))
+        else detect_framework(site, checkout, read_package(site, checkout), finder.script_of(site))
     )
     build: tuple[str, ...] = (manager.name, "run", script)
     if build_command:
@@ -187,7 +183,7 @@ def plan_build(
     elif framework.certain and not output_dir:
         raise framework.refusal()
     elif framework.build_instead and site == folder:
-        notes += [framework.because] if framework.because else []
+        notes += [framework.note] if framework.note else []
         build = _instead(framework.build_instead, manager, folder, root, scripts)
         text = str(scripts.get(framework.build_instead, framework.build_instead))
     elif found.line:
@@ -204,7 +200,7 @@ def plan_build(
         notes.append(
             f"The script {script} makes a library, so the script {beside} is run as well, which makes the site."
         )
-        framework = recognise(folder, checkout, package, scripts[beside])
+        framework = detect_framework(folder, checkout, package, scripts[beside])
         lines = [f"{manager.name} run {name}" for name in (script, beside)]
         calls_it = f" run {script}" in scripts[beside] or f"yarn {script}" in scripts[beside]
         build = (*SHELL, " && ".join(lines[calls_it:]))
@@ -319,7 +315,7 @@ class _Finder:
         if package is None and self._is_page(self._top):
             return _Found(self._top, as_it_is=True)
         if package is not None and not is_server(package) and not self.members(self._top):
-            line = command_without_script(self._top, self._checkout, package)
+            line = find_default_command(self._top, self._checkout, package)
             if line:
                 return _Found(self._top, package, line=line)
         committed = self._committed(package) if package is not None else None
@@ -372,7 +368,7 @@ class _Finder:
     def _no_script(self, package: Mapping[str, Any]) -> BuildFailed:
         """Explain that nothing says how to build, and what to add."""
         where = self._name(self._top)
-        add = script_to_add(self._top, self._checkout, package)
+        add = suggest_build_script(self._top, self._checkout, package)
         other = self._other_kind()
         if other and (not add or "PHP" in other[1]):
             name, kind = other
@@ -405,8 +401,9 @@ class _Finder:
 
     def is_site(self, folder: Path) -> bool:
         """Tell whether the package in `folder` makes a site, by its framework and its pages."""
-        name = recognise(folder, self._checkout, read_package(folder, self._checkout), self.script_of(folder)).name
-        return name is not None and (name not in _NEEDS_PAGE or any(is_file(folder / page) for page in _PAGES))
+        package = read_package(folder, self._checkout)
+        record = detect_framework(folder, self._checkout, package, self.script_of(folder)).record
+        return record is not None and (record.kind == "site" or any(is_file(folder / page) for page in _PAGES))
 
     def sites_of(self, folders: Sequence[Path]) -> list[Path]:
         """Return the packages that make a site, without those that others import: a library may have a page to try it on."""
@@ -506,7 +503,7 @@ class _Finder:
         if (
             (top - below and not is_server(package))
             or _build_script(own) != elsewhere.asked[os.path.relpath(sites[0], self._top)]
-            or not recognise(sites[0], self._checkout, own, "").name
+            or not detect_framework(sites[0], self._checkout, own, "").name
         ):
             return None
         where = f"The build script goes into {self._list(there)}, and nothing installs there"
@@ -533,7 +530,7 @@ class _Finder:
 
     def _committed(self, package: Mapping[str, Any]) -> _Found | None:
         """Find the site that a repository without a build script holds as it is."""
-        framework = recognise(self._top, self._checkout, package, "")
+        framework = detect_framework(self._top, self._checkout, package, "")
         if self._command or framework.needs_server or is_server(package):
             return None
         where = self._name(self._top)
@@ -651,7 +648,7 @@ def _as_it_is(checkout: Path, found: _Found, output_dir: str | None, top: Path, 
         build=(),
         build_shown="",
         build_script="",
-        framework=Framework(),
+        framework=DetectedFramework(),
         output_dir=output_dir or ".",
         other_host=host.published,
         needs_tools=False,

@@ -27,8 +27,8 @@ HARMLESS = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Command:
-    """A command of a script."""
+class ScriptCommand:
+    """A command that a script runs."""
 
     words: tuple[str, ...]  # the program's bare name, and its arguments
     environment: Mapping[str, str]
@@ -69,7 +69,7 @@ _INSTALLS = {"install", "i", "ci", "add", "clean-install"}
 _RUNNERS = {"run-s", "run-p", "npm-run-all", "npm-run-all2", "concurrently"}
 
 
-def take_apart(script: str, scripts: Mapping[str, str], seen: set[str] | None = None) -> list[Command]:
+def parse_script(script: str, scripts: Mapping[str, str], seen: set[str] | None = None) -> list[ScriptCommand]:
     """Take a script apart into the commands that it comes to, those of the scripts that it calls among them.
 
     Each script is taken apart once (`seen`), however often they call each other.
@@ -83,7 +83,7 @@ def take_apart(script: str, scripts: Mapping[str, str], seen: set[str] | None = 
         words = list(lexer)
     except ValueError:  # an unclosed quotation
         words = re.findall(r"&&|\|\||[;&|]|[^\s;&|]+", script)
-    commands: list[Command] = []
+    commands: list[ScriptCommand] = []
     part: list[str] = []
     here, around = "", list[str]()  # the folder, and those to go back to at the end of each ( … )
     for word in [*words, ";"]:
@@ -111,7 +111,7 @@ def _below(here: str, folder: str = "~") -> str:
     return "" if normal == "." else normal
 
 
-def _one_command(words: list[str], scripts: Mapping[str, str], seen: set[str], here: str) -> list[Command]:
+def _one_command(words: list[str], scripts: Mapping[str, str], seen: set[str], here: str) -> list[ScriptCommand]:
     environment: dict[str, str] = {}
     while words:
         name, equals, value = words[0].partition("=")
@@ -152,13 +152,13 @@ def _one_command(words: list[str], scripts: Mapping[str, str], seen: set[str], h
                 asked = rest[0]
                 if MANAGERS[program].runs_programs:
                     program, *arguments = rest
-        return [Command((program, *arguments), environment, folder, asked)]
-    found: list[Command] = []
+        return [ScriptCommand((program, *arguments), environment, folder, asked)]
+    found: list[ScriptCommand] = []
     for name, rest_of_line in called:
         for one in (f"pre{name}", name, f"post{name}"):
             if one in scripts and one not in seen and len(seen) < _MOST_SCRIPTS:
                 seen.add(one)
-                inner = take_apart(scripts[one], scripts, seen)
+                inner = parse_script(scripts[one], scripts, seen)
                 if one == name and inner:
                     inner[-1] = replace(inner[-1], words=(*inner[-1].words, *rest_of_line))
                 found += [replace(c, environment={**environment, **c.environment}) for c in inner]
@@ -206,12 +206,12 @@ _AROUND_THEM = {"tsc-alias", "prisma", "rimraf", "rm", "mkdir", "cp", "copyfiles
 def makes_no_site(package: Mapping[str, Any], build_script: str) -> bool:
     """Tell whether a build script runs compilers of scripts, and nothing else but what cleans and copies around them."""
     scripts = get_scripts(package)
-    commands = take_apart(build_script, scripts)
+    commands = parse_script(build_script, scripts)
     compilers = [command for command in commands if _compiles(command)]
     return bool(compilers) and all(command.words[0] in _AROUND_THEM for command in commands if command not in compilers)
 
 
-def _compiles(command: Command) -> bool:
+def _compiles(command: ScriptCommand) -> bool:
     for_node = command.words[0] == "esbuild" and "node" in command.option("--platform")
     return for_node or command.words[0] in _COMPILERS
 
@@ -236,10 +236,10 @@ def runs_elsewhere(package: Mapping[str, Any], build_script: str) -> Elsewhere |
     """
     scripts = get_scripts(package)
     hooks = [scripts.get(name, "") for name in ("preinstall", "install", "postinstall", "prepublish", "prepare")]
-    before = [command for text in hooks for command in take_apart(text, scripts)]
+    before = [command for text in hooks for command in parse_script(text, scripts)]
     is_script = scripts.get("build") == build_script
     build = [scripts.get("prebuild", ""), build_script, scripts.get("postbuild", "")] if is_script else [build_script]
-    commands = [command for text in build for command in take_apart(text, scripts)]
+    commands = [command for text in build for command in parse_script(text, scripts)]
     asked: dict[str, str] = {}
     installed: set[str] = set()
     alone = True

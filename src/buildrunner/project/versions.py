@@ -55,6 +55,14 @@ def numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d{1,9}", version)[:3])
 
 
+def is_below(versions: str, line: int) -> bool:
+    """Return whether a range such as `^4.0.3` or `3 || 4` allows only what is older than a major version."""
+    if re.search(r">|\*|latest|next|canary|:|/", versions):
+        return False
+    majors = re.findall(r"(?:^|[\s|])[\^~=v]*(\d{1,9})", versions)
+    return bool(majors) and max(map(int, majors)) < line
+
+
 def major(version: str) -> int:
     return next(iter(numbers(version)), 0)
 

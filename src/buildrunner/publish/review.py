@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 
 from buildrunner.concurrency.cancellation import check_cancelled
+from buildrunner.project.frameworks.table import find_base_setting
 from buildrunner.project.output.pages import (
     MOST_PAGE_BYTES,
     UNKNOWN_LANGUAGE,
@@ -47,41 +48,6 @@ _RULE_FILES = (
     "web.config",
     "staticwebapp.config.json",
 )
-# Where a framework says at which address its site is.
-_BASE_SETTINGS = {
-    "Angular": "baseHref in angular.json, or --base-href,",
-    "Astro": "base in astro.config",
-    "Create React App": "homepage in package.json",
-    "Docusaurus": "baseUrl in docusaurus.config",
-    "Docusaurus 1": "baseUrl in siteConfig.js",
-    "Eleventy": "pathPrefix in the Eleventy configuration",
-    "Ember": "rootURL in config/environment.js",
-    "Expo": "experiments.baseUrl in app.json",
-    "Gatsby": "pathPrefix in gatsby-config, or --prefix-paths,",
-    "Gridsome": "pathPrefix in gridsome.config.js",
-    "Hexo": "root in _config.yml",
-    "Hugo": "baseURL in the Hugo configuration",
-    "Jekyll": "baseurl in _config.yml",
-    "Next.js": "basePath or assetPrefix in next.config",
-    "Nuxt": "app.baseURL (Nuxt 2: router.base) in nuxt.config",
-    "Observable Framework": "base in observablehq.config",
-    "Parcel": "--public-url",
-    "Preact CLI": "publicPath in preact.config.js",
-    "Quasar": "publicPath in quasar.config",
-    "React Router": "base in vite.config",
-    "Remix": "base in vite.config",
-    "Rsbuild": "output.assetPrefix in rsbuild.config",
-    "Rspress": "base in rspress.config",
-    "Sapper": "--basepath",
-    "Slidev": "--base",
-    "SvelteKit": "kit.paths.base in svelte.config.js",
-    "UmiJS": "base or publicPath in the Umi configuration",
-    "Vite": "base in vite.config",
-    "VitePress": "base in .vitepress/config",
-    "Vue CLI": "publicPath in vue.config.js",
-    "VuePress": "base in .vuepress/config",
-    "webpack": "output.publicPath in the webpack configuration",
-}
 # What other hosts add to a site; without it their statistics are missing, and nothing else.
 _OF_HOST = re.compile(r"_vercel/|\.netlify/|cdn-cgi/|__/|_sites/|\Z")
 _NAMED = 3  # examples in a warning
@@ -128,7 +94,7 @@ def _pages(site: Site, paths: frozenset[str], framework: str | None) -> list[str
             " Let the build write finished pages, or set OUTPUT_DIR to the folder that has them."
         )
     if base := find_base_path(pages, paths):
-        setting = _BASE_SETTINGS.get(framework or "", "the base path in the build's configuration")
+        setting = find_base_setting(framework) or "the base path in the build's configuration"
         warnings.append(
             f"{visible(base.page)} asks for {visible(base.asked)}, but the site has it as /{visible(base.there)}."
             f" Set {setting} to /, or the page may stay blank."

@@ -15,7 +15,7 @@ from urllib.parse import unquote
 from buildrunner.project.files import is_file, read_text
 from buildrunner.project.output.pages import MOST_PAGE_BYTES, find_references, template_language
 from buildrunner.project.package_json import get_scripts
-from buildrunner.project.scripts import take_apart
+from buildrunner.project.scripts import parse_script
 
 _MOST_READ = 300  # files that are looked through for what they ask for
 _MOST_PAGES = 200  # at the top of a site
@@ -143,7 +143,7 @@ class Selection:
         self._inputs: frozenset[str] = frozenset()
         if not only_installed:
             scripts = get_scripts(package)
-            words = {word for command in take_apart(scripts.get("build", ""), scripts) for word in command.words[1:]}
+            words = {word for command in parse_script(scripts.get("build", ""), scripts) for word in command.words[1:]}
             self._inputs = frozenset(map(posixpath.normpath, words))
 
     def __call__(self, path: str, is_folder: bool) -> bool:

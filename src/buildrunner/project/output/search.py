@@ -19,7 +19,7 @@ from typing import Any
 from buildrunner.concurrency.cancellation import check_cancelled
 from buildrunner.errors import BuildFailed
 from buildrunner.project.files import read_text, walk
-from buildrunner.project.frameworks.detection import Framework
+from buildrunner.project.frameworks.record import DetectedFramework
 from buildrunner.project.output.complete_site import Selection, is_complete, source_of_page
 from buildrunner.project.output.pages import MOST_PAGE_BYTES, is_page, template_language
 from buildrunner.project.output.site_root import files_beside, find_roots
@@ -31,8 +31,6 @@ _OF_TEMPLATES = {"templates", "views", "layouts", "_layouts", "_includes", "part
 OUTPUT_FOLDERS = ("dist", "build", "out", "public", "_site", ".output/public", "www", "docs", "site")
 _MOST_READ = 50  # pages
 _MOST_ENTRIES = 20_000  # of a folder
-# Those that put a site into a folder of dist, or may do so. With any other, dist/about is a page of the site in dist.
-_IN_FOLDERS_OF_ITS_OWN = {None, "Angular", "Docusaurus 1", "Qwik", "webpack", "Rollup"}
 Snapshot = Mapping[str, int]  # the path of everything that is not too deep → when the kernel last saw it change, ns
 
 
@@ -60,7 +58,7 @@ def find_output(
     checkout: Path,
     *,
     output_dir: str | None = None,
-    framework: Framework | None = None,
+    framework: DetectedFramework | None = None,
     before: Snapshot | None = None,
     package: Mapping[str, Any] | None = None,
     at_first: Snapshot | None = None,
@@ -72,7 +70,7 @@ def find_output(
         app: the folder of the app, as a real path from before the build.
         checkout: the repository's, likewise.
         output_dir: the only folder that is looked at, where it is given.
-        framework: what `recognise` found.
+        framework: what `detect_framework` returned.
         before: the snapshot; without one everything counts as written by the build.
         package: package.json of the app.
         at_first: the snapshot from before the install; without one nothing counts as written by the install.
@@ -89,10 +87,10 @@ def find_output(
         if at_first is not None and Path(os.path.normpath(folder)) == app:
             return Output(folder, selected=Selection(app, checkout, {}, only_installed=True))
         return Output(folder)
-    framework = framework or Framework()
+    framework = framework or DetectedFramework()
     if os.path.realpath(app) != str(app):  # the build removed it, or put a link in its place
         raise _no_output(app, "produced no output: the app's folder is gone")
-    if framework.needs_server and any((app / sign).is_file() for sign in framework.server_signs):
+    if framework.needs_server and any((app / sign).is_file() for sign in framework.server_files):
         raise framework.refusal()
 
     templates: dict[Path, str] = {}
@@ -160,7 +158,7 @@ def warn_of_other_host(folder: Path, app: Path, other_host: tuple[Path, str] | N
 
 
 def _find_new(
-    app: Path, checkout: Path, framework: Framework, written: _Written, templates: dict[Path, str]
+    app: Path, checkout: Path, framework: DetectedFramework, written: _Written, templates: dict[Path, str]
 ) -> Output | None:
     """Find the folder with a page that was written; templates that were written are noted in `templates`."""
     for name in dict.fromkeys((*framework.folders, *OUTPUT_FOLDERS)):
@@ -202,7 +200,9 @@ def _only_templates(app: Path, templates: Mapping[Path, str]) -> BuildFailed:
     )
 
 
-def _find_complete(app: Path, checkout: Path, framework: Framework, package: Mapping[str, Any]) -> Output | None:
+def _find_complete(
+    app: Path, checkout: Path, framework: DetectedFramework, package: Mapping[str, Any]
+) -> Output | None:
     """Find a site that the repository holds as it is, where the build made no page."""
     if is_server(package):
         return None
@@ -249,7 +249,7 @@ def _dist_without_page(app: Path, checkout: Path, written: _Written) -> Output:
     return Output(app / "dist", warning="There is no index.html in dist, so the site's own address will show no page.")
 
 
-def _output(folder: Path, app: Path, framework: Framework) -> Output:
+def _output(folder: Path, app: Path, framework: DetectedFramework) -> Output:
     name = os.path.relpath(folder, app)
     page = None if _has_page(folder) else _only_below(folder, name)
     if beside := files_beside(folder, app):
@@ -301,7 +301,7 @@ class _Written:
 
 
 def _new_pages(
-    top: Path, checkout: Path, written: _Written, framework: Framework, templates: dict[Path, str]
+    top: Path, checkout: Path, written: _Written, framework: DetectedFramework, templates: dict[Path, str]
 ) -> list[Path]:
     """Find the folders with an index.html that the build made; of those in each other the outermost.
 
@@ -325,7 +325,8 @@ def _new_pages(
         around = Path(os.path.normpath(top / name))
         inside = [page for page in filled if page.is_relative_to(around) and page != around]
         if inside and around.is_relative_to(checkout):
-            pages_by_address = framework.name not in _IN_FOLDERS_OF_ITS_OWN and name in framework.folders
+            record = framework.record
+            pages_by_address = record is not None and not record.output_subfolders and name in framework.folders
             return find_roots(around, inside, checkout, pages_by_address=pages_by_address)
     return filled
 
@@ -356,16 +357,17 @@ def _may_have_page(folder: Path, *, filled: bool = False) -> bool:
     return False
 
 
-def _bundles_into_dist(framework: Framework, package: Mapping[str, Any]) -> bool:
+def _bundles_into_dist(framework: DetectedFramework, package: Mapping[str, Any]) -> bool:
     """Tell whether the build script itself names a bundler that puts a site's page into dist."""
     scripts = package.get("scripts")
     script = scripts.get("build") if isinstance(scripts, dict) else None
-    name = framework.name or ""
+    record = framework.record
     return (
-        name in {"Vite", "webpack", "Rollup", "Parcel"}
+        record is not None
+        and record.writes_page
         and "dist" in framework.folders
         and isinstance(script, str)
-        and name.lower() in script
+        and record.name.lower() in script
     )
 
 

@@ -1,0 +1,125 @@
+"""Detect which framework an app is built with, where its output will be, and whether it can be published at all.
+
+Configuration is JavaScript, and nothing of the repository runs here: it is read as text, without its comments. So what is
+found are places to look, the likeliest first: a folder is published because of what is in it once the build has ended.
+docs/frameworks.md says where the defaults come from.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from buildrunner.project.config_files import paths_of
+from buildrunner.project.frameworks.app import App
+from buildrunner.project.frameworks.paths import clean_folders, with_parents
+from buildrunner.project.frameworks.record import DetectedFramework, Framework
+from buildrunner.project.frameworks.table import FRAMEWORKS
+from buildrunner.project.package_json import get_scripts
+from buildrunner.project.scripts import ScriptCommand, parse_script
+from buildrunner.project.task_graph import nx_projects
+
+_WATCHES = re.compile(r"--(?:serve|watch)\b| -w\b")
+_FILE_OPTIONS = ("-o", "--output", "--outfile")
+_FOLDER_OPTIONS = ("--outdir", "--out-dir", "--dist-dir", "--output-path", "--dest")
+
+
+def detect_framework(app: Path, checkout: Path, package: Mapping[str, Any], build_script: str) -> DetectedFramework:
+    """Return what the app in the folder `app` is built with, and where its output will be.
+
+    Args:
+        app: the folder of the app; `checkout` is the repository's, and nothing outside it is read.
+        package: the app's package.json.
+        build_script: the text of the script, or of the command, that builds.
+
+    """
+    facts = App(app, checkout, package, build_script)
+    found = [
+        framework
+        for framework in FRAMEWORKS
+        if facts.commands_like(framework.commands)
+        and (not framework.needs_package or framework.has_package(facts.packages))
+    ]
+    found = found or [framework for framework in FRAMEWORKS if framework.has_package(facts.packages)][:1]
+    folders = clean_folders(
+        [
+            *_find_nx_outputs(facts),
+            *(folder for framework in found for folder in _find_output(framework, facts)),
+            *_find_option_values(facts.commands),
+        ]
+    )
+    if not found:
+        return DetectedFramework(folders=folders)
+    first = found[0]
+    detected = DetectedFramework(first, folders)
+    if first.check_server:
+        return replace(detected, **first.check_server(facts, detected))  # type: ignore[arg-type]
+    if first.prerender_hint:
+        reason = f"The {first.name} app made no page: a server has to render it."
+        return replace(detected, needs_server=(reason, first.prerender_hint))
+    return detected
+
+
+def find_site_generator(package: Mapping[str, Any], script: str, *, bundlers: bool = False) -> str | None:
+    """Return the name of the program among a script's commands that makes a site; None where there is none.
+
+    Args:
+        package: package.json.
+        script: the text of the script.
+        bundlers: whether programs count that as often make something else, such as Vite.
+
+    """
+    for command in parse_script(script, get_scripts(package)):
+        if _WATCHES.search(command.line):
+            continue
+        for framework in FRAMEWORKS:
+            counts = not framework.needs_package and (bundlers or framework.kind != "bundler")
+            if counts and re.match(framework.commands, command.line):
+                return framework.name
+    return None
+
+
+def _find_output(framework: Framework, app: App) -> list[str]:
+    """List where this framework's output can be: what says so in the app first, then the default."""
+    commands = app.commands_like(framework.commands)
+    options = [value for command in commands for value in command.option(*framework.output_options)]
+    named = [name for command in commands for name in command.option("--config", "-c") if "=" not in name]
+    configs = app.read_configs(*named, *framework.config_files)
+    keys = framework.output_keys
+    values = [value for config in configs for value in paths_of(config, *keys)] if keys else []
+    extra = framework.find_output(app, commands) if framework.find_output else []
+    found = [*options, *extra, *values]
+    if framework.root_output:
+        roots = [command.positional for command in commands if command.positional]
+        roots += [root for config in configs for root in paths_of(config, "root")]
+        found = [posixpath.join(root, value) for root in roots for value in (*found, framework.root_output)] + found
+    if framework.writes_below:
+        found = [value for path in values for value in with_parents(posixpath.dirname(path) or path)]
+    if framework.browser_folder:
+        found = [posixpath.join(value, framework.browser_folder) for value in found] + found
+    return [*found, *framework.output]
+
+
+def _find_nx_outputs(app: App) -> list[str]:
+    """List where the project that `nx build` names writes to; of a workspace with one application, where that does."""
+    if not (commands := app.commands_like("nx ")):
+        return []
+    projects = nx_projects(app.folder, app.checkout)
+    named = {word.partition(":")[0] for command in commands for word in command.words[2:]}
+    chosen = [project for project in projects if project.name in named]
+    if not chosen:
+        chosen = [project for project in projects if not project.name.endswith(("-e2e", "-api"))]
+        chosen = chosen if len(chosen) == 1 else []
+    return [output for project in chosen for output in project.outputs]
+
+
+def _find_option_values(commands: Iterable[ScriptCommand]) -> list[str]:
+    """List the folders that any program is told to write to, and those around them."""
+    found: list[str] = []
+    for command in commands:
+        found += [above for value in command.option(*_FOLDER_OPTIONS, *_FILE_OPTIONS) for above in with_parents(value)]
+    return found

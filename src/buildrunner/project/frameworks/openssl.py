@@ -1,0 +1,54 @@
+"""Which builds need the hashes that OpenSSL 3 no longer has by default.
+
+webpack hashed with MD4 until 5.61 (https://github.com/webpack/webpack/pull/14584), and so did Next.js with a copy of its own
+until 12.0.3 (https://github.com/vercel/next.js/issues/30078). Node has OpenSSL 3 since 17; older ones refuse the option.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from buildrunner.project.frameworks.app import App
+from buildrunner.project.frameworks.table import FRAMEWORKS
+from buildrunner.project.versions import is_below
+
+_FIRST_NODE = 17
+_FIXED = (("webpack", (5, 61, 0)), ("next", (12, 0, 3)))
+_OTHER_PACKAGES = (("laravel-mix", 6),)
+_MOST_ENTRIES = 200  # of a lockfile
+
+
+def needs_legacy_openssl(package: Mapping[str, Any], lockfile: str | None, node_major: int) -> bool:
+    """Return whether the build needs `NODE_OPTIONS=--openssl-legacy-provider`.
+
+    Args:
+        package: package.json.
+        lockfile: the text of any manager's, or None.
+        node_major: of the Node that will run the build.
+
+    """
+    if node_major < _FIRST_NODE:
+        return False
+    if lockfile:
+        return any(version < fixed for name, fixed in _FIXED for version in _find_locked_versions(lockfile, name))
+    packages = App(Path(), Path(), package).packages
+    firsts = (*(first for framework in FRAMEWORKS for first in framework.openssl_3), *_OTHER_PACKAGES)
+    return any(is_below(packages.get(name, ""), first) for name, first in firsts)
+
+
+def _find_locked_versions(lockfile: str, name: str) -> set[tuple[int, int, int]]:
+    """Return which versions of a package a lockfile of npm, pnpm, Yarn or Bun has."""
+    version = r"(\d{1,9})\.(\d{1,9})\.(\d{1,9})"
+    quoted = re.escape(name)
+    patterns = (
+        rf'"(?:node_modules/|[^"\n]*/node_modules/)?{quoted}"\s*:\s*\{{\s*"version"\s*:\s*"{version}',  # npm
+        rf"(?m)^\"?{quoted}@[^\n]*:\n\s+version:? \"?{version}",  # Yarn
+        rf"(?m)^[ \t]+['\"]?/?{quoted}[@/]{version}[^\n]*:[ \t]*$",  # pnpm
+        rf'"(?:[^"\n]*/)?{quoted}"\s*:\s*\[\s*"{quoted}@{version}',  # Bun
+    )
+    found = (match for pattern in patterns for match in islice(re.finditer(pattern, lockfile), _MOST_ENTRIES))
+    return {(int(match[1]), int(match[2]), int(match[3])) for match in found}

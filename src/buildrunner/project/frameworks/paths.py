@@ -1,0 +1,24 @@
+"""Folders that configuration and commands name, as paths of the repository."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterable
+
+_MOST_FOLDERS = 50
+_LONGEST = 1024  # characters
+
+
+def with_parents(folder: str) -> list[str]:
+    """Return a folder and those around it: what is written to public/js is often for the site in public."""
+    parts = posixpath.normpath(folder).split("/")
+    return ["/".join(parts[:count]) for count in range(len(parts), 0, -1) if parts[count - 1] not in {"", ".", ".."}]
+
+
+def clean_folders(folders: Iterable[str]) -> tuple[str, ...]:
+    """Leave out duplicates, what is no folder of the repository, and the app's own folder."""
+    normal = (
+        posixpath.normpath(folder) for folder in folders if folder and folder.isprintable() and "${" not in folder
+    )
+    usable = (folder for folder in normal if folder != "." and not folder.startswith("/") and len(folder) < _LONGEST)
+    return tuple(dict.fromkeys(usable))[:_MOST_FOLDERS]
