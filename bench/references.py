@@ -13,7 +13,9 @@ import time
 from buildrunner.routing.document import Document, Pattern, Rule
 from buildrunner.routing.references import ReferenceCheck
 
-PARAGRAPH = "<p>Lorem ipsum dolor sit amet, <strong>consectetur</strong> adipiscing <code>elit()</code> sed do eiusmod.</p>\n"
+PARAGRAPH = (
+    "<p>Lorem ipsum dolor sit amet, <strong>consectetur</strong> adipiscing <code>elit()</code> sed do eiusmod.</p>\n"
+)
 
 
 def make_page(number: int, pages: int) -> str:
@@ -36,11 +38,10 @@ def main() -> None:
     texts = [make_page(number, pages) for number in range(pages)]
     check = ReferenceCheck(Document(rules=rules), files.__contains__)
     wall, cpu = time.perf_counter(), time.process_time()
-    for key, text in zip(keys, texts, strict=True):
-        check.check(key, text)
+    broken = sum(len(check.find_broken(key, text)) for key, text in zip(keys, texts, strict=True))
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     size = sum(len(text) for text in texts)
-    print(f"{pages:,} pages, {size / 1e6:.0f} MB, {len(check.broken):,} broken: {wall:.2f} s, {cpu:.2f} s of one CPU")
+    print(f"{pages:,} pages, {size / 1e6:.0f} MB, {broken:,} broken: {wall:.2f} s, {cpu:.2f} s of one CPU")
 
 
 if __name__ == "__main__":

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from buildrunner.project.output.search import Output, Snapshot
     from buildrunner.project.plan import BuildPlan
     from buildrunner.publish.files import Selected, Site
+    from buildrunner.routing.document import Document
     from buildrunner.s3.bucket import Bucket
     from buildrunner.toolchain.installer import Toolchain
 
@@ -185,11 +186,12 @@ async def _story(run: Run, settings: Settings, root: Path, *, in_image: bool) ->
                     await build(run, plan, build_environment, before, change_line)
         made = await _find_output(run, plan, checkout, before, at_first)
         site = await _collect(run, settings, made.folder, checkout.folder, made.selected)
-        await _review(run, site, plan.framework.name)
+        document = await _take_rules(run, settings, site, made.folder, (plan.folder, plan.checkout), plan.checkout)
+        await _review(run, settings, site, document, plan.framework.name)
     with site:
         if cache:
             run.beside(cache.pack)  # nothing of the repository runs any more
-        await _upload(run, settings, site)
+        await _upload(run, settings, site, document)
     if cache and keeper:
         with run.optional(cache.KEEP_SECONDS) as scope:
             await cache.keep()
@@ -203,9 +205,10 @@ async def _publish(run: Run, settings: Settings, folder: Path) -> None:
     async with run.stage("prepare", None, f"Publishing {folder} as {settings.slug}, build {settings.build_id}"):
         run.release_followers()
         site = await _collect(run, settings, folder, folder)
-        await _review(run, site, None)
+        document = await _take_rules(run, settings, site, folder, (), folder)
+        await _review(run, settings, site, document, None)
     with site:
-        await _upload(run, settings, site)
+        await _upload(run, settings, site, document)
 
 
 def _make_workspace(root: Path, sandbox: Sandbox) -> Path:
@@ -432,12 +435,35 @@ async def _find_output(
     return output
 
 
-async def _review(run: Run, site: Site, framework: str | None) -> None:
-    """Warn about what visitors of a site would not get."""
+async def _take_rules(
+    run: Run, settings: Settings, site: Site, output: Path, folders: Sequence[Path], inside: Path
+) -> Document:
+    """Compile how the site answers requests, and name what of its rules is not applied."""
+    from buildrunner.publish.rules import take_rules
+
+    found = await run_in_thread(lambda: take_rules(site, output, folders, inside, noindex=settings.noindex))
+    for warning in found.warnings:
+        run.journal.log(str(warning), "warning")
+    if found.document.summary:
+        run.journal.log(f"Rules of the site: {found.document.summary}")
+    return found.document
+
+
+async def _review(run: Run, settings: Settings, site: Site, document: Document, framework: str | None) -> None:
+    """Warn about what visitors of a site would not get; fail where references have to be whole."""
     from buildrunner.publish.review import review_site
 
-    for sentence in await run_in_thread(lambda: review_site(site, framework)):
+    review = await run_in_thread(lambda: review_site(site, framework, document))
+    for sentence in review.warnings:
         run.journal.log(sentence, "warning")
+    if review.broken and settings.strict_references:
+        count = len(review.broken)
+        named = f"{review.broken[0]}, which the site does not have"
+        raise BuildFailed(
+            "build",
+            f"{named}." if count == 1 else f"{named}; {count - 1:,} more {'is' if count == 2 else 'are'} broken.",
+            "Correct the references that the warnings name, or unset STRICT_REFERENCES.",
+        )
 
 
 def _check_unfinished(unfinished: Mapping[str, str], folder: Path, app: Path) -> None:
@@ -476,7 +502,7 @@ async def _collect(run: Run, settings: Settings, folder: Path, inside: Path, sel
     return site
 
 
-async def _upload(run: Run, settings: Settings, site: Site) -> None:
+async def _upload(run: Run, settings: Settings, site: Site, document: Document) -> None:
     last_told = -math.inf
 
     def on_progress(files: int, size: int) -> None:
@@ -490,7 +516,7 @@ async def _upload(run: Run, settings: Settings, site: Site) -> None:
     text = f"Publishing {len(site.files)} {'file' if len(site.files) == 1 else 'files'} ({_size(site.total_bytes)})"
     async with run.stage("upload", settings.upload_timeout, text):
         upload = await run.upload()
-        await upload.plan(site, on_progress=on_progress)
+        await upload.plan(site, on_progress=on_progress, routing=document.to_json())
         await upload.send_new()
         if upload.unchanged:
             run.journal.log(f"{upload.unchanged} of {len(site.files)} are there already, unchanged.")

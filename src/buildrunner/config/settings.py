@@ -56,6 +56,8 @@ class Settings:
     site_max_file_bytes: int
     site_url: str | None  # of the published site
     asset_grace: int
+    noindex: bool  # search engines are asked to leave the site out
+    strict_references: bool
     dependency_cache: Literal["s3", "off"]
     cache_scope: str
     strict_lockfile: bool
@@ -131,6 +133,8 @@ def read_settings(environment: Mapping[str, str], *, publishes: str | None = Non
         site_max_file_bytes=values["SITE_MAX_FILE_BYTES"],
         site_url=values["SITE_URL"] and fill(values["SITE_URL"]),
         asset_grace=values["ASSET_GRACE"],
+        noindex=bool(values["ROBOTS"]),
+        strict_references=values["STRICT_REFERENCES"],
         dependency_cache=values["DEPENDENCY_CACHE"],
         cache_scope=values["CACHE_SCOPE"] or slug,
         strict_lockfile=values["STRICT_LOCKFILE"],

@@ -236,6 +236,23 @@ VARIABLES: tuple[Variable, ...] = (
         default=604800,
     ),
     Variable(
+        "ROBOTS",
+        "Site",
+        "`noindex`: the site is served with `X-Robots-Tag: noindex`, which suits previews.",
+        kinds.choice("noindex"),
+        PUBLISHING,
+        default_words="none",
+        example="noindex",
+    ),
+    Variable(
+        "STRICT_REFERENCES",
+        "Site",
+        "`1`: the build fails when a page refers to something that the site does not have.",
+        kinds.switch("1", "0"),
+        PUBLISHING,
+        default=False,
+    ),
+    Variable(
         "SITE_MAX_FILES",
         "Site",
         "Most files that a site may have. A larger site fails the build.",

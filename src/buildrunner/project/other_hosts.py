@@ -16,20 +16,10 @@ from buildrunner.project.package_managers.table import install_lines
 
 _MOST_NAMED = 8  # settings of a file
 # https://docs.netlify.com/configure-builds/file-based-configuration/
-_NETLIFY = ("redirects", "headers", "plugins", "functions", "edge_functions", "images")
+_NETLIFY = ("plugins", "functions", "edge_functions", "images")
 # https://vercel.com/docs/project-configuration
-_VERCEL = (
-    "rewrites",
-    "redirects",
-    "headers",
-    "routes",
-    "cleanUrls",
-    "trailingSlash",
-    "functions",
-    "crons",
-    "builds",
-    "env",
-)
+_VERCEL = ("functions", "crons", "builds", "env")
+_NOW = ("rewrites", "redirects", "headers", "routes", "cleanUrls", "trailingSlash", *_VERCEL)
 # https://firebase.google.com/docs/hosting/full-config
 _FIREBASE = ("rewrites", "redirects", "headers", "cleanUrls", "trailingSlash", "i18n")
 
@@ -123,7 +113,11 @@ def _netlify(text: str) -> _Settings | None:
     )
 
 
-def _vercel(text: str) -> _Settings | None:
+def _now(text: str) -> _Settings | None:
+    return _vercel(text, _NOW)
+
+
+def _vercel(text: str, others: Collection[str] = _VERCEL) -> _Settings | None:
     found = parse_json(text) or {}
     return _Settings(
         build=_text(found.get("buildCommand")),
@@ -133,7 +127,7 @@ def _vercel(text: str) -> _Settings | None:
         folder_name="outputDirectory",
         variables=tuple(dict_of(dict_of(found.get("build")).get("env"))),
         variables_name="build.env",
-        others=tuple(name for name in _VERCEL if found.get(name)),
+        others=tuple(name for name in others if found.get(name)),
     )
 
 
@@ -147,7 +141,7 @@ def _firebase(text: str) -> _Settings | None:
     )
 
 
-_FILES = {"netlify.toml": _netlify, "vercel.json": _vercel, "now.json": _vercel, "firebase.json": _firebase}
+_FILES = {"netlify.toml": _netlify, "vercel.json": _vercel, "now.json": _now, "firebase.json": _firebase}
 
 
 def _bare(line: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -82,6 +82,11 @@ class Site:
             os.close(descriptor)
             raise changed_meanwhile(file.path)
         return descriptor
+
+    def leave_out(self, paths: Collection[str]) -> None:
+        """Publish all but these files, which say something about the site."""
+        self.files = tuple(file for file in self.files if file.path not in paths)
+        self.total_bytes = sum(file.size for file in self.files)
 
     def close(self) -> None:
         if self._root >= 0:

@@ -122,6 +122,7 @@ class Turn:
         self._state = state
         self._folder = f"__manifests/{slug}/"
         self._key = f"{self._folder}current.json"
+        self._routing_key = f"__routing/{slug}.json"
         self._own = _Pointer(secrets.token_hex(8), build, 0, "building", None, ())
         self._age = age
         self._warn = warn
@@ -276,6 +277,15 @@ class Turn:
         if not await self._advance("published"):
             await self._say_ended("published")  # who has claimed the site since may wait for it
         return left_out
+
+    async def store_routing(self, document: bytes) -> None:
+        """Store how the site answers requests, for what serves it.
+
+        Raises:
+            BuildFailed: when it cannot be stored.
+
+        """
+        await self._state.put(self._routing_key, document, content_type=_JSON)
 
     async def stopped(self, replaced: Collection[str]) -> None:
         """Tell others that this run has ended without having published all of its site, and what it may have replaced.

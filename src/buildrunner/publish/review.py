@@ -1,4 +1,4 @@
-"""What to warn about before a site is published: templates, rules for other hosts, and pages built for another address."""
+"""What to warn about before a site is published: templates, rules for other hosts, and references that lead to nothing."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import re
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from buildrunner.concurrency.cancellation import check_cancelled
 from buildrunner.project.frameworks.table import find_base_setting
@@ -13,11 +14,12 @@ from buildrunner.project.output.pages import (
     MOST_PAGE_BYTES,
     UNKNOWN_LANGUAGE,
     find_base_path,
-    find_references,
     template_language,
 )
-from buildrunner.publish.files import Site
+from buildrunner.publish.files import Site, SiteFile
 from buildrunner.redaction import visible
+from buildrunner.routing.document import Document
+from buildrunner.routing.references import Reference, ReferenceCheck
 
 _MOST_PAGES = 100  # that are looked through
 _MOST_BYTES = 4 * 2**20  # of them together
@@ -40,27 +42,88 @@ _PROGRAMS = (
 )
 # Files at the top of a site that tell other hosts what to do.
 _RULE_FILES = (
-    "_redirects",
-    "_headers",
     "_routes.json",
     "_worker.js",
     ".htaccess",
     "web.config",
     "staticwebapp.config.json",
 )
-# What other hosts add to a site; without it their statistics are missing, and nothing else.
-_OF_HOST = re.compile(r"_vercel/|\.netlify/|cdn-cgi/|__/|_sites/|\Z")
 _NAMED = 3  # examples in a warning
+_NAMED_REFERENCES = 10  # that get a warning each
+_REFERENCE_SECONDS = 30.0  # for checking the references of all pages
+_MOST_REFERENCES = 100_000  # that lead to nothing and are remembered
+# What a page does not work without comes first.
+_ELEMENTS = ("script", "link", "img", "iframe", "a")
 
 
-def review_site(site: Site, framework: str | None) -> list[str]:
-    """Return warnings, one sentence or two each, about what visitors of this site would not get."""
+@dataclass(frozen=True, slots=True)
+class Review:
+    """What visitors of a site would not get."""
+
+    warnings: tuple[str, ...]  # one sentence or two each
+    broken: tuple[str, ...]  # references that lead to nothing, as "index.html asks for /a.js"
+
+
+@dataclass(slots=True)
+class _Broken:
+    page: str  # the first that refers to it
+    reference: Reference
+    others: int = 0  # pages that do, too
+
+
+def review_site(site: Site, framework: str | None, document: Document) -> Review:
+    """Look through a site before it is published; `document` has its rules."""
     paths = frozenset(file.path for file in site.files)
-    return [
-        *_rules(paths),
-        *_programs([file.path for file in site.files]),
-        *_pages(site, paths, framework),
-    ]
+    pages = _read_pages(site)
+    warnings = [*_rules(paths), *_programs([file.path for file in site.files]), *_templates(pages)]
+    found, unchecked = _find_broken(site, paths, document)
+    broken = [f"{visible(each.page)} asks for {visible(each.reference.address)}" for each in found]
+    base = find_base_path(pages, paths)
+    if base:
+        setting = find_base_setting(framework) or "the base path in the build's configuration"
+        asked = f"{visible(base.page)} asks for {visible(base.asked)}"
+        warnings.append(
+            f"{asked}, but the site has it as /{visible(base.there)}. Set {setting} to /, or the page may stay blank."
+        )
+        broken = list(dict.fromkeys((asked, *broken)))
+        found = [each for each in found if not each.reference.address.startswith(f"{base.path}/")]
+    for each in found[:_NAMED_REFERENCES]:
+        also = f", and so {'does' if each.others == 1 else 'do'} {each.others:,} more" if each.others else ""
+        warnings.append(
+            f"{visible(each.page)} asks for {visible(each.reference.address)}, which the site does not have{also}."
+        )
+    if (more := len(found) - _NAMED_REFERENCES) > 0:
+        warnings.append(f"Pages ask for {more:,} more addresses that the site does not have.")
+    if unchecked:
+        warnings.append(f"References of {unchecked:,} pages were not checked, because it would take too long.")
+    return Review(tuple(warnings), tuple(broken))
+
+
+def _find_broken(site: Site, paths: frozenset[str], document: Document) -> tuple[list[_Broken], int]:
+    """Return the references of all pages that lead to nothing, and how many pages were not checked in time."""
+    check = ReferenceCheck(document, paths.__contains__)
+    found: dict[str, _Broken] = {}
+    pages = [file for file in site.files if file.is_page]
+    pages.sort(key=lambda file: (file.path.count("/"), file.path != "index.html", file.path))
+    ends = time.monotonic() + _REFERENCE_SECONDS
+    unchecked = 0
+    for number, file in enumerate(pages):
+        check_cancelled()
+        if time.monotonic() > ends:
+            unchecked = len(pages) - number
+            break
+        text = _read_page(site, file)
+        broken = check.find_broken(file.path, text)
+        # What scripts put into other pages, or fill in, is not asked for from where it lies.
+        if any(each.address not in found for each in broken) and (_is_part(file.path, text) or template_language(text)):
+            continue
+        for each in broken:
+            if each.address in found:
+                found[each.address].others += 1
+            elif len(found) < _MOST_REFERENCES:
+                found[each.address] = _Broken(file.path, each)
+    ranks = {element: rank for rank, element in enumerate(_ELEMENTS)}
+    return sorted(found.values(), key=lambda each: ranks.get(each.reference.element, 2)), unchecked
 
 
 def _rules(paths: frozenset[str]) -> list[str]:
@@ -77,9 +140,7 @@ def _programs(paths: Sequence[str]) -> list[str]:
     return [f"Nothing runs {_list(found)} here: visitors see the source. Remove such files from the output."]
 
 
-def _pages(site: Site, paths: frozenset[str], framework: str | None) -> list[str]:
-    pages = _read_pages(site)
-    warnings: list[str] = []
+def _templates(pages: Sequence[tuple[str, str]]) -> list[str]:
     templates: list[tuple[str, str]] = []
     for path, text in pages:
         check_cancelled()
@@ -87,44 +148,17 @@ def _pages(site: Site, paths: frozenset[str], framework: str | None) -> list[str
         # Scripts fetch parts of pages, and fill them in the browser.
         if language and not (_is_part(path, text) and language in {"Handlebars", UNKNOWN_LANGUAGE}):
             templates.append((path, language))
-    if templates:
-        names = _list([path for path, _ in templates])
-        warnings.append(
-            f"{names}: published unfilled, as a template of {templates[0][1]}."
-            " Let the build write finished pages, or set OUTPUT_DIR to the folder that has them."
-        )
-    if base := find_base_path(pages, paths):
-        setting = find_base_setting(framework) or "the base path in the build's configuration"
-        warnings.append(
-            f"{visible(base.page)} asks for {visible(base.asked)}, but the site has it as /{visible(base.there)}."
-            f" Set {setting} to /, or the page may stay blank."
-        )
-    elif missing := _missing(pages, paths):
-        count = len(missing) - 1
-        more = f", and {count} more {'is' if count == 1 else 'are'} missing" if count else ""
-        page, asked = missing[0]
-        warnings.append(
-            f"{visible(page)} asks for {visible(asked)}, which the site does not have{more}."
-            " Let the build write it, or correct the address in the page."
-        )
-    return warnings
+    if not templates:
+        return []
+    names = _list([path for path, _ in templates])
+    return [
+        f"{names}: published unfilled, as a template of {templates[0][1]}."
+        " Let the build write finished pages, or set OUTPUT_DIR to the folder that has them."
+    ]
 
 
 def _is_part(path: str, text: str) -> bool:
     return path != "index.html" and not re.search(r"<html\b|<!doctype", text, re.IGNORECASE)
-
-
-def _missing(pages: Sequence[tuple[str, str]], paths: frozenset[str]) -> list[tuple[str, str]]:
-    """List the scripts and style sheets that the site lacks, each with the first page that asks for it."""
-    found: dict[str, str] = {}
-    for page, text in pages:
-        check_cancelled()
-        if not _is_part(page, text) and not template_language(text):
-            for reference in find_references(text, page, imports=False):
-                path = reference.path
-                if reference.kind in {"script", "style"} and path not in paths and not _OF_HOST.match(path):
-                    found.setdefault(reference.shown, page)
-    return [(page, asked) for asked, page in found.items()]
 
 
 def _read_pages(site: Site) -> list[tuple[str, str]]:
@@ -137,14 +171,18 @@ def _read_pages(site: Site) -> list[tuple[str, str]]:
     for file in pages[:_MOST_PAGES]:
         if left <= 0 or time.monotonic() > ends:
             break
-        descriptor = site.open(file)
-        try:
-            data = os.read(descriptor, MOST_PAGE_BYTES)
-        finally:
-            os.close(descriptor)
-        left -= len(data)
-        found.append((file.path, data.decode("utf-8-sig", errors="replace")))
+        text = _read_page(site, file)
+        left -= len(text)
+        found.append((file.path, text))
     return found
+
+
+def _read_page(site: Site, file: SiteFile) -> str:
+    descriptor = site.open(file)
+    try:
+        return os.read(descriptor, MOST_PAGE_BYTES).decode("utf-8-sig", errors="replace")
+    finally:
+        os.close(descriptor)
 
 
 def _list(paths: Sequence[str]) -> str:

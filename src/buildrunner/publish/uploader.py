@@ -4,7 +4,7 @@
     await upload.plan(site)      what is new, what differs, what can stay as it is
     await upload.send_new()      the first look, then new keys: changes nothing that is live
     await upload.begin()         the second look: did a later run take over?
-    await upload.publish()       what replaces objects, then the pages
+    await upload.publish()       what replaces objects, the rules of the site, then the pages
     await upload.tidy_up(…)      what another run has overwritten, deletions, the manifest
 
 The caller keeps the cancel scopes around the halves: a signal stops the first at once, and gives the second some seconds to
@@ -96,6 +96,7 @@ class Upload:
         self._before: Manifest | None = None  # the newest there is: since when things are kept
         self._last: Manifest | None = None  # the same, if what it says of objects is still true
         self._site: Site | None = None
+        self._routing: bytes | None = None  # how the site answers; None leaves what is stored
         self._on_progress: Progress = lambda _files, _bytes: None
         self._new: list[SiteFile] = []
         self._candidates: Sequence[SiteFile] = ()  # that may be unchanged
@@ -141,10 +142,10 @@ class Upload:
                 raise
             self._surveyed = True
 
-    async def plan(self, site: Site, *, on_progress: Progress) -> None:
-        """Decide what has to be sent, and in what order; reads no file yet."""
+    async def plan(self, site: Site, *, on_progress: Progress, routing: bytes | None = None) -> None:
+        """Decide what has to be sent, and in what order; reads no file yet. `routing` says how the site answers requests."""
         await self.survey()
-        self._site, self._on_progress = site, on_progress
+        self._site, self._on_progress, self._routing = site, on_progress, routing
         if self._turn.in_progress:  # what they have written since the survey is not in it
             with anyio.move_on_after(STEP_SECONDS), suppress(BuildFailed):
                 await self._turn.settle()
@@ -212,7 +213,7 @@ class Upload:
         self._publishing_since = anyio.current_time()
 
     async def publish(self) -> None:
-        """Send what replaces other objects, and when all of it is there, the pages.
+        """Send what replaces other objects, and when all of it is there, the rules of the site, then the pages.
 
         Raises:
             BuildSuperseded: when a later run began to do the same meanwhile.
@@ -220,8 +221,9 @@ class Upload:
         """
 
         async def publish() -> None:
-            for group in (self._replacing, self._pages):
-                await self._send(group, live=True)
+            await self._send(self._replacing, live=True)
+            await self._store_routing()
+            await self._send(self._pages, live=True)
 
         try:
             await self._watching(publish)
@@ -238,6 +240,7 @@ class Upload:
         try:
             if self._turn.in_progress:
                 await self._watching(self._mend)
+                await self._store_routing()
             else:
                 await self._list_what_came_later()
         except BuildSuperseded as superseded:
@@ -304,6 +307,21 @@ class Upload:
             return "The whole site is new."
         said = f"New are {len(self._replaced)} of the {total} files that replace live ones: {_names(self._replaced)}."
         return f"{said} {unknown}".strip()
+
+    async def _store_routing(self) -> None:
+        """Store how the site answers. A state bucket that does not take it must not hold up a site that can be published."""
+        if self._routing is None:
+            return
+        reason = f"The state bucket did not answer within {STEP_SECONDS} s."
+        with anyio.move_on_after(STEP_SECONDS):
+            try:
+                await self._turn.store_routing(self._routing)
+                return
+            except BuildFailed as error:
+                reason = error.reason
+        self._warn(
+            f"The routing of the site was not stored, so `buildrunner sites` continues with the earlier one. {reason}"
+        )
 
     async def _say_stopped(self) -> None:
         with cleanup(STOPPED_WITHIN), suppress(BuildFailed):

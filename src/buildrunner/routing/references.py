@@ -27,14 +27,12 @@ _NO_FILE = frozenset({"preconnect", "dns-prefetch", "canonical", "shortlink"})
 _OF_HOST = re.compile(r"/(?:_vercel|\.netlify|cdn-cgi|__|_sites)/")
 
 
-@dataclass(slots=True)
-class BrokenReference:
-    """An address of the site that pages refer to, and that has no answer."""
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """An address of the site that a page refers to."""
 
-    address: str  # as a browser would ask for it, from /
-    page: str  # the first that refers to it
+    address: str  # path and query, from /, as a browser asks for it
     element: str  # script, link, img, a, …
-    pages: int = 1  # that refer to it
 
 
 @dataclass(slots=True)
@@ -49,22 +47,15 @@ class ReferenceCheck:
 
     document: Document
     exists: Exists
-    broken: dict[str, BrokenReference] = field(default_factory=dict)
     _answered: dict[str, bool] = field(default_factory=dict)
 
-    def check(self, page: str, html: str) -> None:
-        """Check the references of the page with the key `page`."""
-        seen: set[str] = set()
+    def find_broken(self, page: str, html: str) -> list[Reference]:
+        """Return the broken references of the page with the key `page`, each address once."""
+        broken: dict[str, Reference] = {}
         for element, address in find_addresses(html, self._address_of(page)):
-            if address in seen:
-                continue
-            seen.add(address)
-            if not self._is_answered(address):
-                found = self.broken.get(address)
-                if found:
-                    found.pages += 1
-                else:
-                    self.broken[address] = BrokenReference(address, page, element)
+            if not self._is_answered(address) and address not in broken:
+                broken[address] = Reference(address, element)
+        return list(broken.values())
 
     def _address_of(self, page: str) -> str:
         """Return the path at which visitors get a page, which its relative references start from."""
@@ -136,5 +127,3 @@ def _resolve(value: str, start: str) -> str | None:
         return address
     path, mark, query = address.partition("?")
     return f"{encode_path(normalize_path(path))}{mark}{query}"
-
-

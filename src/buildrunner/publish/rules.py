@@ -1,0 +1,78 @@
+"""Read the files with rules of a site, in its output and its repository, and take them out of what is published."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from buildrunner.errors import BuildFailed
+from buildrunner.project.files import read_text
+from buildrunner.publish.files import Site, SiteFile
+from buildrunner.redaction import visible
+from buildrunner.routing.collect import MAX_FILE_BYTES, OUTPUT_FILES, RuleFile, SiteRules, collect_rules
+from buildrunner.routing.warnings import RuleWarning
+
+_IN_REPOSITORY = ("netlify.toml", "vercel.json")
+_IN_OUTPUT_ALONE = ("_redirects", "_headers")
+
+
+def take_rules(site: Site, output: Path, folders: Sequence[Path], inside: Path, *, noindex: bool) -> SiteRules:
+    """Compile the rules of a site, and leave their files out of what is published.
+
+    Args:
+        site: what is published.
+        output: its folder.
+        folders: of the app and of the repository, the nearest to the output first; empty where only an output is published.
+        inside: the repository, which no file may lead out of.
+        noindex: search engines are asked to leave the site out.
+
+    Raises:
+        BuildFailed: there is nothing else to publish.
+
+    """
+    inside = Path(os.path.realpath(inside))
+    in_output = {file.path: file for file in site.files if file.path in OUTPUT_FILES}
+
+    def shown(folder: Path, name: str) -> str:
+        return visible(os.path.relpath(folder / name, inside))
+
+    files = [RuleFile(name, shown(output, name), partial(_read, site, file)) for name, file in in_output.items()]
+    warnings: list[RuleWarning] = []
+    real_output = os.path.realpath(output)
+    others = [folder for folder in dict.fromkeys(folders) if os.path.realpath(folder) != real_output]
+    for folder in others:
+        for name in _IN_REPOSITORY:
+            try:
+                text = read_text(folder / name, inside, most_bytes=MAX_FILE_BYTES[name])
+            except ValueError as error:
+                warnings.append(RuleWarning(shown(folder, name), None, f"it {error}, so it is not applied"))
+            else:
+                data = None if text is None else text.encode()
+                files.append(RuleFile(name, shown(folder, name), partial(_same, data)))
+    for name in _IN_OUTPUT_ALONE:
+        if name not in in_output and others and os.path.isfile(others[0] / name):
+            reason = "it is not applied, because the build does not copy it into its output"
+            warnings.append(RuleWarning(shown(others[0], name), None, reason))
+    rules = collect_rules(files, [file.path for file in site.files if file.is_page], noindex=noindex)
+    site.leave_out(in_output)
+    if not site.files:
+        raise BuildFailed(
+            "build",
+            f"The build left nothing to publish but {', '.join(in_output)}.",
+            "Add a page, for example an index.html.",
+        )
+    return SiteRules(rules.document, (*warnings, *rules.warnings))
+
+
+def _same(data: bytes | None) -> bytes | None:
+    return data
+
+
+def _read(site: Site, file: SiteFile) -> bytes:
+    descriptor = site.open(file)
+    try:
+        return os.read(descriptor, MAX_FILE_BYTES[file.path] + 1)
+    finally:
+        os.close(descriptor)
