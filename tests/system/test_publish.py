@@ -37,12 +37,15 @@ def test_new_keys_come_first_then_what_changes_then_the_pages(
     second = program.run(repositories.app(SITE.format("B")), SLUG=first.slug, AWS_ENDPOINT_URL_S3=through(relay))
 
     assert (first.code, second.code) == (0, 0)
-    puts = [request.rpartition(f"/{first.slug}/")[2] for request in relay.requests if request.startswith("PUT")]
+    puts = [
+        request.rpartition(f"/{first.slug}/")[2] or request for request in relay.requests if request.startswith("PUT")
+    ]
     assert puts[:2] == ["current.json", "current.json"]  # the claim, and a look whether the server knows conditions
     assert puts[2:5] == ["assets/index-Bbcdefg1.js", "current.json", "style.css"]
-    assert set(puts[5:7]) == {"index.html", "docs/index.html"}
+    assert puts[5].endswith(f"/__routing/{first.slug}.json")
+    assert set(puts[6:8]) == {"index.html", "docs/index.html"}
     build = second.result["build"]
-    assert puts[7:] == [f"{build}.json", "current.json", f"{build}.ndjson"]
+    assert puts[8:] == [f"{build}.json", "current.json", f"{build}.ndjson"]
 
 
 def test_a_signal_before_the_second_look_leaves_every_live_object_as_it_was(

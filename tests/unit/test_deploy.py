@@ -319,6 +319,7 @@ def test_a_run_may_write_its_site_and_its_log(prefix: str, action: str) -> None:
     assert allows(policy, action, "arn:aws:s3:::state/__logs/my-site/01JD.ndjson")
     assert allows(policy, "s3:PutObject", "arn:aws:s3:::state/__manifests/my-site/current.json")
     assert allows(policy, "s3:GetObject", "arn:aws:s3:::state/__manifests/my-site/current.json")
+    assert allows(policy, "s3:PutObject", "arn:aws:s3:::state/__routing/my-site.json")
     assert not allows(policy, "s3:GetObject", "arn:aws:s3:::state/__logs/my-site/01JD.ndjson")
     assert not allows(policy, "s3:DeleteObject", "arn:aws:s3:::state/__logs/my-site/01JD.ndjson")
     assert allows(policy, action, "arn:aws:s3:::state/__cache/my-site/modules-npm-1.tar.zst")

@@ -20,15 +20,14 @@ def read(app: Path, files: Files, folder: str = ".", given: tuple[str, ...] = ()
 @pytest.mark.parametrize(
     ("name", "text", "named"),
     [
-        ("netlify.toml", '[[redirects]]\nfrom="/*"\nto="/index.html"', "redirects of netlify.toml"),
-        ("netlify.toml", '[[headers]]\nfor="/*"\n[[plugins]]\npackage="x"', "headers, plugins of netlify.toml"),
+        ("netlify.toml", '[[headers]]\nfor="/*"\n[[plugins]]\npackage="x"', "plugins of netlify.toml"),
         ("netlify.toml", '[build]\ncommand="make"', "build.command of netlify.toml"),
         ("netlify.toml", '[build]\nbase="web"', "base of netlify.toml"),
         ("netlify.toml", '[build.environment]\nNODE_VERSION="18"', "build.environment (NODE_VERSION) of netlify.toml"),
         ("netlify.toml", '[context.production]\ncommand="make"', "build.command of netlify.toml"),
         ("netlify.toml", '[build]\nfunctions="f"', "functions of netlify.toml"),
-        ("vercel.json", '{"rewrites": [{"source": "/(.*)", "destination": "/"}]}', "rewrites of vercel.json"),
-        ("vercel.json", '{"buildCommand": "make", "cleanUrls": true}', "cleanUrls, buildCommand of vercel.json"),
+        ("vercel.json", '{"crons": [{"path": "/"}], "rewrites": [{}]}', "crons of vercel.json"),
+        ("vercel.json", '{"buildCommand": "make", "cleanUrls": true}', "buildCommand of vercel.json"),
         ("vercel.json", '{"installCommand": "npm i x"}', "installCommand of vercel.json"),
         ("now.json", '{"routes": [{"src": "/"}]}', "routes of now.json"),
         ("firebase.json", '{"hosting": {"rewrites": [{"source": "**"}]}}', "hosting.rewrites of firebase.json"),
@@ -60,11 +59,11 @@ def test_settings_that_do_what_is_done_are_not_named(app: Path, name: str, text:
 def test_all_files_are_named_in_one_warning(app: Path) -> None:
     files = {
         "netlify.toml": '[build]\nbase="apps/web"\ncommand="make"\n[[redirects]]\nfrom="/"',
-        "apps/web/vercel.json": '{"headers": [{}]}',
+        "apps/web/vercel.json": '{"functions": {"a": {}}}',
     }
 
     assert read(app, files, "apps/web").warning == (
-        "Settings for another host are not applied: headers of apps/web/vercel.json; redirects, build.command of netlify.toml."
+        "Settings for another host are not applied: functions of apps/web/vercel.json; build.command of netlify.toml."
         " Set BUILD_COMMAND instead."
     )
 

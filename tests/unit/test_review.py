@@ -8,13 +8,14 @@ import pytest
 
 from buildrunner.publish.files import collect
 from buildrunner.publish.review import review_site
+from buildrunner.routing.document import Document, Pattern, Rule
 from support.files import Files, write
 
 
-def warnings(folder: Path, files: Files, framework: str | None = None) -> list[str]:
+def warnings(folder: Path, files: Files, framework: str | None = None, document: Document | None = None) -> list[str]:
     write(folder / "dist", files)
     with collect(folder / "dist", folder) as site:
-        return review_site(site, framework)
+        return list(review_site(site, framework, document or Document()).warnings)
 
 
 @pytest.mark.parametrize(
@@ -52,8 +53,8 @@ def test_scripts_that_the_site_lacks_are_named(tmp_path: Path) -> None:
     files = {"index.html": head, "about.html": head, "assets/a.js": ""}
 
     assert warnings(tmp_path, files) == [
-        "index.html asks for /assets/gone.js, which the site does not have, and 1 more is missing."
-        " Let the build write it, or correct the address in the page."
+        "index.html asks for /assets/gone.js, which the site does not have, and so does 1 more.",
+        "index.html asks for /gone.css, which the site does not have, and so does 1 more.",
     ]
 
 
@@ -62,10 +63,11 @@ def test_scripts_that_the_site_lacks_are_named(tmp_path: Path) -> None:
     [
         '<script src="/_vercel/insights/script.js"></script><script src="/cdn-cgi/x.js"></script><script src=""></script>',
         '<script src="https://cdn.example.org/a.js"></script><script src="//cdn.example.org/a.js"></script>',
-        '<!--[if lt IE 9]><script src="/js/html5shiv.js"></script><![endif]--><img src="/gone.png"><a href="/gone">x</a>',
+        '<!--[if lt IE 9]><script src="/js/html5shiv.js"></script><![endif]-->',
+        '<img src="data:x"><a href="mailto:a@b.c">x</a><a href="#x">y</a>',
         "<pre>import a from './gone.js'</pre><code>&lt;script src='/b.js'></code>",
         '<script src="/app.js?v=2"></script><link rel="stylesheet" href="./css/%C3%A4.css#x">',
-        '<link rel="preload" as="script" href="/gone.js"><template><script src="/t.js"></script></template>',
+        '<link rel="preconnect" href="/gone"><link rel="canonical" href="/gone"><template><script src="/t.js"></script></template>',
     ],
 )
 def test_what_a_site_does_not_need_is_not_missed(tmp_path: Path, page: str) -> None:
@@ -85,14 +87,14 @@ def test_a_page_that_is_a_template_is_named(tmp_path: Path) -> None:
 def test_rules_and_programs_of_other_hosts_are_named(tmp_path: Path) -> None:
     files = {
         "index.html": "",
-        "_redirects": "/* /index.html 200",
-        "_headers": "",
+        "_worker.js": "",
+        ".htaccess": "",
         "mail.php": "<?php",
         "sub/_redirects": "",
     }
 
     assert warnings(tmp_path, files) == [
-        "The rules in _redirects, _headers are not applied; only the files themselves are published.",
+        "The rules in _worker.js, .htaccess are not applied; only the files themselves are published.",
         "Nothing runs mail.php here: visitors see the source. Remove such files from the output.",
     ]
 
@@ -109,10 +111,46 @@ def test_parts_that_scripts_fill_in_the_browser_are_no_templates(tmp_path: Path)
 
 def test_a_site_without_fault_has_no_warning(tmp_path: Path) -> None:
     files = {
-        "index.html": '<div id="app">{{ a }}</div><script src="/assets/a.js"></script><a href="/docs/x">x</a>',
+        "index.html": '<div id="app">{{ a }}</div><script src="/assets/a.js"></script><a href="/about">x</a>',
         "about/index.html": '<link rel="stylesheet" href="../assets/a.css">',
         "assets/a.js": "",
         "assets/a.css": "",
     }
 
     assert warnings(tmp_path, files, "Vite") == []
+
+
+def test_references_are_judged_by_what_the_rules_answer(tmp_path: Path) -> None:
+    page = '<!doctype html><a href="/old/x">a</a><a href="/about/">b</a><a href="dir">c</a><img src="/gone.png">'
+    files = {"index.html": page, "about.html": "", "dir/index.html": ""}
+    document = Document(rules=(Rule(Pattern(regex="/old/(.*)", prefix="/old"), ("/new",), 301),))
+
+    assert warnings(tmp_path, files, document=document) == [
+        "index.html asks for /gone.png, which the site does not have."
+    ]
+
+
+def test_routes_of_a_single_page_application_are_there(tmp_path: Path) -> None:
+    page = '<!doctype html><a href="/users/1">a</a><script src="/gone.js"></script>'
+
+    assert warnings(tmp_path, {"index.html": page}, document=Document(single_page=True)) == [
+        "index.html asks for /gone.js, which the site does not have."
+    ]
+
+
+def test_very_many_broken_references_are_counted(tmp_path: Path) -> None:
+    page = "<!doctype html>" + "".join(f'<a href="/gone-{n}">x</a>' for n in range(50))
+
+    found = warnings(tmp_path, {"index.html": page, "404.html": ""})
+
+    assert len(found) == 11
+    assert found[-1] == "Pages ask for 40 more addresses that the site does not have."
+
+
+def test_all_broken_references_are_known_to_strict_builds(tmp_path: Path) -> None:
+    write(tmp_path / "dist", {"index.html": '<!doctype html><a href="/gone">x</a><img src="/b/a.png">', "a.png": ""})
+    with collect(tmp_path / "dist", tmp_path) as site:
+        assert review_site(site, None, Document()).broken == (
+            "index.html asks for /b/a.png",
+            "index.html asks for /gone",
+        )
