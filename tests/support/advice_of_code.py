@@ -138,6 +138,22 @@ PROOFS = (
         lambda p, line, file: p.write(file, f"{line}\n"),
     ),
     Proof(
+        "sveltekit-prerender-failed",  # SvelteKit 2
+        "Error: 404 /nowhere (linked from /)\nTo suppress or handle this error, implement `handleHttpError` in https://svelte.dev\n",
+        "! grep -q /nowhere src/routes/+page.svelte",
+        r"404 (/\S+) \(linked from /\)\. Fix the page or the link",
+        lambda p, path: p.edit("src/routes/+page.svelte", path, "/"),
+        {"src/routes/+page.svelte": '<a href="/nowhere">x</a>\n'},
+    ),
+    Proof(
+        "astro-page-failed",  # Astro 4
+        "18:07:21 ▶ src/pages/index.astro\n18:07:21   └─ /index.htmlwindow.x is not a function\n  Stack trace:\n",
+        "grep -q '<script>' src/pages/index.astro",
+        r"belongs into a client component or a (<script>)",
+        lambda p, tag: p.edit("src/pages/index.astro", "---\nwindow.x()\n---", f"{tag}window.x()</script>"),
+        {"src/pages/index.astro": "---\nwindow.x()\n---\n"},
+    ),
+    Proof(
         "astro-needs-server",  # Astro 5
         "[NoAdapterInstalled] Cannot use server-rendered pages without an adapter.\n",
         config("astro.config.js", "c.output === 'static'") + " && ! grep -q 'prerender = false' page.astro",
@@ -267,7 +283,7 @@ PROOFS = (
         "import-case-mismatch-on-disk",  # react-scripts 4
         "Failed to compile.\n\nCannot find file: 'header.js' does not match the corresponding name on disk: './src/Header.js'.\n",
         "grep -q './Header.js' src/App.js",
-        r"the file name, which is (?:src/)(\S+)\. .* Correct the import",
+        r"the file name, which is (?:src/)(\S+)\. .* Fix the import",
         lambda p, name: p.edit("src/App.js", "header.js", name),
         {"src/App.js": "import './header.js'\n", "src/Header.js": ""},
     ),
@@ -278,6 +294,15 @@ PROOFS = (
         r"does not exist \((\S+)\)\. .* commit it",
         lambda p, name: p.write(f"{name}.scss", ""),
         {"a.scss": "@use 'variables';\n"},
+        script="sass a.scss a.css",
+    ),
+    Proof(
+        "sass-error",
+        "",
+        "",
+        r"style sheet: Undefined (\w+)\. Fix the line",
+        lambda p, what: p.edit("a.scss", {"variable": "$nope"}[what], "red"),
+        {"a.scss": ".a { color: $nope; }\n"},
         script="sass a.scss a.css",
     ),
     Proof(
@@ -308,7 +333,7 @@ PROOFS = (
         "angular-error",
         "Error: src/app/app.component.html:3:7 - error NG8002: Can't bind to 'x' since it isn't a known property of 'y'.\n",
         "! grep -q '\\[x\\]' src/app/app.component.html",
-        r"found errors \((\S+)\)\. Correct",
+        r"found errors \((\S+)\)\. Fix",
         lambda p, file: p.edit(file, '[x]="1"', ""),
         {"src/app/app.component.html": '<y [x]="1"></y>'},
     ),
@@ -316,7 +341,7 @@ PROOFS = (
         "typescript-error",
         "",
         "",
-        r"found errors \((\S+)\)\. Correct them",
+        r"found errors \((\S+)\)\. Fix them",
         lambda p, file: p.edit(file, "number", "string"),
         {"src/App.ts": "export const x: number = 'a'\n"},
         script="tsc --lib es5 src/App.ts",
@@ -329,6 +354,22 @@ PROOFS = (
         lambda p, new, old: p.change_script(old, new),
         {"node_modules/.bin/vite": '#!/bin/sh\n[ "$1" = build ]\n'},
         script="tsc && vite build",
+    ),
+    Proof(
+        "svelte-check-errors",  # svelte-check 4
+        "svelte-check found 1 error and 0 warnings in 1 file\n",
+        "! true",
+        r"without the check \(`(.+)` alone",
+        lambda p, build: p.change_script("svelte-check && vite build", build),
+        {"node_modules/.bin/vite": '#!/bin/sh\n[ "$1" = build ]\n'},
+        script="svelte-check && vite build",
+    ),
+    Proof(
+        "eslint-configuration-missing",  # ESLint 9
+        "ESLint couldn't find an eslint.config.(js|mjs|cjs) file.\n",
+        "test -e eslint.config.js",
+        r"Commit (\S+) \(",
+        lambda p, file: p.write(file, "module.exports = []\n"),
     ),
     Proof(
         "syntax-too-new-for-target",  # Vite 5
@@ -360,7 +401,7 @@ PROOFS = (
         "syntax-error",
         "",
         "",
-        r"cannot be parsed \((\S+)\).* Correct the place",
+        r"cannot be parsed \((\S+)\).* Fix the place",
         lambda p, file: p.edit(file, "<div>", "<div></div>"),
         {"src/app.jsx": "export const x = <div>"},
         script="esbuild src/app.jsx",
@@ -370,7 +411,7 @@ PROOFS = (
         "error during build:\n[vite:esbuild] Transform failed with 1 error:\n/x/src/app.jsx:2:0: ERROR: Unexpected end of file"
         ' before a closing "div" tag\nfile: src/app.jsx:2:0\n',
         "grep -q '</div>' src/app.jsx",
-        r"cannot be parsed \((\S+)\).* Correct the place",
+        r"cannot be parsed \((\S+)\).* Fix the place",
         lambda p, file: p.edit(file, "<div>", "<div></div>"),
         {"src/app.jsx": "<div>"},
     ),
@@ -416,7 +457,7 @@ PROOFS = (
         "prerender-failed",  # Next 16
         f"ReferenceError: Foo is not defined\n{PRERENDERING}",
         "! grep -q 'Foo$' pages/about.jsx",
-        r"The page /(\S+) is .* failed\. .* Correct it",
+        r"The page /(\S+) is .* failed\. .* Fix it",
         lambda p, name: p.edit(f"pages/{name}.jsx", "Foo", "<Foo />"),
         {"pages/about.jsx": "export default () => Foo\n"},
     ),

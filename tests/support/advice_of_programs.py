@@ -444,6 +444,22 @@ VARIABLES: tuple[tuple[str, str, str], ...] = (
         "You are using Node.js 18.1.0. Vite requires Node.js version 20.19+ or 22.12+. Please upgrade",
         "NODE_VERSION=20",
     ),
+    ("vite-2-configuration", "Error: config must export or return an object.", "NODE_VERSION=18"),
+    (
+        "postcss-exports",
+        "Error [ERR_PACKAGE_PATH_NOT_EXPORTED]: Package subpath './lib/tokenize' is not defined by \"exports\" in"
+        " /w/node_modules/postcss/package.json",
+        "NODE_VERSION=16",
+    ),
+    ("import-assertions", "SyntaxError: Unexpected identifier 'assert'", "NODE_VERSION=20"),
+    ("native-build-missing", "Error: No native build was found for platform=linux arch=x64", "NODE_VERSION=16"),
+    (
+        "navigator-read-only",
+        "TypeError: Cannot set property navigator of #<Object> which has only a getter",
+        "NODE_VERSION=20",
+    ),
+    ("node-util-removed", "TypeError: util.isNullOrUndefined is not a function", "NODE_VERSION=22"),
+    ("eslint-crashed", "[eslint] Failed to load parser 'x'", "BUILD_ENV_DISABLE_ESLINT_PLUGIN=true"),
     ("variable-missing-unnamed", "Error: supabaseUrl is required.", "BUILD_ENV_NEXT_PUBLIC_API_URL=x"),
     (
         "ci-warnings-as-errors",

@@ -42,7 +42,7 @@ def test_a_failure_is_explained_and_the_advice_works(program: Program, repositor
     for name, (failed, passed) in runs.items():
         variable = cases[name][1]
         assert failed.code == (30 if "install" in name else 40), failed.stdout
-        assert (f"Set {variable}." if variable else "build.sh has Windows line ends (CRLF)") in failed.result["hint"]
+        assert (f"Set {variable}." if variable else "build.sh has Windows line endings (CRLF)") in failed.result["hint"]
         assert passed.code == 0, passed.stdout
 
 

@@ -327,4 +327,4 @@ def test_a_dependency_whose_install_script_fails_is_done_without(program: Progra
             rest = b"" if name == "yarn" else b"good\n"
             assert program.objects(ended.slug)["index.html"]["body"] == b"own\n" + rest, name
     assert runs["broken"].code == 40
-    assert runs["broken"].result["hint"].startswith("It may lack bad, whose install script failed.")
+    assert runs["broken"].result["hint"].startswith("bad may be missing, because its install script failed.")

@@ -203,7 +203,7 @@ def test_every_sentence_of_troubleshooting_is_one_that_the_program_says() -> Non
     sentences = {form for path in SOURCES for text in texts(path) for form in (text, text.replace("…", ""))}
     sentences.add((ROOT / "Makefile").read_text())
 
-    for cells in table("Troubleshooting"):
+    for cells in table("Other messages", (ROOT / "docs" / "troubleshooting.md").read_text()):
         quoted = cells[0].strip("`")
         pieces = [re.escape(piece.strip()) for piece in quoted.split("…") if piece.strip()]
         wanted = re.compile(".*".join(pieces), re.DOTALL)

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import os
-import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,11 +12,15 @@ import pytest
 
 from buildrunner.build.commands import _environment_of
 from buildrunner.build.runner import _search_path
-from buildrunner.diagnose.fallbacks import FALLBACKS, BuildFallback
+from buildrunner.diagnose.fallbacks import find_fallbacks
+from buildrunner.diagnose.rule import BuildFallback
+from buildrunner.diagnose.rules import load_rules
+
+FALLBACKS = [rule.fallback for rule in load_rules() if rule.fallback]
 
 
 def matching(output: str) -> list[BuildFallback]:
-    return [each for each in FALLBACKS if re.search(each.pattern, output)]
+    return find_fallbacks(output, [])
 
 
 @pytest.mark.parametrize(

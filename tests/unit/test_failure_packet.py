@@ -2,7 +2,7 @@
 
 The files in tool_output are what they printed with CI=true: TypeScript 5.7.3, vue-tsc 2.2.0, svelte-check 4.1.4, Vite 5.4.21 with
 Vue 3.5.13, Svelte 5.19.0, PostCSS 8.5.1 and Tailwind CSS 3.4.17, Sass 1.83.4, ESLint 9.18.0, webpack 5.97.1, SvelteKit 2.16.0,
-Astro 4.16.18, Next.js 14.2.23 and 15.1.6. Only folders of the machine and the end of long stacks were changed.
+Astro 4.16.18, npm 11.19.1, Next.js 14.2.23 and 15.1.6. Only folders of the machine and the end of long stacks were changed.
 """
 
 from __future__ import annotations
@@ -49,6 +49,23 @@ PACKETS: list[tuple[str, str | None, str | None, int | None, int | None, str]] =
     ("webpack-package", "package-not-installed", "src/index.js", 1, 0, "lodash-not"),
     ("webpack-parse", "webpack-loader-missing", "src/index.js", 2, 10, "const b = <div/>"),
     ("webpack-babel", "syntax-error", "src/index.js", 2, 10, "const b = ;"),
+    ("vite-js", "syntax-error", "src/main.js", 2, 10, "Expression expected"),
+    ("vite-postcss", "syntax-error", "src/s.css", 1, 1, "Unclosed block"),
+    ("vite-sass", "sass-error", "src/s.scss", 2, 13, "Undefined variable."),
+    ("vue-script", "syntax-error", "src/App.vue", 2, 10, "const a = ;"),
+    ("svelte-check", "typescript-error", "src/App.svelte", 2, 7, "not assignable to type 'number'"),
+    ("kit-missing", "module-not-found", "src/routes/+page.svelte", None, None, "Could not load src/lib/Foo.svelte"),
+    ("kit-404", "sveltekit-prerender-failed", None, None, None, "404 /nowhere (linked from /)"),
+    ("astro-missing", "module-not-found", "src/pages/index.astro", None, None, "../components/X.astro"),
+    ("astro-script", "syntax-error", "src/pages/index.astro", 2, 10, 'Unexpected ";"'),
+    ("astro-render", "astro-page-failed", "src/pages/index.astro", None, None, "Cannot read properties"),
+    ("eslint-noconfig", "eslint-configuration-missing", None, None, None, "couldn't find an eslint.config"),
+    ("webpack-ts", "typescript-error", "src/x.ts", 1, 14, "TS2322"),
+    ("webpack-sass", "sass-error", "src/x.scss", 1, 13, "Undefined variable."),
+    ("sass-undefined", "sass-error", "src/undef.scss", 2, 10, "color: $nope;"),
+    ("npm-json", "manifest-not-json", "package.json", None, None, "Expected double-quoted property name"),
+    ("npm-ci", "npm-lockfile-out-of-date", "package-lock.json", None, None, "Missing: left-pad@1.3.0"),
+    ("npm-peer", "peer-conflict", "package.json", None, None, 'peer react@"^18.3.1"'),
     ("sass-import", "stylesheet-missing", "src/style.scss", 1, 1, '@use "nothere"'),
 ]
 
@@ -95,6 +112,7 @@ def test_an_excerpt_is_short_plain_and_without_folders(path: Path, repository: P
     assert max(map(len, lines)) <= 400
     assert "\x1b" not in failure.excerpt
     assert "/w/repository" not in failure.excerpt
+    assert "Usage:" not in failure.excerpt
     assert not (failure.file or "").startswith(("/", ".."))
 
 
@@ -154,3 +172,14 @@ def test_hostile_output_costs_time_in_proportion(text: str) -> None:
     small, large = seconds(longest[: MOST_CHARACTERS // 4]), seconds(longest)
 
     assert large < 12 * small + 0.2
+
+
+def test_the_line_that_json_parse_names_is_told(repository: Path) -> None:
+    said = (
+        b"npm error code EJSONPARSE\nnpm error JSON.parse Expected double-quoted property name in JSON at position 52"
+        b" (line 5 column 3) while parsing near\n"  # Node 22
+    )
+
+    failure = describe_text(said, folder=repository, checkout=repository)
+
+    assert (failure.file, failure.line, failure.column) == ("package.json", 5, 3)

@@ -678,7 +678,7 @@ def test_a_build_that_fails_for_a_package_that_is_lacking_says_so(checkout: Path
         return hint_of_failure(plan_of(checkout), said, "Fix it.")
 
     assert hint('Something went wrong installing the \x1b[1m"sharp"\x1b[0m module') == (
-        "It may lack sharp, whose install script failed. Update it."
+        "sharp may be missing, because its install script failed. Update it."
     )
     assert hint("    at x (/tmp/app/node_modules/sharp/lib/index.js:1:2)") != "Fix it."
     assert hint("cypress/integration/a.ts: Something broke. A sharp edge.") == "Fix it."
@@ -703,16 +703,16 @@ def test_a_build_that_fails_and_says_nothing_known_is_quoted_with_what_to_do(che
 
     quote = "The build says: “SyntaxError: Named export 'createFilter' not found in x.js”. "
     no_lockfile = "The repository has no lockfile, so the newest packages that package.json allows were installed"
-    afresh = "To see the same on your machine, clone the repository anew and run"
+    afresh = "To reproduce it, clone the repository into a new folder and run"
     npm, pnpm = hint("npm"), hint("pnpm")
     assert npm is not None
     assert npm.startswith(f"{quote}{no_lockfile}")
     assert "`npm install --before=2022-06-15`" in npm
     assert pnpm is not None
-    assert pnpm.endswith("Commit the lockfile of a machine where it builds.")
+    assert pnpm.endswith("Commit the lockfile of a machine where the build works.")
     assert hint("npm", given="Fix it.") == "Fix it."
     locked = hint("npm", lockfile="package-lock.json")
-    assert locked == f"{quote}{afresh} `npm ci` and `npm run build` there: a clone has only what is committed."
+    assert locked == f"{quote}{afresh} `npm ci` and `npm run build` there: a clone has only committed files."
     assert (hint("pnpm", lockfile="pnpm-lock.yaml") or "").startswith(
         f"{quote}{afresh} `pnpm install --frozen-lockfile` and"
     )

@@ -19,7 +19,7 @@ from buildrunner.build.lifecycle import Run
 from buildrunner.concurrency.cancellation import run_in_thread
 from buildrunner.config.settings import Settings
 from buildrunner.diagnose.explain import known_cause
-from buildrunner.diagnose.fallbacks import FALLBACKS, LEGACY_OPENSSL, OPTIONS_OF_LATER_NODES, BuildFallback
+from buildrunner.diagnose.fallbacks import LEGACY_OPENSSL, OPTIONS_OF_LATER_NODES, find_fallbacks
 from buildrunner.errors import BuildFailed, CommandFailed, Stage, ungrouped
 from buildrunner.events.lines import Line, LineDecoder, without_colour
 from buildrunner.sandbox.command import LEFT_BEHIND_HINT, Exit
@@ -27,6 +27,7 @@ from buildrunner.sandbox.memory import memory_limit, node_options
 
 if TYPE_CHECKING:
     from buildrunner.cache.dependencies import DependencyCache
+    from buildrunner.diagnose.rule import BuildFallback
     from buildrunner.project.output.search import Snapshot
     from buildrunner.project.package_managers.record import InstallStrategy
     from buildrunner.project.plan import BuildPlan
@@ -449,7 +450,7 @@ async def build(
             user=run.sandbox.account.uid if run.sandbox and run.sandbox.account else None,
         )
 
-    left = list(FALLBACKS)
+    tried: list[BuildFallback] = []
     remedy: str | None = None  # of a Node that was changed
     node: int | None = None  # its line
     while True:
@@ -458,7 +459,7 @@ async def build(
             break
         except CommandFailed as error:
             output = without_colour(error.output)
-            for fallback in [each for each in left if re.search(each.pattern, output)]:
+            for fallback in find_fallbacks(output, tried):
                 changed = await _environment_of(fallback, environment, change_line)
                 if changed != environment:
                     break
@@ -466,11 +467,10 @@ async def build(
                 error.hint = error.hint or remedy  # what is installed may be for the Node that it was installed with
                 error.node = node
                 raise
-            left.remove(fallback)
+            tried.append(fallback)
             environment = changed
             if fallback.node:
                 remedy, node = fallback.remedy, fallback.node
-                left = [each for each in left if each.node is None or each.node < fallback.node]
             run.journal.log(f"{fallback.reason} {fallback.remedy}", "warning")
     if endless and not endless.has_output:
         if plan.framework.needs_server:

@@ -7,16 +7,17 @@ from buildrunner.lazy import export_lazily
 if TYPE_CHECKING:
     from buildrunner.diagnose.explain import known_cause as known_cause, with_failure_hint as with_failure_hint
     from buildrunner.diagnose.fallbacks import (
-        FALLBACKS as FALLBACKS,
         LEGACY_OPENSSL as LEGACY_OPENSSL,
         OPTIONS_OF_LATER_NODES as OPTIONS_OF_LATER_NODES,
-        BuildFallback as BuildFallback,
+        find_fallbacks as find_fallbacks,
     )
+    from buildrunner.diagnose.rule import BuildFallback as BuildFallback
 else:
     __getattr__ = export_lazily(
         __name__,
         {
             "explain": "known_cause with_failure_hint",
-            "fallbacks": "FALLBACKS LEGACY_OPENSSL OPTIONS_OF_LATER_NODES BuildFallback",
+            "fallbacks": "LEGACY_OPENSSL OPTIONS_OF_LATER_NODES find_fallbacks",
+            "rule": "BuildFallback",
         },
     )

@@ -51,7 +51,7 @@ def with_failure_hint(
             ),
             None,
         )
-        hint = f"It may lack {name}, whose install script failed. {(lacking or {})[name]}" if name else None
+        hint = f"{name} may be missing, because its install script failed. {(lacking or {})[name]}" if name else None
         explained = explain_failure(plan, error, node)
         hint = hint or explained.hint or error.hint or _quote(plan, error, committed)
         raise CommandFailed(error.stage, error.reason, hint, output=error.output, failure=explained.failure) from None
@@ -142,12 +142,12 @@ def _install_advice(plan: BuildPlan, error: CommandFailed) -> str:
     if script:
         what = f"its script {script.name}" if script.name else "one of its own install scripts"
         return (
-            f"The repository's package.json runs {what} during the install. Clone the repository anew and run `{command}` there to"
-            " see the same. Variables that it needs are set as INSTALL_ENV_NAME."
+            f"The repository's package.json runs {what} during the install. To reproduce it, clone the repository into a new"
+            f" folder and run `{command}` there. Set variables that it needs as INSTALL_ENV_NAME."
         )
     return (
-        f"Clone the repository anew and run `{command}` there to see the same: a clone has only what is committed. Variables that"
-        " the install needs are set as INSTALL_ENV_NAME."
+        f"To reproduce it, clone the repository into a new folder and run `{command}` there: a clone has only committed files."
+        " Set variables that the install needs as INSTALL_ENV_NAME."
     )
 
 
@@ -157,11 +157,8 @@ def _advice(plan: BuildPlan, committed: str) -> str:
         of_that_day = f", or the one that `npm install --before={committed}` writes (the day of this commit)"
         return (
             "The repository has no lockfile, so the newest packages that package.json allows were installed. One of them"
-            " may be too new for this code. Commit the lockfile of a machine where it builds"
+            " may be too new for this code. Commit the lockfile of a machine where the build works"
             f"{of_that_day if plan.manager.name == 'npm' else ''}."
         )
     commands = " and ".join(f"`{command}`" for command in (*(a.shown for a in plan.install[:1]), plan.build_shown))
-    return (
-        f"To see the same on your machine, clone the repository anew and run {commands} there: a clone has only what"
-        " is committed."
-    )
+    return f"To reproduce it, clone the repository into a new folder and run {commands} there: a clone has only committed files."

@@ -31,6 +31,7 @@ _PLACES = tuple(
         rf"(?:Uncaught )?SyntaxError: (?:unknown: )?{_FILE}: [^\n]{{1,600}}\({_LINE}:{_COLUMN}\)",  # Babel
         rf" {{0,8}}(?:[,╭][-─]\[) ?{_FILE}{_AT}\]",  # SWC
         rf" {{0,8}}{_FILE} {_LINE}:{_COLUMN} {{1,4}}(?:root stylesheet|@\w{{1,20}}|[\w-]{{1,60}}\(\))",  # Sass
+        rf"\d\d:\d\d:\d\d ▶ {_FILE}$",  # Astro, above the page that failed
         rf"MDX compilation failed for file \"{_FILE}\"",
         rf"file: {_FILE}(?:{_AT})?$",  # Vite and Rollup, below their message
         rf" {{0,8}}{_FILE}{_AT}:?$",  # Next, svelte-check, esbuild, Astro; Node above an excerpt of code

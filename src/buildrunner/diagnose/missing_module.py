@@ -42,6 +42,8 @@ _MISSING = tuple(
         r"^(?P<file>[^\s(:'\"]{1,300})[(:]\d{1,6}[,:]\d{1,6}\)?(?::"
         r"| -) error TS2307: Cannot find module '(?P<module>[^'\n]{1,200})'",
         r"^(?P<file>[^\s(:'\"]{1,300}):\d+:\d+\nType error: Cannot find module '(?P<module>[^'\n]{1,200})'",
+        # Vite, of a file below an alias
+        r"Could not load (?P<module>/[^\s?]{1,300})(?:\?\S{1,100})? \(imported by (?P<file>[^)\n]{1,300})\)",
         # Node
         r"Cannot find (?:package|module) '(?P<module>[^'\n]{1,300})' imported from (?P<file>[^\s'\"]{1,300})",
         r"Cannot find module '(?P<module>[^'\n]{1,300})'(?:\s{1,5}Require stack:\s{1,5}- (?P<file>[^\s'\"]{1,300}))?",
@@ -87,8 +89,8 @@ def _explain(failed: FailedCommand, match: re.Match[str]) -> tuple[str, str] | N
                 return None  # it is there, so something else is wrong with it
             if actual:
                 return CASE_MISMATCH, (
-                    f"A file is imported{by} as {module}, but its name is {actual}: Linux distinguishes upper and lower case."
-                    " Correct the import, or rename the file with `git mv`."
+                    f"A file is imported{by} as {module}, but its name is {actual}: Linux file names are case-sensitive."
+                    " Fix the import, or rename the file with `git mv`."
                 )
     return FILE_MISSING, (
         f"A file is imported{by} that is not in the repository: {failed.relative(module) if module.startswith('/') else module}."

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from buildrunner.diagnose.location import Location, find_locations
-from buildrunner.diagnose.quote import MOST_CHARACTERS, is_heading, is_noise
+from buildrunner.diagnose.quote import MOST_CHARACTERS, is_heading, is_noise, is_usage
 from buildrunner.diagnose.rule import FailedCommand
 from buildrunner.errors import Failure
 
@@ -27,6 +27,8 @@ _OF_MESSAGE = re.compile(r"\s{0,6}(?:[│╷╵|]|\d{1,6} {0,2}[|│]|npm (?:err
 _GENERATED = re.compile(
     r"(?:^|/)(?:node_modules|\.next|\.nuxt|\.output|\.svelte-kit|\.astro|\.cache|\.parcel-cache|\.docusaurus|\.turbo|\.vite)/"
 )
+_NOT_SHOWN = re.compile(r"npm (?:error|ERR!) (?:A complete log of this run|For a full report see:|/\S{1,300}$)")
+_LINE_AND_COLUMN = re.compile(r"\(line (\d{1,7}) column (\d{1,7})\)")  # of JSON.parse
 _MOST_LINES_BEFORE = 6  # of a message, before the line by which it is recognised
 _TASK = re.compile(r"(?P<folder>[\w@/.-]{1,200})(?:[ :](?:build|install|prepare|postinstall): |:build: )")
 
@@ -67,13 +69,10 @@ def describe_failure(failed: FailedCommand, cause: Cause | None, *, quoted: str 
     excerpt = _excerpt(failed, lines, min(first, place.first) if place else first, place)
     if not (cause or file or excerpt):
         return None
-    return Failure(
-        cause.kind if cause else None,
-        file,
-        place.line if place and file else None,
-        place.column if place and file else None,
-        excerpt,
-    )
+    line, column = (place.line, place.column) if place else (None, None)
+    if named and not place and (match := _LINE_AND_COLUMN.search("\n".join(lines[first : last + _LINES_ABOVE]))):
+        line, column = int(match[1]), int(match[2])
+    return Failure(cause.kind if cause else None, file, line, column, excerpt)
 
 
 def _nearest_place(
@@ -175,8 +174,10 @@ def _excerpt(failed: FailedCommand, lines: Sequence[str], first: int, place: Loc
                 break
             if place is None or index != place.at:
                 continue
-        if not line and (not kept or not kept[-1]):
+        if _NOT_SHOWN.match(line) or (not line and (not kept or not kept[-1])):
             continue
+        if kept and is_usage(line):
+            break
         line = _shortened(failed, line)
         kept.append(line)
         if len(kept) == MOST_LINES:

@@ -103,6 +103,11 @@ def is_heading(line: str) -> bool:
     return bool(_HEADING.fullmatch(" ".join(line[:1000].split())))
 
 
+def is_usage(line: str) -> bool:
+    """Tell whether a program's usage text begins with this line."""
+    return bool(_USAGE.match(line))
+
+
 def _without_usage(lines: Sequence[str]) -> Iterator[str]:
     inside = False
     for line in lines:

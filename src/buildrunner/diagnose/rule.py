@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
-
-NPM = r"npm (?:error|ERR!) "
-SHELL = r"(?:^|[\s/:])(?:sh|bash|dash): (?:(?:line )?\d+: )?"
-PACKAGE = r"(?:@[\w.~-]{1,100}/)?[\w.~-]{1,100}"
-_SCRIPT = r"(?:^|[\s/:])(?:sh|bash|dash|[\w./-]{1,100}): (?:line )?\d{1,6}: "  # where in a shell script an error is
-AT_SCRIPT = _SCRIPT
 
 # How each manager does what a hint advises.
 _WORDS = {
@@ -62,6 +56,7 @@ class FailedCommand:
             "variable": self.prefix,
             "command": self.command,
             "stage": self.stage,
+            "manager": self.manager,
         }
 
     def dependency_group(self, name: str) -> str | None:
@@ -100,21 +95,35 @@ class FailedCommand:
         return path.removeprefix("./")
 
 
-Advise = Callable[[FailedCommand, str], str | None]
+@dataclass(frozen=True, slots=True)
+class BuildFallback:
+    """One more try for a build that failed: either with `variable`, or with `node`."""
+
+    reason: str  # sentences for people: what failed, and what the retry uses
+    remedy: str  # sentence for people: how to fix it for good
+    variable: tuple[str, str] = ("", "")  # name and value; NODE_OPTIONS is appended to
+    node: int | None = None  # the last line with long-term support that does not fail in this way
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One known cause of a failure.
+    """One known cause of a failure; the docstring of `rules` says what its fields mean."""
 
-    A hint is a text with placeholders: those of `FailedCommand.words`, the {name} that was found, and {at}, which is the name
-    in brackets or empty. Or it is a function of the command and the name, which returns None where the rule does not apply.
-    """
+    id: str
+    area: str
+    patterns: tuple[str, ...]  # all of them have to be found; their groups `name0`, `name1`, … are {name}
+    reason: str
+    hint: str
+    advice: str | None = None
+    file: str | None = None
+    last: bool = False
+    summary: bool = False
+    fallback: BuildFallback | None = None
 
-    id: str  # stable: programs may know it
-    patterns: str | tuple[str, ...]  # all of them have to be found; a group `name` (name2, …) is {name}
-    hint: str | Advise
-    last: bool = False  # its last match counts: a script survived the others
+    @property
+    def text(self) -> str:
+        """Return reason and hint as one text."""
+        return f"{self.reason} {self.hint}"
 
 
 def render(hint: str, failed: FailedCommand, name: str = "") -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from contextlib import suppress
 
-from buildrunner.diagnose.rule import AT_SCRIPT, SHELL, FailedCommand, Rule
+from buildrunner.diagnose.rule import FailedCommand
+from buildrunner.diagnose.rules import part
 from buildrunner.project.files import read_text
 
 # Programs of the system that no package of npm brings.
@@ -75,11 +76,6 @@ _PACKAGES = {
     "stencil": "@stencil/core",
     "antora": "antora",
 }
-_WINDOWS = (
-    "copy|xcopy|robocopy|del|erase|move|ren|rename|rd|md|cls|call|start|cmd|cmd\\.exe|powershell|pwsh|powershell\\.exe|mklink"
-    "|attrib|timeout\\.exe|where|SET|IF|REM|ECHO|COPY|DEL|MOVE|XCOPY|MKDIR|RMDIR|@echo|@ECHO"
-)
-_BASH_WORDS = r"\[\[|source|shopt|declare|typeset|pushd|popd|let|mapfile|readarray|function|compgen|\S{1,60}(?:\+\+|--|\+=\S{0,60})"
 _MOST_SCRIPT_BYTES = 2**18
 
 
@@ -93,7 +89,7 @@ def _read(failed: FailedCommand, name: str) -> str | None:
     return None
 
 
-def _windows_line_ends(failed: FailedCommand, name: str) -> str | None:
+def windows_line_ends(failed: FailedCommand, name: str) -> str | None:
     """Explain a shell script with CR before each line feed, where that is sure."""
     if name:
         text = _read(failed, name)
@@ -103,19 +99,20 @@ def _windows_line_ends(failed: FailedCommand, name: str) -> str | None:
             return None
     what = name.removeprefix("./") if name else "A shell script"
     return (
-        f"{what} has Windows line ends (CRLF), which Linux shells cannot read. Add the line `*.sh text eol=lf` to .gitattributes,"
-        " run `git add --renormalize .`, and commit."
+        f"{what} has Windows line endings (CRLF), which Linux shells cannot read. Add the line `*.sh text eol=lf` to"
+        " .gitattributes, run `git add --renormalize .`, and commit."
     )
 
 
-def _windows_command(failed: FailedCommand, name: str) -> str:
+def windows_command(failed: FailedCommand, name: str) -> str:
+    """Explain a command that only Windows has."""
     return (
         f"{name or 'The script'} works only on Windows, and builds run on Linux. Write the script for both systems: shx or rimraf"
         " for files, cross-env for variables, and / in paths."
     )
 
 
-def _backslashes(failed: FailedCommand, _: str) -> str | None:
+def backslashes(failed: FailedCommand, _: str) -> str | None:
     """Explain paths with backslashes, which a shell of Linux takes out."""
     said = failed.text.replace(failed.script, "") if failed.script else failed.text
     for match in re.finditer(r"(?:^|[\s=\"'])(?P<path>(?:\.{0,2}[\w@.-]{0,60}\\){1,9}[\w@.*-]{1,60})", failed.script):
@@ -126,7 +123,7 @@ def _backslashes(failed: FailedCommand, _: str) -> str | None:
     return None
 
 
-def _windows_variables(failed: FailedCommand, _: str) -> str | None:
+def windows_variables(failed: FailedCommand, _: str) -> str | None:
     """Explain `set NAME=value` and %NAME%, which a shell of Linux does not obey."""
     match = re.search(r"(?:^|[&;|(] ?)set (?P<name>[A-Za-z_]\w{0,60}) ?=|(?P<name2>%[A-Za-z_]\w{0,60}%)", failed.script)
     if match is None:
@@ -139,9 +136,10 @@ def _windows_variables(failed: FailedCommand, _: str) -> str | None:
     )
 
 
-def _bash_syntax(failed: FailedCommand, name: str) -> str | None:
+def bash_syntax(failed: FailedCommand, name: str) -> str | None:
+    """Explain bash syntax that sh ran, and name the script."""
     if re.search(r"\b(?:rd|rmdir) /s|if (?:not )?exist |for /", failed.script):
-        return _windows_command(failed, "")
+        return windows_command(failed, "")
     script = next(
         (
             found
@@ -161,10 +159,13 @@ def _bash_syntax(failed: FailedCommand, name: str) -> str | None:
     )
 
 
-def _missing_program(failed: FailedCommand, name: str) -> str | None:
+def missing_program(failed: FailedCommand, name: str) -> str | None:
+    """Explain a missing program: a package to install, a system program, or a path that is not there."""
     # A path: the file is there or not, which decides.
     paths = re.finditer(
-        rf"{SHELL}(?P<path>\.{{0,2}}/?[\w.@/-]{{1,200}}/[\w.@-]{{1,100}}): (?:command )?not found", failed.text, re.M
+        rf"{part('shell')}(?P<path>\.{{0,2}}/?[\w.@/-]{{1,200}}/[\w.@-]{{1,100}}): (?:command )?not found",
+        failed.text,
+        re.M,
     )
     path = next(reversed(list(paths)), None)
     if path and "node_modules/" not in path["path"] and path["path"].endswith(name):
@@ -177,7 +178,7 @@ def _missing_program(failed: FailedCommand, name: str) -> str | None:
             )
         if text is None and failed.checkout:
             shown = path["path"].removeprefix("./")
-            return f"{shown} is not in the repository. Commit it (check .gitignore), or correct the script."
+            return f"{shown} is not in the repository. Commit it (check .gitignore), or fix the script."
     base = name.rsplit("/", 1)[-1]
     known = re.sub(r"-?\d[\d.]*\Z", "", base)  # python3.12, gcc-13
     if base in _SYSTEM_PROGRAMS or known in _NOT_OF_NPM:
@@ -218,74 +219,3 @@ def _missing_program(failed: FailedCommand, name: str) -> str | None:
         f"The {failed.stage} calls a program that is not installed: {base}. Run `{failed.words['add_dev']} {package}`, and commit"
         " package.json and the lockfile."
     )
-
-
-RULES: tuple[Rule, ...] = (
-    Rule(
-        "windows-line-ends",
-        r"(?:env|bash): [‘'](?:\S{1,40})\\r[’']: No such file"
-        r"|\$'\\r': command not found|\$'[^'\n]{0,60}\\r'|: (?:bad interpreter|invalid option)[^\n]{0,20}\^M|\^M: bad interpreter"
-        r"|syntax error near unexpected token `\$'[^'\n]{0,40}\\r",
-        _windows_line_ends,
-    ),
-    Rule(
-        "windows-line-ends-of-script",
-        rf"{SHELL}(?P<name>\.{{0,2}}/?[\w.@/-]{{1,200}}): (?:command )?not found"
-        r"|^(?P<name2>[\w./-]{1,200}\.\w{1,10}): (?:line )?\d{1,6}: "
-        r"|^(?P<name3>[\w./-]{1,200}): (?:cannot execute: required file not found|/bin/\S{1,20}: bad interpreter)"
-        r"|exec: \S{0,20}(?P<name4>\./[\w./-]{1,200}): not found|spawn (?P<name5>[\w./-]{1,200}) ENOENT",
-        _windows_line_ends,
-    ),
-    Rule(
-        "windows-command",
-        rf"{SHELL}(?P<name>{_WINDOWS}): (?:command )?not found"
-        rf"|{AT_SCRIPT}(?P<name8>{_WINDOWS}): not found|{SHELL}(?P<name2>\S{{1,200}}\.(?:bat|cmd|ps1|exe)): (?:command )?not found"
-        r"|(?P<name3>rmdir|rm|mkdir): [^\n]{0,40}'?/[sq]'?: No such file"
-        r"|^command not found: (?P<name4>copy|xcopy|del|move|cls|cmd|rd|md)$"
-        r"|(?P<name5>cp|xcopy): [^\n]{0,60}'/[YyEeSsIi]'"
-        rf"|{SHELL}(?P<name6>\S{{1,200}}\.(?:bat|cmd|ps1)): Permission denied",
-        _windows_command,
-        last=True,
-    ),
-    Rule(
-        "windows-path",
-        r"(?::|\b) (?:command )?not found|Cannot find module|No such file or directory|ENOENT|Could not resolve|is not recognized",
-        _backslashes,
-    ),
-    Rule(
-        "bash-syntax",
-        rf"{AT_SCRIPT}(?:Syntax error: |Bad substitution|set: Illegal option -o pipefail|(?:export|read): Illegal option"
-        rf"|(?:{_BASH_WORDS}): (?:command )?not found|\S{{0,60}}\[\S{{1,60}}\]\S{{0,60}}: not found"
-        r"|\[: \S{1,60}: unexpected operator)"
-        r"|^trap: (?:ERR|DEBUG|RETURN): bad trap|^command not found: (?:\[\[|source|shopt|pushd)$",
-        _bash_syntax,
-    ),
-    Rule(
-        "typescript-configuration-missing",
-        r"^Version \d[\w.-]{0,30}\s{1,4}tsc: The TypeScript Compiler|^tsc: The TypeScript Compiler - Version"
-        r"|error TS5058: The specified path does not exist: '(?P<name>[^'\n]{1,200})'"
-        r"|error TS5057: Cannot find a tsconfig\.json file at the specified directory: '(?P<name2>[^'\n]{1,200})'",
-        "tsc found no tsconfig.json{at}. Commit it (check .gitignore), or set ROOT_DIR to the folder that has it.",
-    ),
-    Rule(
-        "program-missing",
-        rf"{SHELL}(?:\S{{0,200}}/)?(?P<name>[\w.@-]{{1,100}}): (?:command )?not found"
-        r"|^(?:env: [‘']?(?P<name4>[\w.@-]{1,100})[’']?: No such file or directory)$"
-        r"|^/usr/bin/env: [‘']?(?P<name5>[\w.@-]{1,100})[’']?: No such file or directory$"
-        r"|^make: (?P<name6>[\w./@+-]{1,100}): (?:No such file or directory|command not found)$"
-        r"|^\S{1,100}\.sh: (?:line )?\d{1,6}: (?P<name7>[\w.@+-]{1,100}): (?:command )?not found$"
-        r"|^command not found: (?P<name2>[\w./@-]{1,100})$|\b(?:spawn|spawnSync) (?P<name3>[\w./@-]{1,100}) ENOENT$",
-        _missing_program,
-        last=True,
-    ),
-    Rule(
-        "program-not-executable",
-        rf"{SHELL}(?P<name>\S{{1,200}}): Permission denied",
-        "{name} is not executable. If node_modules is committed, run `git rm -r --cached node_modules`. Otherwise"
-        " run `git update-index --chmod=+x` on the file. Then commit.",
-    ),
-)
-
-
-# What a script has that may be the reason, where nothing else is known.
-WEAK: tuple[Rule, ...] = (Rule("windows-variable", r"", _windows_variables),)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from buildrunner.diagnose.rule import NPM, FailedCommand, Rule
+from buildrunner.diagnose.rule import FailedCommand
 
 _LINES = (24, 22, 20, 18, 16, 14, 12, 10)  # with long-term support, the newest first
 # What a program says that it needs, as a range of semver or nearly one.
@@ -47,13 +47,13 @@ def _ran(failed: FailedCommand) -> str:
     return f"{node}, which {failed.node_named_by} asks for" if failed.node_named_by else node
 
 
-def _other_node(failed: FailedCommand, _: str) -> str | None:
+def other_node(failed: FailedCommand, _: str) -> str | None:
     """Name what is required and a version that fits."""
     from buildrunner.project.versions import satisfies
 
     match = _REQUIRED.search(failed.text)
     if match is None:
-        return _other_npm(failed) or _newer_node(failed, "")
+        return _other_npm(failed) or newer_node(failed, "")
     said = next(value for value in match.groups() if value).strip()
     wanted = _range(said)
     if failed.node and satisfies(failed.node.removeprefix("v"), wanted):
@@ -74,7 +74,8 @@ def _other_npm(failed: FailedCommand) -> str | None:
     )
 
 
-def _newer_node(failed: FailedCommand, _: str) -> str | None:
+def newer_node(failed: FailedCommand, _: str) -> str | None:
+    """Advise a newer Node."""
     newer = [line for line in reversed(_LINES) if line > (failed.node_major or 20) and line >= 22]
     if not newer:
         return None
@@ -90,16 +91,18 @@ def _older_node(failed: FailedCommand, line: int, why: str, update: str) -> str:
     return f"{why} {update} Or set NODE_VERSION={line}."
 
 
-def _source_map_fetch(failed: FailedCommand, _: str) -> str:
+def source_map_fetch(failed: FailedCommand, _: str) -> str:
+    """Explain source-map 0.7 on Node with fetch."""
     return _older_node(
         failed,
         16,
-        "The package source-map 0.7 mistakes Node's own fetch for a browser's.",
+        "A package (source-map 0.7, @squoosh/lib) mistakes Node's own fetch for a browser's.",
         "Update the package that brings it (terser, the bundler).",
     )
 
 
-def _openssl_legacy(failed: FailedCommand, _: str) -> str:
+def openssl_legacy(failed: FailedCommand, _: str) -> str:
+    """Explain old hash algorithms, by what was tried."""
     why = "This webpack (4, or an early 5) needs old hash algorithms that OpenSSL 3 does not have."
     if "--openssl-legacy-provider" in failed.environment.get("NODE_OPTIONS", ""):
         return (
@@ -108,49 +111,8 @@ def _openssl_legacy(failed: FailedCommand, _: str) -> str:
     return f"{why} Set {failed.prefix}NODE_OPTIONS=--openssl-legacy-provider. Or set NODE_VERSION=16, or update webpack to 5.61."
 
 
-def _primordials(failed: FailedCommand, _: str) -> str:
+def primordials(failed: FailedCommand, _: str) -> str:
+    """Explain gulp 3 on Node 12 or newer."""
     return _older_node(
         failed, 10, "gulp 3 or graceful-fs 3 does not run with Node 12 and newer.", "Update it to gulp 4."
     )
-
-
-RULES: tuple[Rule, ...] = (
-    Rule(
-        "native-module-of-another-node",
-        r"was compiled against a different Node\.js version using\s{1,5}NODE_MODULE_VERSION",
-        "A native package was installed for a different Node version. If node_modules is committed, run `git rm -r --cached"
-        " node_modules`, and commit. Otherwise use one version for both (.nvmrc or NODE_VERSION).",
-    ),
-    Rule(
-        "source-map-fetch",
-        r"You must provide the URL of lib/mappings\.wasm by calling SourceMapConsumer\.initialize",
-        _source_map_fetch,
-    ),
-    Rule(
-        "openssl-legacy-hashes",
-        r"ERR_OSSL_EVP_UNSUPPORTED|error:0308010C:digital envelope routines::unsupported",
-        _openssl_legacy,
-    ),
-    Rule(
-        "node-too-new-for-primordials",
-        r"ReferenceError: primordials is not defined|Cannot find module 'internal/fs'",
-        _primordials,
-    ),
-    Rule(
-        "node-version-unsupported",
-        rf"{NPM}code EBADENGINE|The engine \"(?:node|npm)\" is incompatible with this module|ERR_PNPM_UNSUPPORTED_ENGINE"
-        r"|Unsupported NodeJS version|(?:is not supported by Astro|Please upgrade Node\.js to a supported version)"
-        r"|requires a minimum Node\.js version|For Next\.js, Node\.js version \S{1,30} is required"
-        r"|(?:Gatsby|Docusaurus|Minimum Node\.js version) requires? Node\.js|Minimum Node\.js version not met",
-        _other_node,
-    ),
-    Rule(
-        "node-too-old",
-        r"crypto\.hash is not a function|ReferenceError: (?:CustomEvent|File|structuredClone|ReadableStream) is not defined"
-        r"|does not provide an export named '(?:styleText|parseEnv|register)'|No such built-in module: node:"
-        r"|ERR_UNKNOWN_BUILTIN_MODULE"
-        r"|Promise\.withResolvers is not a function|\.(?:toReversed|toSorted|findLast) is not a function"
-        r"|SyntaxError: Unexpected token '?(?:\?\?=|\|\|=|\?)'?$|SyntaxError: Unexpected token 'with'",
-        _newer_node,
-    ),
-)

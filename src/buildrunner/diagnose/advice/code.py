@@ -1,0 +1,68 @@
+"""Errors in the code of the site itself."""
+
+from __future__ import annotations
+
+import re
+
+from buildrunner.diagnose.missing_module import find_any_case
+from buildrunner.diagnose.rule import FailedCommand
+
+
+def require_of_es_module(failed: FailedCommand, name: str) -> str:
+    """Explain require() of an ES module, by the Node that ran."""
+    at = f" ({name})" if name else ""
+    older = "Install the last version of the package that is CommonJS (chalk 4, del 6, node-fetch 2)."
+    if failed.node_major and failed.node_major >= 22:
+        return f"An ES module is loaded with require(){at}, and it uses what require() cannot load. {older}"
+    node = f"Node {failed.node}" if failed.node else "this Node"
+    return (
+        f"An ES module is loaded with require(){at}, which {node} does not allow. Set NODE_VERSION=22, which does."
+        f" {older.replace('Install', 'Or install', 1)}"
+    )
+
+
+def import_case(failed: FailedCommand, name: str) -> str:
+    """Explain an import in another case than the file's name, or two files that differ in nothing else."""
+    match = re.search(r"already included file name '([^'\n]{1,200})'", failed.text)
+    other = failed.relative(match[1]) if match else name
+    actual = find_any_case(failed.folder, name) if failed.folder else None
+    if actual == name and failed.folder and find_any_case(failed.folder, other) == other != name:
+        return (
+            f"The repository has both {other} and {name}, which TypeScript takes for one file. Remove one with `git rm`, and"
+            " import the other by its exact name."
+        )
+    if actual and actual != name:
+        return f"A file is imported as {name}, but its name is {actual}: Linux file names are case-sensitive. Fix the import."
+    return f"The import path differs in case from the file name: {name}. Linux file names are case-sensitive. Fix the import."
+
+
+def _eslint_package(kind: str, name: str) -> str:
+    """Return the package of a configuration or plugin of ESLint, which people write without the prefix."""
+    parts = name.split("/")
+    scope = f"{parts.pop(0)}/" if name.startswith("@") else ""
+    short = parts[0] if parts else ""  # next/core-web-vitals is of eslint-config-next
+    prefix = f"eslint-{kind}"
+    return scope + (short if short.startswith(prefix) else f"{prefix}-{short}".rstrip("-"))
+
+
+def eslint_config(failed: FailedCommand, name: str) -> str:
+    """Explain a configuration or plugin of ESLint that is not installed."""
+    match = re.search(r" (config|plugin) [\"']" + re.escape(name), failed.text)
+    package = _eslint_package(match[1] if match else "config", name)
+    return (
+        f"ESLint's {name} is not installed: only what package.json names is certain to be. Run `{failed.words['add_dev']}"
+        f" {package}`, or build without lint (BUILD_ENV_DISABLE_ESLINT_PLUGIN=true for react-scripts)."
+    )
+
+
+def unknown_class(failed: FailedCommand, name: str) -> str:
+    """Explain an unknown class, by the Tailwind version."""
+    if "unknown utility class" in failed.text:
+        return (
+            f"@apply names a class that Tailwind does not know: {name}. Define it by `@utility …`, or fix it. A CSS module or"
+            ' <style> knows no other style sheet: begin it with `@reference "./main.css"`, with your path.'
+        )
+    return (
+        f"@apply names a class that Tailwind does not know: {name}. Define it in tailwind.config, or fix it. Or install the"
+        " Tailwind version that these styles are for."
+    )

@@ -1,0 +1,29 @@
+"""What the machine lacks: memory, disk, and what the kernel counts."""
+
+from __future__ import annotations
+
+import re
+
+from buildrunner.diagnose.rule import FailedCommand
+from buildrunner.sandbox.memory import heap_megabytes
+
+
+def heap(failed: FailedCommand, _: str) -> str:
+    """Explain that Node's heap was too small, by its limit and the container's."""
+    if failed.memory is None:
+        return (
+            "The build needs more memory than Node may use. Set BUILD_ENV_NODE_OPTIONS=--max-old-space-size=… (in MB,"
+            " such as 4096), or give the task more memory."
+        )
+    allowed = heap_megabytes(failed.memory)
+    # What was left after the last collection: "Mark-Compact 1461.2 (1474.4) -> 1460.9 (1475.1) MB".
+    left = re.findall(r"(?:Mark-|Scavenge)[^\n]{0,60}?\) -> (\d{1,6})\.\d", failed.text)
+    if left and int(left[-1]) < allowed * 3 // 4:
+        return (
+            f"Node may use less memory here than the task could give it ({allowed} MB). Remove --max-old-space-size from"
+            " the build script and from BUILD_ENV_NODE_OPTIONS, or raise it there."
+        )
+    return (
+        f"The build needs more memory than the task's {failed.memory // 2**20} MB, of which Node may use {allowed}. Give"
+        " the task more memory, or make the build use less: no source maps, fewer packages."
+    )
