@@ -438,6 +438,7 @@ def test_the_role_lets_a_run_write_its_site_and_its_log_and_nothing_else(
         f"state/__logs/{run.slug}/{build}.ndjson",
         f"state/__manifests/{run.slug}/{build}.json",
         f"state/__manifests/{run.slug}/current.json",
+        f"state/__routing/{run.slug}.json",
     }
     assert not [event for event in run.events if event.get("level") == "warning"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,24 @@ def test_rules_of_an_output_that_is_the_app_are_read_once(tmp_path: Path) -> Non
     files = {"index.html": "", "netlify.toml": TOML.format("b")}
 
     assert take(tmp_path, files, output=".") == (["index.html"], [], "/b")
+
+
+def test_rules_of_an_app_that_publishes_some_of_its_files_are_read(tmp_path: Path) -> None:
+    """A finished site in a repository: its configuration is not published, and counts all the same."""
+    write(tmp_path, {"index.html": "", "netlify.toml": TOML.format("b")})
+    with collect(tmp_path, tmp_path, selected=lambda path, _: path != "netlify.toml") as site:
+        found = take_rules(site, tmp_path, (tmp_path, tmp_path), tmp_path, noindex=False)
+    assert [rule.destination for rule in found.document.rules] == [("/b",)]
+
+
+def test_files_of_other_users_are_not_read(tmp_path: Path) -> None:
+    write(tmp_path, {"dist/index.html": "", "netlify.toml": TOML.format("b")})
+    with collect(tmp_path / "dist", tmp_path) as site:
+        found = take_rules(site, tmp_path / "dist", (tmp_path,), tmp_path, noindex=False, owner=os.getuid() + 1)
+    assert found.document.rules == ()
+    assert [str(warning) for warning in found.warnings] == [
+        "netlify.toml: it belongs to another user, so it is not applied."
+    ]
 
 
 def test_redirects_that_the_build_does_not_copy_are_named(tmp_path: Path) -> None:

@@ -441,7 +441,10 @@ async def _take_rules(
     """Compile how the site answers requests, and name what of its rules is not applied."""
     from buildrunner.publish.rules import take_rules
 
-    found = await run_in_thread(lambda: take_rules(site, output, folders, inside, noindex=settings.noindex))
+    owner = run.sandbox.account.uid if run.sandbox and run.sandbox.account else None
+    found = await run_in_thread(
+        lambda: take_rules(site, output, folders, inside, noindex=settings.noindex, owner=owner)
+    )
     for warning in found.warnings:
         run.journal.log(str(warning), "warning")
     if found.document.summary:

@@ -18,7 +18,9 @@ _IN_REPOSITORY = ("netlify.toml", "vercel.json")
 _IN_OUTPUT_ALONE = ("_redirects", "_headers")
 
 
-def take_rules(site: Site, output: Path, folders: Sequence[Path], inside: Path, *, noindex: bool) -> SiteRules:
+def take_rules(
+    site: Site, output: Path, folders: Sequence[Path], inside: Path, *, noindex: bool, owner: int | None = None
+) -> SiteRules:
     """Compile the rules of a site, and leave their files out of what is published.
 
     Args:
@@ -27,6 +29,7 @@ def take_rules(site: Site, output: Path, folders: Sequence[Path], inside: Path, 
         folders: of the app and of the repository, the nearest to the output first; empty where only an output is published.
         inside: the repository, which no file may lead out of.
         noindex: search engines are asked to leave the site out.
+        owner: whose files are read, if that is given: a hard link to somebody else's file takes no right to read it.
 
     Raises:
         BuildFailed: there is nothing else to publish.
@@ -42,9 +45,12 @@ def take_rules(site: Site, output: Path, folders: Sequence[Path], inside: Path, 
     warnings: list[RuleWarning] = []
     real_output = os.path.realpath(output)
     others = [folder for folder in dict.fromkeys(folders) if os.path.realpath(folder) != real_output]
-    for folder in others:
+    for folder in dict.fromkeys(folders):
         for name in _IN_REPOSITORY:
+            if folder not in others and name in in_output:
+                continue  # the same file
             try:
+                _check_owner(folder / name, owner)
                 text = read_text(folder / name, inside, most_bytes=MAX_FILE_BYTES[name])
             except ValueError as error:
                 warnings.append(RuleWarning(shown(folder, name), None, f"it {error}, so it is not applied"))
@@ -64,6 +70,16 @@ def take_rules(site: Site, output: Path, folders: Sequence[Path], inside: Path, 
             "Add a page, for example an index.html.",
         )
     return SiteRules(rules.document, (*warnings, *rules.warnings))
+
+
+def _check_owner(path: Path, owner: int | None) -> None:
+    """Raise ValueError for a file of another user; its text completes the sentence "vercel.json …"."""
+    try:
+        found = os.stat(path).st_uid
+    except OSError:
+        return  # reading it says why
+    if owner not in {None, found}:
+        raise ValueError("belongs to another user")
 
 
 def _same(data: bytes | None) -> bytes | None:
