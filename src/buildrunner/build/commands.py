@@ -198,7 +198,9 @@ async def install(
                 position, match = following
                 chosen = others[position].with_name_of(match)
                 if settings.strict_lockfile and not chosen.frozen:
-                    raise BuildFailed("install", error.reason, f"{chosen.remedy} STRICT_LOCKFILE is set.") from None
+                    raise BuildFailed(
+                        "install", error.reason, f"{chosen.remedy} STRICT_LOCKFILE is set.", kind="lockfile-not-frozen"
+                    ) from None
                 if attempt.remedy and not (attempt.after and re.search(attempt.after, said)):
                     mends.append(attempt.remedy)
                 attempts = (chosen, *others[position + 1 :])
@@ -479,6 +481,7 @@ async def build(
             "build",
             f"{plan.build_shown} never ends, and writes no page: it {endless.does} ({endless.program}).",
             endless.hint,
+            kind="build-never-ends",
         )
     if endless:
         run.journal.log(endless.hint, "warning")
@@ -533,12 +536,14 @@ async def _command(
                 stage,
                 f"{program} is not installed on the machine that builds.",
                 "Install Node.js with npm there, or use the image.",
+                kind="node-missing",
             )
     if not _can_be_run(command):
         raise BuildFailed(
             stage,
             "The command is too long, or has characters that no command can have.",
             "Mend the scripts of package.json.",
+            kind="command-invalid",
         )
     run.journal.log(f"$ {shown}")
     ended: Exit | None = None
@@ -584,11 +589,13 @@ async def _command(
     if endless and not ended:
         # What the sandbox told of it went with the cancelling.
         if not await run.sandbox.end_all(0):
-            raise BuildFailed(stage, f"{shown} left processes behind that could not be ended.", endless.hint)
+            raise BuildFailed(
+                stage, f"{shown} left processes behind that could not be ended.", endless.hint, kind="processes-left"
+            )
         return endless
     assert ended is not None
     if ended.left_behind:  # nothing else may begin, a second try included
-        raise BuildFailed(stage, f"{shown} {ended.explanation}.", LEFT_BEHIND_HINT)
+        raise BuildFailed(stage, f"{shown} {ended.explanation}.", LEFT_BEHIND_HINT, kind="processes-left")
     if ended.failed:
         raise CommandFailed(
             stage,
@@ -598,6 +605,7 @@ async def _command(
             command=shown,
             environment=environment,
             certain=bool(ended.out_of_memory),
+            kind="out-of-memory" if ended.out_of_memory else None,
         )
     return None
 

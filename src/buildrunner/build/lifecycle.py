@@ -32,6 +32,7 @@ from buildrunner.errors import (
     BuildFailed,
     BuildSuperseded,
     BuildTimedOut,
+    Failure,
     Stage,
 )
 from buildrunner.events.follower import restart_after_faults
@@ -131,6 +132,7 @@ class Run:
                     BuildEnded(
                         f"buildrunner itself failed ({type(error).__name__}); this is not a fault of the repository.",
                         "Please report it with the lines that the console shows.",
+                        failure=Failure("internal-error"),
                     )
                 )
                 self._report(error)
@@ -491,7 +493,10 @@ class Run:
             self._s3 = error
         except Exception as error:  # told when the site is to be published, not in the middle of the build
             self._s3 = BuildFailed(
-                "upload", f"The S3 client cannot be made: {error}.", "Look at the AWS configuration."
+                "upload",
+                f"The S3 client cannot be made: {error}.",
+                "Look at the AWS configuration.",
+                kind="aws-configuration",
             )
         gc.enable()
         self._s3_ready.set()

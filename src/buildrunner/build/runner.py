@@ -282,6 +282,7 @@ async def _plan(run: Run, settings: Settings, checkout: Checkout) -> BuildPlan:
             "install",
             f"Reading the repository's files took longer than {PLAN_SECONDS:.0f} s.",
             "Set ROOT_DIR to the folder of the app, and look for very large lockfiles and package.json files.",
+            kind="repository-too-large",
         )
     except BuildFailed as error:
         # Told by the stage that could not work, before minutes are spent on what comes before it.
@@ -466,6 +467,7 @@ async def _review(run: Run, settings: Settings, site: Site, document: Document, 
             "build",
             f"{named}." if count == 1 else f"{named}; {count - 1:,} more {'is' if count == 2 else 'are'} broken.",
             "Correct the references that the warnings name, or unset STRICT_REFERENCES.",
+            kind="broken-references",
         )
 
 
@@ -485,6 +487,7 @@ def _check_unfinished(unfinished: Mapping[str, str], folder: Path, app: Path) ->
                 "build",
                 f"The build ended while `{program}` still wrote {shown}, so that file is incomplete.",
                 f"Wait for `{program}` in the build script: run it without &, or call `wait` after it.",
+                kind="output-incomplete",
             )
 
 

@@ -52,7 +52,10 @@ async def clone(
     """
     if not shutil.which("git", path=environment["PATH"]):
         raise BuildFailed(
-            "clone", "git is not installed on the machine that builds.", "Install git there, or use the image."
+            "clone",
+            "git is not installed on the machine that builds.",
+            "Install git there, or use the image.",
+            kind="git-missing",
         )
     configuration = private / "gitconfig"
     configuration.write_text(CONFIGURATION)
@@ -90,7 +93,10 @@ async def clone(
     ended, _, printed = await git("-C", folder.name, "rev-parse", "HEAD^{commit}", "--abbrev-ref", "HEAD", shown=False)
     if ended.failed:
         raise BuildFailed(
-            "clone", "The repository has no commit on its default branch.", "Push one, or set REPO_REF to a branch."
+            "clone",
+            "The repository has no commit on its default branch.",
+            "Push one, or set REPO_REF to a branch.",
+            kind="repository-empty",
         )
     # A branch may be named by a space of Unicode's.
     commit, _, branch = printed.decode(errors="replace").rstrip("\n").partition("\n")

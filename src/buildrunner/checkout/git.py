@@ -115,7 +115,9 @@ class Git:
                 [*program, *arguments], folder=self._folder, environment=environment, output=keep
             )
         except OSError as error:
-            raise BuildFailed("clone", f"git could not be started: {error.strerror}.") from error
+            raise BuildFailed(
+                "clone", f"git could not be started: {error.strerror}.", kind="git-not-started"
+            ) from error
         return ended, said.decode(errors="replace"), bytes(printed)
 
 

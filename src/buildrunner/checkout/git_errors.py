@@ -23,6 +23,7 @@ class Trouble:
     hint: str
     transient: bool = False  # trying again may help
     of_settings: bool = False  # the hint is about variables of REPO_URL, and thus none for a submodule
+    kind: str = "clone-failed"  # stable id
 
 
 _NOT_FOUND = (
@@ -41,6 +42,7 @@ _TROUBLES = (
         r"No space left on device|Disk quota exceeded",
         "The disk of the machine that builds has no room for the repository.",
         "Give the task more ephemeral storage.",
+        kind="disk-full",
     ),
     Trouble(
         r"Remote branch .* not found|couldn't find remote ref|not our ref|unadvertised object|want \S+ not valid"
@@ -48,41 +50,48 @@ _TROUBLES = (
         "The repository has no branch, tag or commit {ref!r}.",
         "Look at the spelling of REPO_REF, and whether it was pushed.",
         of_settings=True,
+        kind="ref-missing",
     ),
     Trouble(
         r"invalid path|would be overwritten by merge|unable to checkout",
         "The repository holds a path that git refuses to check out.",
         "Look for .git in another spelling, .. and control characters among the names of its files, and for two that differ"
         " in nothing but capitals.",
+        kind="path-refused",
     ),
     Trouble(
         r"returned error: 30\d|redirects followed|Protocol \S+ (not supported|disabled)",
         "{host} redirects {url} to another address, and that is not followed.",
         "Set REPO_URL to the address that it redirects to, often the same with .git at its end: a token is sent nowhere else.",
         of_settings=True,
+        kind="repository-moved",
     ),
     Trouble(
         r"SSL certificate|certificate verif|server certificate|Host key verification",
         "The certificate or key of {host} is not trusted.",
         "Check it, or install its authority.",
+        kind="certificate-or-key-refused",
     ),
-    Trouble(_REFUSED, *_NOT_FOUND, of_settings=True),
+    Trouble(_REFUSED, *_NOT_FOUND, of_settings=True, kind="repository-not-found"),
     Trouble(
         r"returned error: (408|425|429|5\d\d)",
         "{host} is in trouble or busy: it answered with an error.",
         "Try again later; the status page of {host} may say more.",
         transient=True,
+        kind="git-host-busy",
     ),
     Trouble(
         _RESOLVE + r"|Failed to connect|Couldn't connect|(Connection|Operation) (refused|timed out)"
         r"|Network is unreachable|No route to host|Temporary failure",
         *_UNREACHABLE,
         transient=True,
+        kind="git-host-unreachable",
     ),
     Trouble(
         r"not found|does not appear to be a git repo|does not exist|is this a git repo|update url base|error: 4(04|10)",
         *_NOT_FOUND,
         of_settings=True,
+        kind="repository-not-found",
     ),
     Trouble(
         r"Connection (reset|closed)|Empty reply|early EOF|unexpected disconnect|RPC failed|remote end hung up"
@@ -91,8 +100,9 @@ _TROUBLES = (
         "The connection to {host} broke off.",
         "Try again later.",
         transient=True,
+        kind="connection-lost",
     ),
-    Trouble(r"Could not read from remote", *_NOT_FOUND, of_settings=True),
+    Trouble(r"Could not read from remote", *_NOT_FOUND, of_settings=True, kind="repository-not-found"),
 )
 # Dumb HTTP, and servers before version 2 of the protocol, which may give out only the ends of branches and tags.
 NO_SINGLE_COMMIT = re.compile(r"dumb http transport does not support shallow|unadvertised object|want \S+ not valid")
@@ -120,11 +130,15 @@ async def explain(
     """
     host = urlsplit(url).hostname or "the server"
     if ended.left_behind or ended.out_of_memory or ended.code > 129:  # git's own codes are 1, 128 and 129
-        return BuildFailed("clone", f"git {ended.explanation}."), False, None
+        return BuildFailed("clone", f"git {ended.explanation}.", kind="git-not-started"), False, None
     trouble = next((trouble for trouble in troubles if re.search(trouble.said, text, re.IGNORECASE)), None)
     if trouble is None:
         last = next((line for line in reversed(text.splitlines()) if line.strip()), "it said nothing").strip()
-        return BuildFailed("clone", f"The repository {url} could not be cloned: {last}"), False, None
+        return (
+            BuildFailed("clone", f"The repository {url} could not be cloned: {last}", kind="clone-failed"),
+            False,
+            None,
+        )
     reason, hint, transient = trouble.reason, trouble.hint, trouble.transient
     if trouble.said == _REFUSED and token:
         reason = "{host} refused the token for {url}."
@@ -132,7 +146,7 @@ async def explain(
     if transient and _RESOLVE in text:
         transient = await _may_resolve(host)
     filled = [words.format(host=host, url=url, ref=ref) for words in (reason, hint)]
-    return BuildFailed("clone", *filled), transient, trouble
+    return BuildFailed("clone", *filled, kind=trouble.kind), transient, trouble
 
 
 async def _may_resolve(host: str) -> bool:

@@ -32,11 +32,13 @@ _TROUBLES = (
         r"No space left on device|Disk quota exceeded",
         "The disk of the machine that builds has no room for the files of Git LFS.",
         "Give the task more ephemeral storage.",
+        kind="disk-full",
     ),
     Trouble(
         r"x509:|certificate",
         "The certificate of {host} is not trusted.",
         "Check it, or install its authority.",
+        kind="certificate-or-key-refused",
     ),
     Trouble(
         r"no such host|connection (refused|reset)|i/o timeout|network is unreachable|no route to host|handshake timeout"
@@ -44,22 +46,26 @@ _TROUBLES = (
         "The files of Git LFS cannot be fetched from {host} now.",
         "Try again later; the status page of {host} may say more.",
         transient=True,
+        kind="git-host-busy",
     ),
     Trouble(
         r"budget|quota|exceeded|bandwidth limit|payment required",
         "{host} gives out no files of Git LFS for {url}: its quota is used up.",
         f"Raise it there, or take the files out of LFS. {_LEAVE_OUT}",
+        kind="lfs-quota-exceeded",
     ),
     Trouble(
         r"Authori[sz]ation error|Authentication required|could not read (Username|Password)|authentication attempts"
         r"|credentials|access denied|forbidden",
         "{host} refused to give the files of Git LFS for {url}.",
         "Give a token that can read them (GIT_TOKEN goes to the host of REPO_URL alone).",
+        kind="lfs-access-denied",
     ),
     Trouble(
         r"\[(404|410)\]|does not exist|not found|missing on the server",
         "The server that keeps files of Git LFS for {url} does not have them all.",
         f"Push them (`git lfs push --all origin`), or look at lfs.url in .lfsconfig. {_LEAVE_OUT}",
+        kind="lfs-file-missing",
     ),
 )
 
@@ -104,6 +110,7 @@ async def fetch_lfs(git: Git, repository: Repository, url: str, folder: Path, lo
             "clone",
             f"lfs.url in .lfsconfig is an address that is not used: {visible(without_user(named))[:200]}",
             "Write it as https://…, and push that.",
+            kind="lfs-address-refused",
         )
     variables = _variables(repository, server)
     patience = Patience(log)

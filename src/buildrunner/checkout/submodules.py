@@ -82,7 +82,9 @@ async def fetch_submodules(
     parents = [("", repository.url, tree)]
     for _ in range(DEEPEST):
         if len(done) + sum(len(found.submodules) for _, _, found in parents) > MOST_SUBMODULES:
-            raise BuildFailed("clone", f"The repository has more than {MOST_SUBMODULES} submodules.", _OFF)
+            raise BuildFailed(
+                "clone", f"The repository has more than {MOST_SUBMODULES} submodules.", _OFF, kind="submodules-too-many"
+            )
         level = [
             submodule
             for place, url, found in parents
@@ -101,7 +103,10 @@ async def fetch_submodules(
                 parents.append((submodule.path, submodule.url, found))
     if parents:
         raise BuildFailed(
-            "clone", f"The repository has submodules of submodules, more than {DEEPEST} levels deep.", _OFF
+            "clone",
+            f"The repository has submodules of submodules, more than {DEEPEST} levels deep.",
+            _OFF,
+            kind="submodules-too-many",
         )
     return done
 
@@ -115,7 +120,10 @@ async def _read_submodules(
     _, _, printed = await git("-C", f"{folder.name}/{place}", *arguments, shown=False)
     if len(printed) >= MOST_PRINTED_BYTES:
         raise BuildFailed(
-            "clone", f".gitmodules is larger than {MOST_PRINTED_BYTES // 2**20} MiB.", f"Shorten it. {_OFF}"
+            "clone",
+            f".gitmodules is larger than {MOST_PRINTED_BYTES // 2**20} MiB.",
+            f"Shorten it. {_OFF}",
+            kind="gitmodules-too-large",
         )
     sections: dict[str, dict[str, str]] = {}
     for entry in os.fsdecode(printed).split("\0"):
@@ -139,12 +147,16 @@ async def _read_submodules(
                 "clone",
                 f"The submodule {_shown(whole)} has an address that is not fetched: {_shown(without_user(urls[path]))}",
                 f"Write it into .gitmodules as https://…, and push that. {_OFF}",
+                kind="submodule-address-refused",
             )
         # Git makes no such tree, but a hostile one can be written: nothing is fetched to behind a link.
         inside = any(str(parent) in tree.submodules for parent in Path(path).parents)
         if inside or await anyio.Path(folder / whole).resolve() != folder / whole:
             raise BuildFailed(
-                "clone", f"The submodule {_shown(whole)} lies behind a link or in another one.", f"Move it. {_OFF}"
+                "clone",
+                f"The submodule {_shown(whole)} lies behind a link or in another one.",
+                f"Move it. {_OFF}",
+                kind="submodule-path-unsafe",
             )
         found.append(_Submodule(whole, address, commit, token=origin_of(address) == repository.origin.lower()))
     return found
@@ -304,4 +316,5 @@ async def _explain(submodule: _Submodule, repository: Repository, text: str, end
         "clone",
         f"The submodule {_shown(submodule.path)} cannot be fetched{source}: {reason}",
         f"{hint or ''} {_OFF}".strip(),
+        kind="submodule-unreachable",
     ), transient

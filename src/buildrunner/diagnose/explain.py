@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from buildrunner.errors import CommandFailed, Failure
@@ -40,7 +40,9 @@ def with_failure_hint(
         yield
     except CommandFailed as error:
         if error.certain and error.hint:
-            error.failure = error.failure or explain_failure(plan, error, node).failure
+            known = error.failure
+            failure = explain_failure(plan, error, node).failure
+            error.failure = replace(failure, kind=known.kind) if failure and known else failure or known
             raise
         said = without_colour(error.output)
         name = next(

@@ -94,6 +94,7 @@ def find_node(folder: Path, checkout: Path, given: str | None) -> tuple[NodeRequ
                 "install",
                 f"NODE_VERSION is {given!a}, which names no version of Node.",
                 "Set it to a version or a range, such as 22, >=18 <21 or lts/iron.",
+                kind="node-version-invalid",
             )
     else:
         found = next(_named(folder, checkout, warnings), None)

@@ -134,7 +134,12 @@ def plan_build(
     checkout = Path(os.path.realpath(checkout))
     top = (checkout / root_dir) if root_dir else checkout
     if not os.path.isdir(top) or not is_inside(top, checkout):
-        raise BuildFailed("install", f"The repository has no folder {root_dir}.", "Look at the spelling of ROOT_DIR.")
+        raise BuildFailed(
+            "install",
+            f"The repository has no folder {root_dir}.",
+            "Look at the spelling of ROOT_DIR.",
+            kind="root-dir-missing",
+        )
     top = Path(os.path.realpath(top))  # as it is before any code of the repository runs
     settled = bool(install_command or output_dir)  # which are meant for the top
     finder = _Finder(checkout, top, searching=not root_dir, command=build_command, settled=settled)
@@ -241,6 +246,7 @@ def plan_build(
             "install",
             f"The repository has no lockfile of {manager.label}, and STRICT_LOCKFILE asks for one.",
             attempts[0].remedy,
+            kind="lockfile-missing",
         )
     if not build_command and folder != checkout and is_file(checkout / "rush.json"):
         warnings.append(
@@ -308,7 +314,9 @@ class _Finder:
         try:
             package = read_json(self._top / "package.json", self._checkout)
         except ValueError as error:
-            raise BuildFailed("install", f"package.json{where} {error}.", "Mend and commit it.") from None
+            raise BuildFailed(
+                "install", f"package.json{where} {error}.", "Mend and commit it.", kind="manifest-not-json"
+            ) from None
         if package is not None and (self._command or _build_script(package)):
             below = self._beside_server(package) or self._below_script(package) or self._beside_library(package)
             return below or _Found(self._top, package)
@@ -340,6 +348,7 @@ class _Finder:
                 "build",
                 f"The repository has no package.json, and several folders with an index.html: {self._list(page_folders)}.",
                 "Set ROOT_DIR to the folder that is the site.",
+                kind="app-ambiguous",
             )
         raise self.nothing()
 
@@ -352,17 +361,20 @@ class _Finder:
                 "build",
                 f"The repository has no package.json{where}: by its {name} it is {kind}. Only Node is here to build with.",
                 "Commit the built site with its index.html, or set ROOT_DIR to the folder of a Node app.",
+                kind="not-a-node-app",
             )
         if language := self._language(self._top):
             return BuildFailed(
                 "install",
                 f"The repository has no package.json{where}, and index.html is a template of {language}. Only Node is here.",
                 "Commit the built site with its index.html, or set OUTPUT_DIR=. to publish the files as they are.",
+                kind="page-is-template",
             )
         return BuildFailed(
             "install",
             f"The repository has no package.json{where}.",
             "Commit one, or set ROOT_DIR to the folder that holds the app.",
+            kind="manifest-missing",
         )
 
     def _no_script(self, package: Mapping[str, Any]) -> BuildFailed:
@@ -377,6 +389,7 @@ class _Finder:
                 f"package.json{where} has no build script, and by its {name} this is {kind}. Only Node is here to build with.",
                 'Commit the built site with its index.html, add a script "build" if Node builds it, or set ROOT_DIR to the folder'
                 " of a Node app.",
+                kind="not-a-node-app",
             )
         if script := site_script(package, sure=True):
             add = f'"build": "npm run {script}"'
@@ -384,6 +397,7 @@ class _Finder:
             "build",
             f"package.json{where} has no build script.",
             'Add one under "scripts", ' + (add or 'such as "build": "vite build"') + ", or set BUILD_COMMAND.",
+            kind="build-script-missing",
         )
 
     def _other_kind(self) -> tuple[str, str] | None:
@@ -468,6 +482,7 @@ class _Finder:
                 "build",
                 f"Several folders have a build script, {what}: {self._list(sites or candidates)}.",
                 "Set ROOT_DIR to the folder of the app.",
+                kind="app-ambiguous",
             )
         note = f"The app is in {os.path.relpath(sites[0], self._checkout)}."
         others = [folder for folder in candidates if folder != sites[0]]

@@ -76,6 +76,7 @@ class Site:
                 "upload",
                 f"The file {visible(file.path)} cannot be read: {error.strerror}.",
                 "The build has to leave its files readable, and nothing may change them once it has ended.",
+                kind="output-unreadable",
             ) from None
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode) or found.st_size != file.size:
@@ -108,6 +109,7 @@ def changed_meanwhile(path: str) -> BuildFailed:
         "upload",
         f"The file {visible(path)} changed while it was being published.",
         "Something still writes to the output directory after the build has ended. Wait for it in the build script.",
+        kind="output-changed",
     )
 
 
@@ -143,6 +145,7 @@ def collect(
                 left_out[0]
                 if left_out
                 else "Look at the build's output, and check that OUTPUT_DIR is where it writes to.",
+                kind="output-empty",
             )
         site = Site(descriptor, files, left_out, walk.real_paths)
         site.files = _with_manifests(site)
@@ -179,7 +182,10 @@ def _open_root(root: Path, inside: Path, shown: str) -> int:
             NotADirectoryError: f"The build's output {shown} is not a folder.",
         }.get(type(error), f"The build's output {shown} cannot be opened: {error.strerror}.")
         raise BuildFailed(
-            "build", reason, "Set OUTPUT_DIR to the folder that the build script writes the site to."
+            "build",
+            reason,
+            "Set OUTPUT_DIR to the folder that the build script writes the site to.",
+            kind="output-missing",
         ) from None
     real = _real_path(descriptor)
     below = _below(real, str(inside))
@@ -200,6 +206,7 @@ def _open_root(root: Path, inside: Path, shown: str) -> int:
         "build",
         f"The build's output {shown} {flaw}.",
         "Let the build write the site into a folder of the repository.",
+        kind="output-outside",
     )
 
 
@@ -286,6 +293,7 @@ class _Walk:
                 "build",
                 f"The folder {where} of the build's output cannot be read: {error.strerror}.",
                 "The build has to leave its output readable.",
+                kind="output-unreadable",
             ) from None
 
     def _take(
@@ -358,7 +366,7 @@ def _check_limits(limits: Limits, files: list[SiteFile], total_bytes: int, other
         reason, hint = f"The site has more than {limits.total_bytes:,} bytes.", f"{right_one} SITE_MAX_BYTES."
     else:
         return
-    raise BuildFailed("build", reason, hint)
+    raise BuildFailed("build", reason, hint, kind="site-too-large")
 
 
 _KINDS = {

@@ -68,6 +68,7 @@ def take_rules(
             "build",
             f"The build left nothing to publish but {', '.join(in_output)}.",
             "Add a page, for example an index.html.",
+            kind="output-empty",
         )
     return SiteRules(rules.document, (*warnings, *rules.warnings))
 

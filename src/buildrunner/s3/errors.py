@@ -47,9 +47,15 @@ class S3Failed(BuildFailed):
     """
 
     def __init__(
-        self, reason: str, hint: str | None = None, *, in_doubt: bool = False, cause_known: bool = True
+        self,
+        reason: str,
+        hint: str | None = None,
+        *,
+        in_doubt: bool = False,
+        cause_known: bool = True,
+        kind: str = "s3-failed",
     ) -> None:
-        super().__init__("upload", reason, hint)
+        super().__init__("upload", reason, hint, kind=kind)
         self.in_doubt = in_doubt
         self.cause_known = cause_known
 
@@ -81,7 +87,7 @@ class AccessRefused(S3Failed):
         elif not _SAYS_NOTHING.fullmatch(said):
             why = quoted(said)
             hint = f"If that does not say it: {permission} on {resource} has to be allowed to {_WHOSE}."
-        super().__init__(f"{where}: {why}", hint)
+        super().__init__(f"{where}: {why}", hint, kind="s3-access-denied")
 
 
 class Unreachable(S3Failed):
@@ -148,6 +154,15 @@ _OF_CODES: dict[str, tuple[str, str]] = {
     ),
     "EntityTooLarge": ("{key} is larger than S3 allows for one object.", "Leave it out of the output directory."),
     "NoSuchUpload": ("S3 lost the parts of {key} before they could be put together.", "Run the build again."),
+}
+_KINDS = {
+    "NoSuchBucket": "bucket-missing",
+    "InvalidBucketName": "bucket-missing",
+    "InvalidAccessKeyId": "aws-credentials-refused",
+    "SignatureDoesNotMatch": "aws-credentials-refused",
+    "ExpiredToken": "aws-credentials-refused",
+    "InvalidToken": "aws-credentials-refused",
+    "PermanentRedirect": "bucket-in-another-region",
 }
 _SAME_AS = {
     "AllAccessDisabled": "AccessDenied",
@@ -248,7 +263,8 @@ def _explain(error: Exception, operation: Operation, bucket: str, key: str, endp
             return AccessRefused(operation, bucket, key, str(answer.get("Message") or ""))
         if code in _OF_CODES:
             reason, hint = (text.format(bucket=bucket, key=key) for text in _OF_CODES[code])
-            return S3Failed(reason, hint, in_doubt=doubt, cause_known=code != "InternalError")
+            kind = _KINDS.get(code, "s3-failed")
+            return S3Failed(reason, hint, in_doubt=doubt, cause_known=code != "InternalError", kind=kind)
         said = str(answer.get("Message") or "")
         return S3Failed(
             f"S3 answered {code} (HTTP status {status}) for {f'the key {key} in ' if key else ''}the bucket {bucket}"
@@ -304,7 +320,7 @@ def _explain(error: Exception, operation: Operation, bucket: str, key: str, endp
         if isinstance(error, kinds):
             away = isinstance(error, (aws.ConnectionError, aws.HTTPClientError, aiohttp.ClientError, OSError))
             words = reason.format(bucket=bucket, endpoint=where), hint
-            return Unreachable(*words, in_doubt=True) if away else S3Failed(*words)
+            return Unreachable(*words, in_doubt=True, kind="s3-unreachable") if away else S3Failed(*words)
     if isinstance(error, ValueError) and str(error).startswith("Invalid endpoint"):  # botocore has no class for it
         return S3Failed(f"The endpoint {where} is no URL.", "Check AWS_ENDPOINT_URL_S3 and AWS_ENDPOINT_URL.")
     if isinstance(error, NotS3 | ResponseParserError | LookupError | RecursionError):

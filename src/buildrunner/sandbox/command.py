@@ -176,6 +176,7 @@ class Sandbox:
                     "prepare",
                     "This machine cannot run a build safely as root: it lacks setpriv, prlimit, or the users build and nobody.",
                     "Install util-linux, or start buildrunner as a user other than root.",
+                    kind="sandbox-unavailable",
                 )
             self.account = Account(entry.pw_name, entry.pw_uid, entry.pw_gid)
             identity += [f"--reuid={entry.pw_uid}", f"--regid={entry.pw_gid}", "--clear-groups"]

@@ -118,6 +118,7 @@ class ToolchainInstaller:
                     "install",
                     "node is not installed on the machine that builds.",
                     "Install Node.js with npm there, or use the image.",
+                    kind="node-missing",
                 )
             needed = None
             if manager.version and not manager.release and not (requirement and requirement.must):
@@ -183,6 +184,7 @@ class ToolchainInstaller:
                     raise BuildFailed(
                         "install",
                         f"`{command.name}` does not run with Node {release.version}, and starts scripts with its own Node.",
+                        kind="package-manager-unusable",
                     )
             unpacked = await self._fetch(registry, release, only="bin/node")
             (self._bin / "node").symlink_to(unpacked / "bin/node")
@@ -289,7 +291,7 @@ class ToolchainInstaller:
         there = f"The installed one is {installed or 'missing'}; the registry has {_lines(releases)}."
         asked = f"{requirement.because} asks for Node {requirement.shown}, which the registry does not provide"
         if requirement.must or not installed:
-            raise BuildFailed("install", f"{asked}.", f"{there} Name one of these.")
+            raise BuildFailed("install", f"{asked}.", f"{there} Name one of these.", kind="node-version-missing")
         warnings.append(f"{asked}. {there} Using the installed one.")
         return None
 
@@ -345,6 +347,7 @@ class ToolchainInstaller:
                 "install",
                 f"{manager.label} {wanted}, which {manager.because} asks for, is not in the registry.",
                 f"The registry has {_lines(releases)}. Name one of these.",
+                kind="package-manager-version-missing",
             )
         if fetching.native and major(release.version) >= fetching.native[0]:
             programs = await registry.find(fetching.native[1].format(machine=machine), release.version)
@@ -397,6 +400,7 @@ def _wrong_digest(what: str) -> BuildFailed:
         "install",
         f"packageManager of package.json names another digest than {what} has.",
         "Set it anew with `corepack use`, or leave out what is behind the + sign.",
+        kind="package-manager-digest-mismatch",
     )
 
 

@@ -183,7 +183,7 @@ class Registry:
         return b"".join([part async for part in _download(self._session, url, package, _MOST_DOCUMENT_BYTES)])
 
     def _failure(self, package: str, why: str) -> BuildFailed:
-        return BuildFailed("install", *_unreachable(self._url, package, why))
+        return BuildFailed("install", *_unreachable(self._url, package, why), kind="registry-unreachable")
 
 
 class _RefusedError(BuildFailed):
@@ -237,7 +237,9 @@ async def _download(session: aiohttp.ClientSession, url: str, package: str, most
                     given += len(data)
                     if given > most_bytes:
                         too_large = f"it is larger than {most_bytes // 2**20} MiB"
-                        raise BuildFailed("install", *_unreachable(url, package, too_large))
+                        raise BuildFailed(
+                            "install", *_unreachable(url, package, too_large), kind="registry-unreachable"
+                        )
                     yield data
                 return
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:

@@ -81,4 +81,4 @@ class DetectedFramework:
     def refusal(self) -> BuildFailed:
         """Return the error that explains why nothing of this app can be published."""
         assert self.needs_server
-        return BuildFailed("build", *self.needs_server)
+        return BuildFailed("build", *self.needs_server, kind="framework-needs-server")

@@ -122,14 +122,21 @@ def find_output(
                 f"The build made a library, not a site: dist has no page, and package.json names {entry} for others to import.",
                 other_site
                 or "Let the build write an index.html; or set OUTPUT_DIR=dist to publish the folder as it is.",
+                kind="output-is-library",
             )
         if made and other_site:
-            raise BuildFailed("build", "The build made no page: there is no .html file in dist.", other_site)
+            raise BuildFailed(
+                "build",
+                "The build made no page: there is no .html file in dist.",
+                other_site,
+                kind="output-without-page",
+            )
         if made and _bundles_into_dist(framework, package or {}):
             raise BuildFailed(
                 "build",
                 f"The build made no page: {framework.name} left no .html file in dist.",
                 "Let it make one (HtmlWebpackPlugin, an index.html as the entry), or set OUTPUT_DIR=dist to publish it as it is.",
+                kind="output-without-page",
             )
         return _dist_without_page(app, checkout, written)
     there = next((name for name in framework.folders if _has(app / name)), None)
@@ -183,6 +190,7 @@ def _find_new(
             "build",
             f"The build made several folders that could be the site: {names}.",
             "Set OUTPUT_DIR to the right one.",
+            kind="output-ambiguous",
         )
     return None
 
@@ -197,6 +205,7 @@ def _only_templates(app: Path, templates: Mapping[Path, str]) -> BuildFailed:
         "build",
         f"The build made no page: {page} is a template of {language}, which has to be filled first.",
         f"Let the build write finished pages, or set OUTPUT_DIR={name} to publish the folder as it is.",
+        kind="output-is-template",
     )
 
 
@@ -239,6 +248,7 @@ def _dist_without_page(app: Path, checkout: Path, written: _Written) -> Output:
             "build",
             "The build wrote to dist, but the page that uses it, index.html, is not in there.",
             "Let the build script copy index.html, and what else belongs to the site, to dist; or set OUTPUT_DIR=. to publish all.",
+            kind="output-without-page",
         )
     if not any(not stat.S_ISDIR(status.st_mode) for _, status in walk(str(app / "dist"), hidden=True)):
         return Output(app / "dist")  # there is nothing to publish, which is an error of its own
@@ -390,7 +400,12 @@ def _is_folder(app: Path, name: str) -> bool:
     with suppress(OSError):
         if stat.S_ISDIR(os.stat(app / name).st_mode):
             return True
-        raise BuildFailed("build", f"{name} is a file, not a folder that could be published.", "Look at OUTPUT_DIR.")
+        raise BuildFailed(
+            "build",
+            f"{name} is a file, not a folder that could be published.",
+            "Look at OUTPUT_DIR.",
+            kind="output-not-a-folder",
+        )
     return False
 
 
@@ -414,4 +429,5 @@ def _no_output(app: Path, what: str, other_site: str | None = None) -> BuildFail
         "build",
         f"The build succeeded but {what}.",
         other_site or f"Set OUTPUT_DIR to the folder that the build writes to.{folders}",
+        kind="output-missing",
     )
