@@ -514,6 +514,15 @@ def test_stores_45000_rules_no_further_than_its_limit() -> None:
     assert show(ask(document, "/9999")) == "301 /b"
 
 
+def test_tries_no_more_expressions_than_a_request_has_time_for() -> None:
+    document, warnings = collect({"_redirects": "".join(f"/{n}/* /b\n/p{n} /c\n" for n in range(1_500))})
+    assert len(document.rules) == 2_500
+    assert warnings == [
+        "rules of _redirects and netlify.toml: 500 are not applied: there may be 10,000,"
+        " of them 1,000 with placeholders, splats or expressions."
+    ]
+
+
 @pytest.mark.parametrize(
     "data", [b"", b"null", b"[]", b"{}", b'{"version":"1"}', b"\xff", b"[" * 100_000, b" " * (MAX_DOCUMENT_BYTES + 1)]
 )

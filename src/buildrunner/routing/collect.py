@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from typing import TypeVar
 
-from buildrunner.routing.document import MAX_DOCUMENT_BYTES, Document
+from buildrunner.routing.document import MAX_DOCUMENT_BYTES, MAX_DYNAMIC_RULES, MAX_RULES, Document, HeaderRule, Rule
 from buildrunner.routing.headers_file import parse_headers
 from buildrunner.routing.netlify_toml import NetlifyRules, parse_netlify_toml
 from buildrunner.routing.redirects_file import parse_redirects
@@ -15,6 +16,8 @@ from buildrunner.routing.warnings import RuleWarning, Warnings
 # Files of the output that say how a site answers. They are not part of it.
 OUTPUT_FILES = ("_redirects", "_headers", "netlify.toml", "vercel.json")
 MAX_FILE_BYTES = {"_redirects": 2**20, "_headers": 2**20, "netlify.toml": 2**18, "vercel.json": 2**20}
+
+_Rule = TypeVar("_Rule", Rule, HeaderRule)
 
 # Reads a file: its content, None where there is no such regular file. Of a larger one, more than MAX_FILE_BYTES are enough.
 Read = Callable[[], bytes | None]
@@ -79,10 +82,10 @@ def collect_rules(files: Collection[RuleFile], pages: Collection[str], *, noinde
     if "vercel.json" in texts and texts["vercel.json"][1]:
         vercel = parse_vercel_json(texts["vercel.json"][1], logs["vercel.json"])
     document = Document(
-        redirects=vercel.redirects,
-        rules=(*redirects, *netlify.rules),
-        rewrites=vercel.rewrites,
-        headers=(*headers, *netlify.headers, *vercel.headers),
+        redirects=_bounded(vercel.redirects, "redirects of vercel.json", found),
+        rules=_bounded((*redirects, *netlify.rules), "rules of _redirects and netlify.toml", found),
+        rewrites=_bounded(vercel.rewrites, "rewrites of vercel.json", found),
+        headers=_bounded((*headers, *netlify.headers, *vercel.headers), "rules for headers", found),
         clean_urls=vercel.clean_urls,
         trailing_slash=vercel.trailing_slash,
         noindex=noindex,
@@ -98,3 +101,17 @@ def collect_rules(files: Collection[RuleFile], pages: Collection[str], *, noinde
         )
         document = Document(noindex=noindex, single_page=document.single_page)
     return SiteRules(document, tuple(found))
+
+
+def _bounded(rules: tuple[_Rule, ...], what: str, warnings: list[RuleWarning]) -> tuple[_Rule, ...]:
+    """Leave out rules that are more than a site may have: each of them is tried for each request."""
+    kept: list[_Rule] = []
+    dynamic = 0
+    for rule in rules:
+        dynamic += rule.source.path is None
+        if len(kept) < MAX_RULES and (rule.source.path is not None or dynamic <= MAX_DYNAMIC_RULES):
+            kept.append(rule)
+    if left := len(rules) - len(kept):
+        limits = f"{MAX_RULES:,}, of them {MAX_DYNAMIC_RULES:,} with placeholders, splats or expressions"
+        warnings.append(RuleWarning(what, None, f"{left:,} are not applied: there may be {limits}"))
+    return tuple(kept)
