@@ -152,7 +152,7 @@ class StreamWriter:
         self.build = build
         self.events: list[Event] = []
         self._redis = redis
-        self._slug = slug
+        self.slug = slug
         self._run = run
 
     def write(self, *lines: str, seconds_ago: float = 0, **fields: Any) -> None:
@@ -171,9 +171,9 @@ class StreamWriter:
                     del event["stream"]
                 self.events.append(event)
                 entry = {"event": json.dumps(event, ensure_ascii=False, separators=(",", ":"))}
-                pipeline.xadd(f"events:{self._slug}", entry, id=f"{self._run}-{seq}")
+                pipeline.xadd(f"events:{self.slug}", entry, id=f"{self._run}-{seq}")
                 if seq == 1:
-                    pipeline.xtrim(f"events:{self._slug}", minid=f"{self._run}-1", approximate=False)
+                    pipeline.xtrim(f"events:{self.slug}", minid=f"{self._run}-1", approximate=False)
             pipeline.execute()
 
     def end(self, line: str = "Done", **fields: Any) -> None:

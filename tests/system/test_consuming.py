@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -30,9 +28,6 @@ from support.harness import (
     Redis,
     Repositories,
     Run,
-    add_first_event,
-    can_connect,
-    free_port,
     wait_for,
 )
 from support.node_modules import node_modules
@@ -47,8 +42,9 @@ import { follow } from "./consume.mjs";
 for await (const event of follow(process.env.REDIS_URI, ...process.argv.slice(2))) console.log(JSON.stringify(event));
 """,
     "python": """\
-import json, os, sys, consume
-for event in consume.follow(os.environ["REDIS_URI"], *sys.argv[1:]): print(json.dumps(event), flush=True)
+import json, os, sys
+from buildrunner.client import follow
+for event in follow(os.environ["REDIS_URI"], *sys.argv[1:]): print(json.dumps(event), flush=True)
 """,
 }
 SITE = "mkdir dist; echo '<h1>hello</h1>' >dist/index.html\n"
@@ -68,7 +64,7 @@ def consumer(language: str) -> str:
     if language == "python":
         (code,) = blocks("python")
         return code
-    (code,) = (block for block in blocks("js") if "consume.mjs SLUG" in block)
+    (code,) = blocks("js")
     return code
 
 
@@ -109,11 +105,9 @@ class Readers:
         self._path = path
         self._started: list[Reader] = []
 
-    def start(
-        self, uri: str, slug: str, build: str, *, lost_after: int | None = None, events: bool = False
-    ) -> list[Reader]:
+    def start(self, uri: str, slug: str, build: str, *, events: bool = False) -> list[Reader]:
         """Start the one for Node and the one for Python."""
-        return [self.start_one(language, uri, slug, build, lost_after, events=events) for language in LANGUAGES]
+        return [self.start_one(language, uri, slug, build, events=events) for language in LANGUAGES]
 
     def start_one(
         self, language: str, uri: str, slug: str, build: str, lost_after: int | None = None, *, events: bool = False
@@ -339,7 +333,7 @@ def test_a_run_without_a_sign_of_life_is_lost_but_only_time_counts_in_which_redi
     redis = program.redis
     with program.running(repositories.app(lines(40, 0.25)), SLUG="lost", BUILD_ID="the-build", **PLAIN) as running:
         program.wait_for_event("lost", lambda event: event.get("log") == "line 1")
-        both = readers.start(redis.uri, "lost", "the-build", lost_after=4)
+        both = [readers.start_one("node", redis.uri, "lost", "the-build", lost_after=4)]  # test_logs has the other
         wait_for(lambda: all("line 2" in reader.lines for reader in both), "the readers to read")
         redis.process.send_signal(signal.SIGSTOP)
         time.sleep(4.5)
@@ -382,95 +376,6 @@ def test_the_user_of_the_document_can_read_and_a_wrong_password_ends_the_reader(
         for other in (["XRANGE", "events:acl", "-", "+"], ["XREAD", "STREAMS", "other", "0"], ["KEYS", "*"]):
             with pytest.raises(RedisError, match="permission"):
                 client.execute_command(*other)
-
-
-@contextmanager
-def server_of_the_document(readers: Readers, uri: str, lost_after: int | None = None) -> Iterator[int]:
-    (code,) = (block for block in blocks("js") if "text/event-stream" in block)
-    assert code.count("8080") == 1
-    port = free_port()
-    if lost_after is not None:
-        assert code.count("./consume.mjs") == 1
-        (readers.folder / "impatient.mjs").write_text(consumer("node").replace("90", str(lost_after)))
-        code = code.replace("./consume.mjs", "./impatient.mjs")
-    script = readers.folder / "server.mjs"
-    script.write_text(code.replace("8080", str(port)))
-    reader = readers.run("node", script, uri)
-    wait_for(lambda: can_connect(port), "the server of the document")
-    yield port
-    assert reader.process.poll() is None, reader.stderr
-
-
-def frames(port: int, path: str, last: str | None = None) -> list[dict[str, str]]:
-    """Give what a browser gets: the fields of each event of the stream."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-    connection.request("GET", path, headers={} if last is None else {"Last-Event-ID": last})
-    answer = connection.getresponse()
-    assert answer.headers["content-type"] == "text/event-stream"
-    text = answer.read().decode()
-    connection.close()
-    assert text.endswith("\n\n")
-    told = [frame for frame in text.split("\n\n")[:-1] if not frame.startswith(":")]
-    return [dict(line.split(": ", 1) for line in frame.split("\n")) for frame in told]
-
-
-def test_a_browser_gets_each_event_and_after_a_lost_connection_those_that_it_has_not(
-    program: Program, readers: Readers, repositories: Repositories
-) -> None:
-    with server_of_the_document(readers, program.redis.uri) as port:
-        live: list[list[dict[str, str]]] = []
-        browser = threading.Thread(target=lambda: live.append(frames(port, "/sse/the-build")), daemon=True)
-        browser.start()
-        run = program.run(repositories.app(lines(3, 0.1)), SLUG="sse", BUILD_ID="the-build", **PLAIN)
-        browser.join(30)
-        rest = frames(port, "/sse/the-build", last=f"{run.events[0]['ts']}/5")
-        again = frames(port, "/sse/the-build", last="2026-01-01T00:00:00.000Z/5")
-
-    (whole,) = live
-    assert [json.loads(frame["data"]) for frame in whole[:-1]] == run.events
-    assert [frame["id"] for frame in whole[:-1]] == [f"{run.events[0]['ts']}/{event['seq']}" for event in run.events]
-    assert again == whole  # what that browser has is of another run with this id
-    assert whole[-1] == {"event": "end", "data": ""}
-    assert rest == whole[5:]
-
-
-def test_a_browser_that_leaves_costs_no_connection(program: Program, readers: Readers) -> None:
-    with server_of_the_document(readers, program.redis.uri) as port, program.redis.client() as client:
-
-        def connections() -> int:
-            return sum(found["cmd"] in {"xread", "xinfo|stream"} for found in client.client_list())
-
-        browsers = [socket.create_connection(("127.0.0.1", port)) for _ in range(3)]
-        for browser in browsers:
-            browser.sendall(b"GET /sse/silent HTTP/1.1\r\nHost: x\r\n\r\n")
-        wait_for(lambda: connections() == 3, "the readers")
-        for browser in browsers:
-            browser.close()
-        wait_for(lambda: connections() == 0, "the readers to leave", 10)
-
-
-def test_a_browser_gets_404_for_what_is_no_build(program: Program, readers: Readers) -> None:
-    with server_of_the_document(readers, program.redis.uri) as port:
-        for method, path in (
-            ("GET", "/"),
-            ("GET", "/favicon.ico"),
-            ("GET", "/a/b/c"),
-            ("GET", "/A_/b"),
-            ("POST", "/a/b"),
-        ):
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-            connection.request(method, path)
-            assert connection.getresponse().status == 404
-            connection.close()
-
-
-def test_a_browser_is_told_that_a_build_was_lost(program: Program, readers: Readers) -> None:
-    add_first_event(program.redis, "sse", "dead", seconds_ago=0)
-    with server_of_the_document(readers, program.redis.uri, lost_after=2) as port:
-        told = frames(port, "/sse/dead")
-
-    assert [frame.get("event") for frame in told] == [None, "end"]
-    assert told[-1]["data"] == "lost"
 
 
 def test_a_second_run_with_the_same_id_is_read_too(

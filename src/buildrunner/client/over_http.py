@@ -1,0 +1,111 @@
+"""Read one build's log from a gateway: its event stream, resumed until the end, or a download."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any
+
+from aiohttp import ClientError, ClientResponse, ClientSession, ClientTimeout
+
+from buildrunner.client.reader import Reason
+
+_SILENCE_SECONDS = 45.0  # a gateway sends a comment at least every 15 s
+_CONNECT_SECONDS = 10.0
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.5, 10.0
+_FINAL = {400, 401, 403, 404, 405, 421}  # asking again does not help
+_LINE_BYTES = 2**20
+
+Batch = list[bytes] | tuple[Reason, str]
+
+
+async def read_from_gateway(
+    gateway: str, slug: str, build: str | None, *, after: int, follow: bool, token: str | None
+) -> AsyncGenerator[Batch]:
+    """Yield events as they are, some at a time, and last why there is no result, if there is none."""
+    path = f"{gateway}/api/sites/{slug}/builds/{build or 'latest'}"
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    timeout = ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS, sock_read=_SILENCE_SECONDS)
+    async with ClientSession(headers=headers, timeout=timeout, read_bufsize=_LINE_BYTES) as session:
+        position = f"{build}:{after}" if build and after else None
+        query = {"after": str(after)} if after and not build else {}
+        pause = _FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                resumed = {"Last-Event-ID": position} if position else {}
+                name = "events" if follow else "events.ndjson"
+                async with session.get(f"{path}/{name}", headers=resumed, params=query) as answer:
+                    if answer.status == 204:
+                        return
+                    if answer.status in _FINAL:
+                        yield ("not_found" if answer.status == 404 else "refused"), await _error(answer)
+                        return
+                    answer.raise_for_status()
+                    if not follow:
+                        async with aclosing(_lines(answer)) as lines:
+                            async for batch in lines:
+                                yield [line for line in batch if line]
+                        return
+                    async with aclosing(_messages(answer)) as messages:
+                        async for events, last, reason in messages:
+                            if events:
+                                pause = _FIRST_PAUSE_SECONDS
+                                yield events
+                            if last:
+                                # `latest` is this build from now on: a later one has a log of its own.
+                                path = f"{gateway}/api/sites/{slug}/builds/{last.partition(':')[0]}"
+                                position, query = last, {}
+                            if reason == "result":
+                                return
+                            if reason:
+                                yield reason, f"The log of {build or slug} ends without a result: {reason}."
+                                return
+            except (ClientError, TimeoutError, OSError):
+                if not follow:
+                    raise
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+
+
+async def _messages(answer: ClientResponse) -> AsyncGenerator[tuple[list[bytes], str, Any]]:
+    """Yield events that came together, the id of the last one, and the reason of the end.
+
+    https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation
+    """
+    data: list[bytes] = []
+    kind = identity = last = ""
+    async with aclosing(_lines(answer)) as batches:
+        async for lines in batches:
+            events: list[bytes] = []
+            for line in lines:
+                name, _, value = line.partition(b":")
+                value = value.removeprefix(b" ")
+                if name == b"data":
+                    data.append(value)
+                elif name == b"event":
+                    kind = value.decode()
+                elif name == b"id":
+                    identity = value.decode()
+                elif not line and data:
+                    if kind == "end":
+                        yield events, last, json.loads(b"\n".join(data))["reason"]
+                        return
+                    events.append(b"\n".join(data))
+                    last, data, kind = identity, [], ""
+            yield events, last, None
+
+
+async def _lines(answer: ClientResponse) -> AsyncGenerator[list[bytes]]:
+    rest = b""
+    async for chunk in answer.content.iter_any():
+        *lines, rest = (rest + chunk).split(b"\n")
+        yield lines
+
+
+async def _error(answer: ClientResponse) -> str:
+    try:
+        return f"The gateway answered {answer.status}: {(await answer.json())['error']}"
+    except (ClientError, ValueError, KeyError, TypeError):
+        return f"The gateway answered {answer.status}."
