@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 # Newer than the lock when all of it is installed.
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test test-unit image-test check format lock package bench bench-image bench-corpus bench-dependencies bench-logs bench-upload soak clean
+.PHONY: help demo test test-unit image-test check format lock package bench bench-image bench-corpus bench-dependencies bench-gateway bench-logs bench-upload soak clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -58,6 +58,9 @@ bench: $(STAMP) ## what is measured, as ratios against named peers
 
 bench-logs: $(STAMP) ## what the log costs, and how soon its lines are there
 	@PYTHONPATH=tests $(BIN)/python bench/logs.py
+
+bench-gateway: $(STAMP) ## 1,000 viewers of one build, 200 builds at once, 100,000 viewers that leave
+	@PYTHONPATH=tests $(BIN)/python bench/gateway.py
 
 bench-dependencies: $(STAMP) ## what kept dependencies save, against `npm ci` (needs the npm registry)
 	@PYTHONPATH=tests $(BIN)/python bench/dependencies.py

@@ -63,12 +63,12 @@ def many_viewers(program: Program, viewers: int, rate: int, seconds: int) -> Non
     """Measure one build that many people watch."""
     gateway = Gateway(program)
     try:
-        began = time.process_time_ns(), cpu_of(gateway)
+        before = cpu_of(gateway)
         delays, complete = watch(program, gateway, {"bench": viewers}, rate, seconds)
         report(
             f"{viewers:,} viewers of one build, {rate:,} lines/s for {seconds} s", gateway, delays, complete, viewers
         )
-        print(f"  CPU of the gateway: {(cpu_of(gateway) - began[1]) / seconds:.2f} cores")
+        print(f"  CPU of the gateway: {(cpu_of(gateway) - before) / seconds:.2f} cores")
     finally:
         gateway.close()
 
@@ -147,7 +147,6 @@ def view(port: int, slugs: dict[str, int], events: int, ready: Any, results: Any
         while b": connected" not in received:
             received.extend(connection.recv(4096))
     ready.set()
-    cpu = time.process_time()
     left = len(viewers)
     while left:
         for descriptor, _ in poll.poll(5):
@@ -168,7 +167,6 @@ def view(port: int, slugs: dict[str, int], events: int, ready: Any, results: Any
                     in_order = found_ids == list(range(1, events + 2))
                 # The head of a chunk of HTTP may cut a needle in two.
                 complete += in_order and abs(got[0] - events - 1) <= events // 100
-    print('  viewer process:', time.process_time() - cpu, 's of CPU')
     results.put((delays, complete))
 
 

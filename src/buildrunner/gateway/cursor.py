@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from typing import Literal
 
 from redis.exceptions import RedisError
@@ -22,6 +22,7 @@ End = Literal["result", "superseded", "lost", "not_found"]
 STARTS_WITHIN_SECONDS = 300.0  # before its first event a task pulls the image
 TAKEN_OVER_SECONDS = 20.0  # in which a build that was taken over has ended, and written its archive
 _SILENCE_SECONDS = 35.0  # in which a living build has said something, and it has come through
+_FLOWS_SECONDS = 1.0
 _LOOK_SECONDS = 5.0  # between two looks into the archive while nothing comes
 _TAKEN_OVER_LOOK_SECONDS = 1.0  # the same while the archive of a build that was taken over is awaited
 _WAIT_SECONDS = 1.0  # the longest wait for news while a limit runs
@@ -59,7 +60,7 @@ class Cursor:
             changed = self._feed.changed
             if self._position is None:
                 await self._resolve()
-            blocks: tuple[Block, ...] = ()
+            blocks: Sequence[Block] = ()
             if self._position:
                 try:
                     blocks = await self._feed.read(self._entry, self._epoch)
@@ -77,6 +78,9 @@ class Cursor:
             if self._epoch != self._feed.epoch:  # Redis lost its memory: the build sends everything again
                 self._entry, self._epoch = START, self._feed.epoch
                 continue
+            if self._flows:
+                await changed.wait()
+                continue
             if self._should_ask_archive():
                 async for new in self._read_archive():
                     yield new
@@ -88,6 +92,13 @@ class Cursor:
                 return
             yield b""
             await self._wait(changed)
+
+    @property
+    def _flows(self) -> bool:
+        """Whether the build has just said something, so that there is nothing to decide."""
+        return (
+            self._in_stream and self._replaced_at is None and self._feed.quiet < _FLOWS_SECONDS and not self._feed.away
+        )
 
     def _take(self, block: Block) -> bytes:
         position = self._position
