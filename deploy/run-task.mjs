@@ -4,10 +4,24 @@ import { pathToFileURL } from "node:url";
 import { parseArgs } from "node:util";
 import { ECSClient, RunTaskCommand } from "@aws-sdk/client-ecs";
 
-// Whoever may call DescribeTasks reads the overrides: these belong into `secrets` of a task definition.
-// So do addresses with a password or a token.
-const SECRET =
-  /^(REDIS_URI=|GIT_TOKEN=|AWS_(ACCESS|SECRET|SESSION)|INSTALL_ENV_|[^=]*(TOKEN|SECRET|PASSWORD|PRIVATE|AUTH)|[^=]*=[a-z+]+:\/\/[^/]*@)/i;
+// --- secrets
+// Whole words of a name that say that its value is a secret; KEY does after some of them. The same rule decides what
+// buildrunner redacts (docs/security.md).
+const SECRET_WORDS = /^(TOKEN|SECRETS?|PASSWORD|PASSWD|PASS|PASSPHRASE|CREDENTIALS?|JWT|PAT)$/;
+const KEY_WORDS = /^(API|ACCESS|PRIVATE|SECRET|SIGNING|ENCRYPTION|DEPLOY|SERVICE|ROLE|MASTER|SSH|HMAC)$/;
+
+/** Return whether a variable must not be an override: everyone who may call DescribeTasks can read those. */
+const isSecret = (name, value) => {
+  const words = (name.match(/[A-Z]+(?![a-z])|[A-Z]?[a-z]+/g) ?? []).map((word) => word.toUpperCase());
+  return (
+    name === "REDIS_URI" ||
+    words.some((word) => SECRET_WORDS.test(word)) ||
+    words.at(-1) === "AUTH" ||
+    words.some((word, i) => word === "KEY" && i > 0 && KEY_WORDS.test(words[i - 1])) ||
+    /^[a-z+]+:\/\/[^/]*@/i.test(value) // an address with a password or a token
+  );
+};
+// ---
 
 const newBuildId = () =>
   `${new Date().toISOString().slice(0, 19).replaceAll(/[-:]/g, "").replace("T", "-")}-${randomBytes(8).toString("hex")}`;
@@ -25,7 +39,7 @@ export async function startBuild(
   { cluster, subnets, securityGroups, taskDefinition = "buildrunner", capacity = "FARGATE", publicIp = "DISABLED" },
 ) {
   const buildId = variables.BUILD_ID || newBuildId();
-  const unsafe = Object.keys(variables).filter((name) => SECRET.test(`${name}=${variables[name]}`));
+  const unsafe = Object.keys(variables).filter((name) => isSecret(name, variables[name]));
   if (unsafe.length) throw new Error(`secrets must not be overrides: ${unsafe.join(", ")}`);
   const environment = Object.entries({ ...variables, BUILD_ID: buildId }).map(([name, value]) => ({ name, value }));
   const answer = await ecs.send(

@@ -5,13 +5,39 @@ import re
 import secrets
 import time
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
-# Whoever may call DescribeTasks reads the overrides: these belong into `secrets` of a task definition.
-SECRET = re.compile(
-    "(?i)REDIS_URI=|GIT_TOKEN=|AWS_(ACCESS|SECRET|SESSION)|INSTALL_ENV_|[^=]*(TOKEN|SECRET|PASSWORD|PRIVATE|AUTH)"
-    "|[^=]*=[a-z+]+://[^/]*@"  # and addresses with a password or a token
-)
+# Whole words of a name that say that its value is a secret; KEY does after some of them. The same rule decides what
+# buildrunner redacts (docs/security.md).
+SECRET_WORDS = {"TOKEN", "SECRET", "SECRETS", "PASSWORD", "PASSWD", "PASS", "PASSPHRASE", "CREDENTIAL", "CREDENTIALS"}
+SECRET_WORDS |= {"JWT", "PAT"}
+KEY_WORDS = {
+    "API",
+    "ACCESS",
+    "PRIVATE",
+    "SECRET",
+    "SIGNING",
+    "ENCRYPTION",
+    "DEPLOY",
+    "SERVICE",
+    "ROLE",
+    "MASTER",
+    "SSH",
+}
+KEY_WORDS |= {"HMAC"}
+
+
+def is_secret(name: str, value: str) -> bool:
+    """Return whether a variable must not be an override: everyone who may call DescribeTasks can read those."""
+    words = [word.upper() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)]
+    return (
+        name == "REDIS_URI"
+        or not SECRET_WORDS.isdisjoint(words)
+        or words[-1:] == ["AUTH"]
+        or any(word == "KEY" and before in KEY_WORDS for before, word in pairwise(words))
+        or re.match(r"[a-z+]+://[^/]*@", value, re.IGNORECASE) is not None  # an address with a password or a token
+    )
 
 
 def start_build(
@@ -27,7 +53,7 @@ def start_build(
 ) -> tuple[str, str]:
     """Give the BUILD_ID, by which viewers know the run, and the task's ARN. The same BUILD_ID again starts nothing new."""
     build_id = variables.get("BUILD_ID") or f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(8)}"
-    if unsafe := [name for name, value in variables.items() if SECRET.match(f"{name}={value}")]:
+    if unsafe := [name for name, value in variables.items() if is_secret(name, value)]:
         raise ValueError(f"secrets must not be overrides: {', '.join(unsafe)}")
     environment = [{"name": name, "value": value} for name, value in {**variables, "BUILD_ID": build_id}.items()]
     network = {"subnets": [*subnets], "securityGroups": [*security_groups], "assignPublicIp": public_ip}

@@ -6,10 +6,10 @@
     ├── BuildTimedOut          a time limit ran out (124)
     ├── BuildCancelled         SIGINT or SIGTERM (130, 143)
     └── BuildSuperseded        a later run of the same slug took over (60)
-    ConfigurationError         the environment is wrong; nothing was started (2)
+    ConfigurationError         the configuration is missing or invalid; nothing was started (2)
 
 `reason` is one sentence that says what happened in the words of who reads it; `hint` says what to do about it.
-Codes and statuses are those of the contract's table. Whatever else is raised is a fault of buildrunner itself (1).
+Codes and statuses are those of the contract's table. Whatever else is raised is an internal error in buildrunner (1).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Status = Literal["succeeded", "failed", "timed_out", "cancelled", "superseded"]
 EXIT_PUBLISHED = 0
 EXIT_FAULT = 1
 EXIT_CONFIGURATION = 2
-# A stage without an entry can only fail by a fault of buildrunner itself.
+# A stage without an entry can only fail by an internal error.
 EXIT_OF_STAGE: dict[Stage, int] = {"clone": 20, "install": 30, "build": 40, "upload": 50}
 
 
@@ -50,6 +50,35 @@ class Failure:
             "excerpt": self.excerpt,
         }
         return {name: value for name, value in values.items() if value is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class ExitCode:
+    """A row of the contract's table of exit codes."""
+
+    codes: tuple[int, ...]
+    meaning: str
+    status: str  # of the result event; empty: none is sent
+    fixed_by: str
+
+
+EXIT_CODES = (
+    ExitCode((EXIT_PUBLISHED,), "published", "succeeded", ""),
+    ExitCode(
+        (EXIT_FAULT,),
+        "internal error in buildrunner or on its machine",
+        "failed",
+        "operator; please report it",
+    ),
+    ExitCode((EXIT_CONFIGURATION,), "configuration missing or invalid; nothing was started", "", "operator"),
+    ExitCode((EXIT_OF_STAGE["clone"],), "clone failed", "failed", "user or operator"),
+    ExitCode((EXIT_OF_STAGE["install"],), "installing dependencies failed", "failed", "user"),
+    ExitCode((EXIT_OF_STAGE["build"],), "the build failed, or produced no output", "failed", "user"),
+    ExitCode((EXIT_OF_STAGE["upload"],), "publishing failed", "failed", "operator"),
+    ExitCode((60,), "a later build of the same slug took over", "superseded", ""),
+    ExitCode((124,), "a time limit ran out", "timed_out", "user"),
+    ExitCode((130, 143), "SIGINT, SIGTERM", "cancelled", ""),
+)
 
 
 class BuildEnded(Exception):

@@ -398,7 +398,7 @@ class TestAStarter:
             "GIT_TOKEN=t",
             "REDIS_URI=redis://h",
             "AWS_SECRET_ACCESS_KEY=k",
-            "INSTALL_ENV_X=x",
+            "INSTALL_ENV_NPM_TOKEN=x",
             "BUILD_ENV_TOKEN=t",
         ]
         secret += ["BUILD_ENV_DATABASE=postgres://user:password@host/name"]

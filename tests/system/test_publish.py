@@ -203,7 +203,10 @@ def test_a_folder_is_published_by_the_same_code_without_a_repository_and_without
     code, said = publish("--aws-bucket-name", "no-such-bucket")
     assert code == 50
     assert "The bucket no-such-bucket does not exist." in said
-    for folder, words in ((str(tmp_path / "none"), "There is no folder"), ("", "DIR is empty")):
+    for folder, words in (
+        (str(tmp_path / "none"), "does not exist. Name the folder to publish."),
+        ("", "DIR is empty"),
+    ):
         process = program.start(environment, "publish", folder, "--slug", slug)
         _, err = process.communicate(timeout=60)
         assert process.returncode == 2

@@ -38,6 +38,7 @@ import anyio
 
 from buildrunner.cache.store import CacheStore, Log, UnusableError
 from buildrunner.cache.tools import TOOLS
+from buildrunner.config.secret_names import is_secret_name
 from buildrunner.errors import BuildEnded
 from buildrunner.project.files import is_inside, parse_json, read_text
 from buildrunner.project.package_json import has_install_scripts
@@ -62,7 +63,6 @@ _MOST_LINKS = 500  # packages of a workspace
 _FORMAT = 2  # a part of every key: to be raised when what is kept, or how, changes
 _MOST_INPUT = 8 * 2**20  # characters of all files that go into the key
 _DEPTH = 6  # of folders in which node_modules is looked for: packages of a workspace
-_SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSWORD|PRIVATE|AUTH|KEY", re.IGNORECASE)
 _ARCHIVE = re.compile(
     r"(?P<kind>modules|packages|shared)-(?P<manager>[a-z]+)-(?P<key>[0-9a-f]{32})-(?P<seconds>[0-9]{1,5})-(?P<sha256>[0-9a-f]{64})\.tar\.zst"
 )
@@ -529,11 +529,11 @@ def key_of(
         versions: of the manager, Node and the machine.
         lockfile: its text.
         files: what else of the repository decides, by path.
-        environment: what the install finds. Of what may be a secret only the name counts: tokens change from run to run,
-            and what is made of them is no business of a bucket's.
+        environment: of the install. Of a secret only the name counts: tokens change from build to build, and nothing
+            derived from them belongs in a bucket.
 
     """
-    visible = {name: "" if _SECRET_NAME.search(name) else value for name, value in environment.items()}
+    visible = {name: "" if is_secret_name(name) else value for name, value in environment.items()}
     parts = [_FORMAT, kind, list(versions), lockfile, sorted(files.items()), sorted(visible.items())]
     text = json.dumps(parts, ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()[:32]

@@ -1,1 +1,1 @@
-"""The commands beside `run`: each module is one."""
+"""The commands: `table` lists them, `parser` reads their command lines, and each other module is one of them."""

@@ -33,6 +33,12 @@ class Kind:
     choices: tuple[str, ...] = ()
     format: Callable[[Any], str] = str  # the inverse of `parse`
     is_url: bool = False  # an address, of which parts may be credentials
+    abbreviate: Callable[[Any], str] | None = None  # how people say it: 5m, 64MiB
+
+    def describe(self, value: Any) -> str:
+        """Return a value for people, in Markdown: `` `300` seconds (5m) ``."""
+        text = f"`{self.format(value)}`{f' {self.unit}' if self.unit else ''}"
+        return f"{text} ({self.abbreviate(value)})" if self.abbreviate and value else text
 
 
 def matching(pattern: str, rule: str, metavar: str = "TEXT") -> Kind:
@@ -76,7 +82,7 @@ def duration(least: int, most: int) -> Kind:
         return int(found) if found is not None and found.is_integer() and least <= found <= most else None
 
     rule = f"a whole number of seconds from {least} to {most}, or a duration such as 90s, 5m, 1h30m or 7d"
-    return Kind(parse, rule, "DURATION", "seconds")
+    return Kind(parse, rule, "DURATION", "seconds", abbreviate=format_duration)
 
 
 def time_limit(most: int) -> Kind:
@@ -87,7 +93,7 @@ def time_limit(most: int) -> Kind:
         return found if found is not None and 0 < found <= most else None
 
     rule = f"a number of seconds above 0, at most {most}, or a duration such as 90s, 5m or 1h30m"
-    return Kind(parse, rule, "DURATION", "seconds")
+    return Kind(parse, rule, "DURATION", "seconds", abbreviate=format_duration)
 
 
 def size(least: int, most: int) -> Kind:
@@ -98,7 +104,7 @@ def size(least: int, most: int) -> Kind:
         return found if found is not None and least <= found <= most else None
 
     rule = f"a whole number of bytes from {least} to {most}, or a size such as 64MiB, 1.5GiB or 64MB"
-    return Kind(parse, rule, "SIZE", "bytes")
+    return Kind(parse, rule, "SIZE", "bytes", abbreviate=format_size)
 
 
 def parse_duration(text: str) -> float | None:
@@ -184,6 +190,7 @@ def _parse_name_patterns(text: str) -> tuple[str, ...] | None:
     return names if all(re.fullmatch(r"[A-Za-z_*][A-Za-z0-9_*]*", name) for name in names) else None
 
 
+TEXT = Kind(lambda text: text, "text")
 SLUG = matching(SLUG_PATTERN, "1 to 63 of a-z, 0-9 and -, not starting or ending with -", "SLUG")
 BUILD_ID = matching(r"[A-Za-z0-9_-]{1,64}", "1 to 64 of A-Z, a-z, 0-9, _ and -", "ID")
 GIT_REF = Kind(_parse_git_ref, "a branch, a tag or a full commit id, as git allows them", "REF")
@@ -196,6 +203,7 @@ REGION = matching(
     r"(?![0-9]+$)(?!-)[A-Za-z0-9-]{1,63}(?<!-)", "a region, such as eu-central-1", "REGION"
 )  # as botocore
 CREDENTIAL = matching(r"[\x21-\x7e]+", "text without spaces, line breaks or other control characters")
+HOST = matching(r"[A-Za-z0-9.:\[\]%_-]+", "a host name or an IP address", "HOST")
 TEMPLATE = Kind(_parse_template, "printable text that contains {slug} and no other placeholder", "TEMPLATE")
 KEY_PREFIX = Kind(
     _parse_key_prefix,

@@ -35,10 +35,11 @@ class Variable:
         """The option that overrides it, such as `--repo-url`; empty where there is none."""
         return "" if self.secret or self.prefix else option_of(self.name)
 
-    @property
-    def default_text(self) -> str:
-        """The default as one would write it; empty where there is none."""
-        return "" if self.default is None else self.kind.format(self.default)
+    def describe_default(self) -> str:
+        """Return the default for people, in Markdown; nothing where there is none."""
+        if self.default_words or self.default in (None, ()):
+            return self.default_words
+        return self.kind.describe(self.default)
 
 
 def option_of(name: str) -> str:

@@ -20,7 +20,6 @@ PUBLISHING = ("run", "publish")
 READING_S3 = ("run", "publish", "logs", "serve")
 READING_REDIS = ("run", "publish", "logs", "serve")
 
-_TEXT = Kind(lambda text: text, "text")
 _REDIS_URI = Kind(parse_redis_uri, "redis://…, rediss://… or unix://…", "URI", is_url=True)
 _HTTP_URL = Kind(parse_http_url, "an http:// or https:// address", "URL", is_url=True)
 _ORIGINS = Kind(
@@ -151,7 +150,7 @@ VARIABLES: tuple[Variable, ...] = (
         "BUILD_ENV_<NAME>",
         "Build",
         "Sets `<NAME>` in the environment of the build.",
-        _TEXT,
+        kinds.TEXT,
         BUILD,
         secret=True,
         example="BUILD_ENV_VITE_API_URL=https://api.example.com",
@@ -161,7 +160,7 @@ VARIABLES: tuple[Variable, ...] = (
         "Build",
         "Sets `<NAME>` in the environment of the install; it is present and empty in the build. Install scripts can read it:"
         " use a token that can only read.",
-        _TEXT,
+        kinds.TEXT,
         BUILD,
         secret=True,
         example="INSTALL_ENV_NPM_TOKEN=npm_…",

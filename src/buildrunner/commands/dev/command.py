@@ -26,13 +26,14 @@ from buildrunner.events.sinks.console import STDERR, print_line
 _OURS = re.compile(r"AWS_.*|GIT_REPOSITORY__URL|PROJECT_ID|STATE_BUCKET_NAME|S3_KEY_PREFIX", re.IGNORECASE)
 
 
-async def dev(repo: str, early_signals: Sequence[int] = ()) -> int:
+async def dev(environment: Mapping[str, str], repo: str, early_signals: Sequence[int] = ()) -> int:
     """Build `repo`, a folder or a URL, and serve what was published; answer the exit code.
 
     Ctrl-C ends the preview with 0. During the build SIGINT and SIGTERM go to the build, whose exit code is then the
     answer; before it they end the run at once. In every case nothing is left running or on disk.
 
     Args:
+        environment: of the build, but for what names its servers.
         repo: a folder, or a URL that `REPO_URL` may be.
         early_signals: those that came before this began.
 
@@ -52,7 +53,7 @@ async def dev(repo: str, early_signals: Sequence[int] = ()) -> int:
                 run.interrupt(signal.Signals(number))
             with run.scope:
                 try:
-                    run.exit_code = await _build_and_serve(repo, run)
+                    run.exit_code = await _build_and_serve(environment, repo, run)
                 except BuildEnded as ended:
                     print_line("\n".join(filter(None, [ended.reason, ended.hint])), STDERR)
                     run.exit_code = ended.exit_code
@@ -81,7 +82,7 @@ class _Run:
         self.scope.cancel()
 
 
-async def _build_and_serve(repo: str, run: _Run) -> int:
+async def _build_and_serve(inherited: Mapping[str, str], repo: str, run: _Run) -> int:
     async with workplace() as folder:
         slug = make_slug(repo)
         source = {"REPO_URL": repo}
@@ -94,7 +95,7 @@ async def _build_and_serve(repo: str, run: _Run) -> int:
             source = {"REPO_URL": f"file://{repository}", "REPO_ALLOWED_SCHEMES": "file", "REPO_REF": ""}
         path = await path_with_node(folder)
         async with servers() as started:
-            environment = {**_environment(os.environ, started), **source, "SLUG": slug, "PATH": path, "TMPDIR": folder}
+            environment = {**_environment(inherited, started), **source, "SLUG": slug, "PATH": path, "TMPDIR": folder}
             code = await _build(environment, run)
             if code != EXIT_PUBLISHED:
                 return code
