@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 from concurrent.futures import ThreadPoolExecutor
 
 from support.harness import Program, Repositories, Run, app_files
+from support.node_modules import node_modules
 
 SITE = "mkdir dist && echo hello >dist/index.html"
 PRISMA = "PrismaConfigEnvError: Cannot resolve environment variable: DATABASE_URL."
@@ -56,3 +58,63 @@ def test_an_install_that_fails_for_what_nobody_knows_is_quoted(program: Program,
     assert run.result["hint"].startswith("The install says: “Error: the moon is full”. ")
     assert "runs its script postinstall" in run.result["hint"]
     assert "INSTALL_ENV_" in run.result["hint"]
+
+
+def test_the_result_tells_kind_place_and_excerpt(program: Program, repositories: Repositories) -> None:
+    """Real tools fail; programs find the cause in the result, and people in the text of the log."""
+    tools = node_modules(os.environ["PATH"])
+    types = {"src/app.ts": "export const a: number = 'x'\n", "src/b.ts": ""}
+    out_of_step = files(dependencies={"left-pad": "1.3.0"})
+    cases: dict[str, tuple[dict[str, str | bytes], dict[str, object], str]] = {
+        "tsc": (
+            {
+                **app_files(f"node {tools}/typescript/bin/tsc --noEmit --lib es5 src/app.ts"),
+                **types,
+            },
+            {"kind": "typescript-error", "file": "src/app.ts", "line": 1, "column": 14},
+            "error TS2322",
+        ),
+        "sass": (
+            {**app_files(f"node {tools}/sass/sass.js src/a.scss a.css"), "src/a.scss": ".a {\n  color: $nope;\n}\n"},
+            {"kind": "sass-error", "file": "src/a.scss", "line": 2, "column": 10},
+            "Undefined variable.",
+        ),
+        "esbuild": (
+            {**app_files(f"{tools}/.bin/esbuild --bundle src/a.js"), "src/a.js": "import './gone.js'\n"},
+            {"kind": "module-not-found", "file": "src/a.js", "line": 1, "column": 7},
+            'Could not resolve "./gone.js"',
+        ),
+        "npm": (
+            out_of_step,
+            {"kind": "npm-lockfile-out-of-date", "file": "package-lock.json"},
+            "Missing: left-pad@1.3.0",
+        ),
+        "unknown": (
+            {
+                **app_files("node scripts/make.js"),
+                "scripts/make.js": "\nthrow new Error(`moon ${process.env.API_TOKEN}`)\n",
+            },
+            {"file": "scripts/make.js", "line": 2},
+            "Error: moon [redacted]",
+        ),
+        "no output": (app_files("true"), {"kind": "output-missing"}, ""),
+    }
+
+    def build(name: str) -> Run:
+        strict = "1" if name == "npm" else None
+        repository = repositories.make(cases[name][0])
+        return program.run(
+            repository, DEPENDENCY_CACHE="off", BUILD_ENV_API_TOKEN="hidden-token", STRICT_LOCKFILE=strict
+        )
+
+    with ThreadPoolExecutor(2) as pool:
+        runs = dict(zip(cases, pool.map(build, cases), strict=True))
+
+    for name, (_, expected, shown) in cases.items():
+        failure = dict(runs[name].result["failure"])
+        excerpt = failure.pop("excerpt", "")
+        assert failure == expected, f"{name}: {failure} {excerpt} {runs[name].stdout}"
+        assert shown in excerpt
+        assert excerpt.count("\n") < 20
+        assert "hidden-token" not in json.dumps(runs[name].result)
+    assert "Cause: src/app.ts:1:14 (typescript-error)\n    src/app.ts(1,14): error TS2322" in runs["tsc"].stdout

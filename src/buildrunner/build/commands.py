@@ -18,7 +18,7 @@ import anyio
 from buildrunner.build.lifecycle import Run
 from buildrunner.concurrency.cancellation import run_in_thread
 from buildrunner.config.settings import Settings
-from buildrunner.diagnose.explain import known_cause
+from buildrunner.diagnose.explain import explain_failure, known_cause
 from buildrunner.diagnose.fallbacks import LEGACY_OPENSSL, OPTIONS_OF_LATER_NODES, find_fallbacks
 from buildrunner.errors import BuildFailed, CommandFailed, Stage, ungrouped
 from buildrunner.events.lines import Line, LineDecoder, without_colour
@@ -199,7 +199,10 @@ async def install(
                 chosen = others[position].with_name_of(match)
                 if settings.strict_lockfile and not chosen.frozen:
                     raise BuildFailed(
-                        "install", error.reason, f"{chosen.remedy} STRICT_LOCKFILE is set.", kind="lockfile-not-frozen"
+                        "install",
+                        error.reason,
+                        f"{chosen.remedy} STRICT_LOCKFILE is set.",
+                        failure=explain_failure(plan, error).failure,
                     ) from None
                 if attempt.remedy and not (attempt.after and re.search(attempt.after, said)):
                     mends.append(attempt.remedy)
