@@ -362,7 +362,7 @@ class Cast:
     @property
     def log_was_lost(self) -> bool:
         """Whether a build that a signal stopped says that S3 did not take its log in time, as on a machine without CPU."""
-        return self.run.code == CANCELLED and not self.archive and self.run.said("S3 did not take it in time")
+        return self.run.code == CANCELLED and not self.archive and self.run.said("S3 did not accept it in time")
 
 
 @dataclass

@@ -183,7 +183,7 @@ def test_code_1_when_there_is_no_room_for_the_log(program: Fargate, app: Callabl
     run = program.run(app())
 
     assert run.code == 1
-    assert "no workspace with 105 MB of room for the log can be made: No space left on device" in run.stderr
+    assert "could not create a workspace with 105 MB for the log: No space left on device" in run.stderr
     assert "Traceback" not in run.stderr
 
 

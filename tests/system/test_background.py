@@ -71,7 +71,7 @@ def test_a_file_of_the_output_left_open_fails_the_build(program: Program, runs: 
     run = runs[name]
 
     assert run.code == 40
-    assert "`node hung.cjs` still wrote dist/data.json" in run.result["reason"]
+    assert "`node hung.cjs` was still writing dist/data.json" in run.result["reason"]
     assert any("`node hung.cjs` still ran" in warning for warning in warnings(run))
     assert program.objects(run.slug) == {}
 
@@ -80,7 +80,7 @@ def test_a_file_of_the_output_left_open_fails_the_build(program: Program, runs: 
     ("name", "left", "advice"),
     [
         ("sleeps", ["sleep 600", "sleep 60"], "Wait for it in the script, or remove it."),
-        ("serves", ["node serve.cjs", "node daemon.cjs"], "so it was stopped. End it in the script."),
+        ("serves", ["node serve.cjs", "node daemon.cjs"], "so it was stopped. Stop it in the script."),
     ],
 )
 def test_what_only_waits_is_stopped_and_named(runs: dict[str, Run], name: str, left: list[str], advice: str) -> None:

@@ -527,7 +527,7 @@ def test_the_archive_has_the_result_as_its_last_line_before_anybody_is_sent_it(
         repositories.app(), AWS_ENDPOINT_URL_S3=f"http://127.0.0.1:{slow_s3.port}", **PLAIN
     ) as running:
         assert slow_s3.held.wait(30)
-        wait_for_line(own_redis, running.slug, "Keeping the log")
+        wait_for_line(own_redis, running.slug, "Archiving the log")
         until = time.monotonic() + 1
         while time.monotonic() < until:
             assert not {"result"} & {event["type"] for event in own_redis.events(running.slug)}
@@ -573,7 +573,7 @@ def test_15_s_after_a_signal_all_is_over_with_redis_frozen_and_the_bucket_slow_w
     for run in runs:
         kept, word, lost = (
             next(index for index, line in enumerate(run.stdout.splitlines()) if text in line)
-            for text in ("could not be kept in S3", "Cancelled", "were not delivered")
+            for text in ("was not archived", "Cancelled", "were not delivered")
         )
         assert kept < word < lost  # the warning stands before the result
         assert "they are lost" in run.stdout.splitlines()[lost]

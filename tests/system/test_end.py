@@ -362,7 +362,7 @@ def test_a_bucket_that_goes_away_in_the_run_ends_with_50(
 
     assert run.code == 50
     assert "cannot be reached" in run.result["reason"]
-    assert run.said("could not be kept in S3")
+    assert run.said("was not archived")
 
 
 def test_much_output_keeps_the_head_and_the_tail(program: Program, repositories: Repositories) -> None:

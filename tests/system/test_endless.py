@@ -50,7 +50,7 @@ def test_a_build_that_goes_on_to_serve_is_ended_and_published(program: Program, 
     assert run.code == 0, run.stdout
     assert program.objects(run.slug)["index.html"]["body"] == b"page\n"
     warnings = [event["log"] for event in run.events if event.get("level") == "warning"]
-    assert "npm run build serves the site now (node preview.cjs dist), which never ends: it is ended." in warnings
+    assert "npm run build serves the site instead of exiting (node preview.cjs dist); stopping it." in warnings
     assert any("Take `node preview.cjs dist` out of the build script" in warning for warning in warnings)
     build = next(e for e in run.events if e["type"] == "stage" and e["stage"] == "build" and e["state"] != "started")
     assert build["seconds"] < 45
@@ -63,7 +63,7 @@ def test_a_build_that_only_serves_fails_with_the_reason_and_the_hint_in_the_last
 
     assert run.code == 40
     assert run.result["status"] == "failed"
-    assert "never ends, and writes no page: it serves the site (node preview.cjs)" in run.result["reason"]
+    assert "started a server and wrote no HTML (node preview.cjs)" in run.result["reason"]
     assert run.messages[-1] == f"Failed: {run.result['reason']}"
     assert run.messages[-3] == f"What to do: {run.result['hint']}"
     hint = run.events[-3]

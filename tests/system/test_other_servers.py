@@ -415,7 +415,7 @@ def test_a_build_has_a_result_and_an_end_word_whatever_answers(
     assert run.result["stage"] == "upload"
     assert run.messages[-1].startswith("Failed: ")
     assert "Traceback" not in run.stdout + run.stderr
-    assert run.said("could not be kept in S3")
+    assert run.said("was not archived")
 
 
 def test_a_log_that_cannot_be_kept_for_any_reason_leaves_the_result_as_it_is(
@@ -428,5 +428,5 @@ def test_a_log_that_cannot_be_kept_for_any_reason_leaves_the_result_as_it_is(
 
     assert run.code == 0
     assert run.messages[-1] == "Done"
-    assert run.said("could not be kept in S3")
+    assert run.said("was not archived")
     assert "Traceback" not in run.stdout + run.stderr

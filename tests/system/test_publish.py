@@ -142,7 +142,7 @@ def test_after_a_signal_a_slow_bucket_does_not_keep_the_result_back(
     assert run.code == 143
     assert took[0] < 16
     assert run.result["status"] == "cancelled"
-    assert any("could not be kept in S3" in event.get("log", "") for event in run.events)
+    assert any("was not archived" in event.get("log", "") for event in run.events)
 
 
 def test_links_that_lead_out_and_pipes_are_left_out_and_named(program: Program, repositories: Repositories) -> None:

@@ -368,6 +368,6 @@ def test_what_may_pass_is_waited_for_but_not_for_two_minutes(
     assert run.code == 50
     assert words in run.result["reason"]
     assert hint in run.result["hint"]
-    assert run.said("could not be kept in S3")
+    assert run.said("was not archived")
     assert seconds < 120
     assert max(Counter(unreachable_s3[name].relay.requests).values(), default=0) <= MOST_TIMES

@@ -2,19 +2,17 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
-import anyio
 import pytest
 
-from buildrunner.build.commands import _environment_of
-from buildrunner.build.runner import _search_path
+from buildrunner.build.stages.build import with_fallback_node, with_fallback_variable
+from buildrunner.build.workspace import search_path
 from buildrunner.diagnose.fallbacks import find_fallbacks
 from buildrunner.diagnose.rule import BuildFallback
 from buildrunner.diagnose.rules import load_rules
+from buildrunner.sandbox import Account
 
 FALLBACKS = [rule.fallback for rule in load_rules() if rule.fallback]
 
@@ -81,26 +79,20 @@ def test_other_failures_have_no_fallback(output: str) -> None:
 def test_old_node_starts_without_options_it_does_not_know(line: int, left: str | None) -> None:
     given = {"NODE_OPTIONS": "--openssl-legacy-provider --max-old-space-size=9", "PATH": "/bin"}
 
-    async def change_line(wanted: int) -> Mapping[str, str]:
-        assert wanted == line
-        return {"PATH": "/old:/bin"}
-
-    fallback = next(each for each in FALLBACKS if each.node == line)
-
-    changed = anyio.run(_environment_of, fallback, given, change_line)
+    changed = with_fallback_node(given, {"PATH": "/old:/bin"}, line)
 
     assert changed == {"NODE_OPTIONS": left or given["NODE_OPTIONS"], "PATH": "/old:/bin"}
 
 
-def test_fallback_changes_nothing_where_node_stays() -> None:
-    async def change_line(line: int) -> Mapping[str, str]:
-        return {}
+def test_fallback_adds_to_node_options_and_replaces_others() -> None:
+    given = {"NODE_OPTIONS": "--max-old-space-size=9", "CI": "true"}
+    legacy, no_ci = (next(each for each in FALLBACKS if each.variable[0] == name) for name in ("NODE_OPTIONS", "CI"))
 
-    fallback = next(each for each in FALLBACKS if each.node)
-    given = {"NODE_OPTIONS": "--openssl-legacy-provider"}
+    once = with_fallback_variable(given, legacy)
 
-    assert anyio.run(_environment_of, fallback, given, change_line) == given
-    assert anyio.run(_environment_of, fallback, given, None) == given
+    assert once == {"NODE_OPTIONS": "--max-old-space-size=9 --openssl-legacy-provider", "CI": "true"}
+    assert with_fallback_variable(once, legacy) == once
+    assert with_fallback_variable(given, no_ci) == {**given, "CI": "false"}
 
 
 @pytest.fixture
@@ -118,8 +110,8 @@ def test_programs_are_not_looked_for_where_their_user_may_not_go(open_folder: Pa
     path = os.pathsep.join(f"{open_folder}/{name}" for name in ("closed/bin", "open", "link", "missing"))
 
     def left(uid: int | None) -> list[str]:
-        sandbox: Any = SimpleNamespace(account=SimpleNamespace(uid=uid) if uid is not None else None)
-        return [Path(folder).name for folder in _search_path(path, sandbox)]
+        account = Account("build", uid, uid) if uid is not None else None
+        return [Path(folder).name for folder in search_path(path, account)]
 
     assert left(64_321) == ["open", "missing"]
     assert left(os.getuid()) == left(None) == ["bin", "open", "link", "missing"]

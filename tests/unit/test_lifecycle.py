@@ -6,18 +6,18 @@ import signal
 import subprocess
 import time
 from collections.abc import Awaitable, Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 
-from buildrunner.build import commands, lifecycle
-from buildrunner.build.lifecycle import Run
+from buildrunner.build import ending, finish, signals
+from buildrunner.build.command import CommandRunner
+from buildrunner.build.run import Run
 from buildrunner.concurrency.cancellation import CLEANUP_RESERVE_SECONDS, Deadline, cleanup, run_deadline, run_in_thread
 from buildrunner.config.settings import read_settings
-from buildrunner.errors import BuildCancelled, BuildEnded, BuildFailed, BuildTimedOut, CommandFailed
+from buildrunner.errors import BuildCancelled, BuildEnded, BuildFailed, BuildTimedOut, CommandFailed, ungrouped
 from buildrunner.events.journal import Journal
 from buildrunner.project import files as reading
 from buildrunner.project.output import search as output
@@ -39,14 +39,16 @@ Story = Callable[[Run], Awaitable[None]]
 
 
 def run_story(folder: Path, story: Story, *, seconds: float = 20) -> Run:
-    """Run a story as `Run.tell` does, without the followers; raises what it raises."""
+    """Run a story as `Run.execute` does, without the followers; raises what it raises."""
 
     async def main() -> Run:
         with Journal(folder, build="b", redactor=Redactor([]), max_bytes=10_000) as journal:
-            run = Run(read_settings(ENVIRONMENT), journal, Redactor([]))
-            run_deadline.set(run._deadline)
-            with anyio.fail_after(seconds), run._story_scope:
-                await story(run)
+            with ungrouped():
+                async with anyio.create_task_group() as tasks:
+                    run = Run(read_settings(ENVIRONMENT), journal, Redactor([]), tasks)
+                    run_deadline.set(run.ending.deadline)
+                    with anyio.fail_after(seconds), run.ending.story:
+                        await story(run)
             return run
 
     return anyio.run(main)
@@ -65,21 +67,21 @@ def test_a_signal_on_the_way_into_publishing_stops_it(tmp_path: Path) -> None:
 
     async def story(run: Run) -> None:
         async with run.stage("upload", 600, "Publishing"):
-            run._on_signal(signal.SIGTERM)  # as the task that watches signals does, in the same turn of the loop
+            run.signals.handle(signal.SIGTERM)  # as the task that watches signals does, in the same turn of the loop
             await run.publish(publish, lambda: "")
 
     run = run_story(tmp_path, story)
 
-    assert isinstance(run._cause, BuildCancelled)
+    assert isinstance(run.ending.cause, BuildCancelled)
     assert not published
 
 
 def test_a_signal_in_publishing_bounds_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lifecycle, "PUBLISH_AFTER_SIGNAL_SECONDS", 0.1)
+    monkeypatch.setattr(ending, "PUBLISH_AFTER_SIGNAL_SECONDS", 0.1)
 
     async def story(run: Run) -> None:
         async def publish() -> None:
-            run._on_signal(signal.SIGTERM)
+            run.signals.handle(signal.SIGTERM)
             await anyio.sleep_forever()
 
         async with run.stage("upload", 600, "Publishing"):
@@ -171,15 +173,15 @@ def test_clean_ups_share_the_deadline_of_a_signal() -> None:
 
 def test_the_parts_of_the_end_fit_into_what_is_promised() -> None:
     """15 s after a signal; an event every 30 s, also while the log of a run is sent and that is given up."""
-    last_cleanup = lifecycle.AFTER_SIGNAL_SECONDS - CLEANUP_RESERVE_SECONDS
-    last_of_archive = lifecycle.AFTER_SIGNAL_SECONDS - lifecycle.DELIVERY_RESERVE_SECONDS
+    last_cleanup = signals.AFTER_SIGNAL_SECONDS - CLEANUP_RESERVE_SECONDS
+    last_of_archive = signals.AFTER_SIGNAL_SECONDS - finish.DELIVERY_RESERVE_SECONDS
     in_the_sandbox = sandbox.GRACE_SECONDS + sandbox.END_SECONDS + sandbox.KILLED_SECONDS
 
-    assert lifecycle.AFTER_SIGNAL_SECONDS < 15
-    assert last_cleanup > lifecycle.PUBLISH_AFTER_SIGNAL_SECONDS + 1
+    assert signals.AFTER_SIGNAL_SECONDS < 15
+    assert last_cleanup > ending.PUBLISH_AFTER_SIGNAL_SECONDS + 1
     assert in_the_sandbox < last_cleanup
     assert last_of_archive - last_cleanup >= 2
-    assert lifecycle.ARCHIVE_SECONDS + multipart.ABORT_WITHIN <= 25
+    assert finish.ARCHIVE_SECONDS + multipart.ABORT_WITHIN <= 25
 
 
 # --- a command and who watches it ---
@@ -207,10 +209,17 @@ def run_command(folder: Path, command: Callable[[], Awaitable[Exit]], watch: Any
     found = []
 
     async def story(run: Run) -> None:
-        run.sandbox = FakeSandbox(command)  # type: ignore[assignment]
+        commands = CommandRunner(run, FakeSandbox(command))  # type: ignore[arg-type]
         async with run.stage("build", 60, "Building"):
-            run_it = partial(commands._command, run, "build", ["true"], "npm run build", Path("/"), {"PATH": "/bin"})
-            found.append(await run_it(watch))
+            idle = await commands.run(
+                "build",
+                ["true"],
+                folder=Path("/"),
+                environment={"PATH": "/bin"},
+                shown="npm run build",
+                watch=watch,
+            )
+            found.append(idle)
 
     run_story(folder, story)
     return found[0]
@@ -230,7 +239,7 @@ def test_a_late_answer_of_the_watch_does_not_hide_a_failure(tmp_path: Path) -> N
 
     with pytest.raises(CommandFailed, match="exit code 1"):
         run_command(tmp_path, command, watch)
-    assert "never ends" not in texts(tmp_path)
+    assert "instead of exiting" not in texts(tmp_path)
 
 
 def test_a_fault_in_the_watch_does_not_end_the_build(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from buildrunner.build.commands import _can_be_run
+from buildrunner.build.command import can_be_run
 from buildrunner.cache import dependencies
 from buildrunner.errors import BuildFailed
 from buildrunner.project.files import read_text
@@ -168,7 +168,7 @@ def test_a_checkout_that_became_a_link_is_not_read_through(checkout: Path, tmp_p
     [(["npm", "ci"], True), (["a\0b"], False), (["\ud800"], False), (["\udc80"], True), (["x" * 131_072], False)],
 )
 def test_a_command_that_the_kernel_refuses_is_found_out_before(command: list[str], can_be: bool) -> None:
-    assert _can_be_run(command) == can_be
+    assert can_be_run(command) == can_be
 
 
 def test_a_range_of_spaces_is_read_at_once() -> None:

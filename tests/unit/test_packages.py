@@ -10,7 +10,9 @@ from typing import Any
 import anyio
 import pytest
 
-from buildrunner.build import commands
+from buildrunner.build.stages import failed_scripts as scripts
+from buildrunner.build.stages.installer import Installer, Outcome
+from buildrunner.build.stages.registries import RegistryRewriter
 from buildrunner.diagnose.explain import with_failure_hint
 from buildrunner.errors import CommandFailed
 from buildrunner.project.package_managers.install import find_failed_scripts, list_strategies, without_scripts
@@ -318,25 +320,24 @@ def install(
     *,
     strict: bool = True,
     lockfile: Path | None = None,
-) -> tuple[commands.Installed, list[str], list[str]]:
+) -> tuple[Outcome, list[str], list[str]]:
     """Install where the first commands fail by saying so; give how it came out, what was run, and the warnings."""
     ran: list[str] = []
     warnings: list[str] = []
 
-    async def run(_: Any, stage: Any, command: Any, shown: str, *__: Any) -> None:
+    async def run(stage: Any, command: Any, *, shown: str | None = None, **_: Any) -> None:
+        shown = shown or " ".join(command)
         ran.append(shown)
         said = failures.pop(0) if failures else ""
         if said:
             raise CommandFailed(stage, f"{shown} failed.", "Do something.", output=said)
 
-    async def rewrite(_: Any, __: Any, ___: Any, ____: Any, path: Path, change: Any) -> bool:
+    async def rewrite(_: Any, path: Path, change: Any) -> bool:
         text = path.read_text()
         path.write_text(change(text))
         return bool(path.read_text() != text)
 
-    monkeypatch.setattr(commands, "_command", run)
-    monkeypatch.setattr(commands, "_rewrite", rewrite)
-    journal: Any = SimpleNamespace(log=lambda text, level="info": warnings.append(text) if level == "warning" else None)
+    monkeypatch.setattr(RegistryRewriter, "_rewrite", rewrite)
     plan: Any = SimpleNamespace(
         install=attempts if isinstance(attempts, tuple) else (attempts,),
         manager=manager,
@@ -350,8 +351,10 @@ def install(
         build_shown="",
     )
     settings: Any = SimpleNamespace(strict_lockfile=strict, install_command=None)
-    story: Any = SimpleNamespace(journal=journal)
-    installed = anyio.run(commands.install, story, settings, plan, checkout, {})
+    build: Any = SimpleNamespace(settings=settings, log=lambda _: None, warn=warnings.append)
+    workspace: Any = SimpleNamespace(root=checkout)
+    commands: Any = SimpleNamespace(run=run)
+    installed = anyio.run(Installer(build, workspace, plan, commands, {}).install)
     return installed, ran, warnings
 
 
@@ -378,9 +381,12 @@ def test_after_an_install_without_scripts_those_that_can_be_run_are_run(
         "npm run postinstall",
     ]
     assert not installed.clean, "the next build must not get it from the cache"
-    assert set(installed.lacking) == {"cypress", "sharp"}
-    assert "INSTALL_ENV_CYPRESS_INSTALL_BINARY=0" in installed.lacking["cypress"]
-    assert [warning.partition(" ")[0] for warning in warnings] == ["cypress", "sharp"]
+    assert set(installed.failed_packages) == {"cypress", "sharp"}
+    assert "INSTALL_ENV_CYPRESS_INSTALL_BINARY=0" in installed.failed_packages["cypress"]
+    assert [warning.partition(" failed")[0] for warning in warnings] == [
+        "Install script of cypress",
+        "Install script of sharp",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -490,7 +496,7 @@ def test_the_npm_registry_is_asked_by_digests_for_what_another_refuses(
     assert (ran, installed.clean) == (["npm ci", "npm ci"], True)
     assert "https://registry.npmjs.org/a/-/a-1.0.0.tgz" in lockfile.read_text()
     assert "registry=https://registry.npmjs.org/\n//" in (checkout / ".npmrc").read_text()
-    assert warnings[0].startswith(f"package-lock.json and .npmrc name {HOST}, which cannot be read from here.")
+    assert warnings[0].startswith(f"package-lock.json and .npmrc name {HOST}, which this build cannot read.")
 
 
 def test_without_a_digest_nothing_is_taken_from_elsewhere(monkeypatch: pytest.MonkeyPatch, checkout: Path) -> None:
@@ -509,7 +515,7 @@ def test_without_a_digest_nothing_is_taken_from_elsewhere(monkeypatch: pytest.Mo
         )
 
     assert [lockfile.read_text(), (checkout / ".npmrc").read_text()] == before
-    assert f"package-lock.json names {HOST}, which this build cannot read, and no digests" in (caught.value.hint or "")
+    assert f"package-lock.json names {HOST}, which this build cannot read. Without digests" in (caught.value.hint or "")
 
 
 def test_settings_of_a_registry_are_not_changed_without_a_lockfile(
@@ -571,7 +577,7 @@ def test_another_lockfile_is_used_where_one_cannot_be(monkeypatch: pytest.Monkey
 
     assert ran == ["bun install --frozen-lockfile", "npm ci"]
     assert warnings == [
-        f"bun.lock names {HOST}, which cannot be read from here: package-lock.json is used instead. Remove one of them."
+        f"bun.lock names {HOST}, which this build cannot read. Using package-lock.json instead. Remove one of them."
     ]
 
 
@@ -656,7 +662,7 @@ def test_a_package_for_another_system_is_installed_and_named(
 def test_install_scripts_that_fail_alike_are_not_run_a_third_time(
     monkeypatch: pytest.MonkeyPatch, checkout: Path
 ) -> None:
-    monkeypatch.setattr(commands, "_LONG_REBUILD", 0.0)
+    monkeypatch.setattr(scripts, "_LONG_REBUILD_SECONDS", 0.0)
     npm = replace(MANAGERS["npm"], list_skipped=lambda *_: ["a", "b", "c"])
     said = [CYPRESS.replace("cypress", name) for name in ("a", "b")]
 
@@ -669,8 +675,8 @@ def test_install_scripts_that_fail_alike_are_not_run_a_third_time(
     )
 
     assert ran == ["npm ci", "npm ci --ignore-scripts", "npm rebuild b c"]
-    assert set(installed.lacking) == {"a", "b"}
-    assert "failed twice in the same way" in warnings[-1]
+    assert set(installed.failed_packages) == {"a", "b"}
+    assert "failed twice for the same reason" in warnings[-1]
 
 
 def test_a_build_that_fails_for_a_package_that_is_lacking_says_so(checkout: Path) -> None:

@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING
 from buildrunner.lazy import export_lazily
 
 if TYPE_CHECKING:
-    from buildrunner.checkout.clone import clone as clone
+    from buildrunner.checkout.clone import clone_repository as clone_repository
     from buildrunner.checkout.git import Checkout as Checkout
 else:
     __getattr__ = export_lazily(
         __name__,
         {
-            "clone": "clone",
+            "clone": "clone_repository",
             "git": "Checkout",
         },
     )

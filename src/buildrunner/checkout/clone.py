@@ -23,7 +23,7 @@ from buildrunner.redaction import visible
 from buildrunner.sandbox.command import Output, Sandbox, remove_tree, run_program
 
 
-async def clone(
+async def clone_repository(
     repository: Repository,
     folder: Path,
     *,

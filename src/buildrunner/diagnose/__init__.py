@@ -5,7 +5,11 @@ from typing import TYPE_CHECKING
 from buildrunner.lazy import export_lazily
 
 if TYPE_CHECKING:
-    from buildrunner.diagnose.explain import known_cause as known_cause, with_failure_hint as with_failure_hint
+    from buildrunner.diagnose.explain import (
+        explain_failure as explain_failure,
+        known_cause as known_cause,
+        with_failure_hint as with_failure_hint,
+    )
     from buildrunner.diagnose.fallbacks import (
         LEGACY_OPENSSL as LEGACY_OPENSSL,
         OPTIONS_OF_LATER_NODES as OPTIONS_OF_LATER_NODES,
@@ -16,7 +20,7 @@ else:
     __getattr__ = export_lazily(
         __name__,
         {
-            "explain": "known_cause with_failure_hint",
+            "explain": "explain_failure known_cause with_failure_hint",
             "fallbacks": "LEGACY_OPENSSL OPTIONS_OF_LATER_NODES find_fallbacks",
             "rule": "BuildFallback",
         },

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         has_install_scripts as has_install_scripts,
         read_package as read_package,
     )
+    from buildrunner.project.package_managers.bun import WRITE_TEXT_LOCKFILE as WRITE_TEXT_LOCKFILE
     from buildrunner.project.package_managers.install import (
         find_failed_scripts as find_failed_scripts,
         list_strategies as list_strategies,
@@ -94,6 +95,7 @@ else:
             ),
             "output.search": "Output Snapshot find_output take_snapshot warn_of_other_host",
             "package_json": "DEPENDENCY_TABLES get_table has_install_scripts read_package",
+            "package_managers.bun": "WRITE_TEXT_LOCKFILE",
             "package_managers.install": "find_failed_scripts list_strategies own_scripts_after without_scripts",
             "package_managers.lockfiles": "read_format_version read_lockfile read_lockfile_or_empty",
             "package_managers.mirrors": (

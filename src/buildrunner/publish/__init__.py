@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from buildrunner.publish.files import Limits as Limits, Selected as Selected, Site as Site, collect as collect
     from buildrunner.publish.lock import Turn as Turn
     from buildrunner.publish.review import review_site as review_site
+    from buildrunner.publish.rules import take_rules as take_rules
     from buildrunner.publish.uploader import Upload as Upload
 else:
     __getattr__ = export_lazily(
@@ -16,6 +17,7 @@ else:
             "files": "Limits Selected Site collect",
             "lock": "Turn",
             "review": "review_site",
+            "rules": "take_rules",
             "uploader": "Upload",
         },
     )

@@ -65,6 +65,10 @@ class Endless:
         return "watches files for changes" if self.watches else "serves the site"
 
     @property
+    def started(self) -> str:
+        return "started a watcher" if self.watches else "started a server"
+
+    @property
     def hint(self) -> str:
         """Say what to change."""
         if self.watches:

@@ -1,0 +1,49 @@
+"""What is cached from build to build: dependencies and tools."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from buildrunner import cache, s3
+from buildrunner.build.run import Run
+from buildrunner.build.workspace import Workspace
+
+
+@dataclass(frozen=True, slots=True)
+class Caches:
+    """The caches of a build."""
+
+    dependencies: cache.DependencyCache
+    tools: cache.ToolCache
+
+
+def open_caches(run: Run, workspace: Workspace) -> Caches | None:
+    """Return the caches, which begin to look into S3 beside the clone; None when they are off."""
+    settings = run.settings
+    if settings.dependency_cache == "off":
+        return None
+
+    async def bucket() -> s3.Bucket:
+        return (await run.storage.client()).bucket(settings.state_bucket)
+
+    store = cache.CacheStore(settings.cache_scope, bucket=bucket, log=run.log)
+    dependencies = cache.DependencyCache(
+        store,
+        own=settings.cache_scope == settings.slug,
+        sandbox=workspace.sandbox,
+        private=workspace.root,
+        work=workspace.work,
+        log=run.log,
+    )
+    run.background.start(dependencies.look)
+    return Caches(dependencies, cache.ToolCache(store, run.log))
+
+
+async def save_caches(run: Run, caches: Caches | None) -> None:
+    """Store what the next build can use; the site is published already."""
+    if caches:
+        with run.optional(caches.dependencies.KEEP_SECONDS) as scope:
+            await caches.dependencies.keep()
+            await caches.tools.keep()
+        if scope.cancelled_caught:
+            run.warn("Saving the cache timed out.")

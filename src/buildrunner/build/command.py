@@ -1,0 +1,239 @@
+"""Run what installs and builds: one command at a time, with its output on the way into the journal."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+import anyio
+
+from buildrunner import sandbox
+from buildrunner.build.run import Run
+from buildrunner.errors import BuildFailed, CommandFailed, Stage, ungrouped
+from buildrunner.events.lines import Line, LineDecoder, without_colour
+
+MOST_NAMED = 5  # programs that are left running
+_MOST_OUTPUT = 32768  # characters of the end of the output that are kept for hints
+
+
+class CommandOutput:
+    """Both pipes of one command on their way into the journal, and the end of what they printed, for hints."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._decoders = {"stdout": LineDecoder(run.redactor), "stderr": LineDecoder(run.redactor)}
+        self.end = ""
+        self.last = anyio.current_time()  # when something was printed
+        self.bytes = 0
+
+    def feed(self, stream: Literal["stdout", "stderr"], data: bytes) -> None:
+        """Take a chunk of a pipe."""
+        self._run.stages.note_output()
+        self.last = anyio.current_time()
+        self.bytes += len(data)
+        self._put(stream, self._decoders[stream].feed(data))
+
+    def finish(self) -> None:
+        """Write what is left of the last lines."""
+        self._put("stdout", self._decoders["stdout"].finish())
+        self._put("stderr", self._decoders["stderr"].finish())
+
+    def _put(self, stream: Literal["stdout", "stderr"], lines: Sequence[Line]) -> None:
+        self._run.journal.output(stream, lines)
+        if lines:
+            self.end = (self.end + "\n".join(text for text, _ in lines[-200:]) + "\n")[-_MOST_OUTPUT:]
+
+
+Watch = Callable[[CommandOutput], Awaitable[sandbox.Endless]]
+
+
+@contextmanager
+def output_of(run: Run) -> Iterator[CommandOutput]:
+    """Take the output of one command, and write what is left of it at the end."""
+    output = CommandOutput(run)
+    try:
+        yield output
+    finally:
+        output.finish()
+
+
+class CommandRunner:
+    """Runs the commands of a build in its sandbox, and explains how they end.
+
+    Args:
+        run: the build.
+        box: runs them.
+
+    """
+
+    def __init__(self, run: Run, box: sandbox.Sandbox) -> None:
+        self.unfinished: dict[
+            str, str
+        ] = {}  # files that were being written when a command ended → the program that did
+        self._build = run
+        self._box = box
+
+    async def run(
+        self,
+        stage: Stage,
+        command: Sequence[str],
+        *,
+        folder: Path,
+        environment: Mapping[str, str],
+        shown: str | None = None,
+        watch: Watch | None = None,
+    ) -> sandbox.Endless | None:
+        """Run a command, and all that it starts, to its end.
+
+        Args:
+            stage: fails with it.
+            command: and its arguments.
+            folder: that it runs in.
+            environment: all that it finds there.
+            shown: as a person would type it.
+            watch: returns once the command only serves or watches files: then it is stopped.
+
+        Returns:
+            What `watch` returned; None for a command that ended by itself.
+
+        Raises:
+            CommandFailed: when it fails.
+            BuildFailed: when it cannot run, or cannot be ended.
+
+        """
+        run, shown = self._build, shown or " ".join(command)
+        _check_command(stage, command, environment)
+        memory = sandbox.memory_limit()
+        if options := sandbox.node_options(environment.get("NODE_OPTIONS", ""), memory):
+            environment = {**environment, "NODE_OPTIONS": options}
+        run.log(f"$ {shown}")
+        ended: sandbox.Exit | None = None
+        idle: sandbox.Endless | None = None
+        left: sandbox.Leftovers | None = None
+        exited = False  # the command itself; what it started may still run
+        with output_of(run) as output, ungrouped():
+            async with anyio.create_task_group() as tasks:
+
+                async def stop_when_idle(watch: Watch) -> None:
+                    nonlocal idle
+                    with run.faults.tolerate():
+                        found = await watch(output)
+                        if exited:  # an answer that comes after the command's own end is too late
+                            return
+                        idle = found
+                        run.warn(f"{shown} {found.does} instead of exiting ({found.program}); stopping it.")
+                        tasks.cancel_scope.cancel()
+
+                async def wait_for_rest(session: int, code: int) -> None:
+                    nonlocal exited, left
+                    exited = True
+                    if code == 0:
+                        with run.faults.tolerate():
+                            left = await self._wait_for_background(session, output, shown)
+
+                if watch:
+                    tasks.start_soon(stop_when_idle, watch)
+                ended = await self._box.run(
+                    command, folder=folder, environment=environment, output=output.feed, on_exit=wait_for_rest
+                )
+                tasks.cancel_scope.cancel()
+        if left and left.programs:
+            self._report_leftovers(shown, left)
+        if idle and not ended:
+            # What the sandbox returned of it went with the cancelling.
+            if not await self._box.end_all(0):
+                raise BuildFailed(
+                    stage, f"{shown} left processes behind that could not be ended.", idle.hint, kind="processes-left"
+                )
+            return idle
+        assert ended is not None
+        if ended.left_behind:  # nothing else may begin, a retry included
+            raise BuildFailed(stage, f"{shown} {ended.explanation}.", sandbox.LEFT_BEHIND_HINT, kind="processes-left")
+        if ended.failed:
+            raise CommandFailed(
+                stage,
+                f"{shown} {ended.explanation}.",
+                _memory_hint(ended, memory),
+                output=output.end,
+                command=shown,
+                environment=environment,
+                certain=bool(ended.out_of_memory),
+                kind="out-of-memory" if ended.out_of_memory else None,
+            )
+        return None
+
+    async def run_quietly(self, command: Sequence[str], *, folder: Path, environment: Mapping[str, str]) -> str | None:
+        """Run a short command of ours without a trace in the log; return the start of its stdout, or None if it failed."""
+        printed = bytearray()
+        ended = await self._box.run(
+            command,
+            folder=folder,
+            environment=environment,
+            output=lambda stream, data: printed.extend(data[:100] if stream == "stdout" else b""),
+        )
+        return None if ended.failed else printed.decode(errors="replace")
+
+    async def _wait_for_background(self, session: int, output: CommandOutput, shown: str) -> sandbox.Leftovers:
+        run, box = self._build, self._box
+        return await sandbox.wait_for_background(
+            session=session,
+            look=lambda pids: box.look(sandbox.LOOK, [str(pid) for pid in pids]),
+            printed=lambda: output.bytes,
+            on_wait=lambda program: run.log(f"Waiting for `{program}`, which {shown} left running."),
+            redact=run.redactor.redact,
+        )
+
+    def _report_leftovers(self, shown: str, left: sandbox.Leftovers) -> None:
+        run = self._build
+        names = ", ".join(f"`{name}`" for name in left.programs[:MOST_NAMED])
+        more = f" and {len(left.programs) - MOST_NAMED} more" if left.programs[MOST_NAMED:] else ""
+        if left.worked:
+            advice = "Stop it in the script" if left.serves else "Wait for it in the script, or remove it"
+            run.warn(f"{shown} ended while {names}{more} still ran, so it was stopped. {advice}.")
+        else:
+            run.log(f"Stopped what {shown} left running: {names}{more}.")
+        self.unfinished |= left.unfinished
+
+
+def _check_command(stage: Stage, command: Sequence[str], environment: Mapping[str, str]) -> None:
+    """Raise BuildFailed for a command that cannot be started here."""
+    for program in ("node", "npm") if command[0] == "npm" else ():
+        if not shutil.which(program, path=environment["PATH"]):
+            raise BuildFailed(
+                stage,
+                f"{program} is not installed on the machine that builds.",
+                "Install Node.js with npm there, or use the image.",
+                kind="node-missing",
+            )
+    if not can_be_run(command):
+        raise BuildFailed(
+            stage,
+            "The command is too long, or contains characters that no command may contain.",
+            "Fix the scripts in package.json.",
+            kind="command-invalid",
+        )
+
+
+def can_be_run(command: Sequence[str]) -> bool:
+    """Return whether the kernel takes a command line: an argument is 128 KiB at the most (execve(2), MAX_ARG_STRLEN)."""
+    try:
+        return all("\0" not in word and len(os.fsencode(word)) < 128 * 1024 for word in command)
+    except UnicodeEncodeError:
+        return False
+
+
+def output_text(error: CommandFailed) -> str:
+    """Return the end of what a failed command printed, without colors."""
+    return without_colour(error.output)
+
+
+def _memory_hint(ended: sandbox.Exit, memory: int | None) -> str | None:
+    if not (ended.out_of_memory or (ended.out_of_memory is None and ended.code == 128 + signal.SIGKILL)):
+        return None
+    more = f" than its {memory // 2**20} MB" if memory else ""
+    return f"Give the task more memory{more}, or make the build use less: fewer workers, no source maps."

@@ -1,0 +1,151 @@
+"""The end of a build: archive the log with the result as its last line, then deliver the result."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import anyio
+
+from buildrunner.build.ending import Ending
+from buildrunner.build.faults import FaultReporter
+from buildrunner.build.storage import Storage
+from buildrunner.config.settings import Settings
+from buildrunner.errors import EXIT_PUBLISHED, BuildEnded
+from buildrunner.events.journal import Field, Journal
+from buildrunner.events.sinks import console
+from buildrunner.events.sinks.redis.publisher import Publisher
+
+# No event can be written while the archive is, and the contract promises one every 30 s. Giving it up takes 5 s more.
+ARCHIVE_SECONDS = 20.0
+# Of the deadline after a signal, what the archive leaves for the delivery of the result. (`cancellation` has what clean-ups leave.)
+DELIVERY_RESERVE_SECONDS = 2.5
+CONSOLE_RESERVE_SECONDS = 0.5  # the same, of the delivery for the console
+CONSOLE_SECONDS = 5.0
+
+_Fields = dict[str, Field]
+_Event = tuple[str, str, _Fields]  # kind, log, fields
+
+
+@dataclass(slots=True)
+class Facts:
+    """What the result says besides how the build ended, as far as it is known."""
+
+    commit: str | None = None
+    files: int | None = None
+    bytes: int | None = None
+
+
+class Finish:
+    """The last stage: nothing of the repository runs any more, and nothing in it can fail the build."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        journal: Journal,
+        ending: Ending,
+        *,
+        age: Callable[[], float],
+        facts: Facts,
+        stage_seconds: Mapping[str, float],
+        storage: Storage,
+        publisher: Publisher,
+        faults: FaultReporter,
+    ) -> None:
+        self._settings = settings
+        self._journal = journal
+        self._ending = ending
+        self._age = age
+        self._facts = facts
+        self._stage_seconds = stage_seconds
+        self._storage = storage
+        self._publisher = publisher
+        self._faults = faults
+        self._started = anyio.current_time()
+        self._archive_key = f"__logs/{settings.slug}/{settings.build_id}.ndjson"
+
+    async def run(self, delivered: anyio.Event, printed: anyio.Event) -> None:
+        """Archive the log and wait for the delivery of the result.
+
+        Args:
+            delivered: is set when Redis has everything.
+            printed: the same, for the console.
+
+        """
+        journal = self._journal
+        journal.stage = "finish"
+        journal.write("stage", "Archiving the log", state="started")
+        if why := self._publisher.behind:
+            journal.log(f"The live log is incomplete: Redis {why}. The archive in S3 has all of it.", "warning")
+        failure = await self._archive(journal.seal(self._last_events("succeeded")))
+        if failure:
+            journal.log(f"The log of this build was not archived: {failure}", "warning")
+            journal.seal(self._last_events("failed"))
+        journal.publish_seal()
+        await self._deliver(delivered, printed, archived=failure is None)
+
+    def _last_events(self, state: Literal["succeeded", "failed"]) -> list[_Event]:
+        """Return the end of this stage, what to do, and the result; `state` is that of the archive."""
+        cause, facts = self._ending.failure, self._facts
+        seconds = anyio.current_time() - self._started
+        result: _Fields = {
+            "stage": self._ending.stage if cause else "finish",
+            "status": cause.status if cause else "succeeded",
+            "exit_code": cause.exit_code if cause else EXIT_PUBLISHED,
+            "reason": cause.reason if cause else None,
+            "hint": cause.hint if cause else None,
+            "failure": cause.failure.fields if cause and cause.failure else None,
+            "seconds": round(self._age(), 3),
+            "stages": self._stage_seconds or None,
+            "commit": facts.commit,
+            "files": facts.files,
+            "bytes": facts.bytes,
+        }
+        word = "done" if state == "succeeded" else "failed"
+        events: list[_Event] = [
+            ("stage", f"finish: {word} in {seconds:.1f} s", {"state": state, "seconds": round(seconds, 3)}),
+            ("result", cause.end_word if cause else "Done", result),
+        ]
+        if cause and cause.hint:  # for readers of lines: the end word is one line, and has no hint
+            events.insert(0, ("log", f"What to do: {cause.hint}", {"stream": "runner", "level": "info"}))
+        return events
+
+    async def _archive(self, size: int) -> str | None:
+        """Store the journal in the state bucket; return the reason when that fails."""
+        file = self._journal.archive_file()
+        try:
+            with self._ending.deadline.limit(ARCHIVE_SECONDS, DELIVERY_RESERVE_SECONDS) as scope:
+                bucket = (await self._storage.client()).bucket(self._settings.state_bucket)
+                await bucket.put_file(
+                    self._archive_key, file, size, content_type="application/x-ndjson", parts_in_flight=2
+                )
+            return "S3 did not accept it in time." if scope.cancelled_caught else None
+        except BuildEnded as error:
+            return error.reason
+        except Exception as error:  # whatever it is, the result has to be delivered
+            self._faults.report(error)
+            return f"Internal error in buildrunner ({type(error).__name__})."
+        finally:
+            os.close(file)
+
+    async def _deliver(self, delivered: anyio.Event, printed: anyio.Event, *, archived: bool) -> None:
+        """Wait until Redis and the console have the result; on the console, say what Redis has not."""
+        deadline, journal, publisher = self._ending.deadline, self._journal, self._publisher
+        publisher.hurry()
+        with deadline.limit(publisher.last_wait, CONSOLE_RESERVE_SECONDS):
+            await delivered.wait()
+        if not delivered.is_set() and not publisher.superseded:
+            lost = journal.last_seq - publisher.delivered
+            why = f"Redis {publisher.trouble}" if publisher.trouble else "Redis was too slow"
+            where = (
+                f"they are in s3://{self._settings.state_bucket}/{self._archive_key}" if archived else "they are lost"
+            )
+            with deadline.limit(CONSOLE_SECONDS):
+                await printed.wait()
+            sentence = f"{lost:,} of {journal.last_seq:,} events were not delivered: {why}; {where}."
+            with deadline.limit(CONSOLE_SECONDS):
+                await console.warn(sentence, self._settings.console_format)
+        with deadline.limit(CONSOLE_SECONDS):
+            await printed.wait()

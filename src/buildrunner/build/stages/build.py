@@ -1,0 +1,297 @@
+"""The third stage: run the build, with retries for known failures, and find what it wrote."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, suppress
+from functools import partial
+from pathlib import Path
+
+import anyio
+
+from buildrunner import diagnose, project, sandbox
+from buildrunner.build.command import CommandOutput, CommandRunner, output_text
+from buildrunner.build.run import Run
+from buildrunner.build.stages.install import Installed, InstallStage
+from buildrunner.build.stages.site import PreparedSite, prepare_site
+from buildrunner.build.stages.toolchain import ToolchainProvider
+from buildrunner.build.workspace import Workspace
+from buildrunner.checkout import Checkout
+from buildrunner.concurrency.cancellation import run_in_thread
+from buildrunner.errors import BuildFailed, CommandFailed
+from buildrunner.events.lines import without_colour
+from buildrunner.redaction import visible
+
+
+class BuildStage:
+    """Builds what was installed.
+
+    Args:
+        run: the build.
+        workspace: with the variables of the commit.
+        checkout: that is built.
+        plan: of the build.
+        commands: runs the build.
+        provider: of another Node, where a retry needs one.
+        install: can install from scratch, where the cache is the cause of a failure.
+        at_first: the files of the checkout before the install.
+
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        workspace: Workspace,
+        checkout: Checkout,
+        plan: project.BuildPlan,
+        commands: CommandRunner,
+        provider: ToolchainProvider,
+        install: InstallStage,
+        at_first: project.Snapshot | None,
+    ) -> None:
+        self._run = run
+        self._workspace = workspace
+        self._checkout = checkout
+        self._plan = plan
+        self._commands = commands
+        self._provider = provider
+        self._install = install
+        self._at_first = at_first
+
+    async def run(self, installed: Installed) -> PreparedSite:
+        """Build, and return the site, which the caller closes.
+
+        Raises:
+            BuildFailed: at `build`.
+
+        """
+        run, plan, settings = self._run, self._plan, self._run.settings
+        async with run.stage("build", settings.build_timeout, "Building", tail_share=1.0):
+            # Yarn fails on a variable of .npmrc or .yarnrc that is missing: so these are there, and empty.
+            environment = {**installed.environment, **dict.fromkeys(settings.install_env, ""), **settings.build_env}
+            if installed.tools:
+                await self._use_legacy_openssl(environment, installed.tools.node)
+            before = await run_in_thread(partial(project.take_snapshot, plan.site, plan.checkout))
+            if plan.build:
+                await self._build_or_reinstall(installed, environment, before)
+            output = await self._find_output(before)
+            return await prepare_site(
+                run,
+                output.folder,
+                self._checkout.folder,
+                rules_in=(plan.folder, plan.checkout),
+                owner=self._workspace.user,
+                selected=output.selected,
+                framework=plan.framework.name,
+            )
+
+    async def _build_or_reinstall(
+        self, installed: Installed, environment: Mapping[str, str], before: project.Snapshot
+    ) -> None:
+        """Build; where that fails with cached dependencies, install from scratch and build once more."""
+        attempt = _Attempt(
+            self._run, self._plan, self._commands, self._provider, self._workspace.user, before, installed
+        )
+        node = installed.tools.node if installed.tools else None
+
+        def hinted(failed_packages: Mapping[str, str]) -> AbstractContextManager[None]:
+            return diagnose.with_failure_hint(
+                self._plan, failed_packages, committed=self._checkout.committed, node=node
+            )
+
+        try:
+            with hinted(installed.failed_packages):
+                await attempt.run(environment)
+        except CommandFailed:
+            if not self._install.used_cache:
+                raise
+            failed_packages = await self._install.reinstall()
+            with hinted(failed_packages):
+                await attempt.run(environment)
+
+    async def _use_legacy_openssl(self, environment: dict[str, str], node: str) -> None:
+        """Have the build use OpenSSL's old hashes where its bundler needs them: `environment` is changed."""
+        needed = False
+        with self._run.faults.tolerate():
+            needed = await run_in_thread(partial(_needs_legacy_openssl, self._plan, node))
+        if needed:
+            _add_variable(environment, "NODE_OPTIONS", diagnose.LEGACY_OPENSSL)
+            self._run.log(
+                f"The bundler needs OpenSSL's old hashes; building with NODE_OPTIONS={diagnose.LEGACY_OPENSSL}."
+            )
+
+    async def _find_output(self, before: project.Snapshot) -> project.Output:
+        """Find what the build wrote, and say so where that is not where one would look first."""
+        plan = self._plan
+        find = partial(
+            project.find_output,
+            plan.folder if plan.output_dir else plan.site,
+            self._checkout.folder,
+            output_dir=plan.output_dir,
+            framework=plan.framework,
+            before=before,
+            package=plan.package,
+            at_first=self._at_first,
+            other_site=plan.other_site,
+        )
+        output = await run_in_thread(find)
+        if output.note:
+            self._run.log(output.note)
+        for sentence in (output.warning, project.warn_of_other_host(output.folder, plan.folder, plan.other_host)):
+            if sentence:
+                self._run.warn(sentence)
+        _check_unfinished(self._commands.unfinished, output.folder, plan.folder)
+        return output
+
+
+class _Attempt:
+    """Runs the build command, again by each fallback that its output asks for."""
+
+    def __init__(
+        self,
+        run: Run,
+        plan: project.BuildPlan,
+        commands: CommandRunner,
+        provider: ToolchainProvider,
+        user: int | None,
+        before: project.Snapshot,
+        installed: Installed,
+    ) -> None:
+        self._run = run
+        self._plan = plan
+        self._commands = commands
+        self._provider = provider
+        self._user = user
+        self._before = before
+        self._installed = installed
+
+    async def run(self, environment: Mapping[str, str]) -> None:
+        """Build until the command ends, or has nothing left to do but to serve or to watch.
+
+        Raises:
+            BuildFailed: when it fails, and no fallback is left.
+
+        """
+        plan = self._plan
+        tried: list[diagnose.BuildFallback] = []
+        remedy: str | None = None  # of a Node that was switched to
+        node: int | None = None  # its line
+        while True:
+            try:
+                idle = await self._commands.run(
+                    "build",
+                    plan.build,
+                    folder=plan.folder,
+                    environment=environment,
+                    shown=plan.build_shown,
+                    watch=self._watch,
+                )
+                break
+            except CommandFailed as error:
+                output = output_text(error)
+                for fallback in diagnose.find_fallbacks(output, tried):
+                    changed = await self._apply(fallback, environment)
+                    if changed != environment:
+                        break
+                else:
+                    error.hint = (
+                        error.hint or remedy
+                    )  # what is installed may be for the Node that it was installed with
+                    error.node = node
+                    raise
+                tried.append(fallback)
+                environment = changed
+                if fallback.node:
+                    remedy, node = fallback.remedy, fallback.node
+                self._run.warn(f"{fallback.reason} {fallback.remedy}")
+        if idle:
+            self._judge_idle(idle)
+
+    def _judge_idle(self, idle: sandbox.Endless) -> None:
+        """Accept a build that serves or watches, if it wrote its pages before."""
+        plan = self._plan
+        if idle.has_output:
+            self._run.warn(idle.hint)
+            return
+        if plan.framework.needs_server:
+            raise plan.framework.refusal()
+        raise BuildFailed(
+            "build",
+            f"{plan.build_shown} {idle.started} and wrote no HTML ({idle.program}).",
+            idle.hint,
+            kind="build-never-ends",
+        )
+
+    async def _watch(self, output: CommandOutput) -> sandbox.Endless:
+        return await sandbox.wait_until_endless(
+            redact=self._run.redactor.redact,
+            script=self._plan.build_script,
+            silent=lambda: anyio.current_time() - output.last,
+            said=lambda: without_colour(output.end),
+            has_output=self._has_output,
+            user=self._user,
+        )
+
+    def _has_output(self) -> bool:
+        now = project.take_snapshot(self._plan.site, self._plan.checkout)
+        return any(path.endswith(".html") and self._before.get(path) != changed for path, changed in now.items())
+
+    async def _apply(self, fallback: diagnose.BuildFallback, environment: Mapping[str, str]) -> Mapping[str, str]:
+        """Return the environment of a fallback; it may be the same."""
+        if fallback.node is None:
+            return with_fallback_variable(environment, fallback)
+        if not self._installed.tools:
+            return environment
+        changed = await self._provider.switch_node_version(
+            self._installed.tools, self._installed.environment, fallback.node
+        )
+        return with_fallback_node(environment, changed, fallback.node) if changed else environment
+
+
+def with_fallback_variable(environment: Mapping[str, str], fallback: diagnose.BuildFallback) -> Mapping[str, str]:
+    """Return an environment with the variable of a fallback."""
+    changed = dict(environment)
+    _add_variable(changed, *fallback.variable)
+    return changed
+
+
+def with_fallback_node(environment: Mapping[str, str], tools: Mapping[str, str], line: int) -> Mapping[str, str]:
+    """Return an environment with another line of Node, without the options that an old one does not start with."""
+    changed = {**environment, **tools}
+    if line < 18:
+        options = environment.get("NODE_OPTIONS", "").split()
+        changed["NODE_OPTIONS"] = " ".join(each for each in options if each not in diagnose.OPTIONS_OF_LATER_NODES)
+    return changed
+
+
+def _add_variable(environment: dict[str, str], name: str, value: str) -> None:
+    """Set a variable; to NODE_OPTIONS, add an option."""
+    given = environment.get(name, "") if name == "NODE_OPTIONS" else ""
+    environment[name] = given if value in given.split() else f"{given} {value}".strip()
+
+
+def _needs_legacy_openssl(plan: project.BuildPlan, node: str) -> bool:
+    lockfile = None
+    if plan.lockfile:
+        with suppress(ValueError):
+            lockfile = project.read_lockfile(plan.lockfile, plan.checkout)
+    return project.needs_legacy_openssl(plan.package, lockfile, int(node.partition(".")[0]))
+
+
+def _check_unfinished(unfinished: Mapping[str, str], folder: Path, app: Path) -> None:
+    """Fail the build if a file of the output was still being written when its command ended."""
+    real = os.path.realpath(folder)
+    for path, program in unfinished.items():
+        place = Path(path)
+        # The output may be the folder of the app itself, with the caches and logs of tools.
+        if place.is_relative_to(real) and not any(
+            part == "node_modules" or part.startswith(".") for part in place.relative_to(real).parts
+        ):
+            shown = visible(os.path.relpath(path, app))
+            raise BuildFailed(
+                "build",
+                f"The build ended while `{program}` was still writing {shown}, so that file is incomplete.",
+                f"Wait for `{program}` in the build script: run it without &, or call `wait` after it.",
+                kind="output-incomplete",
+            )

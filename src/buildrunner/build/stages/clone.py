@@ -1,0 +1,35 @@
+"""The first stage: check out the commit to build."""
+
+from __future__ import annotations
+
+from buildrunner import checkout
+from buildrunner.build.command import output_of
+from buildrunner.build.run import Run
+from buildrunner.build.workspace import Workspace
+
+
+async def clone_repository(run: Run, workspace: Workspace) -> checkout.Checkout:
+    """Clone the repository into the workspace.
+
+    Raises:
+        BuildFailed: at `clone`.
+
+    """
+    settings = run.settings
+    async with run.stage("clone", settings.clone_timeout, f"Cloning {settings.repository.url}"):
+        with output_of(run) as output:
+            run.release_followers()
+            cloned = await checkout.clone_repository(
+                settings.repository,
+                workspace.repository,
+                submodules=settings.git_submodules,
+                history=settings.git_history,
+                private=workspace.root,
+                environment=workspace.environment,
+                sandbox=workspace.sandbox,
+                output=output.feed,
+                log=run.log,
+            )
+        run.facts.commit = cloned.commit
+        run.log(f"Commit {cloned.commit} of {cloned.ref}")
+    return cloned

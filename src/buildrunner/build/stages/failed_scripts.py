@@ -1,0 +1,94 @@
+"""Install scripts of dependencies that fail: install without them, as most download a browser or a program for tests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+
+import anyio
+
+from buildrunner import diagnose, project
+from buildrunner.build.command import CommandRunner, output_text
+from buildrunner.build.run import Run
+from buildrunner.concurrency.cancellation import run_in_thread
+from buildrunner.errors import CommandFailed
+
+_LONG_REBUILD_SECONDS = 60.0
+
+
+class ScriptlessInstall:
+    """Installs without the scripts that failed, and runs those of the other packages.
+
+    Args:
+        run: the build.
+        plan: of the build.
+        commands: runs the manager.
+        environment: of the install.
+
+    """
+
+    def __init__(
+        self, run: Run, plan: project.BuildPlan, commands: CommandRunner, environment: Mapping[str, str]
+    ) -> None:
+        self.failed_packages: dict[str, str] = {}  # whose install script failed → what to do about it
+        self._run = run
+        self._plan = plan
+        self._commands = commands
+        self._environment = environment
+
+    async def install(self, attempt: project.InstallStrategy, error: CommandFailed) -> bool:
+        """Install without the scripts of dependencies that failed an attempt.
+
+        Returns:
+            False where the attempt failed of anything else: then nothing was done.
+
+        Raises:
+            CommandFailed: when this fails, too.
+
+        """
+        plan, manager = self._plan, self._plan.manager
+        if manager is None or attempt.command[:2] == project.SHELL or not await self._note(error):
+            return False
+        await self._command(*project.without_scripts(manager, attempt))
+        skipped = await run_in_thread(partial(manager.record.list_skipped, plan.root, plan.checkout))
+        if skipped is None:
+            self._run.warn(f"{manager.label} cannot run the install scripts of the other packages; skipping them too.")
+        await self._rebuild(manager.name, skipped or [])
+        package = await run_in_thread(partial(project.read_package, plan.root, plan.checkout))
+        for own in project.own_scripts_after(manager, attempt, package):
+            await self._command(*own)
+        return True
+
+    async def _rebuild(self, manager: str, skipped: list[str]) -> None:
+        """Run the install scripts of packages, except those that fail."""
+        started = anyio.current_time()
+        while names := [name for name in skipped if name not in self.failed_packages]:
+            try:
+                await self._command(manager, "rebuild", *names)
+                return
+            except CommandFailed as error:
+                if not await self._note(error):
+                    raise
+                same_cause = len(set(self.failed_packages.values())) < len(self.failed_packages)
+                if same_cause and anyio.current_time() - started > _LONG_REBUILD_SECONDS:
+                    self._run.warn(
+                        "Install scripts failed twice for the same reason; skipping those of the other packages."
+                    )
+                    return
+
+    async def _note(self, error: CommandFailed) -> bool:
+        """Note which scripts failed; return whether there are new ones."""
+        plan = self._plan
+        assert plan.manager is not None
+        output = output_text(error)
+        find = partial(project.find_failed_scripts, plan.manager, output, plan.root, plan.checkout)
+        new = [name for name in await run_in_thread(find) if name not in self.failed_packages]
+        for name in new:
+            known = diagnose.known_cause(plan, error) or error.hint
+            hint = known or "Update it, or remove it from package.json if only tests need it."
+            self.failed_packages[name] = hint
+            self._run.warn(f"Install script of {name} failed; continuing without it. {hint}")
+        return bool(new)
+
+    async def _command(self, *words: str) -> None:
+        await self._commands.run("install", words, folder=self._plan.root, environment=self._environment)

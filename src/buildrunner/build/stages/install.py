@@ -1,0 +1,164 @@
+"""The second stage: install dependencies, from the cache or from scratch, and by other ways where one fails."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import partial
+
+import anyio
+
+from buildrunner import cache, diagnose, project, toolchain
+from buildrunner.build.caches import Caches
+from buildrunner.build.command import CommandRunner
+from buildrunner.build.run import Run
+from buildrunner.build.stages.installer import Installer
+from buildrunner.build.stages.registries import RegistryRewriter
+from buildrunner.build.stages.toolchain import ToolchainProvider
+from buildrunner.build.workspace import Workspace
+from buildrunner.checkout import Checkout
+from buildrunner.concurrency.cancellation import run_in_thread
+from buildrunner.errors import CommandFailed
+
+# For the install alone: what a build script captures of npm is what it would be in a shell.
+_QUIET_NPM = {"npm_config_audit": "false", "npm_config_fund": "false"}
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """What the build stage starts from."""
+
+    tools: toolchain.Toolchain | None  # None where the plan needs none
+    environment: Mapping[str, str]  # of commands, with the tools
+    failed_packages: Mapping[str, str]  # whose install script failed → what to do about it
+
+
+class InstallStage:
+    """Installs the dependencies of a plan.
+
+    Args:
+        run: the build.
+        workspace: with the variables of the commit.
+        checkout: that is built.
+        plan: of the build.
+        commands: runs what installs.
+        provider: of Node and the package manager.
+        caches: None when they are off.
+
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        workspace: Workspace,
+        checkout: Checkout,
+        plan: project.BuildPlan,
+        commands: CommandRunner,
+        provider: ToolchainProvider,
+        caches: Caches | None,
+    ) -> None:
+        self._run = run
+        self._settings = run.settings
+        self._workspace = workspace
+        self._checkout = checkout
+        self._plan = plan
+        self._commands = commands
+        self._provider = provider
+        self._cache = caches.dependencies if caches else None
+        self._node: str | None = None  # version that the install runs with
+        self._environment: Mapping[str, str] = workspace.environment
+
+    async def run(self) -> Installed:
+        """Provide the tools and install.
+
+        Raises:
+            BuildFailed: at `install`.
+
+        """
+        run, plan, settings = self._run, self._plan, self._settings
+        async with run.stage("install", settings.install_timeout, "Installing dependencies", tail_share=0.5):
+            for sentence in plan.notes:
+                run.log(sentence)
+            for sentence in plan.warnings:
+                run.warn(sentence)
+            if plan.lockfile and not settings.install_command:
+                with run.faults.tolerate():
+                    rewriter = RegistryRewriter(run, self._workspace, plan, self._commands, self._workspace.environment)
+                    await rewriter.rewrite_mirror_urls()
+            tools = await self._provider.provide() if plan.needs_tools else None
+            environment = {**self._workspace.environment, **(tools.environment if tools else {})}
+            await self._prepare_environment(tools, environment)
+            with self._hinted():
+                failed_packages = await self._install()
+            if tools:
+                tools = await self._provider.upgrade_node(tools, environment)
+                environment |= tools.environment
+        return Installed(tools, environment, failed_packages)
+
+    @property
+    def used_cache(self) -> bool:
+        """Whether what is installed came from the cache."""
+        return self._cache is not None and self._cache.restored
+
+    async def reinstall(self) -> Mapping[str, str]:
+        """Discard what the cache restored, install from scratch, and return `Installed.failed_packages`."""
+        with self._hinted():
+            return await self._reinstall()
+
+    def _hinted(self) -> AbstractContextManager[None]:
+        return diagnose.with_failure_hint(self._plan, committed=self._checkout.committed, node=self._node)
+
+    async def _prepare_environment(self, tools: toolchain.Toolchain | None, environment: Mapping[str, str]) -> None:
+        environment = {**environment, **_QUIET_NPM}
+        if tools and self._cache and not self._settings.install_command:
+            prepare = partial(
+                self._cache.prepare,
+                self._plan,
+                install_env=self._settings.install_env,
+                node=tools.node,
+                manager=tools.manager,
+            )
+            environment |= await run_in_thread(prepare)
+        self._node = tools.node if tools else None
+        self._environment = {**environment, **self._settings.install_env}
+
+    async def _install(self) -> Mapping[str, str]:
+        """Install with what earlier builds have left, or from scratch where that fails."""
+        if self._cache and await self._install_from_cache(self._cache):
+            return {}
+        try:
+            return await self._install_from_scratch()
+        except CommandFailed:
+            if not self.used_cache:
+                raise
+        return await self._reinstall()
+
+    async def _reinstall(self) -> Mapping[str, str]:
+        assert self._cache is not None
+        self._run.warn("Cached dependencies failed; discarding them and reinstalling.")
+        await self._cache.discard()
+        return await self._install_from_scratch()
+
+    async def _install_from_cache(self, dependencies: cache.DependencyCache) -> bool:
+        """Restore cached dependencies; return whether that was the install."""
+        plan = self._plan
+        if not await dependencies.restore():
+            return False
+        try:
+            package = await run_in_thread(partial(project.read_package, plan.root, plan.checkout))
+            for command in await run_in_thread(partial(dependencies.commands, package)):
+                await self._commands.run("install", command, folder=plan.root, environment=self._environment)
+        except CommandFailed:
+            self._run.warn("Cached dependencies failed; discarding them and reinstalling.")
+            await dependencies.discard()
+            return False
+        return True
+
+    async def _install_from_scratch(self) -> Mapping[str, str]:
+        started = anyio.current_time()
+        installer = Installer(self._run, self._workspace, self._plan, self._commands, self._environment)
+        outcome = await installer.install()
+        if outcome.clean and self._cache:
+            self._cache.installed(anyio.current_time() - started)
+        return outcome.failed_packages

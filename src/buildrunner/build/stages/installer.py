@@ -1,0 +1,119 @@
+"""Install from scratch: by the first of the plan's attempts that works."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass
+
+from buildrunner import diagnose, project
+from buildrunner.build.command import CommandRunner, output_text
+from buildrunner.build.run import Run
+from buildrunner.build.stages.failed_scripts import ScriptlessInstall
+from buildrunner.build.stages.registries import RegistryRewriter, UnreadableHosts
+from buildrunner.build.workspace import Workspace
+from buildrunner.errors import BuildFailed, CommandFailed
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How an install came out."""
+
+    clean: bool  # as the lockfile says, with nothing to fix
+    failed_packages: Mapping[str, str]  # whose install script failed → what to do about it
+
+
+class Installer:
+    """Installs the dependencies of a plan.
+
+    Args:
+        run: the build.
+        workspace: of the build.
+        plan: of the build.
+        commands: runs what installs.
+        environment: of the install.
+
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        workspace: Workspace,
+        plan: project.BuildPlan,
+        commands: CommandRunner,
+        environment: Mapping[str, str],
+    ) -> None:
+        self._run = run
+        self._plan = plan
+        self._commands = commands
+        self._environment = environment
+        self._rewriter = RegistryRewriter(run, workspace, plan, commands, environment)
+
+    async def install(self) -> Outcome:
+        """Install by the first of the plan's attempts that works and may be tried.
+
+        Where the repository names a registry that cannot be read, the same packages come from the npm registry. Where only
+        install scripts of dependencies fail, the attempt is retried without these: often a build does not need them.
+
+        Raises:
+            BuildFailed: when no attempt works.
+
+        """
+        plan, settings = self._plan, self._run.settings
+        attempts = plan.install
+        hosts: UnreadableHosts | None = None
+        remedies: list[str] = []  # of attempts that got further than the one before, and failed of something else
+        helpless: set[tuple[str | None, str]] = set()  # remedies that failed of what they are for
+        while attempts:
+            attempt, *others = attempts
+            scriptless = ScriptlessInstall(self._run, plan, self._commands, self._environment)
+            try:
+                await self._commands.run(
+                    "install",
+                    attempt.command,
+                    folder=plan.install_folder,
+                    environment=self._environment,
+                    shown=attempt.shown,
+                )
+            except CommandFailed as error:
+                output = output_text(error)
+                if hosts is None and not settings.install_command:
+                    hosts = await self._rewriter.replace_unreadable(output)
+                    if hosts and not hosts.attempts:
+                        raise hosts.explain(error, output) from None
+                    if hosts:
+                        attempts = hosts.attempts if hosts.attempts != plan.install else attempts
+                        continue
+                if attempt.after and (same := re.search(attempt.after, output)):
+                    helpless.add((attempt.remedy, same[0]))
+                if following := _next_attempt(others, output, helpless):
+                    if settings.strict_lockfile and not following[0].frozen:
+                        raise BuildFailed(
+                            "install",
+                            error.reason,
+                            f"{following[0].remedy} STRICT_LOCKFILE is set.",
+                            failure=diagnose.explain_failure(plan, error).failure,
+                        ) from None
+                    if attempt.remedy and not (attempt.after and re.search(attempt.after, output)):
+                        remedies.append(attempt.remedy)
+                    attempts = following
+                    continue
+                if not await scriptless.install(attempt, error):
+                    raise (hosts.explain(error, output) if hosts else error) from None
+            remedies += [attempt.remedy] if attempt.remedy else []
+            for sentence in dict.fromkeys(remedies):
+                self._run.warn(sentence)
+            failed_packages = scriptless.failed_packages
+            return Outcome(attempt.frozen and not remedies and not failed_packages, failed_packages)
+        return Outcome(clean=False, failed_packages={})
+
+
+def _next_attempt(
+    others: Sequence[project.InstallStrategy], output: str, helpless: Set[tuple[str | None, str]]
+) -> tuple[project.InstallStrategy, ...]:
+    """Return the first attempt that is for this output, and those behind it; empty where there is none."""
+    for position, other in enumerate(others):
+        match = re.search(other.after, output) if other.after else None
+        if match and (other.remedy, match[0]) not in helpless:  # it would fail in the same way a third time
+            return (other.with_name_of(match), *others[position + 1 :])
+    return ()

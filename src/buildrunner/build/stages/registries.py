@@ -1,0 +1,173 @@
+"""Registries that a repository names and that the install cannot or should not read: use the npm registry in their place."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from buildrunner import project
+from buildrunner.build.command import CommandRunner
+from buildrunner.build.run import Run
+from buildrunner.build.workspace import Workspace
+from buildrunner.concurrency.cancellation import run_in_thread
+from buildrunner.errors import CommandFailed
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadableHosts:
+    """Registries of the repository that an install could not read."""
+
+    names: str  # for people
+    file: str  # that names them
+    attempts: tuple[project.InstallStrategy, ...]  # how to install instead; empty for no way
+
+    def explain(self, error: CommandFailed, output: str) -> CommandFailed:
+        """Return the failure with what to do, where the registries are the cause."""
+        advice = "Give the install a token for it: INSTALL_ENV_NPM_TOKEN, named in .npmrc."
+        if re.search(r"ENOTFOUND|EAI_AGAIN|ECONNREFUSED|DNSResolveFailed|ConnectionRefused", output):
+            advice = "If it is a private one, allow the task to reach it."
+        if not self.attempts:
+            hint = (
+                f"{self.file} names {self.names}, which this build cannot read. Without digests in the lockfile, the npm"
+                f" registry cannot replace it. {advice} Or install from the npm registry, and commit the lockfile."
+            )
+        elif re.search(r"\b(?:E|FETCH_|- |\()?404\b", output):
+            hint = (
+                f"{self.file} names {self.names}, which this build cannot read, and the npm registry does not have all of its"
+                f" packages. {advice}"
+            )
+        else:
+            return error
+        return CommandFailed(error.stage, error.reason, hint, output=error.output, certain=True)
+
+
+class RegistryRewriter:
+    """Changes the files of a repository that name registries.
+
+    Args:
+        run: the build.
+        workspace: whose user changes the files.
+        plan: of the build.
+        commands: runs what changes them.
+        environment: of the install.
+
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        workspace: Workspace,
+        plan: project.BuildPlan,
+        commands: CommandRunner,
+        environment: Mapping[str, str],
+    ) -> None:
+        self._run = run
+        self._workspace = workspace
+        self._plan = plan
+        self._commands = commands
+        self._environment = environment
+
+    async def rewrite_mirror_urls(self) -> None:
+        """Use the npm registry where the lockfile or a settings file names mirrors of it, which may be gone or unreachable."""
+        plan = self._plan
+        settings = await run_in_thread(partial(project.find_registry_settings, plan.folder, plan.checkout))
+        changes: list[tuple[Path, Callable[[str], str]]] = [
+            *([(plan.lockfile, project.replace_mirrors)] if plan.lockfile else []),
+            *((each.path, partial(project.replace_mirrors_in_settings, each.path.name)) for each in settings),
+        ]
+        changed = [path.name for path, change in changes if await self._rewrite(path, change)]
+        for name in dict.fromkeys(changed):
+            self._run.log(f"{name} names mirrors of the npm registry; using the default registry instead.")
+
+    async def replace_unreadable(self, output: str) -> UnreadableHosts | None:
+        """Use the npm registry in place of registries that an install could not read.
+
+        Args:
+            output: of the install.
+
+        Returns:
+            The registries and how to install now; None where the output names none.
+
+        """
+        if not project.is_registry_unreadable(output):
+            return None
+        plan = self._plan
+        lockfile = plan.lockfile
+        settings = await run_in_thread(partial(project.find_registry_settings, plan.folder, plan.checkout))
+        if lockfile and lockfile.suffix == ".lockb":
+            lockfile = await self._convert_to_text(lockfile)
+        text = await run_in_thread(partial(project.read_lockfile_or_empty, lockfile, plan.checkout)) if lockfile else ""
+        of_lockfile = await run_in_thread(partial(project.find_lockfile_hosts, text))
+        of_settings = [host for setting in settings for host in setting.hosts]
+        hosts = project.find_unreadable_hosts(output, [*of_lockfile, *of_settings])
+        if not hosts:
+            return None
+        changed = []
+        if lockfile and of_lockfile.intersection(hosts):
+            rewrite = partial(project.rewrite_lockfile, lockfile.name, hosts=hosts)
+            changed += [lockfile.name] if await self._rewrite(lockfile, rewrite) else []
+        attempts = plan.install
+        # Without a digest a package of the same name could be another one.
+        if lockfile is not None and await run_in_thread(partial(project.has_all_digests, lockfile.name, text)):
+            for setting in settings:
+                change = partial(project.rewrite_settings, setting.path.name, hosts=hosts)
+                if setting.hosts.intersection(hosts) and await self._rewrite(setting.path, change):
+                    changed.append(setting.path.name)
+                    attempts = tuple(attempt for attempt in plan.install if attempt.frozen)
+        names = " and ".join(hosts[:3])
+        file = next((setting.path.name for setting in settings if setting.hosts.intersection(hosts)), "")
+        if lockfile and of_lockfile.intersection(hosts):
+            file = lockfile.name
+        if changed:
+            assert lockfile is not None
+            files = list(dict.fromkeys(changed))
+            self._run.warn(
+                f"{' and '.join(files)} {'name' if files[1:] else 'names'} {names}, which this build cannot read. Installing the"
+                f" same packages, by the digests in {lockfile.name}, from the npm registry. Install from there, and commit it."
+            )
+            return UnreadableHosts(names, file, attempts)
+        if other := await run_in_thread(partial(self._npm_lockfile, hosts)):
+            self._run.warn(
+                f"{file} names {names}, which this build cannot read. Using {other} instead. Remove one of them."
+            )
+            by_npm = project.list_strategies(
+                project.ManagerRequirement(project.DEFAULT_MANAGER), lockfile=other, needed=True
+            )
+            return UnreadableHosts(names, file, tuple(attempt for attempt in by_npm if attempt.frozen))
+        return UnreadableHosts(names, file, ())
+
+    async def _rewrite(self, path: Path, change: Callable[[str], str]) -> bool:
+        """Change the text of a file of the repository; return whether there was anything to change."""
+        text = await run_in_thread(partial(project.read_lockfile_or_empty, path, self._plan.checkout))
+        if not text or "\ufffd" in text or (changed := await run_in_thread(partial(change, text))) == text:
+            return False
+        copy = self._workspace.root / "rewritten"
+        copy.write_text(changed)
+        copy.chmod(0o644)
+        copied = await self._commands.run_quietly(
+            ("/bin/cp", "--", str(copy), str(path)), folder=self._plan.root, environment=self._environment
+        )
+        return copied is not None
+
+    async def _convert_to_text(self, lockfile: Path) -> Path:
+        """Have Bun write its binary lockfile as text; return the lockfile that there is then."""
+        with suppress(CommandFailed):
+            await self._commands.run(
+                "install", project.WRITE_TEXT_LOCKFILE, folder=self._plan.install_folder, environment=self._environment
+            )
+            return lockfile.with_suffix(".lock")
+        return lockfile
+
+    def _npm_lockfile(self, hosts: Sequence[str]) -> str | None:
+        """Return the name of npm's lockfile where another manager's cannot be used: npm is always there."""
+        plan = self._plan
+        if plan.manager and plan.manager.record is not project.DEFAULT_MANAGER:
+            for lockfile in project.DEFAULT_MANAGER.lockfiles:
+                text = project.read_lockfile_or_empty(plan.root / lockfile.name, plan.checkout)
+                if text and not project.find_lockfile_hosts(text).intersection(hosts):
+                    return lockfile.name
+        return None
