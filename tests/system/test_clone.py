@@ -66,7 +66,7 @@ def build(program: Program, url: str | Path, command: str = LOOK, **options: Any
 
 
 def retries(run: Run) -> list[str]:
-    return [event["log"] for event in run.events if "Trying again" in event.get("log", "")]
+    return [event["log"] for event in run.events if "Retrying in" in event.get("log", "")]
 
 
 def seen(program: Program, run: Run) -> str:
@@ -134,7 +134,7 @@ def test_a_server_that_cannot_give_a_single_commit_gives_its_history(
     assert run.code == 0, run.stdout
     assert run.result["commit"] == expected
     assert f"head {expected}" in run.lines
-    assert run.said("its whole history is fetched") == whole
+    assert run.said("fetching the whole history") == whole
 
 
 def test_a_repository_of_the_newer_object_format_is_built_by_its_commit_id(
@@ -291,7 +291,7 @@ def test_history_and_tags_are_there_for_what_asks_git(
 
     page = program.objects(run.slug)["index.html"]["body"].decode()
     assert run.code == 0, run.stdout
-    assert run.said("asks git for its history")
+    assert run.said("needs the git history")
     described = page.splitlines()[-2]
     assert described.startswith("v1.2.0-1-g")
     assert page.splitlines()[:3] == ["tip", "tagged", "older"]
@@ -391,9 +391,7 @@ def test_files_of_lfs_whose_quota_is_used_up_fail_the_run_in_words(
         run = build(program, asked.url(path))
 
     assert (run.code, run.result["stage"]) == (20, "clone")
-    assert (
-        run.result["reason"] == f"127.0.0.1 gives out no files of Git LFS for {asked.url(path)}: its quota is used up."
-    )
+    assert run.result["reason"] == f"127.0.0.1 gives out no files of Git LFS for {asked.url(path)}: quota exceeded."
     assert "lfs.fetchexclude" in run.result["hint"]
     assert retries(run) == []
 
@@ -603,7 +601,7 @@ def test_trouble_that_passes_is_outlived_and_told(program: Program, history: His
 
     assert run.code == 0, run.stdout
     assert [text[-9:] for text in retries(run)] == ["(1 of 3).", "(2 of 3).", "(3 of 3)."]
-    assert "answered with an error" in retries(run)[0]
+    assert "returned a temporary error" in retries(run)[0]
     assert "broke off" in retries(run)[2]
 
 
@@ -614,7 +612,7 @@ def test_trouble_that_stays_ends_the_run_after_three_more_attempts(
         run = build(program, asked.url(history.path))
 
     assert run.code == 20
-    assert run.result["reason"] == "127.0.0.1 is in trouble or busy: it answered with an error."
+    assert run.result["reason"] == "127.0.0.1 is in trouble or busy: it returned a temporary error."
     assert len(asked.requests) == 4
 
 

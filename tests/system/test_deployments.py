@@ -179,7 +179,7 @@ async def test_hashed_assets_stay_for_the_grace_and_all_else_that_is_gone_is_rem
         await deploy(bucket, prefix, tmp_path / "1", {"index.html": "1", "gone.html": "1", "a.txt": "1", OLD: "1"})
         second, said = await deploy(bucket, prefix, tmp_path / "2", {"index.html": "2", NEW: "2"}, build="second")
         assert sorted(second.deleted) == [f"{prefix}a.txt", f"{prefix}gone.html"]
-        assert said == "Objects: removed 2 that are no longer part of the site, kept 2 of earlier builds for open tabs."
+        assert said == "Removed 2 obsolete files, kept 2 files of earlier builds for open tabs."
         assert set((await manifest_of(bucket, prefix, "second")).kept) == {prefix + OLD, prefix + unknown}
 
         now += 3599  # counted from the second deployment, for the unknown one from the first
@@ -206,7 +206,7 @@ async def test_assets_that_are_too_many_are_not_kept_for_ever(
         there = set(await bodies_of(bucket, prefix))
         assert len(there) == 4
         assert "assets/index-B4x9ZQa6.js" in there
-    assert all("are no longer kept for open tabs" in warning for warning in warnings)
+    assert all("before ASSET_GRACE has passed" in warning for warning in warnings)
     assert len(warnings) == 3
 
 
@@ -224,7 +224,7 @@ async def test_a_manifest_without_room_for_all_is_read_back_and_said(
         assert 0 < len(second.written) < len(files)
         assert (await manifest_of(bucket, prefix, "b")).kept.keys() == {prefix + OLD}
     assert len(warnings) == 1
-    assert "The manifest has no room for" in warnings[0]
+    assert "The manifest is full" in warnings[0]
 
 
 async def test_an_asset_that_comes_back_is_kept_anew_when_it_goes_again(
@@ -333,7 +333,9 @@ async def test_a_bucket_that_takes_no_notice_of_conditions_is_told_of_once(
             with site_of(tmp_path, {"index.html": str(number), "same.css": "same"}) as site:
                 upload = make_upload(recorder, prefix, build=str(number), warnings=warnings)
                 await publish(upload, site, str(number), prefix)
-            assert [sentence.partition(" (")[0] for sentence in warnings] == ["The S3 server has no conditional writes"]
+            assert [sentence.partition(" (")[0] for sentence in warnings] == [
+                "The S3 server does not support conditional writes"
+            ]
             assert len(recorder.written) == (1 if number else 2)
             assert (await bodies_of(bucket, prefix))["index.html"] == str(number)
         superseded = make_upload(Ignoring(bucket), prefix, build="x", run=1)
@@ -357,7 +359,7 @@ async def test_without_a_state_bucket_the_site_is_published_as_a_whole_and_one_w
             assert sorted(recorder.written) == [f"{prefix}a.css", f"{prefix}index.html"]
             assert [sentence[:45] for sentence in warnings] == [
                 "The bucket no-such-bucket does not exist. So ",
-                "The manifest of this build was not kept, so t",
+                "The manifest of this build was not stored, so t",
             ]
 
 
@@ -376,7 +378,7 @@ async def test_refused_deletions_are_warnings_and_tried_again_by_the_next_run(
         next_one, _ = await deploy(bucket, prefix, tmp_path / "2", {}, build="c")
 
     assert warnings == [
-        "1 objects that are no longer part of the site were not removed: S3 answered AccessDenied for"
+        "Removing 1 obsolete file failed: S3 answered AccessDenied for"
         f" {prefix}gone.html. Allow s3:DeleteObject to the credentials or task role of this run."
     ]
     assert next_one.deleted == [f"{prefix}gone.html"]
@@ -412,7 +414,7 @@ async def test_a_run_that_fails_while_it_publishes_holds_nobody_up(
             await failing.send_new()
             await failing.begin()
             (tmp_path / "index.html").write_text("changed")
-            with pytest.raises(BuildFailed, match="changed while it was being published"):
+            with pytest.raises(BuildFailed, match="changed during upload"):
                 await failing.publish()
         with anyio.fail_after(10):
             recorder, _ = await deploy(bucket, prefix, tmp_path, {}, build="b", run=3)

@@ -320,7 +320,7 @@ def test_a_signal_in_a_stuck_upload_leaves_time_for_the_log(program: Program, re
         )
 
     assert (first.code, run.code) == (0, 143)
-    assert "Whether S3 has taken big.js is not known" in run.result["reason"]
+    assert "It is not known whether S3 stored big.js" in run.result["reason"]
     assert program.archive(run)[-1] == run.result
 
 

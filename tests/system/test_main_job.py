@@ -276,7 +276,7 @@ def test_credentials_that_are_refused_end_with_50_and_a_warning_about_the_archiv
     assert run.code == 50
     assert "credentials" in run.result["reason"]
     warnings = [event["log"] for event in run.events if event.get("level") == "warning"]
-    assert any("could not be kept" in warning for warning in warnings)
+    assert any("was not archived" in warning for warning in warnings)
     assert run.events[-2]["type"] == "stage"
     assert "wrong-secret" not in run.stdout + run.stderr + str(run.events)
 

@@ -170,8 +170,8 @@ def test_a_build_that_fails_of_a_later_node_is_run_once_more_unless_that_node_mu
     assert not [option for option in options if option.startswith("--import")], "Node 10 would not start"
     warnings = [event["log"] for event in free.events if event.get("level") == "warning"]
     assert [warning.rpartition(". ")[2] for warning in warnings] == [
-        "Update what needs it (terser and the bundler), or name Node 16 in .nvmrc.",
-        "Update it, or name Node 10 in .nvmrc.",
+        "Update the packages that need it (terser and the bundler), or set Node 16 in .nvmrc.",
+        "Update it, or set Node 10 in .nvmrc.",
     ]
     assert free.said("Node 10.24.1 for the build")
     assert (bound.code, bound.result["stage"]) == (40, "build")

@@ -195,7 +195,7 @@ def test_a_folder_is_published_by_the_same_code_without_a_repository_and_without
     assert code == 0, said
 
     assert {path: there["body"] for path, there in program.objects(slug).items()} == {"index.html": b"two"}
-    assert "Objects: removed 1 that are no longer part of the site." in said
+    assert "Removed 1 obsolete file." in said
     assert said.splitlines()[-1].endswith("Done")
     archive = program.client().get_object(Bucket="sites", Key=f"__logs/{slug}/the-second.ndjson")["Body"].read()
     assert json.loads(archive.splitlines()[-1])["status"] == "succeeded"

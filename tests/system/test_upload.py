@@ -157,7 +157,7 @@ async def test_new_keys_go_before_the_second_look_then_replaced_ones_then_pages(
             await upload.send_new()
 
             assert recorder.written == [prefix + "assets/index-B4x9ZQab.js"]
-            assert upload.what_is_new == "Nothing that was live has changed."
+            assert upload.what_is_new == "Nothing live has changed."
             assert await body_of(bucket, prefix + "index.html") == b"old"
 
             await upload.publish()
@@ -197,13 +197,13 @@ async def test_a_site_cut_short_names_what_is_new(server: S3Server, dist: Path, 
             await upload.send_new()
             (dist / "index.html").write_text("changed under our hands")
 
-            with pytest.raises(BuildFailed, match=r"index\.html changed while it was being published"):
+            with pytest.raises(BuildFailed, match=r"index\.html changed during upload"):
                 await upload.publish()
 
     assert upload.what_is_new in {
-        "Nothing that was live has changed.",
-        "Whether S3 has taken about.html is not known.",
-        "New are 1 of the 2 files that replace live ones: about.html.",
+        "Nothing live has changed.",
+        "It is not known whether S3 stored about.html.",
+        "Replaced 1 of 2 live files: about.html.",
     }
 
 
@@ -241,7 +241,7 @@ async def test_a_file_that_changes_while_it_is_sent_is_told_in_words(
 
     monkeypatch.setattr(Slice, "pieces", change_then_read)
     async with bucket_of(server, hot=True) as bucket:
-        with (tmp_path / "body").open("rb") as file, pytest.raises(BuildFailed, match="changed while it was being"):
+        with (tmp_path / "body").open("rb") as file, pytest.raises(BuildFailed, match="changed during upload"):
             await bucket.put_file(f"{prefix}a", file.fileno(), 2**20, content_type="text/plain")
 
         assert await bucket.list_objects(prefix) == {}
@@ -254,7 +254,7 @@ async def test_a_large_file_that_is_shorter_than_announced_leaves_no_parts_behin
     short.write_bytes(bytes(MULTIPART_ABOVE))
     with short.open("rb") as file:
         async with bucket_of(server) as bucket:
-            with pytest.raises(BuildFailed, match="grew shorter"):
+            with pytest.raises(BuildFailed, match="was truncated"):
                 await bucket.put_file(prefix + "a", file.fileno(), 2 * MULTIPART_ABOVE, content_type="video/mp4")
 
             assert "Uploads" not in await client_of(bucket).list_multipart_uploads(Bucket="site", Prefix=prefix)
@@ -394,7 +394,7 @@ async def test_a_configuration_that_cannot_work_has_its_words(
 async def test_a_body_that_arrives_changed_is_refused_by_the_server(server: S3Server, prefix: str, hot: bool) -> None:
     wrong = hashlib.sha256(b"what was meant").digest()
     async with bucket_of(server, hot=hot) as bucket:
-        with pytest.raises(BuildFailed, match="was not what was sent"):
+        with pytest.raises(BuildFailed, match="arrived damaged"):
             await bucket._put(prefix + "a", b"what arrived", wrong, {"ContentType": "text/plain"})
 
         assert await bucket.list_objects(prefix) == {}

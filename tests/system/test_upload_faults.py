@@ -238,9 +238,9 @@ async def with_a_wrong_clock(exchange: Exchange) -> None:
 @pytest.mark.parametrize(
     ("fault", "words", "hint"),
     [
-        pytest.param(faults.change_the_body, "was not what was sent", "changes the data", id="wrong checksum"),
+        pytest.param(faults.change_the_body, "arrived damaged", "changes the data", id="wrong checksum"),
         pytest.param(
-            faults.answer(400, "ExpiredToken"), "credentials of this run have expired", "fresh ones", id="expired"
+            faults.answer(400, "ExpiredToken"), "credentials of this run have expired", "new ones", id="expired"
         ),
         pytest.param(
             faults.answer(301, "PermanentRedirect"), "in another AWS region", "Set AWS_REGION", id="wrong region"
@@ -343,8 +343,8 @@ def test_a_file_that_changes_while_it_is_read_is_told_and_not_published(
 
     assert changed, "the test has found the file"
     assert run.code == 50
-    assert re.search(r"large\.js changed while it was being published", run.result["reason"])
-    assert "after the build has ended" in run.result["hint"]
+    assert re.search(r"large\.js changed during upload", run.result["reason"])
+    assert "still writes to" in run.result["hint"]
     assert seconds < 10
     assert program.objects(run.slug, BUCKET) == {}
     assert open_uploads(program, run.slug) == []
@@ -353,9 +353,9 @@ def test_a_file_that_changes_while_it_is_read_is_told_and_not_published(
 @pytest.mark.parametrize(
     ("name", "words", "hint"),
     [
-        ("frozen", "took the request and did not answer within", "look at the server"),
-        ("silent", "took the request and did not answer within", "look at the server"),
-        ("busy", "S3 asked to slow down, and went on doing so.", "UPLOAD_CONCURRENCY"),
+        ("frozen", "accepted the request but did not answer within", "check the server"),
+        ("silent", "accepted the request but did not answer within", "check the server"),
+        ("busy", "S3 kept asking to slow down.", "UPLOAD_CONCURRENCY"),
         ("no address", "The S3 server s3.buildrunner.invalid cannot be reached.", "DNS"),
     ],
 )

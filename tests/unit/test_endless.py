@@ -215,8 +215,8 @@ def test_a_program_is_named_as_a_person_types_it(line: str, typed: str) -> None:
 
 
 def test_hints_say_what_to_change() -> None:
-    assert "Take `vite preview` out" in Endless("vite preview", watches=False, has_output=True).hint
-    assert "Put `vite build` into" in Endless("vite", watches=False, has_output=False).hint
-    assert "Put `next build` into" in Endless("next start", watches=False, has_output=False).hint
+    assert "Remove `vite preview` from" in Endless("vite preview", watches=False, has_output=True).hint
+    assert "Replace `vite` with `vite build`" in Endless("vite", watches=False, has_output=False).hint
+    assert "Replace `next start` with `next build`" in Endless("next start", watches=False, has_output=False).hint
     assert "the command that writes the site" in Endless("x.js", watches=False, has_output=False).hint
     assert "--watch" in Endless("webpack", watches=True, has_output=True).hint

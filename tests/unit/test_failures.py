@@ -30,12 +30,12 @@ OBJECT = ' on resource: "arn:aws:s3:::sites/my-site/a.js"'
         (
             f"{WHO}kms:Decrypt{KEY} with an explicit deny in a resource-based policy",
             "a resource-based policy explicitly denies kms:Decrypt.",
-            "Remove that deny of kms:Decrypt on the KMS key",
+            "Remove this deny of kms:Decrypt on the KMS key",
         ),
         (
             f"{WHO}s3:PutObject{OBJECT} with an explicit deny in a service control policy",
             "a service control policy explicitly denies s3:PutObject.",
-            "Remove that deny of s3:PutObject on arn:aws:s3:::sites/my-site/a.js",
+            "Remove this deny of s3:PutObject on arn:aws:s3:::sites/my-site/a.js",
         ),
         (
             f"{WHO}s3:PutObject{OBJECT} because no VPC endpoint policy allows the s3:PutObject action",

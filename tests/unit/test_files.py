@@ -152,7 +152,7 @@ def test_pipes_and_sockets_are_left_out_without_waiting_for_them(
         "null is left out: it is a link that leads out of the output directory.",
         "pipe is left out: it is a named pipe, not a file.",
         "socket is left out: it is a socket, not a file.",
-        "to-pipe is left out: it is a link to something that is no file.",
+        "to-pipe is left out: it is a link to something that is not a file.",
     )
 
 
@@ -166,11 +166,11 @@ def test_names_that_no_key_can_have_are_left_out_and_shown_visibly(dist: Path, s
 
     assert [file.path for file in site.files] == ["index.html"]
     assert site.left_out == (
-        r"c1-\x85.txt is left out: its name has control characters.",
-        r"esc\x1b[31m.txt is left out: its name has control characters.",
+        r"c1-\x85.txt is left out: its name contains control characters.",
+        r"esc\x1b[31m.txt is left out: its name contains control characters.",
         r"folder-\xff is left out: its name is not UTF-8.",
         r"latin1-\xe9.txt is left out: its name is not UTF-8.",
-        r"line\nbreak.txt is left out: its name has control characters.",
+        r"line\nbreak.txt is left out: its name contains control characters.",
     )
 
 
@@ -278,8 +278,8 @@ def test_nothing_of_git_is_published_through_a_link(tmp_path: Path) -> None:
         ("dist", ".git/hooks", "dist is a link to .git, a tool's folder, not a site"),
         ("dist", ".github", "dist is a link to .github, a tool's folder, not a site"),
         (".git", None, ".git is a tool's folder, not a site"),
-        ("dist", "node_modules", "dist is node_modules, which holds the packages"),
-        ("node_modules", None, "node_modules is node_modules, which holds the packages"),
+        ("dist", "node_modules", "dist is node_modules, the folder of installed"),
+        ("node_modules", None, "node_modules is node_modules, the folder of installed"),
         ("dist", ".", "dist is a link to a folder that holds the link itself"),
         ("app/dist", "..", "app/dist is a link to a folder that holds the link itself"),
     ],
@@ -305,7 +305,7 @@ def test_a_name_with_a_backslash_is_left_out_because_browsers_take_it_for_a_slas
 
     assert [file.path for file in site.files] == ["index.html"]
     (sentence,) = site.left_out
-    assert sentence.endswith("is left out: its name has a backslash, which browsers take for a /.")
+    assert sentence.endswith("is left out: its name contains a backslash, which browsers treat as /.")
 
 
 def test_an_output_of_folders_and_pipes_without_end_is_not_walked_to_its_end(dist: Path) -> None:
@@ -345,7 +345,7 @@ def test_a_path_longer_than_a_key_of_s3_is_left_out(dist: Path, site_of: SiteOf)
 
     assert [len(file.path) for file in site.files] == [1016, len("index.html")]
     assert len(site.left_out) == 1
-    assert site.left_out[0].endswith("its path is longer than the 1016 bytes that S3 has room for.")
+    assert site.left_out[0].endswith("its path is longer than the 1016 bytes that S3 allows.")
 
 
 def test_deep_folders_take_no_more_descriptors_than_shallow_ones(dist: Path, site_of: SiteOf) -> None:
@@ -387,9 +387,9 @@ def test_a_folder_that_is_not_there_a_file_and_an_empty_folder_each_have_their_w
     (dist.parent / "empty/inner").mkdir(parents=True)
 
     for name, words in (
-        ("public", "The build left no folder public."),
+        ("public", "The build did not create the folder public."),
         ("out", "The build's output out is not a folder."),
-        ("empty", "The build left nothing to publish: there are no files in empty."),
+        ("empty", "The build wrote no files to empty."),
     ):
         with pytest.raises(BuildFailed) as failure:
             collect(dist.parent / name, dist.parent)
@@ -413,7 +413,7 @@ def test_what_belongs_to_another_user_is_left_out_also_behind_a_link(dist: Path)
     [
         (Limits(2, 10_000, 10_000), "The site has more than 2 files.", "SITE_MAX_FILES"),
         (Limits(9, 2002, 10_000), "The site has more than 2,002 bytes.", "SITE_MAX_BYTES"),
-        (Limits(9, 10_000, 1000), "The file c has 1,001 bytes, and one may have 1,000.", "SITE_MAX_FILE_BYTES"),
+        (Limits(9, 10_000, 1000), "The file c is 1,001 bytes; the limit is 1,000 bytes.", "SITE_MAX_FILE_BYTES"),
     ],
 )
 def test_a_site_that_has_more_than_it_may_fails_with_the_name_of_the_limit(
@@ -439,7 +439,7 @@ def test_a_file_that_changed_after_the_walk_is_not_sent(dist: Path, site_of: Sit
     (page,) = site.files
     (dist / "index.html").write_text("something longer than before")
 
-    with pytest.raises(BuildFailed, match=r"index\.html changed while it was being published"):
+    with pytest.raises(BuildFailed, match=r"index\.html changed during upload"):
         site.open(page)
 
 
@@ -462,7 +462,7 @@ def test_a_file_that_became_a_pipe_does_not_make_us_wait(dist: Path, site_of: Si
     (dist / "index.html").unlink()
     os.mkfifo(dist / "index.html")
 
-    with pytest.raises(BuildFailed, match="changed while"):
+    with pytest.raises(BuildFailed, match="changed during upload"):
         site.open(site.files[0])
 
 

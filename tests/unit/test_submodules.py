@@ -198,33 +198,33 @@ def test_nothing_is_fetched_to_behind_a_link_or_into_another_submodule(
     if is_link:
         (checkout / "a").symlink_to("home")
 
-    with pytest.raises(BuildFailed, match="a/b lies behind a link or in another one"):
+    with pytest.raises(BuildFailed, match="a/b is behind a link or inside another submodule"):
         anyio.run(fetch_submodules, Answers(), HTTPS, checkout, Tree(links, False), print)
 
 
 @pytest.mark.parametrize(
     ("said", "reason", "transient"),
     [  # of git-lfs 3.3 and 3.6
-        ("[0a] Object does not exist: [404] Object does not exist", "does not have them all", False),
-        ("batch response: Not found.", "does not have them all", False),
-        ("batch response: This repository exceeded its LFS budget. The account", "its quota is used up", False),
-        ("batch response: This repository is over its data quota.", "its quota is used up", False),
-        ("batch response: Git credentials for https://x/a not found.", "refused to give", False),
-        ("batch response: Authentication required: Authorization error: https://x/a", "refused to give", False),
-        ("batch response: LFS: rate limit exceeded", "now", True),
-        ("batch response: Fatal error: down", "now", True),
-        ('batch response: Post "http://x/": dial tcp 127.0.0.1:1: connect: connection refused', "now", True),
-        ('Post "https://x/": net/http: request canceled (Client.Timeout exceeded)', "now", True),
-        ("expected OID 2c, got 04 after 5 bytes written", "now", True),
+        ("[0a] Object does not exist: [404] Object does not exist", "does not have all files", False),
+        ("batch response: Not found.", "does not have all files", False),
+        ("batch response: This repository exceeded its LFS budget. The account", "quota exceeded", False),
+        ("batch response: This repository is over its data quota.", "quota exceeded", False),
+        ("batch response: Git credentials for https://x/a not found.", "refused access", False),
+        ("batch response: Authentication required: Authorization error: https://x/a", "refused access", False),
+        ("batch response: LFS: rate limit exceeded", "temporarily", True),
+        ("batch response: Fatal error: down", "temporarily", True),
+        ('batch response: Post "http://x/": dial tcp 127.0.0.1:1: connect: connection refused', "temporarily", True),
+        ('Post "https://x/": net/http: request canceled (Client.Timeout exceeded)', "temporarily", True),
+        ("expected OID 2c, got 04 after 5 bytes written", "temporarily", True),
         ('Post "https://x/": x509: certificate signed by unknown authority', "is not trusted", False),
-        ("write .git/lfs/tmp/1: no space left on device", "has no room", False),
+        ("write .git/lfs/tmp/1: no space left on device", "do not fit", False),
     ],
 )
 def test_what_git_lfs_says_is_told_in_words(said: str, reason: str, transient: bool) -> None:
     text = f"{said}\nFailed to fetch some objects from 'https://x.example/a.git/info/lfs'\n"
 
     async def told() -> tuple[BuildFailed, bool, object]:
-        return await explain("https://x.example/a", None, text, Exit(2, None), token=False, troubles=lfs._TROUBLES)
+        return await explain("https://x.example/a", None, text, Exit(2, None), token=False, patterns=lfs._PATTERNS)
 
     failure, is_transient, _ = anyio.run(told)
 

@@ -580,7 +580,7 @@ def test_with_another_node_for_the_build_a_manager_runs_too_if_it_can(tmp_path: 
     chain = anyio.run(prepare, None, ManagerRequirement(MANAGERS["yarn"], "1.22.22"))
     changed = ToolchainInstaller(tmp_path / "b", {**environment, **chain.environment}, print)
 
-    chain = anyio.run(changed.change_node, NodeRequirement(("10.x",), "The second try", "", must=True), chain)
+    chain = anyio.run(changed.change_node, NodeRequirement(("10.x",), "The retry", "", must=True), chain)
 
     assert chain.node == "10.24.1"
     assert run(chain, "yarn", "build") == "yarn 1.22.22 build 10.24.1"
@@ -595,6 +595,6 @@ def test_no_other_node_is_fetched_that_yarn_cannot_start_the_build_with(tmp_path
     changed = tools(tmp_path / "b", registry)
 
     with pytest.raises(BuildFailed, match=r"`yarn` does not run with Node 16\.20\.2"):
-        anyio.run(changed.change_node, NodeRequirement(("16.x",), "The second try", "", must=True), chain)
+        anyio.run(changed.change_node, NodeRequirement(("16.x",), "The retry", "", must=True), chain)
 
     assert list(changed.downloads.iterdir()) == []

@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 import anyio
 
-from buildrunner.checkout.git import CONFIGURATION, Checkout, Git, Patience, commands, git_environment
+from buildrunner.checkout.git import CONFIGURATION, Checkout, Git, Retries, commands, git_environment
 from buildrunner.checkout.git_errors import NO_SINGLE_COMMIT, explain
 from buildrunner.checkout.index import read_tree
 from buildrunner.concurrency.cancellation import run_in_thread
@@ -72,7 +72,7 @@ async def clone_repository(
             await run_program(*command)
         address = copy.as_uri()
 
-    shallow, patience = True, Patience(log)
+    shallow, retries = True, Retries(log)
     while True:
         for command in commands(address, repository.ref, folder.name, shallow=shallow):
             ended, text, _ = await git(*command)
@@ -81,13 +81,13 @@ async def clone_repository(
         if not ended.failed:
             break
         if shallow and NO_SINGLE_COMMIT.search(text):
-            log("The server cannot give a single commit; its whole history is fetched.")
+            log("The server does not offer single commits; fetching the whole history.")
             shallow = False
         else:
             failure, transient, _ = await explain(
                 repository.url, repository.ref, text, ended, token=repository.password is not None
             )
-            await patience.wait(failure, transient=transient)
+            await retries.wait(failure, transient=transient)
         await remove_tree(folder)
 
     ended, _, printed = await git("-C", folder.name, "rev-parse", "HEAD^{commit}", "--abbrev-ref", "HEAD", shown=False)

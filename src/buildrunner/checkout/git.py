@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import os
-import random
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,11 +16,12 @@ from typing import Literal
 
 import anyio
 
+from buildrunner.concurrency.retry import RetryPolicy
 from buildrunner.config.addresses import Repository
 from buildrunner.errors import BuildFailed
 from buildrunner.sandbox.command import Exit, Output, Sandbox
 
-RETRIES = 3
+RETRY = RetryPolicy(first=0.5, longest=2.0, jitter=(0.75, 1.25), most=3)
 # Of the end of what one command of git says, and of the part of it on stdout, where lists come.
 MOST_SAID_BYTES, MOST_PRINTED_BYTES = 2**16, 2**20
 
@@ -121,21 +121,21 @@ class Git:
         return ended, said.decode(errors="replace"), bytes(printed)
 
 
-class Patience:
-    """How often one thing is tried again."""
+class Retries:
+    """Counts how often one thing was tried again."""
 
     def __init__(self, log: Callable[[str], None]) -> None:
         self._log = log
-        self._tried_again = 0
+        self._count = 0
 
     async def wait(self, failure: BuildFailed, *, transient: bool) -> None:
         """Wait before another attempt and say so, or raise `failure` where none is worth it."""
-        if not transient or self._tried_again == RETRIES:
+        if not transient or self._count == RETRY.most:
             raise failure
-        delay = 0.5 * 2**self._tried_again * random.uniform(0.75, 1.25)  # noqa: S311 - seconds
-        self._tried_again += 1
-        self._log(f"{failure.reason} Trying again in {delay:.1f} s ({self._tried_again} of {RETRIES}).")
-        await anyio.sleep(delay)
+        pause = RETRY.pause(self._count)
+        self._count += 1
+        self._log(f"{failure.reason} Retrying in {pause:.1f} s ({self._count} of {RETRY.most}).")
+        await anyio.sleep(pause)
 
 
 def commands(address: str, ref: str | None, folder: str, *, shallow: bool) -> list[list[str]]:

@@ -15,7 +15,7 @@ from typing import Literal
 
 import anyio
 
-from buildrunner.checkout.git import Checkout, Git, Patience
+from buildrunner.checkout.git import Checkout, Git, Retries
 from buildrunner.checkout.git_errors import explain
 from buildrunner.config.addresses import Repository
 from buildrunner.errors import BuildFailed
@@ -84,12 +84,12 @@ async def fetch_history(
         if sign is None:
             return
         text, contents = sign
-        log(f"{text!a} asks git for its history: fetching it, with tags (GIT_HISTORY=none does not).")
+        log(f"{text!a} needs the git history; fetching it with tags (GIT_HISTORY=none skips this).")
     else:
         log("Fetching the whole history, with tags (GIT_HISTORY=full).")
     # The stage has a limit, and the commit itself is there.
     seconds = min(AUTO_SECONDS, max(1.0, (anyio.current_effective_deadline() - anyio.current_time()) / 2))
-    patience = Patience(log)
+    retries = Retries(log)
     while True:
         command = _command(checkout, repository.ref, contents=contents)
         try:
@@ -100,7 +100,7 @@ async def fetch_history(
                 failure, transient, _ = await explain(
                     repository.url, repository.ref, text, ended, token=repository.password is not None
                 )
-                await patience.wait(failure, transient=transient)
+                await retries.wait(failure, transient=transient)
         except TimeoutError:
             reason = f"it took longer than {seconds:.0f} s."
         except BuildFailed as error:

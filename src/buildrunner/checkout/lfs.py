@@ -14,8 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from buildrunner.checkout.git import Git, Patience, authorization, configuration_of
-from buildrunner.checkout.git_errors import Trouble, explain
+from buildrunner.checkout.git import Git, Retries, authorization, configuration_of
+from buildrunner.checkout.git_errors import GitErrorPattern, explain
 from buildrunner.checkout.submodules import find_address, origin_of, without_user
 from buildrunner.concurrency.cancellation import cleanup
 from buildrunner.config.addresses import Repository
@@ -24,46 +24,46 @@ from buildrunner.redaction import visible
 from buildrunner.sandbox.command import REMOVE_SECONDS, remove_tree
 
 _POINTER = "^version https://git-lfs.github.com/spec/v1$"
-_LEAVE_OUT = "What the build can do without is left out by lfs.fetchexclude in .lfsconfig."
+_LEAVE_OUT = "Exclude files that the build does not need with lfs.fetchexclude in .lfsconfig."
 # What git-lfs says (3.3 and 3.6), with what is below it, Go's net/http, and what servers answer in their own words. A status
 # of 500 or more is a "Fatal error". The first one that matches decides.
-_TROUBLES = (
-    Trouble(
+_PATTERNS = (
+    GitErrorPattern(
         r"No space left on device|Disk quota exceeded",
-        "The disk of the machine that builds has no room for the files of Git LFS.",
+        "The Git LFS files do not fit on the disk of the machine that builds.",
         "Give the task more ephemeral storage.",
         kind="disk-full",
     ),
-    Trouble(
+    GitErrorPattern(
         r"x509:|certificate",
         "The certificate of {host} is not trusted.",
-        "Check it, or install its authority.",
+        "Check it, or install the certificate of its authority.",
         kind="certificate-or-key-refused",
     ),
-    Trouble(
+    GitErrorPattern(
         r"no such host|connection (refused|reset)|i/o timeout|network is unreachable|no route to host|handshake timeout"
         r"|(deadline|Timeout) exceeded|EOF\b|broken pipe|Fatal error|rate limit|too many requests|expected OID",
-        "The files of Git LFS cannot be fetched from {host} now.",
-        "Try again later; the status page of {host} may say more.",
+        "Git LFS files are temporarily not available from {host}.",
+        "Try again later, and check the status page of {host}.",
         transient=True,
         kind="git-host-busy",
     ),
-    Trouble(
+    GitErrorPattern(
         r"budget|quota|exceeded|bandwidth limit|payment required",
-        "{host} gives out no files of Git LFS for {url}: its quota is used up.",
-        f"Raise it there, or take the files out of LFS. {_LEAVE_OUT}",
+        "Git LFS quota exceeded on {host} for {url}.",
+        f"Raise the quota there, or move the files out of LFS. {_LEAVE_OUT}",
         kind="lfs-quota-exceeded",
     ),
-    Trouble(
+    GitErrorPattern(
         r"Authori[sz]ation error|Authentication required|could not read (Username|Password)|authentication attempts"
         r"|credentials|access denied|forbidden",
-        "{host} refused to give the files of Git LFS for {url}.",
-        "Give a token that can read them (GIT_TOKEN goes to the host of REPO_URL alone).",
+        "{host} refused access to the Git LFS files of {url}.",
+        "Set GIT_TOKEN to a token that can read them; it is sent only to the host of REPO_URL.",
         kind="lfs-access-denied",
     ),
-    Trouble(
+    GitErrorPattern(
         r"\[(404|410)\]|does not exist|not found|missing on the server",
-        "The server that keeps files of Git LFS for {url} does not have them all.",
+        "The Git LFS server for {url} does not have all files.",
         f"Push them (`git lfs push --all origin`), or look at lfs.url in .lfsconfig. {_LEAVE_OUT}",
         kind="lfs-file-missing",
     ),
@@ -108,24 +108,24 @@ async def fetch_lfs(git: Git, repository: Repository, url: str, folder: Path, lo
     if server is None:
         raise BuildFailed(
             "clone",
-            f"lfs.url in .lfsconfig is an address that is not used: {visible(without_user(named))[:200]}",
+            f"lfs.url in .lfsconfig is not a supported address: {visible(without_user(named))[:200]}",
             "Write it as https://…, and push that.",
             kind="lfs-address-refused",
         )
     variables = _variables(repository, server)
-    patience = Patience(log)
+    retries = Retries(log)
     while True:
         try:
             ended, text, _ = await git(*inside, "lfs", "pull", variables=variables)
         finally:
-            # Where it writes its environment, and thus the token, when a server is in trouble.
+            # Where it writes its environment, and thus the token, when a server fails.
             with cleanup(REMOVE_SECONDS):
                 await remove_tree(folder / ".git" / "lfs" / "logs")
         if not ended.failed:
             return
         shown = visible(without_user(server if named else url))
-        failure, transient, _ = await explain(shown, None, text, ended, token=False, troubles=_TROUBLES)
-        await patience.wait(failure, transient=transient)
+        failure, transient, _ = await explain(shown, None, text, ended, token=False, patterns=_PATTERNS)
+        await retries.wait(failure, transient=transient)
 
 
 def _default(url: str) -> str:

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import anyio
 
-from buildrunner.checkout.git import MOST_PRINTED_BYTES, MOST_SAID_BYTES, Git, Patience, commands
+from buildrunner.checkout.git import MOST_PRINTED_BYTES, MOST_SAID_BYTES, Git, Retries, commands
 from buildrunner.checkout.git_errors import NO_SINGLE_COMMIT, explain
 from buildrunner.checkout.index import Tree, read_tree
 from buildrunner.concurrency.cancellation import run_in_thread
@@ -145,7 +145,7 @@ async def _read_submodules(
         if address is None:
             raise BuildFailed(
                 "clone",
-                f"The submodule {_shown(whole)} has an address that is not fetched: {_shown(without_user(urls[path]))}",
+                f"The submodule {_shown(whole)} has an unsupported address: {_shown(without_user(urls[path]))}",
                 f"Write it into .gitmodules as https://…, and push that. {_OFF}",
                 kind="submodule-address-refused",
             )
@@ -154,7 +154,7 @@ async def _read_submodules(
         if inside or await anyio.Path(folder / whole).resolve() != folder / whole:
             raise BuildFailed(
                 "clone",
-                f"The submodule {_shown(whole)} lies behind a link or in another one.",
+                f"The submodule {_shown(whole)} is behind a link or inside another submodule.",
                 f"Move it. {_OFF}",
                 kind="submodule-path-unsafe",
             )
@@ -231,7 +231,7 @@ def without_user(url: str) -> str:
 async def _fetch(
     git: Git, repository: Repository, folder: Path, submodules: Sequence[_Submodule], log: Callable[..., None]
 ) -> None:
-    patience = Patience(log)
+    retries = Retries(log)
     waiting = list(submodules)
     while waiting:
         results: list[tuple[Exit, str]] = []
@@ -256,7 +256,7 @@ async def _fetch(
             else:
                 raise failure
         if passing:
-            await patience.wait(passing, transient=True)
+            await retries.wait(passing, transient=True)
         for submodule in again:
             await remove_tree(folder / submodule.path)
         waiting = again
@@ -303,15 +303,15 @@ async def _run_jobs(
 async def _explain(submodule: _Submodule, repository: Repository, text: str, ended: Exit) -> tuple[BuildFailed, bool]:
     sent = submodule.token and repository.password is not None
     shown = submodule.shown
-    failure, transient, trouble = await explain(shown, submodule.commit, text, ended, token=sent)
+    failure, transient, known = await explain(shown, submodule.commit, text, ended, token=sent)
     source = "" if shown in failure.reason else f" from {shown}"
     reason = f"{failure.reason[0].lower()}{failure.reason[1:]}"
     hint = failure.hint
-    if trouble and trouble.of_settings:
+    if known and known.of_settings:
         host = urlsplit(repository.url).hostname
         hint = "Check its address in .gitmodules, and that its commit was pushed."
         if host:
-            hint += f" A private one has to be on {host}, and GIT_TOKEN must be one that can read it."
+            hint += f" A private submodule must be on {host}, and GIT_TOKEN must be able to read it."
     return BuildFailed(
         "clone",
         f"The submodule {_shown(submodule.path)} cannot be fetched{source}: {reason}",

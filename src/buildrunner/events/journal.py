@@ -250,7 +250,7 @@ class Journal:
         self._dropped_told = anyio.current_time()
         self.write(
             "dropped",
-            f"{lines:,} lines of output ({size:,} bytes) were left out here: the build writes more than LOG_MAX_BYTES keeps.",
+            f"{lines:,} lines of output ({size:,} bytes) were dropped here: the build prints more than LOG_MAX_BYTES.",
             lines=lines,
             bytes=size,
             reason="LOG_MAX_BYTES",

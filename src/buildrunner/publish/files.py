@@ -75,7 +75,7 @@ class Site:
             raise BuildFailed(
                 "upload",
                 f"The file {visible(file.path)} cannot be read: {error.strerror}.",
-                "The build has to leave its files readable, and nothing may change them once it has ended.",
+                "Make the build leave its files readable, and unchanged once it has ended.",
                 kind="output-unreadable",
             ) from None
         found = os.fstat(descriptor)
@@ -107,8 +107,8 @@ def changed_meanwhile(path: str) -> BuildFailed:
     """Say that a file is not what it was when the directory was walked."""
     return BuildFailed(
         "upload",
-        f"The file {visible(path)} changed while it was being published.",
-        "Something still writes to the output directory after the build has ended. Wait for it in the build script.",
+        f"The file {visible(path)} changed during upload.",
+        "A process still writes to the output directory after the build. Wait for that process in the build script.",
         kind="output-changed",
     )
 
@@ -127,7 +127,7 @@ def collect(
     `root` may be a link as long as it leads to a directory in `inside`, the real path that the checkout had before any code of
     the repository ran: whatever stands there now, a link elsewhere included, is the build's. A link in `root` that leads to a
     regular file or a folder in `root` is published as that file or folder, except for a folder that holds the link. Everything
-    else that is no regular file, whose name cannot be a key of S3 behind `prefix`, or that belongs to another user than `owner`
+    else that is not a regular file, whose name cannot be a key of S3 behind `prefix`, or that belongs to another user than `owner`
     (if that is given), is left out and named: a hard link to somebody else's file takes no right to read it. What `selected`
     does not want is left out without a word. Raises BuildFailed when there is nothing to publish, or more than `limits` allow.
     """
@@ -141,10 +141,10 @@ def collect(
         if not files:
             raise BuildFailed(
                 "build",
-                f"The build left nothing to publish: there are no files in {shown}.",
+                f"The build wrote no files to {shown}.",
                 left_out[0]
                 if left_out
-                else "Look at the build's output, and check that OUTPUT_DIR is where it writes to.",
+                else "Check the log of the build, and that OUTPUT_DIR is the folder it writes to.",
                 kind="output-empty",
             )
         site = Site(descriptor, files, left_out, walk.real_paths)
@@ -178,7 +178,7 @@ def _open_root(root: Path, inside: Path, shown: str) -> int:
         descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         reason = {
-            FileNotFoundError: f"The build left no folder {shown}.",
+            FileNotFoundError: f"The build did not create the folder {shown}.",
             NotADirectoryError: f"The build's output {shown} is not a folder.",
         }.get(type(error), f"The build's output {shown} cannot be opened: {error.strerror}.")
         raise BuildFailed(
@@ -196,7 +196,7 @@ def _open_root(root: Path, inside: Path, shown: str) -> int:
             "is a tool's folder, not a site" if name == shown else f"is a link to {name}, a tool's folder, not a site"
         )
     elif below.rpartition("/")[2] == "node_modules":
-        flaw = "is node_modules, which holds the packages that were installed"
+        flaw = "is node_modules, the folder of installed packages"
     elif Path(os.path.normpath(root)) != Path(real) and Path(os.path.normpath(root)).is_relative_to(real):
         flaw = "is a link to a folder that holds the link itself"
     else:
@@ -205,7 +205,7 @@ def _open_root(root: Path, inside: Path, shown: str) -> int:
     raise BuildFailed(
         "build",
         f"The build's output {shown} {flaw}.",
-        "Let the build write the site into a folder of the repository.",
+        "Make the build write the site into a folder of the repository.",
         kind="output-outside",
     )
 
@@ -292,7 +292,7 @@ class _Walk:
             raise BuildFailed(
                 "build",
                 f"The folder {where} of the build's output cannot be read: {error.strerror}.",
-                "The build has to leave its output readable.",
+                "Make the build leave its output readable.",
                 kind="output-unreadable",
             ) from None
 
@@ -342,7 +342,7 @@ class _Walk:
             if real != path:
                 self.real_paths[path] = real
         else:
-            self.left_out.append((path, f"it is {_KINDS.get(stat.S_IFMT(found.st_mode), 'no regular file')}"))
+            self.left_out.append((path, f"it is {_KINDS.get(stat.S_IFMT(found.st_mode), 'not a regular file')}"))
 
 
 class _Folder(NamedTuple):
@@ -353,14 +353,14 @@ class _Folder(NamedTuple):
 
 def _check_limits(limits: Limits, files: list[SiteFile], total_bytes: int, others: int) -> None:
     last = files[-1] if files else None
-    right_one = "Look whether the output folder is the right one, or raise"
+    right_one = "Check that the output folder is the right one, or raise"
     if last and last.size > limits.file_bytes:
-        reason = f"The file {visible(last.path)} has {last.size:,} bytes, and one may have {limits.file_bytes:,}."
+        reason = f"The file {visible(last.path)} is {last.size:,} bytes; the limit is {limits.file_bytes:,} bytes."
         hint = "Leave it out of the site, or raise SITE_MAX_FILE_BYTES."
     elif len(files) > limits.files:
         reason, hint = f"The site has more than {limits.files:,} files.", f"{right_one} SITE_MAX_FILES."
     elif others > limits.files:  # walking through them takes as long
-        reason = f"The output has more than {limits.files:,} folders, links and other things that are no files."
+        reason = f"The output has more than {limits.files:,} folders, links and other things that are not files."
         hint = f"{right_one} SITE_MAX_FILES."
     elif total_bytes > limits.total_bytes:
         reason, hint = f"The site has more than {limits.total_bytes:,} bytes.", f"{right_one} SITE_MAX_BYTES."
@@ -386,11 +386,11 @@ def _flaw_of_name(name: str, path: str, room: int) -> str | None:
     except UnicodeEncodeError:
         return "its name is not UTF-8"
     if _CONTROL_CHARACTER.search(name):
-        return "its name has control characters"
+        return "its name contains control characters"
     if "\\" in name:
-        return "its name has a backslash, which browsers take for a /"
+        return "its name contains a backslash, which browsers treat as /"
     if length > room:
-        return f"its path is longer than the {room} bytes that S3 has room for"
+        return f"its path is longer than the {room} bytes that S3 allows"
     return None
 
 
@@ -415,7 +415,7 @@ def _behind_link(folder: int, name: str, real_root: str) -> tuple[str, os.stat_r
     if ".git" in target.split("/"):
         return "it is a link to .git, which is git's, not the site's"
     if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
-        return "it is a link to something that is no file"
+        return "it is a link to something that is not a file"
     return target, found
 
 

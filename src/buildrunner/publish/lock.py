@@ -31,8 +31,8 @@ _MOST_OF_POINTER = 2**20  # bytes; of the words of runs that have ended, too
 _NAMED_AT_MOST = 10_000  # keys in the word of a run that was stopped
 _JSON = "application/json"
 _UNCONDITIONAL = (
-    "The S3 server has no conditional writes (If-Match, If-None-Match): two builds of this site that publish at the same moment"
-    " are told apart less surely."
+    "The S3 server does not support conditional writes (If-Match, If-None-Match). Two builds of this site that publish at the"
+    " same time may not be detected as concurrent."
 )
 
 
@@ -245,7 +245,7 @@ class Turn:
             return  # the next look tells
         if there and there.token != self._own.token and self._is_overtaken_by(there):
             raise BuildSuperseded(
-                "A later build of this site took over while this one was being published; that one sends the whole site."
+                "A later build of this site took over during the upload, and publishes the whole site."
             )
 
     async def delete(self) -> bool:
@@ -377,4 +377,4 @@ class Turn:
 
     def _go_on_alone(self, reason: str) -> None:
         self._alone = True
-        self._warn(f"{reason} So this build cannot tell whether another of this site runs at the same time.")
+        self._warn(f"{reason} This build cannot detect another build of this site that runs at the same time.")

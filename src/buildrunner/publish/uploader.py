@@ -248,7 +248,7 @@ class Upload:
             await self._say_stopped()
             return None
         except BuildFailed as error:
-            self._warn(f"An earlier build may have overwritten something of this one. Run it again: {error.reason}")
+            self._warn(f"An earlier build may have overwritten files of this one. Run this build again: {error.reason}")
             await self._say_stopped()
             return None
         except BaseException:
@@ -263,18 +263,21 @@ class Upload:
             left_out = await self._turn.end(manifest)
             if left_out:
                 self._warn(
-                    f"The manifest has no room for {left_out:,} of {len(self._objects):,} files: the next build sends those again."
+                    f"The manifest is full: the next build uploads {left_out:,} of {len(self._objects):,} files again."
                 )
         except BuildFailed as error:
-            self._warn(f"The manifest of this build was not kept, so the next one sends everything: {error.reason}")
+            self._warn(
+                f"The manifest of this build was not stored, so the next build uploads all files: {error.reason}"
+            )
         except BaseException:  # no time is left; what this run has done is to be known all the same
             with cleanup(STOPPED_WITHIN), suppress(BuildFailed):
                 await self._turn.stopped(self._touched)
                 await self._turn.end(manifest)
             raise
-        said = [f"removed {self._deleted} that are no longer part of the site"] if self._deleted else []
-        said += [f"kept {len(kept)} of earlier builds for open tabs"] if kept else []
-        return f"Objects: {', '.join(said)}." if said else None
+        done = [f"removed {_count(self._deleted, 'obsolete ')}"] if self._deleted else []
+        done += [f"kept {_count(len(kept))} of earlier builds for open tabs"] if kept else []
+        report = ", ".join(done)
+        return f"{report[0].upper()}{report[1:]}." if report else None
 
     async def _remove(self, expired: Sequence[str]) -> None:
         try:
@@ -282,13 +285,13 @@ class Upload:
                 with anyio.move_on_after(DELETE_WITHIN) as scope:
                     await self._watching(lambda: self._delete(expired))
                 if scope.cancelled_caught:
-                    self._warn("Not everything was removed that is no longer part of the site: the next build goes on.")
+                    self._warn("Removing obsolete files timed out. The next build removes them.")
             elif expired:
-                self._warn("Nothing was removed: a later build of this site has taken over, and will do it.")
+                self._warn("A later build of this site took over, and removes the obsolete files.")
         except BuildSuperseded:
-            self._warn("Not everything was removed: a later build of this site has taken over, and will do it.")
+            self._warn("A later build of this site took over, and removes the remaining obsolete files.")
         except BuildFailed as error:
-            self._warn(f"What is no longer part of the site was not removed: {error.reason} {error.hint or ''}".strip())
+            self._warn(f"Obsolete files were not removed: {error.reason} {error.hint or ''}".strip())
 
     @property
     def superseded(self) -> bool:
@@ -300,13 +303,13 @@ class Upload:
         """Say how far `publish` came, for a run that was cut short in it."""
         total = len(self._replacing) + len(self._pages)
         doubt = sorted(self._in_doubt)
-        unknown = f"Whether S3 has taken {_names(doubt)} is not known." if doubt else ""
+        unknown = f"It is not known whether S3 stored {_names(doubt)}." if doubt else ""
         if not self._replaced:
-            return unknown or "Nothing that was live has changed."
+            return unknown or "Nothing live has changed."
         if len(self._replaced) >= total:
             return "The whole site is new."
-        said = f"New are {len(self._replaced)} of the {total} files that replace live ones: {_names(self._replaced)}."
-        return f"{said} {unknown}".strip()
+        new = f"Replaced {len(self._replaced)} of {total} live files: {_names(self._replaced)}."
+        return f"{new} {unknown}".strip()
 
     async def _store_routing(self) -> None:
         """Store how the site answers. A state bucket that does not take it must not hold up a site that can be published."""
@@ -332,7 +335,7 @@ class Upload:
         with anyio.move_on_after(MANIFEST_WITHIN) as scope, suppress(BuildFailed):
             found = await self._turn.manifest_of(self._turn.newest)
         if scope.cancelled_caught:
-            self._warn("The manifest of the build before could not be read in time, so everything is sent.")
+            self._warn("Reading the manifest of the previous build timed out; uploading all files.")
         elsewhere = found and (found.bucket, found.prefix) != (self._bucket.name, self._prefix)
         self._before = None if elsewhere else found
         self._last = self._before if self._turn.trusted else None
@@ -344,10 +347,7 @@ class Upload:
             self._there = None
             if not self._told:
                 self._told = True
-                self._warn(
-                    f"{refused.reason} The site is published all the same, but as a whole, and nothing of an earlier one is"
-                    " removed."
-                )
+                self._warn(f"{refused.reason} Uploading the whole site; files of earlier builds are not removed.")
 
     async def _compare(self) -> None:
         """Find out which candidates have the content that the last manifest names; the others are sent."""
@@ -559,8 +559,8 @@ class Upload:
             newest[key] = kept[key]
         if left := len(kept) - len(newest):
             self._warn(
-                f"{left:,} assets of earlier builds are no longer kept for open tabs, though ASSET_GRACE has not passed: there are"
-                " too many. Deploy less often, or set a shorter ASSET_GRACE."
+                f"There are too many assets of earlier builds: removing {left:,} before ASSET_GRACE has passed. Deploy less"
+                " often, or lower ASSET_GRACE."
             )
         return newest
 
@@ -580,9 +580,13 @@ class Upload:
         if refused:
             key, code = next(iter(refused.items()))
             self._warn(
-                f"{len(refused)} objects that are no longer part of the site were not removed: S3 answered {code} for {key}."
+                f"Removing {_count(len(refused), 'obsolete ')} failed: S3 answered {code} for {key}."
                 " Allow s3:DeleteObject to the credentials or task role of this run."
             )
+
+
+def _count(files: int, kind: str = "") -> str:
+    return f"{files:,} {kind}{'file' if files == 1 else 'files'}"
 
 
 def _names(files: Sequence[str]) -> str:

@@ -20,7 +20,7 @@ MAX_PARTS = 10_000  # https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfac
 READ_AT_ONCE = 256 * 2**10  # bytes: what is read without a thread, and at a time
 
 _SENT_AT_ONCE = 64 * 2**10  # bytes of a large body: TLS takes room for them twice on each connection
-_WRITES = "Something still writes to it after the build has ended. Wait for that in the build script."
+_WRITES = "A process still writes to it after the build. Wait for that process in the build script."
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +54,7 @@ class Slice:
                 room[filled : filled + len(piece)] = piece
                 filled += len(piece)
             if hashlib.sha256(room).digest() != digest:
-                raise BuildFailed(
-                    "upload", f"What is to become {self.key} changed while it was being published.", _WRITES
-                )
+                raise BuildFailed("upload", f"{self.key} changed during upload.", _WRITES)
         return body
 
 
@@ -132,11 +130,11 @@ def pieces_of(key: str, descriptor: int, offset: int, size: int, at_once: int = 
         try:
             piece = os.pread(descriptor, min(size, at_once), offset)
         except OSError as error:
-            raise BuildFailed("upload", f"What is to become {key} cannot be read: {error.strerror}.") from None
+            raise BuildFailed("upload", f"Could not read {key}: {error.strerror}.") from None
         if not piece:
             raise BuildFailed(
                 "upload",
-                f"What is to become {key} grew shorter while it was being published.",
+                f"{key} was truncated during upload.",
                 _WRITES,
             )
         yield piece

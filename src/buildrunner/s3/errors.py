@@ -68,7 +68,7 @@ class AccessRefused(S3Failed):
         resource = f"arn:aws:s3:::{bucket}" if operation == "list" else f"arn:aws:s3:::{bucket}/{key}"
         where = f"S3 refused access to the bucket {bucket}" + (f" (key {key})" if key else "")
         why = f"the permission {permission} is missing."
-        hint = f"Allow {permission} on {resource} to {_WHOSE}, and look for a bucket policy that denies it."
+        hint = f"Allow {permission} on {resource} to {_WHOSE}, and check for a bucket policy that denies it."
         if found := _NOT_AUTHORIZED.search(said):
             permission = found[1]
             if permission.startswith("kms:"):  # its name has the number of the account, and logs are shown to strangers
@@ -78,7 +78,7 @@ class AccessRefused(S3Failed):
             if denied := _EXPLICIT_DENY.search(found[3]):
                 policy = denied[1] or "policy"
                 why = f"{_article(policy)} {policy} explicitly denies {permission}."
-                hint = f"Remove that deny of {permission} on {resource}, or exempt {_WHOSE} from it."
+                hint = f"Remove this deny of {permission} on {resource}, or exempt {_WHOSE} from it."
             else:
                 why = f"the permission {permission} is missing."
                 hint = f"Allow {permission} on {resource} to {_WHOSE}"
@@ -86,7 +86,7 @@ class AccessRefused(S3Failed):
                 hint += f" in {_article(missing[1])} {missing[1]}." if missing else "."
         elif not _SAYS_NOTHING.fullmatch(said):
             why = quoted(said)
-            hint = f"If that does not say it: {permission} on {resource} has to be allowed to {_WHOSE}."
+            hint = f"If the cause is unclear, allow {permission} on {resource} to {_WHOSE}."
         super().__init__(f"{where}: {why}", hint, kind="s3-access-denied")
 
 
@@ -103,21 +103,21 @@ class NotS3(Exception):
 
 
 _NOT_S3_HINT = (
-    "Check AWS_ENDPOINT_URL_S3: it has to be the address of the S3 API, not of a website or of the storage's console; "
-    "and look for a proxy in between."
+    "Check that AWS_ENDPOINT_URL_S3 is the address of the S3 API, not of a website or of the storage's console. "
+    "Check for a proxy, too."
 )
 # By the codes of https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html. `{bucket}` and `{key}`
 # are filled in.
 _CREDENTIALS_HINT = (
-    "Check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and AWS_SESSION_TOKEN where the credentials are temporary; "
-    "a space or line break at the end of one is a usual cause."
+    "Check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and AWS_SESSION_TOKEN for temporary credentials. "
+    "A trailing space or line break is a common cause."
 )
 _OF_CODES: dict[str, tuple[str, str]] = {
     "NoSuchBucket": (
         "The bucket {bucket} does not exist.",
         "Check AWS_BUCKET_NAME (and STATE_BUCKET_NAME), or create the bucket.",
     ),
-    "InvalidBucketName": ("{bucket} is not a name that a bucket can have.", "Check AWS_BUCKET_NAME."),
+    "InvalidBucketName": ("{bucket} is not a valid bucket name.", "Check AWS_BUCKET_NAME."),
     "InvalidAccessKeyId": ("S3 does not know the access key of this run.", _CREDENTIALS_HINT),
     "SignatureDoesNotMatch": (
         "S3 refused the credentials: the secret key does not belong to the access key.",
@@ -125,7 +125,7 @@ _OF_CODES: dict[str, tuple[str, str]] = {
     ),
     "ExpiredToken": (
         "The AWS credentials of this run have expired.",
-        "Give it fresh ones, or a task role, which renews its own.",
+        "Set new ones, or use a task role, which renews them.",
     ),
     "InvalidToken": ("S3 refused the session token of this run.", _CREDENTIALS_HINT),
     "PermanentRedirect": (
@@ -137,23 +137,23 @@ _OF_CODES: dict[str, tuple[str, str]] = {
         "Set the clock of the machine that runs the build (NTP).",
     ),
     "SlowDown": (
-        "S3 asked to slow down, and went on doing so.",
+        "S3 kept asking to slow down.",
         "Lower UPLOAD_CONCURRENCY, or try again later.",
     ),
     "QuotaExceeded": (
-        "The S3 server has no room left for {key}.",
+        "The S3 server has no space left for {key}.",
         "Free space on the server, or raise the quota of the bucket.",
     ),
     "InternalError": (
-        "S3 failed, also when it was asked again.",
-        "Run the build again; where it goes on, look at the server's log or at AWS's status page.",
+        "S3 failed repeatedly.",
+        "Run the build again. If it keeps failing, check the server's log or AWS's status page.",
     ),
     "BadDigest": (
-        "What arrived in S3 as {key} was not what was sent.",
-        "Run the build again; where it goes on, something between here and S3 changes the data.",
+        "{key} arrived damaged in S3.",
+        "Run the build again. If it keeps failing, something between this machine and S3 changes the data.",
     ),
     "EntityTooLarge": ("{key} is larger than S3 allows for one object.", "Leave it out of the output directory."),
-    "NoSuchUpload": ("S3 lost the parts of {key} before they could be put together.", "Run the build again."),
+    "NoSuchUpload": ("S3 lost the parts of {key} before the upload was completed.", "Run the build again."),
 }
 _KINDS = {
     "NoSuchBucket": "bucket-missing",
@@ -251,11 +251,11 @@ def _explain(error: Exception, operation: Operation, bucket: str, key: str, endp
                 "Set AWS_REGION to the region of the bucket, or AWS_ENDPOINT_URL_S3 to the address of the S3 API itself.",
             )
         if code_of(error) in {"404", "405", "410", "unknown", ""} and endpoint != "S3":
-            return S3Failed(f"{where} answered HTTP {status}, not as S3 does.", _NOT_S3_HINT)
+            return S3Failed(f"{where} answered HTTP {status}, unlike S3.", _NOT_S3_HINT)
         if code_of(error) == "500" and endpoint != "S3":  # what botocore makes of a success that is no XML, too
             return S3Failed(
-                f"{where} failed, or does not answer as S3 does, also when it was asked again.",
-                f"Look at the log of the server. {_NOT_S3_HINT}",
+                f"{where} failed repeatedly, or does not answer like S3.",
+                f"Check the log of the server. {_NOT_S3_HINT}",
                 in_doubt=True,
                 cause_known=False,
             )
@@ -307,13 +307,13 @@ def _explain(error: Exception, operation: Operation, bucket: str, key: str, endp
         ),
         (
             aws.ReadTimeoutError,
-            f"{{endpoint}} took the request and did not answer within {READ_TIMEOUT} s, {ATTEMPTS} times.",
-            "Run the build again; where it goes on, look at the server and at what is between it and here.",
+            f"{{endpoint}} accepted the request but did not answer within {READ_TIMEOUT} s, {ATTEMPTS} times.",
+            "Run the build again. If it keeps failing, check the server and the network between it and this machine.",
         ),
         (
             (aws.ConnectionError, aws.HTTPClientError, aws.ResponseStreamingError, aiohttp.ClientError, OSError),
             "The S3 server {endpoint} cannot be reached.",
-            "Check AWS_ENDPOINT_URL_S3 and AWS_REGION, and whether this machine has a way there (NAT, proxy, DNS).",
+            "Check AWS_ENDPOINT_URL_S3 and AWS_REGION, and the network of this machine (NAT, proxy, DNS).",
         ),
         (aws.BotoCoreError, f"S3 cannot be used: {type(error).__name__}.", "Check the AWS configuration."),
     ):
@@ -322,7 +322,7 @@ def _explain(error: Exception, operation: Operation, bucket: str, key: str, endp
             words = reason.format(bucket=bucket, endpoint=where), hint
             return Unreachable(*words, in_doubt=True, kind="s3-unreachable") if away else S3Failed(*words)
     if isinstance(error, ValueError) and str(error).startswith("Invalid endpoint"):  # botocore has no class for it
-        return S3Failed(f"The endpoint {where} is no URL.", "Check AWS_ENDPOINT_URL_S3 and AWS_ENDPOINT_URL.")
+        return S3Failed(f"The endpoint {where} is not a URL.", "Check AWS_ENDPOINT_URL_S3 and AWS_ENDPOINT_URL.")
     if isinstance(error, NotS3 | ResponseParserError | LookupError | RecursionError):
-        return S3Failed(f"{where} does not answer as S3 does.", _NOT_S3_HINT, in_doubt=True)
-    return S3Failed(f"Talking to {where} failed ({type(error).__name__}).", _NOT_S3_HINT, in_doubt=True)
+        return S3Failed(f"{where} does not answer like S3.", _NOT_S3_HINT, in_doubt=True)
+    return S3Failed(f"The connection to {where} failed ({type(error).__name__}).", _NOT_S3_HINT, in_doubt=True)

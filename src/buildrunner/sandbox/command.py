@@ -57,7 +57,7 @@ _PR_SET_DUMPABLE = 4  # <linux/prctl.h>
 _PR_SET_CHILD_SUBREAPER = 36
 
 LEFT_BEHIND_HINT = (
-    "The kernel does not release them, as on a disk that does not answer. Build again on another machine."
+    "The kernel does not release them, for example because a disk does not respond. Build again on another machine."
 )
 
 Output = Callable[[Literal["stdout", "stderr"], bytes], None]

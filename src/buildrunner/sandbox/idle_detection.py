@@ -72,13 +72,15 @@ class Endless:
     def hint(self) -> str:
         """Say what to change."""
         if self.watches:
-            return "Take --watch (or -w, or watch: true) out of the build: it has to write its files and end."
+            return "Remove --watch (or -w, or watch: true) from the build: it must write its files and exit."
         if self.has_output:
-            return f"Take `{self.program}` out of the build script in package.json: it has to write its files and end."
+            return f"Remove `{self.program}` from the build script in package.json: it must write its files and exit."
         name = re.split(r"[ .]", self.program, maxsplit=1)[0]
         instead = _INSTEAD.get(name)
         better = f"`{instead}`" if instead else "the command that writes the site"
-        return f"Put {better} into the build script in package.json in place of `{self.program}`: it has to write files and end."
+        return (
+            f"Replace `{self.program}` with {better} in the build script in package.json: it must write files and exit."
+        )
 
 
 _INSTEAD = {

@@ -481,7 +481,7 @@ def test_names_that_a_stranger_chooses_move_no_cursor_in_sentences_of_our_own(at
     failed = attacker.build(f"mkdir '{evil}'", INSTALL_COMMAND=f": '{evil}'")
 
     assert (left_out.code, failed.code) == (0, 40)
-    assert left_out.said("its name has control characters")
+    assert left_out.said("its name contains control characters")
     for run in (left_out, failed):
         for event in run.events:
             assert not [text for text in event.values() if isinstance(text, str) and forbidden(text, colours=True)]

@@ -89,7 +89,7 @@ async def visit(address: str, servers: Servers, slug: str) -> str:
                 raise BuildEnded(f"{url} was not published ({error}).", exit_code=EXIT_FAULT) from None
             published = await stored["Body"].read()
             if response.status != 200 or body != published or response.headers["Content-Type"] != stored["ContentType"]:
-                raise BuildEnded(f"{url} does not give what was published.", exit_code=EXIT_FAULT)
+                raise BuildEnded(f"{url} does not serve what was published.", exit_code=EXIT_FAULT)
             return body
 
         try:

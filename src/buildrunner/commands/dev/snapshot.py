@@ -39,7 +39,9 @@ async def take_snapshot(folder: str, repository: str) -> str:
 
     """
     if shutil.which("git") is None:
-        raise BuildEnded("git is not installed, and it is what a build begins with.", exit_code=EXIT_CONFIGURATION)
+        raise BuildEnded(
+            "git is not installed, and builds start with a clone. Install it.", exit_code=EXIT_CONFIGURATION
+        )
     folder = str(await anyio.Path(folder).resolve())
     # Not trusted as a repository where it belongs to somebody else: its configuration can name programs to run.
     clean = (
@@ -74,5 +76,5 @@ async def _git(*arguments: str, check: bool = True) -> str | None:
     if result.returncode == 0:
         return result.stdout.decode(errors="replace").rstrip("\n")
     if check:
-        raise BuildEnded(f"git could not take up the folder: {result.stderr.decode(errors='replace').strip()}")
+        raise BuildEnded(f"git could not commit the folder: {result.stderr.decode(errors='replace').strip()}")
     return None

@@ -27,7 +27,7 @@ async def workplace() -> AsyncIterator[str]:
             if await output_as_build_user(f'cd "{folder}"') is not None:
                 yield folder
                 return
-    raise BuildEnded("No folder for temporary files can be entered by the user that builds run as.")
+    raise BuildEnded("The user that builds run as cannot enter any folder for temporary files.")
 
 
 async def output_as_build_user(script: str, path: str = os.defpath) -> str | None:
