@@ -42,6 +42,7 @@ VARIABLES = {
     *("OUTPUT_DIR", "NODE_VERSION", "GIT_TOKEN", "REPO_ALLOWED_SCHEMES", "BUILD_ENV_<NAME>", "INSTALL_ENV_<NAME>"),
     *("S3_KEY_PREFIX", "LOG_FORMAT", "LOG_CHANNEL", "EVENT_STREAM", "LOG_TTL", "LOG_MAX_BYTES", "CONSOLE_FORMAT"),
     *("CLONE_TIMEOUT", "INSTALL_TIMEOUT", "BUILD_TIMEOUT", "UPLOAD_TIMEOUT", "UPLOAD_CONCURRENCY", "ASSET_GRACE"),
+    *("ROBOTS", "STRICT_REFERENCES"),
     *("DEPENDENCY_CACHE", "CACHE_SCOPE", "STRICT_LOCKFILE", "GIT_SUBMODULES", "GIT_HISTORY"),
     *("SITE_MAX_FILES", "SITE_MAX_BYTES", "SITE_MAX_FILE_BYTES", "REDACT_VARS"),
 }
@@ -170,7 +171,7 @@ def test_defaults_in_the_table_are_those_of_the_settings() -> None:
         else:
             found = getattr(settings, kept_with_slug.get(name, name.lower()))
             if isinstance(found, bool):
-                found = {"STRICT_LOCKFILE": "01", "GIT_SUBMODULES": ("off", "on")}[name][found]
+                found = {"GIT_SUBMODULES": ("off", "on")}.get(name, "01")[found]
             assert str(int(found) if isinstance(found, float) else found) == value, name
         compared.add(name)
 

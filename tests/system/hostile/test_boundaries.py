@@ -120,6 +120,7 @@ def test_a_site_whose_slug_begins_anothers_touches_nothing_of_it(attacker: Attac
     touched = changed(before, everything(attacker))
     assert f"sites/{prefix}index.html" in touched
     own = (f"sites/{prefix}", *(f"{attacker.state_bucket}/__{kind}/{slug}/" for kind in ("logs", "manifests", "cache")))
+    own += (f"{attacker.state_bucket}/__routing/{slug}.json",)
     assert [key for key in touched if not key.startswith(own)] == []
     with attacker.program.redis.client() as client:
         assert [client.xrange(f"events:{other}") for other in others] == streams
@@ -167,6 +168,7 @@ for (const name of JSON.parse(fs.readFileSync('names.json'))) {
     assert other.code in {0, 50}
     slugs = (slug, other.slug)
     kinds = [f"{attacker.state_bucket}/__{kind}/{each}/" for kind in ("logs", "manifests", "cache") for each in slugs]
+    kinds += [f"{attacker.state_bucket}/__routing/{each}.json" for each in slugs]
     own = (*(f"sites/{each}/" for each in slugs), *kinds)
     assert [key for key in changed(before, everything(attacker)) if not key.startswith(own)] == []
     site = attacker.site(run)
