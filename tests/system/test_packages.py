@@ -97,7 +97,7 @@ def test_a_site_that_nothing_builds_is_published_without_what_is_gits(
 
     assert ended.code == 0, ended.stdout
     assert set(program.objects(ended.slug)) == {"index.html", "css/a.css"}
-    assert ended.said("the folder with index.html is published as it is")
+    assert ended.said("publishing the folder with index.html as it is")
 
 
 def test_the_app_in_a_package_of_a_workspace_is_built_after_what_it_needs(

@@ -10,7 +10,6 @@ import subprocess
 from collections.abc import AsyncGenerator, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, cast
 
 import anyio
@@ -23,12 +22,12 @@ from buildrunner.cache.dependencies import MOST_ARCHIVES, Archive, DependencyCac
 from buildrunner.cache.store import CacheStore
 from buildrunner.cache.tools import MOST_TOOLS, ToolCache
 from buildrunner.project.package_managers.npm import complete_modules
-from buildrunner.project.package_managers.record import ManagerRequirement
+from buildrunner.project.package_managers.record import InstallStrategy, ManagerRequirement
 from buildrunner.project.package_managers.table import MANAGERS
 from buildrunner.project.package_managers.yarn import YARN_BERRY
-from buildrunner.project.plan import BuildPlan
 from buildrunner.s3.bucket import Bucket, Listed
 from buildrunner.sandbox.command import Sandbox
+from support.plans import make_plan
 
 LOCKFILE = json.dumps({"lockfileVersion": 3, "packages": {}, "of-usual-size": "-" * 5000})
 NOW = datetime.now(UTC)
@@ -205,14 +204,13 @@ class Build:
         self.manager = manager or ManagerRequirement(MANAGERS["npm"])
 
     def prepare(self, **environment: str) -> Mapping[str, str]:
-        plan = SimpleNamespace(  # what the cache reads of one
-            checkout=self.checkout,
-            root=self.checkout,
+        plan = make_plan(
+            self.checkout,
             manager=self.manager,
             lockfile=self.checkout / "lock.json",
-            install=("npm ci",),
+            strategies=(InstallStrategy(("npm", "ci")),),
         )
-        return self.cache.prepare(cast(BuildPlan, plan), node="24.0.0", manager=None, install_env=environment)
+        return self.cache.prepare(plan, node="24.0.0", manager=None, install_env=environment)
 
     async def restore(self) -> bool:
         await self.cache.look()

@@ -18,8 +18,9 @@ from buildrunner.cache import dependencies
 from buildrunner.errors import BuildFailed
 from buildrunner.project.files import read_text
 from buildrunner.project.frameworks.openssl import needs_legacy_openssl
-from buildrunner.project.plan import _match_parts, plan_build
+from buildrunner.project.plan import Overrides, plan_build
 from buildrunner.project.versions import is_range
+from buildrunner.project.workspaces import match_parts
 from buildrunner.sandbox import idle_detection as endless
 from buildrunner.sandbox.processes import is_wrapper
 
@@ -33,7 +34,7 @@ def checkout(tmp_path: Path) -> Path:
 
 def plan(checkout: Path) -> None:
     with suppress(BuildFailed):
-        plan_build(checkout, root_dir=None, install_command=None, build_command=None, output_dir=None)
+        plan_build(checkout, Overrides(None, None, None, None))
 
 
 @contextmanager
@@ -180,7 +181,7 @@ def test_a_range_of_spaces_is_read_at_once() -> None:
 
 def test_a_workspace_of_many_stars_is_matched_at_once() -> None:
     with quickly():
-        assert not _match_parts(["a"] * 20, ["**"] * 10 + ["b"])
+        assert not match_parts(["a"] * 20, ["**"] * 10 + ["b"])
 
 
 @settings(deadline=None)
@@ -193,7 +194,7 @@ def test_stars_of_a_workspace_match_as_patterns_do(parts: list[str], wanted: lis
             return matches(parts, wanted[1:]) or (bool(parts) and matches(parts[1:], wanted))
         return bool(parts) and wanted[0] in {parts[0], "*"} and matches(parts[1:], wanted[1:])
 
-    assert _match_parts(tuple(parts), tuple(wanted)) == matches(parts, wanted)
+    assert match_parts(tuple(parts), tuple(wanted)) == matches(parts, wanted)
 
 
 def test_a_version_of_node_sass_that_is_all_spaces_is_read_at_once(checkout: Path) -> None:

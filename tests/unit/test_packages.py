@@ -21,6 +21,7 @@ from buildrunner.project.package_managers.record import SHELL, InstallStrategy, 
 from buildrunner.project.package_managers.registry_urls import replace_hosts, replace_mirrors
 from buildrunner.project.package_managers.table import MANAGERS, find_called_managers
 from buildrunner.project.package_managers.yarn import YARN_BERRY
+from support.plans import make_plan
 
 
 @pytest.fixture
@@ -338,18 +339,8 @@ def install(
         return bool(path.read_text() != text)
 
     monkeypatch.setattr(RegistryRewriter, "_rewrite", rewrite)
-    plan: Any = SimpleNamespace(
-        install=attempts if isinstance(attempts, tuple) else (attempts,),
-        manager=manager,
-        root=checkout,
-        checkout=checkout,
-        install_folder=checkout,
-        folder=checkout,
-        lockfile=lockfile,
-        package={},
-        node=None,
-        build_shown="",
-    )
+    strategies = attempts if isinstance(attempts, tuple) else (attempts,)
+    plan = make_plan(checkout, manager=manager, lockfile=lockfile, strategies=strategies, shown="")
     settings: Any = SimpleNamespace(strict_lockfile=strict, install_command=None)
     build: Any = SimpleNamespace(settings=settings, log=lambda _: None, warn=warnings.append)
     workspace: Any = SimpleNamespace(root=checkout)
@@ -428,12 +419,6 @@ def hint_of_failure(plan: Any, said: str, hint: str | None) -> str | None:
     with pytest.raises(CommandFailed) as caught, with_failure_hint(plan, lacking, committed="2022-06-15"):
         raise CommandFailed("build", "npm run build failed.", hint, output=said)
     return caught.value.hint
-
-
-def plan_of(checkout: Path, **fields: Any) -> Any:
-    given: dict[str, Any] = {"manager": None, "lockfile": None, "install": (), "build_shown": "npm run build"}
-    folders = dict.fromkeys(("checkout", "folder", "root", "install_folder"), checkout)
-    return SimpleNamespace(**folders, **{**given, "package": {}, "build_script": "", "node": None, **fields})
 
 
 def test_each_thing_that_an_install_had_to_leave_is_said(monkeypatch: pytest.MonkeyPatch, checkout: Path) -> None:
@@ -681,7 +666,7 @@ def test_install_scripts_that_fail_alike_are_not_run_a_third_time(
 
 def test_a_build_that_fails_for_a_package_that_is_lacking_says_so(checkout: Path) -> None:
     def hint(said: str) -> str | None:
-        return hint_of_failure(plan_of(checkout), said, "Fix it.")
+        return hint_of_failure(make_plan(checkout), said, "Fix it.")
 
     assert hint('Something went wrong installing the \x1b[1m"sharp"\x1b[0m module') == (
         "sharp may be missing, because its install script failed. Update it."
@@ -698,12 +683,12 @@ def test_a_build_that_fails_and_says_nothing_known_is_quoted_with_what_to_do(che
         name: str, *, needed: bool = True, lockfile: str | None = None, given: str | None = None, said: str = UNKNOWN
     ) -> str | None:
         install = list_strategies(ManagerRequirement(MANAGERS[name]), lockfile=lockfile, needed=needed)
-        plan = plan_of(
+        plan = make_plan(
             checkout,
             manager=ManagerRequirement(MANAGERS[name]),
-            lockfile=lockfile,
-            install=install,
-            build_shown=f"{name} run build",
+            lockfile=checkout / lockfile if lockfile else None,
+            strategies=install,
+            shown=f"{name} run build",
         )
         return hint_of_failure(plan, said.replace("CHECKOUT", str(checkout)), given)
 

@@ -11,7 +11,7 @@ import pytest
 
 from buildrunner.errors import BuildFailed
 from buildrunner.project.files import folders
-from buildrunner.project.plan import BuildPlan, plan_build
+from buildrunner.project.plan import BuildPlan, Overrides, plan_build
 
 GIVEN: dict[str, Any] = dict.fromkeys(("root_dir", "install_command", "build_command", "output_dir"))
 PACKAGE = '{"name": "app", "scripts": {"build": "vite build"}}'
@@ -30,7 +30,7 @@ def checkout(tmp_path: Path) -> Path:
 
 
 def plan(checkout: Path, **given: Any) -> BuildPlan:
-    return plan_build(checkout, **{**GIVEN, **given})
+    return plan_build(checkout, Overrides(**{**GIVEN, **given}))
 
 
 def write(folder: Path, **package: Any) -> None:
@@ -54,8 +54,8 @@ def failure(checkout: Path, **given: Any) -> BuildFailed:
 def test_an_app_with_npms_lockfile_is_installed_and_built_by_npm(checkout: Path) -> None:
     found = plan(checkout)
 
-    assert (found.folder, found.root, found.site, found.install_folder) == (checkout,) * 4
-    assert [attempt.shown for attempt in found.install] == [
+    assert (found.app.folder, found.app.root, found.app.site, found.install.folder) == (checkout,) * 4
+    assert [attempt.shown for attempt in found.install.strategies] == [
         "npm ci",
         "npm ci --legacy-peer-deps",
         "npm ci --force",
@@ -63,22 +63,22 @@ def test_an_app_with_npms_lockfile_is_installed_and_built_by_npm(checkout: Path)
         "npm install --legacy-peer-deps",
         "npm install --force",
     ]
-    assert (found.build, found.build_shown, found.build_script) == (
+    assert (found.build.command, found.build.shown, found.build.script) == (
         ("npm", "run", "build"),
         "npm run build",
         "vite build",
     )
-    assert (found.package["name"], found.lockfile) == ("app", checkout / "package-lock.json")
-    assert found.framework.name == "Vite"
+    assert (found.app.package["name"], found.install.lockfile) == ("app", checkout / "package-lock.json")
+    assert found.output.framework.name == "Vite"
 
 
 def test_what_is_given_wins_over_what_is_found(checkout: Path) -> None:
     found = plan(checkout, install_command="npm i && echo", build_command="make 'a b'", output_dir="public/x")
 
-    assert [attempt.command for attempt in found.install] == [("/bin/sh", "-c", "npm i && echo")]
-    assert found.build == ("/bin/sh", "-c", "make 'a b'")
-    assert (found.install[0].shown, found.build_shown) == ("npm i && echo", "make 'a b'")
-    assert found.output_dir == "public/x"
+    assert [attempt.command for attempt in found.install.strategies] == [("/bin/sh", "-c", "npm i && echo")]
+    assert found.build.command == ("/bin/sh", "-c", "make 'a b'")
+    assert (found.install.strategies[0].shown, found.build.shown) == ("npm i && echo", "make 'a b'")
+    assert found.output.folder == "public/x"
 
 
 @pytest.mark.parametrize(("given", "missing"), [("install_command", "package-lock.json"), ("build_command", "scripts")])
@@ -88,7 +88,7 @@ def test_what_is_given_needs_not_be_found(checkout: Path, given: str, missing: s
     else:
         (checkout / missing).unlink()
 
-    assert plan(checkout, **{given: "make"}).folder == checkout
+    assert plan(checkout, **{given: "make"}).app.folder == checkout
 
 
 @pytest.mark.parametrize("package", [None, "{", "[]"])
@@ -100,8 +100,8 @@ def test_package_json_is_not_looked_at_when_both_commands_are_given(checkout: Pa
 
     found = plan(checkout, install_command="true", build_command="make")
 
-    assert [attempt.shown for attempt in found.install] == ["true"]
-    assert not found.needs_tools
+    assert [attempt.shown for attempt in found.install.strategies] == ["true"]
+    assert not found.install.needs_tools
 
 
 def test_a_command_that_builds_needs_no_package_json(checkout: Path) -> None:
@@ -110,7 +110,7 @@ def test_a_command_that_builds_needs_no_package_json(checkout: Path) -> None:
 
     found = plan(checkout, build_command="sh build.sh")
 
-    assert (found.install, found.build_shown, found.folder) == ((), "sh build.sh", checkout)
+    assert (found.install.strategies, found.build.shown, found.app.folder) == ((), "sh build.sh", checkout)
 
 
 def test_a_script_that_builds_under_another_name_is_run_and_said(checkout: Path) -> None:
@@ -118,8 +118,8 @@ def test_a_script_that_builds_under_another_name_is_run_and_said(checkout: Path)
 
     found = plan(checkout)
 
-    assert found.build == ("npm", "run", "docs:build")
-    assert found.notes == ("package.json has no script build; docs:build is run.",)
+    assert found.build.command == ("npm", "run", "docs:build")
+    assert found.notes == ("package.json has no script build; running docs:build.",)
 
 
 def test_a_framework_that_only_a_server_can_show_is_refused_before_anything_is_installed(checkout: Path) -> None:
@@ -136,10 +136,10 @@ def test_what_a_framework_wants_to_be_run_instead_is_run(checkout: Path) -> None
 
     found = plan(checkout)
 
-    assert found.build[:2] == ("/bin/sh", "-c")
-    assert found.build[2].endswith("; nuxt generate")
-    assert found.build_shown == "nuxt generate"
-    assert f"{checkout}/node_modules/.bin" in found.build[2]
+    assert found.build.command[:2] == ("/bin/sh", "-c")
+    assert found.build.command[2].endswith("; nuxt generate")
+    assert found.build.shown == "nuxt generate"
+    assert f"{checkout}/node_modules/.bin" in found.build.command[2]
     assert "nuxt generate" in found.notes[0]
 
 
@@ -186,7 +186,7 @@ def test_package_json_that_is_not_json(checkout: Path, text: str, said: str) -> 
 def test_package_json_may_begin_with_a_bom_and_hold_other_bytes(checkout: Path, data: bytes) -> None:
     (checkout / "package.json").write_bytes(data)
 
-    assert plan(checkout).build == ("npm", "run", "build")
+    assert plan(checkout).build.command == ("npm", "run", "build")
 
 
 @pytest.mark.parametrize("value", [[], "x", 1, None, True, [{"scripts": {"build": "x"}}]])
@@ -220,7 +220,7 @@ def test_package_json_may_be_a_link_inside_the_repository(checkout: Path) -> Non
     (checkout / "package.json").rename(checkout / "real.json")
     (checkout / "package.json").symlink_to("real.json")
 
-    assert plan(checkout).folder == checkout
+    assert plan(checkout).app.folder == checkout
 
 
 @pytest.mark.parametrize("target", ["nothing.json", "package.json"])
@@ -257,7 +257,7 @@ def test_no_lockfile_is_a_warning_that_names_what_mends_it(checkout: Path) -> No
     (checkout / "package-lock.json").unlink()
     write(checkout, scripts={"build": "x"}, dependencies={"a": "1"})
 
-    first = plan(checkout).install[0]
+    first = plan(checkout).install.strategies[0]
 
     assert (first.shown, first.frozen) == ("npm install", False)
     assert "Run `npm install` and commit package-lock.json." in (first.remedy or "")
@@ -277,7 +277,7 @@ def test_no_lockfile_is_a_failure_where_it_has_to_be_there(checkout: Path) -> No
 def test_where_nothing_would_be_locked_no_lockfile_is_needed(checkout: Path) -> None:
     (checkout / "package-lock.json").unlink()
 
-    first = plan(checkout, strict_lockfile=True).install[0]
+    first = plan(checkout, strict_lockfile=True).install.strategies[0]
 
     assert (first.shown, first.remedy) == ("npm install", None)
 
@@ -287,7 +287,7 @@ def test_a_lockfile_is_a_file(checkout: Path, name: str) -> None:
     (checkout / "package-lock.json").unlink()
     (checkout / name).mkdir()
 
-    assert plan(checkout).lockfile is None
+    assert plan(checkout).install.lockfile is None
 
 
 # --- where the app is ---
@@ -296,7 +296,7 @@ def test_a_lockfile_is_a_file(checkout: Path, name: str) -> None:
 def test_the_app_may_be_in_the_folder_of_root_dir(checkout: Path) -> None:
     move(checkout, "apps/web")
 
-    assert plan(checkout, root_dir="apps/web").folder == checkout / "apps/web"
+    assert plan(checkout, root_dir="apps/web").app.folder == checkout / "apps/web"
 
 
 def move(checkout: Path, folder: str) -> None:
@@ -314,7 +314,7 @@ def test_the_only_folder_that_has_a_build_script_is_the_app(checkout: Path, fold
 
     found = plan(checkout)
 
-    assert (found.folder, found.root) == (checkout / folder,) * 2
+    assert (found.app.folder, found.app.root) == (checkout / folder,) * 2
     assert found.notes == (f"The app is in {folder}.",)
 
 
@@ -327,7 +327,7 @@ def test_a_folder_three_levels_deep_is_not_looked_for(checkout: Path) -> None:
 def test_the_build_script_at_the_top_comes_before_all_others(checkout: Path) -> None:
     write(checkout / "web", scripts={"build": "vite build"}, dependencies={"astro": "5"})
 
-    assert plan(checkout).folder == checkout
+    assert plan(checkout).app.folder == checkout
 
 
 def test_the_site_beside_a_server_that_only_compiles_itself_is_the_app(checkout: Path) -> None:
@@ -338,7 +338,7 @@ def test_the_site_beside_a_server_that_only_compiles_itself_is_the_app(checkout:
     write(checkout, scripts={"build": "rimraf dist && npm run compile", "compile": "tsc"}, dependencies=server)
     made = plan(checkout)
 
-    assert (made.folder, made.root) == (checkout / "frontend", checkout / "frontend")
+    assert (made.app.folder, made.app.root) == (checkout / "frontend", checkout / "frontend")
     assert made.notes == ("The app is in frontend.",)
 
     write(
@@ -346,18 +346,18 @@ def test_the_site_beside_a_server_that_only_compiles_itself_is_the_app(checkout:
         scripts={"build": "esbuild server.ts --bundle --platform=node --outfile=dist/x.js"},
         dependencies=server,
     )
-    assert plan(checkout).folder == checkout / "frontend"
+    assert plan(checkout).app.folder == checkout / "frontend"
     for scripts, dependencies in (
         ({"build": "tsc && vite build"}, server),
         ({"build": "esbuild app.ts --bundle --outdir=public"}, server),
         ({"build": "tsc"}, {}),
     ):
         write(checkout, scripts=scripts, dependencies=dependencies)
-        assert plan(checkout).folder == checkout
+        assert plan(checkout).app.folder == checkout
     write(checkout, scripts={"build": "tsc"}, dependencies=server)
-    assert plan(checkout, build_command="tsc").folder == checkout
+    assert plan(checkout, build_command="tsc").app.folder == checkout
     write(checkout / "frontend", scripts={"build": "tsc"})
-    assert plan(checkout).folder == checkout
+    assert plan(checkout).app.folder == checkout
 
 
 def test_what_could_make_a_site_at_the_top_of_a_server_is_run_there(checkout: Path) -> None:
@@ -370,12 +370,12 @@ def test_what_could_make_a_site_at_the_top_of_a_server_is_run_there(checkout: Pa
         ("tsc", {"install_command": "npm ci"}),
     ):
         write(checkout, scripts={"build": script}, dependencies=server)
-        assert plan(checkout, **given).folder == checkout
+        assert plan(checkout, **given).app.folder == checkout
 
     write(checkout / "admin", scripts={"build": "vite build"})
     (checkout / "admin/index.html").touch()
     write(checkout, scripts={"build": "tsc"}, dependencies=server)
-    assert plan(checkout).folder == checkout, "of two sites it is not known which"
+    assert plan(checkout).app.folder == checkout, "of two sites it is not known which"
 
 
 def test_an_example_beside_a_library_for_servers_is_not_the_site(checkout: Path) -> None:
@@ -383,7 +383,7 @@ def test_an_example_beside_a_library_for_servers_is_not_the_site(checkout: Path)
     write(checkout / "examples/app", scripts={"build": "vite build"})
     (checkout / "examples/app/index.html").touch()
 
-    assert plan(checkout).folder == checkout
+    assert plan(checkout).app.folder == checkout
 
 
 def test_what_pages_are_made_from_is_no_committed_site(checkout: Path) -> None:
@@ -394,7 +394,7 @@ def test_what_pages_are_made_from_is_no_committed_site(checkout: Path) -> None:
         assert "no build script" in failure(checkout).reason
 
     (checkout / "docs/index.html").write_text("<p>x</p>")
-    assert plan(checkout).folder == checkout / "docs"
+    assert plan(checkout).app.folder == checkout / "docs"
 
 
 def test_a_page_whose_scripts_vite_would_leave_is_not_built_by_it(checkout: Path) -> None:
@@ -403,7 +403,7 @@ def test_a_page_whose_scripts_vite_would_leave_is_not_built_by_it(checkout: Path
     assert "no build script" in failure(checkout).reason
 
     (checkout / "index.html").write_text('<script type="module" src="main.js"></script>')
-    assert plan(checkout).build
+    assert plan(checkout).build.command
 
 
 def test_of_several_folders_the_one_that_is_a_site_is_the_app(checkout: Path) -> None:
@@ -414,7 +414,7 @@ def test_of_several_folders_the_one_that_is_a_site_is_the_app(checkout: Path) ->
 
     found = plan(checkout)
 
-    assert found.folder == checkout / "client"
+    assert found.app.folder == checkout / "client"
     assert found.notes == ("The app is in client; server can be built, too, but is no site.",)
 
 
@@ -427,9 +427,9 @@ def test_a_library_that_the_site_imports_is_not_the_site(checkout: Path) -> None
     for name in ("packages/ui", "apps/web"):
         (checkout / name / "index.html").touch()
 
-    assert plan(checkout).folder == checkout / "apps/web"
+    assert plan(checkout).app.folder == checkout / "apps/web"
     write(checkout, workspaces=["apps/*", "packages/*"], scripts={"build": "turbo run build"})
-    assert plan(checkout).site == checkout / "apps/web"
+    assert plan(checkout).app.site == checkout / "apps/web"
 
 
 def test_a_script_that_makes_the_docs_is_offered(checkout: Path) -> None:
@@ -447,7 +447,7 @@ def test_several_sites_are_named_with_what_to_set(checkout: Path) -> None:
 
     assert error.reason == "Several folders have a build script, and more than one is a site: docs, web."
     assert error.hint == "Set ROOT_DIR to the folder of the app."
-    assert plan(checkout, root_dir="docs").folder == checkout / "docs"
+    assert plan(checkout, root_dir="docs").app.folder == checkout / "docs"
 
 
 def test_examples_and_themes_are_passed_by_where_there_is_something_else(checkout: Path) -> None:
@@ -455,10 +455,10 @@ def test_examples_and_themes_are_passed_by_where_there_is_something_else(checkou
     for name in ("examples/basic", "tests/fixture", "themes/dark"):
         write(checkout / name, scripts={"build": "astro build"}, dependencies={"astro": "5"})
         if name == "examples/basic":
-            assert plan(checkout).folder == checkout / name
+            assert plan(checkout).app.folder == checkout / name
     write(checkout / "web", scripts={"build": "node make.js"})
 
-    assert plan(checkout).folder == checkout / "web"
+    assert plan(checkout).app.folder == checkout / "web"
 
 
 def test_a_site_that_is_committed_comes_before_an_example(checkout: Path) -> None:
@@ -468,7 +468,7 @@ def test_a_site_that_is_committed_comes_before_an_example(checkout: Path) -> Non
     (checkout / "dist").mkdir()
     (checkout / "dist/index.html").write_text("<p>")
 
-    assert plan(checkout).folder == checkout / "dist"
+    assert plan(checkout).app.folder == checkout / "dist"
 
 
 # --- a build script that goes into a folder below ---
@@ -505,11 +505,11 @@ def test_the_folder_that_the_build_script_only_goes_into_is_the_app(checkout: Pa
 
     found = plan(checkout)
 
-    assert (found.folder, found.root, found.lockfile) == (
+    assert (found.app.folder, found.app.root, found.install.lockfile) == (
         *[checkout / "client"] * 2,
         checkout / "client/package-lock.json",
     )
-    assert (found.build, found.framework.name) == (("npm", "run", "build"), "Vite")
+    assert (found.build.command, found.output.framework.name) == (("npm", "run", "build"), "Vite")
     assert found.notes == ("The build script goes into client, and nothing installs there: the app is in client.",)
 
 
@@ -526,7 +526,7 @@ def test_of_several_folders_that_the_build_script_goes_into_the_one_that_is_a_si
 
     found = plan(checkout)
 
-    assert found.folder == checkout / "client"
+    assert found.app.folder == checkout / "client"
     assert found.notes == (
         "The build script goes into server, client, and nothing installs there: the app is in client.",
     )
@@ -556,7 +556,7 @@ def test_a_build_script_that_installs_or_may_do_so_is_run_as_it_is(checkout: Pat
 
     found = plan(checkout)
 
-    assert (found.folder, found.build, found.warnings) == (checkout, ("npm", "run", "build"), ())
+    assert (found.app.folder, found.build.command, found.warnings) == (checkout, ("npm", "run", "build"), ())
 
 
 @pytest.mark.parametrize("why", ["workspace", "nothing of its own", "linked", "node_modules"])
@@ -575,7 +575,7 @@ def test_a_folder_whose_dependencies_are_there_anyway_is_built_by_the_script(che
 
     found = plan(checkout)
 
-    assert (found.folder, found.build, found.warnings) == (checkout, ("npm", "run", "build"), ())
+    assert (found.app.folder, found.build.command, found.warnings) == (checkout, ("npm", "run", "build"), ())
 
 
 @pytest.mark.parametrize(
@@ -596,15 +596,15 @@ def test_a_build_script_that_does_more_has_what_is_missing_installed_first(check
 
     found = plan(checkout)
 
-    assert (found.folder, [*found.others]) == (checkout, ["yarn"])
-    assert found.build_shown == "(cd client && NODE_ENV= yarn install --non-interactive || true) && npm run build"
-    assert found.build == ("/bin/sh", "-c", found.build_shown)
+    assert (found.app.folder, [*found.install.other_managers]) == (checkout, ["yarn"])
+    assert found.build.shown == "(cd client && NODE_ENV= yarn install --non-interactive || true) && npm run build"
+    assert found.build.command == ("/bin/sh", "-c", found.build.shown)
     assert found.warnings[-1] == (
-        "The build script goes into client, whose dependencies nothing installs: yarn install --non-interactive is run there"
-        " first. Put that into the build script."
+        "The build script goes into client, whose dependencies nothing installs: running"
+        " yarn install --non-interactive there first. Put that into the build script."
     )
     for given in ({"install_command": "make"}, {"strict_lockfile": True}):
-        assert plan(checkout, **given).build == ("npm", "run", "build")
+        assert plan(checkout, **given).build.command == ("npm", "run", "build")
 
 
 def test_a_top_that_names_packages_which_the_folder_may_import_is_installed_too(checkout: Path) -> None:
@@ -613,8 +613,8 @@ def test_a_top_that_names_packages_which_the_folder_may_import_is_installed_too(
 
     found = plan(checkout)
 
-    assert (found.folder, found.root) == (checkout, checkout)
-    assert found.build_shown == "(cd client && NODE_ENV= npm install || true) && npm run build"
+    assert (found.app.folder, found.app.root) == (checkout, checkout)
+    assert found.build.shown == "(cd client && NODE_ENV= npm install || true) && npm run build"
 
 
 @pytest.mark.parametrize("given", [{"output_dir": "client/dist"}, {"root_dir": "."}])
@@ -624,18 +624,18 @@ def test_the_app_stays_at_the_top_where_a_setting_is_meant_for_it(checkout: Path
 
     found = plan(checkout, **given)
 
-    assert (found.folder, found.build_shown) == (
+    assert (found.app.folder, found.build.shown) == (
         checkout,
         "(cd client && NODE_ENV= npm install || true) && npm run build",
     )
-    assert plan(checkout, install_command="make").build_shown == "npm run build"
+    assert plan(checkout, install_command="make").build.shown == "npm run build"
 
 
 def test_a_folder_that_is_built_with_what_the_top_has_needs_both(checkout: Path) -> None:
     write(checkout, scripts={"build": "cd client && npm run build"}, devDependencies={"vite": "7"})
     write(checkout / "client", scripts={"build": "vite build"}, dependencies={"react": "19"})
 
-    assert plan(checkout).build_shown == "(cd client && NODE_ENV= npm install || true) && npm run build"
+    assert plan(checkout).build.shown == "(cd client && NODE_ENV= npm install || true) && npm run build"
 
 
 def test_a_link_to_a_folder_outside_is_not_looked_into(checkout: Path) -> None:
@@ -649,7 +649,7 @@ def test_a_link_to_a_folder_inside_is_not_a_second_app(checkout: Path) -> None:
     move(checkout, "web")
     (checkout / "alias").symlink_to("web")
 
-    assert plan(checkout).folder == checkout / "web"
+    assert plan(checkout).app.folder == checkout / "web"
 
 
 def test_of_a_tree_of_many_folders_so_many_are_looked_through(checkout: Path) -> None:
@@ -678,9 +678,9 @@ def test_a_package_of_a_workspace_is_installed_at_its_top(checkout: Path, patter
     write(checkout / "apps/web", scripts={"build": "astro build"}, dependencies={"astro": "5"})
 
     for found in (plan(checkout), plan(checkout, root_dir="apps/web")):
-        assert (found.folder, found.root, found.install_folder) == (checkout / "apps/web", checkout, checkout)
-        assert found.lockfile == checkout / "package-lock.json"
-        assert found.build == ("npm", "run", "build")
+        assert (found.app.folder, found.app.root, found.install.folder) == (checkout / "apps/web", checkout, checkout)
+        assert found.install.lockfile == checkout / "package-lock.json"
+        assert found.build.command == ("npm", "run", "build")
 
 
 @pytest.mark.parametrize(
@@ -695,9 +695,9 @@ def test_the_workspace_of_pnpm_is_read(checkout: Path, text: str) -> None:
 
     found = plan(checkout)
 
-    assert (found.folder, found.root) == (checkout / "apps/web", checkout)
-    assert found.manager
-    assert found.manager.name == "pnpm"
+    assert (found.app.folder, found.app.root) == (checkout / "apps/web", checkout)
+    assert found.install.manager
+    assert found.install.manager.name == "pnpm"
 
 
 def test_a_folder_that_is_no_package_of_the_workspace_is_installed_by_itself(checkout: Path) -> None:
@@ -706,7 +706,7 @@ def test_a_folder_that_is_no_package_of_the_workspace_is_installed_by_itself(che
 
     found = plan(checkout, root_dir="packages/web")
 
-    assert (found.root, found.lockfile) == (checkout / "packages/web", None)
+    assert (found.app.root, found.install.lockfile) == (checkout / "packages/web", None)
 
 
 def test_the_lockfile_in_the_apps_own_folder_comes_before_the_workspaces(checkout: Path) -> None:
@@ -716,7 +716,7 @@ def test_the_lockfile_in_the_apps_own_folder_comes_before_the_workspaces(checkou
 
     found = plan(checkout, root_dir="web")
 
-    assert (found.root, found.lockfile) == (checkout / "web", checkout / "web/yarn.lock")
+    assert (found.app.root, found.install.lockfile) == (checkout / "web", checkout / "web/yarn.lock")
 
 
 def test_what_the_app_needs_of_its_workspace_is_built_first_and_in_order(checkout: Path) -> None:
@@ -726,7 +726,7 @@ def test_what_the_app_needs_of_its_workspace_is_built_first_and_in_order(checkou
     write(checkout / "core", name="core", scripts={"build": "tsc"}, dependencies={"ui": "*"})
     write(checkout / "other", name="other", scripts={"build": "tsc"})
 
-    assert plan(checkout).build_shown == "(cd ../core && npm run build) && (cd ../ui && npm run build) && npm run build"
+    assert plan(checkout).build.shown == "(cd ../core && npm run build) && (cd ../ui && npm run build) && npm run build"
 
 
 def test_the_one_site_that_the_script_of_a_workspace_builds_is_known(checkout: Path) -> None:
@@ -736,8 +736,8 @@ def test_the_one_site_that_the_script_of_a_workspace_builds_is_known(checkout: P
 
     found = plan(checkout)
 
-    assert (found.folder, found.site, found.framework.name) == (checkout, checkout / "apps/web", "Astro")
-    assert found.build_shown == "npm run build"
+    assert (found.app.folder, found.app.site, found.output.framework.name) == (checkout, checkout / "apps/web", "Astro")
+    assert found.build.shown == "npm run build"
 
 
 @pytest.mark.parametrize(
@@ -749,7 +749,7 @@ def test_a_hostile_pattern_of_a_workspace_takes_no_time(checkout: Path, pattern:
         write(checkout / "a" / f"{'a' * 100}{index}" / "c" / "d")
     started = time.monotonic()
 
-    assert plan(checkout).folder == checkout
+    assert plan(checkout).app.folder == checkout
     assert time.monotonic() - started < 5
 
 
@@ -772,7 +772,7 @@ def test_a_hostile_build_script_that_goes_into_folders_takes_no_time(checkout: P
         write(checkout / f"a{index}", **CLIENT)
     started = time.monotonic()
 
-    assert plan(checkout).folder == checkout
+    assert plan(checkout).app.folder == checkout
     assert time.monotonic() - started < 5
 
 
@@ -805,9 +805,14 @@ def test_a_folder_with_a_page_and_no_package_json_is_a_site(checkout: Path, page
 
     found = plan(checkout)
 
-    assert (found.install, found.build, found.output_dir, found.needs_tools) == ((), (), ".", False)
-    assert found.folder == (checkout / folder).resolve()
-    assert "published as it is" in found.notes[0]
+    assert (found.install.strategies, found.build.command, found.output.folder, found.install.needs_tools) == (
+        (),
+        (),
+        ".",
+        False,
+    )
+    assert found.app.folder == (checkout / folder).resolve()
+    assert "publishing the folder with index.html as it is" in found.notes[0]
 
 
 def test_a_page_beside_a_package_json_without_a_build_script_is_a_site_and_that_is_said(checkout: Path) -> None:
@@ -816,8 +821,8 @@ def test_a_page_beside_a_package_json_without_a_build_script_is_a_site_and_that_
 
     found = plan(checkout)
 
-    assert (found.build, found.output_dir) == ((), ".")
-    assert found.notes == ("package.json has no build script: the site is published as it is.",)
+    assert (found.build.command, found.output.folder) == ((), ".")
+    assert found.notes == ("package.json has no build script: publishing the site as it is.",)
 
 
 @pytest.mark.parametrize(
@@ -862,13 +867,13 @@ def test_a_generator_of_sites_at_the_top_needs_no_build_script(
 
     found = plan(checkout)
 
-    assert (found.folder, found.build_shown, found.build_script) == (checkout, command, command)
-    assert found.build == ("/bin/sh", "-c", f"PATH={checkout}/node_modules/.bin:$PATH; {command}")
+    assert (found.app.folder, found.build.shown, found.build.script) == (checkout, command, command)
+    assert found.build.command == ("/bin/sh", "-c", f"PATH={checkout}/node_modules/.bin:$PATH; {command}")
     assert found.notes == (
-        f'package.json has no build script: {command} is run. Put "build": "{command}" under "scripts".',
+        f'package.json has no build script: running {command}. Put "build": "{command}" under "scripts".',
     )
-    assert found.framework.name
-    assert plan(checkout, build_command="make").build_shown == "make"
+    assert found.output.framework.name
+    assert plan(checkout, build_command="make").build.shown == "make"
 
 
 def test_a_script_that_runs_the_generator_comes_before_its_plain_command(checkout: Path) -> None:
@@ -882,9 +887,9 @@ def test_a_script_that_runs_the_generator_comes_before_its_plain_command(checkou
 
     found = plan(checkout)
 
-    assert (found.build, found.build_script) == (("npm", "run", "make"), scripts["make"])
+    assert (found.build.command, found.build.script) == (("npm", "run", "make"), scripts["make"])
     assert found.notes == (
-        'package.json has no build script: make is run. Put "build": "npm run make" under "scripts".',
+        'package.json has no build script: running make. Put "build": "npm run make" under "scripts".',
     )
 
 
@@ -941,8 +946,8 @@ def test_a_package_in_the_theme_of_a_hugo_site_is_not_the_app(checkout: Path) ->
 
     assert (error.stage, error.reason) == (
         "build",
-        "The repository has no package.json at its top: by its hugo.toml it is a Hugo site, which hugo builds. Only Node is here to"
-        " build with.",
+        "The repository has no package.json at its top: by its hugo.toml it is a Hugo site, which hugo builds. Only Node is"
+        " available.",
     )
 
 
@@ -971,11 +976,11 @@ def test_what_node_cannot_build_is_recognised_beside_a_package_json(
 
 def test_what_laravel_builds_has_no_page(checkout: Path) -> None:
     write(checkout, scripts={"build": "vite build"}, devDependencies={"vite": "7", "laravel-vite-plugin": "1"})
-    assert plan(checkout).folder == checkout
+    assert plan(checkout).app.folder == checkout
     (checkout / "artisan").touch()
 
     assert "Laravel" in failure(checkout).reason
-    assert plan(checkout, output_dir="public/build").folder == checkout
+    assert plan(checkout, output_dir="public/build").app.folder == checkout
 
 
 @pytest.mark.parametrize("folder", ["dist", "build", "_site", "public", "docs"])
@@ -991,9 +996,14 @@ def test_a_site_that_is_committed_is_published_as_it_is(checkout: Path, folder: 
 
     found = plan(checkout)
 
-    assert (found.folder, found.build, found.install, found.output_dir) == (checkout / folder, (), (), ".")
-    assert found.notes == (f"package.json has no build script: {folder} has an index.html and is published as it is.",)
-    assert plan(checkout, output_dir=folder).folder == checkout
+    assert (found.app.folder, found.build.command, found.install.strategies, found.output.folder) == (
+        checkout / folder,
+        (),
+        (),
+        ".",
+    )
+    assert found.notes == (f"package.json has no build script: publishing {folder}, which has an index.html.",)
+    assert plan(checkout, output_dir=folder).app.folder == checkout
 
 
 @pytest.mark.parametrize(
@@ -1074,12 +1084,12 @@ def test_root_dir_may_be_a_link_inside_the_repository(checkout: Path) -> None:
     for name in ("package.json", "package-lock.json"):
         (checkout / name).rename(checkout / "real" / name)
 
-    assert plan(checkout, root_dir="web").folder == checkout / "real", "whatever the build makes of the link"
-    assert plan(checkout, root_dir="real").folder == checkout / "real"
+    assert plan(checkout, root_dir="web").app.folder == checkout / "real", "whatever the build makes of the link"
+    assert plan(checkout, root_dir="real").app.folder == checkout / "real"
 
 
 def test_the_top_may_be_named_with_a_dot(checkout: Path) -> None:
-    assert plan(checkout, root_dir=".").folder == checkout
+    assert plan(checkout, root_dir=".").app.folder == checkout
     (checkout / "package.json").unlink()
     assert failure(checkout, root_dir=".").reason == "The repository has no package.json at its top."
 
@@ -1110,7 +1120,7 @@ def test_a_template_is_not_published_as_it_is(
 
     assert words in failure(checkout).reason
     folder = os.path.dirname(page) or "."
-    assert plan(checkout, output_dir=folder).output_dir == folder
+    assert plan(checkout, output_dir=folder).output.folder == folder
 
 
 LIBRARY = {"build": "tsup src/index.ts"}
@@ -1137,23 +1147,23 @@ def test_the_script_that_makes_a_librarys_site_is_run_too(
 
     found = plan(checkout)
 
-    assert found.build == ("/bin/sh", "-c", f"npm run build && npm run {name}")
-    assert found.framework.name == framework
+    assert found.build.command == ("/bin/sh", "-c", f"npm run build && npm run {name}")
+    assert found.output.framework.name == framework
     assert f"the script {name} is run as well" in found.notes[-1]
-    assert plan(checkout, output_dir="dist").build == ("npm", "run", "build")
+    assert plan(checkout, output_dir="dist").build.command == ("npm", "run", "build")
 
 
 def test_the_page_of_a_librarys_demo_does_not_make_it_a_site(checkout: Path) -> None:
     (checkout / "index.html").write_text("<script type=module src=/demo/main.ts></script>")
     write(checkout, main="dist/a.cjs.js", scripts={"build": "rollup -c rollup.config.mjs", "docs:build": "vite build"})
 
-    assert plan(checkout).build_shown == "npm run build && npm run docs:build"
+    assert plan(checkout).build.shown == "npm run build && npm run docs:build"
 
 
 def test_a_script_that_calls_the_build_is_run_alone(checkout: Path) -> None:
     write(checkout, main="dist/a.js", scripts={**LIBRARY, "docs:build": "npm run build && vitepress build docs"})
 
-    assert plan(checkout).build == ("/bin/sh", "-c", "npm run docs:build")
+    assert plan(checkout).build.command == ("/bin/sh", "-c", "npm run docs:build")
 
 
 @pytest.mark.parametrize(
@@ -1173,28 +1183,28 @@ def test_no_other_script_is_run_where_the_build_makes_the_site(checkout: Path, p
     (checkout / "index.html").write_text("<script type=module src=/src/main.ts></script>")
     write(checkout, **package)
 
-    assert plan(checkout).build == ("npm", "run", "build")
+    assert plan(checkout).build.command == ("npm", "run", "build")
 
 
 def test_the_site_of_a_library_may_be_a_package_of_its_own(checkout: Path) -> None:
     write(checkout, main="dist/a.js", scripts=LIBRARY)
     write(checkout / "website", scripts={"build": "docusaurus build"}, dependencies={"@docusaurus/core": "3"})
 
-    assert plan(checkout).folder == checkout / "website"
+    assert plan(checkout).app.folder == checkout / "website"
     write(
         checkout / "website",
         scripts={"build": "docusaurus build"},
         dependencies={"@docusaurus/core": "3", "a": "file:.."},
     )
     found = plan(checkout)
-    assert found.folder == checkout
-    assert found.other_site == "Set ROOT_DIR=website: that seems to make the site."
+    assert found.app.folder == checkout
+    assert found.output.other_site == "Set ROOT_DIR=website: that seems to make the site."
 
 
 def test_what_may_make_the_site_is_named_for_the_hint(checkout: Path) -> None:
     write(checkout, main="dist/a.js", scripts={**LIBRARY, "docs:build": "node docs.js", "docs:serve": "serve docs"})
 
-    assert plan(checkout).other_site == 'Set BUILD_COMMAND="npm run docs:build": that seems to make the site.'
+    assert plan(checkout).output.other_site == 'Set BUILD_COMMAND="npm run docs:build": that seems to make the site.'
 
 
 def test_settings_of_other_hosts_are_warned_of(checkout: Path) -> None:
@@ -1222,7 +1232,7 @@ def workspace(checkout: Path, **files: Any) -> None:
 
 
 def steps(checkout: Path) -> list[str]:
-    build = plan(checkout, root_dir="apps/web").build_shown
+    build = plan(checkout, root_dir="apps/web").build.shown
     assert build.endswith("npm run build")
     found = [part.strip("( )") for part in build.split(" && ")][:-1]
     return [f"{place.removeprefix('cd ')}: {run}" for place, run in zip(found[::2], found[1::2], strict=True)]
@@ -1309,9 +1319,9 @@ def test_a_project_of_nx_without_package_json_is_built_by_nx(checkout: Path) -> 
 
     found = plan(checkout, root_dir="apps/web")
 
-    assert (found.folder, found.build_script) == (checkout, "nx build web")
-    assert found.framework.folders[:2] == ("out/apps/web/browser", "out/apps/web")
-    assert "dist/apps/web" in found.framework.folders
+    assert (found.app.folder, found.build.script) == (checkout, "nx build web")
+    assert found.output.framework.folders[:2] == ("out/apps/web/browser", "out/apps/web")
+    assert "dist/apps/web" in found.output.framework.folders
 
 
 def test_where_vite_of_a_project_of_nx_writes_is_read(checkout: Path) -> None:
@@ -1321,7 +1331,7 @@ def test_where_vite_of_a_project_of_nx_writes_is_read(checkout: Path) -> None:
     (checkout / "apps/web/project.json").write_text('{"name": "web", "targets": {"build": {}}}')
     (checkout / "apps/web/vite.config.ts").write_text("export default { build: { outDir: '../../made/web' } }")
 
-    assert "made/web" in plan(checkout).framework.folders
+    assert "made/web" in plan(checkout).output.framework.folders
 
 
 @pytest.mark.parametrize("name", ["rush.json", "lerna.json"])

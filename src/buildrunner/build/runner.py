@@ -38,7 +38,11 @@ async def _build_site(root: Path, run: Run, *, in_image: bool) -> None:
     checkout = await stages.clone_repository(run, workspace)
     workspace = workspace.with_variables({"COMMIT_SHA": checkout.commit, "COMMIT_REF": checkout.ref})
     plan = await stages.plan_build(run, checkout)
-    at_first = await run_in_thread(lambda: project.take_snapshot(plan.site, plan.checkout)) if plan.install else None
+    at_first = (
+        await run_in_thread(lambda: project.take_snapshot(plan.app.site, plan.app.checkout))
+        if plan.install.strategies
+        else None
+    )
 
     provider = stages.ToolchainProvider(run, workspace, plan, commands, caches)
     install = stages.InstallStage(run, workspace, checkout, plan, commands, provider, caches)

@@ -213,25 +213,30 @@ class DependencyCache:
             install_env: what the install finds besides.
 
         """
-        if plan.manager is None or plan.lockfile is None or not plan.install or not all(map(_exists, _PROGRAMS)):
+        if (
+            plan.install.manager is None
+            or plan.install.lockfile is None
+            or not plan.install.strategies
+            or not all(map(_exists, _PROGRAMS))
+        ):
             return {}
-        cached = plan.manager.record.cache
+        cached = plan.install.manager.record.cache
         if cached is None or not (self._own or cached.shareable):
             return {}
-        if os.path.lexists(plan.root / "node_modules"):  # the repository brings its own
+        if os.path.lexists(plan.app.root / "node_modules"):  # the repository brings its own
             return {}
         try:
-            lockfile = read_lockfile(plan.lockfile, plan.checkout) or ""
+            lockfile = read_lockfile(plan.install.lockfile, plan.app.checkout) or ""
             if len(lockfile) < LEAST_LOCKFILE_BYTES:
                 return {}
-            files = _inputs(plan.root, plan.checkout)
+            files = _inputs(plan.app.root, plan.app.checkout)
         except ValueError:  # what cannot be read here, the install complains about
             return {}
         package = _package(files.get("package.json", ""))
         kinds: tuple[Kind, ...] = ("packages",) if self._own else ("shared",)
-        if self._own and cached.complete_modules and not _linked_scripts(lockfile, plan.root, plan.checkout):
+        if self._own and cached.complete_modules and not _linked_scripts(lockfile, plan.app.root, plan.app.checkout):
             kinds = ("modules", *kinds)
-        versions = _versions(plan.manager, manager, node)
+        versions = _versions(plan.install.manager, manager, node)
         keys = {kind: key_of(kind, versions, lockfile=lockfile, files=files, environment=install_env) for kind in kinds}
         scripts = not re.search(_NO_SCRIPTS, files.get(".npmrc", ""), re.MULTILINE) and "true" not in {
             value for name, value in install_env.items() if name.lower() == "npm_config_ignore_scripts"
@@ -241,7 +246,15 @@ class DependencyCache:
         if cached.linked and own_scripts:
             return {}
         self._wanted = _Wanted(
-            cached.id, plan.manager.label, cached, keys, lockfile, scripts, own_scripts, plan.root, downloads
+            cached.id,
+            plan.install.manager.label,
+            cached,
+            keys,
+            lockfile,
+            scripts,
+            own_scripts,
+            plan.app.root,
+            downloads,
         )
         downloads.mkdir(mode=0o700, exist_ok=True)
         if self._sandbox.account:

@@ -97,24 +97,24 @@ def _failed_command(plan: BuildPlan, error: CommandFailed, node: str | None) -> 
     from buildrunner.project.package_json import DEPENDENCY_TABLES, get_table, read_package
 
     installs = error.stage == "install"
-    folder = plan.install_folder if installs else plan.folder
-    own = read_package(folder, plan.checkout)
-    packages = (plan.package, own, read_package(plan.root, plan.checkout))
+    folder = plan.install.folder if installs else plan.app.folder
+    own = read_package(folder, plan.app.checkout)
+    packages = (plan.app.package, own, read_package(plan.app.root, plan.app.checkout))
     merged = {
         group: {n: v for each in packages for n, v in get_table(each, group).items()} for group in DEPENDENCY_TABLES
     }
     scripts = get_table(own, "scripts")
-    lines = [str(scripts[name]) for name in _INSTALL_SCRIPTS if name in scripts] if installs else [plan.build_script]
+    lines = [str(scripts[name]) for name in _INSTALL_SCRIPTS if name in scripts] if installs else [plan.build.script]
     return FailedCommand(
         text=without_colour(error.output),
-        command=error.command or plan.build_shown,
+        command=error.command or plan.build.shown,
         stage="install" if installs else "build",
         folder=folder,
-        checkout=plan.checkout,
+        checkout=plan.app.checkout,
         script="\n".join(lines)[:10_000],
-        manager=plan.manager.name if plan.manager else "npm",
+        manager=plan.install.manager.name if plan.install.manager else "npm",
         node=str(error.node) if error.node else node,
-        node_named_by=plan.node.because if plan.node and not error.node else None,
+        node_named_by=plan.install.node.because if plan.install.node and not error.node else None,
         environment=error.environment,
         package={"scripts": scripts, **merged},
         memory=memory_limit(),
@@ -124,7 +124,9 @@ def _failed_command(plan: BuildPlan, error: CommandFailed, node: str | None) -> 
 def _quote(plan: BuildPlan, error: CommandFailed, committed: str) -> str:
     from buildrunner.diagnose.matcher import quote_failure
 
-    quote = quote_failure(error.output, folder=plan.checkout, stage="install" if error.stage == "install" else "build")
+    quote = quote_failure(
+        error.output, folder=plan.app.checkout, stage="install" if error.stage == "install" else "build"
+    )
     advice = _install_advice(plan, error) if error.stage == "install" else _advice(plan, committed)
     return f"{quote} {advice}" if quote else advice
 
@@ -134,7 +136,7 @@ def _install_advice(plan: BuildPlan, error: CommandFailed) -> str:
     from buildrunner.diagnose.matcher import find_failed_script
 
     said = without_colour(error.output)
-    script = find_failed_script(said, plan.root, plan.checkout)
+    script = find_failed_script(said, plan.app.root, plan.app.checkout)
     command = error.command or "the install"
     if script and script.package:
         return (
@@ -155,12 +157,18 @@ def _install_advice(plan: BuildPlan, error: CommandFailed) -> str:
 
 def _advice(plan: BuildPlan, committed: str) -> str:
     """Say what to do about a build that fails for what nobody knows."""
-    if plan.manager and not plan.lockfile and any(strategy.remedy for strategy in plan.install[:1]):
+    if (
+        plan.install.manager
+        and not plan.install.lockfile
+        and any(strategy.remedy for strategy in plan.install.strategies[:1])
+    ):
         of_that_day = f", or the one that `npm install --before={committed}` writes (the day of this commit)"
         return (
             "The repository has no lockfile, so the newest packages that package.json allows were installed. One of them"
             " may be too new for this code. Commit the lockfile of a machine where the build works"
-            f"{of_that_day if plan.manager.name == 'npm' else ''}."
+            f"{of_that_day if plan.install.manager.name == 'npm' else ''}."
         )
-    commands = " and ".join(f"`{command}`" for command in (*(a.shown for a in plan.install[:1]), plan.build_shown))
+    commands = " and ".join(
+        f"`{command}`" for command in (*(a.shown for a in plan.install.strategies[:1]), plan.build.shown)
+    )
     return f"To reproduce it, clone the repository into a new folder and run {commands} there: a clone has only committed files."

@@ -74,7 +74,7 @@ if TYPE_CHECKING:
         DEFAULT_MANAGER as DEFAULT_MANAGER,
         MANAGERS as MANAGERS,
     )
-    from buildrunner.project.plan import BuildPlan as BuildPlan, plan_build as plan_build
+    from buildrunner.project.plan import BuildPlan as BuildPlan, Overrides as Overrides, plan_build as plan_build
     from buildrunner.project.versions import (
         intersects as intersects,
         major as major,
@@ -105,7 +105,7 @@ else:
             "package_managers.record": "SHELL DownloadCache InstallStrategy ManagerRequirement PackageManager",
             "package_managers.registry_urls": "replace_mirrors",
             "package_managers.table": "CONFIG_FILES DEFAULT_MANAGER MANAGERS",
-            "plan": "BuildPlan plan_build",
+            "plan": "BuildPlan Overrides plan_build",
             "versions": "intersects major numbers satisfies",
         },
     )

@@ -217,10 +217,10 @@ def _compiles(command: ScriptCommand) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Elsewhere:
+class SubfolderBuilds:
     """What a build script runs in folders below its package that have packages of their own."""
 
-    asked: Mapping[str, str]  # a folder → the script that is run there; empty for anything but a script
+    scripts: Mapping[str, str]  # a folder → the script that is run there; empty for anything but a script
     installed: frozenset[str]  # folders that something is installed in before
     alone: bool  # each is one script as it stands, and it does nothing besides that could matter to a site
 
@@ -229,7 +229,7 @@ _OF_HOOKS = {"cd", "husky", "patch-package", "simple-git-hooks", "lefthook", "is
 _NO_MATTER = {"cd", "echo", "true", "exit", "rm", "rimraf", "mkdir"}
 
 
-def runs_elsewhere(package: Mapping[str, Any], build_script: str) -> Elsewhere | None:
+def find_subfolder_builds(package: Mapping[str, Any], build_script: str) -> SubfolderBuilds | None:
     """Find out whether a build script leads into folders below; None where it does not, or where that cannot be told.
 
     What could have installed something there, such as a program of the repository's own, makes that it cannot.
@@ -266,4 +266,4 @@ def runs_elsewhere(package: Mapping[str, Any], build_script: str) -> Elsewhere |
             alone = False
     if not asked or not all(folder.isprintable() and folder[0] not in "./~-$" for folder in asked):
         return None
-    return Elsewhere(asked, frozenset(installed), alone)
+    return SubfolderBuilds(asked, frozenset(installed), alone)

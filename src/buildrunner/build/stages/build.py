@@ -72,18 +72,18 @@ class BuildStage:
             environment = {**installed.environment, **dict.fromkeys(settings.install_env, ""), **settings.build_env}
             if installed.tools:
                 await self._use_legacy_openssl(environment, installed.tools.node)
-            before = await run_in_thread(partial(project.take_snapshot, plan.site, plan.checkout))
-            if plan.build:
+            before = await run_in_thread(partial(project.take_snapshot, plan.app.site, plan.app.checkout))
+            if plan.build.command:
                 await self._build_or_reinstall(installed, environment, before)
             output = await self._find_output(before)
             return await prepare_site(
                 run,
                 output.folder,
                 self._checkout.folder,
-                rules_in=(plan.folder, plan.checkout),
+                rules_in=(plan.app.folder, plan.app.checkout),
                 owner=self._workspace.user,
                 selected=output.selected,
-                framework=plan.framework.name,
+                framework=plan.output.framework.name,
             )
 
     async def _build_or_reinstall(
@@ -126,22 +126,25 @@ class BuildStage:
         plan = self._plan
         find = partial(
             project.find_output,
-            plan.folder if plan.output_dir else plan.site,
+            plan.app.folder if plan.output.folder else plan.app.site,
             self._checkout.folder,
-            output_dir=plan.output_dir,
-            framework=plan.framework,
+            output_dir=plan.output.folder,
+            framework=plan.output.framework,
             before=before,
-            package=plan.package,
+            package=plan.app.package,
             at_first=self._at_first,
-            other_site=plan.other_site,
+            other_site=plan.output.other_site,
         )
         output = await run_in_thread(find)
         if output.note:
             self._run.log(output.note)
-        for sentence in (output.warning, project.warn_of_other_host(output.folder, plan.folder, plan.other_host)):
+        for sentence in (
+            output.warning,
+            project.warn_of_other_host(output.folder, plan.app.folder, plan.output.other_host),
+        ):
             if sentence:
                 self._run.warn(sentence)
-        _check_unfinished(self._commands.unfinished, output.folder, plan.folder)
+        _check_unfinished(self._commands.unfinished, output.folder, plan.app.folder)
         return output
 
 
@@ -181,10 +184,10 @@ class _Attempt:
             try:
                 idle = await self._commands.run(
                     "build",
-                    plan.build,
-                    folder=plan.folder,
+                    plan.build.command,
+                    folder=plan.app.folder,
                     environment=environment,
-                    shown=plan.build_shown,
+                    shown=plan.build.shown,
                     watch=self._watch,
                 )
                 break
@@ -214,11 +217,11 @@ class _Attempt:
         if idle.has_output:
             self._run.warn(idle.hint)
             return
-        if plan.framework.needs_server:
-            raise plan.framework.refusal()
+        if plan.output.framework.needs_server:
+            raise plan.output.framework.refusal()
         raise BuildFailed(
             "build",
-            f"{plan.build_shown} {idle.started} and wrote no HTML ({idle.program}).",
+            f"{plan.build.shown} {idle.started} and wrote no HTML ({idle.program}).",
             idle.hint,
             kind="build-never-ends",
         )
@@ -226,7 +229,7 @@ class _Attempt:
     async def _watch(self, output: CommandOutput) -> sandbox.Endless:
         return await sandbox.wait_until_endless(
             redact=self._run.redactor.redact,
-            script=self._plan.build_script,
+            script=self._plan.build.script,
             silent=lambda: anyio.current_time() - output.last,
             said=lambda: without_colour(output.end),
             has_output=self._has_output,
@@ -234,7 +237,7 @@ class _Attempt:
         )
 
     def _has_output(self) -> bool:
-        now = project.take_snapshot(self._plan.site, self._plan.checkout)
+        now = project.take_snapshot(self._plan.app.site, self._plan.app.checkout)
         return any(path.endswith(".html") and self._before.get(path) != changed for path, changed in now.items())
 
     async def _apply(self, fallback: diagnose.BuildFallback, environment: Mapping[str, str]) -> Mapping[str, str]:
@@ -273,10 +276,10 @@ def _add_variable(environment: dict[str, str], name: str, value: str) -> None:
 
 def _needs_legacy_openssl(plan: project.BuildPlan, node: str) -> bool:
     lockfile = None
-    if plan.lockfile:
+    if plan.install.lockfile:
         with suppress(ValueError):
-            lockfile = project.read_lockfile(plan.lockfile, plan.checkout)
-    return project.needs_legacy_openssl(plan.package, lockfile, int(node.partition(".")[0]))
+            lockfile = project.read_lockfile(plan.install.lockfile, plan.app.checkout)
+    return project.needs_legacy_openssl(plan.app.package, lockfile, int(node.partition(".")[0]))
 
 
 def _check_unfinished(unfinished: Mapping[str, str], folder: Path, app: Path) -> None:

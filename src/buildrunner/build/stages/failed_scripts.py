@@ -46,15 +46,15 @@ class ScriptlessInstall:
             CommandFailed: when this fails, too.
 
         """
-        plan, manager = self._plan, self._plan.manager
+        plan, manager = self._plan, self._plan.install.manager
         if manager is None or attempt.command[:2] == project.SHELL or not await self._note(error):
             return False
         await self._command(*project.without_scripts(manager, attempt))
-        skipped = await run_in_thread(partial(manager.record.list_skipped, plan.root, plan.checkout))
+        skipped = await run_in_thread(partial(manager.record.list_skipped, plan.app.root, plan.app.checkout))
         if skipped is None:
             self._run.warn(f"{manager.label} cannot run the install scripts of the other packages; skipping them too.")
         await self._rebuild(manager.name, skipped or [])
-        package = await run_in_thread(partial(project.read_package, plan.root, plan.checkout))
+        package = await run_in_thread(partial(project.read_package, plan.app.root, plan.app.checkout))
         for own in project.own_scripts_after(manager, attempt, package):
             await self._command(*own)
         return True
@@ -79,9 +79,9 @@ class ScriptlessInstall:
     async def _note(self, error: CommandFailed) -> bool:
         """Note which scripts failed; return whether there are new ones."""
         plan = self._plan
-        assert plan.manager is not None
+        assert plan.install.manager is not None
         output = output_text(error)
-        find = partial(project.find_failed_scripts, plan.manager, output, plan.root, plan.checkout)
+        find = partial(project.find_failed_scripts, plan.install.manager, output, plan.app.root, plan.app.checkout)
         new = [name for name in await run_in_thread(find) if name not in self.failed_packages]
         for name in new:
             known = diagnose.known_cause(plan, error) or error.hint
@@ -91,4 +91,4 @@ class ScriptlessInstall:
         return bool(new)
 
     async def _command(self, *words: str) -> None:
-        await self._commands.run("install", words, folder=self._plan.root, environment=self._environment)
+        await self._commands.run("install", words, folder=self._plan.app.root, environment=self._environment)

@@ -82,11 +82,11 @@ class InstallStage:
                 run.log(sentence)
             for sentence in plan.warnings:
                 run.warn(sentence)
-            if plan.lockfile and not settings.install_command:
+            if plan.install.lockfile and not settings.install_command:
                 with run.faults.tolerate():
                     rewriter = RegistryRewriter(run, self._workspace, plan, self._commands, self._workspace.environment)
                     await rewriter.rewrite_mirror_urls()
-            tools = await self._provider.provide() if plan.needs_tools else None
+            tools = await self._provider.provide() if plan.install.needs_tools else None
             environment = {**self._workspace.environment, **(tools.environment if tools else {})}
             await self._prepare_environment(tools, environment)
             with self._hinted():
@@ -146,9 +146,9 @@ class InstallStage:
         if not await dependencies.restore():
             return False
         try:
-            package = await run_in_thread(partial(project.read_package, plan.root, plan.checkout))
+            package = await run_in_thread(partial(project.read_package, plan.app.root, plan.app.checkout))
             for command in await run_in_thread(partial(dependencies.commands, package)):
-                await self._commands.run("install", command, folder=plan.root, environment=self._environment)
+                await self._commands.run("install", command, folder=plan.app.root, environment=self._environment)
         except CommandFailed:
             self._run.warn("Cached dependencies failed; discarding them and reinstalling.")
             await dependencies.discard()

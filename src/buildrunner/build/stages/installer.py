@@ -60,7 +60,7 @@ class Installer:
 
         """
         plan, settings = self._plan, self._run.settings
-        attempts = plan.install
+        attempts = plan.install.strategies
         hosts: UnreadableHosts | None = None
         remedies: list[str] = []  # of attempts that got further than the one before, and failed of something else
         helpless: set[tuple[str | None, str]] = set()  # remedies that failed of what they are for
@@ -71,7 +71,7 @@ class Installer:
                 await self._commands.run(
                     "install",
                     attempt.command,
-                    folder=plan.install_folder,
+                    folder=plan.install.folder,
                     environment=self._environment,
                     shown=attempt.shown,
                 )
@@ -82,7 +82,7 @@ class Installer:
                     if hosts and not hosts.attempts:
                         raise hosts.explain(error, output) from None
                     if hosts:
-                        attempts = hosts.attempts if hosts.attempts != plan.install else attempts
+                        attempts = hosts.attempts if hosts.attempts != plan.install.strategies else attempts
                         continue
                 if attempt.after and (same := re.search(attempt.after, output)):
                     helpless.add((attempt.remedy, same[0]))

@@ -23,8 +23,7 @@ async def plan_build(run: Run, checkout: Checkout) -> project.BuildPlan:
     settings = run.settings
 
     def plan() -> project.BuildPlan:
-        return project.plan_build(
-            checkout.folder,
+        overrides = project.Overrides(
             root_dir=settings.root_dir,
             install_command=settings.install_command,
             build_command=settings.build_command,
@@ -32,6 +31,7 @@ async def plan_build(run: Run, checkout: Checkout) -> project.BuildPlan:
             node_version=settings.node_version,
             strict_lockfile=settings.strict_lockfile,
         )
+        return project.plan_build(checkout.folder, overrides)
 
     try:
         with anyio.move_on_after(PLAN_SECONDS):

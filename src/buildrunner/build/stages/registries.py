@@ -74,9 +74,9 @@ class RegistryRewriter:
     async def rewrite_mirror_urls(self) -> None:
         """Use the npm registry where the lockfile or a settings file names mirrors of it, which may be gone or unreachable."""
         plan = self._plan
-        settings = await run_in_thread(partial(project.find_registry_settings, plan.folder, plan.checkout))
+        settings = await run_in_thread(partial(project.find_registry_settings, plan.app.folder, plan.app.checkout))
         changes: list[tuple[Path, Callable[[str], str]]] = [
-            *([(plan.lockfile, project.replace_mirrors)] if plan.lockfile else []),
+            *([(plan.install.lockfile, project.replace_mirrors)] if plan.install.lockfile else []),
             *((each.path, partial(project.replace_mirrors_in_settings, each.path.name)) for each in settings),
         ]
         changed = [path.name for path, change in changes if await self._rewrite(path, change)]
@@ -96,11 +96,15 @@ class RegistryRewriter:
         if not project.is_registry_unreadable(output):
             return None
         plan = self._plan
-        lockfile = plan.lockfile
-        settings = await run_in_thread(partial(project.find_registry_settings, plan.folder, plan.checkout))
+        lockfile = plan.install.lockfile
+        settings = await run_in_thread(partial(project.find_registry_settings, plan.app.folder, plan.app.checkout))
         if lockfile and lockfile.suffix == ".lockb":
             lockfile = await self._convert_to_text(lockfile)
-        text = await run_in_thread(partial(project.read_lockfile_or_empty, lockfile, plan.checkout)) if lockfile else ""
+        text = (
+            await run_in_thread(partial(project.read_lockfile_or_empty, lockfile, plan.app.checkout))
+            if lockfile
+            else ""
+        )
         of_lockfile = await run_in_thread(partial(project.find_lockfile_hosts, text))
         of_settings = [host for setting in settings for host in setting.hosts]
         hosts = project.find_unreadable_hosts(output, [*of_lockfile, *of_settings])
@@ -110,14 +114,14 @@ class RegistryRewriter:
         if lockfile and of_lockfile.intersection(hosts):
             rewrite = partial(project.rewrite_lockfile, lockfile.name, hosts=hosts)
             changed += [lockfile.name] if await self._rewrite(lockfile, rewrite) else []
-        attempts = plan.install
+        attempts = plan.install.strategies
         # Without a digest a package of the same name could be another one.
         if lockfile is not None and await run_in_thread(partial(project.has_all_digests, lockfile.name, text)):
             for setting in settings:
                 change = partial(project.rewrite_settings, setting.path.name, hosts=hosts)
                 if setting.hosts.intersection(hosts) and await self._rewrite(setting.path, change):
                     changed.append(setting.path.name)
-                    attempts = tuple(attempt for attempt in plan.install if attempt.frozen)
+                    attempts = tuple(attempt for attempt in plan.install.strategies if attempt.frozen)
         names = " and ".join(hosts[:3])
         file = next((setting.path.name for setting in settings if setting.hosts.intersection(hosts)), "")
         if lockfile and of_lockfile.intersection(hosts):
@@ -142,14 +146,14 @@ class RegistryRewriter:
 
     async def _rewrite(self, path: Path, change: Callable[[str], str]) -> bool:
         """Change the text of a file of the repository; return whether there was anything to change."""
-        text = await run_in_thread(partial(project.read_lockfile_or_empty, path, self._plan.checkout))
+        text = await run_in_thread(partial(project.read_lockfile_or_empty, path, self._plan.app.checkout))
         if not text or "\ufffd" in text or (changed := await run_in_thread(partial(change, text))) == text:
             return False
         copy = self._workspace.root / "rewritten"
         copy.write_text(changed)
         copy.chmod(0o644)
         copied = await self._commands.run_quietly(
-            ("/bin/cp", "--", str(copy), str(path)), folder=self._plan.root, environment=self._environment
+            ("/bin/cp", "--", str(copy), str(path)), folder=self._plan.app.root, environment=self._environment
         )
         return copied is not None
 
@@ -157,7 +161,7 @@ class RegistryRewriter:
         """Have Bun write its binary lockfile as text; return the lockfile that there is then."""
         with suppress(CommandFailed):
             await self._commands.run(
-                "install", project.WRITE_TEXT_LOCKFILE, folder=self._plan.install_folder, environment=self._environment
+                "install", project.WRITE_TEXT_LOCKFILE, folder=self._plan.install.folder, environment=self._environment
             )
             return lockfile.with_suffix(".lock")
         return lockfile
@@ -165,9 +169,9 @@ class RegistryRewriter:
     def _npm_lockfile(self, hosts: Sequence[str]) -> str | None:
         """Return the name of npm's lockfile where another manager's cannot be used: npm is always there."""
         plan = self._plan
-        if plan.manager and plan.manager.record is not project.DEFAULT_MANAGER:
+        if plan.install.manager and plan.install.manager.record is not project.DEFAULT_MANAGER:
             for lockfile in project.DEFAULT_MANAGER.lockfiles:
-                text = project.read_lockfile_or_empty(plan.root / lockfile.name, plan.checkout)
+                text = project.read_lockfile_or_empty(plan.app.root / lockfile.name, plan.app.checkout)
                 if text and not project.find_lockfile_hosts(text).intersection(hosts):
                     return lockfile.name
         return None

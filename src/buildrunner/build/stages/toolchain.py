@@ -39,15 +39,17 @@ class ToolchainProvider:
         """
         plan = self._plan
         printed = await self._commands.run_quietly(
-            ("node", "--version"), folder=plan.folder, environment=self._workspace.environment
+            ("node", "--version"), folder=plan.app.folder, environment=self._workspace.environment
         )
         version = re.match(r"v(\d+\.\d+\.\d+)", printed or "")
         tools = await self._installer("tools", self._workspace.environment).prepare(
-            plan.node,
-            plan.manager or project.ManagerRequirement(project.DEFAULT_MANAGER),
-            others=plan.others,
+            plan.install.node,
+            plan.install.manager or project.ManagerRequirement(project.DEFAULT_MANAGER),
+            others=plan.install.other_managers,
             installed=version[1] if version else None,
-            lockfile_version=project.read_format_version(plan.lockfile, plan.checkout) if plan.lockfile else None,
+            lockfile_version=project.read_format_version(plan.install.lockfile, plan.app.checkout)
+            if plan.install.lockfile
+            else None,
         )
         self._warn_of(tools)
         return tools
@@ -61,11 +63,13 @@ class ToolchainProvider:
 
         """
         plan = self._plan
-        if plan.node and plan.node.must:
+        if plan.install.node and plan.install.node.must:
             return tools
         required = None
         with self._run.faults.tolerate():
-            find = partial(project.node_of_packages, plan.site, plan.root, plan.checkout, plan.package, tools.node)
+            find = partial(
+                project.node_of_packages, plan.app.site, plan.app.root, plan.app.checkout, plan.app.package, tools.node
+            )
             required = await run_in_thread(find)
         return await self._change_node(required, tools, "tools-of-packages", environment) if required else tools
 
@@ -83,7 +87,7 @@ class ToolchainProvider:
             What changes in the environment of the build; nothing where the Node stays.
 
         """
-        if (self._plan.node and self._plan.node.must) or int(tools.node.partition(".")[0]) <= line:
+        if (self._plan.install.node and self._plan.install.node.must) or int(tools.node.partition(".")[0]) <= line:
             return {}
         required = project.NodeRequirement((f"{line}.x",), "The retry", "", must=True)
         changed = await self._change_node(required, tools, f"tools-of-node-{line}", environment)

@@ -1,0 +1,223 @@
+"""How an app is built: by which command, after which steps in other folders, and with which framework."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from buildrunner.project.alternatives import site_script
+from buildrunner.project.frameworks.detect import detect_framework
+from buildrunner.project.frameworks.record import DetectedFramework
+from buildrunner.project.locate import LocatedApp
+from buildrunner.project.package_json import get_table, read_package
+from buildrunner.project.package_managers.detect import detect_manager
+from buildrunner.project.package_managers.install import list_strategies
+from buildrunner.project.package_managers.record import SHELL, ManagerRequirement
+from buildrunner.project.scripts import find_subfolder_builds
+from buildrunner.project.sites import (
+    builds_library,
+    find_build_script,
+    find_uninstalled,
+    is_site,
+    read_build_script,
+    select_sites,
+)
+from buildrunner.project.task_graph import steps_before
+from buildrunner.project.workspaces import Workspaces
+
+
+@dataclass(frozen=True, slots=True)
+class BuildStep:
+    """The command that builds, for exec and not for a shell, unless it begins with one."""
+
+    command: tuple[str, ...] = ()  # empty where the site is published as it is
+    shown: str = ""  # as a person would type it
+    script: str = ""  # the text of the script that builds, or BUILD_COMMAND; empty for none
+
+
+@dataclass(frozen=True, slots=True)
+class BuildContext:
+    """What decides how an app is built."""
+
+    checkout: Path
+    app: LocatedApp
+    root: Path  # where dependencies are installed
+    manager: ManagerRequirement
+    workspaces: Workspaces
+    build_command: str | None
+    output_dir: str | None
+
+    @property
+    def scripts(self) -> Mapping[str, Any]:
+        return get_table(self.app.package, "scripts")
+
+    @property
+    def script_name(self) -> str:
+        """The script that builds; empty with BUILD_COMMAND, and where there is none."""
+        return "" if self.build_command else find_build_script(self.app.package) or ""
+
+    def find_site(self) -> Path:
+        """Return the folder of the package whose output is the site: the app's, or the one that its build script builds."""
+        folder = self.app.folder
+        if self.workspaces.find_root(folder) == folder and not self.build_command:
+            sites = select_sites(self.workspaces.members(folder), self.checkout)
+            if len(sites) == 1 and not is_site(folder, self.checkout):
+                return sites[0]
+        return folder
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedBuild:
+    """How an app is built, and what is said about it."""
+
+    step: BuildStep
+    site: Path
+    framework: DetectedFramework
+    tried_scripts: frozenset[str]  # that the build runs
+    installers: frozenset[str] = frozenset()  # managers that it installs with in other folders
+    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def plan_build_step(context: BuildContext, *, installs_below: bool) -> PlannedBuild:
+    """Choose the build's command.
+
+    Args:
+        context: of the app.
+        installs_below: whether dependencies of folders that the build script goes into may be installed.
+
+    Raises:
+        BuildFailed: when nothing that could be published can come of it.
+
+    """
+    planned = _choose_command(context)
+    steps = [] if context.build_command else _list_steps_before(context)
+    installers: set[str] = set()
+    warnings: list[str] = []
+    if installs_below and not context.build_command:
+        for folder, line, name in _list_installs_below(context, planned.step.script):
+            installers.add(name)
+            # With production as its value nothing that builds is installed. What fails here the build may not need.
+            steps.append((folder, f"NODE_ENV= {line} || true"))
+            warnings.append(
+                f"The build script goes into {os.path.relpath(folder, context.app.folder)}, whose dependencies nothing"
+                f" installs: running {line} there first. Put that into the build script."
+            )
+    return replace(
+        planned,
+        step=_with_steps_before(planned.step, steps, context.app.folder),
+        installers=frozenset(installers),
+        warnings=tuple(warnings),
+    )
+
+
+def _choose_command(context: BuildContext) -> PlannedBuild:
+    app, manager, scripts, script = context.app, context.manager, context.scripts, context.script_name
+    folder, package = app.folder, app.package
+    text = context.build_command or str(scripts.get(app.command or script, app.command))
+    site = context.find_site()
+    framework = (
+        detect_framework(site, context.checkout, package, text)
+        if site == folder
+        else detect_framework(
+            site, context.checkout, read_package(site, context.checkout), read_build_script(site, context.checkout)
+        )
+    )
+    notes = list(app.notes)
+    runs_script = False
+    if context.build_command:
+        command: tuple[str, ...] = (*SHELL, context.build_command)
+    elif framework.certain and not context.output_dir:
+        raise framework.refusal()
+    elif framework.build_instead and site == folder:
+        notes += [framework.note] if framework.note else []
+        command = _command_instead(context, framework.build_instead)
+        text = str(scripts.get(framework.build_instead, framework.build_instead))
+    elif app.command:
+        if not app.notes:  # a project of Nx has said it
+            prefix = f"{manager.name} run " if app.command in scripts else ""
+            notes.append(
+                f"package.json has no build script: running {app.command}."
+                f' Put "build": "{prefix}{app.command}" under "scripts".'
+            )
+        command = _command_instead(context, app.command)
+    else:
+        command, runs_script = (manager.name, "run", script), True
+        if script != "build":
+            notes.append(f"package.json has no script build; running {script}.")
+    tried = {script, app.command}
+    shown = text if command[:2] == SHELL else " ".join(command)
+    if runs_script and site == folder and not context.output_dir:
+        beside = _find_script_beside_library(context, text)
+        if beside:
+            notes.append(
+                f"The script {script} makes a library, so the script {beside} is run as well, which makes the site."
+            )
+            framework = detect_framework(folder, context.checkout, package, scripts[beside])
+            lines = [f"{manager.name} run {name}" for name in (script, beside)]
+            calls_it = f" run {script}" in scripts[beside] or f"yarn {script}" in scripts[beside]
+            shown = " && ".join(lines[calls_it:])
+            command = (*SHELL, shown)
+            tried.add(beside)
+    return PlannedBuild(BuildStep(command, shown, text), site, framework, frozenset(tried), notes=tuple(notes))
+
+
+def _find_script_beside_library(context: BuildContext, script: str) -> str | None:
+    """Return the script that makes a site where the build script only makes a library."""
+    if context.build_command or not builds_library(context.app.folder, context.checkout, context.app.package, script):
+        return None
+    return site_script(context.app.package, sure=True)
+
+
+def _command_instead(context: BuildContext, line: str) -> tuple[str, ...]:
+    """Return the command for what is run instead of the build script: another script, or a line for a shell."""
+    if line in context.scripts:
+        return (context.manager.name, "run", line)
+    if context.manager.record.exec_command:
+        return (*context.manager.record.exec_command, line)
+    folders = dict.fromkeys((context.app.folder, context.root))
+    programs = os.pathsep.join(str(folder / "node_modules/.bin") for folder in folders)
+    return (*SHELL, f"PATH={shlex.quote(programs)}:$PATH; {line}")
+
+
+def _list_steps_before(context: BuildContext) -> list[tuple[Path, str]]:
+    """List what the app needs of its workspace, as turbo and nx build it first: folders and command lines."""
+    if context.app.folder == context.root:
+        return []
+    named: dict[str, Path] = {}
+    for member in context.workspaces.members(context.root):
+        name = read_package(member, context.checkout).get("name")
+        if isinstance(name, str):
+            named.setdefault(name, member)
+    return [
+        (step.folder, f"{context.manager.name} run {shlex.quote(step.script)}")
+        for step in steps_before(context.app.folder, context.root, context.checkout, named)
+    ]
+
+
+def _list_installs_below(context: BuildContext, script: str) -> list[tuple[Path, str, str]]:
+    """List the folders that the build script goes into and nothing installs: each with the command and its manager."""
+    builds = find_subfolder_builds(context.app.package, script)
+    if builds is None:
+        return []
+    found: list[tuple[Path, str, str]] = []
+    for folder in find_uninstalled(
+        context.app.folder, context.app.package, builds.scripts, builds.installed, context.workspaces, context.checkout
+    ):
+        manager, *_ = detect_manager(folder, context.checkout)
+        if manager.record.installs_below:
+            line = list_strategies(manager, lockfile=None, needed=True)[0].shown
+            found.append((folder, line, manager.name))
+    return found
+
+
+def _with_steps_before(step: BuildStep, steps: list[tuple[Path, str]], folder: Path) -> BuildStep:
+    if not steps:
+        return step
+    first = [f"(cd {shlex.quote(os.path.relpath(place, folder))} && {line})" for place, line in steps]
+    command = (*SHELL, " && ".join([*first, shlex.join(step.command)]))
+    return BuildStep(command, " && ".join([*first, step.shown]), step.script)
