@@ -1208,13 +1208,13 @@ def test_what_may_make_the_site_is_named_for_the_hint(checkout: Path) -> None:
 
 
 def test_settings_of_other_hosts_are_warned_of(checkout: Path) -> None:
-    (checkout / "netlify.toml").write_text('[[redirects]]\nfrom = "/*"')
+    (checkout / "netlify.toml").write_text('[[plugins]]\npackage = "x"')
 
-    assert "redirects of netlify.toml" in plan(checkout).warnings[-1]
+    assert "plugins of netlify.toml" in plan(checkout).warnings[-1]
     for name in ("package.json", "package-lock.json"):
         (checkout / name).unlink()
     (checkout / "index.html").write_text("<h1>hello</h1>")
-    assert "redirects of netlify.toml" in plan(checkout).warnings[-1]
+    assert "plugins of netlify.toml" in plan(checkout).warnings[-1]
 
 
 # --- task graphs ---
