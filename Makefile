@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 # Newer than the lock when all of it is installed.
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test test-unit image-test check format lock package bench bench-image bench-corpus bench-dependencies bench-gateway bench-logs bench-upload soak clean
+.PHONY: help demo test test-unit image-test check format docs lock package bench bench-image bench-corpus bench-dependencies bench-gateway bench-logs bench-upload soak clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -47,6 +47,9 @@ check: $(STAMP) ## format, lint, types, imports, Dockerfile, shell scripts, work
 format: $(STAMP) ## let ruff mend what it can
 	@$(BIN)/ruff format
 	@$(BIN)/ruff check --fix
+
+docs: $(STAMP) ## write the generated tables of docs/ again
+	@$(BIN)/python docs/generate.py
 
 lock: ## resolve the dependencies anew into the two lock files (needs uv)
 	uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --quiet --no-annotate --no-header --no-emit-index-url --no-emit-find-links --output-file requirements-runtime.lock

@@ -9,23 +9,11 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from buildrunner.config.settings import Settings, read_settings
-from buildrunner.config.variables import variables_of
-from buildrunner.errors import (
-    EXIT_CONFIGURATION,
-    EXIT_FAULT,
-    EXIT_OF_STAGE,
-    EXIT_PUBLISHED,
-    BuildCancelled,
-    BuildEnded,
-    BuildSuperseded,
-    BuildTimedOut,
-)
 from support.harness import ROOT, Event, Program, Repositories, app_files
 
 README = (ROOT / "README.md").read_text()
@@ -34,18 +22,6 @@ DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
 PROGRAM = "python -m buildrunner"
 
-# The contract's section 2.
-VARIABLES = {
-    *("REPO_URL", "GIT_REPOSITORY__URL", "SLUG", "PROJECT_ID", "BUILD_ID", "AWS_BUCKET_NAME", "STATE_BUCKET_NAME"),
-    *("REDIS_URI", "AWS_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"),
-    *("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "REPO_REF", "ROOT_DIR", "INSTALL_COMMAND", "BUILD_COMMAND"),
-    *("OUTPUT_DIR", "NODE_VERSION", "GIT_TOKEN", "REPO_ALLOWED_SCHEMES", "BUILD_ENV_<NAME>", "INSTALL_ENV_<NAME>"),
-    *("S3_KEY_PREFIX", "LOG_FORMAT", "LOG_CHANNEL", "EVENT_STREAM", "LOG_TTL", "LOG_MAX_BYTES", "CONSOLE_FORMAT"),
-    *("CLONE_TIMEOUT", "INSTALL_TIMEOUT", "BUILD_TIMEOUT", "UPLOAD_TIMEOUT", "UPLOAD_CONCURRENCY", "ASSET_GRACE"),
-    *("ROBOTS", "STRICT_REFERENCES"),
-    *("DEPENDENCY_CACHE", "CACHE_SCOPE", "STRICT_LOCKFILE", "GIT_SUBMODULES", "GIT_HISTORY"),
-    *("SITE_MAX_FILES", "SITE_MAX_BYTES", "SITE_MAX_FILE_BYTES", "REDACT_VARS"),
-}
 REQUIRED = {
     "REPO_URL": "https://example.org/owner/name",
     "SLUG": "my-site",
@@ -122,82 +98,7 @@ def test_options_override_variables_of_the_same_name(program: Program, repositor
     assert "index.html" in program.objects("other-site")
 
 
-def test_run_has_an_option_for_every_variable_but_secrets() -> None:
-    """An alias has none either: the option of the name that it stands for is enough."""
-    without = {"REDIS_URI", "GIT_TOKEN", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"}
-    without |= {"GIT_REPOSITORY__URL", "PROJECT_ID", "AWS_ENDPOINT_URL"}
-    named = {name for name in environment_table() if "<" not in name}
-
-    options = {variable.name for variable in variables_of("run") if variable.option}
-
-    assert options & named == named - without
-
-
 # --- tables ----------------------------------------------------------------------------------------------------------
-
-
-def test_the_table_of_the_environment_has_what_the_contract_promises() -> None:
-    assert set(environment_table()) == VARIABLES
-
-
-def test_the_settings_read_what_the_table_names() -> None:
-    others = {"GIT_REPOSITORY__URL": REQUIRED["REPO_URL"], "PROJECT_ID": "x", "AWS_ENDPOINT_URL": "http://localhost"}
-    plain = Recorder({**REQUIRED, "BUILD_ENV_A": "a", "INSTALL_ENV_B": "b"})
-    aliases = Recorder({name: value for name, value in REQUIRED.items() if name not in {"REPO_URL", "SLUG"}} | others)
-
-    given = read_settings(plain)
-    read_settings(aliases)
-
-    assert given.build_env == {"A": "a"}
-    assert given.install_env == {"B": "b"}
-    assert {name for name in VARIABLES if "<" not in name} <= plain.asked | aliases.asked
-
-
-def test_defaults_in_the_table_are_those_of_the_settings() -> None:
-    settings = read_settings(REQUIRED)
-    kept_with_slug = {"S3_KEY_PREFIX": "s3_key_prefix", "LOG_CHANNEL": "log_channel", "EVENT_STREAM": "event_stream"}
-
-    compared = set()
-    for name, default in environment_table().items():
-        if not (shown := re.fullmatch(r"`(.+)`", default)):
-            continue
-        value = shown[1].replace("{slug}", settings.slug)
-        if name in {"INSTALL_COMMAND", "BUILD_COMMAND"}:  # told by the plan
-            assert any(f'"{value}"' in path.read_text() for path in SOURCES), name
-        elif name == "STATE_BUCKET_NAME":
-            assert settings.state_bucket == REQUIRED[value]
-        elif name == "REPO_ALLOWED_SCHEMES":
-            assert settings.repository.scheme == value
-        else:
-            found = getattr(settings, kept_with_slug.get(name, name.lower()))
-            if isinstance(found, bool):
-                found = {"GIT_SUBMODULES": ("off", "on")}.get(name, "01")[found]
-            assert str(int(found) if isinstance(found, float) else found) == value, name
-        compared.add(name)
-
-    with_default = re.compile(r".*_TIMEOUT|LOG_.*|.*_(FORMAT|CONCURRENCY|GRACE|CACHE|STREAM|PREFIX|SCHEMES)")
-    assert compared >= {name for name in VARIABLES if with_default.fullmatch(name)}
-
-
-def test_what_is_marked_as_without_effect_is_read_only_to_say_so() -> None:
-    code = "\n".join(path.read_text() for path in SOURCES if path.name != "settings.py")
-    unused = {name.upper() for name in Settings.__dataclass_fields__ if not re.search(rf"\.{name}\b", code)}
-    unused |= set(re.findall(r"\b([A-Z_]+) has no effect yet", code))
-
-    marked = {name for cells in table("Environment") if "†" in cells[0] for name in re.findall(r"`(.+?)`", cells[0])}
-
-    assert marked == unused
-
-
-def test_the_table_of_exit_codes_is_that_of_the_errors() -> None:
-    ends: list[BuildEnded] = [BuildSuperseded(), BuildTimedOut(""), BuildCancelled(2, ""), BuildCancelled(15, "")]
-    expected = {EXIT_PUBLISHED: "succeeded", EXIT_FAULT: "failed", EXIT_CONFIGURATION: "none"}
-    expected |= dict.fromkeys(EXIT_OF_STAGE.values(), "failed")
-    expected |= {end.exit_code: end.status for end in ends}
-
-    shown = {int(cells[0]): cells[2].strip("`") for cells in table("Exit codes")}
-
-    assert shown == expected
 
 
 def test_every_sentence_of_troubleshooting_is_one_that_the_program_says() -> None:
@@ -280,24 +181,6 @@ def make(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-class Recorder(Mapping[str, str]):
-    """An environment that keeps the names it was asked for."""
-
-    def __init__(self, values: dict[str, str]) -> None:
-        self.values_ = values
-        self.asked: set[str] = set()
-
-    def __getitem__(self, name: str) -> str:
-        self.asked.add(name)
-        return self.values_[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.values_)
-
-    def __len__(self) -> int:
-        return len(self.values_)
-
-
 def code_blocks(text: str, language: str) -> list[str]:
     blocks = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     return [code for named, code in blocks if named == language]
@@ -323,11 +206,6 @@ def table(heading: str, text: str = README) -> list[list[str]]:
     rows = re.search(r"(?:^\|.*\n)+", section(heading, text), re.MULTILINE)
     assert rows, heading
     return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows[0].splitlines()[2:]]
-
-
-def environment_table() -> dict[str, str]:
-    """Give the default that is shown for each variable; other names of one share it."""
-    return {name: cells[1] for cells in table("Environment") for name in re.findall(r"`(.+?)`", cells[0])}
 
 
 def anchors(document: Path) -> set[str]:

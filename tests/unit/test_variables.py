@@ -128,7 +128,7 @@ def test_the_secret_of_the_gateway_is_redacted() -> None:
     [
         ("https://{slug}.example.com", "https://my-site.example.com"),
         ("http://localhost:8080/{slug}/", "http://localhost:8080/my-site/"),
-        ("https://www.example.com", "https://www.example.com"),
+        ("https://www.example.com", None),
         ("example.com", None),
         ("https://{build}.example.com", None),
         ("https://{slug.example.com", None),

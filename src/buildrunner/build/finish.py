@@ -102,6 +102,7 @@ class Finish:
             "commit": facts.commit,
             "files": facts.files,
             "bytes": facts.bytes,
+            "url": None if cause else self._settings.site_url,
         }
         word = "done" if state == "succeeded" else "failed"
         events: list[_Event] = [

@@ -150,11 +150,14 @@ def parse_http_url(text: str) -> str | None:
 
 
 def parse_link_template(text: str, placeholders: tuple[str, ...]) -> str | None:
-    """Return the template of a link, if its address is valid once filled in and contains no credentials."""
+    """Return the template of a link, if its address is valid once filled in, and contains no credentials.
+
+    The first placeholder must be in it.
+    """
     filled = text
     for name in placeholders:
         filled = filled.replace(f"{{{name}}}", "a")
-    public = "{" not in filled and "}" not in filled and len(text) <= 500
+    public = f"{{{placeholders[0]}}}" in text and "{" not in filled and "}" not in filled and len(text) <= 500
     return text if public and parse_http_url(filled) and "@" not in urlsplit(filled).netloc else None
 
 

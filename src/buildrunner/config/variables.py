@@ -31,8 +31,8 @@ _ORIGINS = Kind(
 
 
 def _link(*placeholders: str) -> Kind:
-    names = " and ".join(f"{{{name}}}" for name in placeholders)
-    rule = f"an http:// or https:// address without user and password, in which {names} may appear"
+    optional = "".join(f" and may contain {{{name}}}" for name in placeholders[1:])
+    rule = f"an http:// or https:// address without user and password, which contains {{{placeholders[0]}}}{optional}"
     return Kind(lambda text: parse_link_template(text, placeholders), rule, "TEMPLATE")
 
 
@@ -204,7 +204,7 @@ VARIABLES: tuple[Variable, ...] = (
     Variable(
         "SITE_URL",
         "Site",
-        "Address of the published site, for links in the result. It may contain `{slug}`.",
+        "Address of the published site: `url` in the result, and links. It contains `{slug}`.",
         _link("slug"),
         ("run", "publish", "serve"),
         example="https://{slug}.example.com",
@@ -212,7 +212,7 @@ VARIABLES: tuple[Variable, ...] = (
     Variable(
         "BUILD_URL",
         "Site",
-        "Address of a build's page, for links. It may contain `{slug}` and `{build}`.",
+        "Address of a build's page. It contains `{slug}` and usually `{build}`. Reserved for webhooks and commit statuses.",
         _link("slug", "build"),
         ("run", "publish"),
         example="https://builds.example.com/sites/{slug}/builds/{build}",
