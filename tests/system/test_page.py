@@ -348,7 +348,7 @@ def test_filters_show_warnings_and_errors(open_page: Open, writer: StreamWriter,
     assert tab.shown == ["warning: careful", "Error: wrong"]
     tab.page.get_by_role("button", name="Errors 1").click()
     assert tab.shown == ["Error: wrong"]
-    tab.page.get_by_role("button", name="All").click()
+    tab.page.get_by_role("button", name="All", exact=True).click()
     assert len(tab.shown) == 8
 
 
@@ -541,7 +541,7 @@ def test_axe_finds_nothing_wrong(open_page: Open, writer: StreamWriter, scheme: 
         seconds=None,
     )
     tab = open_page(path_of(slug), color_scheme=scheme)
-    expect(tab.line(10)).to_be_visible()
+    expect(tab.line(9)).to_be_visible()
     assert tab.axe() == []
     writer.write(ERROR)
     writer.end("Failed: It failed.", **FAILED)

@@ -25,7 +25,7 @@ class BuildPage extends HTMLElement {
     this.opened = performance.now();
     this.since = startOfBuild(build) ?? Date.now();
     this.skew = Infinity; // milliseconds by which this clock is ahead of the build's
-    this.builds = [];
+    this.builds = null; // of the site, newest first, once they are known
     this.range = parseRange(location.hash);
     this.header = new Header(site, { onstage: (stage) => this._showStage(stage) });
     this.summary = new Summary(site, {
@@ -175,6 +175,7 @@ class BuildPage extends HTMLElement {
 
   _started() {
     this.summary.showEmpty(null);
+    if (this.builds && !this.builds.length) this._loadBuilds(); // the site's first build, which had not begun yet
     const path = `/api/sites/${encodeURIComponent(this.site)}/builds/${this.log.build}`;
     document.getElementById("raw").href = document.getElementById("download-text").href = `${path}/log.txt`;
     document.getElementById("download-events").href = `${path}/events.ndjson`;
@@ -218,13 +219,15 @@ class BuildPage extends HTMLElement {
   // ── What is shown
 
   get url() {
-    return this.log.result?.url ?? (this.builds.find((build) => build.build === this.log.build) ?? this.builds[0])?.url;
+    const builds = this.builds ?? [];
+    return this.log.result?.url ?? (builds.find((build) => build.build === this.log.build) ?? builds[0])?.url;
   }
 
   /** Return the site's last build that succeeded, before this one. */
   get previous() {
-    const index = this.builds.findIndex((build) => build.build === this.log.build);
-    return this.builds.slice(index + 1).find((build) => build.status === "succeeded" && build.build !== this.log.build);
+    const builds = this.builds ?? [];
+    const index = builds.findIndex((build) => build.build === this.log.build);
+    return builds.slice(index + 1).find((build) => build.status === "succeeded" && build.build !== this.log.build);
   }
 
   get now() {
