@@ -43,7 +43,9 @@ def chromium() -> Iterator[Browser]:
 class Tab:
     """One page in a context of its own, that remembers what it asked for and complained of."""
 
-    def __init__(self, browser: Browser, *, allowed_errors: str | None = None, **options: Any) -> None:
+    def __init__(
+        self, browser: Browser, *, allowed_errors: str | None = None, elsewhere: str | None = None, **options: Any
+    ) -> None:
         viewport = {"width": 1280, "height": 800}
         self.context = browser.new_context(**{"viewport": viewport, "locale": "en-US", **options})
         self.context.set_default_timeout(PATIENCE_MS)
@@ -51,6 +53,7 @@ class Tab:
         self.requests: list[str] = []
         self.complaints: list[str] = []
         self._allowed_errors = allowed_errors
+        self._elsewhere = elsewhere  # an origin that a page that embeds it may ask, too
         self.page.on("request", lambda request: self.requests.append(request.url))
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.on("console", lambda message: self._hear(message.type, message.text))
@@ -66,7 +69,7 @@ class Tab:
     def close(self) -> None:
         """Check what holds for every page."""
         origins = {urlsplit(address).netloc for address in self.requests if not address.startswith(("blob:", "data:"))}
-        hosts = {urlsplit(self.page.url).netloc}
+        hosts = {urlsplit(address).netloc for address in (self.page.url, self._elsewhere or self.page.url)}
         self.context.close()
         assert not self.complaints, self.complaints
         assert origins <= hosts, origins

@@ -63,7 +63,7 @@ class BuildLog extends HTMLElement {
       root.append(link);
     }
     const bar = element("div", "bar");
-    this._parts = { state: element("span", "state"), facts: element("span", "facts"), open: element("a", "open", "Open ↗") };
+    this._parts = { state: element("span", "status"), facts: element("span", "facts"), open: element("a", "open", "Open ↗") };
     this._parts.state.setAttribute("role", "status");
     this._parts.open.target = "_blank";
     this._parts.open.rel = "noopener";

@@ -158,7 +158,8 @@ export class Log {
   stateOf(group) {
     const state = this.stages.get(group.stage)?.state ?? "succeeded";
     if (state === "succeeded" || !this.end) return state;
-    return FAILED.includes(this.end) ? "failed" : "stopped";
+    if (FAILED.includes(this.end)) return "failed";
+    return state === "running" && this.end === "succeeded" ? "succeeded" : "stopped";
   }
 
   /** Return the stages of the bar: those that every build has, and others once they have taken a second. */
