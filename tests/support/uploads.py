@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from buildrunner.publish.files import Site, collect
-from buildrunner.publish.lock import Turn
+from buildrunner.publish.lock import DeploymentLock
 from buildrunner.publish.uploader import Upload
 from buildrunner.s3.bucket import Bucket
 
@@ -32,7 +32,7 @@ def make_upload(
     async def number() -> int:
         return run
 
-    turn = Turn(
+    turn = DeploymentLock(
         state or bucket, slug=slug or prefix.rstrip("/"), build=build, age=lambda: time.monotonic() - start, warn=warn
     )
     return Upload(

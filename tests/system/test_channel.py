@@ -56,7 +56,7 @@ class LiveLog:
         self.lines.append("Done")
         self.journal.seal([("result", "Done", {"status": "succeeded"})])
         self.journal.publish_seal()
-        self.publisher.hurry()
+        self.publisher.flush()
 
     async def publish(self) -> None:
         await self.publisher.run()

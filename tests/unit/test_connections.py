@@ -15,11 +15,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from buildrunner.s3 import http1 as connections
-from buildrunner.s3.http1 import MOST_OF_BODY, MOST_OF_HEAD, Answer, Connections, GarbledAnswer, parse
+from buildrunner.s3.http1 import MOST_OF_BODY, MOST_OF_HEAD, Connections, HttpResponse, ProtocolError, parse
 from support.certificates import make_certificate
 
 OK = b'HTTP/1.1 200 OK\r\nETag: "e"\r\nContent-Length: 0\r\n\r\n'
-STORED = Answer(200, {b"etag": b'"e"', b"content-length": b"0"}, b"", keep=True)
+STORED = HttpResponse(200, {b"etag": b'"e"', b"content-length": b"0"}, b"", keep=True)
 
 
 # --- what is read of an answer -------------------------------------------------------------------------------------------
@@ -55,7 +55,7 @@ def test_a_body_without_a_length_ends_with_the_connection() -> None:
     received = b"HTTP/1.1 200 OK\r\nETag: e\r\n\r\nabc"
 
     assert parse(received, ended=False) is None
-    assert parse(received, ended=True) == Answer(200, {b"etag": b"e"}, b"abc", keep=False)
+    assert parse(received, ended=True) == HttpResponse(200, {b"etag": b"e"}, b"abc", keep=False)
     assert parse(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nabc", ended=True) is None
 
 
@@ -95,14 +95,14 @@ def test_a_body_without_a_length_ends_with_the_connection() -> None:
     ],
 )
 def test_what_is_no_answer_or_a_doubtful_one_is_refused(received: bytes) -> None:
-    with pytest.raises(GarbledAnswer):
+    with pytest.raises(ProtocolError):
         parse(received, ended=False)
 
 
 @given(st.binary(max_size=200) | st.binary(max_size=200).map(lambda rest: b"HTTP/1.1 200 OK\r\n" + rest), st.booleans())
 @example(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n00000000001\r\n", False)
 def test_whatever_comes_is_an_answer_or_none_or_garbled(received: bytes, ended: bool) -> None:
-    with suppress(GarbledAnswer):
+    with suppress(ProtocolError):
         answer = parse(received, ended=ended)
         assert answer is None or 200 <= answer.status <= 999
 
@@ -130,7 +130,7 @@ def test_an_answer_without_an_end_is_given_up(start: bytes, more: bytes) -> None
             received += more * (1000 // len(more) + 1)
             assert parse(received, ended=False) is None
 
-    with pytest.raises(GarbledAnswer):
+    with pytest.raises(ProtocolError):
         go_on()
 
 
@@ -353,7 +353,7 @@ async def test_garbage_ends_the_connection_and_the_next_request_has_another() ->
         await reader.read()
 
     async with server(serve) as client:
-        with pytest.raises(GarbledAnswer):
+        with pytest.raises(ProtocolError):
             await client.request(put(b"a"), b"a")
         assert await client.request(put(b"a"), b"a") == STORED
 

@@ -13,7 +13,7 @@ import anyio
 import pytest
 
 from buildrunner.sandbox import idle_detection as endless
-from buildrunner.sandbox.idle_detection import Endless, _watches, wait_until_endless
+from buildrunner.sandbox.idle_detection import IdleProcess, _watches, wait_until_idle
 from buildrunner.sandbox.processes import as_typed, running_descendants
 
 LISTEN = "import socket, time; s = socket.create_server(('127.0.0.1', 0)); "
@@ -47,14 +47,14 @@ def start() -> Iterator[Callable[..., None]]:
 
 def see(
     *, seconds: float, script: str = "", said: str = "", output: bool = True, silent: Callable[[], float] | None = None
-) -> Endless | None:
+) -> IdleProcess | None:
     """Wait for so long; None if the command seems to be at work."""
-    found: list[Endless] = []
+    found: list[IdleProcess] = []
 
     async def wait() -> None:
         with anyio.move_on_after(seconds):
             found.append(
-                await wait_until_endless(
+                await wait_until_idle(
                     script=script,
                     silent=silent or (lambda: 60.0),
                     said=lambda: said,
@@ -101,7 +101,7 @@ def test_it_is_seen_in_a_container_where_open_files_of_other_users_cannot_be_rea
         "import anyio, subprocess; from buildrunner.sandbox import idle_detection as e\n"
         "e.SAMPLE_SECONDS, e.QUIET_SECONDS = 0.05, 0.4\n"
         f"with subprocess.Popen({other!r}) as process:\n"
-        "    wait = lambda: e.wait_until_endless("
+        "    wait = lambda: e.wait_until_idle("
         f"script='', silent=lambda: 9, said=lambda: '', has_output=lambda: True, user={user}, redact=str)\n"
         "    print(anyio.run(wait)); process.kill()"
     )
@@ -215,8 +215,8 @@ def test_a_program_is_named_as_a_person_types_it(line: str, typed: str) -> None:
 
 
 def test_hints_say_what_to_change() -> None:
-    assert "Remove `vite preview` from" in Endless("vite preview", watches=False, has_output=True).hint
-    assert "Replace `vite` with `vite build`" in Endless("vite", watches=False, has_output=False).hint
-    assert "Replace `next start` with `next build`" in Endless("next start", watches=False, has_output=False).hint
-    assert "the command that writes the site" in Endless("x.js", watches=False, has_output=False).hint
-    assert "--watch" in Endless("webpack", watches=True, has_output=True).hint
+    assert "Remove `vite preview` from" in IdleProcess("vite preview", watches=False, has_output=True).hint
+    assert "Replace `vite` with `vite build`" in IdleProcess("vite", watches=False, has_output=False).hint
+    assert "Replace `next start` with `next build`" in IdleProcess("next start", watches=False, has_output=False).hint
+    assert "the command that writes the site" in IdleProcess("x.js", watches=False, has_output=False).hint
+    assert "--watch" in IdleProcess("webpack", watches=True, has_output=True).hint

@@ -18,7 +18,7 @@ from botocore.credentials import Credentials
 from hypothesis import given
 from hypothesis import strategies as st
 
-from buildrunner.s3.fast_put import HotPath, Place, _Pace, authorization_of, make_key
+from buildrunner.s3.fast_put import AdaptiveLimiter, BucketAddress, FastPut, authorization_of, make_key
 from buildrunner.s3.http1 import Connections
 
 ACCESS_KEY, SECRET_KEY = "AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
@@ -71,8 +71,8 @@ def test_a_header_that_would_be_two_or_is_not_ascii_is_not_sent(value: str) -> N
             return Credentials(ACCESS_KEY, SECRET_KEY)
 
     client: Any = SimpleNamespace(_request_signer=SimpleNamespace(_credentials=Keys()))
-    path = HotPath(client, 1)
-    place = Place("h", "/b/", "us-east-1", Connections("127.0.0.1", 9, None))
+    path = FastPut(client, 1)
+    place = BucketAddress("h", "/b/", "us-east-1", Connections("127.0.0.1", 9, None))
 
     assert anyio.run(path._head_of, place, "k", 0, b"", {"content-type": "a"}, "").startswith(b"PUT /b/k HTTP/1.1\r\n")
     with pytest.raises(ValueError, match=r"break|ascii"):
@@ -110,7 +110,7 @@ def test_any_request_is_signed_as_botocore_signs_it(headers: dict[str, str], key
 
 def test_requests_get_fewer_when_s3_asks_to_slow_down_and_more_again_when_it_goes_well() -> None:
     async def main() -> list[int]:
-        pace, most, counts = _Pace(16), 0, list[int]()
+        pace, most, counts = AdaptiveLimiter(16), 0, list[int]()
 
         async def work(running: list[int]) -> None:
             nonlocal most
@@ -144,7 +144,7 @@ def test_requests_get_fewer_when_s3_asks_to_slow_down_and_more_again_when_it_goe
 
 
 def test_who_wants_one_request_at_once_never_gets_two() -> None:
-    pace = _Pace(1)
+    pace = AdaptiveLimiter(1)
 
     pace.slower(math.inf)
     pace.faster()

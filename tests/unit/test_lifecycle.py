@@ -226,16 +226,16 @@ def run_command(folder: Path, command: Callable[[], Awaitable[Exit]], watch: Any
 
 
 def test_a_late_answer_of_the_watch_does_not_hide_a_failure(tmp_path: Path) -> None:
-    from buildrunner.sandbox.idle_detection import Endless
+    from buildrunner.sandbox.idle_detection import IdleProcess
 
     async def command() -> Exit:
         await anyio.sleep(0.05)
         return Exit(1, None)
 
-    async def watch(_: Any) -> Endless:
+    async def watch(_: Any) -> IdleProcess:
         with anyio.CancelScope(shield=True):  # as a thread that cannot be interrupted
             await anyio.sleep(0.2)
-        return Endless("vite preview", watches=False, has_output=True)
+        return IdleProcess("vite preview", watches=False, has_output=True)
 
     with pytest.raises(CommandFailed, match="exit code 1"):
         run_command(tmp_path, command, watch)

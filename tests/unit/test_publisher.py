@@ -38,7 +38,7 @@ def test_a_look_that_is_cancelled_does_not_leave_the_publisher_hurrying(tmp_path
                 await publisher.caught_up(5)
 
             assert scope.cancelled_caught
-            assert not publisher._hurry.is_set()
+            assert not publisher._flush.is_set()
 
     anyio.run(main)
 

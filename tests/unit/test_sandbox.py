@@ -10,7 +10,8 @@ from pathlib import Path
 import anyio
 import pytest
 
-from buildrunner.sandbox.command import Sandbox, _memory_kills
+from buildrunner.sandbox.command import Sandbox
+from buildrunner.sandbox.memory import count_memory_kills
 
 EVENTS = "low 0\nhigh 0\nmax 12\noom 1\noom_kill {}\noom_group_kill 0\n"  # control groups v2
 CONTROL = "oom_kill_disable 0\nunder_oom 0\noom_kill {}\n"  # v1
@@ -22,7 +23,7 @@ def group(folder: Path, line: str, files: dict[str, str]) -> int | None:
     for name, text in files.items():
         (folder / "mounted" / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / "mounted" / name).write_text(text)
-    return _memory_kills(folder / "cgroup", folder / "mounted")
+    return count_memory_kills(folder / "cgroup", folder / "mounted")
 
 
 def test_in_a_container_of_control_groups_v2_the_groups_folder_is_the_root(tmp_path: Path) -> None:
@@ -41,7 +42,7 @@ def test_in_a_container_of_control_groups_v1_the_hosts_name_of_the_group_is_not_
 
 def test_where_nothing_counts_it_is_not_known(tmp_path: Path) -> None:
     assert group(tmp_path, "0::/\n", {"memory.events": "low 0\n"}) is None
-    assert _memory_kills(tmp_path / "none", tmp_path / "none") is None
+    assert count_memory_kills(tmp_path / "none", tmp_path / "none") is None
 
 
 @pytest.mark.parametrize("lists_children", [True, False], ids=["children are listed", "a kernel that lists none"])

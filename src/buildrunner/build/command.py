@@ -49,7 +49,7 @@ class CommandOutput:
             self.end = (self.end + "\n".join(text for text, _ in lines[-200:]) + "\n")[-_MOST_OUTPUT:]
 
 
-Watch = Callable[[CommandOutput], Awaitable[sandbox.Endless]]
+Watch = Callable[[CommandOutput], Awaitable[sandbox.IdleProcess]]
 
 
 @contextmanager
@@ -87,7 +87,7 @@ class CommandRunner:
         environment: Mapping[str, str],
         shown: str | None = None,
         watch: Watch | None = None,
-    ) -> sandbox.Endless | None:
+    ) -> sandbox.IdleProcess | None:
         """Run a command, and all that it starts, to its end.
 
         Args:
@@ -113,7 +113,7 @@ class CommandRunner:
             environment = {**environment, "NODE_OPTIONS": options}
         run.log(f"$ {shown}")
         ended: sandbox.Exit | None = None
-        idle: sandbox.Endless | None = None
+        idle: sandbox.IdleProcess | None = None
         left: sandbox.Leftovers | None = None
         exited = False  # the command itself; what it started may still run
         with output_of(run) as output, ungrouped():

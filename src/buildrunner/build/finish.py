@@ -134,7 +134,7 @@ class Finish:
     async def _deliver(self, delivered: anyio.Event, printed: anyio.Event, *, archived: bool) -> None:
         """Wait until Redis and the console have the result; on the console, say what Redis has not."""
         deadline, journal, publisher = self._ending.deadline, self._journal, self._publisher
-        publisher.hurry()
+        publisher.flush()
         with deadline.limit(publisher.last_wait, CONSOLE_RESERVE_SECONDS):
             await delivered.wait()
         if not delivered.is_set() and not publisher.superseded:

@@ -100,7 +100,7 @@ class Storage:
 
     def _make_uploader(self, client: s3.S3) -> publish.Upload:
         settings = self._settings
-        turn = publish.Turn(
+        lock = publish.DeploymentLock(
             client.bucket(settings.state_bucket),
             slug=settings.slug,
             build=settings.build_id,
@@ -109,7 +109,7 @@ class Storage:
         )
         return publish.Upload(
             client.bucket(settings.bucket),
-            turn,
+            lock,
             prefix=settings.s3_key_prefix,
             concurrency=settings.upload_concurrency,
             asset_grace=settings.asset_grace,

@@ -139,7 +139,7 @@ async def clone_repository(
 
 
 def _closed_git_folder(address: str) -> Path | None:
-    """Give the git folder of a local repository where other users than its owner cannot get to it, else None."""
+    """Return the git folder of a local repository where other users than its owner cannot get to it, else None."""
     with suppress(OSError):  # git says in its own words what is wrong there
         place = Path(os.path.realpath(unquote(urlsplit(address).path)))
         folder = place / ".git" if (place / ".git").is_dir() else place

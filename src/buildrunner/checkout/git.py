@@ -139,7 +139,7 @@ class Retries:
 
 
 def commands(address: str, ref: str | None, folder: str, *, shallow: bool) -> list[list[str]]:
-    """Give the commands of one attempt. An address and a ref can be no options: they stand behind -- or =.
+    """Return the commands of one attempt. An address and a ref can be no options: they stand behind -- or =.
 
     A name is a branch, and if there is none, a tag, as `git clone --branch` has it. A commit id, and a name that begins
     with refs/ and so says which of them it is, are fetched.
@@ -162,7 +162,7 @@ def commands(address: str, ref: str | None, folder: str, *, shallow: bool) -> li
 
 
 def git_environment(repository: Repository, configuration: Path) -> dict[str, str]:
-    """Give git's own variables: gitenv(7) and git-config(1) name them."""
+    """Return git's own variables: gitenv(7) and git-config(1) name them."""
     variables = {
         "GIT_CONFIG_NOSYSTEM": "1",
         "GIT_CONFIG_GLOBAL": str(configuration),
@@ -186,7 +186,7 @@ def git_environment(repository: Repository, configuration: Path) -> dict[str, st
 
 
 def authorization(repository: Repository) -> str | None:
-    """Give the header that carries the token."""
+    """Return the header that carries the token."""
     if repository.password is None:
         return None
     pair = base64.b64encode(f"{repository.username}:{repository.password}".encode()).decode()
@@ -194,7 +194,7 @@ def authorization(repository: Repository) -> str | None:
 
 
 def configuration_of(entries: Sequence[tuple[str, str]]) -> dict[str, str]:
-    """Give the variables that set `entries` for one command of git (git-config(1))."""
+    """Return the variables that set `entries` for one command of git (git-config(1))."""
     variables = {"GIT_CONFIG_COUNT": str(len(entries))}
     for number, (key, value) in enumerate(entries):
         variables[f"GIT_CONFIG_KEY_{number}"] = key

@@ -150,7 +150,7 @@ async def explain(
 
 
 async def _may_resolve(host: str) -> bool:
-    """Tell a host name that does not exist, which is a wrong address, from a resolver that has no answer now."""
+    """Return whether a host name may exist: its resolver has no answer now, or has one by now."""
     try:
         await anyio.getaddrinfo(host, None)
     except socket.gaierror as error:

@@ -155,7 +155,7 @@ async def _sign(git: Git, checkout: Checkout) -> tuple[str, bool] | None:
 
 
 async def _grep(git: Git, folder: Path, pattern: str, files: tuple[str, ...]) -> str | None:
-    """Give what a pattern matches first in some files of the repository."""
+    """Return what a pattern matches first in some files of the repository."""
     arguments = (
         "grep",
         "-I",

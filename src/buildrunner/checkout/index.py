@@ -48,7 +48,7 @@ def read_tree(folder: Path, commit: str) -> Tree:
 
 
 def _may_be_pointer(size: bytes) -> bool:
-    """Tell by the size of a regular file."""
+    """Decide by the size of a regular file."""
     return size[:3] == b"\0\0\0" and size[3] >= _LEAST_POINTER
 
 
@@ -59,7 +59,7 @@ _MOST_SMALL = 20_000  # files of such a size that are looked into
 
 
 def _read_file(path: Path, most_bytes: int) -> bytes:
-    """Give the content of a regular file; of a link, or a file that is larger than `most_bytes`, nothing."""
+    """Return the content of a regular file; of a link, or a file that is larger than `most_bytes`, nothing."""
     with suppress(OSError):
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         with open(descriptor, "rb") as file:

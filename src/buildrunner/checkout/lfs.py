@@ -129,7 +129,7 @@ async def fetch_lfs(git: Git, repository: Repository, url: str, folder: Path, lo
 
 
 def _default(url: str) -> str:
-    """Give the server's address as git-lfs derives it from a repository's (git-lfs, docs/api/server-discovery)."""
+    """Return the server's address as git-lfs derives it from a repository's (git-lfs, docs/api/server-discovery)."""
     url = url.rstrip("/")
     if urlsplit(url).scheme not in {"http", "https"}:
         return url  # of a file it is the same; over ssh the server says it
@@ -137,7 +137,7 @@ def _default(url: str) -> str:
 
 
 def _variables(repository: Repository, server: str) -> dict[str, str]:
-    """Give the configuration of `git lfs pull`, in place of that of other commands: it wins over .lfsconfig."""
+    """Return the configuration of `git lfs pull`, in place of that of other commands: it wins over .lfsconfig."""
     entries = [
         ("lfs.url", server),
         ("lfs.transfer.maxRetries", "3"),

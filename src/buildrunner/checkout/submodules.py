@@ -114,7 +114,7 @@ async def fetch_submodules(
 async def _read_submodules(
     git: Git, repository: Repository, folder: Path, place: str, url: str, tree: Tree, log: Callable[..., None]
 ) -> list[_Submodule]:
-    """Give the submodules of one repository, which is checked out at `place` and came from `url`."""
+    """Return the submodules of one repository, which is checked out at `place` and came from `url`."""
     # Out of the commit and not out of the checkout, where .gitmodules might be a link.
     arguments = ("config", "-z", "--blob=HEAD:.gitmodules", "--get-regexp", r"^submodule\..*\.(path|url)$")
     _, _, printed = await git("-C", f"{folder.name}/{place}", *arguments, shown=False)
@@ -163,7 +163,7 @@ async def _read_submodules(
 
 
 def find_address(url: str, parent: str, repository: Repository) -> str | None:
-    """Give the address that a submodule is fetched from: https, or the scheme of REPO_URL.
+    """Return the address that a submodule is fetched from: https, or the scheme of REPO_URL.
 
     The other forms that people write lead to the same repository on the same host: git@host:path, ssh:// and git://, which
     take a key or are gone from most hosts, and http://.

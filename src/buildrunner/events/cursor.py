@@ -22,7 +22,7 @@ _TOKEN = re.compile(r"\x01([0-9]*[A-Z])|(\x1b\[[0-9;:]*m)|([^\x01\x1b]+)")
 
 
 def may_move(text: str, start: int) -> bool:
-    """Tell quickly whether there is a move after `start` in text that is not clean yet; colors alone are none."""
+    """Return quickly whether there is a move after `start` in text that is not clean yet; colors alone are none."""
     return "\x9b" in text or _SEVEN_BIT_MOVE.search(text, start) is not None
 
 

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from buildrunner.concurrency.retry import RetryPolicy
+
 if TYPE_CHECKING:
     from buildrunner.events.journal import Journal
 
-LONGEST_PAUSE_SECONDS = 5.0  # less than a run waits at its end for what was not delivered
+RETRY = RetryPolicy(first=0.1, longest=5.0)  # less than a build waits at its end for what was not delivered
 
 
 async def restart_after_faults(
@@ -26,5 +28,5 @@ async def restart_after_faults(
             journal.log(
                 f"Internal error in buildrunner: {name} failed ({type(error).__name__}). Restarting it.", "warning"
             )
-        await anyio.sleep(min(LONGEST_PAUSE_SECONDS, 0.1 * 2 ** min(faults, 10)))
+        await anyio.sleep(RETRY.pause(faults))
         faults += 1

@@ -191,7 +191,7 @@ class Journal:
                 await anyio.sleep(SILENCE_SECONDS - silent)
 
     def archive_file(self) -> int:
-        """Give a descriptor of the journal's file; the caller closes it."""
+        """Return a descriptor of the journal's file; the caller closes it."""
         return os.dup(self._file)
 
     def reader(self) -> Reader:
@@ -199,7 +199,7 @@ class Journal:
         return Reader(self)
 
     def _encode(self, kind: str, log: str | None, fields: dict[str, Field]) -> str:
-        """Give the record of an event: all of it but its beginning, which has its number."""
+        """Return the record of an event: all of it but its beginning, which has its number."""
         event: dict[str, object] = {"ts": _now(), "type": kind, "stage": self.stage}
         event |= self._shown_fields(kind, {**fields, "log": log})
         return f",{json.dumps(event, ensure_ascii=False, separators=(',', ':'))[1:]}\n"
@@ -293,16 +293,16 @@ class Reader:
 
     @property
     def flooded(self) -> bool:
-        """Tell whether a build writes faster than this reader reads; it may wait then, so that the build has the CPU."""
+        """Return whether a build writes faster than this reader reads; it may wait then, so that the build has the CPU."""
         written = anyio.current_time() - self._journal._last_write
         return self.waiting_bytes > FLOOD_BYTES and written < FLOOD_SECONDS
 
     def at_end(self) -> bool:
-        """Tell whether the result has been read."""
+        """Return whether the result has been read."""
         return self._journal.complete and self.waiting_bytes == 0
 
     def read(self, max_events: int, max_bytes: int) -> list[bytes]:
-        """Give the next events without their line ends, at most so many, but one of any size; none when there are none."""
+        """Return the next events without their line ends, at most so many, but one of any size; none when there are none."""
         data = b""
         size = max_bytes
         while not (end := data.rfind(b"\n") + 1) and self.waiting_bytes > len(data):
@@ -379,7 +379,7 @@ class _Ring:
             start = end
 
     def take(self) -> Iterator[list[bytes]]:
-        """Give the blocks of records, oldest first, and forget them."""
+        """Return the blocks of records, oldest first, and forget them."""
         while self._blocks:
             block = self._blocks.popleft()
             self._cost -= block.cost

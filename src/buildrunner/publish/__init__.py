@@ -6,7 +6,7 @@ from buildrunner.lazy import export_lazily
 
 if TYPE_CHECKING:
     from buildrunner.publish.files import Limits as Limits, Selected as Selected, Site as Site, collect as collect
-    from buildrunner.publish.lock import Turn as Turn
+    from buildrunner.publish.lock import DeploymentLock as DeploymentLock
     from buildrunner.publish.review import review_site as review_site
     from buildrunner.publish.rules import take_rules as take_rules
     from buildrunner.publish.uploader import Upload as Upload
@@ -15,7 +15,7 @@ else:
         __name__,
         {
             "files": "Limits Selected Site collect",
-            "lock": "Turn",
+            "lock": "DeploymentLock",
             "review": "review_site",
             "rules": "take_rules",
             "uploader": "Upload",

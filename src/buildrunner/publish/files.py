@@ -1,4 +1,4 @@
-"""Turn an output directory into the list of files to publish, without ever following a link out of it.
+"""DeploymentLock an output directory into the list of files to publish, without ever following a link out of it.
 
 The directory was written by a stranger's build. So it is walked and read by descriptors, one component of a path after
 the other below the directory's own descriptor, and what is opened is looked at before anything is read from it.
@@ -65,7 +65,7 @@ class Site:
         self._real_paths = real_paths  # the published path → the path of the file that a link leads to
 
     def open(self, file: SiteFile) -> int:
-        """Give a descriptor to read `file` from, which the caller closes.
+        """Return a descriptor to read `file` from, which the caller closes.
 
         Raises BuildFailed when what is there now is not the regular file of that size that `collect` saw.
         """
@@ -440,7 +440,7 @@ def _real_path(descriptor: int) -> str:
 
 
 def _below(path: str, root: str) -> str | None:
-    """Give `path` relative to `root`, or None when it is not below it."""
+    """Return `path` relative to `root`, or None when it is not below it."""
     if path == root:
         return "."
     return path.removeprefix(f"{root.rstrip('/')}/") if path.startswith(f"{root.rstrip('/')}/") else None

@@ -113,7 +113,7 @@ _TYPES_OF_NAMES = {
 
 
 def content_type(path: str) -> str:
-    """Give the Content-Type of a file by its name; what is unknown is `application/octet-stream`.
+    """Return the Content-Type of a file by its name; what is unknown is `application/octet-stream`.
 
     Text is UTF-8, which every bundler writes. JSON has no charset parameter (RFC 8259).
     """
@@ -128,7 +128,7 @@ REVALIDATE = "public, max-age=0, must-revalidate"
 
 
 def cache_control(path: str, is_hashed: bool | None = None) -> str:
-    """Give the Cache-Control of a file: kept for a year when its name carries a content hash, else asked for each time.
+    """Return the Cache-Control of a file: kept for a year when its name carries a content hash, else asked for each time.
 
     `is_hashed` is what a bundler's manifest says of it, if there is one.
 
@@ -225,7 +225,7 @@ def _is_capital_hash(token: str) -> bool:
 
 
 def _is_mixed(token: str) -> bool:
-    """Tell whether letters and digits alternate more than once, as in `5QJ4ZX2T` and not in `SECTION2`."""
+    """Return whether letters and digits alternate more than once, as in `5QJ4ZX2T` and not in `SECTION2`."""
     return len(re.findall(r"\d+|\D+", token)) >= 3
 
 
@@ -262,7 +262,7 @@ _PARTS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+|[-_]")
 
 
 def _looks_random(token: str, most: float) -> bool:
-    """Tell eight characters of base64url from what people write, such as `DarkMode`, `New-York`, `IMG_1234` or `Jan-2024`.
+    """Distinguish eight characters of base64url from words of people, such as `DarkMode`, `New-York`, `IMG_1234` or `Jan-2024`.
 
     It is random if it takes more bits than `most` to tell it as words, numbers and separators; at random it takes 48. Rollup
     writes a number of 128 bits, so that three of four of its hashes begin with B, C or D. Measured: with 41 bits 97% of
@@ -295,6 +295,6 @@ def _bits(token: str) -> float:
 
 @lru_cache(maxsize=8)  # each path is asked for some times in a row
 def _extension(path: str) -> str:
-    """Give the extension in lower case, without its dot; a name like `.nojekyll` has none."""
+    """Return the extension in lower case, without its dot; a name like `.nojekyll` has none."""
     name = path.rpartition("/")[2].lstrip(".")
     return name.rpartition(".")[2].lower() if "." in name else ""

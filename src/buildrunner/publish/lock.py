@@ -98,7 +98,7 @@ class _End:
             return None
 
 
-class Turn:
+class DeploymentLock:
     """One run's hold on a site: claimed at the start, checked before what is live changes, and again before deletions.
 
     Where the state bucket cannot be used, `warn` is told once and the run goes on alone, as if there were no other.
@@ -249,7 +249,7 @@ class Turn:
             )
 
     async def delete(self) -> bool:
-        """Begin to delete, and tell whether that is still this run's to do."""
+        """Begin to delete, and return whether that is still this run's to do."""
         if not self._alone:
             return await self._advance("deleting")
         try:
@@ -305,7 +305,7 @@ class Turn:
         await self._state.put(f"{self._folder}ended/{self._own.identity}.json", body, content_type=_JSON)
 
     def _is_overtaken_by(self, there: _Pointer) -> bool:
-        """Tell whether a later run has begun to publish, by the pointer that it has written."""
+        """Return whether a later run has begun to publish, by the pointer that it has written."""
         if not self._claimed:
             return False  # this one has no place in the order: it never could claim
         return there.begun[-1:] != (self._own.identity,)

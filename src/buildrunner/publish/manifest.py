@@ -44,7 +44,7 @@ class Manifest:
     kept: Mapping[str, float]  # for open tabs: key → when the first deployment without it was published
 
     def to_json(self, most: int = MOST_BYTES) -> tuple[bytes, int]:
-        """Give the document, with one object a line, and how many objects were left out for it to have at most `most` bytes.
+        """Return the document, with one object a line, and how many objects were left out for it to have at most `most` bytes.
 
         What a manifest does not name is sent again, and costs time. The times of `kept` come first: without them nothing of it
         would ever be removed.
@@ -100,7 +100,7 @@ class ManifestReader:
             self._damaged = True
 
     def end(self) -> Manifest | None:
-        """Give what was read; None when anything about it was wrong, or is missing."""
+        """Return what was read; None when anything about it was wrong, or is missing."""
         head = self._head
         if self._damaged or self._section != _KEPT_END:
             return None

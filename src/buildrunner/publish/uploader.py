@@ -27,7 +27,7 @@ from buildrunner.concurrency.parallel import in_parallel
 from buildrunner.errors import BuildFailed, BuildSuperseded
 from buildrunner.publish.files import Site, SiteFile, changed_meanwhile
 from buildrunner.publish.headers import IMMUTABLE, cache_control
-from buildrunner.publish.lock import STEP_SECONDS, Turn
+from buildrunner.publish.lock import STEP_SECONDS, DeploymentLock
 from buildrunner.publish.manifest import MOST_BYTES, Manifest, PublishedObject
 from buildrunner.s3.bodies import sha256_of
 from buildrunner.s3.bucket import Bucket, Listed
@@ -61,7 +61,7 @@ class Upload:
 
     Args:
         bucket: of the site.
-        turn: the run's hold on the site.
+        lock: the hold of this build on the site.
         prefix: of the site's keys.
         concurrency: objects in flight.
         asset_grace: seconds that a hashed asset stays after the first deployment without it.
@@ -73,7 +73,7 @@ class Upload:
     def __init__(
         self,
         bucket: Bucket,
-        turn: Turn,
+        lock: DeploymentLock,
         *,
         prefix: str,
         concurrency: int,
@@ -82,7 +82,7 @@ class Upload:
         warn: Callable[[str], None],
     ) -> None:
         self._bucket = bucket
-        self._turn = turn
+        self._lock = lock
         self._prefix = prefix
         self._concurrency = concurrency
         self._asset_grace = asset_grace
@@ -130,7 +130,7 @@ class Upload:
             try:
                 try:
                     with anyio.move_on_after(STEP_SECONDS):
-                        await self._turn.claim(await self._run_number())
+                        await self._lock.claim(await self._run_number())
                 except Unreachable:
                     raise
                 except BuildFailed:
@@ -146,9 +146,9 @@ class Upload:
         """Decide what has to be sent, and in what order; reads no file yet. `routing` says how the site answers requests."""
         await self.survey()
         self._site, self._on_progress, self._routing = site, on_progress, routing
-        if self._turn.in_progress:  # what they have written since the survey is not in it
+        if self._lock.in_progress:  # what they have written since the survey is not in it
             with anyio.move_on_after(STEP_SECONDS), suppress(BuildFailed):
-                await self._turn.settle()
+                await self._lock.settle()
             await self._read_manifest()
             await self._list()
         last, there = self._last, self._there
@@ -158,7 +158,7 @@ class Upload:
         pages: list[SiteFile] = []
         for file in site.files:
             key = self._prefix + file.path
-            before = last.objects.get(key) if last and key not in self._turn.replaced else None
+            before = last.objects.get(key) if last and key not in self._lock.replaced else None
             if (
                 before
                 and before.etag
@@ -190,8 +190,8 @@ class Upload:
         async def send() -> None:
             await in_parallel(lambda work: work(), (self._compare, lambda: self._send(self._new)), limit=2)
 
-        await self._turn.check()
-        await self._watching(send, self._turn.check)
+        await self._lock.check()
+        await self._watching(send, self._lock.check)
 
     async def begin(self) -> None:
         """Take the second look, and begin to change what is live.
@@ -204,7 +204,7 @@ class Upload:
             self._warn("The S3 server refuses SHA-256 checksums, so objects are verified by MD5 instead.")
         number = await self._run_number()
         try:
-            await self._turn.begin(number)
+            await self._lock.begin(number)
         except BuildSuperseded:
             raise
         except BaseException:  # what it was about to say may have arrived all the same
@@ -238,7 +238,7 @@ class Upload:
         """
         now = time.time()
         try:
-            if self._turn.in_progress:
+            if self._lock.in_progress:
                 await self._watching(self._mend)
                 await self._store_routing()
             else:
@@ -260,7 +260,7 @@ class Upload:
         )
         try:
             await self._remove(expired)
-            left_out = await self._turn.end(manifest)
+            left_out = await self._lock.end(manifest)
             if left_out:
                 self._warn(
                     f"The manifest is full: the next build uploads {left_out:,} of {len(self._objects):,} files again."
@@ -271,8 +271,8 @@ class Upload:
             )
         except BaseException:  # no time is left; what this run has done is to be known all the same
             with cleanup(STOPPED_WITHIN), suppress(BuildFailed):
-                await self._turn.stopped(self._touched)
-                await self._turn.end(manifest)
+                await self._lock.stopped(self._touched)
+                await self._lock.end(manifest)
             raise
         done = [f"removed {_count(self._deleted, 'obsolete ')}"] if self._deleted else []
         done += [f"kept {_count(len(kept))} of earlier builds for open tabs"] if kept else []
@@ -281,7 +281,7 @@ class Upload:
 
     async def _remove(self, expired: Sequence[str]) -> None:
         try:
-            if expired and await self._turn.delete():
+            if expired and await self._lock.delete():
                 with anyio.move_on_after(DELETE_WITHIN) as scope:
                     await self._watching(lambda: self._delete(expired))
                 if scope.cancelled_caught:
@@ -296,7 +296,7 @@ class Upload:
     @property
     def superseded(self) -> bool:
         """Whether a later run is known to have claimed the site."""
-        return self._turn.superseded
+        return self._lock.superseded
 
     @property
     def what_is_new(self) -> str:
@@ -318,7 +318,7 @@ class Upload:
         reason = f"The state bucket did not answer within {STEP_SECONDS} s."
         with anyio.move_on_after(STEP_SECONDS):
             try:
-                await self._turn.store_routing(self._routing)
+                await self._lock.store_routing(self._routing)
                 return
             except BuildFailed as error:
                 reason = error.reason
@@ -328,17 +328,17 @@ class Upload:
 
     async def _say_stopped(self) -> None:
         with cleanup(STOPPED_WITHIN), suppress(BuildFailed):
-            await self._turn.stopped(self._touched)
+            await self._lock.stopped(self._touched)
 
     async def _read_manifest(self) -> None:
         found = None
         with anyio.move_on_after(MANIFEST_WITHIN) as scope, suppress(BuildFailed):
-            found = await self._turn.manifest_of(self._turn.newest)
+            found = await self._lock.manifest_of(self._lock.newest)
         if scope.cancelled_caught:
             self._warn("Reading the manifest of the previous build timed out; uploading all files.")
         elsewhere = found and (found.bucket, found.prefix) != (self._bucket.name, self._prefix)
         self._before = None if elsewhere else found
-        self._last = self._before if self._turn.trusted else None
+        self._last = self._before if self._lock.trusted else None
 
     async def _list(self) -> None:
         try:
@@ -440,7 +440,7 @@ class Upload:
         )
 
     def _in_the_way(self, file: SiteFile) -> list[str]:
-        """Give the objects that keep a server from storing a file if it has folders: of `a/b` these are `a` and `a/b/…`."""
+        """Return the objects that keep a server from storing a file if it has folders: of `a/b` these are `a` and `a/b/…`."""
         key = self._prefix + file.path
         there: set[str] = set(self._there or ())
         if self._there is None and self._before:  # listing is refused
@@ -479,7 +479,7 @@ class Upload:
             with watching:
                 while True:
                     await anyio.sleep(LOOK_SECONDS)
-                    await (look or self._turn.look)()
+                    await (look or self._lock.look)()
 
         async def do() -> None:
             await work()
@@ -495,9 +495,9 @@ class Upload:
     async def _mend(self) -> None:
         """Send again what an earlier run has overwritten or removed, once it has seen that this one publishes."""
         assert self._site is not None
-        while self._turn.in_progress and anyio.current_time() < self._publishing_since + OTHERS_END_WITHIN:
+        while self._lock.in_progress and anyio.current_time() < self._publishing_since + OTHERS_END_WITHIN:
             with anyio.move_on_after(STEP_SECONDS), suppress(BuildFailed):
-                await self._turn.settle()
+                await self._lock.settle()
             await anyio.sleep(0.2)  # also when it has ended: what it cut off may still be stored
         for _ in range(_ROUNDS):
             await self._list()
@@ -516,7 +516,7 @@ class Upload:
 
     async def _list_what_came_later(self) -> None:
         """List once more where an earlier run may have sent new keys before it saw that this one took over."""
-        since = self._turn.took_over_at
+        since = self._lock.took_over_at
         if since is None or self._there is None:
             return
         await anyio.sleep_until(since + _NEW_KEYS_END_WITHIN)
@@ -524,7 +524,7 @@ class Upload:
             await self._list()
 
     def _leftovers(self, now: float) -> tuple[list[str], dict[str, float]]:
-        """Give what is to be deleted, and what stays for open tabs with the time since when it is no longer part of the site."""
+        """Return what is to be deleted, and what stays for open tabs with the time since when it is no longer part of the site."""
         last = self._before
         before = dict(last.kept) if last else {}
         if self._there is None:  # what is there is not known: the times are carried on

@@ -59,7 +59,7 @@ class Slice:
 
 
 def sha256_of(key: str, descriptor: int, size: int) -> str:
-    """Give what `Stored.sha256` is when the first `size` bytes of a file are sent as the object `key`.
+    """Return what `Stored.sha256` is when the first `size` bytes of a file are sent as the object `key`.
 
     Hexadecimal, as sha256sum(1) prints it. An object that is sent in parts has the SHA-256 of its parts' SHA-256 instead, with `-`
     and how many these are behind it: S3's composite checksum.
@@ -112,7 +112,7 @@ class ByteLimit:
 
 
 def room_for(size: int) -> io.BytesIO:
-    """Give a body of `size` bytes to be filled in place.
+    """Return a body of `size` bytes to be filled in place.
 
     aiohttp sends a BytesIO by pieces and bytes as a whole, which copies them into its buffer. It is made in the event
     loop's thread: what each of many threads allocates, malloc keeps for each of them.

@@ -50,7 +50,7 @@ from buildrunner.s3.errors import (
     code_of,
     explained,
 )
-from buildrunner.s3.fast_put import HotPath
+from buildrunner.s3.fast_put import FastPut
 from buildrunner.s3.multipart import SentPart, put_in_parts
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ _HEADER_NAMES = {  # botocore's names and those of HTTP
 
 @asynccontextmanager
 async def open_s3(*, region: str | None, endpoint_url: str | None, concurrency: int) -> AsyncIterator[S3]:
-    """Give a client of S3 for up to `concurrency` requests at once.
+    """Return a client of S3 for up to `concurrency` requests at once.
 
     Credentials are found by AWS's default chain when the first request is made. The import and the reading of
     botocore's models, some half a second, happen in a thread, so that a build's output is read meanwhile.
@@ -215,18 +215,18 @@ class S3:
         # together have to leave room for a large one, or both would wait for each other.
         self._memory = ByteLimit(max(BYTES_IN_FLIGHT, concurrency * READ_AT_ONCE + MULTIPART_ABOVE))
         self._compatibility = Compatibility()
-        self._hot: dict[str, HotPath] = {}
+        self._hot: dict[str, FastPut] = {}
         self._learning = anyio.Lock()
 
     def bucket(self, name: str) -> Bucket:
         """Name a bucket; asks nobody whether it is there."""
-        hot = self._hot.setdefault(name, HotPath(self._client, self._concurrency))
+        hot = self._hot.setdefault(name, FastPut(self._client, self._concurrency))
         return Bucket(name, self._client, hot, self._memory, self._compatibility, self._endpoint_url)
 
     async def warm_up(self, bucket: str) -> None:
         """Have credentials found, a connection made and the hot path to a bucket learnt before they are needed."""
         async with self._learning:  # one at a time: who learns sees all requests of the client
-            await self._hot.setdefault(bucket, HotPath(self._client, self._concurrency)).learn(bucket)
+            await self._hot.setdefault(bucket, FastPut(self._client, self._concurrency)).learn(bucket)
 
     def close(self) -> None:
         """Close the connections of the hot paths."""
@@ -241,7 +241,7 @@ class Bucket:
         self,
         name: str,
         client: S3Client,
-        hot: HotPath,
+        hot: FastPut,
         memory: ByteLimit,
         compatibility: Compatibility,
         endpoint_url: str | None,
@@ -295,7 +295,7 @@ class Bucket:
             return Stored(await self._put(key, part, digest, headers), digest.hex())
 
     async def put_if(self, key: str, body: bytes, *, content_type: str, replacing: str | None) -> str | None:
-        """Write a small object if what is there has the ETag `replacing`, or nothing is there (None), and give its ETag.
+        """Write a small object if what is there has the ETag `replacing`, or nothing is there (None), and return its ETag.
 
         Gives None when something else is there. Raises ConditionsUnsupported where the server has no conditional writes.
         https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
@@ -379,7 +379,7 @@ class Bucket:
         return Part(body, int(total), plain_etag(answer.get("ETag")))
 
     async def list_objects(self, prefix: str) -> dict[str, Listed]:
-        """Give every key that begins with `prefix`. Raises AccessRefused where listing is not allowed."""
+        """Return every key that begins with `prefix`. Raises AccessRefused where listing is not allowed."""
         objects: dict[str, Listed] = {}
         place: dict[str, Any] = {"Bucket": self.name, "Prefix": prefix}
         ask: Any = self._client.list_objects_v2
@@ -403,7 +403,7 @@ class Bucket:
                     place |= {"Marker": next(reversed(objects))}
 
     async def delete(self, keys: Sequence[str]) -> dict[str, str]:
-        """Delete up to 1,000 objects, and give the code with which the server refused each of the others.
+        """Delete up to 1,000 objects, and return the code with which the server refused each of the others.
 
         In one request, and one by one where the server has none for many, or does not name what it has deleted.
         """
@@ -441,7 +441,7 @@ class Bucket:
         return refused
 
     async def lines(self, key: str) -> AsyncGenerator[list[bytes]]:
-        """Give the lines of an object as they come, without their ends; nothing when there is no such object.
+        """Return the lines of an object as they come, without their ends; nothing when there is no such object.
 
         What is behind the last end of a line is not one, and nothing follows one that is longer than `MOST_OF_LINE`.
         """
@@ -458,7 +458,7 @@ class Bucket:
                         return
 
     async def stream(self, key: str) -> AsyncGenerator[bytes]:
-        """Give the body of an object by pieces, as they come; nothing when there is no such object."""
+        """Return the body of an object by pieces, as they come; nothing when there is no such object."""
         with self._explained("get", key):
             answer = await self._get(key)
             if answer is None:
@@ -519,7 +519,7 @@ class Bucket:
         return plain_etag(await self._hot.put(key, pieces, size, digest, headers, query))
 
     async def _find(self, key: str, size: int) -> str:
-        """Give the ETag of an object whose server said none when it stored it. One that is no S3 stores nothing."""
+        """Return the ETag of an object whose server said none when it stored it. One that is no S3 stores nothing."""
         head = await self._client.head_object(Bucket=self.name, Key=key)
         if head.get("ContentLength") != size:
             raise NotS3
@@ -541,7 +541,7 @@ class Bucket:
         return await send(False)
 
     async def _integrity(self, body: bytes | Slice, digest: bytes, checksums: bool) -> dict[str, Any]:
-        """Give the headers, by botocore's names, with which the server verifies a body."""
+        """Return the headers, by botocore's names, with which the server verifies a body."""
         if checksums:  # some servers keep the checksum only where its algorithm is named
             return {"ChecksumAlgorithm": "SHA256", "ChecksumSHA256": to_base64(digest)}
         if isinstance(body, bytes):

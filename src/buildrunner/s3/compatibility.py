@@ -46,18 +46,18 @@ class Compatibility:
 
 
 def may_refuse_checksums(error: ClientError) -> bool:
-    """Tell whether a request may have been refused for its checksum headers, so that it is worth one more without."""
+    """Return whether a request may have been refused for its checksum headers, so that it is worth one more without."""
     code, status = _code_and_status(error)
     return _is_unsupported(code, status) or code == "SignatureDoesNotMatch"
 
 
 def may_refuse_conditions(error: ClientError) -> bool:
-    """Tell whether a conditional write may have been refused for If-Match or If-None-Match."""
+    """Return whether a conditional write may have been refused for If-Match or If-None-Match."""
     return _is_unsupported(*_code_and_status(error))
 
 
 def may_refuse_many(error: ClientError) -> bool:
-    """Tell whether DeleteObjects may be refused where DeleteObject is not."""
+    """Return whether DeleteObjects may be refused where DeleteObject is not."""
     code, status = _code_and_status(error)
     # "500" is what botocore makes of a success that is no XML, too.
     missing = (status in {404, 405, 411, 415} and code != "NoSuchBucket") or code == "500"
@@ -70,7 +70,7 @@ def plain_etag(etag: str | None) -> str:
 
 
 def is_listing(page: Mapping[str, Any]) -> bool:
-    """Tell whether an answer is a ListBucketResult: of a web page nothing of one is left, which looks like an empty bucket."""
+    """Return whether an answer is a ListBucketResult: of a web page nothing of one is left, which looks like an empty bucket."""
     return not page.keys().isdisjoint({"Name", "IsTruncated", "KeyCount", "MaxKeys", "Contents"})
 
 

@@ -209,12 +209,12 @@ def explained(operation: Operation, *, bucket: str, key: str, endpoint_url: str 
 
 
 def code_of(error: Exception) -> str:
-    """Give the code with which S3 answered, `unknown` where it gave none."""
+    """Return the code with which S3 answered, `unknown` where it gave none."""
     return str(getattr(error, "response", {}).get("Error", {}).get("Code", "unknown"))
 
 
 def may_have_acted(error: Exception) -> bool:
-    """Tell whether a server may have done what it was asked although the request failed, because its answer was lost."""
+    """Return whether a server may have done what it was asked although the request failed, because its answer was lost."""
     from botocore.exceptions import ClientError
 
     if not isinstance(error, ClientError):

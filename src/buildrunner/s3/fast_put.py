@@ -12,7 +12,6 @@ import hmac
 import itertools
 import logging
 import math
-import random
 import re
 import ssl
 import time
@@ -27,6 +26,7 @@ from urllib.parse import quote, urlsplit
 import anyio
 
 from buildrunner import __version__
+from buildrunner.concurrency.retry import RetryPolicy
 from buildrunner.s3.http1 import Connections
 
 if TYPE_CHECKING:
@@ -39,14 +39,13 @@ _TRIED_AGAIN_EACH = 50  # of the requests after that
 # For so long, seconds, an object is tried again here. aiobotocore's own four attempts are over within a second or two when they
 # fail at once, and its retries draw on a quota (500 tokens of which one takes 5) that a third of a large site uses up.
 _BUSY_FOR, _AWAY_FOR = 20, 8
-# Seconds; with full jitter: https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 4
+_RETRY = RetryPolicy(first=0.1, longest=4.0, jitter=(0.0, 1.0))
 _PASSES = {429, 500, 502, 503, 504}
 _debug = logging.getLogger(__name__).debug
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class BucketAddress:
     """Where the objects of a bucket are, as aiobotocore found it out: by region, endpoint, style and redirects."""
 
     host: str  # as the header has it
@@ -55,14 +54,14 @@ class Place:
     connections: Connections
 
 
-class HotPath:
+class FastPut:
     """Puts objects into one bucket once `learn` has seen a request of aiobotocore's to it."""
 
     def __init__(self, client: S3Client, concurrency: int) -> None:
         self._client: Any = client
-        self._place: Place | None = None
+        self._place: BucketAddress | None = None
         self._keys: dict[tuple[str, str], bytes] = {}  # of signing, by secret and day
-        self._pace = _Pace(concurrency)
+        self._pace = AdaptiveLimiter(concurrency)
         self._failures = 0  # since the last success
         self._passed_by = 0
 
@@ -105,7 +104,7 @@ class HotPath:
         tls = (await http._get_session(None)).connector._ssl if parts.scheme == "https" else None
         if not parts.hostname or not parts.netloc.isascii() or isinstance(tls, ssl.SSLContext) != (port == 443):
             raise ValueError
-        self._place = Place(
+        self._place = BucketAddress(
             parts.netloc.removesuffix(f":{port}"),
             f"{parts.path.rstrip('/')}/",
             scope[-3],
@@ -131,7 +130,7 @@ class HotPath:
         headers: Mapping[str, str],
         query: str = "",
     ) -> str | None:
-        """Store a body, whose SHA-256 the server verifies, and give the ETag; None when it is not stored for any reason.
+        """Store a body, whose SHA-256 the server verifies, and return the ETag; None when it is not stored for any reason.
 
         The caller has a `turn`, which others get while this one pauses.
 
@@ -156,7 +155,7 @@ class HotPath:
                 self._failures = 0
                 self._pace.faster()
                 return etag
-            pause = random.uniform(0, min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** min(attempt, 10)))  # noqa: S311 - no secret
+            pause = _RETRY.pause(attempt)
             if time.monotonic() + pause >= began + try_for:
                 break
             await self._pace.pause(pause)
@@ -166,7 +165,7 @@ class HotPath:
 
     async def _attempt(
         self,
-        place: Place,
+        place: BucketAddress,
         key: str,
         body: bytes | Callable[[], Iterable[bytes]],
         size: int,
@@ -193,7 +192,7 @@ class HotPath:
         return None, _BUSY_FOR if answer.status in _PASSES else 0
 
     async def _head_of(
-        self, place: Place, key: str, size: int, digest: bytes, headers: Mapping[str, str], query: str
+        self, place: BucketAddress, key: str, size: int, digest: bytes, headers: Mapping[str, str], query: str
     ) -> bytes:
         credentials = await self._client._request_signer._credentials.get_frozen_credentials()
         path = place.path + quote(key, safe="/-_.~")
@@ -230,7 +229,7 @@ class HotPath:
         return head.encode("ascii")
 
 
-class _Pace:
+class AdaptiveLimiter:
     """How many requests at once: half of it when S3 asks to slow down, one more for each round that goes well.
 
     What was under way already when it was halved does not halve it again.
@@ -300,7 +299,7 @@ def make_key(secret_key: str, day: str, region: str) -> bytes:
 def authorization_of(
     method: str, path: str, query: str, headers: Mapping[str, str], *, access_key: str, key: bytes, region: str
 ) -> str:
-    """Give the Authorization header of a request (SigV4), which signs all of `headers`.
+    """Return the Authorization header of a request (SigV4), which signs all of `headers`.
 
     Args:
         path: URI-encoded, each part once, as S3 has it.

@@ -36,12 +36,12 @@ _OF_FRAMING = {b"content-length", b"transfer-encoding"}
 _CHUNK = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\r\n\0]*)?")
 
 
-class GarbledAnswer(Exception):
+class ProtocolError(Exception):
     """A server does not speak HTTP/1.1, or says too much."""
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class HttpResponse:
     """What a server answered."""
 
     status: int
@@ -67,8 +67,8 @@ class Connections:
         self._idle: list[_Connection] = []  # the one that was used last is the last, and the next
         self._looking: asyncio.TimerHandle | None = None
 
-    async def request(self, head: bytes, body: bytes | Callable[[], Iterable[bytes]]) -> Answer:
-        """Send a request, and give the answer.
+    async def request(self, head: bytes, body: bytes | Callable[[], Iterable[bytes]]) -> HttpResponse:
+        """Send a request, and return the response.
 
         A connection that was used before may be closed by the server while this is on its way: then it is sent once more,
         over a new one, so it has to be one that does no harm when it is made twice.
@@ -79,7 +79,7 @@ class Connections:
 
         Raises:
             OSError: the server cannot be reached, broke off, is not trusted; TimeoutError when it took no step forward.
-            GarbledAnswer: it answered with something else.
+            ProtocolError: it answered with something else.
 
         """
         connection = self._reusable()
@@ -122,7 +122,7 @@ class Connections:
 
     async def _exchange(
         self, connection: _Connection, head: bytes, body: bytes | Callable[[], Iterable[bytes]]
-    ) -> Answer:
+    ) -> HttpResponse:
         if not self._looking:
             self._looking = asyncio.get_running_loop().call_later(_LOOK_EACH, self._look)
         answer = await connection.exchange(head, body)
@@ -150,15 +150,15 @@ class _Connection(asyncio.Protocol):
         self._loop = loop
         self._register = register
         self._transport: asyncio.Transport
-        self._answer: asyncio.Future[Answer | Exception] | None = None  # while a request is on it
+        self._answer: asyncio.Future[HttpResponse | Exception] | None = None  # while a request is on it
         self._received = bytearray()
         self._room: asyncio.Future[None] | None = None  # while the transport has enough to send
         self._unsent = 0  # bytes, when it was looked at
 
-    async def exchange(self, head: bytes, body: bytes | Callable[[], Iterable[bytes]]) -> Answer:
-        """Send a request and give its answer; closes the connection when that fails or is cancelled."""
+    async def exchange(self, head: bytes, body: bytes | Callable[[], Iterable[bytes]]) -> HttpResponse:
+        """Send a request and return its response; closes the connection when that fails or is cancelled."""
         transport = self._transport
-        answered: asyncio.Future[Answer | Exception] = self._loop.create_future()
+        answered: asyncio.Future[HttpResponse | Exception] = self._loop.create_future()
         self._answer, self.has_answered, self.since = answered, False, self._loop.time()
         whole = True
         try:
@@ -186,7 +186,7 @@ class _Connection(asyncio.Protocol):
         # Nobody here can tell what the server has read; but it cannot have stored a body of which it has not read all.
         if not answer.keep or (whole and answer.status == 200 and not transport.get_write_buffer_size()):
             return answer
-        return Answer(answer.status, answer.headers, answer.body, keep=False)
+        return HttpResponse(answer.status, answer.headers, answer.body, keep=False)
 
     @property
     def is_closing(self) -> bool:
@@ -196,7 +196,7 @@ class _Connection(asyncio.Protocol):
         self._transport.abort()
 
     def look(self, now: float) -> bool:
-        """Tell whether a request is under way, and end it when it has not gone forward for too long."""
+        """Return whether a request is under way, and end it when it has not gone forward for too long."""
         if not self._answer:
             return False
         if (unsent := self._transport.get_write_buffer_size() + self._unacknowledged()) != self._unsent:
@@ -207,7 +207,7 @@ class _Connection(asyncio.Protocol):
         return True
 
     def _unacknowledged(self) -> int:
-        """Give how many bytes the kernel has that the other side has not: on a slow way it takes long to get rid of them."""
+        """Return how many bytes the kernel has that the other side has not: on a slow way it takes long to get rid of them."""
         there = self._transport.get_extra_info("socket")  # None for a moment when TLS has lost its connection
         with suppress(OSError, ValueError):
             return (
@@ -248,7 +248,7 @@ class _Connection(asyncio.Protocol):
         assert self._answer
         try:
             answer = parse(self._received, ended=ended)
-        except GarbledAnswer as error:
+        except ProtocolError as error:
             self._fail(error)
             self.abort()
             return
@@ -263,13 +263,13 @@ class _Connection(asyncio.Protocol):
             self.resume_writing()
 
 
-def parse(received: bytes | bytearray, *, ended: bool) -> Answer | None:
+def parse(received: bytes | bytearray, *, ended: bool) -> HttpResponse | None:
     """Read an answer to a request that is neither HEAD nor CONNECT; None when there is not all of it yet.
 
     `ended` tells that nothing comes any more. https://www.rfc-editor.org/rfc/rfc9112
 
     Raises:
-        GarbledAnswer: it is none, whatever comes.
+        ProtocolError: it is none, whatever comes.
 
     """
     start = 0
@@ -277,13 +277,13 @@ def parse(received: bytes | bytearray, *, ended: bool) -> Answer | None:
         end = received.find(b"\r\n\r\n", start, MOST_OF_HEAD)
         if end < 0:
             if len(received) >= MOST_OF_HEAD or not b"HTTP/1.".startswith(bytes(received[start : start + 7])):
-                raise GarbledAnswer
+                raise ProtocolError
             return None
         status_line, _, fields = bytes(received[start : end + 2]).partition(b"\r\n")
         start = end + 4
         found = _STATUS_LINE.fullmatch(status_line)
         if not found or found[2] == b"101" or not _FIELDS.fullmatch(fields):
-            raise GarbledAnswer
+            raise ProtocolError
         if found[2][:1] != b"1":  # else an interim answer, such as 100 Continue, with the real one behind it
             break
     status = int(found[2])
@@ -292,7 +292,7 @@ def parse(received: bytes | bytearray, *, ended: bool) -> Answer | None:
         name, _, value = field.partition(b":")
         name, value = name.lower(), value.strip(b" \t")
         if name in _OF_FRAMING and headers.get(name, value) != value:
-            raise GarbledAnswer
+            raise ProtocolError
         if name == b"connection" and name in headers:
             value = b"%s, %s" % (headers[name], value)
         headers[name] = value
@@ -304,55 +304,55 @@ def parse(received: bytes | bytearray, *, ended: bool) -> Answer | None:
         end = start
     elif coding := headers.get(b"transfer-encoding"):
         if length is not None or coding.lower() != b"chunked":
-            raise GarbledAnswer
+            raise ProtocolError
         body, end = _dechunk(received, start)
     elif length is not None:
         if not length.isdigit() or len(length) > 10 or int(length) > MOST_OF_BODY:
-            raise GarbledAnswer
+            raise ProtocolError
         end = start + int(length)
         body = bytes(received[start:end]) if len(received) >= end else None
     else:  # until the server closes the connection
         if len(received) - start > MOST_OF_BODY:
-            raise GarbledAnswer
+            raise ProtocolError
         body, end, keep = bytes(received[start:]) if ended else None, len(received), False
     if body is None:
         return None
-    return Answer(status, headers, body, keep=keep and len(received) == end)
+    return HttpResponse(status, headers, body, keep=keep and len(received) == end)
 
 
 def _dechunk(received: bytes | bytearray, start: int) -> tuple[bytes | None, int]:
-    """Give a body in chunks, and where it ends; None when there is not all of it yet."""
+    """Return a body in chunks, and where it ends; None when there is not all of it yet."""
     body = bytearray()
     at, most = start, start + 2 * MOST_OF_BODY
     for _ in range(_MOST_OF_CHUNKS):
         end = received.find(b"\r\n", at, most)
         if end < 0:
             if len(received) >= most or len(received) - at > 4096:
-                raise GarbledAnswer
+                raise ProtocolError
             return None, 0
         found = _CHUNK.fullmatch(received, at, end)
         if not found:
-            raise GarbledAnswer
+            raise ProtocolError
         size = int(found[1], 16)
         if len(body) + size > MOST_OF_BODY:
-            raise GarbledAnswer
+            raise ProtocolError
         at = end + 2
         if not size:
             break
         if len(received) < at + size + 2:
             return None, 0
         if received[at + size : at + size + 2] != b"\r\n":
-            raise GarbledAnswer
+            raise ProtocolError
         body += received[at : at + size]
         at += size + 2
     else:
-        raise GarbledAnswer
+        raise ProtocolError
     # Trailers, whatever they say, up to an empty line.
     while True:
         end = received.find(b"\r\n", at, most)
         if end < 0:
             if len(received) >= most:
-                raise GarbledAnswer
+                raise ProtocolError
             return None, 0
         if end == at:
             return bytes(body), end + 2

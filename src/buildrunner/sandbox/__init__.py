@@ -21,7 +21,7 @@ if TYPE_CHECKING:
         remove_tree as remove_tree,
         run_program as run_program,
     )
-    from buildrunner.sandbox.idle_detection import Endless as Endless, wait_until_endless as wait_until_endless
+    from buildrunner.sandbox.idle_detection import IdleProcess as IdleProcess, wait_until_idle as wait_until_idle
     from buildrunner.sandbox.memory import (
         heap_megabytes as heap_megabytes,
         memory_limit as memory_limit,
@@ -36,7 +36,7 @@ else:
             "command": (
                 "LEFT_BEHIND_HINT REMOVE_SECONDS Account Exit Output Sandbox harden_process remove_tree run_program"
             ),
-            "idle_detection": "Endless wait_until_endless",
+            "idle_detection": "IdleProcess wait_until_idle",
             "memory": "heap_megabytes memory_limit node_options",
             "processes": "as_typed main_program",
         },

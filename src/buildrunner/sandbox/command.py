@@ -13,7 +13,6 @@ from __future__ import annotations
 import ctypes
 import os
 import pwd
-import re
 import resource
 import shlex
 import signal
@@ -30,7 +29,14 @@ import anyio.to_thread
 
 from buildrunner.concurrency.cancellation import cleanup
 from buildrunner.errors import BuildEnded, BuildFailed, ungrouped
-from buildrunner.sandbox.processes import command_line, end_descendants, end_descendants_now, running_descendants
+from buildrunner.sandbox.memory import count_memory_kills
+from buildrunner.sandbox.processes import (
+    command_line,
+    count_tasks,
+    end_descendants,
+    end_descendants_now,
+    running_descendants,
+)
 
 CHUNK_BYTES = 65536
 # After a command has ended, what it left behind may hold its pipes open: that is read for so long, and then ended.
@@ -182,7 +188,7 @@ class Sandbox:
             identity += [f"--reuid={entry.pw_uid}", f"--regid={entry.pw_gid}", "--clear-groups"]
             identity += ["--inh-caps=-all", "--bounding-set=-all"]
         elif prlimit:
-            most_processes += _tasks_of(os.geteuid())  # of the person's other programs: the limit is the user's
+            most_processes += count_tasks(os.geteuid())  # of the person's other programs: the limit is the user's
         identity += ["--"] if identity else []
         self.stopped: list[str] = []  # command lines of what ran when a command was cancelled, parents first
         self.has_leftovers = False  # something cannot be ended: the kernel does not let go of it
@@ -212,7 +218,7 @@ class Sandbox:
             BuildEnded: when the machine cannot start a process.
 
         """
-        kills_before = _memory_kills()
+        kills_before = count_memory_kills()
         try:
             with anyio.CancelScope(shield=True):  # what has been started is ended below
                 process = await self._start(command, folder, environment)
@@ -270,7 +276,7 @@ class Sandbox:
         if process.returncode is None:
             left_behind = True
         code = -signal.SIGKILL if process.returncode is None else process.returncode
-        kills = _memory_kills()
+        kills = count_memory_kills()
         out_of_memory = None if kills is None or kills_before is None else code != 0 and kills > kills_before
         return Exit(128 - code if code < 0 else code, out_of_memory, left_behind)
 
@@ -311,7 +317,7 @@ class Sandbox:
         return bytes(found)
 
     async def end_all(self, child: int) -> bool:
-        """Kill all that descends from the runner, and tell whether nothing is left but `child`, which others reap.
+        """Kill all that descends from the runner, and return whether nothing is left but `child`, which others reap.
 
         In the image one `kill -1` as the build's user gets everything at once. Elsewhere that would end strangers'
         processes: there descendants are looked for again until there are none, because they may fork meanwhile.
@@ -365,20 +371,9 @@ def _program(name: str) -> str | None:
 
 
 def _at_most(name: str, value: int) -> int:
-    """Give a limit that raises none: without privileges it could not, and with them it would undo the operator's."""
+    """Return a limit that raises none: without privileges it could not, and with them it would undo the operator's."""
     there = resource.getrlimit(getattr(resource, f"RLIMIT_{name.upper()}"))
     return min(value, *(limit for limit in there if limit != resource.RLIM_INFINITY), value)
-
-
-def _tasks_of(uid: int) -> int:
-    """Count the processes and threads of a user, as RLIMIT_NPROC does (getrlimit(2))."""
-    count = 0
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            with suppress(OSError):
-                if os.stat(f"/proc/{name}").st_uid == uid:
-                    count += len(os.listdir(f"/proc/{name}/task"))
-    return count
 
 
 def _user(name: str) -> pwd.struct_passwd | None:
@@ -392,26 +387,3 @@ def _write_from_start(file: int, data: bytes) -> None:
     while data:
         data = data[os.write(file, data) :]
     os.lseek(file, 0, os.SEEK_SET)
-
-
-def _memory_kills(groups: Path = Path("/proc/self/cgroup"), mounted: Path = Path("/sys/fs/cgroup")) -> int | None:
-    """Count the processes of this control group that were killed for memory; None where nothing counts them.
-
-    Control groups v2: `oom_kill` in `memory.events`; v1: in `memory.oom_control`. In a container the group's own folder is
-    mounted as the root. Both count a process of the group also when the limit is that of a group above it, as the limit of
-    a whole task is (measured with v1).
-    """
-    places: list[Path] = []
-    with suppress(OSError):
-        for line in groups.read_text().splitlines():
-            _, controllers, path = line.split(":", 2)
-            if not controllers:
-                places += [mounted / path[1:] / "memory.events", mounted / "memory.events"]
-            elif "memory" in controllers.split(","):
-                memory = mounted / "memory"
-                places += [memory / path[1:] / "memory.oom_control", memory / "memory.oom_control"]
-    for place in places:
-        with suppress(OSError):
-            if found := re.search(r"^oom_kill (\d+)$", place.read_text(), re.MULTILINE):
-                return int(found[1])
-    return None

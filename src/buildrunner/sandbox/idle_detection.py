@@ -53,7 +53,7 @@ _WAITS = re.compile(r"(\S*/)?(sleep|wait-on|chrome|chromium|chrome-headless-shel
 
 
 @dataclass(frozen=True, slots=True)
-class Endless:
+class IdleProcess:
     """What a command that never ends is at: the program that is left, and whether it only watches files."""
 
     program: str
@@ -108,7 +108,7 @@ _INSTEAD = {
 }
 
 
-async def wait_until_endless(
+async def wait_until_idle(
     *,
     script: str,
     silent: Callable[[], float],
@@ -116,7 +116,7 @@ async def wait_until_endless(
     has_output: Callable[[], bool],
     user: int | None,
     redact: Callable[[str], str],
-) -> Endless:
+) -> IdleProcess:
     """Wait until what descends from this process only serves or watches; of a command that works or ends, for ever.
 
     Args:
@@ -154,7 +154,7 @@ async def wait_until_endless(
         if silent() < SAMPLE_SECONDS or (await run_in_thread(look_now)).has_worked_since(look, SAMPLE_SECONDS):
             first, started = look, anyio.current_time()
         elif output or (says_so and quiet >= QUIET_WITHOUT_OUTPUT_SECONDS):
-            return Endless(look.program, not look.listens, output)
+            return IdleProcess(look.program, not look.listens, output)
 
 
 def _watches(commands: str, said: str) -> bool:
@@ -164,7 +164,7 @@ def _watches(commands: str, said: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class _Look:
+class _ProcessSnapshot:
     """The command's processes at one moment."""
 
     processes: frozenset[int]
@@ -176,16 +176,16 @@ class _Look:
     watches: bool  # files, as far as the kernel tells: by inotify(7)
     waits: bool  # for something that may come
 
-    def has_worked_since(self, earlier: _Look, seconds: float) -> bool:
+    def has_worked_since(self, earlier: _ProcessSnapshot, seconds: float) -> bool:
         """Return whether something works, or has worked in the seconds since an earlier look."""
         return self.busy or self.processes != earlier.processes or self.cpu - earlier.cpu > seconds * IDLE_CPU_SHARE
 
 
-def _look(user: int | None, redact: Callable[[str], str]) -> _Look:
+def _look(user: int | None, redact: Callable[[str], str]) -> _ProcessSnapshot:
     tree = running_descendants()
     lines = [line for process in tree[:MOST_COMMANDS] if (line := command_line(process.pid))]
     states, watches = _what_is_open([process.pid for process in tree], user)
-    return _Look(
+    return _ProcessSnapshot(
         processes=frozenset(process.pid for process in tree),
         cpu=sum(process.cpu for process in tree),
         busy=any(process.state in "RD" for process in tree),
@@ -198,7 +198,7 @@ def _look(user: int | None, redact: Callable[[str], str]) -> _Look:
 
 
 def _what_is_open(processes: list[int], user: int | None) -> tuple[set[str], bool]:
-    """Give the states of the TCP sockets of these processes, and of UDP's, where a name is asked for over one.
+    """Return the states of the TCP sockets of these processes, and of UDP's, where a name is asked for over one.
 
     And whether one of them watches files, which is known only where their open files can be read.
     """

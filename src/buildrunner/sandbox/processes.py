@@ -45,15 +45,14 @@ class Process:
 def descendants(root: int) -> list[Process]:
     """List what descends from `root`, parents first."""
     children: dict[int, list[Process]] = {}
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            with suppress(OSError), open(f"/proc/{name}/stat", "rb") as file:
-                # The name of the program stands in brackets, and may itself hold brackets and spaces.
-                fields = file.read().rpartition(b")")[2].split()
-                cpu = sum(int(field) for field in fields[11:15]) / _TICKS
-                state, parent, started = fields[0].decode(), int(fields[1]), int(fields[19]) / _TICKS
-                process = Process(int(name), parent, int(fields[3]), state, cpu, started)
-                children.setdefault(parent, []).append(process)
+    for pid in _process_ids():
+        with suppress(OSError), open(f"/proc/{pid}/stat", "rb") as file:
+            # The name of the program stands in brackets, and may itself hold brackets and spaces.
+            fields = file.read().rpartition(b")")[2].split()
+            cpu = sum(int(field) for field in fields[11:15]) / _TICKS
+            state, parent, started = fields[0].decode(), int(fields[1]), int(fields[19]) / _TICKS
+            process = Process(pid, parent, int(fields[3]), state, cpu, started)
+            children.setdefault(parent, []).append(process)
     found: list[Process] = []
     waiting = sorted(children.get(root, ()), key=lambda process: process.pid)
     while waiting:
@@ -61,6 +60,16 @@ def descendants(root: int) -> list[Process]:
         found.append(process)
         waiting += sorted(children.get(process.pid, ()), key=lambda process: process.pid)
     return found
+
+
+def count_tasks(uid: int) -> int:
+    """Count the processes and threads of a user, as RLIMIT_NPROC does (getrlimit(2))."""
+    count = 0
+    for pid in _process_ids():
+        with suppress(OSError):
+            if os.stat(f"/proc/{pid}").st_uid == uid:
+                count += len(os.listdir(f"/proc/{pid}/task"))
+    return count
 
 
 def running_descendants() -> list[Process]:
@@ -182,6 +191,10 @@ def _children(pid: int | str, task: int | str) -> list[int]:
     with suppress(OSError), open(f"/proc/{pid}/task/{task}/children", "rb") as file:
         return [int(child) for child in file.read().split()]
     return []
+
+
+def _process_ids() -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
 
 
 @contextmanager

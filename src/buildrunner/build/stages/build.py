@@ -211,7 +211,7 @@ class _Attempt:
         if idle:
             self._judge_idle(idle)
 
-    def _judge_idle(self, idle: sandbox.Endless) -> None:
+    def _judge_idle(self, idle: sandbox.IdleProcess) -> None:
         """Accept a build that serves or watches, if it wrote its pages before."""
         plan = self._plan
         if idle.has_output:
@@ -226,8 +226,8 @@ class _Attempt:
             kind="build-never-ends",
         )
 
-    async def _watch(self, output: CommandOutput) -> sandbox.Endless:
-        return await sandbox.wait_until_endless(
+    async def _watch(self, output: CommandOutput) -> sandbox.IdleProcess:
+        return await sandbox.wait_until_idle(
             redact=self._run.redactor.redact,
             script=self._plan.build.script,
             silent=lambda: anyio.current_time() - output.last,

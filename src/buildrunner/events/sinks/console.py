@@ -55,7 +55,7 @@ async def follow(reader: Reader, console_format: Literal["auto", "text", "json"]
 def make_formatter(
     console_format: Literal["auto", "text", "json"], *, progress: bool = False
 ) -> Callable[[Sequence[bytes]], bytes]:
-    """Give a function that makes of encoded events what stdout is to get for them.
+    """Return a function that makes of encoded events what stdout is to get for them.
 
     With `progress` a terminal gets the line that is redrawn, too: nobody else may write there meanwhile.
     """
@@ -136,7 +136,7 @@ class _Terminal:
         self._bar = ""  # what is drawn
 
     def show(self, events: Sequence[bytes]) -> bytes:
-        """Give what is to be written for these events."""
+        """Return what is to be written for these events."""
         lines, bar, state = "", self._bar, None
         for event in map(json.loads, events):
             lines += _shown(self._console, event)
@@ -158,7 +158,7 @@ class _Terminal:
         ).encode()
 
     def _draw(self, state: dict[str, Any]) -> str:
-        """Give the line for a state of the upload, as much of it as fits the terminal; none while it is too early."""
+        """Return the line for a state of the upload, as much of it as fits the terminal; none while it is too early."""
         now = datetime.fromisoformat(state["ts"])
         self._first = self._first or state
         if self._started and (now - self._started).total_seconds() < _BAR_AFTER_SECONDS:
@@ -184,7 +184,7 @@ class _Terminal:
 
 
 def _shown(console: Any, event: dict[str, Any]) -> str:
-    """Give what a person at a terminal sees of one event; `console` is rich's."""
+    """Return what a person at a terminal sees of one event; `console` is rich's."""
     from rich.markup import escape  # rich is there by now: it made `console`
 
     log = event.get("log")

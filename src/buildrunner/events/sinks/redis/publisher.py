@@ -13,7 +13,6 @@ from __future__ import annotations
 import importlib
 import json
 import math
-import random
 import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -23,6 +22,7 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 
+from buildrunner.concurrency.retry import RetryPolicy
 from buildrunner.events.journal import lines_of_output
 from buildrunner.events.lines import without_colour
 from buildrunner.events.sinks.redis.connection import (
@@ -36,12 +36,13 @@ from buildrunner.events.sinks.redis.connection import (
     open_client,
     reconnect,
 )
-from buildrunner.events.sinks.redis.stream import Answer, StreamWriter
+from buildrunner.events.sinks.redis.stream import AppendOutcome, StreamWriter
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-    from buildrunner.events.journal import Journal
+    from buildrunner.concurrency.retry import RetryPolicy
+from buildrunner.events.journal import Journal
 
 BATCH_EVENTS = 500
 BATCH_BYTES = 131072  # at the most: what 500 events have with lines of some 100 bytes
@@ -53,6 +54,8 @@ FLOOD_BATCH_SECONDS = 0.015
 TRIED_SECONDS = 15.0
 # A run with nothing to say looks so often whether the stream is still its own: it is to know of a later run within 2 s.
 LOOK_SECONDS = 1.0
+RETRY = RetryPolicy(first=0.1, longest=1.0, jitter=(0.5, 1.0))  # of Redis after a failure
+SETBACK_RETRY = RetryPolicy(first=0.05, longest=2.0)  # after the stream was lost again
 FORGIVEN_SECONDS = 30.0  # after which a stream that was lost is the first one again
 REFUSED_SECONDS = 10.0  # after which Redis is asked again for what it did not allow: somebody may have changed the ACL
 _END_WORDS = ("Failed:", "Cancelled", "Timed out:", "Superseded", "Skipped:")
@@ -108,7 +111,7 @@ class Publisher:
         self._asking_since: float | None = None  # of a question that Redis has not answered yet
         self._trouble_since: float | None = None
         self._told = False
-        self._hurry = anyio.Event()  # somebody waits for the delivery
+        self._flush = anyio.Event()  # somebody waits for the delivery
         self._idle: anyio.CancelScope | None = None  # while there is nothing to deliver
         self._setbacks, self._last_setback = 0, -math.inf  # how often Redis has lost the stream of late
         self._begun = self._answered = 0  # appends, each a look at whose the stream is
@@ -179,7 +182,7 @@ class Publisher:
         Or until Redis is found away, or `limit` seconds have passed.
         """
         target, look = self._journal.last_seq, self._begun + 1
-        self._hurry.set()
+        self._flush.set()
         if self._idle:
             self._idle.cancel()
         try:
@@ -189,10 +192,10 @@ class Publisher:
                         break
                     await anyio.sleep(0.002)
         finally:
-            self._hurry = anyio.Event()  # also when the run is cancelled meanwhile: who hurries on does not wait
+            self._flush = anyio.Event()  # also when the run is cancelled meanwhile: who hurries on does not wait
 
     async def run_number(self, limit: float) -> int | None:
-        """Give the number by which Redis orders this run; None when it has not said so within `limit` seconds."""
+        """Return the number by which Redis orders this run; None when it has not said so within `limit` seconds."""
         with anyio.move_on_after(limit):
             while not (self._writer.claimed or self.superseded or self.trouble) and self._writes:
                 await anyio.sleep(0.005)
@@ -205,9 +208,9 @@ class Publisher:
         """
         self._yields = True
 
-    def hurry(self) -> None:
+    def flush(self) -> None:
         """Wait for no more events to fill a batch: the run is at its end."""
-        self._hurry.set()
+        self._flush.set()
 
     async def _deliver(self, client: Redis) -> None:
         await client.initialize()  # connects: until then nothing is sent
@@ -264,7 +267,7 @@ class Publisher:
             raise
         self._answered, self._asking_since = look, None
         self._out_of_trouble()
-        if answer is Answer.WRITTEN:
+        if answer is AppendOutcome.WRITTEN:
             self._sent = self._in_doubt = max(self._sent, last) if self._publishes else self._sent
             self.delivered = last
             self._ever_delivered = True
@@ -272,7 +275,7 @@ class Publisher:
         self._in_doubt = doubt
         self._settle_doubt()
         own = place.run == self._writer.number
-        if answer is Answer.LATER or (self._yields and not own):
+        if answer is AppendOutcome.LATER or (self._yields and not own):
             self._be_superseded()
             return
         before = self.delivered
@@ -336,7 +339,7 @@ class Publisher:
             await self._publish(client, seq, events[-1:])
 
     def _messages(self, first: int, events: Sequence[bytes]) -> list[tuple[int, str | bytes]]:
-        """Give what is to be sent to the channel, with the number of its event."""
+        """Return what is to be sent to the channel, with the number of its event."""
         sent = max(0, self._sent + 1 - first)
         first, events = first + sent, events[sent:]
         if not events:
@@ -351,7 +354,7 @@ class Publisher:
         return [(seq, message) for seq, (event, line) in each if (message := self._message(event, line)) is not None]
 
     def _message(self, event: bytes, line: str | None) -> str | bytes | None:
-        """Give what goes to the channel for an event, of whose output `line` is: nothing for one without a line."""
+        """Return what goes to the channel for an event, of whose output `line` is: nothing for one without a line."""
         own = line is None  # buildrunner's words, or a sign of life
         if line is None:
             fields = json.loads(event)
@@ -418,29 +421,29 @@ class Publisher:
         now = anyio.current_time()
         self._setbacks = self._setbacks + 1 if now - self._last_setback < FORGIVEN_SECONDS else 0
         self._last_setback = now
-        await anyio.sleep(_longer_each_time(self._setbacks) - 0.05)
+        await anyio.sleep(SETBACK_RETRY.pause(self._setbacks - 1) if self._setbacks else 0)
 
     async def _pause(self, failures: int) -> None:
         """Wait before Redis is tried again; at the end of a run, when every line is there, only for a moment."""
-        pause = min(1.0, _longer_each_time(failures)) * random.uniform(0.5, 1.0)  # noqa: S311
+        pause = RETRY.pause(failures - 1)
         if self._journal.complete:
             await anyio.sleep(min(pause, 0.2))
         else:
             with anyio.move_on_after(pause):
-                await self._hurry.wait()
+                await self._flush.wait()
                 await anyio.sleep(0.05)
 
     async def _wait_for_batch(self) -> None:
         """Wait for events, and a moment longer for more of them; not at all for one whom somebody waits for."""
         if self.superseded:
             await self._reader.wait()
-        elif not self._hurry.is_set():
+        elif not self._flush.is_set():
             with anyio.move_on_after(LOOK_SECONDS) as self._idle:
                 await self._reader.wait()
             self._idle = None
             if 0 < self._reader.waiting_bytes < FLUSH_BYTES and not self._journal.complete:
                 with anyio.move_on_after(BATCH_SECONDS):
-                    await self._hurry.wait()
+                    await self._flush.wait()
             elif self._reader.flooded:
                 await anyio.sleep_until(self._batch_begun + FLOOD_BATCH_SECONDS)
         self._batch_begun = anyio.current_time()
@@ -471,8 +474,3 @@ class Publisher:
         if self._told:
             self._told = False
             self._journal.log("The live log goes on: Redis answers again.")
-
-
-def _longer_each_time(times: int) -> float:
-    """Return how long to wait after so many failures (seconds)."""
-    return min(2.05, 0.05 * float(2 ** min(times, 10)))

@@ -75,7 +75,7 @@ return {1, last}
 """
 
 
-class Answer(IntEnum):
+class AppendOutcome(IntEnum):
     """How an append ends."""
 
     ELSEWHERE = 0
@@ -83,7 +83,7 @@ class Answer(IntEnum):
     LATER = 2
 
 
-class Place(NamedTuple):
+class StreamPosition(NamedTuple):
     """The last id of the stream."""
 
     run: int
@@ -137,7 +137,7 @@ class StreamWriter:
 
     async def append(
         self, client: Redis, first: int, events: Sequence[bytes], messages: Sequence[str | bytes], *, only_own: bool
-    ) -> tuple[Answer, Place]:
+    ) -> tuple[AppendOutcome, StreamPosition]:
         """Append events, which may be none, and publish messages: all of it or nothing.
 
         Args:
@@ -155,7 +155,7 @@ class StreamWriter:
         if self.scripted:
             arguments = (self.number, first, self._ttl, self._channel, int(only_own), len(events), *events, *messages)
             answer, last = await self._call(client, _APPEND, *arguments)
-            return Answer(answer), _place(last)
+            return AppendOutcome(answer), _place(last)
         return await _again_if_changed(
             lambda: self._append_by_transaction(client, first, events, messages, only_own=only_own)
         )
@@ -194,18 +194,18 @@ class StreamWriter:
 
     async def _append_by_transaction(
         self, client: Redis, first: int, events: Sequence[bytes], messages: Sequence[str | bytes], *, only_own: bool
-    ) -> tuple[Answer, Place]:
+    ) -> tuple[AppendOutcome, StreamPosition]:
         """Do what `_APPEND` does."""
         run = self.number
         assert run is not None
         async with _transaction(client) as transaction:
             last = await self._watched_place(transaction)
-            answer = Answer.WRITTEN
+            answer = AppendOutcome.WRITTEN
             transaction.multi()
             if last.run > run:
-                answer = Answer.LATER
+                answer = AppendOutcome.LATER
             elif first != (last.seq + 1 if last.run == run else 1) or (only_own and last.run != run):
-                answer = Answer.ELSEWHERE
+                answer = AppendOutcome.ELSEWHERE
             else:
                 if last.run not in {run, 0}:
                     transaction.xtrim(self._key, maxlen=0, approximate=False)
@@ -227,7 +227,7 @@ class StreamWriter:
         except NoScriptError:
             return await client.eval(script, 1, self._key, *arguments)
 
-    async def _watched_place(self, transaction: Any) -> Place:
+    async def _watched_place(self, transaction: Any) -> StreamPosition:
         """Return the stream's last id; the transaction fails (WatchError) when the stream changes from now on."""
         from redis.exceptions import ResponseError
 
@@ -237,12 +237,12 @@ class StreamWriter:
         except ResponseError as error:
             if "no such key" not in str(error):
                 raise
-        return Place(0, 0)
+        return StreamPosition(0, 0)
 
 
-def _place(entry: str) -> Place:
+def _place(entry: str) -> StreamPosition:
     run, _, seq = entry.partition("-")
-    return Place(int(run), int(seq))
+    return StreamPosition(int(run), int(seq))
 
 
 async def _again_if_changed(transact: Callable[[], Awaitable[_T]]) -> _T:
