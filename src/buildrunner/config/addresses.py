@@ -8,7 +8,7 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 # In no address. Surrogates are what Python makes of bytes in the environment that are not UTF-8.
 _NOT_IN_URL = re.compile(r"[\x00-\x20\x7f-\x9f\ud800-\udfff]")
-_ORIGIN = re.compile(r"https?://(?:[a-z0-9-]+(?:\.[a-z0-9-]+)*|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
+_ORIGIN = r"https?://(?:[a-z0-9-]+(?:\.[a-z0-9-]+)*|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?"
 _SHORTEST_TOKEN = 16  # characters of a user name in REPO_URL: GitHub's have 40, GitLab's 26; gitlab-ci-token has 15
 # Options of redis-py's connections that REDIS_URI may set after its ?, and their values.
 _REDIS_OPTIONS = {
@@ -164,7 +164,7 @@ def parse_link_template(text: str, placeholders: tuple[str, ...]) -> str | None:
 def parse_origins(text: str) -> tuple[str, ...] | None:
     """Return a comma-separated list of web origins (RFC 6454): scheme, host and port without a path."""
     origins = tuple(origin.strip() for origin in text.split(",") if origin.strip())
-    return origins if origins and all(_ORIGIN.fullmatch(origin) for origin in origins) else None
+    return origins if origins and all(re.fullmatch(_ORIGIN, origin) for origin in origins) else None
 
 
 def _has_valid_host_and_port(parts: SplitResult) -> bool:

@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, urlsplit
 from buildrunner.config.kinds import NAME_PATTERNS
 from buildrunner.config.secret_names import is_secret_name, matches_any
 from buildrunner.config.variable import Variable
-from buildrunner.config.variables import VARIABLES
+from buildrunner.config.variables import VARIABLES, find_variable
 from buildrunner.errors import ConfigurationError
 from buildrunner.redaction import REDACTED, Redactor
 
@@ -34,7 +34,7 @@ class EnvironmentReader:
 
     def __init__(self, environment: Mapping[str, str], command: str) -> None:
         self.problems: list[str] = []
-        self._environment = environment
+        self.environment = environment
         self._command = command
         self._redactor: Redactor | None = None  # made for the first problem
 
@@ -46,14 +46,18 @@ class EnvironmentReader:
         """
         return {variable.name: self._read(variable) for variable in VARIABLES}
 
+    def read_as(self, name: str, text: str) -> Any:
+        """Return the value that a variable would have; the text comes from elsewhere, such as a command line."""
+        return self._parse(find_variable(name), name, text)
+
     def name_of(self, variable: Variable) -> str:
         """Return the name under which a variable is set; its own name where it is not."""
         names = (variable.name, *variable.aliases)
-        return next((name for name in names if self._environment.get(name)), variable.name)
+        return next((name for name in names if self.environment.get(name)), variable.name)
 
-    def add_problem(self, name: str, rule: str) -> None:
-        """Report that a variable's value breaks `rule`, which completes the sentence "NAME is …, but must be"."""
-        self.problems.append(f"{name} is {self._show(name)}, but must be {rule}.")
+    def add_problem(self, name: str, rule: str, text: str) -> None:
+        """Report that a variable's text breaks `rule`, which completes the sentence "NAME is …, but must be"."""
+        self.problems.append(f"{name} is {self._show(name, text)}, but must be {rule}.")
 
     def raise_problems(self) -> None:
         """Raise ConfigurationError if there was a problem."""
@@ -65,12 +69,15 @@ class EnvironmentReader:
         if variable.prefix:
             return self._read_family(variable.prefix) if taken else {}
         name = self.name_of(variable)
-        text = self._environment.get(name)
+        text = self.environment.get(name)
         if not taken or not text:
             if self._command in variable.required:
                 suggestion = f", for example to {variable.example}" if variable.example else f" to {variable.kind.rule}"
                 self.problems.append(f"{name} is missing. Set it{suggestion}.")
             return variable.default
+        return self._parse(variable, name, text)
+
+    def _parse(self, variable: Variable, name: str, text: str) -> Any:
         rule = variable.kind.rule
         value: Any = None
         try:
@@ -78,13 +85,13 @@ class EnvironmentReader:
         except ValueError as error:
             rule = str(error) or rule
         if value is None:
-            self.add_problem(name, rule)
+            self.add_problem(name, rule, text)
             return variable.default
         return value
 
     def _read_family(self, prefix: str) -> dict[str, str]:
         family = {}
-        for full_name, value in self._environment.items():
+        for full_name, value in self.environment.items():
             if not full_name.startswith(prefix):
                 continue
             name = full_name[len(prefix) :]
@@ -98,14 +105,14 @@ class EnvironmentReader:
                 family[name] = value
         return family
 
-    def _show(self, name: str) -> str:
+    def _show(self, name: str, text: str) -> str:
         """Quote a malformed value for people: without secrets, and without parts of an address that may be one."""
         if any(v.secret and (v.name == name or (v.prefix and name.startswith(v.prefix))) for v in VARIABLES):
             return "a value that is not shown"
         if self._redactor is None:
-            self._redactor = Redactor(list_secrets(self._environment))
+            self._redactor = Redactor(list_secrets(self.environment))
         redact = self._redactor.redact
-        text = self._environment.get(name, "").encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        text = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
         # Up to the last @: a password in which / ? or # was not encoded makes the address malformed.
         if "/" in text or ":" in text:
             text = re.sub(r"^([A-Za-z][A-Za-z0-9+.-]*://)?+(?!git@[^@]*$).*@", rf"\1{REDACTED}@", text, flags=re.DOTALL)

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from buildrunner.config.settings import read_settings
-
-_DEFAULT_STREAM = "events:{slug}"
-_UNUSED_SLUG = "unused-slug"
+from buildrunner.config.aws import check_keys, read_region
+from buildrunner.config.environment import EnvironmentReader
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,20 +36,19 @@ def read_log_settings(environment: Mapping[str, str], *, slug: str = "", build: 
         ConfigurationError: with every problem, as a build would name it.
 
     """
-    bucket = environment.get("STATE_BUCKET_NAME") or environment.get("AWS_BUCKET_NAME")
-    read = {
-        name: value for name, value in environment.items() if name.startswith("AWS_") or name in {"HOME", "REDIS_URI"}
-    }
-    stand_ins = {"REPO_URL": "https://not-used.invalid/x", "AWS_BUCKET_NAME": bucket or "not-used"}
-    if not bucket:
-        stand_ins["AWS_REGION"] = "not-used"
-    template = environment.get("EVENT_STREAM") or _DEFAULT_STREAM
-    names = {"EVENT_STREAM": template, "SLUG": slug or _UNUSED_SLUG, "BUILD_ID": build}
-    settings = read_settings({**read, **stand_ins, **names})
+    reader = EnvironmentReader(environment, "logs")
+    values = reader.read()
+    for name, text in (("SLUG", slug), ("BUILD_ID", build)):
+        if text:
+            reader.read_as(name, text)
+    bucket = values["STATE_BUCKET_NAME"] or values["AWS_BUCKET_NAME"]
+    region = read_region(reader, values) if bucket else None
+    check_keys(reader)
+    reader.raise_problems()
     return LogSettings(
-        redis_uri=settings.redis_uri,
-        event_stream=template,
-        state_bucket=settings.state_bucket if bucket else None,
-        region=settings.region if bucket else None,
-        s3_endpoint_url=settings.s3_endpoint_url,
+        redis_uri=values["REDIS_URI"],
+        event_stream=values["EVENT_STREAM"],
+        state_bucket=bucket,
+        region=region,
+        s3_endpoint_url=values["AWS_ENDPOINT_URL_S3"],
     )

@@ -6,16 +6,14 @@ git must have been started (asyncio and anyio take 0.08 s).
 
 from __future__ import annotations
 
-import configparser
 import os
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from buildrunner.config import kinds
 from buildrunner.config.addresses import Repository, parse_repository
+from buildrunner.config.aws import check_keys, read_region
 from buildrunner.config.environment import EnvironmentReader, list_secrets
 from buildrunner.config.variables import find_variable
 
@@ -84,15 +82,8 @@ def read_settings(environment: Mapping[str, str], *, publishes: str | None = Non
         reader.problems.append("DIR is empty: name the folder to publish.")
     elif not os.path.isdir(publishes):
         reader.problems.append(f"The folder {ascii(publishes)[1:-1]} does not exist. Name the folder to publish.")
-    region = _read_region(reader, values, environment)
-    for one, other in (
-        ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),
-        ("AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID"),
-    ):
-        if environment.get(one) and not environment.get(other):
-            reader.problems.append(
-                f"{other} is missing, but {one} is set: set both, or neither to use the task's role."
-            )
+    region = read_region(reader, values)
+    check_keys(reader)
     reader.raise_problems()
     slug: str = values["SLUG"]
     build_id: str = values["BUILD_ID"] or make_build_id()
@@ -146,7 +137,7 @@ def read_settings(environment: Mapping[str, str], *, publishes: str | None = Non
 
 def make_build_id() -> str:
     """Make an id that sorts by time and contains 64 random bits."""
-    return f"{datetime.now(UTC):%Y%m%d-%H%M%S-%f}-{secrets.token_hex(8)}"
+    return f"{datetime.now(UTC):%Y%m%d-%H%M%S-%f}-{os.urandom(8).hex()}"
 
 
 def _read_repository(reader: EnvironmentReader, values: Mapping[str, Any]) -> Repository | None:
@@ -156,35 +147,5 @@ def _read_repository(reader: EnvironmentReader, values: Mapping[str, Any]) -> Re
     try:
         return parse_repository(url, values["REPO_ALLOWED_SCHEMES"], values["REPO_REF"], values["GIT_TOKEN"])
     except ValueError as error:
-        reader.add_problem(reader.name_of(find_variable("REPO_URL")), str(error))
+        reader.add_problem(reader.name_of(find_variable("REPO_URL")), str(error), url)
         return None
-
-
-def _read_region(reader: EnvironmentReader, values: Mapping[str, Any], environment: Mapping[str, str]) -> str:
-    variable = find_variable("AWS_REGION")
-    if environment.get(reader.name_of(variable)):
-        return values["AWS_REGION"] or ""
-    region = _find_region_of_profile(environment)
-    if region is None:
-        reader.problems.append(
-            "AWS_REGION is missing, and the AWS configuration has no region. Set it, for example to eu-central-1."
-        )
-    elif not kinds.REGION.parse(region):
-        reader.problems.append("The region in the AWS configuration is malformed. Fix it, or set AWS_REGION.")
-    return region or ""
-
-
-def _find_region_of_profile(environment: Mapping[str, str]) -> str | None:
-    """Find the region in the AWS configuration file, as the AWS SDKs and Tools Reference Guide describes it."""
-    home = environment.get("HOME") or os.path.expanduser("~")
-    path = environment.get("AWS_CONFIG_FILE") or os.path.join(home, ".aws", "config")
-    profile = environment.get("AWS_PROFILE") or environment.get("AWS_DEFAULT_PROFILE") or "default"
-    parser = configparser.RawConfigParser(strict=False)
-    try:
-        parser.read(os.path.expanduser(path), encoding="utf-8")
-    except (configparser.Error, OSError, UnicodeDecodeError):
-        return None
-    for section in (f"profile {profile}", profile):
-        if parser.has_option(section, "region"):
-            return parser.get(section, "region").strip() or None
-    return None
