@@ -181,6 +181,7 @@ def test_a_folder_is_published_by_the_same_code_without_a_repository_and_without
     (tmp_path / "old.html").write_text("one")
     slug = f"folder-{tmp_path.name[-8:].replace('_', '-')}x"
     environment = program.environment(None, SLUG=None, REDIS_URI=None, REPO_URL=None)
+    environment["SITE_URL"] = "https://{slug}.example.com"
 
     def publish(*options: str) -> tuple[int, str]:
         process = program.start(environment, "publish", str(tmp_path), "--slug", slug, *options)
@@ -198,7 +199,8 @@ def test_a_folder_is_published_by_the_same_code_without_a_repository_and_without
     assert "Removed 1 obsolete file." in said
     assert said.splitlines()[-1].endswith("Done")
     archive = program.client().get_object(Bucket="sites", Key=f"__logs/{slug}/the-second.ndjson")["Body"].read()
-    assert json.loads(archive.splitlines()[-1])["status"] == "succeeded"
+    result = json.loads(archive.splitlines()[-1])
+    assert (result["status"], result["url"]) == ("succeeded", f"https://{slug}.example.com")
 
     code, said = publish("--aws-bucket-name", "no-such-bucket")
     assert code == 50

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from buildrunner.config.aws import check_keys, read_region
 from buildrunner.config.environment import EnvironmentReader
@@ -37,18 +38,22 @@ def read_log_settings(environment: Mapping[str, str], *, slug: str = "", build: 
 
     """
     reader = EnvironmentReader(environment, "logs")
-    values = reader.read()
     for name, text in (("SLUG", slug), ("BUILD_ID", build)):
         if text:
             reader.read_as(name, text)
-    bucket = values["STATE_BUCKET_NAME"] or values["AWS_BUCKET_NAME"]
-    region = read_region(reader, values) if bucket else None
-    check_keys(reader)
+    settings = make_log_settings(reader, reader.read())
     reader.raise_problems()
+    return settings
+
+
+def make_log_settings(reader: EnvironmentReader, values: Mapping[str, Any]) -> LogSettings:
+    """Make the settings from the values of a command that reads logs; problems are added to those of the reader."""
+    bucket = values["STATE_BUCKET_NAME"] or values["AWS_BUCKET_NAME"]
+    check_keys(reader)
     return LogSettings(
-        redis_uri=values["REDIS_URI"],
+        redis_uri=values["REDIS_URI"] or "",
         event_stream=values["EVENT_STREAM"],
         state_bucket=bucket,
-        region=region,
+        region=read_region(reader, values) if bucket else None,
         s3_endpoint_url=values["AWS_ENDPOINT_URL_S3"],
     )

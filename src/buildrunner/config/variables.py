@@ -433,6 +433,7 @@ VARIABLES: tuple[Variable, ...] = (
         "GATEWAY_SECRET",
         "Gateway",
         "Key of viewer tokens, at least 32 bytes. With it, pages and API need a token.",
+        # RFC 7518, section 3.2: a key of HS256 has at least as many bits as its hash.
         Kind(lambda text: text if len(text.encode(errors="surrogateescape")) >= 32 else None, "at least 32 bytes"),
         ("serve", "token"),
         required=("token",),

@@ -9,9 +9,9 @@ import jwt
 from jwt.exceptions import InvalidTokenError
 from jwt.types import Options
 
-from buildrunner.errors import ConfigurationError
+from buildrunner.config.environment import EnvironmentReader
 from buildrunner.gateway.events import SLUG
-from buildrunner.gateway.settings import read_secret
+from buildrunner.gateway.settings import encode_secret
 
 EVERY_SITE = "*"
 _ALGORITHM = "HS256"
@@ -48,13 +48,12 @@ def print_token(environment: Mapping[str, str], slug: str, seconds: int) -> int:
         ConfigurationError: the secret, the slug or the time is missing or malformed.
 
     """
-    problems: list[str] = []
-    secret = read_secret(environment, problems)
+    reader = EnvironmentReader(environment, "token")
+    secret = reader.read()["GATEWAY_SECRET"]
     if slug != EVERY_SITE and not SLUG.fullmatch(slug):
-        problems.append(f"SLUG is {slug!a}, but must be the slug of a site, or * for every site.")
+        reader.problems.append(f"SLUG is {slug!a}, but must be the slug of a site, or * for every site.")
     if not 0 < seconds <= _LONGEST_SECONDS:
-        problems.append(f"--ttl is {seconds}, but must be 1 to {_LONGEST_SECONDS} seconds.")
-    if secret is None or problems:
-        raise ConfigurationError(problems)
-    print(make_token(secret, slug, seconds))
+        reader.problems.append(f"--ttl is {seconds}, but must be 1 to {_LONGEST_SECONDS} seconds.")
+    reader.raise_problems()
+    print(make_token(encode_secret(secret), slug, seconds))
     return 0
