@@ -7,23 +7,26 @@ import json
 import math
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from buildrunner.errors import BuildFailed
 from buildrunner.gateway.events import BUILD_ID, parse_event, to_blocks
 from buildrunner.gateway.sharing import History, Piece, SharedReads
 
 if TYPE_CHECKING:
     from buildrunner.s3 import Bucket, Part
 
+T = TypeVar("T")
 _PIECE_BYTES = 256 * 2**10
 _HEAD_BYTES = 4 * 2**10  # the first event is short: it says what is being prepared
 _TAIL_BYTES = 32 * 2**10  # a result with its excerpt; more is read where it is longer
 _KEEP_SUMMARIES = 10_000
 _AT_ONCE = 16  # requests
+_ANSWER_SECONDS = 8.0
 _MISSING_SECONDS = 2.0  # how long it is believed that a log is not there
 _PRESENT_SECONDS = 10.0  # a build with the same id may replace it
 
@@ -91,7 +94,7 @@ class Archive:
         return await self._listings.get((slug, limit), lambda: self._find_newest(slug, limit))
 
     async def _find_newest(self, slug: str, limit: int) -> list[ArchivedLog]:
-        listed = await self._bucket.list_objects(_folder(slug))
+        listed = await self._ask(self._bucket.list_objects(_folder(slug)))
         names = sorted(listed, key=lambda key: (listed[key].modified, key), reverse=True)
         found: list[ArchivedLog] = []
         for at in range(0, len(names), limit):
@@ -162,8 +165,17 @@ class Archive:
         return log
 
     async def _get(self, key: str, start: int, length: int, etag: str | None) -> Part | None:
-        async with self._slots:
-            return await self._bucket.get_range(key, start=start, length=length, etag=etag)
+        return await self._ask(self._bucket.get_range(key, start=start, length=length, etag=etag))
+
+    async def _ask(self, request: Coroutine[Any, Any, T]) -> T:
+        """Await an answer of S3, whose own retries take longer than a viewer waits."""
+        try:
+            async with self._slots, asyncio.timeout(_ANSWER_SECONDS):
+                return await request
+        except TimeoutError:
+            raise BuildFailed("finish", f"S3 does not answer within {_ANSWER_SECONDS:.0f} s.") from None
+        finally:
+            request.close()  # one that did not get its turn
 
 
 def _folder(slug: str) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
+from buildrunner.errors import BuildEnded
 from buildrunner.gateway.archive import Archive
 from buildrunner.gateway.events import parse_event
 from buildrunner.gateway.feed import Feeds
@@ -20,7 +21,19 @@ from buildrunner.gateway.streams import read_ends
 
 LATEST = "latest"
 LOST_SECONDS = 90.0  # without an event: a living build writes one every 30 s
-_FROM_RESULT = ("status", "stage", "seconds", "stages", "commit", "reason", "hint", "failure", "files", "bytes")
+_FROM_RESULT = (
+    "status",
+    "stage",
+    "seconds",
+    "stages",
+    "commit",
+    "reason",
+    "hint",
+    "failure",
+    "files",
+    "bytes",
+    "stages",
+)
 
 
 def describe_build(first: Mapping[str, Any], last: Mapping[str, Any], *, age: float, url: str | None) -> dict[str, Any]:
@@ -92,7 +105,7 @@ class Builds:
         """Describe one build; nothing if it is not known.
 
         Raises:
-            RedisError, OSError: Redis does not answer, and the build is not in the archive.
+            RedisError, OSError, BuildEnded: Redis or the archive does not answer, and the other does not know the build.
 
         """
         error: Exception | None = None
@@ -109,9 +122,12 @@ class Builds:
             error = raised
         if described and described["status"] != "lost":
             return described
-        if build != LATEST and self._archive and (log := await self._archive.find(slug, build)):
-            return describe_build(log.first, log.result, age=0, url=self._url(slug))
-        if error:
+        try:
+            if build != LATEST and self._archive and (log := await self._archive.find(slug, build)):
+                return describe_build(log.first, log.result, age=0, url=self._url(slug))
+        except BuildEnded as raised:
+            error = raised
+        if error and not described:
             raise error
         return described
 
@@ -123,14 +139,18 @@ class Builds:
             return False
         if ends and ends.last["build"] == build:
             return ends.last.get("type") == "result" and ends.last["seq"] <= seq
-        log = await self._archive.find(slug, build) if self._archive else None
-        return log is not None and log.result["seq"] <= seq
+        try:
+            log = await self._archive.find(slug, build) if self._archive else None
+        except BuildEnded:
+            return False
+        return log is not None and int(log.result["seq"]) <= seq
 
     async def newest(self, slug: str, limit: int) -> list[dict[str, Any]]:
         """Describe the newest builds of a site, by their start.
 
         Raises:
             RedisError, OSError: Redis does not answer, and there is no archive.
+            BuildEnded: the archive cannot be read, and there is nothing in Redis.
 
         """
         found: dict[str, dict[str, Any]] = {}
@@ -140,7 +160,13 @@ class Builds:
             if not self._archive:
                 raise
             ends = None
-        for log in await self._archive.newest(slug, limit) if self._archive else ():
+        try:
+            archived = await self._archive.newest(slug, limit) if self._archive else []
+        except BuildEnded:
+            if not ends:
+                raise
+            archived = []
+        for log in archived:
             found[log.build] = describe_build(log.first, log.result, age=0, url=self._url(slug))
         if ends:
             live = self._describe_live(slug, ends)

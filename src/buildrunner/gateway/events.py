@@ -10,6 +10,7 @@ from itertools import accumulate
 
 BUILD_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+BLOCK_BYTES = 128 * 2**10  # of events, after which a block ends
 _COLOR = re.compile(r"\x1b\[[0-9;:]*m")
 _LINE_ENDS = re.compile(rb"\r\n|\r|\n")
 
@@ -78,9 +79,10 @@ def parse_event(encoded: bytes) -> Event | None:
 
 
 def to_blocks(entries: Iterable[tuple[bytes, bytes]]) -> list[Block]:
-    """Encode entries, each an id and an event, into as few blocks as possible, in their order."""
+    """Encode entries, each an id and an event, in their order, into few blocks of a bounded size."""
     blocks: list[Block] = []
     group: list[Event] = []
+    size = 0  # bytes of the group
     last_entry = b""
 
     def flush() -> None:
@@ -107,9 +109,12 @@ def to_blocks(entries: Iterable[tuple[bytes, bytes]]) -> list[Block]:
         event = parse_event(encoded)
         if event is None:
             continue
-        if group and (event.build, event.seq) != (group[-1].build, group[-1].seq + 1):
+        continues = bool(group) and (event.build, event.seq) == (group[-1].build, group[-1].seq + 1)
+        if not continues or size >= BLOCK_BYTES:
             flush()
+            size = 0
         group.append(event)
+        size += len(encoded)
         last_entry = entry
         if event.type == "result":
             flush()

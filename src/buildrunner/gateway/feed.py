@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 import traceback
+from bisect import bisect_right
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
+from itertools import accumulate
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -22,6 +24,7 @@ _WAIT_SECONDS = 1.0  # for news, before it is seen whether Redis lost its memory
 _RETRY_SECONDS = 0.5
 _RING_BYTES = 512 * 2**10  # of payload per stream; who is further behind reads from Redis
 _PIECE_BYTES = 128 * 2**10  # of events that one read of the history aims at
+_MOST_PIECE_BYTES = 512 * 2**10
 _MOST_ENTRIES = 500
 # Between two reads of a stream: a pause for each of its viewers keeps 1,000 of them within half a core.
 _PAUSE_SECONDS = 0.02
@@ -167,10 +170,11 @@ class Feed:
     async def _read_history(self, after: bytes) -> Piece:
         count = max(16, min(_MOST_ENTRIES, int(_PIECE_BYTES / self._mean_bytes)))
         entries = await read_range(self._redis, self.key, after=after, count=count)
-        blocks = to_blocks(entries)
-        if blocks:
-            self._mean_bytes = max(64.0, sum(len(block.payload) for block in blocks) / len(entries))
-        return Piece(tuple(blocks), keeps=len(entries) == count)
+        sizes = list(accumulate(len(event) for _, event in entries))
+        if entries:
+            self._mean_bytes = max(64.0, sizes[-1] / len(entries))
+        fits = max(1, bisect_right(sizes, _MOST_PIECE_BYTES))  # a viewer that takes it slowly holds no more
+        return Piece(tuple(to_blocks(entries[:fits])), keeps=fits < len(entries) or len(entries) == count)
 
 
 class Feeds:

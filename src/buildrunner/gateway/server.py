@@ -18,7 +18,7 @@ from aiohttp import web
 from redis.exceptions import RedisError
 
 from buildrunner.errors import BuildEnded
-from buildrunner.gateway.archive import Archive
+from buildrunner.gateway.archive import Archive, ArchiveReplaced
 from buildrunner.gateway.assets import Asset, Assets
 from buildrunner.gateway.builds import LATEST, Builds
 from buildrunner.gateway.cursor import Cursor
@@ -29,13 +29,14 @@ from buildrunner.gateway.limits import Clients, TooManyRequests, Viewers
 from buildrunner.gateway.settings import GatewaySettings, is_loopback
 from buildrunner.gateway.tokens import EVERY_SITE, read_token
 
-_COMMENT_SECONDS = 10.0  # of silence; the contract says at least every 15
+_COMMENT_SECONDS = 7.0  # of silence; seen when the feed ticks, so that one comes at least every 15
 _SLICE_BYTES = 64 * 2**10  # that are written at once: with what waits in the transport far below 1 MiB
 _RETRY_MILLISECONDS = 1000
 _MOST_BUILDS = 100
 _ALL_METHODS = "GET, HEAD"
 _IMMUTABLE = "public, max-age=31536000, immutable"
 _API = "/api/"
+_STARTED = "answer started"
 _REASONS = {
     400: "Bad request",
     401: "A link with a token is needed",
@@ -115,24 +116,17 @@ class Gateway:
                 self._check_token(request)
                 self._check_names(request.match_info)
                 return await handler(request)
-        except TooManyRequests:
-            refusal = Refusal(429, "Too many requests at once from this address.", Retry_After="5")
-            return self._refuse(request, refusal)
-        except Refusal as refusal:
-            return self._refuse(request, refusal)
-        except web.HTTPException as answer:
-            return self._refuse(request, Refusal(answer.status, _REASONS.get(answer.status, answer.reason)))
-        except (RedisError, OSError) as error:
-            if isinstance(error, ConnectionResetError):
-                raise  # by the viewer
-            return self._refuse(request, Refusal(503, "Redis does not answer. Try again later.", Retry_After="5"))
-        except BuildEnded as error:
-            return self._refuse(request, Refusal(503, f"The archive cannot be read. {error.reason}", Retry_After="5"))
         except Exception as error:
-            # Not the address as it was sent: it may hold a token.
-            print(f"buildrunner: Internal error while answering {request.path!a}.", file=sys.stderr)
-            traceback.print_exception(error)
-            return self._refuse(request, Refusal(500, "Internal error in the gateway."))
+            refusal = _to_refusal(error)
+            if refusal is None:
+                # Not the address as it was sent: it may hold a token.
+                print(f"buildrunner: Internal error while answering {request.path!a}.", file=sys.stderr)
+                traceback.print_exception(error)
+            if _STARTED not in request:
+                return self._refuse(request, refusal or Refusal(500, "Internal error in the gateway."))
+            if request.transport:
+                request.transport.abort()  # so that what was cut short is not taken for all
+            raise
 
     def _check_host(self, request: web.Request) -> None:
         """Answer only for this machine where there are no tokens: a page elsewhere may have its name point here."""
@@ -158,13 +152,13 @@ class Gateway:
     def _check_token(self, request: web.Request) -> None:
         if self._settings.secret is None or request.path == "/healthz" or self._is_file(request.path):
             return
-        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() != "bearer":
-            token = request.query.get("token", "")
-        subject = read_token(self._settings.secret, token.strip()) if token else None
+        scheme, _, bearer = request.headers.get("Authorization", "").partition(" ")
+        tokens = [bearer.strip() if scheme.lower() == "bearer" else "", request.query.get("token", "")]
+        subjects = (read_token(self._settings.secret, token) for token in tokens if token)
+        subject = next((each for each in subjects if each is not None), None)
         if subject is None:
-            challenge = 'Bearer realm="buildrunner"' + (', error="invalid_token"' if token else "")
-            message = "The token is invalid or has expired." if token else "A token is needed."
+            challenge = 'Bearer realm="buildrunner"' + (', error="invalid_token"' if any(tokens) else "")
+            message = "The token is invalid or has expired." if any(tokens) else "A token is needed."
             raise Refusal(401, message, WWW_Authenticate=challenge)
         if subject not in {EVERY_SITE, request.match_info.get("slug", subject)}:
             raise Refusal(403, "This token is for another site.")
@@ -191,6 +185,7 @@ class Gateway:
         )
 
     async def _add_headers(self, request: web.Request, response: web.StreamResponse) -> None:
+        request[_STARTED] = True
         headers = response.headers
         headers["Server"] = "buildrunner"
         headers["Content-Security-Policy"] = self._policy
@@ -299,6 +294,7 @@ class Gateway:
         if after and await self._builds.ended_by(slug, build, after):
             return web.Response(status=204)
         response = web.StreamResponse(headers=headers)
+        response.force_close()  # the contract: after the end the server closes
         with self._viewers.viewer(request) as viewer:
             await response.prepare(request)
             await response.write(b"retry: %d\n\n: connected\n\n" % _RETRY_MILLISECONDS)
@@ -319,15 +315,40 @@ class Gateway:
     async def _find_start(self, request: web.Request, slug: str, build: str) -> tuple[str, int]:
         """Return whose events are sent, and after which one."""
         after = _number(request, "after", 0)
-        last = request.headers.get("Last-Event-ID")
-        if last is None:
-            if build == LATEST and after:
-                build = await self._builds.resolve(slug, build) or build
-            return build, after
-        match = re.fullmatch(r"([A-Za-z0-9_-]{1,64}):([0-9]{1,15})", last)
-        if match and build == LATEST and await self._builds.resolve(slug, build) == match[1]:
-            build = match[1]
-        return build, int(match[2]) if match and match[1] == build else 0
+        if last := request.headers.get("Last-Event-ID"):
+            match = re.fullmatch(r"([A-Za-z0-9_-]{1,64}):([0-9]{1,15})", last)
+            had, after = (match[1], int(match[2])) if match else ("", 0)
+            if had != (await self._resolve(slug, build, had) if build == LATEST else build):
+                return build, 0
+            return had, after
+        if build == LATEST and after:
+            build = await self._resolve(slug, build, build)
+        return build, after
+
+    async def _resolve(self, slug: str, build: str, otherwise: str) -> str:
+        """Resolve `latest`; an `EventSource` does not come back from an error, so Redis being away is none."""
+        try:
+            return await self._builds.resolve(slug, build) or build
+        except (RedisError, OSError, BuildEnded):
+            return otherwise
+
+
+def _to_refusal(error: Exception) -> Refusal | None:
+    """Return what is answered to an error; nothing if it is one of the gateway's own."""
+    match error:
+        case Refusal():
+            return error
+        case TooManyRequests():
+            return Refusal(429, "Too many requests at once from this address.", Retry_After="5")
+        case web.HTTPException():
+            return Refusal(error.status, _REASONS.get(error.status, error.reason))
+        case BuildEnded():
+            return Refusal(503, f"The archive cannot be read. {error.reason}", Retry_After="5")
+        case ArchiveReplaced():
+            return Refusal(503, "The build was started again. Try again.", Retry_After="1")
+        case RedisError() | OSError():  # a viewer that has left is an OSError too, and gets no answer
+            return Refusal(503, "Redis does not answer. Try again later.", Retry_After="5")
+    return None
 
 
 def _number(request: web.Request, name: str, default: int) -> int:
