@@ -45,6 +45,7 @@ class Feed:
         self.had_news = False  # whether anything came while it was watched
         self._redis = redis
         self._history = history
+        self._memory = object()  # what Redis has now: pieces of an earlier one are not taken for it
         self._ring: deque[Block] = deque()
         self._ring_bytes = 0
         self._ring_after = START  # the entry before the ring
@@ -89,7 +90,7 @@ class Feed:
         newest = self.read_newest(after, epoch)
         if newest is not None:
             return newest
-        piece = await self._history.get((self.key, self.epoch, after), lambda: self._read_history(after))
+        piece = await self._history.get((self._memory, after), lambda: self._read_history(after))
         return piece.blocks
 
     @property
@@ -153,6 +154,7 @@ class Feed:
                 self._ring_bytes = 0
                 self.newest = None
                 self.epoch += 1
+                self._memory = object()
             return []
         self.exists = True
         blocks = to_blocks(entries)
