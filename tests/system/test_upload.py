@@ -23,6 +23,7 @@ from buildrunner.publish.headers import IMMUTABLE, REVALIDATE
 from buildrunner.s3.bodies import MULTIPART_ABOVE, Slice
 from buildrunner.s3.bucket import Bucket, Stored, open_s3
 from buildrunner.s3.errors import AccessRefused
+from buildrunner.s3.fast_put import FastPut
 from support.certificates import Certificate, make_certificate
 from support.s3_server import S3Server, s3_server
 from support.uploads import plan
@@ -84,10 +85,9 @@ def dist(tmp_path: Path) -> Path:
 async def bucket_of(
     server: S3Server, name: str = "site", concurrency: int = 8, *, hot: bool = False
 ) -> AsyncIterator[Bucket]:
-    """Give a bucket. Until the hot path has been learnt everything goes through aiobotocore."""
-    async with open_s3(region="us-east-1", endpoint_url=server.endpoint, concurrency=concurrency) as s3:
-        if hot:
-            await s3.warm_up(name)
+    """Yield a bucket, whose small objects go by the fast path or by aiobotocore (`S3_FAST_PUT`)."""
+    async with open_s3(region="us-east-1", endpoint_url=server.endpoint, concurrency=concurrency, fast_put=hot) as s3:
+        await s3.warm_up(name)
         yield s3.bucket(name)
 
 
@@ -444,7 +444,8 @@ async def test_over_tls_the_authority_of_aws_ca_bundle_is_trusted(
             with (tmp_path / "body").open("rb") as file:
                 await bucket.put_file(f"{prefix}{size}", file.fileno(), size, content_type="text/plain")
         assert {found.size for found in (await bucket.list_objects(prefix)).values()} == set(sizes)
-        assert (bucket._hot._place is not None, bucket._hot._failures) == (True, 0)
+        assert isinstance(bucket._writer, FastPut)
+        assert (bucket._writer._place is not None, bucket._writer._failures) == (True, 0)
 
 
 @pytest.mark.parametrize("name", ["localhost", "s3.example.com"], ids=["unknown authority", "other name"])
@@ -459,7 +460,9 @@ async def test_a_server_whose_certificate_is_not_trusted_gets_nothing_and_it_is_
         open_s3(region="us-east-1", endpoint_url=endpoint, concurrency=4) as s3,
     ):
         await s3.warm_up("site")
-        assert s3.bucket("site")._hot._place
+        writer = s3.bucket("site")._writer
+        assert isinstance(writer, FastPut)
+        assert writer._place
         with pytest.raises(BuildFailed, match="certificate is not trusted"):
             await s3.bucket("site").put(f"{prefix}a", b"", content_type="text/plain")
 
@@ -592,7 +595,8 @@ async def test_both_ways_store_the_same_whatever_the_key_the_headers_and_the_bod
     for way in ("hot", "aiobotocore"):
         found: list[dict[str, Any]] = []
         async with bucket_of(server, hot=way == "hot") as bucket:
-            assert (bucket._hot._place is not None) == (way == "hot")
+            fast = bucket._writer if isinstance(bucket._writer, FastPut) else None
+            assert (fast is not None and fast._place is not None) == (way == "hot")
             for number, (key, body, content_type, cache_control) in enumerate(corpus):
                 (tmp_path / "body").write_bytes(body)
                 full_key = f"{prefix}{way}/{number}/{key}"
@@ -600,7 +604,7 @@ async def test_both_ways_store_the_same_whatever_the_key_the_headers_and_the_bod
                     await bucket.put_file(
                         full_key, file.fileno(), len(body), content_type=content_type, cache_control=cache_control
                     )
-                assert bucket._hot._failures == 0, "it went the way that it should"
+                assert not (fast and fast._failures), "it went the way that it should"
                 head = await client_of(bucket).head_object(Bucket="site", Key=full_key, ChecksumMode="ENABLED")
                 kept = {"ETag", "ContentType", "CacheControl", "ContentLength", "ChecksumSHA256", "Metadata"}
                 found.append({name: value for name, value in head.items() if name in kept})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Literal
+from typing import Any, Literal
 
 import anyio
 import pytest
@@ -22,7 +22,7 @@ from buildrunner.redaction import Redactor
 
 
 def make(journal: Journal, log_format: Literal["text", "json"] = "text") -> Publisher:
-    names = {"channel": "logs:x", "stream": "events:x", "uri": "redis://localhost:1"}
+    names: dict[str, Any] = {"channel": "logs:x", "stream": "events:x", "uri": "redis://localhost:1"}
     return Publisher(journal, **names, ttl=60, log_format=log_format, on_superseded=lambda: None)
 
 

@@ -117,6 +117,7 @@ def test_the_defaults_are_those_of_the_contract() -> None:
         "cache_scope": "my-site",
         "strict_lockfile": False,
         "git_submodules": True,
+        "s3_fast_put": True,
         "git_history": "auto",
     }
 
@@ -168,6 +169,7 @@ def test_the_defaults_are_those_of_the_contract() -> None:
         ("STRICT_LOCKFILE", "0", "strict_lockfile", False),
         ("GIT_SUBMODULES", "off", "git_submodules", False),
         ("GIT_SUBMODULES", "on", "git_submodules", True),
+        ("S3_FAST_PUT", "off", "s3_fast_put", False),
         ("GIT_HISTORY", "full", "git_history", "full"),
         ("BUILD_ENV_VITE_API_URL", "https://api", "build_env", {"VITE_API_URL": "https://api"}),
         ("INSTALL_ENV_NPM_TOKEN", "", "install_env", {"NPM_TOKEN": ""}),

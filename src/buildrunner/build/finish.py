@@ -15,8 +15,7 @@ from buildrunner.build.storage import Storage
 from buildrunner.config.settings import Settings
 from buildrunner.errors import EXIT_PUBLISHED, BuildEnded
 from buildrunner.events.journal import Field, Journal
-from buildrunner.events.sinks import console
-from buildrunner.events.sinks.redis.publisher import Publisher
+from buildrunner.events.sinks import console, redis
 
 # No event can be written while the archive is, and the contract promises one every 30 s. Giving it up takes 5 s more.
 ARCHIVE_SECONDS = 20.0
@@ -51,7 +50,7 @@ class Finish:
         facts: Facts,
         stage_seconds: Mapping[str, float],
         storage: Storage,
-        publisher: Publisher,
+        publisher: redis.Publisher,
         faults: FaultReporter,
     ) -> None:
         self._settings = settings

@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
-from functools import partial
+from functools import cached_property, partial
 
 import anyio
 import anyio.abc
@@ -27,8 +27,7 @@ from buildrunner.config.settings import Settings
 from buildrunner.errors import EXIT_PUBLISHED, BuildEnded, BuildSuperseded, Failure, Stage
 from buildrunner.events.follower import restart_after_faults
 from buildrunner.events.journal import Journal
-from buildrunner.events.sinks import console
-from buildrunner.events.sinks.redis.publisher import Publisher
+from buildrunner.events.sinks import console, redis
 from buildrunner.redaction import Redactor
 
 SECOND_LOOK_SECONDS = 2.0
@@ -66,15 +65,6 @@ class Run:
         self._started = anyio.current_time()
         self._started_at = time.time_ns() // 1_000_000  # ms: orders builds where Redis does not
         self._command_started = anyio.Event()
-        self._publisher = Publisher(
-            journal,
-            uri=settings.redis_uri,
-            channel=settings.log_channel,
-            stream=settings.event_stream,
-            ttl=settings.log_ttl,
-            log_format=settings.log_format,
-            on_superseded=self._on_superseded,
-        )
 
     async def execute(self, story: Callable[[], Awaitable[None]], early_signals: Sequence[int]) -> int:
         """Run the story, deliver the result, and return the exit code."""
@@ -162,6 +152,21 @@ class Run:
         with self.ending.deadline.limit(seconds, AFTER_SIGNAL_SECONDS) as scope:
             yield scope
 
+    @cached_property
+    def _publisher(self) -> redis.Publisher:
+        """What delivers the log to Redis; imported when it is first used, which is after git has started."""
+        settings = self.settings
+        return redis.Publisher(
+            self.journal,
+            uri=settings.redis_uri,
+            channel=settings.log_channel,
+            stream=settings.event_stream,
+            ttl=settings.log_ttl,
+            log_format=settings.log_format,
+            on_superseded=self._on_superseded,
+            started=self._started,
+        )
+
     # --- what ends it ----------------------------------------------------------------------------------------
 
     def _on_cause(self, cause: BuildEnded) -> None:
@@ -197,8 +202,8 @@ class Run:
 
     async def _order(self) -> int:
         """Return what orders the builds of the site: when they began, in ms, by Redis or else by this clock."""
-        redis = self.settings.redis_uri
-        return (await self._publisher.run_number(NUMBER_SECONDS) if redis else None) or self._started_at
+        uri = self.settings.redis_uri
+        return (await self._publisher.run_number(NUMBER_SECONDS) if uri else None) or self._started_at
 
     async def _keep_alive(self, scope: anyio.CancelScope) -> None:
         with scope:

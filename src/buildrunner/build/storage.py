@@ -65,7 +65,10 @@ class Storage:
         settings = self._settings
         try:
             async with s3.open_s3(
-                region=settings.region, endpoint_url=settings.s3_endpoint_url, concurrency=settings.upload_concurrency
+                region=settings.region,
+                endpoint_url=settings.s3_endpoint_url,
+                concurrency=settings.upload_concurrency,
+                fast_put=settings.s3_fast_put,
             ) as client:
                 # The imports are done: what they left stays for good, and the collector need not walk through it.
                 gc.freeze()

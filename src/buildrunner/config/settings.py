@@ -49,6 +49,7 @@ class Settings:
     build_timeout: float
     upload_timeout: float
     upload_concurrency: int
+    s3_fast_put: bool
     site_max_files: int
     site_max_bytes: int
     site_max_file_bytes: int
@@ -119,6 +120,7 @@ def read_settings(environment: Mapping[str, str], *, publishes: str | None = Non
         build_timeout=values["BUILD_TIMEOUT"],
         upload_timeout=values["UPLOAD_TIMEOUT"],
         upload_concurrency=values["UPLOAD_CONCURRENCY"],
+        s3_fast_put=values["S3_FAST_PUT"],
         site_max_files=values["SITE_MAX_FILES"],
         site_max_bytes=values["SITE_MAX_BYTES"],
         site_max_file_bytes=values["SITE_MAX_FILE_BYTES"],

@@ -52,6 +52,7 @@ from buildrunner.s3.errors import (
 )
 from buildrunner.s3.fast_put import FastPut
 from buildrunner.s3.multipart import SentPart, put_in_parts
+from buildrunner.s3.small_objects import ClientWriter, SmallObjectWriter
 
 if TYPE_CHECKING:
     from aiobotocore.config import AioConfig
@@ -78,7 +79,9 @@ _HEADER_NAMES = {  # botocore's names and those of HTTP
 
 
 @asynccontextmanager
-async def open_s3(*, region: str | None, endpoint_url: str | None, concurrency: int) -> AsyncIterator[S3]:
+async def open_s3(
+    *, region: str | None, endpoint_url: str | None, concurrency: int, fast_put: bool = True
+) -> AsyncIterator[S3]:
     """Return a client of S3 for up to `concurrency` requests at once.
 
     Credentials are found by AWS's default chain when the first request is made. The import and the reading of
@@ -92,7 +95,7 @@ async def open_s3(*, region: str | None, endpoint_url: str | None, concurrency: 
             client = await stack.enter_async_context(
                 session.create_client("s3", region_name=region, endpoint_url=endpoint_url, config=config)
             )
-        yield (s3 := S3(client, endpoint_url, concurrency))
+        yield (s3 := S3(client, endpoint_url, concurrency, fast_put=fast_put))
     finally:
         if s3 is not None:
             s3.close()
@@ -207,31 +210,39 @@ def _timestamp(text: str) -> datetime:
 class S3:
     """A client that all buckets of a run share, with its bound on memory."""
 
-    def __init__(self, client: S3Client, endpoint_url: str | None, concurrency: int) -> None:
+    def __init__(self, client: S3Client, endpoint_url: str | None, concurrency: int, *, fast_put: bool = True) -> None:
         self._client = client
+        self._fast_put = fast_put
         self._endpoint_url = endpoint_url
         self._concurrency = concurrency
         # Small bodies are held while they wait for another attempt, and so for their turn, which others have: all of them
         # together have to leave room for a large one, or both would wait for each other.
         self._memory = ByteLimit(max(BYTES_IN_FLIGHT, concurrency * READ_AT_ONCE + MULTIPART_ABOVE))
         self._compatibility = Compatibility()
-        self._hot: dict[str, FastPut] = {}
+        self._writers: dict[str, SmallObjectWriter] = {}
         self._learning = anyio.Lock()
 
     def bucket(self, name: str) -> Bucket:
         """Name a bucket; asks nobody whether it is there."""
-        hot = self._hot.setdefault(name, FastPut(self._client, self._concurrency))
-        return Bucket(name, self._client, hot, self._memory, self._compatibility, self._endpoint_url)
+        return Bucket(name, self._client, self._writer(name), self._memory, self._compatibility, self._endpoint_url)
 
     async def warm_up(self, bucket: str) -> None:
-        """Have credentials found, a connection made and the hot path to a bucket learnt before they are needed."""
+        """Have credentials found, a connection made and the fast path to a bucket learnt before they are needed."""
         async with self._learning:  # one at a time: who learns sees all requests of the client
-            await self._hot.setdefault(bucket, FastPut(self._client, self._concurrency)).learn(bucket)
+            await self._writer(bucket).learn(bucket)
 
     def close(self) -> None:
-        """Close the connections of the hot paths."""
-        for hot in self._hot.values():
-            hot.close()
+        """Close the connections of the writers."""
+        for writer in self._writers.values():
+            writer.close()
+
+    def _writer(self, bucket: str) -> SmallObjectWriter:
+        if bucket not in self._writers:
+            fast = self._fast_put
+            self._writers[bucket] = (
+                FastPut(self._client, self._concurrency) if fast else ClientWriter(self._concurrency)
+            )
+        return self._writers[bucket]
 
 
 class Bucket:
@@ -241,14 +252,14 @@ class Bucket:
         self,
         name: str,
         client: S3Client,
-        hot: FastPut,
+        writer: SmallObjectWriter,
         memory: ByteLimit,
         compatibility: Compatibility,
         endpoint_url: str | None,
     ) -> None:
         self.name = name
         self._client = client
-        self._hot = hot
+        self._writer = writer
         self._memory = memory
         self._compatibility = compatibility
         self._endpoint_url = endpoint_url
@@ -260,7 +271,7 @@ class Bucket:
 
     async def put(self, key: str, body: bytes, *, content_type: str, cache_control: str | None = None) -> None:
         """Write a small object, whose SHA-256 the server verifies."""
-        async with self._hot.turn(), self._memory.hold(len(body)):
+        async with self._writer.turn(), self._memory.hold(len(body)):
             await self._put(key, body, hashlib.sha256(body).digest(), _headers(content_type, cache_control))
 
     async def put_file(
@@ -285,12 +296,12 @@ class Bucket:
         if size > MULTIPART_ABOVE:
             return await self._put_parts(key, descriptor, size, headers, parts_in_flight, check)
         if size <= READ_AT_ONCE:  # a hop through a thread costs as much as reading and hashing that
-            async with self._hot.turn(), self._memory.hold(size):
+            async with self._writer.turn(), self._memory.hold(size):
                 body = b"".join(pieces_of(key, descriptor, 0, size))
                 digest = hashlib.sha256(body).digest()
                 return Stored(await self._put(key, body, digest, headers), digest.hex())
         part = Slice(key, descriptor, 0, size)
-        async with self._hot.turn():
+        async with self._writer.turn():
             digest = await to_thread.run_sync(part.digest)
             return Stored(await self._put(key, part, digest, headers), digest.hex())
 
@@ -484,7 +495,7 @@ class Bucket:
 
     async def _put(self, key: str, body: bytes | Slice, digest: bytes, headers: dict[str, str]) -> str:
         named = {_HEADER_NAMES[name]: value for name, value in headers.items()}
-        if etag := await self._put_hot(key, body, digest, named, checksums=self._compatibility.checksums):
+        if etag := await self._put_fast(key, body, digest, named, checksums=self._compatibility.checksums):
             return etag
 
         async def put(checksums: bool) -> str:
@@ -502,7 +513,7 @@ class Bucket:
                 etag = await self._with_checksums(put)
             return etag or await self._find(key, len(body) if isinstance(body, bytes) else body.size)
 
-    async def _put_hot(
+    async def _put_fast(
         self,
         key: str,
         body: bytes | Slice,
@@ -516,7 +527,7 @@ class Bucket:
         integrity = await self._integrity(body, digest, checksums)
         headers = headers | {_HEADER_NAMES[name]: value for name, value in integrity.items()}
         pieces, size = (body, len(body)) if isinstance(body, bytes) else (body.pieces, body.size)
-        return plain_etag(await self._hot.put(key, pieces, size, digest, headers, query))
+        return plain_etag(await self._writer.put(key, pieces, size, digest, headers, query))
 
     async def _find(self, key: str, size: int) -> str:
         """Return the ETag of an object whose server said none when it stored it. One that is no S3 stores nothing."""
@@ -569,9 +580,9 @@ class Bucket:
         async def put(checksums: bool) -> tuple[str, list[bytes]]:
             async def send(upload_id: str, number: int, part: Slice) -> SentPart:
                 query = f"partNumber={number}&uploadId={quote(upload_id, safe='-_.~')}"
-                async with self._hot.turn():
+                async with self._writer.turn():
                     digest = await to_thread.run_sync(part.digest)
-                    etag = await self._put_hot(key, part, digest, {}, query, checksums=checksums)
+                    etag = await self._put_fast(key, part, digest, {}, query, checksums=checksums)
                     if not etag:
                         async with self._whole(part, digest) as whole:
                             answer = await self._client.upload_part(

@@ -11,7 +11,6 @@ from __future__ import annotations
 import hmac
 import itertools
 import logging
-import math
 import re
 import ssl
 import time
@@ -23,17 +22,15 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
-import anyio
-
 from buildrunner import __version__
 from buildrunner.concurrency.retry import RetryPolicy
 from buildrunner.s3.http1 import Connections
+from buildrunner.s3.limiter import AdaptiveLimiter
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
 
 _ALGORITHM = "AWS4-HMAC-SHA256"
-_FEWEST = 2  # requests at once, however often S3 asks to slow down
 _GIVEN_UP_AFTER = 20  # failures in a row: something is between here and S3 that only aiobotocore can cope with
 _TRIED_AGAIN_EACH = 50  # of the requests after that
 # For so long, seconds, an object is tried again here. aiobotocore's own four attempts are over within a second or two when they
@@ -61,7 +58,7 @@ class FastPut:
         self._client: Any = client
         self._place: BucketAddress | None = None
         self._keys: dict[tuple[str, str], bytes] = {}  # of signing, by secret and day
-        self._pace = AdaptiveLimiter(concurrency)
+        self._limiter = AdaptiveLimiter(concurrency)
         self._failures = 0  # since the last success
         self._passed_by = 0
 
@@ -119,7 +116,7 @@ class FastPut:
 
     def turn(self) -> AbstractAsyncContextManager[None]:
         """Wait until one more request may be made, whichever way it goes: fewer may, when S3 asks to slow down."""
-        return self._pace
+        return self._limiter
 
     async def put(
         self,
@@ -153,12 +150,12 @@ class FastPut:
             etag, try_for = await self._attempt(self._place, key, body, size, digest, headers, query)
             if etag:
                 self._failures = 0
-                self._pace.faster()
+                self._limiter.faster()
                 return etag
             pause = _RETRY.pause(attempt)
             if time.monotonic() + pause >= began + try_for:
                 break
-            await self._pace.pause(pause)
+            await self._limiter.pause(pause)
         self._failures += 1
         _debug("PUT %s: aiobotocore does it", key)
         return None
@@ -186,7 +183,7 @@ class FastPut:
         if answer.status == 200 and etag:
             return etag.decode("latin-1"), 0
         if answer.status in {429, 503}:
-            self._pace.slower(began)
+            self._limiter.slower(began)
         code = re.search(rb"<Code>(\w+)</Code>", answer.body)  # the rest may hold a part of a token
         _debug("PUT %s: HTTP %d %s", key, answer.status, code and code[1].decode())
         return None, _BUSY_FOR if answer.status in _PASSES else 0
@@ -227,57 +224,6 @@ class FastPut:
         if not head.count("\r") == head.count("\n") == len(lines) + 5:
             raise ValueError("a line break in a header")
         return head.encode("ascii")
-
-
-class AdaptiveLimiter:
-    """How many requests at once: half of it when S3 asks to slow down, one more for each round that goes well.
-
-    What was under way already when it was halved does not halve it again.
-    """
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._now = float(most)
-        self._taken = 0
-        self._slowed = -math.inf  # when it was halved (monotonic clock, seconds)
-        self._freed: anyio.Event | None = None  # while somebody waits
-
-    async def __aenter__(self) -> None:
-        await self.begin()
-
-    async def __aexit__(self, *_: object) -> None:
-        self.end()
-
-    async def begin(self) -> None:
-        while self._taken >= int(self._now):
-            self._freed = self._freed or anyio.Event()
-            await self._freed.wait()
-        self._taken += 1
-
-    def end(self) -> None:
-        self._taken -= 1
-        if self._freed:
-            self._freed.set()
-            self._freed = None
-
-    def faster(self) -> None:
-        if self._now < self._most:
-            self._now = min(self._most, self._now + 1 / self._now)
-
-    def slower(self, began: float) -> None:
-        if began > self._slowed:
-            self._now = max(min(_FEWEST, self._most), self._now / 2)
-            self._slowed = time.monotonic()
-
-    async def pause(self, seconds: float) -> None:
-        """Let others have the turn of the caller, who has one again after that, also when cancelled."""
-        self.end()
-        try:
-            await anyio.sleep(seconds)
-            await self.begin()
-        except BaseException:
-            self._taken += 1
-            raise
 
 
 @lru_cache(1)

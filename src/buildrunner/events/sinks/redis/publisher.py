@@ -73,6 +73,7 @@ class Publisher:
         ttl: seconds that the stream is kept after its last event.
         log_format: what a message on the channel is: the line, or the event.
         on_superseded: called once, when a later run has taken the stream.
+        started: when the run began, by the clock of anyio; now, where it is not given.
 
     """
 
@@ -86,8 +87,10 @@ class Publisher:
         ttl: int,
         log_format: Literal["text", "json"],
         on_superseded: Callable[[], None],
+        started: float | None = None,
     ) -> None:
         self._journal = journal
+        self._started = anyio.current_time() if started is None else started
         self._reader = journal.reader()
         self._channel_reader = journal.reader()  # of what goes to the channel alone
         self._uri = uri
@@ -95,7 +98,7 @@ class Publisher:
         self._stream = stream
         self._log_format = log_format
         self._on_superseded = on_superseded
-        self._writer = StreamWriter(stream, channel=channel, ttl=ttl)
+        self._writer = StreamWriter(stream, channel=channel, ttl=ttl, started=self._started)
         # What Redis allows, as far as it is known; what it refused is asked for again at `_ask_again_at`, and at the end.
         self._writes = True
         self._publishes = True
@@ -107,7 +110,6 @@ class Publisher:
         # Up to which event lines are sent, or count as sent; and up to which they may have been, if the server says so.
         self._sent = self._in_doubt = 0
         self._doubt_began = math.inf
-        self._started = anyio.current_time()
         self._asking_since: float | None = None  # of a question that Redis has not answered yet
         self._trouble_since: float | None = None
         self._told = False

@@ -97,14 +97,15 @@ class StreamWriter:
         key: of the stream.
         channel: of the messages that are published with a batch.
         ttl: seconds that the stream is kept after its last event.
+        started: when the build began, by the clock of anyio; now, where it is not given.
 
     """
 
-    def __init__(self, key: str, *, channel: str, ttl: int) -> None:
+    def __init__(self, key: str, *, channel: str, ttl: int, started: float | None = None) -> None:
         self._key = key
         self._channel = channel
         self._ttl = ttl
-        self._started = anyio.current_time()
+        self._started = anyio.current_time() if started is None else started
         self.scripted = True  # until Redis refuses scripts
         self.number: int | None = None  # that the stream is claimed with
         self.claimed = False
