@@ -98,7 +98,7 @@ def test_the_second_build_of_a_lockfile_does_not_install_and_a_damaged_archive_i
 
     assert [first.code, second.code, third.code] == [0, 0, 0], first.stdout + second.stdout + third.stdout
     assert first.said("$ npm ci")
-    assert first.said("Kept the dependencies for the next build")
+    assert first.said("Cached the dependencies for the next build")
     assert {name.split("/")[1] for name in names_in(archive)} == {"node_modules"}
     # Scripts ran as `npm ci` runs them, once more; nothing else was installed, and nothing was written again.
     assert not second.said("$ npm ci")
@@ -110,7 +110,7 @@ def test_the_second_build_of_a_lockfile_does_not_install_and_a_damaged_archive_i
     assert seconds_of(second, "install") < seconds_of(first, "install")
     # Damaged: one line, the whole install, and another in its place.
     warnings = [event["log"] for event in third.events if event.get("level") == "warning"]
-    assert warnings == ["What was kept of the dependencies is not used: it is damaged: its SHA-256 is another."]
+    assert warnings == ["The cached dependencies are not used: it is damaged: its SHA-256 is another."]
     assert third.said("$ npm ci")
     assert len(kept(program, slug)) == 1
     assert names_in(body_of(program, kept(program, slug)[0]))
@@ -237,11 +237,11 @@ def test_node_and_npm_come_from_the_build_before_and_damaged_ones_from_the_regis
     assert (failed.code, kept(program, failed.slug)) == (40, [])
     assert stored == {path.rpartition("/")[2]: data for path, data in registry.archives.items()}
     assert asked == [[f"{NODE}.tgz", "npm-8.19.4.tgz"], [], [f"{NODE}.tgz"]]
-    assert first.said(f"Kept {NODE} and npm-8.19.4 for the next build")
+    assert first.said(f"Cached {NODE} and npm-8.19.4 for the next build")
     assert second.said(f"Restored {NODE} of an earlier build")
     assert program.objects(slug)["index.html"]["body"] == b"v16.20.2\n"
     warnings = [event["log"] for event in third.events if event.get("level") == "warning"]
-    assert warnings == [f"What was kept of {NODE} is not used: it is damaged: its digest is another."]
+    assert warnings == [f"The cached {NODE} is not used: it is damaged: its digest is another."]
     assert body_of(program, f"__cache/{slug}/tools/{NODE}.tgz") == stored[f"{NODE}.tgz"]
 
 

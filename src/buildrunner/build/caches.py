@@ -35,15 +35,15 @@ def open_caches(run: Run, workspace: Workspace) -> Caches | None:
         work=workspace.work,
         log=run.log,
     )
-    run.background.start(dependencies.look)
+    run.background.start(dependencies.prefetch)
     return Caches(dependencies, cache.ToolCache(store, run.log))
 
 
 async def save_caches(run: Run, caches: Caches | None) -> None:
     """Store what the next build can use; the site is published already."""
     if caches:
-        with run.optional(caches.dependencies.KEEP_SECONDS) as scope:
-            await caches.dependencies.keep()
-            await caches.tools.keep()
+        with run.optional(caches.dependencies.SAVE_SECONDS) as scope:
+            await caches.dependencies.save()
+            await caches.tools.save()
         if scope.cancelled_caught:
             run.warn("Saving the cache timed out.")

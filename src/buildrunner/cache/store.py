@@ -1,11 +1,11 @@
-"""What is kept between the runs of one scope, under `__cache/{scope}/` in the state bucket: the store.
+"""Store what builds of one scope share, under `__cache/{scope}/` in the state bucket.
 
 | name | what it is | whose |
 |---|---|---|
 | `tools/{package}-{version}.tgz` | Node or a package manager, as the registry sent it | `tools.ToolCache` |
 | any other | an archive of dependencies | `dependencies.DependencyCache` |
 
-Nothing of it fails a build: what does not work is told in one sentence, and the run goes on as if there had never been a cache.
+Nothing of it fails a build: what does not work is reported in one sentence, and the build continues as if there were no cache.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import anyio
 import anyio.to_thread
 
+from buildrunner.concurrency.files import open_for_writing
 from buildrunner.errors import BuildEnded
 
 if TYPE_CHECKING:
@@ -27,20 +28,20 @@ if TYPE_CHECKING:
 
 Log = Callable[..., None]  # a sentence for people, and "warning" if it is one
 
-FIND_SECONDS = 2.0  # the install waits so long until it is known what there is; mostly it is known when git has ended
+LIST_SECONDS = 2.0  # that the install waits for the list; mostly it is there when git has ended
 MOST_AGE = timedelta(days=14)
 
 
 class UnusableError(Exception):
-    """What is kept cannot be used; the text completes "What was kept … is not used: "."""
+    """What is cached cannot be used; the text completes "The cached … is not used: "."""
 
 
 class CacheStore:
-    """The objects of one scope, as one run finds them.
+    """The objects of one scope, as one build finds them.
 
     Args:
-        scope: whose runs share it.
-        bucket: gives the state bucket when S3 is ready.
+        scope: whose builds share it.
+        bucket: returns the state bucket when S3 is ready.
         log: takes sentences for people.
 
     """
@@ -49,34 +50,34 @@ class CacheStore:
         self._prefix = f"__cache/{scope}/"
         self._bucket = bucket
         self._log = log
-        self._trouble: str | None = None
+        self._list_error: str | None = None
         self._listed = anyio.Event()
-        self._find_until: float | None = None
+        self._list_deadline: float | None = None
         self.stored: Mapping[str, Listed] = {}  # by the name
-        self.damaged: set[str] = set()  # names, added by who finds it out
+        self.damaged: set[str] = set()  # names
 
-    async def look(self) -> None:
-        """List what there is."""
+    async def fetch_list(self) -> None:
+        """List the objects of the scope."""
         try:
             bucket = await self._bucket()
             listed = await bucket.list_objects(self._prefix)
         except BuildEnded as error:
-            listed, self._trouble = {}, error.reason
+            listed, self._list_error = {}, error.reason
         self.stored = {key.removeprefix(self._prefix): there for key, there in listed.items()}
         self._listed.set()
 
-    async def find(self) -> None:
-        """Wait until it is known what there is, for 2 s in the whole run, and tell why where it cannot be known."""
+    async def wait_for_list(self) -> None:
+        """Wait for the list, 2 s at most in the whole build, and warn where there is none."""
         now = anyio.current_time()
-        self._find_until = self._find_until or now + FIND_SECONDS
-        with anyio.move_on_after(max(0.0, self._find_until - now)):
+        self._list_deadline = self._list_deadline or now + LIST_SECONDS
+        with anyio.move_on_after(max(0.0, self._list_deadline - now)):
             await self._listed.wait()
-        if self._trouble:
-            self._log(f"Kept dependencies cannot be used: {self._trouble}", "warning")
-            self._trouble = None
+        if self._list_error:
+            self._log(f"The cache cannot be used: {self._list_error}", "warning")
+            self._list_error = None
 
     def usable(self, most_bytes: int) -> list[str]:
-        """Give the names of what is neither too old nor larger than this nor damaged, the newest first."""
+        """Return the names of what is neither too old nor too large nor damaged, the newest first."""
         oldest = datetime.now(UTC) - MOST_AGE
         fresh = [
             (stored.modified, name)
@@ -86,18 +87,17 @@ class CacheStore:
         return [name for _, name in sorted(fresh, reverse=True)]
 
     async def save(self, name: str, path: Path, digest: hashlib._Hash, *, most_bytes: int) -> int:
-        """Write an object into a file and add it to the digest; give its size, 0 when it is gone. Raises UnusableError."""
+        """Write an object into a file and add it to the digest; return its size, 0 when it is gone. Raises UnusableError."""
         size = 0
         try:
             bucket = await self._bucket()
-            with path.open("wb") as file:
-                async with aclosing(bucket.stream(self._prefix + name)) as chunks:
-                    async for chunk in chunks:
-                        size += len(chunk)
-                        if size > most_bytes:
-                            raise UnusableError(f"it is larger than {most_bytes // 2**20} MiB.")
-                        digest.update(chunk)
-                        file.write(chunk)
+            async with open_for_writing(path) as write, aclosing(bucket.stream(self._prefix + name)) as chunks:
+                async for chunk in chunks:
+                    size += len(chunk)
+                    if size > most_bytes:
+                        raise UnusableError(f"it is larger than {most_bytes // 2**20} MiB.")
+                    digest.update(chunk)
+                    await write(chunk)
         except BuildEnded as error:
             raise UnusableError(error.reason) from None
         except OSError as error:

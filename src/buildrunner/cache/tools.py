@@ -1,4 +1,4 @@
-"""Keep Node and package managers, as the registry sent them, for the next build of the same scope."""
+"""Cache Node and package managers, as the registry sent them, for the next build of the same scope."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ import anyio.to_thread
 from buildrunner.cache.store import CacheStore, Log, UnusableError
 from buildrunner.errors import BuildEnded
 
-MOST_TOOLS = 8  # of one scope: a Node has 45 MB, a package manager 1 to 40 MB
+MOST_TOOLS = 8  # of one scope: a Node is 45 MB, a package manager 1 to 40 MB
 MOST_TOOL_BYTES = 128 * 2**20
-TOOL_SECONDS = 5.0  # for all tools of a run together: the registry needs one or two
+TOOL_SECONDS = 5.0  # for all tools of a build together: the registry needs one or two
 TOOLS = "tools/"  # the names of tools begin with it
 
 
@@ -32,7 +32,7 @@ class _Tool:
 
 
 class ToolCache:
-    """The tools of one run, for the registry to keep (`registry.Keeper`).
+    """The tools of one build: a `registry.ToolStore`.
 
     The registry's document names a package's digest, in each run anew, and by that it is checked when it is taken and when it is
     stored.
@@ -45,12 +45,12 @@ class ToolCache:
         self._tools: dict[str, _Tool] = {}  # by the name
 
     async def get_tool(self, name: str, algorithm: str, digest: str, path: Path) -> bool:
-        """Put a package that is kept into a file, and tell whether it is there and has the digest.
+        """Put a cached package into a file; return whether it is there and has the digest.
 
-        Waits for the list for 2 s at most, and for all tools of a run together for 5 s.
+        Waits for the list for 2 s at most, and for all tools of a build together for 5 s.
         """
         name = f"{TOOLS}{name}"
-        await self._store.find()
+        await self._store.wait_for_list()
         if name not in self._usable() or self._seconds <= 0:
             return False
         started = anyio.current_time()
@@ -70,23 +70,23 @@ class ToolCache:
         seconds = anyio.current_time() - started
         self._seconds -= seconds
         if why:
-            self._log(f"What was kept of {_label(name)} is not used: {why}", "warning")
+            self._log(f"The cached {_label(name)} is not used: {why}", "warning")
             return False
         self._log(f"Restored {_label(name)} of an earlier build ({size / 1e6:.1f} MB in {seconds:.1f} s).")
         return True
 
     def add_tool(self, name: str, algorithm: str, digest: str, path: Path) -> None:
-        """Note that a package came from the registry, and lies in a file until it is kept."""
+        """Note that a package came from the registry, and is in a file until it is stored."""
         self._tools[f"{TOOLS}{name}"] = _Tool(algorithm, digest, path)
 
-    async def keep(self) -> None:
-        """Store what the registry was asked for, and remove tools that are too old or too many. The caller limits the time."""
+    async def save(self) -> None:
+        """Store what the registry sent, and remove tools that are too old or too many. The caller limits the time."""
         started = anyio.current_time()
         there = self._usable()
-        kept: dict[str, int] = {}  # size by the name
+        saved: dict[str, int] = {}  # size by the name
         try:
             for name, tool in self._tools.items():
-                if name in there:  # S3 was too slow to give it
+                if name in there:  # S3 was too slow to send it
                     continue
                 try:
                     descriptor = os.open(tool.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -94,30 +94,30 @@ class ToolCache:
                     continue
                 try:
                     # Where the runner is not root the build could change it.
-                    size = await anyio.to_thread.run_sync(_size_of_right, descriptor, tool)
+                    size = await anyio.to_thread.run_sync(_checked_size, descriptor, tool)
                     if size:
                         await self._store.put(name, descriptor, size, content_type="application/gzip")
-                        kept[name] = size
+                        saved[name] = size
                 finally:
                     os.close(descriptor)
-            if not kept:
+            if not saved:
                 return
-            others = {name for name in self._store.stored if name.startswith(TOOLS)} - kept.keys()
-            left = [name for name in there if name not in kept][: max(0, MOST_TOOLS - len(kept))]
+            others = {name for name in self._store.stored if name.startswith(TOOLS)} - saved.keys()
+            left = [name for name in there if name not in saved][: max(0, MOST_TOOLS - len(saved))]
             await self._store.remove(others - set(left))
         except BuildEnded as error:
-            self._log(f"Tools may not be kept for the next build: {error.reason}", "warning")
+            self._log(f"Tools may not be cached: {error.reason}", "warning")
             return
-        size, seconds = sum(kept.values()), anyio.current_time() - started
-        names = " and ".join(map(_label, kept))
-        self._log(f"Kept {names} for the next build ({size / 1e6:.1f} MB, {seconds:.1f} s).")
+        size, seconds = sum(saved.values()), anyio.current_time() - started
+        names = " and ".join(map(_label, saved))
+        self._log(f"Cached {names} for the next build ({size / 1e6:.1f} MB, {seconds:.1f} s).")
 
     def _usable(self) -> list[str]:
         return [name for name in self._store.usable(MOST_TOOL_BYTES) if name.startswith(TOOLS)]
 
 
-def _size_of_right(descriptor: int, tool: _Tool) -> int | None:
-    """Give the size of a file that may be kept: it still has the digest."""
+def _checked_size(descriptor: int, tool: _Tool) -> int | None:
+    """Return the size of a file that may be stored: it still has the digest."""
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode) or status.st_size > MOST_TOOL_BYTES:
         return None

@@ -66,7 +66,8 @@ LEFT_BEHIND_HINT = (
     "The kernel does not release them, for example because a disk does not respond. Build again on another machine."
 )
 
-Output = Callable[[Literal["stdout", "stderr"], bytes], None]
+# Takes a chunk of one pipe. What it returns is awaited before the next chunk is read, so that the command waits.
+Output = Callable[[Literal["stdout", "stderr"], bytes], Awaitable[None] | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +232,7 @@ class Sandbox:
         async with _closed_at_end(process), anyio.create_task_group() as readers:
             ended: list[anyio.Event] = []
             scopes: list[anyio.CancelScope] = []
+            taking = taken_chunks = 0
 
             async def read(pipe: anyio.abc.ByteReceiveStream, name: Literal["stdout", "stderr"]) -> None:
                 # What a command says after it was told to stop is part of its log: only `stop_reading` ends this early.
@@ -238,13 +240,23 @@ class Sandbox:
                     scopes.append(scope)
                     with suppress(anyio.EndOfStream):
                         while True:
-                            output(name, await pipe.receive(CHUNK_BYTES))
+                            taken = output(name, await pipe.receive(CHUNK_BYTES))
+                            if taken is not None:
+                                nonlocal taking, taken_chunks
+                                taking += 1
+                                await taken
+                                taking -= 1
+                                taken_chunks += 1
                 ended[0 if name == "stdout" else 1].set()
 
             async def read_to_end(seconds: float) -> None:
-                with anyio.move_on_after(seconds):
-                    for event in ended:
-                        await event.wait()
+                seen = -1
+                while taking or seen != taken_chunks:  # a slow taker gets all that the command has written
+                    seen = taken_chunks
+                    with anyio.move_on_after(seconds):
+                        for event in ended:
+                            await event.wait()
+                        return
 
             ended += [anyio.Event(), anyio.Event()]
             assert process.stdout is not None

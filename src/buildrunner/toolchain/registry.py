@@ -26,6 +26,7 @@ from urllib.parse import urlsplit
 import anyio
 import anyio.to_thread
 
+from buildrunner.concurrency.files import open_for_writing
 from buildrunner.errors import BuildFailed
 
 if TYPE_CHECKING:
@@ -151,10 +152,10 @@ class Registry:
         sum_ = hashlib.new(release.algorithm)
         part = path.with_name(f".{kept}.part")
         try:
-            with part.open("wb") as file:
+            async with open_for_writing(part) as write:
                 async for data in _download(self._session, release.tarball, release.package, _MOST_PACKAGE_BYTES):
                     sum_.update(data)
-                    file.write(data)
+                    await write(data)
             if not hmac.compare_digest(sum_.hexdigest(), release.digest):
                 part.unlink()
                 raise self._failure(release.package, "the package that it sends does not have the digest that it names")

@@ -147,7 +147,7 @@ class InstallStage:
             return False
         try:
             package = await run_in_thread(partial(project.read_package, plan.app.root, plan.app.checkout))
-            for command in await run_in_thread(partial(dependencies.commands, package)):
+            for command in await run_in_thread(partial(dependencies.list_remaining_commands, package)):
                 await self._commands.run("install", command, folder=plan.app.root, environment=self._environment)
         except CommandFailed:
             self._run.warn("Cached dependencies failed; discarding them and reinstalling.")
@@ -160,5 +160,5 @@ class InstallStage:
         installer = Installer(self._run, self._workspace, self._plan, self._commands, self._environment)
         outcome = await installer.install()
         if outcome.clean and self._cache:
-            self._cache.installed(anyio.current_time() - started)
+            self._cache.note_install(anyio.current_time() - started)
         return outcome.failed_packages

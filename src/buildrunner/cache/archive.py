@@ -1,0 +1,75 @@
+"""Archives of dependencies: what their names say, and which of them fits an install."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from buildrunner.project.package_managers.record import DownloadCache
+
+Kind = Literal["modules", "packages", "shared"]
+
+LEAST_WAIT_SECONDS = 5.0  # for an archive, otherwise as long as the install took that it saves
+MOST_SHARED_WAIT_SECONDS = 30.0  # for one of other slugs, which may be made to take long
+_NAME = re.compile(
+    r"(?P<kind>modules|packages|shared)-(?P<manager>[a-z]+)-(?P<key>[0-9a-f]{32})-(?P<seconds>[0-9]{1,5})-(?P<sha256>[0-9a-f]{64})\.tar\.zst"
+)
+_KINDS: Mapping[str, Kind] = {"modules": "modules", "packages": "packages", "shared": "shared"}
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """What the name of an archive says of it."""
+
+    kind: Kind
+    manager: str  # the id of its `DownloadCache`
+    key: str
+    seconds: int  # that the install took of which it was made
+    sha256: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.kind}-{self.manager}-{self.key}-{self.seconds}-{self.sha256}.tar.zst"
+
+    @property
+    def longest_wait(self) -> float:
+        """Return how many seconds an install waits for it, unpacked."""
+        seconds = max(self.seconds, LEAST_WAIT_SECONDS)
+        return min(seconds, MOST_SHARED_WAIT_SECONDS) if self.kind == "shared" else seconds
+
+    @classmethod
+    def parse(cls, name: str) -> Archive | None:
+        """Read a name; None when it is not one of an archive."""
+        match = _NAME.fullmatch(name)
+        if not match:
+            return None
+        return cls(_KINDS[match["kind"]], match["manager"], match["key"], int(match["seconds"]), match["sha256"])
+
+
+@dataclass(frozen=True, slots=True)
+class CacheableInstall:
+    """What a build can use of earlier installs, and can store of its own."""
+
+    label: str  # of the manager, for people
+    cache: DownloadCache
+    keys: Mapping[Kind, str]  # of each kind that it can be, the better one first
+    lockfile: str
+    scripts: bool  # whether npm is to run any
+    own_scripts: bool  # whether the repository has any
+    root: Path  # where dependencies are installed
+    downloads: Path  # where the manager puts what it downloads
+
+    @property
+    def best_kind(self) -> Kind:
+        return next(iter(self.keys))
+
+    def fits(self, archive: Archive) -> bool:
+        return archive.manager == self.cache.id and self.keys.get(archive.kind) == archive.key
+
+    def folder(self, kind: Kind) -> Path:
+        """Return the folder in which an archive is packed and unpacked."""
+        return self.root if kind == "modules" else self.downloads
