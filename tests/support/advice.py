@@ -15,6 +15,7 @@ from typing import Any
 from buildrunner.config.settings import read_settings
 from buildrunner.diagnose.matcher import FailedCommand, find_hint
 from buildrunner.events.lines import without_colour
+from support.recorded import fail
 
 Files = Mapping[str, str | None]
 SETTINGS = {
@@ -133,8 +134,13 @@ class Proof:
     path: str = ""  # the PATH, where it has only what an image has
 
 
-def prove(proof: Proof, folder: Path, tools: Path | str = "") -> None:
-    """Let it fail, read the hint, do what it says, and let it pass. `tools` has the programs that run for real."""
+def prove(
+    proof: Proof, folder: Path, tools: Path | str = "", *, key: str, names: Mapping[str, str] | None = None
+) -> None:
+    """Let it fail, read the hint, do what it says, and let it pass.
+
+    `tools` has the programs that run for real. `key` and `names` are those of `recorded.fail`.
+    """
     folder.mkdir()
     if proof.passes:
         stand_in = f"#!/bin/sh\n( {proof.passes}\n) >/dev/null 2>&1 || {{ cat said.txt; exit 1; }}\n"
@@ -150,9 +156,15 @@ def prove(proof: Proof, folder: Path, tools: Path | str = "") -> None:
     path = f"{folder}/bin:{folder}/node_modules/.bin:{tools}:{os.environ['PATH']}"
     variables = {name: value.replace("/x/", f"{folder}/") for name, value in proof.variables.items()}
     project = Project(folder, proof.script, {"PATH": proof.path.format(folder) or path, **variables})
-    failed = project.run()
-    assert failed.returncode != 0, failed.stdout
-    text = explain(project, failed.stdout, proof.rule, proof.known)
+    if proof.passes:
+        failed = project.run()
+        assert failed.returncode != 0, failed.stdout
+        output = failed.stdout
+    else:
+        names = {str(folder): "/x", str(folder.parent): "/up", str(tools): "/tools", **(names or {})}
+        source = (proof.script, proof.files, proof.variables, proof.setup, proof.path)
+        output = fail(key, source, names, folder, project.run)
+    text = explain(project, output, proof.rule, proof.known)
     match = re.search(proof.advice, text)
     assert match, f"{proof.advice!r} is not advised: {text}"
 

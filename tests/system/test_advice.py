@@ -17,6 +17,7 @@ from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -28,13 +29,20 @@ from support.advice import SETTINGS, Case, Files, Project, Proof, explain, lock,
 from support.advice_of_programs import CASES, REGISTRY_CASES, VARIABLES
 from support.certificates import make_certificate
 from support.node_modules import node_modules
+from support.recorded import fail
 from support.registry import Registry, archive, serving
 
 PROOFS = (*advice_of_code.PROOFS, *advice_of_installs.PROOFS)
 
 
 def follow(
-    case: Case, folder: Path, more: Mapping[str, str] | None = None, *, known: Mapping[str, Any] | None = None
+    case: Case,
+    folder: Path,
+    more: Mapping[str, str] | None = None,
+    *,
+    known: Mapping[str, Any] | None = None,
+    key: str,
+    names: Mapping[str, str] | None = None,
 ) -> None:
     """Let it fail, read the hint, do what it says, and let it pass."""
     folder.mkdir()
@@ -42,9 +50,9 @@ def follow(
     if (folder / case.executable).is_file() and case.executable:
         (folder / case.executable).chmod(0o755)
     project = Project(folder, case.command, {**(more or {}), **case.variables})
-    failed = project.run()
-    assert failed.returncode != 0, failed.stdout
-    text = explain(project, failed.stdout, case.rule, {"stage": case.stage, **(known or {})})
+    names = {str(folder): "/x", str(folder.parent): "/up", **(names or {})}
+    output = fail(key, (case.command, case.files, case.variables, more), names, folder, project.run)
+    text = explain(project, output, case.rule, {"stage": case.stage, **(known or {})})
     assert case.advice in text
 
     write(folder, case.fixed_files)
@@ -63,8 +71,10 @@ def tools() -> Path:
 
 
 @pytest.mark.parametrize("proof", PROOFS, ids=lambda proof: proof.rule)
-def test_what_the_hint_says_ends_the_failure(proof: Proof, tools: Path, tmp_path: Path) -> None:
-    prove(proof, tmp_path / "app", tools)
+def test_what_the_hint_says_ends_the_failure(
+    proof: Proof, tools: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    prove(proof, tmp_path / "app", tools, key=request.node.name)
 
 
 def test_each_rule_has_a_proof() -> None:
@@ -75,8 +85,8 @@ def test_each_rule_has_a_proof() -> None:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.rule}:{case.command[:20]}")
-def test_the_advice_makes_the_command_pass(case: Case, tmp_path: Path) -> None:
-    follow(case, tmp_path / "app")
+def test_the_advice_makes_the_command_pass(case: Case, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    follow(case, tmp_path / "app", key=request.node.name)
 
 
 # --- with a registry on loopback ---
@@ -125,7 +135,9 @@ def closed(packages: Registry) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("case", REGISTRY_CASES, ids=lambda case: case.rule)
-def test_the_advice_makes_an_install_pass(case: Case, packages: Registry, closed: str, tmp_path: Path) -> None:
+def test_the_advice_makes_an_install_pass(
+    case: Case, packages: Registry, closed: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     dist = packages.documents["dep"]["versions"]["1.0.0"]["dist"]
     gone = {"version": "1.0.9", "resolved": f"{packages.url}/dep/-/dep-1.0.9.tgz", "integrity": dist["integrity"]}
     changed = {"version": "1.0.0", "resolved": dist["tarball"], "integrity": f"sha512-{'A' * 86}=="}
@@ -150,7 +162,13 @@ def test_the_advice_makes_an_install_pass(case: Case, packages: Registry, closed
         variables=filled(case.variables),
         fixed_variables=filled(case.fixed_variables),
     )
-    follow(case, tmp_path / "app", {"npm_config_registry": packages.url})
+    names = servers(open=packages.url, closed=closed)
+    follow(case, tmp_path / "app", {"npm_config_registry": packages.url}, key=request.node.name, names=names)
+
+
+def servers(**urls: str) -> dict[str, str]:
+    """Return what stands for the hosts and ports of servers in a recording."""
+    return {urlsplit(url).netloc: f"{name}.server" for name, url in urls.items()}
 
 
 @pytest.fixture(scope="module")
@@ -174,10 +192,17 @@ OF_SERVERS = [proof.rule for proof in advice_of_installs.of_servers("", "", "", 
 
 @pytest.mark.parametrize("rule", OF_SERVERS)
 def test_what_the_hint_says_of_a_server_ends_the_failure(
-    rule: str, packages: Registry, closed: str, trusted: tuple[str, str], tmp_path: Path
+    rule: str,
+    packages: Registry,
+    closed: str,
+    trusted: tuple[str, str],
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
 ) -> None:
     proofs = advice_of_installs.of_servers(packages.url, closed, *trusted)
-    prove(next(proof for proof in proofs if proof.rule == rule), tmp_path / "app")
+    proof = next(proof for proof in proofs if proof.rule == rule)
+    names = {**servers(open=packages.url, closed=closed, trusted=trusted[0]), trusted[1]: "/authority"}
+    prove(proof, tmp_path / "app", key=request.node.name, names=names)
 
 
 # --- scripts that stand for what would take minutes to install ---
@@ -185,7 +210,9 @@ def test_what_the_hint_says_of_a_server_ends_the_failure(
     ("rule", "text", "variable"),
     VARIABLES,
 )
-def test_the_advised_variable_reaches_what_failed(rule: str, text: str, variable: str, tmp_path: Path) -> None:
+def test_the_advised_variable_reaches_what_failed(
+    rule: str, text: str, variable: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     """It is named with its value, and the configuration accepts it."""
     name, _, value = variable.partition("=")
     inner = re.sub("^(BUILD|INSTALL)_ENV_", "", name)
@@ -199,7 +226,7 @@ def test_the_advised_variable_reaches_what_failed(rule: str, text: str, variable
     node = {"node": "18.1.0"} if name == "NODE_VERSION" else {}
 
     case = Case(rule, "node x.js", shown, {"x.js": script}, fixed_variables={inner: value}, stage=stage)
-    follow(case, tmp_path / "app", known=node)
+    follow(case, tmp_path / "app", known=node, key=request.node.name)
     if prefix:
         settings = read_settings({**SETTINGS, name: value})
         assert (settings.install_env if stage == "install" else settings.build_env) == {inner: value}
