@@ -85,7 +85,7 @@ def test_the_commands_of_the_readme_build_an_image_and_run_it(
     (block,) = re.findall(r"```sh\n(docker .*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     build, run = block.splitlines()
     environment = program.environment(app(), **program.s3.environment())
-    (tmp_path / "run.env").write_text("".join(f"{name}={value}\n" for name, value in environment.items()))
+    (tmp_path / "build.env").write_text("".join(f"{name}={value}\n" for name, value in environment.items()))
 
     ended = subprocess.run(
         shlex.split(run.replace(" buildrunner", f" {image}")), cwd=tmp_path, capture_output=True, text=True, check=False

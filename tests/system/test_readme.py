@@ -17,8 +17,14 @@ import pytest
 from support.harness import ROOT, Event, Program, Repositories, app_files
 
 README = (ROOT / "README.md").read_text()
+ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
 EVENTS = (ROOT / "docs" / "events.md").read_text()
-DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [
+    *(ROOT / name for name in ("README.md", "CHANGELOG.md", "bench/README.md", "deploy/README.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / ".github").glob("*.md")),
+]
+README_MOST_CHARACTERS = 9_000
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
 PROGRAM = "python -m buildrunner"
 
@@ -112,13 +118,17 @@ def test_every_sentence_of_troubleshooting_is_one_that_the_program_says() -> Non
         assert any(wanted.search(sentence) for sentence in sentences), quoted
 
 
-def test_the_layout_names_what_is_there() -> None:
-    (layout,) = (block for block in code_blocks(README, "") if "src/buildrunner/" in block)
-    named = set(re.findall(r"(?m)(?:^ {2}|, )(\w+\.py|\w+/)(?=[ ,\n])", layout)) - {"tests/", "buildrunner/"}
+def test_the_drawing_of_the_rooms_names_each_of_them() -> None:
+    (drawing,) = (block for block in code_blocks(ARCHITECTURE, "") if "src/buildrunner/" in block)
+    named = set(re.findall(r"(?m)(?:^ {2}|, )(\w+\.py|\w+/)(?=[ ,\n])", drawing))
     there = {f"{path.name}/" if path.is_dir() else path.name for path in (ROOT / "src" / "buildrunner").iterdir()}
 
     assert named <= there
-    assert there - named <= {"__init__.py", "__main__.py", "cli.py", "py.typed", "__pycache__/"}
+    assert there - named <= {"__init__.py", "__main__.py", "py.typed", "__pycache__/"}
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README) <= README_MOST_CHARACTERS
 
 
 # --- links -----------------------------------------------------------------------------------------------------------

@@ -78,7 +78,8 @@ def test_the_page_lists_the_variables_of_the_contract_once() -> None:
 
 
 def test_the_readme_names_what_a_build_needs() -> None:
-    example = dict(re.findall(r"^\| `([A-Z_]+)` \| `([^`]+)` \|$", README, re.MULTILINE))
+    (block,) = re.findall(r"^```sh\n(export .*?)^```$", README, re.MULTILINE | re.DOTALL)
+    example = dict(re.findall(r"\b([A-Z_]+)=(\S+)", block))
 
     assert example.keys() == REQUIRED.keys()
     assert read_settings(example).slug == "my-site"
