@@ -564,6 +564,7 @@ def test_a_phone_shows_state_and_last_line(open_page: Open, writer: StreamWriter
     tab.sees(tab.line(106))
     expect(tab.state).to_be_in_viewport()
     expect(tab.page.locator("#visit")).to_be_in_viewport()
+    expect(tab.page.locator("#site")).to_be_in_viewport(ratio=1)
     assert tab.page.evaluate("document.documentElement.scrollWidth") == 390
     assert tab.axe() == []
 
