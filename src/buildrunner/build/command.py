@@ -8,7 +8,7 @@ import signal
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import anyio
 
@@ -16,6 +16,9 @@ from buildrunner import sandbox
 from buildrunner.build.run import Run
 from buildrunner.errors import BuildFailed, CommandFailed, Stage, ungrouped
 from buildrunner.events.lines import Line, LineDecoder, without_colour
+
+if TYPE_CHECKING:
+    Watch = Callable[["CommandOutput"], Awaitable[sandbox.IdleProcess]]
 
 MOST_NAMED = 5  # programs that are left running
 _MOST_OUTPUT = 32768  # characters of the end of the output that are kept for hints
@@ -47,9 +50,6 @@ class CommandOutput:
         self._run.journal.output(stream, lines)
         if lines:
             self.end = (self.end + "\n".join(text for text, _ in lines[-200:]) + "\n")[-_MOST_OUTPUT:]
-
-
-Watch = Callable[[CommandOutput], Awaitable[sandbox.IdleProcess]]
 
 
 @contextmanager
