@@ -51,7 +51,7 @@ def test_a_build_that_goes_on_to_serve_is_ended_and_published(program: Program, 
     assert program.objects(run.slug)["index.html"]["body"] == b"page\n"
     warnings = [event["log"] for event in run.events if event.get("level") == "warning"]
     assert "npm run build serves the site instead of exiting (node preview.cjs dist); stopping it." in warnings
-    assert any("Take `node preview.cjs dist` out of the build script" in warning for warning in warnings)
+    assert any("Remove `node preview.cjs dist` from the build script" in warning for warning in warnings)
     build = next(e for e in run.events if e["type"] == "stage" and e["stage"] == "build" and e["state"] != "started")
     assert build["seconds"] < 45
 

@@ -370,14 +370,14 @@ async def test_a_missing_permission_is_named_with_bucket_and_key(
     ("region", "endpoint", "name", "words"),
     [
         ("not a region", None, "site", "The AWS region is missing or malformed."),
-        ("us-east-1", "nonsense", "site", "The endpoint nonsense is no URL."),
+        ("us-east-1", "nonsense", "site", "The endpoint nonsense is not a URL."),
         (
             "us-east-1",
             "http://user:pw@no-such-host.invalid",
             "site",
             "The S3 server no-such-host.invalid cannot be reached.",
         ),
-        ("us-east-1", "http://127.0.0.1:9", "Not/A/Bucket", "Not/A/Bucket is not a name that a bucket can have."),
+        ("us-east-1", "http://127.0.0.1:9", "Not/A/Bucket", "Not/A/Bucket is not a valid bucket name."),
     ],
 )
 async def test_a_configuration_that_cannot_work_has_its_words(
