@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from buildrunner.cache import dependencies, packing, store, tools
-from buildrunner.cache.archive import Archive
+from buildrunner.cache.archive import DependencyArchive
 from buildrunner.cache.dependencies import MOST_ARCHIVES, DependencyCache
 from buildrunner.cache.key import key_of
 from buildrunner.cache.store import CacheStore
@@ -45,15 +45,15 @@ NOW = datetime.now(UTC)
 )
 def test_the_name_of_an_archive_says_what_it_is(kind: Any, manager: str, content: bytes, seconds: int) -> None:
     digest = hashlib.sha256(content).hexdigest()
-    archive = Archive(kind, manager, digest[:32], seconds, digest)
+    archive = DependencyArchive(kind, manager, digest[:32], seconds, digest)
 
-    assert Archive.parse(archive.name) == archive
+    assert DependencyArchive.parse(archive.name) == archive
 
 
 @given(st.text())
 def test_other_names_are_no_archives(name: str) -> None:
-    assert Archive.parse(name) is None
-    assert Archive.parse(f"{name}/modules-npm-{'0' * 32}-1-{'0' * 64}.tar.zst") is None
+    assert DependencyArchive.parse(name) is None
+    assert DependencyArchive.parse(f"{name}/modules-npm-{'0' * 32}-1-{'0' * 64}.tar.zst") is None
 
 
 KEY: Callable[..., str] = functools.partial(
@@ -289,7 +289,7 @@ def put(bucket: FakeBucket, build: Build, content: bytes, *, age: timedelta = ti
     wanted = build.cache._install
     assert wanted is not None
     kind, key = next(iter(wanted.keys.items()))
-    archive = Archive(kind, wanted.cache.id, key, 5, hashlib.sha256(content).hexdigest())
+    archive = DependencyArchive(kind, wanted.cache.id, key, 5, hashlib.sha256(content).hexdigest())
     bucket.objects[f"__cache/scope/{archive.name}"] = (content, datetime.now(UTC) - age)
     return f"__cache/scope/{archive.name}"
 
@@ -480,7 +480,7 @@ async def made_by(build: Build, script: str, *, downloads: str = "") -> None:
 
 
 def kinds_in(bucket: FakeBucket) -> list[str]:
-    archives = [Archive.parse(key.rpartition("/")[2]) for key in bucket.objects]
+    archives = [DependencyArchive.parse(key.rpartition("/")[2]) for key in bucket.objects]
     return sorted(archive.kind for archive in archives if archive)
 
 
@@ -524,8 +524,8 @@ def test_a_slug_never_uses_what_others_made_in_its_scope(name: Any, place: Calla
 @pytest.mark.parametrize(("kind", "seconds"), [("shared", 30.0), ("packages", 590.0), ("modules", 590.0)])
 def test_an_archive_of_other_slugs_is_not_waited_for_long(kind: Any, seconds: float) -> None:
     """What they say that their install took is not to hold up a build."""
-    assert Archive(kind, "npm", "0" * 32, 590, "0" * 64).longest_wait == seconds
-    assert Archive(kind, "npm", "0" * 32, 1, "0" * 64).longest_wait == 5.0
+    assert DependencyArchive(kind, "npm", "0" * 32, 590, "0" * 64).longest_wait == seconds
+    assert DependencyArchive(kind, "npm", "0" * 32, 1, "0" * 64).longest_wait == 5.0
 
 
 def test_links_of_another_slug_are_removed_before_npm_sees_them(place: Callable[[], Path], tmp_path: Path) -> None:

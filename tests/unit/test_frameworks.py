@@ -32,7 +32,7 @@ def made_with(
 # --- what it is, and where its output is ---
 
 # packages, build script, files → name, the folders in their order (the first ones)
-RECOGNISED: dict[str, tuple[str, str, Files, str, list[str]]] = {
+RECOGNIZED: dict[str, tuple[str, str, Files, str, list[str]]] = {
     "vite": ("vite", "tsc -b && vite build", {}, "Vite", ["dist"]),
     "vite, outDir": (
         "vite",
@@ -234,9 +234,9 @@ RECOGNISED: dict[str, tuple[str, str, Files, str, list[str]]] = {
 }
 
 
-@pytest.mark.parametrize("case", RECOGNISED)
+@pytest.mark.parametrize("case", RECOGNIZED)
 def test_a_framework_and_its_folder_are_read_from_the_app(app: Path, case: str) -> None:
-    packages, script, files, name, folders = RECOGNISED[case]
+    packages, script, files, name, folders = RECOGNIZED[case]
 
     found = made_with(app, packages, script, files)
 

@@ -22,7 +22,7 @@ _KINDS: Mapping[str, Kind] = {"modules": "modules", "packages": "packages", "sha
 
 
 @dataclass(frozen=True, slots=True)
-class Archive:
+class DependencyArchive:
     """What the name of an archive says of it."""
 
     kind: Kind
@@ -42,7 +42,7 @@ class Archive:
         return min(seconds, MOST_SHARED_WAIT_SECONDS) if self.kind == "shared" else seconds
 
     @classmethod
-    def parse(cls, name: str) -> Archive | None:
+    def parse(cls, name: str) -> DependencyArchive | None:
         """Read a name; None when it is not one of an archive."""
         match = _NAME.fullmatch(name)
         if not match:
@@ -67,7 +67,7 @@ class CacheableInstall:
     def best_kind(self) -> Kind:
         return next(iter(self.keys))
 
-    def fits(self, archive: Archive) -> bool:
+    def fits(self, archive: DependencyArchive) -> bool:
         return archive.manager == self.cache.id and self.keys.get(archive.kind) == archive.key
 
     def folder(self, kind: Kind) -> Path:

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from buildrunner.cache.archive import Archive, CacheableInstall, Kind
+from buildrunner.cache.archive import CacheableInstall, DependencyArchive, Kind
 from buildrunner.cache.packing import MOST_PACKED_BYTES, PackedArchive, Packer
 from buildrunner.cache.store import CacheStore, Log, UnusableError
 from buildrunner.cache.tools import TOOLS
@@ -70,7 +70,7 @@ class DependencyCache:
         self._prefetched: Path | UnusableError | None = None
         self._prefetch_done = anyio.Event()
         self._install: CacheableInstall | None = None
-        self._restored: Archive | None = None
+        self._restored: DependencyArchive | None = None
         self._install_seconds: float | None = None  # of one that is worth an archive
         self._packed: PackedArchive | str | None = None  # or why there is none
         self._pack_done = anyio.Event()
@@ -226,7 +226,7 @@ class DependencyCache:
             if isinstance(packed, PackedArchive):
                 await self._store_archive(self._install, packed)
             else:
-                await self._store.remove(name for name in self._store.damaged if Archive.parse(name))
+                await self._store.remove(name for name in self._store.damaged if DependencyArchive.parse(name))
         except BuildEnded as error:
             self._log(f"The dependencies may not be cached: {error.reason}", "warning")
             return
@@ -238,14 +238,16 @@ class DependencyCache:
 
     async def _store_archive(self, install: CacheableInstall, packed: PackedArchive) -> None:
         seconds = min(round(self._install_seconds or 0), 99_999)
-        archive = Archive(packed.kind, install.cache.id, install.keys[packed.kind], seconds, packed.sha256)
+        archive = DependencyArchive(packed.kind, install.cache.id, install.keys[packed.kind], seconds, packed.sha256)
         descriptor = os.open(self._packer.file, os.O_RDONLY | os.O_CLOEXEC)
         try:
             await self._store.put(archive.name, descriptor, packed.size, content_type="application/zstd")
         finally:
             os.close(descriptor)
         # What builds of another kind of scope have stored under the same name is theirs.
-        theirs = {name for name in self._store.stored if (it := Archive.parse(name)) and not self._is_ours(it)}
+        theirs = {
+            name for name in self._store.stored if (it := DependencyArchive.parse(name)) and not self._is_ours(it)
+        }
         left = {archive.name, *list(self._usable())[: MOST_ARCHIVES - 1]}
         others = {name for name in self._store.stored if not name.startswith(TOOLS)}
         await self._store.remove(others - theirs - left)
@@ -255,12 +257,14 @@ class DependencyCache:
         """A file that is changed last when the install has ended."""
         return self._private / "installed"
 
-    def _usable(self) -> dict[str, Archive]:
+    def _usable(self) -> dict[str, DependencyArchive]:
         """Return the archives that may be used by their names, the newest first."""
         names = self._store.usable(MOST_PACKED_BYTES)
-        return {name: archive for name in names if (archive := Archive.parse(name)) and self._is_ours(archive)}
+        return {
+            name: archive for name in names if (archive := DependencyArchive.parse(name)) and self._is_ours(archive)
+        }
 
-    def _is_ours(self, archive: Archive) -> bool:
+    def _is_ours(self, archive: DependencyArchive) -> bool:
         """Return whether it was made by builds that are trusted as this one is."""
         return (archive.kind != "shared") == self._own
 
@@ -280,7 +284,7 @@ class DependencyCache:
 
     async def _download(self, name: str) -> Path:
         """Download an archive, and check that it is what was stored. Raises UnusableError."""
-        archive = Archive.parse(name)
+        archive = DependencyArchive.parse(name)
         assert archive is not None
         path = self._private / f"{archive.sha256[:16]}.tar.zst"
         digest = hashlib.sha256()

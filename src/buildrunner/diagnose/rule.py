@@ -8,13 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-# How each manager does what a hint advises.
-_WORDS = {
-    "npm": ("npm install", "npm install", "npm install --save-dev", "package-lock.json"),
-    "pnpm": ("pnpm install", "pnpm add", "pnpm add --save-dev", "pnpm-lock.yaml"),
-    "yarn": ("yarn install", "yarn add", "yarn add --dev", "yarn.lock"),
-    "bun": ("bun install", "bun add", "bun add --dev", "bun.lock"),
-}
+from buildrunner.project import DEFAULT_MANAGER, MANAGERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +41,12 @@ class FailedCommand:
     @property
     def words(self) -> dict[str, str]:
         """Return the placeholders of hints that do not depend on what was found."""
-        install, add, add_dev, lockfile = _WORDS.get(self.manager, _WORDS["npm"])
+        manager = MANAGERS.get(self.manager, DEFAULT_MANAGER)
         return {
-            "install": install,
-            "add": add,
-            "add_dev": add_dev,
-            "lockfile": lockfile,
+            "install": f"{manager.name} install",
+            "add": manager.add_command,
+            "add_dev": manager.add_dev_command,
+            "lockfile": manager.lockfile,
             "variable": self.prefix,
             "command": self.command,
             "stage": self.stage,

@@ -1,4 +1,4 @@
-"""What else in a repository makes a site, where its build makes a library: another script, or a package of its own."""
+"""Find what else in a repository makes a site, where its build makes a library: another script, or a package of its own."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SUBJECTS = (
     r"demos?|examples?|playground",
 )
 _LIKELY = re.compile(r"\A[\w:-]{2,40}\Z")
-_MOST_SCRIPTS = 10  # that are taken apart
+_MOST_SCRIPTS = 10  # that are parsed
 _VERB = r"build|generate|export|make|compile"
 _FOLDERS = (
     "website",
@@ -44,7 +44,7 @@ _SERVES = re.compile(r"\b(?:dev|serve|start|watch|preview|deploy|publish|gh-page
 
 
 def makes_library(app: Path, checkout: Path, package: Mapping[str, Any], build_script: str, *, has_page: bool) -> bool:
-    """Tell whether what a build script makes is for others to import.
+    """Return whether what a build script makes is for others to import.
 
     Args:
         app: the folder of the package; `checkout` is the repository's.
@@ -62,7 +62,7 @@ def makes_library(app: Path, checkout: Path, package: Mapping[str, Any], build_s
 
 
 def only_bundles_scripts(package: Mapping[str, Any], build_script: str) -> bool:
-    """Tell whether a build script runs a bundler that reads no page."""
+    """Return whether a build script runs a bundler that reads no page."""
     lines = [command.line for command in parse_script(build_script, get_scripts(package))]
     return any(
         re.match(r"(?:rollup|microbundle|tsup|unbuild|tsdown|bili|tsdx|father)(?: |$)", line) for line in lines
@@ -70,7 +70,7 @@ def only_bundles_scripts(package: Mapping[str, Any], build_script: str) -> bool:
 
 
 def offered_entry(package: Mapping[str, Any]) -> bool:
-    """Tell whether a package offers a file that its build makes to those who import it."""
+    """Return whether a package offers a file that its build makes to those who import it."""
     with suppress(RecursionError):
         offered = json.dumps([package.get(field) for field in ("main", "module", "exports", "types", "bin")])
         return bool(_ENTRY.search(offered[:20_000]))
@@ -110,7 +110,7 @@ def site_folders(app: Path, checkout: Path) -> list[Path]:
 
 
 def needs_its_parent(package: Mapping[str, Any]) -> bool:
-    """Tell whether a package depends on one beside it, which has to be built first."""
+    """Return whether a package depends on one beside it, which has to be built first."""
     versions = [str(version) for kind in DEPENDENCY_TABLES for version in get_table(package, kind).values()]
     return any(version.startswith(("file:", "link:", "portal:")) for version in versions)
 

@@ -72,7 +72,7 @@ class BuildContext:
 
 @dataclass(frozen=True, slots=True)
 class PlannedBuild:
-    """How an app is built, and what is said about it."""
+    """How an app is built, with sentences for the log."""
 
     step: BuildStep
     site: Path
@@ -138,7 +138,7 @@ def _choose_command(context: BuildContext) -> PlannedBuild:
         command = _command_instead(context, framework.build_instead)
         text = str(scripts.get(framework.build_instead, framework.build_instead))
     elif app.command:
-        if not app.notes:  # a project of Nx has said it
+        if not app.notes:  # they name a project of Nx already
             prefix = f"{manager.name} run " if app.command in scripts else ""
             notes.append(
                 f"package.json has no build script: running {app.command}."

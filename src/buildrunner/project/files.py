@@ -30,7 +30,7 @@ _NOT_WALKED = frozenset(
 
 
 def is_inside(path: Path, root: Path) -> bool:
-    """Tell whether `path` is in `root` once all links are followed; `root` is a real path from before any foreign code ran."""
+    """Return whether `path` is in `root` once all links are followed; `root` is a real path from before any foreign code ran."""
     return Path(os.path.realpath(path)).is_relative_to(root)
 
 
@@ -43,7 +43,7 @@ def ancestors(folder: Path, root: Path) -> Iterator[Path]:
 
 
 def is_file(path: Path) -> bool:
-    """Tell whether `path` is a regular file, or a link to one."""
+    """Return whether `path` is a regular file, or a link to one."""
     with suppress(OSError, ValueError):  # a name may hold \0
         return stat.S_ISREG(path.stat().st_mode)
     return False
@@ -201,7 +201,7 @@ def parse_toml(text: str) -> dict[str, Any]:
 
 
 def folders(root: Path, depth: int) -> Iterator[Path]:
-    """Give the folders below `root` that may hold an app, `depth` levels deep, the upper ones first, in order of their names.
+    """Yield the folders below `root` that may hold an app, `depth` levels deep, the upper ones first, in order of their names.
 
     Links are not followed; hidden folders and node_modules are left out.
     """
@@ -231,7 +231,7 @@ def folders(root: Path, depth: int) -> Iterator[Path]:
 
 
 def walk(top: str, *, hidden: bool = False) -> Iterator[tuple[str, os.stat_result]]:
-    """Give what is in a folder, a few levels deep and never through a link: there may be millions.
+    """Yield what is in a folder, a few levels deep and never through a link: there may be millions.
 
     What hidden folders hold is left out unless `hidden`, and what .git holds always is.
     """

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from buildrunner.errors import BuildFailed
-from buildrunner.project.files import ancestors, parse_toml, read_json, read_text
+from buildrunner.project.files import ancestors, parse_toml, read_json, read_text, read_yaml
 from buildrunner.project.package_json import DEPENDENCY_TABLES, get_table, read_package
 from buildrunner.project.package_managers.lockfiles import read_lockfile
 from buildrunner.project.package_managers.table import PACKAGE_MANAGERS
@@ -195,13 +195,17 @@ def _of_dev_engines(folder: Path, checkout: Path, warnings: list[str]) -> Iterat
 
 def _of_manager(place: Path, checkout: Path, warnings: list[str]) -> Iterator[NodeRequirement]:
     """Read the Node that a package manager is told to run scripts with."""
-    for name, setting in (setting for record in PACKAGE_MANAGERS for setting in record.node_settings):
-        text = ""
+    for name, key in (setting for record in PACKAGE_MANAGERS for setting in record.node_settings):
         with suppress(ValueError):
-            text = read_text(place / name, checkout) or ""
-        match = re.search(rf"^{setting}[ \t]*([^\s#]{{1,100}})", text, re.MULTILINE)
-        if match:
-            yield from _of_text(match[1].strip("\"'"), name, warnings, must=True)
+            yield from _of_text(_read_setting(place / name, checkout, key), name, warnings, must=True)
+
+
+def _read_setting(path: Path, checkout: Path, key: str) -> object:
+    """Read a key of a file of settings, in YAML or as lines of `key = value`."""
+    if path.suffix == ".yaml":
+        return (read_yaml(path, checkout) or {}).get(key)
+    match = re.search(rf"^{key}[ \t]*=[ \t]*([^\s#]{{1,100}})", read_text(path, checkout) or "", re.MULTILINE)
+    return match[1].strip("\"'") if match else None
 
 
 # --- files that name versions ---

@@ -1,4 +1,4 @@
-"""What the scripts of a package.json come to: the commands that they run, where each is run, and what that says."""
+"""Parse the scripts of a package.json: the commands that they run, in which folder, and what that tells of a build."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from buildrunner.project.package_managers.table import FOLDER_OPTIONS, MANAGERS
 
 _NAMES = "|".join(MANAGERS)
 _MOST_COMMANDS = 100
-_MOST_SCRIPTS, _MOST_SCRIPT = 30, 2048  # that are taken apart, and characters of each
+_MOST_SCRIPTS, _MOST_SCRIPT = 30, 2048  # that are parsed, and characters of each
 _MOST_MATCHED = 200  # scripts of a package.json that a pattern is held against
 # Programs beside which a build still makes nothing but what its framework makes.
 HARMLESS = re.compile(
@@ -48,7 +48,7 @@ class ScriptCommand:
         return manager is not None and not self.asked and (first in _INSTALLS if first else manager.installs_by_default)
 
     def option(self, *names: str) -> Iterator[str]:
-        """Give the values of an option that goes by these names."""
+        """Yield the values of an option that goes by these names."""
         for index, word in enumerate(self.words):
             name, equals, value = word.partition("=")
             if name in names and equals:
@@ -70,9 +70,9 @@ _RUNNERS = {"run-s", "run-p", "npm-run-all", "npm-run-all2", "concurrently"}
 
 
 def parse_script(script: str, scripts: Mapping[str, str], seen: set[str] | None = None) -> list[ScriptCommand]:
-    """Take a script apart into the commands that it comes to, those of the scripts that it calls among them.
+    """Parse a script into the commands that it runs, those of the scripts that it calls included.
 
-    Each script is taken apart once (`seen`), however often they call each other.
+    Each script is parsed once (`seen`), however often they call each other.
     """
     seen = set() if seen is None else seen
     script = script[:_MOST_SCRIPT]
@@ -180,7 +180,7 @@ def _other_folder(program: str, arguments: list[str]) -> tuple[str, list[str]]:
 def _called_scripts(
     program: str, arguments: list[str], scripts: Mapping[str, str]
 ) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Give the scripts that a command calls, each with the arguments that it is given."""
+    """Yield the scripts that a command calls, each with its arguments."""
     if program in MANAGERS:
         rest = [word for word in arguments if word not in {"-s", "--silent", "--if-present"}]
         if rest and rest[0] in {"run", "run-script"}:
@@ -204,7 +204,7 @@ _AROUND_THEM = {"tsc-alias", "prisma", "rimraf", "rm", "mkdir", "cp", "copyfiles
 
 
 def makes_no_site(package: Mapping[str, Any], build_script: str) -> bool:
-    """Tell whether a build script runs compilers of scripts, and nothing else but what cleans and copies around them."""
+    """Return whether a build script runs compilers of scripts, and nothing else but what cleans and copies around them."""
     scripts = get_scripts(package)
     commands = parse_script(build_script, scripts)
     compilers = [command for command in commands if _compiles(command)]

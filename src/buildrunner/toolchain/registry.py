@@ -62,10 +62,10 @@ class ToolStore(Protocol):
     """Keeps packages from build to build."""
 
     async def get_tool(self, name: str, algorithm: str, digest: str, path: Path) -> bool:
-        """Put what is kept under a name into a file, and tell whether it is there and has the digest."""
+        """Put a cached package into a file; return whether it is there and has the digest."""
 
     def add_tool(self, name: str, algorithm: str, digest: str, path: Path) -> None:
-        """Note that the registry was asked for it, and that it may be kept."""
+        """Note that the registry sent a package, which may be cached."""
 
 
 class Registry:
@@ -102,7 +102,7 @@ class Registry:
         https://github.com/npm/registry/blob/main/docs/responses/package-metadata.md
 
         Raises:
-            BuildFailed: when that cannot be had.
+            BuildFailed: when that is not available.
 
         """
         if package not in self._documents:
@@ -121,7 +121,7 @@ class Registry:
         https://github.com/npm/registry/blob/main/docs/REGISTRY-API.md#get-v1packageversion
 
         Raises:
-            BuildFailed: when that cannot be had.
+            BuildFailed: when that is not available.
 
         """
         exact = _EXACT.fullmatch(wanted)
@@ -137,20 +137,20 @@ class Registry:
         return await self.releases(package)
 
     async def fetch(self, release: Release) -> Path:
-        """Have the archive of a release, checked.
+        """Return the archive of a release, with its digest checked.
 
         Raises:
-            BuildFailed: when it cannot be had.
+            BuildFailed: when it is not available.
 
         """
-        kept = f"{release.file_name}.tgz"
-        path = self._downloads / kept
+        file_name = f"{release.file_name}.tgz"
+        path = self._downloads / file_name
         check = (release.algorithm, release.digest)
-        if self._tool_store and await self._tool_store.get_tool(kept, *check, path):
+        if self._tool_store and await self._tool_store.get_tool(file_name, *check, path):
             return path
         self._log(f"Fetching {release.package} {release.version}")
         sum_ = hashlib.new(release.algorithm)
-        part = path.with_name(f".{kept}.part")
+        part = path.with_name(f".{file_name}.part")
         try:
             async with open_for_writing(part) as write:
                 async for data in _download(self._session, release.tarball, release.package, _MOST_PACKAGE_BYTES):
@@ -163,7 +163,7 @@ class Registry:
         except OSError as error:
             raise self._failure(release.package, f"it cannot be written here ({error.strerror})") from None
         if self._tool_store:
-            self._tool_store.add_tool(kept, *check, path)
+            self._tool_store.add_tool(file_name, *check, path)
         return path
 
     async def unpack(self, release: Release, target: Path, *, only: str | None = None) -> None:
@@ -195,7 +195,7 @@ class _RefusedError(BuildFailed):
 async def open_registry(
     environment: Mapping[str, str], *, downloads: Path, log: Callable[[str], None], tool_store: ToolStore | None
 ) -> AsyncIterator[Registry]:
-    """Give the registry, asked by way of npm's settings for proxies and certificates; the arguments are those of `Registry`."""
+    """Open the registry with npm's settings for proxies and certificates; the arguments are those of `Registry`."""
     import aiohttp  # not needed by most builds
 
     context = ssl.create_default_context()  # which reads SSL_CERT_FILE and SSL_CERT_DIR
@@ -218,10 +218,10 @@ def _trust(context: ssl.SSLContext, path: str) -> None:
 
 
 async def _download(session: aiohttp.ClientSession, url: str, package: str, most_bytes: int) -> AsyncIterator[bytes]:
-    """Give the body of `url` by pieces; tries again as long as nothing of it was given.
+    """Yield the body of `url` in chunks; retry as long as none was yielded.
 
     Raises:
-        BuildFailed: when it cannot be had; _RefusedError where there was an answer.
+        BuildFailed: when it is not available; _RefusedError where there was an answer.
 
     """
     import aiohttp
@@ -268,7 +268,7 @@ def _why(error: Exception) -> str:
 
 
 def _unreachable(url: str, package: str, why: str) -> tuple[str, str]:
-    """Give reason and hint."""
+    """Return reason and hint."""
     host = urlsplit(url).hostname or "the registry"  # without what of the address may be a secret
     return (
         f"{package} could not be fetched from {host}: {why}.",
@@ -277,7 +277,7 @@ def _unreachable(url: str, package: str, why: str) -> tuple[str, str]:
 
 
 def has_digest(path: Path, algorithm: str, digest: str) -> bool:
-    """Tell whether a file is there and has this digest, in hexadecimal."""
+    """Return whether a file is there and has this digest, in hexadecimal."""
     with suppress(OSError, ValueError), path.open("rb") as file:
         return hmac.compare_digest(hashlib.file_digest(file, algorithm).hexdigest(), digest)
     return False

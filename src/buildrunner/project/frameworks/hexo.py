@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
+from contextlib import suppress
 
+from buildrunner.project.files import parse_yaml
 from buildrunner.project.frameworks.app import App
 from buildrunner.project.frameworks.record import DefaultCommand, Framework
 from buildrunner.project.scripts import ScriptCommand
 
 
 def _find_output(app: App, _: Sequence[ScriptCommand]) -> list[str]:
-    return re.findall(r"(?m)^public_dir:[ \t]*[\"']?([^\s\"'#]+)", app.read("_config.yml") or "")
+    config: object = None
+    with suppress(ValueError):
+        config = parse_yaml(app.read("_config.yml") or "")
+    folder = config.get("public_dir") if isinstance(config, dict) else None
+    return [folder] if isinstance(folder, str) else []
 
 
 HEXO = Framework(

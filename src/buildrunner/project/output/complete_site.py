@@ -1,4 +1,4 @@
-"""A site that lies in the repository as it is, beside a build that makes no page: is it whole, and which files are its own."""
+"""Recognize a complete site that is committed, where the build writes no page, and select the files that belong to it."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ _OF_A_PACKAGE = re.compile(
 
 
 def is_complete(folder: Path, checkout: Path) -> bool:
-    """Tell whether a folder has a page, and all scripts and style sheets that it asks for, as a browser can use them."""
+    """Return whether a folder has a page, and all scripts and style sheets that it asks for, as a browser can use them."""
     page = _read(folder / "index.html", checkout)
     if not page.strip() or template_language(page):
         return False
@@ -125,7 +125,7 @@ def source_of_page(folder: Path, checkout: Path) -> str | None:
 
 
 class Selection:
-    """Tells which entries of the top of a package are its site's: not its sources, its configuration, or what is installed."""
+    """Which entries of the top of a package are its site's: not its sources, its configuration, or what is installed."""
 
     def __init__(self, top: Path, checkout: Path, package: Mapping[str, Any], *, only_installed: bool = False) -> None:
         """Look through the pages at the top for what they ask for.

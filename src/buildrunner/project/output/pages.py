@@ -100,7 +100,7 @@ def template_language(text: str) -> str | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Reference:
+class PageReference:
     """A file or page of the same site that a page asks for."""
 
     path: str  # in the site, without the first /; a key if all is well
@@ -131,7 +131,7 @@ _NO_FILE = {
 }
 
 
-def find_references(text: str, page: str, *, imports: bool = True) -> list[Reference]:
+def find_references(text: str, page: str, *, imports: bool = True) -> list[PageReference]:
     """List what the page that is published as `page` asks for of its own site, as a browser resolves it.
 
     Without `imports`, only what elements ask for counts: code that a page shows to its readers imports things, too.
@@ -140,7 +140,7 @@ def find_references(text: str, page: str, *, imports: bool = True) -> list[Refer
     return [reference for reference in found if reference]
 
 
-def _all_references(text: str, page: str, *, imports: bool) -> Iterator[Reference | None]:
+def _all_references(text: str, page: str, *, imports: bool) -> Iterator[PageReference | None]:
     plain = _QUOTES.sub(lambda match: match[1] or " ", text)
     base = _BASE.search(plain)
     address = f"{_SITE}/{page.removesuffix('index.html')}"
@@ -162,12 +162,12 @@ def _all_references(text: str, page: str, *, imports: bool) -> Iterator[Referenc
         yield _reference(address, imported[1], "script")
 
 
-def _reference(address: str, value: str, kind: str) -> Reference | None:
+def _reference(address: str, value: str, kind: str) -> PageReference | None:
     url = _join(address, value.strip())
     if not url or not url.startswith(f"{_SITE}/") or value.startswith("#") or "{" in value:
         return None
     path = urlsplit(url).path
-    return Reference(unquote(path).lstrip("/"), path, kind)
+    return PageReference(unquote(path).lstrip("/"), path, kind)
 
 
 def _join(address: str, value: str) -> str | None:
@@ -178,7 +178,7 @@ def _join(address: str, value: str) -> str | None:
 
 
 def is_there(path: str, files: Collection[str]) -> bool:
-    """Tell whether a web server could answer a path with one of these files."""
+    """Return whether a web server could answer a path with one of these files."""
     path = path.strip("/") if path.endswith("/") else path
     return not path or path in files or f"{path}/index.html" in files or f"{path}.html" in files
 
@@ -219,7 +219,7 @@ def find_base_path(pages: Collection[tuple[str, str]], files: Collection[str]) -
     return None
 
 
-def _without_base(reference: Reference, page: str, files: Collection[str]) -> BasePath | None:
+def _without_base(reference: PageReference, page: str, files: Collection[str]) -> BasePath | None:
     parts = reference.path.split("/")
     for count in range(1, min(len(parts), 5)):
         rest = "/".join(parts[count:])

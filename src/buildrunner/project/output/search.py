@@ -1,4 +1,4 @@
-"""Which folder the build has made: one that the build wrote and that holds a page, looked for first where `frameworks` says.
+"""Find the folder that the build wrote and that has a page, first where the framework's record says.
 
 docs/frameworks.md has the order of the places.
 """
@@ -36,7 +36,7 @@ Snapshot = Mapping[str, int]  # the path of everything that is not too deep → 
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """The folder to publish, and what is to be said about it."""
+    """The folder to publish, and sentences for the log."""
 
     folder: Path
     note: str | None = None
@@ -287,7 +287,7 @@ def _only_below(folder: Path, name: str) -> str:
 
 
 class _Written:
-    """Tells what the build wrote. The kernel's time of change cannot be set by who owns a file, unlike the others."""
+    """What the build wrote. The kernel's time of change cannot be set by who owns a file, unlike the others."""
 
     def __init__(self, before: Snapshot | None, checkout: Path) -> None:
         self._before = before
@@ -348,7 +348,7 @@ def _has_page(folder: Path) -> bool:
 
 
 def _may_have_page(folder: Path, *, filled: bool = False) -> bool:
-    """Tell whether there is a page anywhere in a folder, or so much that it cannot be told.
+    """Return whether there is a page anywhere in a folder, or so much that it cannot be told.
 
     With `filled`, no template counts, nor what lies where programs of a server keep them.
     """
@@ -368,7 +368,7 @@ def _may_have_page(folder: Path, *, filled: bool = False) -> bool:
 
 
 def _bundles_into_dist(framework: DetectedFramework, package: Mapping[str, Any]) -> bool:
-    """Tell whether the build script itself names a bundler that puts a site's page into dist."""
+    """Return whether the build script itself names a bundler that puts a site's page into dist."""
     scripts = package.get("scripts")
     script = scripts.get("build") if isinstance(scripts, dict) else None
     record = framework.record
@@ -389,14 +389,14 @@ def _read_page(folder: Path, checkout: Path, name: str = "index.html") -> str:
 
 
 def _has(folder: Path, suffix: str = "") -> bool:
-    """Tell whether there is anything in a folder, or anything with this suffix."""
+    """Return whether there is anything in a folder, or anything with this suffix."""
     with suppress(OSError), os.scandir(folder) as entries:
         return any(entry.name.endswith(suffix) for entry in islice(entries, _MOST_ENTRIES))
     return False
 
 
 def _is_folder(app: Path, name: str) -> bool:
-    """Tell whether there is such a folder; raises BuildFailed where it is a file."""
+    """Return whether there is such a folder; raises BuildFailed where it is a file."""
     with suppress(OSError):
         if stat.S_ISDIR(os.stat(app / name).st_mode):
             return True

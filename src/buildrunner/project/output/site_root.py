@@ -75,7 +75,7 @@ def _one_of_several_builds(around: Path, common: Path, names: dict[str, Path], c
 
 
 def _is_whole_site(page: Path, text: str, around: Path) -> bool:
-    """Tell whether a page finds what it asks for only if its own folder is the top of the site."""
+    """Return whether a page finds what it asks for only if its own folder is the top of the site."""
     return _found(page, page, text) > _found(around, page, text)
 
 
@@ -98,7 +98,7 @@ def files_beside(site: Path, app: Path) -> list[str]:
 
 
 def is_below(top: Path, path: str) -> bool:
-    """Tell whether there is a file of this path below a folder."""
+    """Return whether there is a file of this path below a folder."""
     place = os.path.normpath(top / path)
     with suppress(ValueError):  # a name may hold \0
         return Path(place).is_relative_to(top) and os.path.isfile(place)
@@ -106,7 +106,7 @@ def is_below(top: Path, path: str) -> bool:
 
 
 def _is_chain(top: Path, bottom: Path) -> bool:
-    """Tell whether each folder from `top` on holds the next one down to `bottom`, and nothing else."""
+    """Return whether each folder from `top` on holds the next one down to `bottom`, and nothing else."""
     folder = top
     while folder != bottom:
         entries = [name for name in _names(folder) if not name.startswith(".")]
@@ -117,7 +117,7 @@ def _is_chain(top: Path, bottom: Path) -> bool:
 
 
 def _has_files(folder: Path) -> bool:
-    """Tell whether files lie in a folder itself: then it is the site, and its addresses begin there."""
+    """Return whether files lie in a folder itself: then it is the site, and its addresses begin there."""
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in islice(entries, 1000):
             expected = _BY_THE_WAY.fullmatch(entry.name) or _FOR_ROBOTS.fullmatch(entry.name)

@@ -106,7 +106,10 @@ def _find_undigested(text: str) -> Iterator[str]:
 
 
 def list_skipped(root: Path, checkout: Path) -> list[str]:
-    """List the packages whose install scripts pnpm skipped, by what it notes in node_modules: YAML, from pnpm 10 on JSON."""
+    """List the packages whose install scripts pnpm skipped, by its record in node_modules: YAML, from pnpm 10 on JSON.
+
+    The record lists every package, which may be more than a YAML parser is given here.
+    """
     text = ""
     with suppress(ValueError):
         text = read_text(root / "node_modules" / ".modules.yaml", checkout) or ""
@@ -133,7 +136,7 @@ PNPM = PackageManager(
     unread_settings=_unread_settings,
     refuses_outside_engines=lambda _: True,
     # https://pnpm.io/settings#usenodeversion
-    node_settings=((".npmrc", "use-node-version[ \t]*="), ("pnpm-workspace.yaml", "useNodeVersion:")),
+    node_settings=((".npmrc", "use-node-version"), ("pnpm-workspace.yaml", "useNodeVersion")),
     # Node 20 and later check the `this` of URLSearchParams, and these fetch nothing then (ERR_INVALID_THIS).
     node_conflict=NodeConflict("<7.33.0 || >=8.0.0 <8.3.1", node=20, oldest=7),
     fetching=Fetching("pnpm", ("pnpm", "pnpx"), default="^10.0.0", native=(12, "@pnpm/exe.linux-{machine}")),

@@ -195,7 +195,7 @@ class PackageManager:
     unread_settings: Callable[[str, Evidence], str | None] | None = None
     refuses_outside_engines: Callable[[Evidence], bool] = lambda _: False
     heeds_engines: bool = True  # a range in `engines` counts also where it does not refuse to run outside of it
-    node_settings: tuple[tuple[str, str], ...] = ()  # files, and the key (a pattern) of the Node that runs scripts
+    node_settings: tuple[tuple[str, str], ...] = ()  # files, and the key of the Node that runs scripts
     release_of_node: Callable[[str, int | None], str | None] | None = None  # of a manager that comes with Node
     node_conflict: NodeConflict | None = None
     fetching: Fetching

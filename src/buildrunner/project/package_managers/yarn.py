@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 from urllib.parse import unquote
 
-from buildrunner.project.files import is_file, is_inside, read_text, read_yaml
+from buildrunner.project.files import is_file, is_inside, read_yaml
 from buildrunner.project.package_json import DEPENDENCY_TABLES, get_table
 from buildrunner.project.package_managers.lockfiles import (
     count_absent,
@@ -68,10 +68,10 @@ def _suitable_releases(evidence: Evidence) -> SuitableReleases:
         ranges = _OF_FORMAT.get(metadata[1], _BERRY)
         return SuitableReleases(ranges, file, f"Yarn {ranges[0].lstrip('>=^~')[0]} or later")
     if settings := evidence.find_file(".yarnrc.yml"):
-        text = ""
+        plugins: object = None
         with suppress(ValueError):
-            text = read_text(settings, evidence.checkout) or ""
-        berry = (_BERRY[1], _BERRY[0], *_BERRY[2:]) if _PLUGINS_OF_YARN_3.search(text) else _BERRY
+            plugins = (read_yaml(settings, evidence.checkout) or {}).get("plugins")
+        berry = (_BERRY[1], _BERRY[0], *_BERRY[2:]) if _PLUGINS_OF_YARN_3.search(str(plugins)) else _BERRY
         return SuitableReleases((*berry, _CLASSIC))
     if evidence.head:
         return SuitableReleases((_CLASSIC, "<2.0.0"), file, "Yarn 1")
