@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jwt
@@ -17,7 +19,7 @@ from buildrunner.errors import ConfigurationError
 from buildrunner.gateway.assets import load_assets
 from buildrunner.gateway.builds import describe_build
 from buildrunner.gateway.events import Event, PlainText, Position, parse_event, to_blocks
-from buildrunner.gateway.limits import client_address
+from buildrunner.gateway.limits import MOST_PER_ADDRESS, Clients, TooManyRequests, client_address
 from buildrunner.gateway.settings import is_loopback, read_gateway_settings
 from buildrunner.gateway.sharing import History, Piece, SharedReads
 from buildrunner.gateway.tokens import make_token, read_token
@@ -320,3 +322,19 @@ def test_an_event_knows_its_place() -> None:
     assert parse_event(encoded(7, type="result")) == Event(
         "b", 7, "result", "2026-11-29T12:00:07.000Z", encoded(7, type="result")
     )
+
+
+def test_an_address_has_a_bounded_number_of_requests() -> None:
+    def request(peer: str) -> Any:
+        return SimpleNamespace(remote=peer, headers=SimpleNamespace(getall=lambda _name, default: default))
+
+    clients = Clients()
+    with ExitStack() as stack:
+        for _ in range(MOST_PER_ADDRESS):
+            stack.enter_context(clients.request(request("8.8.8.8")))
+        with pytest.raises(TooManyRequests), clients.request(request("8.8.8.8")):
+            pass
+        for other in ["8.8.4.4", *["127.0.0.1"] * (MOST_PER_ADDRESS + 1)]:
+            stack.enter_context(clients.request(request(other)))
+    with clients.request(request("8.8.8.8")):
+        pass
