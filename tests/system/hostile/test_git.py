@@ -218,7 +218,7 @@ def test_submodules_of_no_plain_address_and_without_end_fail_the_run_and_start_n
         runs = at_once(start, addresses)
 
     for (url, commits), run in zip(addresses.items(), runs, strict=True):
-        expected = "levels deep" if commits > 1 else "The submodule part has an address that is not fetched"
+        expected = "levels deep" if commits > 1 else "The submodule part has an unsupported address"
         assert (run.code, run.result["stage"]) == (20, "clone"), url
         assert expected in run.result["reason"]
         assert "GIT_SUBMODULES=off" in run.result["hint"]
