@@ -358,8 +358,8 @@ async def test_without_a_state_bucket_the_site_is_published_as_a_whole_and_one_w
                 await publish(upload, site, "a", prefix)
             assert sorted(recorder.written) == [f"{prefix}a.css", f"{prefix}index.html"]
             assert [sentence[:45] for sentence in warnings] == [
-                "The bucket no-such-bucket does not exist. So ",
-                "The manifest of this build was not stored, so t",
+                "The bucket no-such-bucket does not exist. Thi",
+                "The manifest of this build was not stored, so",
             ]
 
 
