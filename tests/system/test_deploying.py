@@ -86,7 +86,7 @@ def aws_cli(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder for the PATH with the real CLI as `aws`."""
     folder = tmp_path_factory.mktemp("aws")
     path = folder / "socket"
-    process = subprocess.Popen([sys.executable, ROOT / "tests" / "aws_cli.py", path])
+    process = subprocess.Popen([sys.executable, ROOT / "tests" / "support" / "aws_cli.py", path])
     program = folder / "bin" / "aws"
     program.parent.mkdir()
     program.write_text(CLIENT.format(python=sys.executable, socket=str(path)))
