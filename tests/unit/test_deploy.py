@@ -231,7 +231,7 @@ def test_each_key_and_each_value_of_the_task_definition_has_its_reason() -> None
 
 def test_what_is_said_to_be_absent_is_absent(task: dict[str, Any]) -> None:
     readme = (ROOT / "deploy" / "README.md").read_text()
-    found = re.search(r"^What is not there, and why:\n\n((?:^\|.*\n)+)", readme, re.MULTILINE)
+    found = re.search(r"^Settings that are absent on purpose:\n\n((?:^\|.*\n)+)", readme, re.MULTILINE)
     assert found
     absent = {name for row in found[1].splitlines()[2:] for name in re.findall(r"`(.+?)`", row.split("|")[1])}
 
