@@ -14,7 +14,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from buildrunner.s3 import http1 as connections
+from buildrunner.s3 import http1
 from buildrunner.s3.http1 import MOST_OF_BODY, MOST_OF_HEAD, Connections, HttpResponse, ProtocolError, parse
 from support.certificates import make_certificate
 
@@ -146,8 +146,8 @@ def anyio_backend() -> str:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "STALLED_AFTER", 0.4)
-    monkeypatch.setattr(connections, "_LOOK_EACH", 0.05)
+    monkeypatch.setattr(http1, "STALLED_AFTER", 0.4)
+    monkeypatch.setattr(http1, "_LOOK_EACH", 0.05)
 
 
 @asynccontextmanager
@@ -298,7 +298,7 @@ async def test_an_answer_whose_end_is_that_of_the_connection_is_one() -> None:
 @pytest.mark.anyio
 @pytest.mark.parametrize("why", ["the server asked for it", "it was idle for long"])
 async def test_a_connection_that_is_not_to_be_used_again_is_closed(monkeypatch: pytest.MonkeyPatch, why: str) -> None:
-    monkeypatch.setattr(connections, "_IDLE_FOR", 0.05)
+    monkeypatch.setattr(http1, "_IDLE_FOR", 0.05)
     said = OK.replace(b"ETag", b"Connection: close\r\nETag") if why == "the server asked for it" else OK
     closed = asyncio.Event()
     made = 0
@@ -382,7 +382,7 @@ async def test_an_early_answer_stops_the_body_and_the_connection_is_not_used_aga
     async with server(serve) as client:
         began = anyio.current_time()
         answer = await client.request(put(200 * 2**18), pieces)
-        assert anyio.current_time() - began < connections.STALLED_AFTER
+        assert anyio.current_time() - began < http1.STALLED_AFTER
         assert (answer.status, answer.keep) == (503, False)
         assert len(given) < 200
         assert await client.request(put(b"a"), b"a") == STORED
@@ -462,7 +462,7 @@ async def test_an_answer_that_trickles_is_given_up() -> None:
 @pytest.mark.usefixtures("impatient")
 async def test_a_slow_way_is_no_silent_server(monkeypatch: pytest.MonkeyPatch) -> None:
     """It takes longer than a server may be silent, and goes forward all the time."""
-    monkeypatch.setattr(connections, "STALLED_AFTER", 1)
+    monkeypatch.setattr(http1, "STALLED_AFTER", 1)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
@@ -475,7 +475,7 @@ async def test_a_slow_way_is_no_silent_server(monkeypatch: pytest.MonkeyPatch) -
     async with server(serve) as client:
         began = anyio.current_time()
         assert await client.request(put(2**24), bytes(2**24)) == STORED
-        assert anyio.current_time() - began > 2 * connections.STALLED_AFTER
+        assert anyio.current_time() - began > 2 * http1.STALLED_AFTER
 
 
 @pytest.mark.anyio
@@ -545,7 +545,7 @@ async def test_a_server_that_is_not_there_is_an_error_of_the_system() -> None:
 
 @pytest.mark.anyio
 async def test_a_handshake_that_is_not_answered_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "CONNECT_TIMEOUT", 0.2)
+    monkeypatch.setattr(http1, "CONNECT_TIMEOUT", 0.2)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await asyncio.sleep(30)
@@ -595,8 +595,8 @@ async def test_a_certificate_of_an_unknown_authority_or_for_another_name_is_refu
 async def test_a_tls_connection_that_is_lost_while_it_is_looked_at_does_not_end_the_looking(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connections, "_LOOK_EACH", 0.0005)
-    monkeypatch.setattr(connections, "STALLED_AFTER", 0.5)
+    monkeypatch.setattr(http1, "_LOOK_EACH", 0.0005)
+    monkeypatch.setattr(http1, "STALLED_AFTER", 0.5)
     certificate = make_certificate(tmp_path, "localhost")
     faults: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: faults.append(context.get("exception")))
