@@ -39,7 +39,6 @@ export class List {
     this._frame = 0;
     this._scrolledTo = -1;
     this._reset();
-    this._probe();
     const target = scroller === document.scrollingElement ? document : scroller;
     target.addEventListener("scroll", () => this._scrolled(), { passive: true });
     new ResizeObserver(() => this._resized()).observe(content);
@@ -412,7 +411,7 @@ export class List {
     this.content.append(row);
     const width = row.querySelector(".text").clientWidth;
     row.remove();
-    if (!this._character) this._probe();
+    this._probe(); // the stylesheet of <build-log> comes later than its script, and a reader may zoom
     const columns = Math.max(10, Math.floor((width + 0.01) / this._character));
     if (columns === this._columns || !width) return;
     this._columns = columns;
