@@ -23,11 +23,11 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-demo: $(STAMP) ## build examples/react-app on servers of its own and serve it
+demo: $(STAMP) ## build examples/react-app on local servers and serve it
 	@$(BIN)/python -m buildrunner dev examples/react-app
 
 test: $(STAMP) ## unit and system tests (image-test runs those of the container)
-	@$(BIN)/python -m pytest -n 3 --dist loadfile # for two cores: half of its time is waiting for limits that the contract sets
+	@$(BIN)/python -m pytest -n 3 --dist loadfile # for two cores: half of its time is waiting for promised time limits
 
 test-unit: $(STAMP) ## unit tests alone, in under a minute
 	@$(BIN)/python -m pytest -n 2 tests/unit
@@ -44,14 +44,14 @@ check: $(STAMP) ## format, lint, types, imports, Dockerfile, shell scripts, work
 	@$(BIN)/hadolint Dockerfile
 	@git ls-files '*.sh' .ci/run | xargs $(BIN)/shellcheck
 
-format: $(STAMP) ## let ruff mend what it can
+format: $(STAMP) ## fix what ruff can fix
 	@$(BIN)/ruff format
 	@$(BIN)/ruff check --fix
 
 docs: $(STAMP) ## write the generated tables of docs/ again
 	@$(BIN)/python docs/generate.py
 
-lock: ## resolve the dependencies anew into the two lock files (needs uv)
+lock: ## resolve the dependencies again into the two lock files (needs uv)
 	uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --quiet --no-annotate --no-header --no-emit-index-url --no-emit-find-links --output-file requirements-runtime.lock
 	uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --quiet --no-annotate --no-header --no-emit-index-url --no-emit-find-links --extra dev --group all --group build --constraints requirements-runtime.lock --output-file requirements.lock
 
@@ -65,7 +65,7 @@ bench-logs: $(STAMP) ## what the log costs, and how soon its lines are there
 bench-gateway: $(STAMP) ## 1,000 viewers of one build, 200 builds at once, 100,000 viewers that leave
 	@PYTHONPATH=tests $(BIN)/python bench/gateway.py
 
-bench-dependencies: $(STAMP) ## what kept dependencies save, against `npm ci` (needs the npm registry)
+bench-dependencies: $(STAMP) ## installs with cached dependencies, against `npm ci` (needs the npm registry)
 	@PYTHONPATH=tests $(BIN)/python bench/dependencies.py
 
 bench-upload: $(STAMP) ## how fast a site gets into S3, against s5cmd, rclone and aws s3 sync

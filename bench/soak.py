@@ -4,11 +4,11 @@ Builds follow one another, sometimes two of a slug at once; the faults come from
 cut off; answers of S3 lost after it acted; SIGTERM at any time and at any request of the upload; children that refuse to
 end. From 20 minutes on, one build runs beside the others whose Redis is away for 15 minutes.
 
-After each build, what its readers have seen is held against the contract: the archive is whole; the stream has each event
-once and in order, if Redis was back in time; a subscriber of the channel saw no line twice or out of order; `buildrunner
-logs --follow --json` ended with the same log and the build's own exit code; the site is the last published build's, and
-what a stopped build has changed is named in its result. The first violation ends it: exit code 1, with the seed, the faults
-and the folder where everything that was seen is kept.
+After each build, what its readers have seen is compared with docs/events.md and docs/publishing.md: the archive is whole;
+the stream has each event once and in order, if Redis was back in time; a subscriber of the channel saw no line twice or out
+of order; `buildrunner logs --follow --json` ended with the same log and the build's own exit code; the site is the last
+published build's, and what a stopped build has changed is named in its result. The first violation ends it: exit code 1,
+with the seed, the faults and the folder where everything that was seen is kept.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ STATUS = {SUCCEEDED: "succeeded", SUPERSEDED: "superseded", CANCELLED: "cancelle
 
 
 class ViolationError(Exception):
-    """The program did not keep the contract."""
+    """The program broke a promise of its documents."""
 
 
 # --- what is planned -----------------------------------------------------------------------------------------------------
@@ -529,7 +529,7 @@ def send_signal(running: Running, at: float | None) -> float | None:
 
 
 def check(scene: Scene, seen: Seen) -> None:
-    """Hold what was seen against the contract; raises ViolationError."""
+    """Hold what was seen against what is promised; raises ViolationError."""
     for cast in seen.casts:
         check_end(scene, cast)
     if any(cast.log_was_lost for cast in seen.casts):  # there is nothing to hold the rest against

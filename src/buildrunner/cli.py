@@ -13,7 +13,7 @@ from buildrunner.errors import EXIT_CONFIGURATION, EXIT_FAULT, ConfigurationErro
 
 
 def main() -> NoReturn:
-    """Run the command of `sys.argv` and exit as the contract's table says."""
+    """Run the command of `sys.argv` and exit with a code of docs/exit-codes.md."""
     if sys.platform != "linux":
         from buildrunner.commands.elsewhere import describe_container
 

@@ -9,7 +9,7 @@
     ConfigurationError         the configuration is missing or invalid; nothing was started (2)
 
 `reason` is one sentence that says what happened in the words of who reads it; `hint` says what to do about it.
-Codes and statuses are those of the contract's table. Whatever else is raised is an internal error in buildrunner (1).
+docs/exit-codes.md has the codes and statuses. Whatever else is raised is an internal error in buildrunner (1).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Failure:
 
     @property
     def fields(self) -> dict[str, str | int]:
-        """Return what is known, by the names of the contract."""
+        """Return what is known, by the names in docs/events.md."""
         values = {
             "kind": self.kind,
             "file": self.file,
@@ -54,7 +54,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class ExitCode:
-    """A row of the contract's table of exit codes."""
+    """A row of docs/exit-codes.md."""
 
     codes: tuple[int, ...]
     meaning: str

@@ -625,7 +625,7 @@ def test_a_silent_run_learns_within_2_s_that_a_later_one_took_over_and_ends_with
             second = later.end()
         first = earlier.end()
 
-    assert learned < 2.3  # the contract's 2 s, and what it takes to look
+    assert learned < 2.3  # the 2 s of the second check, and what the check takes
     assert first.code == 60
     assert first.stdout.rstrip().splitlines()[-1] == "Superseded"
     assert second.code == 0

@@ -23,7 +23,7 @@ PIECE = 16 * 1024
 LONG_LINE = 10_000_000  # bytes
 MADE = "\nmkdir -p dist; echo 1 >dist/index.html"
 
-# What is printed, by sh, and the lines that the contract says it is. A pause makes two reads of two writes.
+# What is printed, by sh, and the lines that it becomes (docs/events.md). A pause makes two reads of two writes.
 CASES: dict[str, tuple[str, list[str]]] = {
     "empty lines": (r"printf '\n\nx\n\n'", ["", "", "x", ""]),
     "a line with CR and LF": (r"printf 'x\r\n\r\ny\r\n'", ["x", "", "y"]),
@@ -88,7 +88,7 @@ def output(run: Run, name: str) -> list[Event]:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_lines_are_what_the_contract_says(run: Run, name: str) -> None:
+def test_lines_are_what_events_md_says(run: Run, name: str) -> None:
     events = output(run, name)
 
     assert [event["log"] for event in events] == CASES[name][1]

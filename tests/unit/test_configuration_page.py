@@ -32,8 +32,8 @@ REQUIRED = {
     "REDIS_URI": "redis://localhost",
     "AWS_REGION": "eu-central-1",
 }
-# The contract's section 2.
-CONTRACT = {
+# What platforms rely on: none of these may be removed or renamed.
+PROMISED = {
     *("REPO_URL", "GIT_REPOSITORY__URL", "SLUG", "PROJECT_ID", "BUILD_ID", "AWS_BUCKET_NAME", "STATE_BUCKET_NAME"),
     *("REDIS_URI", "AWS_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"),
     *("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "REPO_REF", "ROOT_DIR", "INSTALL_COMMAND", "BUILD_COMMAND"),
@@ -69,11 +69,11 @@ def test_the_page_is_current(name: str) -> None:
     assert load_generator().generate(name) == (ROOT / "docs" / name).read_text()
 
 
-def test_the_page_lists_the_variables_of_the_contract_once() -> None:
+def test_the_page_lists_each_promised_variable_once() -> None:
     rows = re.findall(r"^\| (`[^|]+) \|", PAGE, re.MULTILINE)
     named = [name for row in rows for name in re.findall(r"`(.+?)`", row)]
 
-    assert set(named) >= CONTRACT
+    assert set(named) >= PROMISED
     assert len(named) == len(set(named))
 
 
@@ -86,7 +86,7 @@ def test_the_readme_names_what_a_build_needs() -> None:
     assert dict(re.findall(r"([A-Z_]+)=(\S+)", PAGE.partition("## Rules")[0])).keys() == REQUIRED.keys()
 
 
-def test_a_build_reads_what_the_contract_lists() -> None:
+def test_a_build_reads_each_promised_variable() -> None:
     others = {"GIT_REPOSITORY__URL": REQUIRED["REPO_URL"], "PROJECT_ID": "x", "AWS_ENDPOINT_URL": "http://localhost"}
     plain = Recorder({**REQUIRED, "BUILD_ENV_A": "a", "INSTALL_ENV_B": "b"})
     aliases = Recorder({name: value for name, value in REQUIRED.items() if name not in {"REPO_URL", "SLUG"}} | others)
@@ -95,7 +95,7 @@ def test_a_build_reads_what_the_contract_lists() -> None:
     read_settings(aliases)
 
     assert (given.build_env, given.install_env) == ({"A": "a"}, {"B": "b"})
-    assert {name for name in CONTRACT if "<" not in name} <= plain.asked | aliases.asked
+    assert {name for name in PROMISED if "<" not in name} <= plain.asked | aliases.asked
 
 
 def test_every_setting_is_used() -> None:

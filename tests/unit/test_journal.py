@@ -97,7 +97,7 @@ def test_events_are_numbered_without_a_gap_whoever_writes_them() -> None:
     assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", event["ts"]) for event in events)
 
 
-def test_events_hold_exactly_the_fields_of_the_contract() -> None:
+def test_events_hold_exactly_the_documented_fields() -> None:
     async def use(journal: Journal) -> list[Event]:
         journal.log("Hello")
         journal.write("stage", "done", state="succeeded", seconds=1.25)

@@ -74,7 +74,7 @@ def only_problem(changes: Mapping[str, str | None] | None = None, **more: str | 
 # --- the table ---
 
 
-def test_the_defaults_are_those_of_the_contract() -> None:
+def test_the_defaults_are_those_that_are_promised() -> None:
     found = read()
 
     assert found.repository.url == "https://github.com/owner/name"

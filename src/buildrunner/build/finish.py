@@ -17,7 +17,7 @@ from buildrunner.errors import EXIT_PUBLISHED, BuildEnded
 from buildrunner.events.journal import Field, Journal
 from buildrunner.events.sinks import console, redis
 
-# No event can be written while the archive is, and the contract promises one every 30 s. Giving it up takes 5 s more.
+# No event can be written while the archive is, and docs/events.md promises one every 30 s. Giving it up takes 5 s more.
 ARCHIVE_SECONDS = 20.0
 # Of the deadline after a signal, what the archive leaves for the delivery of the result. (`cancellation` has what clean-ups leave.)
 DELIVERY_RESERVE_SECONDS = 2.5

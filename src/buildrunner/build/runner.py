@@ -75,7 +75,7 @@ async def run_build(settings: Settings, early_signals: Sequence[int], folder: st
         folder: what is published, if it is built already; its real path.
 
     Returns:
-        The exit code, as the contract's table says.
+        The exit code: docs/exit-codes.md.
 
     """
     # The Dockerfile's own variable; and tini is process 1, so that no other process shares this one's view of them.

@@ -14,7 +14,7 @@ from buildrunner.build.ending import Ending
 from buildrunner.errors import BuildCancelled
 from buildrunner.events.journal import Journal
 
-# After a signal one deadline covers everything: the contract promises 15 s, and the process itself takes some time to end.
+# After a signal one deadline covers everything: docs/deploying.md promises 15 s, and the process itself takes some time to end.
 AFTER_SIGNAL_SECONDS = 14.5
 
 

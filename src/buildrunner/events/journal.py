@@ -31,7 +31,7 @@ from buildrunner.redaction import Redactor
 
 # Reserved beside LOG_MAX_BYTES for buildrunner's own words, which LOG_MAX_BYTES does not count.
 OWN_WORDS_BYTES = 4 * 1024 * 1024
-# A viewer takes 90 s of silence for a run that was lost; the contract promises an event every 30 s.
+# docs/events.md promises an event every 30 s: viewers take a build for lost after 90 s of silence.
 SILENCE_SECONDS = 25
 DROPPED_EVERY_SECONDS = 5
 _OF_OUTPUT = b',"stream":"std'

@@ -16,7 +16,7 @@ The page is plain files in `static/`, without a build step. What it can rely on:
   BUILD: `build`, `status`, `stage`, `started` (RFC 3339), `seconds`, `commit`, `reason`, `hint`, `failure`, `files`, `bytes`,
   `stages` (seconds of each), `url` (of the site). What is not known is absent. `{build}` may be `latest`. 404 while nothing is
   known of it.
-- `…/events` is the event stream of the contract. It ends with `event: end`. When nothing but comments came for more than 35 s
+- `…/events` is the event stream of docs/gateway.md. It ends with `event: end`. When nothing but comments came for more than 35 s
   from a running build, `GET /healthz` says whether Redis answers (200 or 503).
   If a task is started again under the same build id, the events begin with `seq` 1 once more.
 - `…/log.txt` and `…/events.ndjson` are downloads.

@@ -294,7 +294,7 @@ class Gateway:
         if after and await self._builds.ended_by(slug, build, after):
             return web.Response(status=204)
         response = web.StreamResponse(headers=headers)
-        response.force_close()  # the contract: after the end the server closes
+        response.force_close()  # after `event: end` the server closes
         with self._viewers.viewer(request) as viewer:
             await response.prepare(request)
             await response.write(b"retry: %d\n\n: connected\n\n" % _RETRY_MILLISECONDS)

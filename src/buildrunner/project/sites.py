@@ -15,7 +15,7 @@ from buildrunner.project.output.pages import template_language
 from buildrunner.project.package_json import DEPENDENCY_TABLES, dependency_names, get_scripts, get_table, read_package
 from buildrunner.project.workspaces import Workspaces
 
-# Run in this order where there is no other that builds: the first is what the contract names, the others are what
+# Run in this order where there is no other that builds: `build` is npm's custom, the others are what
 # VitePress's and VuePress's, and older Nuxt's, own instructions put into package.json.
 _BUILD_SCRIPTS = ("build", "build:prod", "build:production", "docs:build", "generate")
 # A page in the sources says that a bundler makes a site.

@@ -1,6 +1,6 @@
 """A folder for one run that the build's user can reach, and commands run as that user to find out.
 
-As root a build runs as the user `build`, else `nobody` (the contract's section 6), who can enter neither `/root` nor
+As root a build runs as the user `build`, else `nobody` (docs/security.md), who can enter neither `/root` nor
 what was made under a narrow umask. Without root it runs as who started it.
 """
 

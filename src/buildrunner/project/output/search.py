@@ -27,7 +27,7 @@ from buildrunner.project.package_json import is_server
 
 _MOST_NAMED = 20  # folders in a hint
 _OF_TEMPLATES = {"templates", "views", "layouts", "_layouts", "_includes", "partials"}
-# Where sites are when nothing else is known. `dist` is the contract's first.
+# Where sites are when nothing else is known, the likeliest first (docs/frameworks.md).
 OUTPUT_FOLDERS = ("dist", "build", "out", "public", "_site", ".output/public", "www", "docs", "site")
 _MOST_READ = 50  # pages
 _MOST_ENTRIES = 20_000  # of a folder
