@@ -5,12 +5,12 @@ import { parseArgs } from "node:util";
 import { ECSClient, RunTaskCommand } from "@aws-sdk/client-ecs";
 
 // --- secrets
-// Whole words of a name that say that its value is a secret; KEY does after some of them. The same rule decides what
-// buildrunner redacts (docs/security.md).
+// Words in a variable's name that mark its value as a secret. KEY marks one only after a word of KEY_WORDS. buildrunner
+// redacts by the same rule (docs/security.md).
 const SECRET_WORDS = /^(TOKEN|SECRETS?|PASSWORD|PASSWD|PASS|PASSPHRASE|CREDENTIALS?|JWT|PAT)$/;
 const KEY_WORDS = /^(API|ACCESS|PRIVATE|SECRET|SIGNING|ENCRYPTION|DEPLOY|SERVICE|ROLE|MASTER|SSH|HMAC)$/;
 
-/** Return whether a variable must not be an override: everyone who may call DescribeTasks can read those. */
+/** Return whether a variable must not be an override, which everyone who can call DescribeTasks can read. */
 const isSecret = (name, value) => {
   const words = (name.match(/[A-Z]+(?![a-z])|[A-Z]?[a-z]+/g) ?? []).map((word) => word.toUpperCase());
   return (
@@ -27,10 +27,10 @@ const newBuildId = () =>
   `${new Date().toISOString().slice(0, 19).replaceAll(/[-:]/g, "").replace("T", "-")}-${randomBytes(8).toString("hex")}`;
 
 /**
- * Give the BUILD_ID, by which viewers know the run, and the task's ARN. The same BUILD_ID again starts nothing new.
+ * Start a build and return its BUILD_ID and the task's ARN. Repeating a BUILD_ID starts no second task.
  *
- * `ecs` is an ECSClient; it tries again by itself, and the client token makes that safe. `variables` are of the
- * environment: REPO_URL, SLUG, and what else this run needs. `capacity` is FARGATE or FARGATE_SPOT; `publicIp` is
+ * `ecs` is an ECSClient, which retries; the client token makes that safe. `variables` are the environment: REPO_URL,
+ * SLUG and other variables of this build. `capacity` is FARGATE or FARGATE_SPOT; `publicIp` is
  * ENABLED in a subnet without NAT.
  */
 export async function startBuild(
@@ -57,7 +57,7 @@ export async function startBuild(
     }),
   );
   if (answer.failures?.length || !answer.tasks?.length) {
-    // which ECS says with status 200
+    // ECS reports this with status 200
     throw new Error(`ECS started no task: ${JSON.stringify(answer.failures)}`);
   }
   return { buildId, taskArn: answer.tasks[0].taskArn };

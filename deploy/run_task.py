@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-# Whole words of a name that say that its value is a secret; KEY does after some of them. The same rule decides what
-# buildrunner redacts (docs/security.md).
+# Words in a variable's name that mark its value as a secret. KEY marks one only after a word of KEY_WORDS. buildrunner
+# redacts by the same rule (docs/security.md).
 SECRET_WORDS = {"TOKEN", "SECRET", "SECRETS", "PASSWORD", "PASSWD", "PASS", "PASSPHRASE", "CREDENTIAL", "CREDENTIALS"}
 SECRET_WORDS |= {"JWT", "PAT"}
 KEY_WORDS = {
@@ -29,7 +29,7 @@ KEY_WORDS |= {"HMAC"}
 
 
 def is_secret(name: str, value: str) -> bool:
-    """Return whether a variable must not be an override: everyone who may call DescribeTasks can read those."""
+    """Return whether a variable must not be an override, which everyone who can call DescribeTasks can read."""
     words = [word.upper() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)]
     return (
         name == "REDIS_URI"
@@ -41,8 +41,8 @@ def is_secret(name: str, value: str) -> bool:
 
 
 def start_build(
-    ecs: Any,  # boto3.client("ecs"); it tries again by itself, and the client token makes that safe
-    variables: Mapping[str, str],  # of the environment: REPO_URL, SLUG, and what else this run needs
+    ecs: Any,  # boto3.client("ecs"), which retries; the client token makes that safe
+    variables: Mapping[str, str],  # the environment: REPO_URL, SLUG and other variables of this build
     *,
     cluster: str,
     subnets: Sequence[str],
@@ -51,7 +51,7 @@ def start_build(
     capacity: str = "FARGATE",  # or FARGATE_SPOT
     public_ip: str = "DISABLED",  # ENABLED in a subnet without NAT
 ) -> tuple[str, str]:
-    """Give the BUILD_ID, by which viewers know the run, and the task's ARN. The same BUILD_ID again starts nothing new."""
+    """Start a build and return its BUILD_ID and the task's ARN. Repeating a BUILD_ID starts no second task."""
     build_id = variables.get("BUILD_ID") or f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(8)}"
     if unsafe := [name for name, value in variables.items() if is_secret(name, value)]:
         raise ValueError(f"secrets must not be overrides: {', '.join(unsafe)}")
@@ -69,7 +69,7 @@ def start_build(
         propagateTags="TASK_DEFINITION",
         enableExecuteCommand=False,
     )
-    if answer["failures"] or not answer["tasks"]:  # which ECS says with status 200
+    if answer["failures"] or not answer["tasks"]:  # ECS reports this with status 200
         raise RuntimeError(f"ECS started no task: {answer['failures']}")
     return build_id, answer["tasks"][0]["taskArn"]
 
@@ -80,6 +80,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Start a build on Fargate; print its BUILD_ID and its task.")
     for name in ("cluster", "subnets", "security-groups"):
         parser.add_argument(f"--{name}", required=True, type=str if name == "cluster" else lambda text: text.split(","))
-    parser.add_argument("variables", nargs="+", metavar="NAME=VALUE", help="REPO_URL=... and SLUG=... at the least")
+    parser.add_argument("variables", nargs="+", metavar="NAME=VALUE", help="at least REPO_URL=... and SLUG=...")
     options = vars(parser.parse_args())
     print(*start_build(boto3.client("ecs"), dict(pair.split("=", 1) for pair in options.pop("variables")), **options))

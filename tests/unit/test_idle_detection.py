@@ -12,7 +12,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from buildrunner.sandbox import idle_detection as endless
+from buildrunner.sandbox import idle_detection
 from buildrunner.sandbox.idle_detection import IdleProcess, _watches, wait_until_idle
 from buildrunner.sandbox.processes import as_typed, running_descendants
 
@@ -21,14 +21,14 @@ LISTEN = "import socket, time; s = socket.create_server(('127.0.0.1', 0)); "
 
 @pytest.fixture(autouse=True)
 def short_times(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(endless, "SAMPLE_SECONDS", 0.05)
-    monkeypatch.setattr(endless, "QUIET_SECONDS", 0.4)
-    monkeypatch.setattr(endless, "QUIET_WITHOUT_OUTPUT_SECONDS", 0.8)
-    monkeypatch.setattr(endless, "QUIET_WAITING_SECONDS", 60)
+    monkeypatch.setattr(idle_detection, "SAMPLE_SECONDS", 0.05)
+    monkeypatch.setattr(idle_detection, "QUIET_SECONDS", 0.4)
+    monkeypatch.setattr(idle_detection, "QUIET_WITHOUT_OUTPUT_SECONDS", 0.8)
+    monkeypatch.setattr(idle_detection, "QUIET_WAITING_SECONDS", 60)
     # Servers of other tests may be children of this process, too.
     before = {process.pid for process in running_descendants()}
     monkeypatch.setattr(
-        endless, "running_descendants", lambda: [p for p in running_descendants() if p.pid not in before]
+        idle_detection, "running_descendants", lambda: [p for p in running_descendants() if p.pid not in before]
     )
 
 
@@ -152,7 +152,7 @@ def test_what_watches_need_not_listen(start: Callable[..., None]) -> None:
 def test_what_watches_files_without_a_word_is_seen_by_the_kernels_notifications(
     start: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(endless, "QUIET_WAITING_SECONDS", 1)
+    monkeypatch.setattr(idle_detection, "QUIET_WAITING_SECONDS", 1)
     # webpack with `watch: true` in its configuration prints what it always does.
     start(sys.executable, "-c", "import ctypes, time; assert ctypes.CDLL(None).inotify_init1(0) >= 0; time.sleep(60)")
 

@@ -25,7 +25,7 @@ from buildrunner.publish import files
 from buildrunner.redaction import Redactor
 from buildrunner.s3 import multipart
 from buildrunner.sandbox import command as sandbox
-from buildrunner.sandbox import idle_detection as endless
+from buildrunner.sandbox import idle_detection
 from buildrunner.sandbox.command import Exit, Sandbox
 
 ENVIRONMENT = {
@@ -127,7 +127,7 @@ def test_work_in_a_thread_does_not_delay_a_limit(tmp_path: Path) -> None:
         (reading, lambda folder: list(reading.walk(str(folder)))),
         (reading, lambda folder: list(reading.folders(folder, 3))),
         (output, output._may_have_page),
-        (endless, lambda _: endless._look(None, str)),
+        (idle_detection, lambda _: idle_detection._look(None, str)),
     ],
     ids=["site", "snapshot", "folders", "dist", "processes"],
 )

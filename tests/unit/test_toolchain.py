@@ -84,12 +84,12 @@ def test_a_hostile_range_takes_no_time(text: str) -> None:
 
 
 def tools(
-    tmp_path: Path, registry: Registry, said: list[str] | None = None, *, keeper: ToolStore | None = None
+    tmp_path: Path, registry: Registry, said: list[str] | None = None, *, tool_cache: ToolStore | None = None
 ) -> ToolchainInstaller:
     environment = {"PATH": os.environ["PATH"], "NPM_CONFIG_REGISTRY": registry.url}
     folder = tmp_path / "tools"
     tmp_path.mkdir(parents=True, exist_ok=True)
-    return ToolchainInstaller(folder, environment, (said if said is not None else []).append, keeper)
+    return ToolchainInstaller(folder, environment, (said if said is not None else []).append, tool_cache)
 
 
 def get(
@@ -301,7 +301,7 @@ def test_what_is_skipped_counts_toward_the_limit(
 
 
 class Kept:
-    """A keeper without checks of its own, by the name of what it keeps."""
+    """A tool cache that checks nothing, keyed by name."""
 
     def __init__(self) -> None:
         self.packages: dict[str, bytes] = {}
@@ -322,7 +322,7 @@ def test_the_registry_is_asked_once_for_what_is_kept(tmp_path: Path, registry: R
     kept = Kept()
     for folder, asked in (("1", True), ("2", False)):
         registry.requests.clear()
-        some = tools(tmp_path / folder, registry, keeper=kept)
+        some = tools(tmp_path / folder, registry, tool_cache=kept)
 
         chain = get(some, "16", ManagerRequirement(YARN_BERRY, "4.1.0"))
 
