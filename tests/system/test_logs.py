@@ -56,7 +56,11 @@ def test_a_build_that_failed_gives_its_exit_code_and_its_hint(program: Program, 
     reader = read(program, run.slug, "--follow")
 
     assert reader.process.returncode == run.code == 40
-    assert reader.stdout.splitlines()[-3::2] == [f"What to do: {run.result['hint']}", run.result["log"]]
+    lines = reader.stdout.splitlines()
+    assert f"What to do: {run.result['hint']}" in lines
+    cause, excerpt, result = lines[-3:]
+    assert (cause, excerpt.strip()) == ("Cause: node-heap", run.result["failure"]["excerpt"])
+    assert result == run.result["log"]
 
 
 def test_json_gives_the_events_as_they_are(program: Program, built: Run) -> None:
