@@ -17,11 +17,10 @@ from buildrunner.project.frameworks.table import BY_NAME
 from buildrunner.project.output.search import (
     OUTPUT_FOLDERS,
     Output,
-    Snapshot,
     find_output,
-    take_snapshot,
     warn_of_other_host,
 )
+from buildrunner.project.output.snapshot import Snapshot, take_snapshot
 from buildrunner.publish.files import collect
 from support.files import Files, write
 

@@ -18,6 +18,7 @@ from buildrunner.project.files import parse_json, parse_toml, parse_yaml, read_y
 from buildrunner.project.frameworks.build_scripts import suggest_build_script
 from buildrunner.project.frameworks.detect import detect_framework
 from buildrunner.project.frameworks.openssl import needs_legacy_openssl
+from buildrunner.project.node_version import find_node
 from buildrunner.project.package_managers.detect import detect_manager
 from buildrunner.project.package_managers.install import find_failed_scripts
 from buildrunner.project.package_managers.pnpm import list_skipped
@@ -198,3 +199,20 @@ def test_a_large_lockfile_is_still_read() -> None:
     }
 
     assert parse_json(json.dumps({"packages": packages})) == {"packages": packages}
+
+
+def test_nested_aliases_in_settings_stay_small(tmp_path: Path) -> None:
+    """A billion laughs: each level names the one before ten times."""
+    levels = "".join(f"l{level}: &l{level} [{', '.join([f'*l{level - 1}'] * 10)}]\n" for level in range(1, 10))
+    text = f"l0: &l0 [x]\n{levels}plugins: [*l9]\npackages: [*l9]\nuseNodeVersion: *l9\n"
+    for name in (".yarnrc.yml", "pnpm-workspace.yaml", "_config.yml"):
+        (tmp_path / name).write_text(text)
+    (tmp_path / "package.json").write_text('{"dependencies": {"hexo": "7"}}')
+    started = time.thread_time()
+
+    assert detect_manager(tmp_path, tmp_path)[0].name == "pnpm"
+    assert find_node(tmp_path, tmp_path, None) == (None, ())
+    assert workspace(text, tmp_path) is not None
+    assert detect_framework(tmp_path, tmp_path, {"dependencies": {"hexo": "7"}}, "hexo generate").folders == ("public",)
+
+    assert time.thread_time() - started < 2

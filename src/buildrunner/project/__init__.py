@@ -28,11 +28,10 @@ if TYPE_CHECKING:
     )
     from buildrunner.project.output.search import (
         Output as Output,
-        Snapshot as Snapshot,
         find_output as find_output,
-        take_snapshot as take_snapshot,
         warn_of_other_host as warn_of_other_host,
     )
+    from buildrunner.project.output.snapshot import Snapshot as Snapshot, take_snapshot as take_snapshot
     from buildrunner.project.package_json import (
         DEPENDENCY_TABLES as DEPENDENCY_TABLES,
         get_table as get_table,
@@ -93,7 +92,8 @@ else:
             "output.pages": (
                 "MOST_PAGE_BYTES UNKNOWN_LANGUAGE find_base_path find_references is_page template_language"
             ),
-            "output.search": "Output Snapshot find_output take_snapshot warn_of_other_host",
+            "output.search": "Output find_output warn_of_other_host",
+            "output.snapshot": "Snapshot take_snapshot",
             "package_json": "DEPENDENCY_TABLES get_table has_install_scripts read_package",
             "package_managers.bun": "WRITE_TEXT_LOCKFILE",
             "package_managers.install": "find_failed_scripts list_strategies own_scripts_after without_scripts",

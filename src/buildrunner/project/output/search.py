@@ -23,6 +23,7 @@ from buildrunner.project.frameworks.record import DetectedFramework
 from buildrunner.project.output.complete_site import Selection, is_complete, source_of_page
 from buildrunner.project.output.pages import MOST_PAGE_BYTES, is_page, template_language
 from buildrunner.project.output.site_root import files_beside, find_roots
+from buildrunner.project.output.snapshot import Snapshot, WrittenFiles
 from buildrunner.project.package_json import is_server
 
 _MOST_NAMED = 20  # folders in a hint
@@ -31,7 +32,6 @@ _OF_TEMPLATES = {"templates", "views", "layouts", "_layouts", "_includes", "part
 OUTPUT_FOLDERS = ("dist", "build", "out", "public", "_site", ".output/public", "www", "docs", "site")
 _MOST_READ = 50  # pages
 _MOST_ENTRIES = 20_000  # of a folder
-Snapshot = Mapping[str, int]  # the path of everything that is not too deep → when the kernel last saw it change, ns
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +42,6 @@ class Output:
     note: str | None = None
     warning: str | None = None
     selected: Callable[[str, bool], bool] | None = None  # which entries below it are the site's; None for all
-
-
-def take_snapshot(app: Path, checkout: Path) -> Snapshot:
-    """Note what is in the folders of the app and of the repository before the build, a few levels deep."""
-    return {
-        path: status.st_ctime_ns
-        for top in dict.fromkeys((app, checkout))
-        for path, status in walk(str(top), hidden=True)
-    }
 
 
 def find_output(
@@ -94,7 +85,7 @@ def find_output(
         raise framework.refusal()
 
     templates: dict[Path, str] = {}
-    written = _Written(before, checkout)
+    written = WrittenFiles(before, checkout)
     if found := _find_new(app, checkout, framework, written, templates):
         return found
     if framework.needs_server:
@@ -105,7 +96,7 @@ def find_output(
             return Output(
                 folder, warning=f"There is no index.html in {name}, so the site's own address will show no page."
             )
-    if at_first is not None and (found := _find_new(app, checkout, framework, _Written(at_first, checkout), {})):
+    if at_first is not None and (found := _find_new(app, checkout, framework, WrittenFiles(at_first, checkout), {})):
         name = os.path.relpath(found.folder, app)
         return replace(found, note=f"The build wrote no page; publishing {name}, which the install wrote.")
     if templates:
@@ -165,7 +156,7 @@ def warn_of_other_host(folder: Path, app: Path, other_host: tuple[Path, str] | N
 
 
 def _find_new(
-    app: Path, checkout: Path, framework: DetectedFramework, written: _Written, templates: dict[Path, str]
+    app: Path, checkout: Path, framework: DetectedFramework, written: WrittenFiles, templates: dict[Path, str]
 ) -> Output | None:
     """Find the folder with a page that was written; templates that were written are noted in `templates`."""
     for name in dict.fromkeys((*framework.folders, *OUTPUT_FOLDERS)):
@@ -241,7 +232,7 @@ def _entry_in_dist(package: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _dist_without_page(app: Path, checkout: Path, written: _Written) -> Output:
+def _dist_without_page(app: Path, checkout: Path, written: WrittenFiles) -> Output:
     page = _read_page(app, checkout)
     if page and re.search(r"[\"'=/]dist/", page) and not _has_page(app / "dist"):
         raise BuildFailed(
@@ -286,32 +277,8 @@ def _only_below(folder: Path, name: str) -> str:
     return f"There is no index.html in {visible(name)} itself{where}. So the site's own address shows no page."
 
 
-class _Written:
-    """What the build wrote. The kernel's time of change cannot be set by who owns a file, unlike the others."""
-
-    def __init__(self, before: Snapshot | None, checkout: Path) -> None:
-        self._before = before
-        self._checkout = checkout
-
-    def __call__(self, folder: Path) -> bool:
-        real = os.path.realpath(folder)
-        if self._before is None or not Path(real).is_relative_to(self._checkout):
-            return True  # a link that leads out is refused where it is opened
-        # What is new shows in the folder that it is in, so what was too deep for the snapshot needs no look.
-        return self.itself(str(folder)) or any(
-            self._before.get(path, status.st_ctime_ns) != status.st_ctime_ns for path, status in walk(real, hidden=True)
-        )
-
-    def itself(self, path: str) -> bool:
-        try:
-            changed = os.lstat(path).st_ctime_ns
-        except OSError:
-            return False
-        return self._before is None or self._before.get(path) != changed
-
-
 def _new_pages(
-    top: Path, checkout: Path, written: _Written, framework: DetectedFramework, templates: dict[Path, str]
+    top: Path, checkout: Path, written: WrittenFiles, framework: DetectedFramework, templates: dict[Path, str]
 ) -> list[Path]:
     """Find the folders with an index.html that the build made; of those in each other the outermost.
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from urllib.parse import unquote
 
 from buildrunner.project.files import is_file, is_inside, read_yaml
@@ -46,6 +47,7 @@ _OF_FORMAT = {
 }
 # Plugins that are part of Yarn from 4 on: https://yarnpkg.com/migration/guide
 _PLUGINS_OF_YARN_3 = re.compile(r"plugin-(?:constraints|interactive-tools|stage|typescript|version|workspace-tools)\b")
+_MOST_PLUGINS = 100
 _PROTOCOL_OF_BERRY = re.compile(r"(?:workspace|portal|patch|exec|catalog):")
 _ARCHIVE_OF_BERRY = re.compile(
     r"^  resolution: \"[^\"\n]{1,500}?@npm:[^\"\n:]{1,100}(::__archiveUrl=([^\"\n&]{1,2000}))\"$", re.MULTILINE
@@ -68,10 +70,8 @@ def _suitable_releases(evidence: Evidence) -> SuitableReleases:
         ranges = _OF_FORMAT.get(metadata[1], _BERRY)
         return SuitableReleases(ranges, file, f"Yarn {ranges[0].lstrip('>=^~')[0]} or later")
     if settings := evidence.find_file(".yarnrc.yml"):
-        plugins: object = None
-        with suppress(ValueError):
-            plugins = (read_yaml(settings, evidence.checkout) or {}).get("plugins")
-        berry = (_BERRY[1], _BERRY[0], *_BERRY[2:]) if _PLUGINS_OF_YARN_3.search(str(plugins)) else _BERRY
+        of_3 = any(map(_PLUGINS_OF_YARN_3.search, _read_plugins(settings, evidence.checkout)))
+        berry = (_BERRY[1], _BERRY[0], *_BERRY[2:]) if of_3 else _BERRY
         return SuitableReleases((*berry, _CLASSIC))
     if evidence.head:
         return SuitableReleases((_CLASSIC, "<2.0.0"), file, "Yarn 1")
@@ -84,6 +84,18 @@ def _suitable_releases(evidence: Evidence) -> SuitableReleases:
     if any(isinstance(value, str) and _PROTOCOL_OF_BERRY.match(value) for value in wanted):
         return SuitableReleases((*_BERRY, _CLASSIC))
     return SuitableReleases((_CLASSIC, "<2.0.0", *_BERRY))
+
+
+def _read_plugins(settings: Path, checkout: Path) -> list[str]:
+    """Return the paths and names of the plugins that .yarnrc.yml lists: https://yarnpkg.com/configuration/yarnrc#plugins."""
+    plugins: object = None
+    with suppress(ValueError):
+        plugins = (read_yaml(settings, checkout) or {}).get("plugins")
+    found: list[str] = []
+    for plugin in plugins[:_MOST_PLUGINS] if isinstance(plugins, list) else ():
+        values = [*plugin.values()][:10] if isinstance(plugin, dict) else [plugin]
+        found += [value for value in values if isinstance(value, str)]
+    return found
 
 
 def _for_version(version: str) -> PackageManager:
