@@ -108,6 +108,7 @@ def test_a_viewer_resumes_after_what_it_has(gateway: Gateway, shared_redis: Redi
     assert first(gateway.events(slug, "b", "?after=6", Last_Event_ID="b:2")) == 3
     assert first(gateway.events(slug, "b", "?after=6", Last_Event_ID="other:9")) == 1
     assert first(gateway.events(slug, "b", "?after=6", Last_Event_ID="garbage")) == 1
+    assert first(gateway.events(slug, "b", "?after=x", Last_Event_ID="b:2")) == 3
 
 
 def test_who_resumes_behind_the_result_gets_204(
@@ -134,7 +135,7 @@ def test_when_the_stream_is_gone_the_archive_is_sent(
     gateway: Gateway, program: Program, shared_redis: Redis, slug: str
 ) -> None:
     writer = StreamWriter(shared_redis, slug, "b")
-    writer.write(*(f"line {number} {'x' * 1000}" for number in range(2000)))
+    writer.write("x" * 16_384, *(f"line {number} {'x' * 1000}" for number in range(2000)))
     writer.end()
     put_archive(program, slug, "b", writer.archive)
     with shared_redis.client() as client:
@@ -474,6 +475,9 @@ def test_without_a_secret_only_this_machine_is_answered(gateway: Gateway) -> Non
         "10.0.0.1": 421,
         "": 421,
         "[::1": 421,
+        "example.com@localhost": 421,
+        "localhost/example.com": 421,
+        "[::1]example.com": 421,
     }
     for host, status in hosts.items():
         for path in ("/healthz", "/api/sites/x/builds", "/sites/x"):
@@ -536,7 +540,7 @@ def test_only_named_origins_may_call_the_api(guarded: Gateway, slug: str) -> Non
 
 def test_other_methods_are_405_and_head_is_like_get(gateway: Gateway, slug: str) -> None:
     for path in (f"/sites/{slug}", f"/api/sites/{slug}/builds", f"/api/sites/{slug}/builds/b/events", "/nothing"):
-        for method in ("POST", "PUT", "DELETE", "PATCH", "OPTIONS"):
+        for method in ("POST", "PUT", "DELETE", "PATCH", "OPTIONS", "BREW"):
             answer = gateway.request(path, method=method)
             assert (answer.status, answer.headers["allow"]) == (405, "GET, HEAD")
     for path in (f"/sites/{slug}", f"/api/sites/{slug}/builds", f"/api/sites/{slug}/builds/b/events", "/healthz"):
@@ -577,6 +581,17 @@ def test_every_answer_carries_the_headers_of_security(gateway: Gateway, slug: st
         assert headers["x-content-type-options"] == "nosniff"
         assert headers["cache-control"] == ("public, max-age=300" if path == "/embed.js" else "no-store")
         assert "aiohttp" not in headers["server"]
+
+
+def test_what_is_no_request_gets_an_answer_with_headers_too(gateway: Gateway) -> None:
+    for sent in (b"GET /\xc3\xa9 HTTP/1.1\r\n\r\n", b"GET / HTTP/1.1\r\nHost: x\r\nA: %s\r\n\r\n" % (b"a" * 9000)):
+        with socket.create_connection(("127.0.0.1", gateway.port), timeout=30) as connection:
+            connection.sendall(sent)
+            head = connection.recv(2**16).decode().lower()
+        assert " 400 " in head.splitlines()[0]
+        for line in ("content-security-policy: default-src 'none'", "x-content-type-options: nosniff", "no-referrer"):
+            assert line in head
+        assert "aiohttp" not in head
 
 
 def test_files_have_a_hash_in_their_name_and_may_be_cached(gateway: Gateway, slug: str) -> None:

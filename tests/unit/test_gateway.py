@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
+import subprocess
 import time
 from contextlib import ExitStack
+from importlib.resources import files
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -167,6 +170,11 @@ def test_a_token_is_valid_for_its_site_until_it_expires() -> None:
     assert read_token(SECRET, make_token(SECRET, "my-site", 60)) == "my-site"
     assert read_token(SECRET, make_token(SECRET, "my-site", -1)) is None
     assert read_token(SECRET[::-1], make_token(SECRET, "my-site", 60)) is None
+
+
+@pytest.mark.parametrize("claims", [{"exp": str(int(time.time()) + 60)}, {"nbf": "0"}, {"exp": True}])
+def test_a_moment_that_is_no_number_is_no_moment(claims: dict[str, Any]) -> None:
+    assert read_token(SECRET, jwt.encode({"sub": "*", "exp": int(time.time()) + 60, **claims}, SECRET, "HS256")) is None
 
 
 @given(st.text(max_size=80) | st.binary(max_size=60).map(lambda raw: f"eyJhbGciOiJIUzI1NiJ9.{raw.hex()}.{raw.hex()}"))
@@ -338,3 +346,18 @@ def test_an_address_has_a_bounded_number_of_requests() -> None:
             stack.enter_context(clients.request(request(other)))
     with clients.request(request("8.8.8.8")):
         pass
+
+
+@pytest.mark.skipif(not shutil.which("node"), reason="there is no Node.js")
+def test_links_are_found_in_one_pass_over_a_hostile_line() -> None:
+    text = files("buildrunner.gateway") / "static" / "text.js"
+    script = f"""
+        import {{ findLinks }} from {json.dumps(str(text))};
+        for (const tail of [")", ".", ".)", "_]"]) findLinks("http://a" + tail.repeat(200_000) + "b");
+        for (const url of ["http://a/(b).", "http://a/b).", "http://a/b]!*", "http://a/(b))_"])
+            console.log(findLinks(url)[0].address);
+    """
+    run = subprocess.run(
+        ["node", "--input-type=module", "-e", script], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert run.stdout.split() == ["http://a/(b)", "http://a/b", "http://a/b", "http://a/(b)"]

@@ -143,9 +143,14 @@ class Archive:
             return None
         if etag and (log := self._known.get((key, etag))):
             return log
-        head = await self._get(key, 0, _HEAD_BYTES, None)
-        if head is None:
-            return None
+        length = _HEAD_BYTES
+        while True:
+            head = await self._get(key, 0, length, None)
+            if head is None:
+                return None
+            if b"\n" in head.body or len(head.body) >= head.size:
+                break
+            length *= 8  # a line may be 16 KiB long
         first = _event(head.body.partition(b"\n")[0])
         length = _TAIL_BYTES
         while True:

@@ -13,6 +13,7 @@ from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 from aiohttp import web
+from aiohttp.http_exceptions import BadHttpMethod, HttpProcessingError
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -67,22 +68,21 @@ async def serve(environment: Mapping[str, str], *, host: str, port: int) -> int:
         archive = await _open_archive(settings.logs, feeds, stack)
         viewers = Viewers()
         watch = tasks.create_task(viewers.watch())
-        application = Gateway(settings, load_assets(), feeds, archive, viewers).application()
+        gateway = Gateway(settings, load_assets(), feeds, archive, viewers)
+        options: dict[str, Any] = {"access_log": None, "logger": _silent(), "keepalive_timeout": _KEEP_ALIVE_SECONDS}
         runner = web.AppRunner(
-            application,
+            gateway.application(),
             handle_signals=False,
-            access_log=None,
-            logger=_silent(),
             handler_cancellation=True,
-            keepalive_timeout=_KEEP_ALIVE_SECONDS,
             shutdown_timeout=_END_SECONDS,
+            **options,
         )
         await runner.setup()
         protocol = runner.server
         assert protocol
 
         def accept() -> asyncio.BaseProtocol:
-            return protocol() if len(protocol.connections) < most else _Refused()
+            return _Connection(gateway, protocol, loop, options) if len(protocol.connections) < most else _Refused()
 
         server = await loop.create_server(accept, sock=listener, backlog=_BACKLOG)
         shown = f"[{settings.host}]" if ":" in settings.host else settings.host
@@ -100,6 +100,32 @@ _OPTIONS: dict[str, Any] = {
     "socket_connect_timeout": _ANSWER_SECONDS,
     "retry": Retry(NoBackoff(), 0),
 }
+
+
+class _Connection(web.RequestHandler):
+    """A connection on which also what is no request gets an answer of the gateway, and not one of aiohttp."""
+
+    __slots__ = ("_gateway",)
+
+    def __init__(
+        self, gateway: Gateway, server: web.Server, loop: asyncio.AbstractEventLoop, options: dict[str, Any]
+    ) -> None:
+        super().__init__(server, loop=loop, **options)
+        self._gateway = gateway
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Return the answer to what could not be parsed, after which the connection is closed."""
+        if not isinstance(exc, HttpProcessingError):
+            return super().handle_error(request, status, exc, message)
+        response = self._gateway.refuse_malformed(request, is_method=isinstance(exc, BadHttpMethod))
+        response.force_close()
+        return response
 
 
 class _Refused(asyncio.Protocol):

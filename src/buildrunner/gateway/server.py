@@ -12,7 +12,6 @@ import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from typing import Any
-from urllib.parse import urlsplit
 
 from aiohttp import web
 from redis.exceptions import RedisError
@@ -34,9 +33,12 @@ _SLICE_BYTES = 64 * 2**10  # that are written at once: with what waits in the tr
 _RETRY_MILLISECONDS = 1000
 _MOST_BUILDS = 100
 _ALL_METHODS = "GET, HEAD"
+_GET_ALONE = "The gateway answers GET and HEAD."
 _IMMUTABLE = "public, max-age=31536000, immutable"
 _API = "/api/"
 _STARTED = "answer started"
+# https://www.rfc-editor.org/rfc/rfc9110#section-7.2
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+)(?::[0-9]*)?")
 _REASONS = {
     400: "Bad request",
     401: "A link with a token is needed",
@@ -112,7 +114,7 @@ class Gateway:
                 if request.method == "OPTIONS":
                     return self._preflight(request)
                 if request.method not in {"GET", "HEAD"}:
-                    raise Refusal(405, "The gateway answers GET and HEAD.", Allow=_ALL_METHODS)
+                    raise Refusal(405, _GET_ALONE, Allow=_ALL_METHODS)
                 self._check_token(request)
                 self._check_names(request.match_info)
                 return await handler(request)
@@ -132,16 +134,13 @@ class Gateway:
         """Answer only for this machine where there are no tokens: a page elsewhere may have its name point here."""
         if self._settings.secret is not None:
             return
-        try:
-            host = urlsplit(f"//{request.headers.get('Host', '')}").hostname or ""
-        except ValueError:
-            host = ""
-        if not is_loopback(host):
+        host = _HOST.fullmatch(request.headers.get("Host", ""))
+        if not host or not is_loopback(host[1]):
             raise Refusal(421, "Without GATEWAY_SECRET the gateway answers only as localhost.")
 
     def _preflight(self, request: web.Request) -> web.StreamResponse:
         if request.headers.get("Origin") not in self._settings.origins or not request.path.startswith(_API):
-            raise Refusal(405, "The gateway answers GET and HEAD.", Allow=_ALL_METHODS)
+            raise Refusal(405, _GET_ALONE, Allow=_ALL_METHODS)
         headers = {
             "Access-Control-Allow-Methods": _ALL_METHODS,
             "Access-Control-Allow-Headers": "Authorization, Last-Event-ID",
@@ -184,8 +183,21 @@ class Gateway:
             status=refusal.status, text=page, content_type="text/html", charset="utf-8", headers=refusal.headers
         )
 
+    def refuse_malformed(self, request: web.BaseRequest, *, is_method: bool) -> web.StreamResponse:
+        """Answer what could not be parsed: a method that HTTP does not know, or anything else that is not a request."""
+        assert isinstance(request, web.Request)
+        status, message, headers = 400, "This is not a valid HTTP request.", {}
+        if is_method:
+            status, message, headers = 405, _GET_ALONE, {"Allow": _ALL_METHODS}
+        response = self._refuse(request, Refusal(status, message, **headers))
+        self._set_headers(request, response)
+        return response
+
     async def _add_headers(self, request: web.Request, response: web.StreamResponse) -> None:
         request[_STARTED] = True
+        self._set_headers(request, response)
+
+    def _set_headers(self, request: web.Request, response: web.StreamResponse) -> None:
         headers = response.headers
         headers["Server"] = "buildrunner"
         headers["Content-Security-Policy"] = self._policy
@@ -314,13 +326,13 @@ class Gateway:
 
     async def _find_start(self, request: web.Request, slug: str, build: str) -> tuple[str, int]:
         """Return whose events are sent, and after which one."""
-        after = _number(request, "after", 0)
         if last := request.headers.get("Last-Event-ID"):
             match = re.fullmatch(r"([A-Za-z0-9_-]{1,64}):([0-9]{1,15})", last)
             had, after = (match[1], int(match[2])) if match else ("", 0)
             if had != (await self._resolve(slug, build, had) if build == LATEST else build):
                 return build, 0
             return had, after
+        after = _number(request, "after", 0)
         if build == LATEST and after:
             build = await self._resolve(slug, build, build)
         return build, after

@@ -37,6 +37,9 @@ def read_token(secret: bytes, token: str) -> str | None:
         claims = jwt.decode(token, secret, [_ALGORITHM], options=_OPTIONS)
     except (InvalidTokenError, ValueError, TypeError, OverflowError):
         return None
+    # https://www.rfc-editor.org/rfc/rfc7519#section-2: a NumericDate is a number; PyJWT takes the text of one too.
+    if not all(isinstance(claims.get(name, 0), int | float) for name in ("exp", "nbf")):
+        return None
     subject = claims["sub"]
     return subject if isinstance(subject, str) else None
 
