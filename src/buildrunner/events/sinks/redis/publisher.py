@@ -77,6 +77,8 @@ class Publisher:
 
     """
 
+    name = "the live log"
+
     def __init__(
         self,
         journal: Journal,
