@@ -50,6 +50,7 @@ format: $(STAMP) ## format and fix what ruff can fix
 
 docs: $(STAMP) ## regenerate the tables in docs/
 	@$(BIN)/python docs/generate.py
+	@PYTHONPATH=tests $(BIN)/python -m support.troubleshooting
 
 lock: ## resolve the dependencies again and write both lock files (needs uv)
 	uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --quiet --no-annotate --no-header --no-emit-index-url --no-emit-find-links --output-file requirements-runtime.lock

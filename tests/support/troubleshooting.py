@@ -1,4 +1,4 @@
-"""The part of docs/troubleshooting.md that is made of the rules. Run it to write that part again."""
+"""The tables of docs/troubleshooting.md, from the rules: `make docs` writes them."""
 
 from __future__ import annotations
 

@@ -10,10 +10,12 @@ import pytest
 from buildrunner.project.frameworks.detect import detect_framework
 from buildrunner.project.frameworks.record import Framework
 from buildrunner.project.frameworks.table import FRAMEWORKS
+from buildrunner.project.output.complete_site import _OF_A_PACKAGE
 from buildrunner.project.package_managers.install import list_strategies, without_scripts
 from buildrunner.project.package_managers.record import ManagerRequirement, PackageManager
 from buildrunner.project.package_managers.table import LOCKFILES, MANAGERS, PACKAGE_MANAGERS
 from buildrunner.project.versions import is_range
+from buildrunner.sandbox.processes import is_wrapper
 
 DOCUMENT = (Path(__file__).parents[2] / "docs/frameworks.md").read_text()
 each_manager = pytest.mark.parametrize(
@@ -69,6 +71,16 @@ def test_a_manager_can_be_fetched_and_named_in_hints(record: PackageManager) -> 
     assert record.add_command.startswith(record.name)
     assert record.add_dev_command.startswith(record.name)
     assert re.fullmatch("[a-z]+", record.cache.id if record.cache else "none"), "it is a part of archives' names"
+
+
+@each_manager
+def test_a_manager_is_not_named_as_the_program_of_a_script(record: PackageManager) -> None:
+    assert all(is_wrapper(f"/usr/bin/{name} run build") for name in (record.name, *record.wrappers))
+
+
+@each_manager
+def test_a_lockfile_is_not_taken_for_a_file_of_the_site(record: PackageManager) -> None:
+    assert all(_OF_A_PACKAGE.fullmatch(lockfile.name) for lockfile in record.lockfiles)
 
 
 # --- frameworks ---

@@ -191,7 +191,7 @@ def _called_scripts(
             yield rest[0], tuple(word for word in rest[1:] if word != "--")
     elif program in _RUNNERS:
         for word in arguments:
-            name = re.sub(r"^(npm:|(npm|yarn|pnpm|bun) (run )?)", "", word).split(" ")[0]
+            name = re.sub(rf"^(npm:|({'|'.join(MANAGERS)}) (run )?)", "", word).split(" ")[0]
             if not word.startswith("-") and name:
                 if "*" in name:
                     yield from ((script, ()) for script in fnmatch.filter(list(scripts)[:_MOST_MATCHED], name))

@@ -26,7 +26,7 @@ _MOST_SHOWN = 60  # characters of it that are shown
 # What runs another program, which is the one to name.
 _SHELL = re.compile(r"(\S*/)?(ba|da|z|a)?sh\b")
 _MANAGER = re.compile(
-    r"(\S*/)?node\b.*/(npm-cli|npx-cli|pnpm|yarn|yarnpkg|corepack)[\w.-]*( |$)|(\S*/)?(npm|npx|pnpm|yarn|yarnpkg|bun|bunx)\s"
+    r"(\S*/)?node\b.*/(npm-cli|npx-cli|pnpm|yarn|yarnpkg|corepack)[\w.-]*( |$)|(\S*/)?(npm|npx|pnpm|pnpx|yarn|yarnpkg|bun|bunx)\s"
 )
 
 
