@@ -70,7 +70,7 @@ class Finish:
 
         Args:
             delivered: is set when Redis has everything.
-            printed: is set when the console and every other sink have everything.
+            printed: the same, for the console.
 
         """
         journal = self._journal

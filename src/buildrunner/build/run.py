@@ -25,7 +25,7 @@ from buildrunner.build.storage import Storage
 from buildrunner.concurrency.cancellation import run_deadline
 from buildrunner.config.settings import Settings
 from buildrunner.errors import EXIT_PUBLISHED, BuildEnded, BuildSuperseded, Failure, Stage
-from buildrunner.events.follower import Sink, restart_after_faults
+from buildrunner.events.follower import restart_after_faults
 from buildrunner.events.journal import Journal
 from buildrunner.events.sinks import console, redis
 from buildrunner.redaction import Redactor
@@ -74,7 +74,7 @@ class Run:
         self._tasks.start_soon(self.signals.run, early_signals)
         self._tasks.start_soon(self._keep_alive, alive)
         self._tasks.start_soon(self._publish_log, delivered)
-        self._tasks.start_soon(self._run_sinks, printed)
+        self._tasks.start_soon(self._print_log, printed)
         self._tasks.start_soon(self._open_storage)
         try:
             with self.ending.story:
@@ -216,17 +216,15 @@ class Run:
     async def _publish_log(self, delivered: anyio.Event) -> None:
         if self.settings.redis_uri:
             await self._command_started.wait()
-            await restart_after_faults(self._publisher, self.journal, report=self.faults.report)
+            await restart_after_faults(
+                self._publisher.run, self.journal, name="the live log", report=self.faults.report
+            )
         delivered.set()
 
-    def _sinks(self) -> list[Sink]:
-        """List the sinks besides Redis, which also orders builds and starts after git."""
-        return [console.Console(self.journal.reader(), self.settings.console_format)]
-
-    async def _run_sinks(self, printed: anyio.Event) -> None:
-        async with anyio.create_task_group() as sinks:
-            for sink in self._sinks():
-                sinks.start_soon(partial(restart_after_faults, sink, self.journal, report=self.faults.report))
+    async def _print_log(self, printed: anyio.Event) -> None:
+        reader = self.journal.reader()  # continues behind what could not be printed
+        follow = partial(console.follow, reader, self.settings.console_format)
+        await restart_after_faults(follow, self.journal, name="the console", report=self.faults.report)
         printed.set()
 
 

@@ -37,35 +37,19 @@ _CLEAR_LINE = "\r\x1b[K"
 _KEPT_LOGS = ("CI", "ECS_CONTAINER_METADATA_URI_V4")
 
 
-class Console:
-    """Print events to standard output.
-
-    Args:
-        reader: of the journal.
-        console_format: `auto` is for a person at a terminal, and plain text elsewhere.
-
-    """
-
-    name = "the console"
-
-    def __init__(self, reader: Reader, console_format: Literal["auto", "text", "json"]) -> None:
-        self._reader = reader
-        self._format = console_format
-
-    async def run(self) -> None:
-        """Print every event up to the result. When standard output is closed (EPIPE), only the printing ends."""
-        show = await anyio.to_thread.run_sync(lambda: make_formatter(self._format, progress=True))
-        reader = self._reader
-        try:
-            while not reader.at_end():
-                await reader.wait()
-                if reader.flooded:
-                    await anyio.sleep(_FLOOD_BATCH_SECONDS)
-                events = reader.read(_BATCH_EVENTS, _BATCH_BYTES)
-                # In a thread, which is abandoned when the build ends: Ctrl-S may have stopped the terminal.
-                await anyio.to_thread.run_sync(print_bytes, show(events), abandon_on_cancel=True)
-        except OSError:
-            return
+async def follow(reader: Reader, console_format: Literal["auto", "text", "json"]) -> None:
+    """Print every event up to the result. A reader that has gone away (EPIPE) ends the printing, not the run."""
+    show = await anyio.to_thread.run_sync(lambda: make_formatter(console_format, progress=True))
+    try:
+        while not reader.at_end():
+            await reader.wait()
+            if reader.flooded:
+                await anyio.sleep(_FLOOD_BATCH_SECONDS)
+            events = reader.read(_BATCH_EVENTS, _BATCH_BYTES)
+            # In a thread, which is left behind when the run ends: a terminal may be stopped by Ctrl-S.
+            await anyio.to_thread.run_sync(print_bytes, show(events), abandon_on_cancel=True)
+    except OSError:
+        return
 
 
 def make_formatter(

@@ -77,8 +77,6 @@ class Publisher:
 
     """
 
-    name = "the live log"
-
     def __init__(
         self,
         journal: Journal,
