@@ -68,6 +68,7 @@ def test_an_s3_that_does_not_answer_holds_up_no_live_log(program: Program, share
             assert gateway.request(f"/api/sites/{slug}/builds/b").json["status"] == "running"
             assert [each["build"] for each in gateway.request(f"/api/sites/{slug}/builds").json["builds"]] == ["b"]
             assert gateway.request(f"/api/sites/{slug}/builds/unknown").status == 503
+            assert gateway.request(f"/api/sites/{slug}/builds/b/events.ndjson").body == writer.archive
             writer.end()
             for viewer in (early, late):
                 assert viewer.end(30) == "result"

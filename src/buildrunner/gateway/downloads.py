@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from buildrunner.errors import BuildEnded
 from buildrunner.gateway.archive import Archive
+from buildrunner.gateway.builds import LOST_SECONDS, timestamp
 from buildrunner.gateway.events import Event, parse_event
-from buildrunner.gateway.streams import read_last, read_range
+from buildrunner.gateway.streams import Entries, read_last, read_range
 
 _ENTRIES = 500
 
@@ -22,18 +26,26 @@ async def read_log(
 
     What a later build removes from the stream meanwhile comes from the archive, if it is there by then.
     """
-    seq, is_complete = 0, False
+    seq, is_so_far = 0, False
     error: Exception | None = None
     try:
-        async with aclosing(_read_stream(redis, key, build)) as batches:
+        newest = await read_last(redis, key)
+        async with aclosing(_read_stream(redis, key, build, newest)) as batches:
             async for batch in batches:
-                seq, is_complete = batch[-1].seq, batch[-1].type == "result"
+                last = batch[-1]
+                seq, is_so_far = last.seq, last.json == newest[0][1]
                 yield [event.json for event in batch]
+                if is_so_far and last.type == "result":
+                    return
+                is_so_far = is_so_far and _age(last) < LOST_SECONDS
     except (RedisError, OSError) as raised:
         error = raised
-    if is_complete:
-        return
-    log = await archive.find(slug, build) if archive else None
+    try:
+        log = await archive.find(slug, build) if archive else None
+    except BuildEnded:
+        if not is_so_far:
+            raise
+        return  # the build goes on, and what it has written so far is in the stream
     if log and archive:
         async for lines in archive.lines(log):
             rest = [line for line in lines if (event := parse_event(line)) and event.seq > seq]
@@ -43,9 +55,13 @@ async def read_log(
         raise error
 
 
-async def _read_stream(redis: Redis, key: str, build: str) -> AsyncGenerator[list[Event]]:
+def _age(event: Event) -> float:
+    written = timestamp({"ts": event.ts})
+    return math.inf if written is None else time.time() - written
+
+
+async def _read_stream(redis: Redis, key: str, build: str, newest: Entries) -> AsyncGenerator[list[Event]]:
     seq, after = 0, None
-    newest = await read_last(redis, key)
     while newest:
         entries = await read_range(redis, key, after=after, last=newest[0][0], count=_ENTRIES)
         events = []
