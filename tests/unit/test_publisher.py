@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from redis.exceptions import MovedError, NoPermissionError, OutOfMemoryError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from buildrunner.events.follower import restart_after_faults
+from buildrunner.events.follower import Sink, restart_after_faults
 from buildrunner.events.journal import Journal
 from buildrunner.events.sinks.redis.connection import address, explain
 from buildrunner.events.sinks.redis.publisher import Publisher
@@ -67,16 +67,20 @@ def test_a_redis_away_for_hours_is_still_tried(tmp_path: Path, monkeypatch: pyte
     assert max(pauses) <= 2
 
 
-def test_a_follower_that_fails_is_restarted_and_says_so(tmp_path: Path) -> None:
+def test_a_sink_that_fails_is_restarted_and_reported(tmp_path: Path) -> None:
     reported: list[Exception] = []
 
-    async def follow() -> None:
-        if len(reported) < 2:
-            raise OverflowError
+    class FailingSink(Sink):
+        name = "the live log"
+        undelivered = 0
+
+        async def run(self) -> None:
+            if len(reported) < 2:
+                raise OverflowError
 
     async def main() -> list[bytes]:
         with Journal(tmp_path, build="b", redactor=Redactor(()), max_bytes=10_000) as journal:
-            await restart_after_faults(follow, journal, name="the live log", report=reported.append)
+            await restart_after_faults(FailingSink(), journal, report=reported.append)
             return journal.reader().read(10, 10_000)
 
     events = [json.loads(event) for event in anyio.run(main)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,8 +14,9 @@ from buildrunner.build.faults import FaultReporter
 from buildrunner.build.storage import Storage
 from buildrunner.config.settings import Settings
 from buildrunner.errors import EXIT_PUBLISHED, BuildEnded
+from buildrunner.events.follower import Follower, Sink
 from buildrunner.events.journal import Field, Journal
-from buildrunner.events.sinks import console, redis
+from buildrunner.events.sinks.console import Console
 
 # No event can be written while the archive is, and docs/events.md promises one every 30 s. Giving it up takes 5 s more.
 ARCHIVE_SECONDS = 20.0
@@ -38,7 +39,22 @@ class Facts:
 
 
 class Finish:
-    """The last stage: nothing of the repository runs any more, and nothing in it can fail the build."""
+    """The last stage: nothing of the repository runs any more, and nothing in it can fail the build.
+
+    Args:
+        settings: of the build.
+        journal: of its events.
+        ending: how the build ended.
+        age: returns the seconds since the build began.
+        facts: for the result.
+        stage_seconds: that each stage took.
+        storage: for the archive.
+        followers: run the sinks besides the console.
+        console: reports what the sinks lack.
+        printed: is set when the console has printed the result.
+        faults: are reported there.
+
+    """
 
     def __init__(
         self,
@@ -50,7 +66,9 @@ class Finish:
         facts: Facts,
         stage_seconds: Mapping[str, float],
         storage: Storage,
-        publisher: redis.Publisher,
+        followers: Sequence[Follower],
+        console: Console,
+        printed: anyio.Event,
         faults: FaultReporter,
     ) -> None:
         self._settings = settings
@@ -60,30 +78,27 @@ class Finish:
         self._facts = facts
         self._stage_seconds = stage_seconds
         self._storage = storage
-        self._publisher = publisher
+        self._followers = followers
+        self._console = console
+        self._printed = printed
         self._faults = faults
         self._started = anyio.current_time()
         self._archive_key = f"__logs/{settings.slug}/{settings.build_id}.ndjson"
 
-    async def run(self, delivered: anyio.Event, printed: anyio.Event) -> None:
-        """Archive the log and wait for the delivery of the result.
-
-        Args:
-            delivered: is set when Redis has everything.
-            printed: the same, for the console.
-
-        """
+    async def run(self) -> None:
+        """Archive the log and wait for the delivery of the result."""
         journal = self._journal
         journal.stage = "finish"
         journal.write("stage", "Archiving the log", state="started")
-        if why := self._publisher.behind:
-            journal.log(f"The live log is incomplete: Redis {why}. The archive in S3 has all of it.", "warning")
+        for sink in (follower.sink for follower in self._followers):
+            if why := sink.behind:
+                journal.log(f"The live log is incomplete: {why}. The archive in S3 has all of it.", "warning")
         failure = await self._archive(journal.seal(self._last_events("succeeded")))
         if failure:
             journal.log(f"The log of this build was not archived: {failure}", "warning")
             journal.seal(self._last_events("failed"))
         journal.publish_seal()
-        await self._deliver(delivered, printed, archived=failure is None)
+        await self._deliver(archived=failure is None)
 
     def _last_events(self, state: Literal["succeeded", "failed"]) -> list[_Event]:
         """Return the end of this stage, what to do, and the result; `state` is that of the archive."""
@@ -130,22 +145,31 @@ class Finish:
         finally:
             os.close(file)
 
-    async def _deliver(self, delivered: anyio.Event, printed: anyio.Event, *, archived: bool) -> None:
-        """Wait until Redis and the console have the result; on the console, say what Redis has not."""
-        deadline, journal, publisher = self._ending.deadline, self._journal, self._publisher
-        publisher.flush()
-        with deadline.limit(publisher.last_wait, CONSOLE_RESERVE_SECONDS):
-            await delivered.wait()
-        if not delivered.is_set() and not publisher.superseded:
-            lost = journal.last_seq - publisher.delivered
-            why = f"Redis {publisher.trouble}" if publisher.trouble else "Redis was too slow"
-            where = (
-                f"they are in s3://{self._settings.state_bucket}/{self._archive_key}" if archived else "they are lost"
-            )
+    async def _deliver(self, *, archived: bool) -> None:
+        """Wait until the sinks and the console have the result; on the console, report what a sink lacks."""
+        deadline = self._ending.deadline
+        waits = [(follower, anyio.current_time() + follower.sink.last_wait) for follower in self._followers]
+        for follower in self._followers:
+            follower.sink.flush()
+        for follower, until in waits:
+            with deadline.limit(until - anyio.current_time(), CONSOLE_RESERVE_SECONDS):
+                await follower.finished.wait()
+        warnings = [
+            self._undelivered(follower.sink, archived=archived)
+            for follower in self._followers
+            if not follower.finished.is_set() and follower.sink.undelivered
+        ]
+        if warnings:
             with deadline.limit(CONSOLE_SECONDS):
-                await printed.wait()
-            sentence = f"{lost:,} of {journal.last_seq:,} events were not delivered: {why}; {where}."
+                await self._printed.wait()
+        for warning in warnings:
             with deadline.limit(CONSOLE_SECONDS):
-                await console.warn(sentence, self._settings.console_format)
+                await self._console.warn(warning)
         with deadline.limit(CONSOLE_SECONDS):
-            await printed.wait()
+            await self._printed.wait()
+
+    def _undelivered(self, sink: Sink, *, archived: bool) -> str:
+        """Return the warning about events that a sink did not deliver."""
+        why = sink.behind or f"{sink.name} was too slow"
+        where = f"they are in s3://{self._settings.state_bucket}/{self._archive_key}" if archived else "they are lost"
+        return f"{sink.undelivered:,} of {self._journal.last_seq:,} events were not delivered: {why}; {where}."

@@ -25,9 +25,10 @@ from buildrunner.build.storage import Storage
 from buildrunner.concurrency.cancellation import run_deadline
 from buildrunner.config.settings import Settings
 from buildrunner.errors import EXIT_PUBLISHED, BuildEnded, BuildSuperseded, Failure, Stage
-from buildrunner.events.follower import restart_after_faults
+from buildrunner.events.follower import Follower, Sink
 from buildrunner.events.journal import Journal
-from buildrunner.events.sinks import console, redis
+from buildrunner.events.sinks import redis
+from buildrunner.events.sinks.console import Console
 from buildrunner.redaction import Redactor
 
 SECOND_LOOK_SECONDS = 2.0
@@ -61,6 +62,8 @@ class Run:
         self.stages = Stages(journal, redactor, self.ending)
         self.storage = Storage(settings, age=self._age, order=self._order, warn=self.warn)
         self.signals = SignalWatcher(journal, self.ending, kill_commands=self._kill_commands)
+        self._console = Console(journal.reader(), settings.console_format)
+        self._console_follower = Follower(self._console, journal, report=self.faults.report)
         self._tasks = tasks
         self._started = anyio.current_time()
         self._started_at = time.time_ns() // 1_000_000  # ms: orders builds where Redis does not
@@ -68,13 +71,12 @@ class Run:
 
     async def execute(self, story: Callable[[], Awaitable[None]], early_signals: Sequence[int]) -> int:
         """Run the story, deliver the result, and return the exit code."""
-        delivered, printed = anyio.Event(), anyio.Event()
         run_deadline.set(self.ending.deadline)
         alive = anyio.CancelScope()
         self._tasks.start_soon(self.signals.run, early_signals)
         self._tasks.start_soon(self._keep_alive, alive)
-        self._tasks.start_soon(self._publish_log, delivered)
-        self._tasks.start_soon(self._print_log, printed)
+        self._tasks.start_soon(self._console_follower.run)
+        self._tasks.start_soon(self._run_sinks)
         self._tasks.start_soon(self._open_storage)
         try:
             with self.ending.story:
@@ -93,7 +95,7 @@ class Run:
         self.release_followers()
         self.background.cancel()
         alive.cancel()
-        await self._finish(delivered, printed)
+        await self._finish()
         cause = self.ending.failure
         self.signals.exit_code = code = cause.exit_code if cause else EXIT_PUBLISHED
         # The result is delivered: whatever does not end by then, such as a thread that asks a silent server for a name, is left.
@@ -125,10 +127,10 @@ class Run:
             BuildSuperseded: when it did.
 
         """
-        if self.settings.redis_uri:
+        if self._publisher:
             await self._publisher.caught_up(SECOND_LOOK_SECONDS)
-        if self._publisher.superseded:
-            raise BuildSuperseded
+            if self._publisher.superseded:
+                raise BuildSuperseded
         await (await self.storage.uploader()).begin()
 
     async def publish(self, publish: Callable[[], Awaitable[None]], progress: Callable[[], str]) -> None:
@@ -152,10 +154,25 @@ class Run:
         with self.ending.deadline.limit(seconds, AFTER_SIGNAL_SECONDS) as scope:
             yield scope
 
+    # --- where the log goes ----------------------------------------------------------------------------------
+
     @cached_property
-    def _publisher(self) -> redis.Publisher:
-        """What delivers the log to Redis; imported when it is first used, which is after git has started."""
+    def sinks(self) -> list[Sink]:
+        """Where the log goes besides the console, which reports what these lack. A new sink is a line here.
+
+        They are made after git has started, because their imports take time.
+        """
+        sinks: list[Sink | None] = [
+            self._publisher,
+        ]
+        return [sink for sink in sinks if sink]
+
+    @cached_property
+    def _publisher(self) -> redis.Publisher | None:
+        """Redis, which also orders the builds of a site; None if the build uses none."""
         settings = self.settings
+        if not settings.redis_uri:
+            return None
         return redis.Publisher(
             self.journal,
             uri=settings.redis_uri,
@@ -167,10 +184,20 @@ class Run:
             started=self._started,
         )
 
+    @cached_property
+    def _followers(self) -> list[Follower]:
+        return [Follower(sink, self.journal, report=self.faults.report) for sink in self.sinks]
+
+    async def _run_sinks(self) -> None:
+        await self._command_started.wait()
+        async with anyio.create_task_group() as tasks:
+            for follower in self._followers:
+                tasks.start_soon(follower.run)
+
     # --- what ends it ----------------------------------------------------------------------------------------
 
     def _on_cause(self, cause: BuildEnded) -> None:
-        if isinstance(cause, BuildSuperseded):
+        if isinstance(cause, BuildSuperseded) and self._publisher:
             self._publisher.yield_stream()
 
     def _on_superseded(self) -> None:
@@ -180,7 +207,7 @@ class Run:
         if self.stages.sandbox:
             self.stages.sandbox.end_all_now()
 
-    async def _finish(self, delivered: anyio.Event, printed: anyio.Event) -> None:
+    async def _finish(self) -> None:
         finish = Finish(
             self.settings,
             self.journal,
@@ -189,10 +216,12 @@ class Run:
             facts=self.facts,
             stage_seconds=self.stages.seconds,
             storage=self.storage,
-            publisher=self._publisher,
+            followers=self._followers,
+            console=self._console,
+            printed=self._console_follower.finished,
             faults=self.faults,
         )
-        await finish.run(delivered, printed)
+        await finish.run()
 
     # --- what runs beside the story --------------------------------------------------------------------------
 
@@ -202,8 +231,8 @@ class Run:
 
     async def _order(self) -> int:
         """Return what orders the builds of the site: when they began, in ms, by Redis or else by this clock."""
-        uri = self.settings.redis_uri
-        return (await self._publisher.run_number(NUMBER_SECONDS) if uri else None) or self._started_at
+        publisher = self._publisher
+        return (await publisher.run_number(NUMBER_SECONDS) if publisher else None) or self._started_at
 
     async def _keep_alive(self, scope: anyio.CancelScope) -> None:
         with scope:
@@ -212,20 +241,6 @@ class Run:
     async def _open_storage(self) -> None:
         await self._command_started.wait()
         await self.storage.run(on_superseded=self._on_superseded)
-
-    async def _publish_log(self, delivered: anyio.Event) -> None:
-        if self.settings.redis_uri:
-            await self._command_started.wait()
-            await restart_after_faults(
-                self._publisher.run, self.journal, name="the live log", report=self.faults.report
-            )
-        delivered.set()
-
-    async def _print_log(self, printed: anyio.Event) -> None:
-        reader = self.journal.reader()  # continues behind what could not be printed
-        follow = partial(console.follow, reader, self.settings.console_format)
-        await restart_after_faults(follow, self.journal, name="the console", report=self.faults.report)
-        printed.set()
 
 
 async def execute(

@@ -1,9 +1,10 @@
-"""Keep a follower of the journal running: a fault in it must cost neither the build nor the rest of the log."""
+"""What a sink is, and how one keeps running: a fault in it must cost neither the build nor the rest of the log."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
 
 import anyio
 
@@ -15,18 +16,70 @@ if TYPE_CHECKING:
 RETRY = RetryPolicy(first=0.1, longest=5.0)  # less than a build waits at its end for what was not delivered
 
 
-async def restart_after_faults(
-    follow: Callable[[], Awaitable[None]], journal: Journal, *, name: str, report: Callable[[Exception], None]
-) -> None:
-    """Run `follow` until it returns. After an exception say so, and run it again, after a pause that grows."""
+class Sink(Protocol):
+    """Delivers the events of the journal to another system. It reads them through its own `Reader`.
+
+    Nothing waits for a sink until the end of a build. A subclass needs `name`, `undelivered` and `run`.
+    """
+
+    name: str  # in warnings, such as "the console"
+
+    @property
+    @abstractmethod
+    def undelivered(self) -> int:
+        """Number of events that the other system should have but hasn't."""
+
+    @property
+    def behind(self) -> str | None:
+        """Why the other system lacks events, such as "Redis does not answer"; None if nothing is wrong."""
+        return None
+
+    @property
+    def last_wait(self) -> float:
+        """Seconds that the end of a build waits for this sink."""
+        return 5.0
+
+    @abstractmethod
+    async def run(self) -> None:
+        """Deliver all events up to the result, and return. After an exception it runs again, from the reader's position."""
+
+    def flush(self) -> None:
+        """Deliver what is there without waiting for more: the journal is complete."""
+        return
+
+
+class Follower:
+    """A sink of a build, and whether it has delivered everything.
+
+    Args:
+        sink: runs again after each fault.
+        journal: of the build.
+        report: takes a fault, for the operator.
+
+    """
+
+    def __init__(self, sink: Sink, journal: Journal, *, report: Callable[[Exception], None]) -> None:
+        self.sink = sink
+        self.finished = anyio.Event()
+        self._journal = journal
+        self._report = report
+
+    async def run(self) -> None:
+        """Run the sink until it has delivered the result."""
+        await restart_after_faults(self.sink, self._journal, report=self._report)
+        self.finished.set()
+
+
+async def restart_after_faults(sink: Sink, journal: Journal, *, report: Callable[[Exception], None]) -> None:
+    """Run a sink until it returns. After an exception, report it, log a warning, and run the sink again after a pause."""
     faults = 0
     while True:
         try:
-            return await follow()
+            return await sink.run()
         except Exception as error:
             report(error)
             journal.log(
-                f"Internal error in buildrunner: {name} failed ({type(error).__name__}). Restarting it.", "warning"
+                f"Internal error in buildrunner: {sink.name} failed ({type(error).__name__}). Restarting it.", "warning"
             )
         await anyio.sleep(RETRY.pause(faults))
         faults += 1

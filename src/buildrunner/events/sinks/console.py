@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import anyio
 import anyio.to_thread
 
+from buildrunner.events.follower import Sink
 from buildrunner.events.journal import lines_of_output
 from buildrunner.events.lines import without_colour
 
@@ -37,19 +38,43 @@ _CLEAR_LINE = "\r\x1b[K"
 _KEPT_LOGS = ("CI", "ECS_CONTAINER_METADATA_URI_V4")
 
 
-async def follow(reader: Reader, console_format: Literal["auto", "text", "json"]) -> None:
-    """Print every event up to the result. A reader that has gone away (EPIPE) ends the printing, not the run."""
-    show = await anyio.to_thread.run_sync(lambda: make_formatter(console_format, progress=True))
-    try:
-        while not reader.at_end():
-            await reader.wait()
-            if reader.flooded:
-                await anyio.sleep(_FLOOD_BATCH_SECONDS)
-            events = reader.read(_BATCH_EVENTS, _BATCH_BYTES)
-            # In a thread, which is left behind when the run ends: a terminal may be stopped by Ctrl-S.
-            await anyio.to_thread.run_sync(print_bytes, show(events), abandon_on_cancel=True)
-    except OSError:
-        return
+class Console(Sink):
+    """Print events to standard output.
+
+    Args:
+        reader: of the journal.
+        console_format: `auto` is for a person at a terminal, and plain text elsewhere.
+
+    """
+
+    name = "the console"
+    undelivered = 0  # there is no other place to report it
+
+    def __init__(self, reader: Reader, console_format: Literal["auto", "text", "json"]) -> None:
+        self._reader = reader
+        self._format = console_format
+
+    async def run(self) -> None:
+        """Print every event up to the result. When standard output is closed (EPIPE), only the printing ends."""
+        reader = self._reader
+        show = await anyio.to_thread.run_sync(lambda: make_formatter(self._format, progress=True))
+        try:
+            while not reader.at_end():
+                await reader.wait()
+                if reader.flooded:
+                    await anyio.sleep(_FLOOD_BATCH_SECONDS)
+                events = reader.read(_BATCH_EVENTS, _BATCH_BYTES)
+                # In a thread, which is abandoned when the build ends: Ctrl-S may have stopped the terminal.
+                await anyio.to_thread.run_sync(print_bytes, show(events), abandon_on_cancel=True)
+        except OSError:
+            return
+
+    async def warn(self, sentence: str) -> None:
+        """Print a warning that is no event: what could not be delivered."""
+        json_line = self._format == "json"
+        line = json.dumps({"level": "warning", "log": sentence}) if json_line else f"warning: {sentence}"
+        with suppress(OSError):
+            await anyio.to_thread.run_sync(print_bytes, f"{line}\n".encode(), abandon_on_cancel=True)
 
 
 def make_formatter(
@@ -67,13 +92,6 @@ def make_formatter(
 
     person = Console(highlight=False, soft_wrap=True)
     return _Terminal(person, progress=progress and not any(map(os.environ.get, _KEPT_LOGS))).show
-
-
-async def warn(sentence: str, console_format: Literal["auto", "text", "json"]) -> None:
-    """Print a warning that is no event: what could not be delivered."""
-    line = json.dumps({"level": "warning", "log": sentence}) if console_format == "json" else f"warning: {sentence}"
-    with suppress(OSError):
-        await anyio.to_thread.run_sync(print_bytes, f"{line}\n".encode(), abandon_on_cancel=True)
 
 
 def print_bytes(data: bytes, descriptor: int = _STDOUT) -> None:

@@ -23,6 +23,7 @@ import anyio.lowlevel
 import anyio.to_thread
 
 from buildrunner.concurrency.retry import RetryPolicy
+from buildrunner.events.follower import Sink
 from buildrunner.events.journal import lines_of_output
 from buildrunner.events.lines import without_colour
 from buildrunner.events.sinks.redis.connection import (
@@ -41,8 +42,7 @@ from buildrunner.events.sinks.redis.stream import AppendOutcome, StreamWriter
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-    from buildrunner.concurrency.retry import RetryPolicy
-from buildrunner.events.journal import Journal
+    from buildrunner.events.journal import Journal
 
 BATCH_EVENTS = 500
 BATCH_BYTES = 131072  # at the most: what 500 events have with lines of some 100 bytes
@@ -63,7 +63,7 @@ _END_WORDS = ("Failed:", "Cancelled", "Timed out:", "Superseded", "Skipped:")
 _LIKE_END_WORD = re.compile(rf"\n(?:[^\S\n]*Done|{'|'.join(_END_WORDS)})")
 
 
-class Publisher:
+class Publisher(Sink):
     """Delivers a journal to Redis for as long as it runs; a Redis that is away costs nothing but the live log.
 
     Args:
@@ -76,6 +76,8 @@ class Publisher:
         started: when the run began, by the clock of anyio; now, where it is not given.
 
     """
+
+    name = "the live log"
 
     def __init__(
         self,
@@ -123,10 +125,15 @@ class Publisher:
         self.trouble: str | None = None  # why nothing can be delivered just now, for people
 
     @property
+    def undelivered(self) -> int:
+        """Number of events that are not known to be in the stream; none is missing in that of a later run."""
+        return 0 if self.superseded else self._journal.last_seq - self.delivered
+
+    @property
     def behind(self) -> str | None:
-        """Say why readers have not got the log so far, if they have not; completes "Redis …"."""
         silent = self._asking_since is not None and anyio.current_time() - self._asking_since >= 1
-        return self.trouble or ("has not answered yet" if silent else None)
+        trouble = self.trouble or ("has not answered yet" if silent else None)
+        return f"Redis {trouble}" if trouble else None
 
     @property
     def last_wait(self) -> float:
