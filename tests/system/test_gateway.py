@@ -312,6 +312,31 @@ def test_sigterm_ends_it_within_5_s_and_viewers_resume_elsewhere(
         second.close()
 
 
+def test_viewers_that_leave_at_once_leave_nothing_behind(
+    own_redis: Redis, s3: S3Server, open_folder: Path, slug: str
+) -> None:
+    gateway = Gateway(Program(own_redis, s3, open_folder))
+    try:
+        StreamWriter(own_redis, slug, "b").write("one")
+        request = f"GET /api/sites/{slug}/builds/b/events HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        for number in range(600):
+            with socket.create_connection(("127.0.0.1", gateway.port), timeout=30) as connection:
+                connection.sendall(request.encode())
+                if number % 2:
+                    connection.recv(10)
+
+        def readers() -> list[Any]:
+            with own_redis.client() as client:
+                return [each for each in client.client_list() if each["cmd"] == "xread"]
+
+        wait_for(lambda: not readers(), "the readers to end")
+        began = time.monotonic()
+        assert gateway.stop() == 0
+        assert time.monotonic() - began < 5
+    finally:
+        gateway.close()
+
+
 # --- what is known of builds -----------------------------------------------------------------------------------------
 
 

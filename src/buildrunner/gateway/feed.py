@@ -99,9 +99,9 @@ class Feed:
         return self._changed
 
     async def run(self, connection: Redis) -> None:
-        """Read the stream until cancelled. `connection` is this feed's own: reads on it block."""
+        """Read the stream while it has viewers, or until cancelled. `connection` is this feed's own: reads on it block."""
         before = ticked = time.monotonic()
-        while True:
+        while self.viewers:  # `asyncio.wait_for` of Python 3.11, in the client of Redis, can swallow the cancellation
             blocks: list[Block] = []
             was_away = self.away
             try:
