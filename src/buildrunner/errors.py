@@ -179,7 +179,7 @@ class BuildSuperseded(BuildEnded):
     status: Status = "superseded"
 
     def __init__(
-        self, reason: str = "A later build of this site took over; this one changed nothing that is live."
+        self, reason: str = "A later build of this site took over; this one left the live site unchanged."
     ) -> None:
         super().__init__(reason, exit_code=60)
 

@@ -149,7 +149,7 @@ PROOFS = (
         "astro-page-failed",  # Astro 4
         "18:07:21 ▶ src/pages/index.astro\n18:07:21   └─ /index.htmlwindow.x is not a function\n  Stack trace:\n",
         "grep -q '<script>' src/pages/index.astro",
-        r"belongs into a client component or a (<script>)",
+        r"belongs in a client component or a (<script>)",
         lambda p, tag: p.edit("src/pages/index.astro", "---\nwindow.x()\n---", f"{tag}window.x()</script>"),
         {"src/pages/index.astro": "---\nwindow.x()\n---\n"},
     ),

@@ -452,7 +452,7 @@ def test_a_sentinel_is_named_and_nothing_counts_as_delivered(
 
     assert run.code == 0
     assert f"The live log is not delivered: Redis at 127.0.0.1:{port} is a Sentinel, which stores no logs" in run.stdout
-    assert "The live log goes on" not in run.stdout
+    assert "The live log continues" not in run.stdout
     assert "were not delivered" in run.stdout
     assert "is a Sentinel" in reader.stderr
 

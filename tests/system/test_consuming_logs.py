@@ -344,7 +344,7 @@ def test_a_run_without_a_sign_of_life_is_lost_but_only_time_counts_in_which_redi
 
     for reader in both:
         assert reader.end() == 1
-        assert "Build the-build of lost gives no sign of life." in "\n".join(reader.stderr)
+        assert "Build the-build of lost stopped sending events." in "\n".join(reader.stderr)
         numbers = [line for line in reader.lines if line.startswith("line ")]
         assert numbers == [f"line {number}" for number in range(1, len(numbers) + 1)]
 

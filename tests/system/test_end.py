@@ -251,7 +251,7 @@ def test_a_redis_that_comes_back_empty_gets_the_whole_log_and_no_line_twice(
     assert [event["seq"] for event in run.events] == list(range(1, len(run.events) + 1))
     assert [line for line in run.lines if line.startswith("line ")] == [f"line {i}" for i in range(90)]
     assert run.events == program.archive(run)
-    assert run.said("The live log goes on")
+    assert run.said("The live log continues")
     assert len(set(run.messages)) == len(run.messages) or run.messages.count("line 10") == 1
 
 

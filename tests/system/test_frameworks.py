@@ -43,7 +43,7 @@ def test_what_visitors_would_not_get_is_warned_of(program: Program, repositories
     assert set(program.objects(run.slug)) == {"index.html", "assets/a.js", "v2/b", "latest/b"}
     warnings = [event["log"] for event in run.events if event.get("level") == "warning"]
     assert len(warnings) == 1
-    assert "asks for /my-repo/assets/a.js, but the site has it as /assets/a.js" in warnings[0]
+    assert "references /my-repo/assets/a.js, but the site has it as /assets/a.js" in warnings[0]
     assert run.said("Rules of the site: 1 rewrite")
 
 

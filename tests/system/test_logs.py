@@ -21,7 +21,7 @@ from support.redis_relay import RedisRelay
 
 SITE = "mkdir dist; echo 1 >dist/index.html"
 READERS = 50
-LOST = "buildrunner: Build {} was lost: no sign of life for {} s\\.\n"
+LOST = "buildrunner: Build {} was lost: no events for {} s\\.\n"
 
 
 def read(program: Program, *arguments: str, **variables: str) -> LogReader:

@@ -480,7 +480,7 @@ def test_a_redis_that_comes_back_empty_doubles_no_line(
 
 def test_a_lost_build_says_since_when_and_where_to_look(lost: Tab) -> None:
     expect(lost.state).to_have_text("Lost")
-    expect(lost.page.locator("#card")).to_contain_text("It has given no sign of life since Jan 5")
+    expect(lost.page.locator("#card")).to_contain_text("No events have arrived since Jan 5")
     expect(lost.page.locator("#card")).to_contain_text("Stopped reason")
     expect(lost.line(2)).to_contain_text("its last words")
 

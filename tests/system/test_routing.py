@@ -38,10 +38,10 @@ def test_broken_references_fail_strict_builds_alone(program: Program, repositori
     strict = program.run(repositories.app(broken, **RULES), SLUG=first.slug, STRICT_REFERENCES="1")
 
     assert (strict.code, strict.result["stage"]) == (40, "build")
-    assert strict.result["reason"] == "index.html asks for /gone, which the site does not have."
+    assert strict.result["reason"] == "index.html references /gone, which the site does not have."
     assert program.objects(first.slug)["404.html"]["body"] == b"x\n"
 
     lax = program.run(repositories.app(broken, **RULES), SLUG=first.slug)
 
     assert lax.code == 0
-    assert lax.said("index.html asks for /gone, which the site does not have.")
+    assert lax.said("index.html references /gone, which the site does not have.")

@@ -73,7 +73,7 @@ def test_a_lockfile_that_is_out_of_step_is_given_up_in_the_end(case: str) -> Non
 
     last = next(attempt for attempt in attempts if attempt.shown == commands[-1])
     assert (attempts[0].frozen, attempts[0].remedy, last.frozen) == (True, None, False)
-    assert last.remedy == f"the.lock is out of step with package.json. Run `{name} install` and commit the.lock."
+    assert last.remedy == f"the.lock does not match package.json. Run `{name} install` and commit the.lock."
 
 
 def test_a_lockfile_of_another_pnpm_is_not_called_out_of_step() -> None:
@@ -423,7 +423,7 @@ def hint_of_failure(plan: Any, said: str, hint: str | None) -> str | None:
 
 def test_each_thing_that_an_install_had_to_leave_is_said(monkeypatch: pytest.MonkeyPatch, checkout: Path) -> None:
     engine = 'error a@1.0.0: The engine "node" is incompatible with this module.'
-    outdated, engines = "yarn.lock is out of step", "A package requires another Node"
+    outdated, engines = "yarn.lock does not match", "A package requires another Node"
     for lockfile, said, expected in (
         ("yarn.lock", [SAID["yarn 1"], engine], [outdated, engines]),
         ("yarn.lock", [engine, SAID["yarn 1"], engine], [engines, outdated]),

@@ -276,7 +276,7 @@ def test_dev_engines_narrow_what_another_file_names(checkout: Path) -> None:
     assert (best(wish(checkout)), notes_of(checkout)) == ("18.20.8", "")
     (checkout / ".nvmrc").write_text("20\n")
     assert best(wish(checkout)) == "18.20.8"
-    assert ".nvmrc asks for Node 20, but devEngines.runtime of package.json asks for ^18" in notes_of(checkout)
+    assert ".nvmrc requires Node 20, but devEngines.runtime of package.json requires ^18" in notes_of(checkout)
     assert "devEngines.runtime of package.json decides" in notes_of(checkout)
 
 

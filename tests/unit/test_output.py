@@ -528,7 +528,7 @@ def test_a_page_that_has_to_be_bundled_is_named(app: Path) -> None:
     write(app, {"index.html": '<script type="module" src="/src/main.tsx"></script>', "src/main.tsx": ""})
 
     hint = failure(app).hint or ""
-    assert "index.html asks for src/main.tsx" in hint
+    assert "index.html loads src/main.tsx" in hint
     assert "`vite build`" in hint
 
 

@@ -360,7 +360,7 @@ def test_engines_of_a_yarn_that_the_repository_holds_are_only_said(checkout: Pat
     write(checkout, engines={"yarn": "1.x"})
 
     assert best(found(checkout)) == "3.2.1"
-    assert "engines.yarn of package.json asks for Yarn 1.x, but .yarnrc.yml names Yarn 3.2.1" in notes_of(checkout)
+    assert "engines.yarn of package.json requires Yarn 1.x, but .yarnrc.yml names Yarn 3.2.1" in notes_of(checkout)
 
 
 @pytest.mark.parametrize(

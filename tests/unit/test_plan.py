@@ -270,7 +270,7 @@ def test_no_lockfile_is_a_failure_where_it_has_to_be_there(checkout: Path) -> No
     error = failure(checkout, strict_lockfile=True)
 
     assert (error.stage, error.exit_code) == ("install", 30)
-    assert error.reason == "The repository has no lockfile of npm, and STRICT_LOCKFILE asks for one."
+    assert error.reason == "The repository has no lockfile of npm, and STRICT_LOCKFILE requires one."
     assert "npm install" in (error.hint or "")
 
 
@@ -510,7 +510,7 @@ def test_the_folder_that_the_build_script_only_goes_into_is_the_app(checkout: Pa
         checkout / "client/package-lock.json",
     )
     assert (found.build.command, found.output.framework.name) == (("npm", "run", "build"), "Vite")
-    assert found.notes == ("The build script goes into client, and nothing installs there: the app is in client.",)
+    assert found.notes == ("The build script uses client, and nothing installs there: the app is in client.",)
 
 
 def test_of_several_folders_that_the_build_script_goes_into_the_one_that_is_a_site_is_the_app(checkout: Path) -> None:
@@ -527,9 +527,7 @@ def test_of_several_folders_that_the_build_script_goes_into_the_one_that_is_a_si
     found = plan(checkout)
 
     assert found.app.folder == checkout / "client"
-    assert found.notes == (
-        "The build script goes into server, client, and nothing installs there: the app is in client.",
-    )
+    assert found.notes == ("The build script uses server, client, and nothing installs there: the app is in client.",)
 
 
 @pytest.mark.parametrize(
@@ -600,8 +598,8 @@ def test_a_build_script_that_does_more_has_what_is_missing_installed_first(check
     assert found.build.shown == "(cd client && NODE_ENV= yarn install --non-interactive || true) && npm run build"
     assert found.build.command == ("/bin/sh", "-c", found.build.shown)
     assert found.warnings[-1] == (
-        "The build script goes into client, whose dependencies nothing installs: running"
-        " yarn install --non-interactive there first. Put that into the build script."
+        "The build script uses client, whose dependencies are not installed: running"
+        " yarn install --non-interactive there first. Add that to the build script."
     )
     for given in ({"install_command": "make"}, {"strict_lockfile": True}):
         assert plan(checkout, **given).build.command == ("npm", "run", "build")
@@ -1149,7 +1147,7 @@ def test_the_script_that_makes_a_librarys_site_is_run_too(
 
     assert found.build.command == ("/bin/sh", "-c", f"npm run build && npm run {name}")
     assert found.output.framework.name == framework
-    assert f"the script {name} is run as well" in found.notes[-1]
+    assert f"Running {name} too" in found.notes[-1]
     assert plan(checkout, output_dir="dist").build.command == ("npm", "run", "build")
 
 

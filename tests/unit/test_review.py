@@ -44,7 +44,7 @@ def test_a_base_path_that_was_left_is_named_with_its_setting(
 
     (warning,) = warnings(tmp_path, files, framework)
 
-    assert "index.html asks for /my-repo/assets/a.js, but the site has it as /assets/a.js." in warning
+    assert "index.html references /my-repo/assets/a.js, but the site has it as /assets/a.js." in warning
     assert setting in warning
 
 
@@ -53,8 +53,8 @@ def test_scripts_that_the_site_lacks_are_named(tmp_path: Path) -> None:
     files = {"index.html": head, "about.html": head, "assets/a.js": ""}
 
     assert warnings(tmp_path, files) == [
-        "index.html asks for /assets/gone.js, which the site does not have, and so does 1 more.",
-        "index.html asks for /gone.css, which the site does not have, and so does 1 more.",
+        "index.html references /assets/gone.js, which the site does not have, and so does 1 more.",
+        "index.html references /gone.css, which the site does not have, and so does 1 more.",
     ]
 
 
@@ -126,7 +126,7 @@ def test_references_are_judged_by_what_the_rules_answer(tmp_path: Path) -> None:
     document = Document(rules=(Rule(Pattern(regex="/old/(.*)", prefix="/old"), ("/new",), 301),))
 
     assert warnings(tmp_path, files, document=document) == [
-        "index.html asks for /gone.png, which the site does not have."
+        "index.html references /gone.png, which the site does not have."
     ]
 
 
@@ -134,7 +134,7 @@ def test_routes_of_a_single_page_application_are_there(tmp_path: Path) -> None:
     page = '<!doctype html><a href="/users/1">a</a><script src="/gone.js"></script>'
 
     assert warnings(tmp_path, {"index.html": page}, document=Document(single_page=True)) == [
-        "index.html asks for /gone.js, which the site does not have."
+        "index.html references /gone.js, which the site does not have."
     ]
 
 
@@ -151,6 +151,6 @@ def test_all_broken_references_are_known_to_strict_builds(tmp_path: Path) -> Non
     write(tmp_path / "dist", {"index.html": '<!doctype html><a href="/gone">x</a><img src="/b/a.png">', "a.png": ""})
     with collect(tmp_path / "dist", tmp_path) as site:
         assert review_site(site, None, Document()).broken == (
-            "index.html asks for /b/a.png",
-            "index.html asks for /gone",
+            "index.html references /b/a.png",
+            "index.html references /gone",
         )

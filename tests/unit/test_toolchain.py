@@ -161,7 +161,7 @@ def test_a_version_that_the_registry_lacks_is_replaced_by_its_line_and_that_is_s
 
     assert (chain.node, chain.manager) == ("16.20.2", "9.15.9")
     assert chain.warnings == (
-        "NODE_VERSION asks for Node v16.13.7, which the registry does not provide: 16.20.2 is used.",
+        "NODE_VERSION requires Node v16.13.7, which the registry does not provide: 16.20.2 is used.",
         "pnpm 9.99.0 is not in the registry: 9.15.9 is used.",
     )
 
@@ -172,11 +172,11 @@ def test_what_cannot_be_had_is_said_with_what_is_there(tmp_path: Path, registry:
 
     with pytest.raises(BuildFailed) as caught:
         get(some, "99")
-    assert caught.value.reason == "NODE_VERSION asks for Node 99, which the registry does not provide."
+    assert caught.value.reason == "NODE_VERSION requires Node 99, which the registry does not provide."
     assert "installed one is 24.21.0; the registry has 12.22.12 to 24.21.0" in (caught.value.hint or "")
     with pytest.raises(BuildFailed) as caught:
         get(some, None, ManagerRequirement(MANAGERS["pnpm"], "^99", "packageManager"))
-    assert caught.value.reason == "pnpm ^99, which packageManager asks for, is not in the registry."
+    assert caught.value.reason == "pnpm ^99, which packageManager requires, is not in the registry."
     assert "9.15.9 to 9.15.9" in (caught.value.hint or "")
 
 
@@ -472,7 +472,7 @@ def test_a_registry_that_answers_nonsense_is_said(tmp_path: Path, registry: Regi
     with pytest.raises(BuildFailed) as caught:
         get(tools(tmp_path, registry), None, ManagerRequirement(MANAGERS["pnpm"]))
 
-    assert "registry" in caught.value.reason or "no description of a package" in caught.value.reason
+    assert "registry" in caught.value.reason or "does not describe a package" in caught.value.reason
 
 
 def test_without_a_node_there_must_be_one_in_the_registry(tmp_path: Path, registry: Registry) -> None:
@@ -538,7 +538,7 @@ def test_a_manager_that_needs_a_later_node_gets_the_lowest_line_unless_another_m
     assert (chain.node, chain.manager) == (expected, "11.17.0")
     if expected != "20.20.2" and wanted and not wanted.accepts(expected):
         (warning,) = chain.warnings
-        assert "asks for Node 20.x, with which pnpm 11.17.0 does not run: Node 22.12.0 is used" in warning
+        assert "requires Node 20.x, with which pnpm 11.17.0 does not run: Node 22.12.0 is used" in warning
     else:
         assert chain.warnings == ()
     if expected == "22.12.0":
@@ -555,7 +555,7 @@ def test_where_no_node_can_be_fetched_for_the_manager_that_is_said_and_it_is_tri
     chain = get(tools(tmp_path, registry), None, ManagerRequirement(MANAGERS["pnpm"], "11.17.0"), installed="20.20.2")
 
     assert (chain.node, chain.manager) == ("20.20.2", "11.17.0")
-    assert chain.warnings[0].endswith("pnpm 11.17.0 asks for Node >=22.12; 20.20.2 is used.")
+    assert chain.warnings[0].endswith("pnpm 11.17.0 requires Node >=22.12; 20.20.2 is used.")
 
 
 def test_with_another_node_for_the_build_a_manager_runs_too_if_it_can(tmp_path: Path, registry: Registry) -> None:

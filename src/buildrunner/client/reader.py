@@ -274,7 +274,7 @@ class LogReader:
         """Return why a log has no end."""
         slug, build, why = self._slug, self._build, self._why_no_archive
         if self._replaced:  # most likely: of one that had ended before, the stream had the result
-            sentence = f"A later build took over. The rest of the log of {build} is not there{why}."
+            sentence = f"A later build took over. The rest of the log of {build} is not available{why}."
             return LogEnd("superseded", BuildSuperseded().exit_code, sentence)
         if not self._shown["seq"] and self._quiet >= self._limit:
             sentence = f"Build {build or 'of ' + slug} has not begun within {self._quiet:.0f} s{why}."
@@ -284,7 +284,7 @@ class LogReader:
             return LogEnd(reason, EXIT_FAULT, f"There is no log of {slug}{why}.")
         if not self._redis_is_away and self._quiet >= self._limit:
             seconds = max(self._quiet, self._age)
-            return LogEnd("lost", EXIT_FAULT, f"Build {build} was lost: no sign of life for {seconds:.0f} s{why}.")
+            return LogEnd("lost", EXIT_FAULT, f"Build {build} was lost: no events for {seconds:.0f} s{why}.")
         if not self._redis_is_away:
             return LogEnd("running", EXIT_PUBLISHED, "The build is still running. Use --follow to stay until its end.")
         return LogEnd("refused" if self._redis_refuses else "running", EXIT_FAULT)

@@ -168,7 +168,7 @@ VARIABLES: tuple[Variable, ...] = (
     Variable(
         "STRICT_LOCKFILE",
         "Build",
-        "`1`: the build fails when the lockfile is missing or out of step with `package.json`.",
+        "`1`: the build fails when the lockfile is missing or does not match `package.json`.",
         kinds.switch("1", "0"),
         BUILD,
         default=False,

@@ -104,8 +104,8 @@ def plan_build_step(context: BuildContext, *, installs_below: bool) -> PlannedBu
             # With production as its value nothing that builds is installed. What fails here the build may not need.
             steps.append((folder, f"NODE_ENV= {line} || true"))
             warnings.append(
-                f"The build script goes into {os.path.relpath(folder, context.app.folder)}, whose dependencies nothing"
-                f" installs: running {line} there first. Put that into the build script."
+                f"The build script uses {os.path.relpath(folder, context.app.folder)}, whose dependencies are not"
+                f" installed: running {line} there first. Add that to the build script."
             )
     return replace(
         planned,
@@ -154,9 +154,7 @@ def _choose_command(context: BuildContext) -> PlannedBuild:
     if runs_script and site == folder and not context.output_dir:
         beside = _find_script_beside_library(context, text)
         if beside:
-            notes.append(
-                f"The script {script} makes a library, so the script {beside} is run as well, which makes the site."
-            )
+            notes.append(f"The script {script} builds a library. Running {beside} too, which builds the site.")
             framework = detect_framework(folder, context.checkout, package, scripts[beside])
             lines = [f"{manager.name} run {name}" for name in (script, beside)]
             calls_it = f" run {script}" in scripts[beside] or f"yarn {script}" in scripts[beside]

@@ -64,7 +64,7 @@ def plan_strategies(
     if strict_lockfile and not strategies[0].frozen:
         raise BuildFailed(
             "install",
-            f"The repository has no lockfile of {tools.manager.label}, and STRICT_LOCKFILE asks for one.",
+            f"The repository has no lockfile of {tools.manager.label}, and STRICT_LOCKFILE requires one.",
             strategies[0].remedy,
             kind="lockfile-missing",
         )

@@ -239,7 +239,7 @@ class AppLocator:
             or not detect_framework(sites[0], self._checkout, own, "").name
         ):
             return None
-        where = f"The build script goes into {self._list(there)}, and nothing installs there"
+        where = f"The build script uses {self._list(there)}, and nothing installs there"
         return LocatedApp(sites[0], own, notes=(f"{where}: the app is in {self._relative(sites[0])}.",))
 
     def _beside_library(self, package: Mapping[str, Any]) -> LocatedApp | None:

@@ -106,7 +106,7 @@ def find_node(folder: Path, checkout: Path, given: str | None) -> tuple[NodeRequ
         else:
             decides = found if given else enforced
             warnings.append(
-                f"{found.because} asks for Node {found.text}, but {enforced.because} asks for {enforced.text}."
+                f"{found.because} requires Node {found.text}, but {enforced.because} requires {enforced.text}."
                 f" {decides.because} decides. Change one of them."
             )
             found = decides

@@ -61,7 +61,7 @@ class Review:
     """What visitors of a site would not get."""
 
     warnings: tuple[str, ...]  # one sentence or two each
-    broken: tuple[str, ...]  # references that lead to nothing, as "index.html asks for /a.js"
+    broken: tuple[str, ...]  # references that lead to nothing, as "index.html references /a.js"
 
 
 @dataclass(slots=True)
@@ -77,11 +77,11 @@ def review_site(site: Site, framework: str | None, document: Document) -> Review
     pages = _read_pages(site)
     warnings = [*_rules(paths), *_programs([file.path for file in site.files]), *_templates(pages)]
     found, unchecked = _find_broken(site, paths, document)
-    broken = [f"{visible(each.page)} asks for {visible(each.reference.address)}" for each in found]
+    broken = [f"{visible(each.page)} references {visible(each.reference.address)}" for each in found]
     base = find_base_path(pages, paths)
     if base:
         setting = find_base_setting(framework) or "the base path in the build's configuration"
-        asked = f"{visible(base.page)} asks for {visible(base.asked)}"
+        asked = f"{visible(base.page)} references {visible(base.asked)}"
         warnings.append(
             f"{asked}, but the site has it as /{visible(base.there)}. Set {setting} to /, or the page may stay blank."
         )
@@ -90,7 +90,7 @@ def review_site(site: Site, framework: str | None, document: Document) -> Review
     for each in found[:_NAMED_REFERENCES]:
         also = f", and so {'does' if each.others == 1 else 'do'} {each.others:,} more" if each.others else ""
         warnings.append(
-            f"{visible(each.page)} asks for {visible(each.reference.address)}, which the site does not have{also}."
+            f"{visible(each.page)} references {visible(each.reference.address)}, which the site does not have{also}."
         )
     if (more := len(found) - _NAMED_REFERENCES) > 0:
         warnings.append(f"Pages ask for {more:,} more addresses that the site does not have.")

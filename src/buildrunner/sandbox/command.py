@@ -181,7 +181,7 @@ class Sandbox:
             if entry is None or entry.pw_uid == 0 or not (setpriv and prlimit):
                 raise BuildFailed(
                     "prepare",
-                    "This machine cannot run a build safely as root: it lacks setpriv, prlimit, or the users build and nobody.",
+                    "This machine cannot run a build safely as root: setpriv, prlimit, or the users build and nobody are missing.",
                     "Install util-linux, or start buildrunner as a user other than root.",
                     kind="sandbox-unavailable",
                 )

@@ -239,7 +239,7 @@ class ToolchainInstaller:
         try:
             releases = await registry.releases(node_package())
         except BuildFailed as error:
-            warnings.append(f"{error.reason} {manager.label} {tool.version} asks for Node {engines}; {node} is used.")
+            warnings.append(f"{error.reason} {manager.label} {tool.version} requires Node {engines}; {node} is used.")
             return None
         lines = [
             release
@@ -256,7 +256,7 @@ class ToolchainInstaller:
         because = f"engines of {manager.label} {tool.version}"
         if requirement and not both:
             warnings.append(
-                f"{requirement.because} asks for Node {requirement.shown}, with which {manager.label} {tool.version} does not"
+                f"{requirement.because} requires Node {requirement.shown}, with which {manager.label} {tool.version} does not"
                 f" run: Node {found.version} is used. Name one that both accept."
             )
         return NodeRequirement((engines,), because, engines, must=False), found
@@ -273,7 +273,7 @@ class ToolchainInstaller:
             if requirement.must or not installed:
                 raise
             warnings.append(
-                f"{error.reason} {requirement.because} asks for Node {requirement.text}; using the installed {installed}."
+                f"{error.reason} {requirement.because} requires Node {requirement.text}; using the installed {installed}."
             )
             return None
         found = newest(release for release in releases if requirement.accepts(release.version))
@@ -282,12 +282,12 @@ class ToolchainInstaller:
         exact = re.fullmatch(r"[v=\s]*(\d{1,9})\.\d{1,9}\.\d{1,9}\s*", requirement.text)
         if exact and (near := newest(release for release in releases if is_of_line(release.version, int(exact[1])))):
             warnings.append(
-                f"{requirement.because} asks for Node {requirement.text}, which the registry does not provide:"
+                f"{requirement.because} requires Node {requirement.text}, which the registry does not provide:"
                 f" {near.version} is used."
             )
             return None if installed and near.version == installed else near
         there = f"The installed one is {installed or 'missing'}; the registry has {shown_range(releases)}."
-        asked = f"{requirement.because} asks for Node {requirement.shown}, which the registry does not provide"
+        asked = f"{requirement.because} requires Node {requirement.shown}, which the registry does not provide"
         if requirement.must or not installed:
             raise BuildFailed("install", f"{asked}.", f"{there} Name one of these.", kind="node-version-missing")
         warnings.append(f"{asked}. {there} Using the installed one.")
@@ -332,7 +332,7 @@ class ToolchainInstaller:
         fitting = [release for release in releases if manager.accepts(release.version)]
         if not fitting and manager.engines and (fitting := [r for r in releases if satisfies(r.version, wanted)]):
             warnings.append(
-                f"The registry has no {manager.label} {' '.join((wanted, *manager.engines))}, which package.json asks for:"
+                f"The registry has no {manager.label} {' '.join((wanted, *manager.engines))}, which package.json requires:"
                 f" {manager.label} {wanted} is used."
             )
         release = newest(r for r in fitting if r.engines is None or satisfies(node, r.engines)) or newest(fitting)
@@ -343,7 +343,7 @@ class ToolchainInstaller:
         if release is None:
             raise BuildFailed(
                 "install",
-                f"{manager.label} {wanted}, which {manager.because} asks for, is not in the registry.",
+                f"{manager.label} {wanted}, which {manager.because} requires, is not in the registry.",
                 f"The registry has {shown_range(releases)}. Name one of these.",
                 kind="package-manager-version-missing",
             )
@@ -389,6 +389,6 @@ def _wrong_digest(what: str) -> BuildFailed:
     return BuildFailed(
         "install",
         f"packageManager of package.json names another digest than {what} has.",
-        "Set it anew with `corepack use`, or leave out what is behind the + sign.",
+        "Set it again with `corepack use`, or remove the part after the + sign.",
         kind="package-manager-digest-mismatch",
     )

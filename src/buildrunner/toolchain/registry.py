@@ -110,7 +110,7 @@ class Registry:
             try:
                 self._documents[package] = dict(json.loads(data)["versions"])
             except (ValueError, KeyError, TypeError, RecursionError):
-                raise self._failure(package, "what it answers is no description of a package") from None
+                raise self._failure(package, "the response does not describe a package") from None
         found = (_release(package, version, entry) for version, entry in self._documents[package].items())
         return [release for release in found if release]
 

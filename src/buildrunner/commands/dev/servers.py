@@ -222,7 +222,7 @@ def _program(distribution: str, name: str) -> str:
             if path.name == name:
                 return os.path.realpath(str(path.locate()))
     raise BuildEnded(
-        f"`buildrunner dev` starts servers of its own, and {name} is not installed: pip install 'buildrunner[dev]'",
+        f"`buildrunner dev` needs {name}, which is not installed: pip install 'buildrunner[dev]'",
         exit_code=EXIT_CONFIGURATION,
     )
 

@@ -44,7 +44,7 @@ def _where(failed: FailedCommand, line: int) -> str:
 
 def _ran(failed: FailedCommand) -> str:
     node = f"Node {failed.node}" if failed.node else "another Node"
-    return f"{node}, which {failed.node_named_by} asks for" if failed.node_named_by else node
+    return f"{node}, which {failed.node_named_by} requires" if failed.node_named_by else node
 
 
 def other_node(failed: FailedCommand, _: str) -> str | None:

@@ -202,7 +202,7 @@ def missing_program(failed: FailedCommand, name: str) -> str | None:
     group = failed.dependency_group(first)
     if group == "devDependencies" and (variable := failed.leaves_out):
         return (
-            f"{base} belongs to devDependencies, and INSTALL_ENV_{variable} keeps those from being installed. Remove that"
+            f"{base} belongs to devDependencies, and INSTALL_ENV_{variable} prevents their installation. Remove that"
             f" variable, or move {first} to dependencies."
         )
     if group:

@@ -19,7 +19,7 @@ const NOTES = {
   not_found: "No such build.",
   waiting: "Waiting for the build…",
   superseded: "A later build took over.",
-  lost: "The build was lost: it gives no sign of life.",
+  lost: "The build was lost: it stopped sending events.",
 };
 
 class BuildLog extends HTMLElement {

@@ -166,7 +166,7 @@ export class Summary {
     }[status] ?? ["stopped", `The build ended: ${status}`];
     this._heading(...words);
     if (status === "lost") {
-      const since = element("p", "reason", "It has given no sign of life since ");
+      const since = element("p", "reason", "No events have arrived since ");
       const time = element("time", "", formatTime(log.last));
       time.title = formatExactTime(log.last);
       since.append(time, ". Its task was probably stopped or ran out of memory.");

@@ -28,7 +28,7 @@ def _check_server(app: App, _: DetectedFramework) -> Mapping[str, object]:
     )
     return {
         "needs_server": (
-            "This Next.js app is rendered by a server: its configuration asks for no static export.",
+            "This Next.js app is rendered by a server: its configuration does not enable static export.",
             hint,
         ),
         # The word may be anywhere in a configuration that is put together from parts.

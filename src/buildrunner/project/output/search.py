@@ -135,7 +135,7 @@ def find_output(
         raise _no_output(app, f"wrote no page to {there}, where {framework.name or 'it'} leaves its output", other_site)
     if not framework.name and (source := source_of_page(app, checkout)):
         other_site = (
-            f"index.html asks for {source}, which no browser can run. Let the build script run a bundler, such as"
+            f"index.html loads {source}, which no browser can run. Let the build script run a bundler, such as"
             " `vite build`. Or set OUTPUT_DIR to the folder that the build writes to."
         )
     missing = next((name for name in framework.folders if "/" not in name), "dist")
@@ -238,7 +238,7 @@ def _dist_without_page(app: Path, checkout: Path, written: WrittenFiles) -> Outp
         raise BuildFailed(
             "build",
             "The build wrote to dist, but the page that uses it, index.html, is not in there.",
-            "Let the build script copy index.html, and what else belongs to the site, to dist; or set OUTPUT_DIR=. to publish all.",
+            "Let the build script copy index.html and the site's other files to dist, or set OUTPUT_DIR=. to publish all.",
             kind="output-without-page",
         )
     if not any(not stat.S_ISDIR(status.st_mode) for _, status in walk(str(app / "dist"), hidden=True)):

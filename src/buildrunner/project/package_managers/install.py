@@ -14,7 +14,8 @@ from buildrunner.project.package_managers.npm import own_script_commands
 from buildrunner.project.package_managers.record import PACKAGE_NAME, InstallStrategy, ManagerRequirement
 
 _NO_LOCKFILE = (
-    "The repository has no lockfile, so each build may get other versions. Run `{name} install` and commit {lockfile}."
+    "The repository has no lockfile, so each build may get different versions."
+    " Run `{name} install` and commit {lockfile}."
 )
 _NO_SPACE = re.compile(r"ENOSPC|(?i:no space left on device)")
 # Nothing of a site that uses it can be built without its native part, and it is used where it is installed.

@@ -37,7 +37,7 @@ _CONFLICT = r"\bcode ERESOLVE\b"  # as a warning it has no code; npm 7 to 11
 _PLATFORM = (  # npm 6 to 12
     rf"\bcode EBADPLATFORM\b(?:[^\0]{{0,300}}? Unsupported platform for (?P<name>{PACKAGE_NAME})@)?"
 )
-_OUTDATED = "{lockfile} is out of step with package.json. Run `npm install` and commit {lockfile}."
+_OUTDATED = "{lockfile} does not match package.json. Run `npm install` and commit {lockfile}."
 _PEERS = (
     "Packages have conflicting peer dependencies, which npm 6 ignored. Update them, or commit an .npmrc with"
     " legacy-peer-deps=true."

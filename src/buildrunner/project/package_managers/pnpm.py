@@ -39,7 +39,7 @@ _FROM_GIT = re.compile(
     r"\b(?:type|directory|commit):|gitHosted|tarball: https://(?:codeload\.github\.com|gitlab\.com|bitbucket\.org)/"
 )
 _REFUSED = r"ERR_PNPM_(?!LOCKFILE_BREAKING)\w*LOCKFILE|Headless installation requires a pnpm-lock\.yaml"  # pnpm 7 to 12
-_OUTDATED = "{lockfile} is out of step with package.json. Run `pnpm install` and commit {lockfile}."
+_OUTDATED = "{lockfile} does not match package.json. Run `pnpm install` and commit {lockfile}."
 _UNREADABLE = (
     "This pnpm cannot read {lockfile}, which another version wrote, so it chose versions again. Run `pnpm install` with the"
     " pnpm that the log names, and commit {lockfile}."

@@ -191,7 +191,7 @@ class PackageManager:
     # The record for a range of versions, where one name stands for several managers.
     for_version: Callable[[str], PackageManager] | None = None
     held_release: Callable[[Evidence], HeldRelease | None] = lambda _: None
-    # Why a range of versions ignores settings of the repository: a warning, after "… asks for ".
+    # Why a range of versions ignores settings of the repository: a warning, after "… requires ".
     unread_settings: Callable[[str, Evidence], str | None] | None = None
     refuses_outside_engines: Callable[[Evidence], bool] = lambda _: False
     heeds_engines: bool = True  # a range in `engines` counts also where it does not refuse to run outside of it

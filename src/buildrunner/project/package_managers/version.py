@@ -63,7 +63,7 @@ def choose_version(
         without_lockfile = record.suitable_releases(evidence.without_lockfile()).ranges
         version, engines, because = _choose(manager, suitable, without_lockfile, constraints, notes)
     if version and record.unread_settings and (unread := record.unread_settings(version, evidence)):
-        notes.append(f"{because} asks for {unread}")
+        notes.append(f"{because} requires {unread}")
     if record.for_version:
         record = record.for_version(version or record.fetching.default or "")
     return replace(manager, record=record, version=version, because=because, engines=tuple(engines))
@@ -75,7 +75,7 @@ def _use_held_release(manager: ManagerRequirement, evidence: Evidence, notes: li
     if held is None:
         return None
     notes += [
-        f"{constraint.source} asks for {record.label} {constraint.range}, but {held.source} names {record.label}"
+        f"{constraint.source} requires {record.label} {constraint.range}, but {held.source} names {record.label}"
         f" {held.version}, which is used. Change one of them."
         for constraint in _list_constraints(manager, evidence, notes)
         if held.version and not intersects(held.version, constraint.range)
@@ -144,7 +144,7 @@ def _choose(
         wins = constraint.must and not any(other.must for other in met)
         used = f"{manager.label} {constraint.range}" if wins else "The latter"
         notes.append(
-            f"{constraint.source} asks for {manager.label} {constraint.range}, but {needs}. {used} is used."
+            f"{constraint.source} requires {manager.label} {constraint.range}, but {needs}. {used} is used."
             " Change one of them."
         )
         if wins:

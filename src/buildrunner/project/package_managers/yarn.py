@@ -57,7 +57,7 @@ _DIGEST_OF_CLASSIC = re.compile(r"^  integrity sha\d|^  resolved \"[^\"\n]{1,200
 _REFUSED = r"Your lockfile needs to be updated"
 _ENGINE = r'The engine "\w+" is incompatible with this module'
 _PLATFORM = rf"error (?P<name>{PACKAGE_NAME})@\S{{1,100}}: The (?:platform|CPU architecture|libc) \""
-_OUTDATED = "{lockfile} is out of step with package.json. Run `yarn install` and commit {lockfile}."
+_OUTDATED = "{lockfile} does not match package.json. Run `yarn install` and commit {lockfile}."
 _ENGINES = (
     "A package requires another Node or Yarn than this build uses. Name that Node in .nvmrc, or update the package."
 )

@@ -389,7 +389,7 @@ class Publisher(Sink):
             self._publishes = False
             self._warn(
                 "channel",
-                f"Redis does not let this user publish to {self._channel}: the live log is in the stream alone.",
+                f"The Redis user may not publish to {self._channel}: the live log is only in the stream.",
             )
             return True
         if not self._writes or (not self._writer.scripted and not self._publishes):
@@ -401,8 +401,8 @@ class Publisher(Sink):
         self._settle_doubt()
         self._warn(
             "stream",
-            f"Redis does not let this user write the stream {self._stream} ({refusal}): the live log goes to the channel"
-            " alone, and who comes late sees nothing of it.",
+            f"The Redis user may not write to the stream {self._stream} ({refusal}). The live log is only sent to the"
+            " channel, so late viewers miss earlier lines.",
         )
         return True
 
@@ -482,4 +482,4 @@ class Publisher(Sink):
         self.trouble = self._trouble_since = None
         if self._told:
             self._told = False
-            self._journal.log("The live log goes on: Redis answers again.")
+            self._journal.log("Redis responds again. The live log continues.")
