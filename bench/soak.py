@@ -33,7 +33,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from buildrunner.events.lines import without_colour
+from buildrunner.events.lines import without_color
 from support.harness import PLAIN, Event, Program, Redis, Repositories, Run, Running, free_port
 from support.redis_relay import RedisRelay
 from support.relay import Fault as RequestFault
@@ -604,7 +604,7 @@ def check_channel(scene: Scene, casts: Sequence[Cast], messages: Sequence[str]) 
                 )
         return
     for cast in casts:
-        texts = iter([without_colour(event["log"]) for event in cast.events if "log" in event])
+        texts = iter([without_color(event["log"]) for event in cast.events if "log" in event])
         for message in messages:
             # Of two runs' own words nobody can say whose they are.
             if len(casts) == 1 or message.startswith(f"{cast.build.name} std"):

@@ -17,7 +17,7 @@ from urllib.parse import quote, quote_plus, unquote
 
 REDACTED = "[redacted]"
 
-# SGR ("select graphic rendition", ECMA-48 8.3.117): colour and weight, the only escape sequence that lines still have.
+# SGR ("select graphic rendition", ECMA-48 8.3.117): color and weight, the only escape sequence that lines still have.
 SGR = re.compile(r"\x1b\[[0-9;:]*m")
 
 _SHORTEST = 6  # characters; shorter values stand in every log by chance
@@ -26,10 +26,10 @@ _URL = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?:(?P<userinfo>[^/?#\s]*)@)
 _CONTROLS = dict.fromkeys([*range(9), *range(10, 32), *range(127, 160), *range(0x202A, 0x202F), *range(0x2066, 0x206A)])
 _WORD = re.compile(r"[A-Za-z0-9]{4,}")
 
-# A secret counts as one when it takes at most this many characters for each of its own, colour codes included: true
-# colour with a reset around every character (what gradient libraries print) takes 24. A bound there must be, or a
+# A secret counts as one when it takes at most this many characters for each of its own, color codes included: true
+# color with a reset around every character (what gradient libraries print) takes 24. A bound there must be, or a
 # build could make us hold any amount of codes after the first letter of a secret.
-_LENGTH_OF_COLOURED_CHARACTER = 64
+_LENGTH_OF_COLORED_CHARACTER = 64
 
 
 class Redactor:
@@ -40,7 +40,7 @@ class Redactor:
         needles = {form for value in values for form in _forms(value) if len(form) >= _SHORTEST}
         self._base64 = _index(form for value in values for form in _base64_forms(_bytes(value)))
         self._needles = sorted(needles, key=len, reverse=True)
-        self._longest = _LENGTH_OF_COLOURED_CHARACTER * max(map(len, needles), default=0)
+        self._longest = _LENGTH_OF_COLORED_CHARACTER * max(map(len, needles), default=0)
         # Forms of one secret share most of their letters. A text that has none of these few anchors has no needle,
         # and looking for one with `in` costs 10 µs for 64 KiB; 5 secrets have 100 needles and some 20 anchors.
         self._anchors: dict[str, list[str]] = {}

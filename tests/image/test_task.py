@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from buildrunner.events.lines import without_colour
+from buildrunner.events.lines import without_color
 from support.ecs_endpoint import PATH
 from support.fargate import PLATFORM, Fargate, Task, docker
 from support.git_server import GitServer, git_server
@@ -69,7 +69,7 @@ def test_the_example_is_built_and_published_with_the_role_of_the_task(
     assert "<div id=" in site["index.html"]["body"].decode()
     assert site["index.html"]["CacheControl"] == "public, max-age=0, must-revalidate"
     assert program.archive(run, "state") == run.events
-    assert run.messages == [without_colour(event["log"]) for event in run.events if "log" in event]
+    assert run.messages == [without_color(event["log"]) for event in run.events if "log" in event]
     assert PATH in task.endpoint_requests(), "the credentials are those of the task's role"
     # The console is what CloudWatch gets: an event a line.
     assert [json.loads(line)["seq"] for line in run.stdout.splitlines()] == [event["seq"] for event in run.events]

@@ -14,7 +14,7 @@ from typing import Any
 
 from buildrunner.config.settings import read_settings
 from buildrunner.diagnose.matcher import FailedCommand, find_hint
-from buildrunner.events.lines import without_colour
+from buildrunner.events.lines import without_color
 from support.recorded import fail
 
 Files = Mapping[str, str | None]
@@ -183,7 +183,7 @@ def explain(project: Project, output: str, rule: str, known: Mapping[str, Any]) 
     given: dict[str, Any] = {"node": "20.20.2", **known}
     found = find_hint(
         FailedCommand(
-            without_colour(output),
+            without_color(output),
             folder=project.folder,
             checkout=project.folder,
             script=project.script,

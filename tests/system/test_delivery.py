@@ -18,7 +18,7 @@ import anyio
 import pytest
 
 from buildrunner.events.journal import Journal
-from buildrunner.events.lines import without_colour
+from buildrunner.events.lines import without_color
 from buildrunner.events.sinks.redis.publisher import Publisher
 from buildrunner.redaction import Redactor
 from support.harness import PLAIN, Event, Program, Redis, Repositories, Run, Running, Subscriber, free_port, wait_for
@@ -154,7 +154,7 @@ def check_archive(program: Program, run: Run, build: PacedBuild) -> list[Event]:
 
 def check_channel(messages: Sequence[str], archive: Sequence[Event]) -> None:
     """Check that no message is there twice, out of order, or not a line of the run."""
-    lines = iter([without_colour(event["log"]) for event in archive if "log" in event])
+    lines = iter([without_color(event["log"]) for event in archive if "log" in event])
     for index, message in enumerate(messages):
         assert message in lines, f"message {index} ({message[:40]!r}) is there twice, too late, or not of the run"
 

@@ -160,7 +160,7 @@ def test_a_build_asks_for_color_by_a_variable_of_its_own(
     assert any("\x1b[1mnull" in event.get("log", "") for event in program.archive(run)) is colored
 
 
-def test_colour_stays_in_events_and_leaves_the_text_channel(program: Program, repositories: Repositories) -> None:
+def test_color_stays_in_events_and_leaves_the_text_channel(program: Program, repositories: Repositories) -> None:
     run = program.run(
         repositories.app(r"printf '\033[31mred\033[0m\n\033]0;title\007x\n'; mkdir dist; echo >dist/index.html")
     )

@@ -41,7 +41,7 @@ CASES: dict[str, tuple[str, list[str]]] = {
         ["🚀"],
     ),
     "NULs": (r"printf 'a\000b\000\000c\n\000\n'", ["abc", ""]),
-    "colour and TAB stay": (r"printf '\t\033[1;31mred\033[0m\n'", ["\t\x1b[1;31mred\x1b[0m"]),
+    "color and TAB stay": (r"printf '\t\033[1;31mred\033[0m\n'", ["\t\x1b[1;31mred\x1b[0m"]),
     "other sequences go": (r"printf '\033[2J\033[H\033]0;title\007x\033[?25l\b\013y\n'", ["xy"]),
     "a sequence in two writes": (r"printf 'a\033['; sleep 0.1; printf '2Kb\n'", ["b"]),
     "bidirectional controls go": (r"printf 'a\342\200\256b\342\201\246c\n'", ["abc"]),

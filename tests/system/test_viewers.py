@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from buildrunner.events.lines import without_colour
+from buildrunner.events.lines import without_color
 from support.harness import PLAIN, ROOT, Program, Redis, Repositories, Run, wait_for
 
 # What a build prints to end a viewer early, with lines of every sort around it.
@@ -60,25 +60,25 @@ def viewer(redis: Redis, kind: str, channel: str) -> Iterator[Viewer]:
         found.close()
 
 
-def check_shown(run: Run, shown: list[str], *, colour: bool) -> None:
+def check_shown(run: Run, shown: list[str], *, color: bool) -> None:
     """Check that a person saw each line of the run once and in order, and no end before the end."""
-    lines = [event["log"] if colour else without_colour(event["log"]) for event in run.events if "log" in event]
+    lines = [event["log"] if color else without_color(event["log"]) for event in run.events if "log" in event]
     assert len(shown) == len(lines)
     changed = [(line, seen) for line, seen in zip(lines, shown, strict=True) if line != seen]
     # A build's own line that looks like an end word, and nothing else, has a space before it.
     assert all(seen == f" {line}" for line, seen in changed)
-    plain = [without_colour(line) for line, _ in changed]
-    own = [line for line in map(without_colour, FORGED) if END.match(line)]
-    assert set(own) <= set(plain) <= set(map(without_colour, FORGED))
+    plain = [without_color(line) for line, _ in changed]
+    own = [line for line in map(without_color, FORGED) if END.match(line)]
+    assert set(own) <= set(plain) <= set(map(without_color, FORGED))
     # Whoever looks at the beginning of a line, or for exactly `Done`, finds the last one only.
-    assert [index for index, line in enumerate(map(without_colour, shown)) if END.match(line)] == [len(shown) - 1]
+    assert [index for index, line in enumerate(map(without_color, shown)) if END.match(line)] == [len(shown) - 1]
     # Nothing that is not a line for people: a build's own JSON is the only JSON.
     assert [line for line in shown if line.startswith("{")] == ['{"log":"Done"}']
     assert all(isinstance(line, str) for line in shown)
-    text = [line.strip() for line in map(without_colour, shown)]
+    text = [line.strip() for line in map(without_color, shown)]
     begin = text.index("begun")
     printed = [*BEFORE, *FORGED, *AFTER]
-    assert text[begin : begin + len(printed)] == [without_colour(line).strip() for line in printed]
+    assert text[begin : begin + len(printed)] == [without_color(line).strip() for line in printed]
 
 
 def test_a_viewer_of_every_channel_that_appends_raw_messages_shows_the_lines_and_the_end_once(
@@ -93,7 +93,7 @@ def test_a_viewer_of_every_channel_that_appends_raw_messages_shows_the_lines_and
 
     assert run.code == 0
     assert raw.shown == run.messages
-    check_shown(run, raw.shown, colour=False)
+    check_shown(run, raw.shown, color=False)
     assert raw.shown[-1] == "Done"
     assert not any("\x1b" in line for line in raw.shown)
 
@@ -109,7 +109,7 @@ def test_a_viewer_of_a_failed_build_sees_one_end_and_it_is_the_last_line(
         assert raw.process.poll() is None
 
     assert run.code == 40
-    check_shown(run, raw.shown, colour=False)
+    check_shown(run, raw.shown, color=False)
     assert raw.shown[-1].startswith("Failed: ")
 
 
@@ -136,7 +136,7 @@ def test_a_viewer_that_parses_each_message_and_waits_for_exactly_done_ends_with_
 
     assert run.code == 0
     assert code == 0  # it ended by itself, at `Done`, and no message made it fail
-    check_shown(run, parser.shown, colour=True)
+    check_shown(run, parser.shown, color=True)
     assert parser.shown[-1] == "Done"
     assert [json.loads(message)["log"] for message in run.messages] == parser.shown
     assert list(program.objects("__outputs/p-123")) == ["index.html"]

@@ -45,11 +45,11 @@ IN_THE_MIDDLE = "  1,000 of 1,500 files, 6.0 of 9.0 MB, 3.0 MB/s"
 
 
 class Screen:
-    """As much of a terminal as is needed: rows of characters, CR, LF, erasing to the end of the row, and colours."""
+    """As much of a terminal as is needed: rows of characters, CR, LF, erasing to the end of the row, and colors."""
 
     def __init__(self, columns: int) -> None:
         self.rows = [""]
-        self.coloured = False
+        self.colored = False
         self._columns = columns
         self._column = 0
 
@@ -64,7 +64,7 @@ class Screen:
                 self.rows[-1] = self.rows[-1][: self._column]
             elif token.startswith("\x1b"):
                 assert token[-1] == "m", token
-                self.coloured = True
+                self.colored = True
             else:
                 assert self._column < self._columns, f"{self.rows[-1]!r} does not fit"
                 self.rows[-1] = self.rows[-1][: self._column] + token + self.rows[-1][self._column + 1 :]
@@ -111,7 +111,7 @@ def test_a_terminal_shows_files_bytes_and_rate_in_one_line_that_goes_with_the_st
     assert re.fullmatch(r"  ━{8}╌{16}  500 of 1,500 files, 3\.0 of 9\.0 MB, 3\.0 MB/s", shown[1][-1])
     assert shown[2][-1] == f"  {'━' * 16}{'╌' * 8}{IN_THE_MIDDLE}"
     assert shown[3] == [*head, "✓ Published", ""]
-    assert screen.coloured
+    assert screen.colored
 
 
 def test_lines_that_come_meanwhile_stand_above_it() -> None:
@@ -177,11 +177,11 @@ def test_a_small_site_is_counted_in_kb_and_an_empty_one_divides_by_nothing() -> 
     assert shown[2][-1].endswith("  1 of 2 files, 0.0 of 0.0 kB, 0.0 MB/s")
 
 
-def test_no_color_takes_the_colour_and_leaves_the_rest() -> None:
+def test_no_color_takes_the_color_and_leaves_the_rest() -> None:
     shown, _, screen = watch([[progress(0.1, 1, 0)], UPLOAD[2]], NO_COLOR="1")
 
     assert shown[1] == [f"  {'━' * 16}{'╌' * 8}{IN_THE_MIDDLE}"]
-    assert not screen.coloured
+    assert not screen.colored
 
 
 @pytest.mark.parametrize(

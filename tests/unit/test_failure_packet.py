@@ -17,7 +17,7 @@ from buildrunner.diagnose.explain import describe
 from buildrunner.diagnose.matcher import MOST_CHARACTERS
 from buildrunner.diagnose.rule import FailedCommand
 from buildrunner.errors import Failure
-from buildrunner.events.lines import LineDecoder, without_colour
+from buildrunner.events.lines import LineDecoder, without_color
 from buildrunner.redaction import Redactor
 
 OUTPUTS = Path(__file__).parent / "tool_output"
@@ -78,7 +78,7 @@ def packet(name: str, **known: Any) -> Failure:
 def describe_text(output: bytes, **known: Any) -> Failure:
     decoder = LineDecoder(Redactor([]))
     lines = [text for text, _ in decoder.feed(output) + decoder.finish()]
-    failure = describe(FailedCommand(without_colour("\n".join(lines) + "\n"), **known)).failure
+    failure = describe(FailedCommand(without_color("\n".join(lines) + "\n"), **known)).failure
     assert failure
     return failure
 

@@ -401,7 +401,7 @@ SERVED: dict[str, tuple[str, str, Files, bool, str]] = {
 
 
 @pytest.mark.parametrize("case", SERVED)
-def test_an_app_for_a_server_is_recognised(app: Path, case: str) -> None:
+def test_an_app_for_a_server_is_recognized(app: Path, case: str) -> None:
     packages, script, files, certain, hint = SERVED[case]
 
     found = made_with(app, packages, script, files)

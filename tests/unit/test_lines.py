@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from buildrunner.events import lines as text_module
-from buildrunner.events.lines import LONGEST_LINE, Line, LineDecoder, clean, without_colour
+from buildrunner.events.lines import LONGEST_LINE, Line, LineDecoder, clean, without_color
 from buildrunner.redaction import REDACTED, Redactor
 
 SECRET = "s3cr3t-tökéñ/1"
@@ -168,7 +168,7 @@ def decode_slowly(data: bytes, redactor: Redactor) -> list[Line]:
             if len(pieces) > 1:
                 out += pieces
                 shown = ""
-            elif without_colour(pieces[0]) or (pieces[0] and not without_colour(shown)):
+            elif without_color(pieces[0]) or (pieces[0] and not without_color(shown)):
                 shown = pieces[0]
         if shown or (not out and index < len(terminated)):
             out.append(shown)
@@ -230,7 +230,7 @@ def test_byte_by_byte_is_the_same_as_at_once(data: bytes) -> None:
 def test_no_forbidden_character_comes_out(data: bytes, cuts: list[int]) -> None:
     for text, _ in decode(*cut(data, cuts), redactor=REDACTOR):
         text.encode("utf-8")
-        rest = without_colour(text).replace("\t", "")
+        rest = without_color(text).replace("\t", "")
         assert not any(unicodedata.category(character) in {"Cc", "Cs"} for character in rest)
         assert not BIDIRECTIONAL & set(rest)
         assert SECRET not in rest
@@ -336,7 +336,7 @@ def test_a_spinner_that_turns_for_an_hour_is_one_short_line() -> None:
         ('{"type":"result","status":"succeeded"}', '{"type":"result","status":"succeeded"}'),
     ],
 )
-def test_of_escape_sequences_only_colours_stay(printed: str, expected: str) -> None:
+def test_of_escape_sequences_only_colors_stay(printed: str, expected: str) -> None:
     data = printed.encode()
 
     assert texts(data) == [expected]
@@ -365,11 +365,11 @@ def test_a_long_line_comes_in_pieces_while_it_grows() -> None:
     assert decoder.finish() == []
 
 
-def test_a_line_of_16_kib_is_one_piece_and_characters_and_colours_are_not_cut() -> None:
+def test_a_line_of_16_kib_is_one_piece_and_characters_and_colors_are_not_cut() -> None:
     euros = "€" * (LONGEST_LINE // 3)
-    coloured = "x" * (LONGEST_LINE - 3) + "\x1b[31m"
+    colored = "x" * (LONGEST_LINE - 3) + "\x1b[31m"
 
-    lines = decode(f"{'x' * LONGEST_LINE}\n{euros}€\n{coloured}y\n".encode())
+    lines = decode(f"{'x' * LONGEST_LINE}\n{euros}€\n{colored}y\n".encode())
 
     assert lines == [
         ("x" * LONGEST_LINE, False),
@@ -446,5 +446,5 @@ def test_a_sentence_becomes_one_clean_line() -> None:
     assert clean("no such file:\r\n \x1b[1mcaf\udce9\x1b[0m\x1b[2J\u202e\n") == "no such file:  \x1b[1mcaf\ufffd\x1b[0m"
 
 
-def test_colours_can_be_taken_away() -> None:
-    assert without_colour("\x1b[1;31mred\x1b[m and plain") == "red and plain"
+def test_colors_can_be_taken_away() -> None:
+    assert without_color("\x1b[1;31mred\x1b[m and plain") == "red and plain"

@@ -39,7 +39,7 @@ from buildrunner.project.output.pages import find_base_path, find_references, te
         ("%sveltekit.head%", "SvelteKit"),
     ],
 )
-def test_a_template_is_recognised(text: str, language: str) -> None:
+def test_a_template_is_recognized(text: str, language: str) -> None:
     assert template_language(text) == language
 
 

@@ -957,7 +957,7 @@ def test_a_package_in_the_theme_of_a_hugo_site_is_not_the_app(checkout: Path) ->
         ({"hugo.toml": ""}, "hugo.toml", "a Hugo site, which hugo builds"),
     ],
 )
-def test_what_node_cannot_build_is_recognised_beside_a_package_json(
+def test_what_node_cannot_build_is_recognized_beside_a_package_json(
     checkout: Path, files: dict[str, str], name: str, kind: str
 ) -> None:
     write(checkout, devDependencies={"gulp": "4"} if kind != "a Hugo site, which hugo builds" else {})
@@ -1039,7 +1039,7 @@ def test_what_is_committed_but_not_finished_is_no_site(checkout: Path, page: str
         ("pubspec.yaml", "Flutter"),
     ],
 )
-def test_what_node_cannot_build_is_recognised(checkout: Path, name: str, said: str) -> None:
+def test_what_node_cannot_build_is_recognized(checkout: Path, name: str, said: str) -> None:
     (checkout / "package.json").unlink()
     (checkout / name).touch()
 

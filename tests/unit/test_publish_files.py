@@ -581,7 +581,7 @@ def test_every_name_has_a_content_type_and_a_cache_rule_that_fit_a_header(path: 
         "app-0a1b2c3d4e5f6a7b_bg.wasm",
     ],
 )
-def test_a_content_hash_is_recognised(path: str) -> None:
+def test_a_content_hash_is_recognized(path: str) -> None:
     assert cache_control(path) == IMMUTABLE
 
 

@@ -15,7 +15,7 @@ from buildrunner.redaction import REDACTED, SGR, Redactor
 TOKEN = "ghp_x7Q/k+2~Zß\"q'9"
 REDIS = "rediss://default:Tr0ub%264dor@cache.example.com:6379/0"
 SECRETS = [TOKEN, "abcabcabc", "bcabca", "aaaaaa", "first line\nsecond line", REDIS]
-COLOURS = st.sampled_from(["\x1b[m", "\x1b[1;31m", "\x1b[38;2;1;2;3m"])
+COLORS = st.sampled_from(["\x1b[m", "\x1b[1;31m", "\x1b[38;2;1;2;3m"])
 
 
 def redacted_slowly(text: str, redactor: Redactor) -> str:
@@ -55,11 +55,11 @@ def redacted_in_parts(parts: list[str], redactor: Redactor) -> str:
     return result + redactor.redact(rest, hidden)
 
 
-# Texts in which whole secrets, parts of them and colour codes stand close together.
+# Texts in which whole secrets, parts of them and color codes stand close together.
 LIKE_SECRETS = st.lists(
     st.one_of(
         st.sampled_from([*SECRETS, "a", "b", "abca", "default:Tr0u", quote(TOKEN), TOKEN[:7], TOKEN[7:], "aaaa", " "]),
-        COLOURS,
+        COLORS,
         st.text("abc", max_size=12),
     ).map(lambda text: text.replace("\n", " ")),
     max_size=12,
@@ -76,7 +76,7 @@ def test_redacting_is_the_same_as_looking_at_every_character(parts: list[str]) -
 @given(LIKE_SECRETS, st.lists(st.integers(0, 200), max_size=6))
 def test_a_text_in_parts_is_redacted_like_the_whole(parts: list[str], cuts: list[int]) -> None:
     redactor = Redactor(SECRETS)
-    # Colour codes come whole: escape sequences are put together before.
+    # Color codes come whole: escape sequences are put together before.
     tokens = re.findall(r"\x1b\[[0-9;:]*m|[\s\S]", "".join(parts))
     edges = [0, *sorted(min(cut, len(tokens)) for cut in cuts), len(tokens)]
     chunks = ["".join(tokens[start:stop]) for start, stop in pairwise(edges)]
@@ -99,9 +99,9 @@ def test_no_form_of_any_secret_comes_through(secret: str, before: bytes, after: 
 @pytest.mark.parametrize("secret", [TOKEN, REDIS, "abcabcabc"])
 def test_every_form_of_a_secret_split_anywhere_is_redacted(secret: str) -> None:
     redactor = Redactor([secret])
-    coloured = [re.sub(r"(?!^)(?=.)", "\x1b[1m", needle) for needle in redactor._needles]
+    colored = [re.sub(r"(?!^)(?=.)", "\x1b[1m", needle) for needle in redactor._needles]
 
-    for needle in [*redactor._needles, *coloured]:
+    for needle in [*redactor._needles, *colored]:
         tokens = SGR.split(needle) if "\x1b" in needle else list(needle)
         glue = "\x1b[1m" if "\x1b" in needle else ""
         for index in range(len(tokens)):
@@ -263,7 +263,7 @@ def test_a_secret_that_overlaps_itself_for_ever_is_not_held_back() -> None:
     assert result + redactor.redact(rest, hidden) == REDACTED
 
 
-def test_colour_codes_without_end_inside_a_secret_are_not_held_back() -> None:
+def test_color_codes_without_end_inside_a_secret_are_not_held_back() -> None:
     redactor = Redactor(["s3cr3t"])
     longest, rest = 0, ""
 

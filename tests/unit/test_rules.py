@@ -1,4 +1,4 @@
-"""Excerpts are what the programs really printed, colours and all, unless it says from where else they are taken."""
+"""Excerpts are what the programs really printed, colors and all, unless it says from where else they are taken."""
 # ruff: noqa: E501 - lines of logs are as long as they are
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from buildrunner.diagnose.matcher import (
 )
 from buildrunner.diagnose.rule import render
 from buildrunner.diagnose.rules import load_rules
-from buildrunner.events.lines import without_colour
+from buildrunner.events.lines import without_color
 
 RULES = load_rules()
 WARN = "\x1b[1mnpm\x1b[22m \x1b[33mwarn\x1b[39m"
@@ -170,7 +170,7 @@ KNOWN: list[tuple[str, str]] = [
         f'{ERROR} Missing script: "build"\n{ERROR}\n{ERROR} To see a list of scripts, run:\n',
         "script-missing",
     ),
-    # pnpm 9.15.9, in two colours
+    # pnpm 9.15.9, in two colors
     (
         "\x1b[41m\x1b[30m\u2009ERR_PNPM_NO_SCRIPT\u2009\x1b[39m\x1b[49m \x1b[31mMissing script: build\x1b[39m\n",
         "script-missing",
@@ -891,7 +891,7 @@ KNOWN: list[tuple[str, str]] = [
 
 
 def explain(output: str, **known: Any) -> Explanation | None:
-    return find_hint(FailedCommand(without_colour(output), **known))
+    return find_hint(FailedCommand(without_color(output), **known))
 
 
 def hint_of(output: str, **known: Any) -> str:

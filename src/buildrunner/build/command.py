@@ -15,7 +15,7 @@ import anyio
 from buildrunner import sandbox
 from buildrunner.build.run import Run
 from buildrunner.errors import BuildFailed, CommandFailed, Stage, ungrouped
-from buildrunner.events.lines import Line, LineDecoder, without_colour
+from buildrunner.events.lines import Line, LineDecoder, without_color
 
 if TYPE_CHECKING:
     Watch = Callable[["CommandOutput"], Awaitable[sandbox.IdleProcess]]
@@ -229,7 +229,7 @@ def can_be_run(command: Sequence[str]) -> bool:
 
 def output_text(error: CommandFailed) -> str:
     """Return the end of what a failed command printed, without colors."""
-    return without_colour(error.output)
+    return without_color(error.output)
 
 
 def _memory_hint(ended: sandbox.Exit, memory: int | None) -> str | None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from buildrunner.errors import CommandFailed, Failure
-from buildrunner.events.lines import without_colour
+from buildrunner.events.lines import without_color
 from buildrunner.sandbox.memory import memory_limit
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def with_failure_hint(
             failure = explain_failure(plan, error, node).failure
             error.failure = replace(failure, kind=known.kind) if failure and known else failure or known
             raise
-        said = without_colour(error.output)
+        said = without_color(error.output)
         name = next(
             (
                 each
@@ -106,7 +106,7 @@ def _failed_command(plan: BuildPlan, error: CommandFailed, node: str | None) -> 
     scripts = get_table(own, "scripts")
     lines = [str(scripts[name]) for name in _INSTALL_SCRIPTS if name in scripts] if installs else [plan.build.script]
     return FailedCommand(
-        text=without_colour(error.output),
+        text=without_color(error.output),
         command=error.command or plan.build.shown,
         stage="install" if installs else "build",
         folder=folder,
@@ -135,7 +135,7 @@ def _install_advice(plan: BuildPlan, error: CommandFailed) -> str:
     """Say what to do about an install that fails for what nobody knows, by the script that failed."""
     from buildrunner.diagnose.matcher import find_failed_script
 
-    said = without_colour(error.output)
+    said = without_color(error.output)
     script = find_failed_script(said, plan.app.root, plan.app.checkout)
     command = error.command or "the install"
     if script and script.package:

@@ -29,7 +29,7 @@ _GENERATED = re.compile(
 )
 _NOT_SHOWN = re.compile(r"npm (?:error|ERR!) (?:A complete log of this run|For a full report see:|/\S{1,300}$)")
 _LINE_AND_COLUMN = re.compile(r"\(line (\d{1,7}) column (\d{1,7})\)")  # of JSON.parse
-_MOST_LINES_BEFORE = 6  # of a message, before the line by which it is recognised
+_MOST_LINES_BEFORE = 6  # of a message, before the line by which it is recognized
 _TASK = re.compile(r"(?P<folder>[\w@/.-]{1,200})(?:[ :](?:build|install|prepare|postinstall): |:build: )")
 
 

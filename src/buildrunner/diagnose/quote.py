@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
-from buildrunner.events.lines import clean, without_colour
+from buildrunner.events.lines import clean, without_color
 
 MOST_CHARACTERS = 32 * 1024  # of an output that are looked at
 _LONGEST_QUOTE = 200  # characters
@@ -80,7 +80,7 @@ def quote_failure(
         stage: which command it was.
 
     """
-    text = without_colour(output[-MOST_CHARACTERS:])
+    text = without_color(output[-MOST_CHARACTERS:])
     if folder:
         text = text.replace(f"{folder}/", "")
     lines = [" ".join(clean(line[:1000]).split()) for line in _without_usage(text.split("\n"))]

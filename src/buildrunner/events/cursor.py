@@ -51,7 +51,7 @@ class Drawing:
     """A state of a line that still grows.
 
     Args:
-        longest: characters, colour codes included. A state that gets longer goes on without its moves, so that memory is bounded.
+        longest: characters, color codes included. A state that gets longer goes on without its moves, so that memory is bounded.
 
     """
 
@@ -86,7 +86,7 @@ def _draw(state: str, longest: int) -> tuple[str, bool]:
 
     The second value tells whether it had more than `longest` characters; moves after that are left out.
     """
-    # Each is a character with the colour codes before it, or empty: the second half of a wide one.
+    # Each is a character with the color codes before it, or empty: the second half of a wide one.
     columns: list[str] = []
     codes = ""  # before the next character
     held = at = saved = 0

@@ -29,7 +29,7 @@ Line: TypeAlias = tuple[str, bool]
 LONGEST_LINE = 16 * 1024  # bytes of UTF-8
 _SHORT = 2048  # characters; not even replacing secrets in it makes as little text a long line
 
-_LONGEST_SGR = 128  # characters between `ESC [` and `m`; three colours and all attributes take less than 80
+_LONGEST_SGR = 128  # characters between `ESC [` and `m`; three colors and all attributes take less than 80
 _STRING = r"[^\x07\x18\x1a\x1b\x9c\n]*"  # up to BEL, ST or what interrupts it: a lost end must not lose the log
 _ESCAPE_SEQUENCE = (
     rf"\x1b(?!\[[0-9;:]{{0,{_LONGEST_SGR}}}m)"
@@ -54,7 +54,7 @@ _RARE = [re.compile(pattern) for pattern in (rb"\xc2[\x80-\x9f]", rb"\xe2\x80[\x
 class LineDecoder:
     """Turn what is read from one pipe into lines.
 
-    Memory is bounded by 16 KiB, the longest secret with its colour codes, and the chunk that is fed. A line comes out
+    Memory is bounded by 16 KiB, the longest secret with its color codes, and the chunk that is fed. A line comes out
     whole when its end was read; of one longer than 16 KiB the pieces come out while it grows.
     """
 
@@ -200,24 +200,24 @@ def clean(text: str) -> str:
     return re.sub(r"[\r\n]+", " ", _UNWANTED.sub("", text).strip("\r\n"))
 
 
-def without_colour(text: str) -> str:
-    """Return a clean line, or several, without colour codes."""
+def without_color(text: str) -> str:
+    """Return a clean line, or several, without color codes."""
     return SGR.sub("", text) if "\x1b" in text else text
 
 
 def _last_state(states: list[str]) -> str:
-    """Return the last of the states of a line in which something can be seen, else the last that has colour codes."""
-    coloured = ""
+    """Return the last of the states of a line in which something can be seen, else the last that has color codes."""
+    colored = ""
     for raw in reversed(states):
         state = drawn(raw, LONGEST_LINE)
-        if state and without_colour(state):
+        if state and without_color(state):
             return state
-        coloured = coloured or state
-    return coloured
+        colored = colored or state
+    return colored
 
 
 def _pieces(line: str) -> list[str]:
-    """Cut `line` so that each piece is as long as can be, between characters and not in a colour code."""
+    """Cut `line` so that each piece is as long as can be, between characters and not in a color code."""
     if len(line) <= LONGEST_LINE // (1 if line.isascii() else 4):
         return [line]
     data = line.encode()

@@ -132,7 +132,7 @@ def cache_control(path: str, is_hashed: bool | None = None) -> str:
 
     `is_hashed` is what a bundler's manifest says of it, if there is one.
 
-    A hash that is not recognised costs a request that is answered 304. A name that is taken for a hash and is none
+    A hash that is not recognized costs a request that is answered 304. A name that is taken for a hash and is none
     leaves visitors with an old file for a year. So in doubt it is none.
     """
     if is_page(path):
@@ -153,7 +153,7 @@ _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12
 
 
 def _carries_hash(path: str) -> bool:
-    """Recognise the names that Vite, webpack, Next, Astro, Angular, SvelteKit, Parcel and their kin write.
+    """Recognize the names that Vite, webpack, Next, Astro, Angular, SvelteKit, Parcel and their kin write.
 
     Hashes are hexadecimal (webpack, Parcel, Next to 15, Hugo), eight of base64url (Rollup, so Vite, Astro, Nuxt, VitePress),
     eight of base32 in capitals (esbuild, so Angular) or 13 of digits, small letters, `-` and `_` (Turbopack, so Next from 16
@@ -230,7 +230,7 @@ def _is_mixed(token: str) -> bool:
 
 
 def _ends_in_base64_hash(part: str, *, whole: bool, trusted: bool) -> bool:
-    """Recognise Rollup's hash at the end of `part`, or as all of it, alone or before Astro's second hash.
+    """Recognize Rollup's hash at the end of `part`, or as all of it, alone or before Astro's second hash.
 
     The hash may itself have `-` and `_`, so what counts is the place of the separator before it.
     """

@@ -122,7 +122,7 @@ async def wait_until_idle(
     Args:
         script: the text of the build script.
         silent: seconds since the command said something.
-        said: the end of what it said, without colours.
+        said: the end of what it said, without colors.
         has_output: whether it wrote a page; called in another thread.
         user: as whom the command runs, where that is another user: that one's sockets are the command's where its open
             files cannot be read, as in a container.

@@ -30,7 +30,7 @@ PAIR = base64.b64encode(f"x-access-token:{TOKEN}".encode()).decode()
 ENCODED = (base64.b64encode(TOKEN.encode()).decode(), PAIR)
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:" + "0" * 64 + "\nsize 5\n"
 MADE = "\nmkdir -p dist; echo 1 >dist/index.html"
-# All characters that move a cursor, set a title or turn the direction of text; what is left of colours is taken out first.
+# All characters that move a cursor, set a title or turn the direction of text; what is left of colors is taken out first.
 CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 COLOUR = re.compile(r"\x1b\[[0-9;:]*m")
 

@@ -395,7 +395,7 @@ SEQUENCES: dict[str, tuple[str | bytes, str]] = {
     "a word of the end": ("Done", "Done"),
     "another": ("Failed: everything", "Failed: everything"),
     "a header": ("==> Publishing 1 file", "==> Publishing 1 file"),
-    "colours": ("\x1b[1;38;2;1;2;3mred\x1b[0m\x1b[4:3mcurly\x1b[m", "\x1b[1;38;2;1;2;3mred\x1b[0m\x1b[4:3mcurly\x1b[m"),
+    "colors": ("\x1b[1;38;2;1;2;3mred\x1b[0m\x1b[4:3mcurly\x1b[m", "\x1b[1;38;2;1;2;3mred\x1b[0m\x1b[4:3mcurly\x1b[m"),
 }
 # Each byte by itself, so that no sequence comes whole.
 TRICKLE = r"""
@@ -410,15 +410,15 @@ next()
 BIDIRECTIONAL = {*map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x206A)))}
 
 
-def forbidden(text: str, *, colours: bool) -> set[str]:
-    """Give what a terminal would act on, but for line ends and TAB, and colours where they may be."""
-    rest = SGR.sub("", text) if colours else text
+def forbidden(text: str, *, colors: bool) -> set[str]:
+    """Give what a terminal would act on, but for line ends and TAB, and colors where they may be."""
+    rest = SGR.sub("", text) if colors else text
     return {c for c in rest if (unicodedata.category(c) == "Cc" and c not in "\t\n") or c in BIDIRECTIONAL}
 
 
 @in_one_place
 @FORMATS
-def test_of_what_terminals_obey_only_colours_arrive_and_nothing_is_taken_for_an_event(
+def test_of_what_terminals_obey_only_colors_arrive_and_nothing_is_taken_for_an_event(
     attacker: Attacker, formats: dict[str, Any]
 ) -> None:
     printed = b"".join(
@@ -442,14 +442,14 @@ def test_of_what_terminals_obey_only_colours_arrive_and_nothing_is_taken_for_an_
     assert {event["build"] for event in run.events} == {run.events[0]["build"]}
     assert [event["seq"] for event in run.events] == list(range(1, len(run.events) + 1))
     for event in run.events:
-        assert not [value for value in event.values() if isinstance(value, str) and forbidden(value, colours=True)]
+        assert not [value for value in event.values() if isinstance(value, str) and forbidden(value, colors=True)]
     if formats["LOG_FORMAT"] == "json":
         # On the channel a space stands before what a viewer might take for the end.
         told = [{**message, "log": message["log"].removeprefix(" ")} for message in map(json.loads, run.messages)]
         assert told == [event for event in run.events if "log" in event]
         assert [json.loads(line) for line in run.stdout.splitlines()] == run.events
     for text in (*run.messages, run.stdout, run.stderr):
-        assert forbidden(text, colours=False) == set()
+        assert forbidden(text, colors=False) == set()
     words = [str(json.loads(text)["log"]) if formats["LOG_FORMAT"] == "json" else text for text in run.messages]
     assert [word for word in words if word == "Done" or word.startswith("Failed:")] == ["Done"] == words[-1:]
     assert "owned" not in attacker.all_that_left(run)
@@ -463,7 +463,7 @@ def check_that_readers_get_no_more(attacker: Attacker, run: Run) -> None:
     for options in ([], ["--json"]):
         reader = LogReader(servers, run.slug, *options)
         assert reader.end() == 0, reader.stderr
-        assert forbidden(reader.stdout + reader.stderr, colours=False) == set()
+        assert forbidden(reader.stdout + reader.stderr, colors=False) == set()
         assert "owned" not in reader.stdout
         if options:
             assert reader.events == run.events
@@ -484,8 +484,8 @@ def test_names_that_a_stranger_chooses_move_no_cursor_in_sentences_of_our_own(at
     assert left_out.said("its name contains control characters")
     for run in (left_out, failed):
         for event in run.events:
-            assert not [text for text in event.values() if isinstance(text, str) and forbidden(text, colours=True)]
-        assert not [text for text in (*run.messages, run.stdout, run.stderr) if forbidden(text, colours=False)]
+            assert not [text for text in event.values() if isinstance(text, str) and forbidden(text, colors=True)]
+        assert not [text for text in (*run.messages, run.stdout, run.stderr) if forbidden(text, colors=False)]
         assert "Done" not in [event.get("log") for event in run.events[:-1]]
     assert failed.messages[-1].startswith("Failed: ")
     assert r"\x1b]0;owned\x07" in failed.result["hint"]  # as text

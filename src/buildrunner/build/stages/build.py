@@ -20,7 +20,7 @@ from buildrunner.build.workspace import Workspace
 from buildrunner.checkout import Checkout
 from buildrunner.concurrency.cancellation import run_in_thread
 from buildrunner.errors import BuildFailed, CommandFailed
-from buildrunner.events.lines import without_colour
+from buildrunner.events.lines import without_color
 from buildrunner.redaction import visible
 
 
@@ -231,7 +231,7 @@ class _Attempt:
             redact=self._run.redactor.redact,
             script=self._plan.build.script,
             silent=lambda: anyio.current_time() - output.last,
-            said=lambda: without_colour(output.end),
+            said=lambda: without_color(output.end),
             has_output=self._has_output,
             user=self._user,
         )

@@ -1,6 +1,6 @@
 """Follow the journal to the process's own output: a person's terminal, a pipe, or CloudWatch.
 
-A terminal gets headers with times, colour, and a line that is redrawn while the site is published; a pipe gets plain lines;
+A terminal gets headers with times, color, and a line that is redrawn while the site is published; a pipe gets plain lines;
 `CONSOLE_FORMAT=json` gets the events as they are, one a line, which CloudWatch Logs Insights reads by itself.
 """
 
@@ -19,7 +19,7 @@ import anyio.to_thread
 
 from buildrunner.events.follower import Sink
 from buildrunner.events.journal import lines_of_output
-from buildrunner.events.lines import without_colour
+from buildrunner.events.lines import without_color
 
 if TYPE_CHECKING:
     from buildrunner.events.journal import Reader
@@ -114,7 +114,7 @@ def print_line(sentence: str, descriptor: int = _STDOUT) -> None:
 def _plain(events: Sequence[bytes]) -> bytes:
     lines = lines_of_output(events)
     shown = [f"{line}\n" if line is not None else _own(event) for event, line in zip(events, lines, strict=True)]
-    return without_colour("".join(shown)).encode()
+    return without_color("".join(shown)).encode()
 
 
 def _own(encoded: bytes) -> str:
@@ -197,8 +197,8 @@ class _Terminal:
         if len(text) + _BAR_COLUMNS + 2 > room:
             return text
         full = int(_BAR_COLUMNS * min(1.0, state["bytes"] / (state["total_bytes"] or 1)))
-        colour, end = ("", "") if self._console.no_color else ("\x1b[36m", "\x1b[0m")
-        return f"  {colour}{'━' * full}{end}{'╌' * (_BAR_COLUMNS - full)}{text}"
+        color, end = ("", "") if self._console.no_color else ("\x1b[36m", "\x1b[0m")
+        return f"  {color}{'━' * full}{end}{'╌' * (_BAR_COLUMNS - full)}{text}"
 
 
 def _shown(console: Any, event: dict[str, Any]) -> str:
@@ -209,20 +209,20 @@ def _shown(console: Any, event: dict[str, Any]) -> str:
     if log is None:
         return ""
     if event["type"] == "log" and event["stream"] != "runner":
-        # The line's own colours go through as they are, and end with it.
+        # The line's own colors go through as they are, and end with it.
         return f"  {log}\x1b[0m\n" if "\x1b" in log else f"  {log}\n"
-    text = escape(without_colour(log))
+    text = escape(without_color(log))
     if event["type"] == "stage" and event["state"] == "started":
         text = f"\n[bold cyan]●[/] [bold]{text}[/]"
     elif event["type"] == "stage":
         text = f"{'[green]✓[/]' if event['state'] == 'succeeded' else '[red]✗[/]'} [dim]{text}[/]"
     elif event["type"] == "result":
-        colour = "green" if event["status"] == "succeeded" else "red"
+        color = "green" if event["status"] == "succeeded" else "red"
         cause = "".join(f"\n[dim]{escape(line)}[/]" for line in _failure_lines(event))
-        text = f"{cause}\n[bold {colour}]{text}[/] [dim]{event['seconds']:.1f} s[/]"
+        text = f"{cause}\n[bold {color}]{text}[/] [dim]{event['seconds']:.1f} s[/]"
     else:
-        colour = "yellow" if event.get("level") == "warning" or event["type"] == "dropped" else "dim"
-        text = f"  [{colour}]{text}[/]"
+        color = "yellow" if event.get("level") == "warning" or event["type"] == "dropped" else "dim"
+        text = f"  [{color}]{text}[/]"
     with console.capture() as captured:
         console.print(text)
     return str(captured.get())

@@ -1,6 +1,6 @@
 """What the text of a page says: whether it is a template of some language, and which files it asks for.
 
-A page may have any text in it, quoted or not, so a template is recognised only by what no browser could make a page of. Vue,
+A page may have any text in it, quoted or not, so a template is recognized only by what no browser could make a page of. Vue,
 Angular and Alpine fill `{{ … }}` in the browser, Underscore fills `<% … %>` in a script: pages with these are whole.
 """
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from buildrunner.events.journal import lines_of_output
-from buildrunner.events.lines import without_colour
+from buildrunner.events.lines import without_color
 
 _END_WORDS = ("Failed:", "Cancelled", "Timed out:", "Superseded", "Skipped:")
 # In lines that follow a line break each: finds at least what `_message` takes for one, in a third of the time.
@@ -29,7 +29,7 @@ def make_messages(
     lines = lines_of_output(events)
     output = [line for line in lines if line is not None]
     if len(output) == len(events):
-        plain = without_colour("\n".join(output))
+        plain = without_color("\n".join(output))
         if not _LIKE_END_WORD.search(f"\n{plain}"):
             return list(enumerate(events if log_format == "json" else plain.split("\n"), first))
     each = enumerate(zip(events, lines, strict=True), first)
@@ -45,7 +45,7 @@ def _message(event: bytes, line: str | None, log_format: Literal["text", "json"]
         if line is None:
             return None
         own = fields["type"] != "log"
-    plain = without_colour(line)
+    plain = without_color(line)
     # A build's own line must not end a viewer early, not one either that trims what it gets.
     forged = not own and (plain.strip() == "Done" or plain.startswith(_END_WORDS))
     if log_format == "text":

@@ -25,7 +25,7 @@ import anyio.to_thread
 from buildrunner.concurrency.retry import RetryPolicy
 from buildrunner.events.follower import Sink
 from buildrunner.events.journal import lines_of_output
-from buildrunner.events.lines import without_colour
+from buildrunner.events.lines import without_color
 from buildrunner.events.sinks.redis.connection import (
     address,
     explain,
@@ -356,7 +356,7 @@ class Publisher(Sink):
         lines = lines_of_output(events)
         output = [line for line in lines if line is not None]
         if len(output) == len(events):
-            plain = without_colour("\n".join(output))
+            plain = without_color("\n".join(output))
             if not _LIKE_END_WORD.search(f"\n{plain}"):
                 return list(enumerate(events if self._log_format == "json" else plain.split("\n"), first))
         each = enumerate(zip(events, lines, strict=True), first)
@@ -371,7 +371,7 @@ class Publisher(Sink):
             if line is None:
                 return None
             own = fields["type"] != "log"
-        plain = without_colour(line)
+        plain = without_color(line)
         # A build's own line must not end a viewer early, not one either that trims what it gets.
         forged = not own and (plain.strip() == "Done" or plain.startswith(_END_WORDS))
         if self._log_format == "text":
