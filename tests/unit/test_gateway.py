@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from buildrunner.errors import ConfigurationError
 from buildrunner.gateway.assets import load_assets
 from buildrunner.gateway.builds import describe_build
+from buildrunner.gateway.downloads import read_log
 from buildrunner.gateway.events import Event, PlainText, Position, parse_event, to_blocks
 from buildrunner.gateway.limits import MOST_PER_ADDRESS, Clients, TooManyRequests, client_address
 from buildrunner.gateway.settings import is_loopback, read_gateway_settings
@@ -361,3 +362,26 @@ def test_links_are_found_in_one_pass_over_a_hostile_line() -> None:
         ["node", "--input-type=module", "-e", script], capture_output=True, text=True, timeout=60, check=True
     )
     assert run.stdout.split() == ["http://a/(b)", "http://a/b", "http://a/b", "http://a/(b)"]
+
+
+@pytest.mark.parametrize("sizes", [[15_000] * 200, [10] * 1200 + [16_000] * 600, [90_000] * 20, [1]])
+def test_a_download_holds_a_bounded_part_of_the_log(sizes: list[int]) -> None:
+    entries = [
+        (b"7-%d" % seq, {b"event": json.dumps({"build": "b", "seq": seq, "log": "x" * size}).encode()})
+        for seq, size in enumerate(sizes, 1)
+    ]
+
+    async def xrange(_key: str, *, count: int, **bounds: bytes) -> list[Any]:
+        after = int(bounds["min"].partition(b"-")[2] or 0)
+        return entries[after : after + count]
+
+    async def xrevrange(_key: str, count: int) -> list[Any]:
+        return entries[-count:]
+
+    async def read() -> list[list[bytes]]:
+        redis: Any = SimpleNamespace(xrange=xrange, xrevrange=xrevrange)
+        return [batch async for batch in read_log(redis, "events:s", None, "s", "b")]
+
+    batches = asyncio.run(read())
+    assert [event for batch in batches for event in batch] == [fields[b"event"] for _, fields in entries]
+    assert max(sum(map(len, batch)) for batch in batches) <= 256 * 2**10

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import time
+from bisect import bisect_right
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from itertools import accumulate
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -16,7 +18,8 @@ from buildrunner.gateway.builds import LOST_SECONDS, timestamp
 from buildrunner.gateway.events import Event, parse_event
 from buildrunner.gateway.streams import Entries, read_last, read_range
 
-_ENTRIES = 500
+_MOST_ENTRIES, _FIRST_ENTRIES = 500, 16  # of one read
+_MOST_BYTES = 256 * 2**10  # of events that are held for one viewer
 
 
 async def read_log(
@@ -61,9 +64,16 @@ def _age(event: Event) -> float:
 
 
 async def _read_stream(redis: Redis, key: str, build: str, newest: Entries) -> AsyncGenerator[list[Event]]:
-    seq, after = 0, None
+    seq, after, count = 0, None, _FIRST_ENTRIES
     while newest:
-        entries = await read_range(redis, key, after=after, last=newest[0][0], count=_ENTRIES)
+        entries = await read_range(redis, key, after=after, last=newest[0][0], count=count)
+        if not entries:
+            return
+        sizes = list(accumulate(len(encoded) for _, encoded in entries))
+        fits = max(1, bisect_right(sizes, _MOST_BYTES))
+        is_last = len(entries) < count and fits == len(entries)
+        entries = entries[:fits]
+        count = max(1, min(_MOST_ENTRIES, _MOST_BYTES * fits // max(1, sizes[fits - 1])))
         events = []
         for _, encoded in entries:
             event = parse_event(encoded)
@@ -72,6 +82,6 @@ async def _read_stream(redis: Redis, key: str, build: str, newest: Entries) -> A
                 seq = event.seq
         if events:
             yield events
-        if len(entries) < _ENTRIES:
+        if is_last:
             return
         after = entries[-1][0]
