@@ -131,7 +131,7 @@ def read_list(path: Path) -> list[Entry]:
 
 
 def read_results(file: Path) -> dict[str, Result]:
-    """Give the last result of each repository."""
+    """Return the last result of each repository."""
     if not file.exists():
         return {}
     results = [Result(**json.loads(line)) for line in file.read_text().splitlines()]
@@ -174,7 +174,7 @@ class Runs:
         return Result(entry.name, entry.commit, verdict, detail, run.result["stage"], seconds)
 
     def _site(self, slug: str) -> dict[str, tuple[str, bytes]]:
-        """Give the objects' types by path, and the bodies of pages."""
+        """Return the objects' types by path, and the bodies of pages."""
         client = self._program.client()
         found = {}
         for page in client.get_paginator("list_objects_v2").paginate(Bucket="sites", Prefix=f"{slug}/"):
@@ -210,7 +210,7 @@ def runs(mirror: Path | None, results: Path) -> Iterator[Runs]:
 
 
 def judge(entry: Entry, result: Event, site: Mapping[str, tuple[str, bytes]]) -> tuple[str, str]:
-    """Give the verdict and its detail."""
+    """Return the verdict and its detail."""
     if result["status"] == "succeeded":
         trouble = trouble_of(site)
         if trouble is None and any(expected.startswith("published") for expected in entry.expected):
@@ -262,7 +262,7 @@ class _References(HTMLParser):
 
 
 def _path_of(reference: str) -> str | None:
-    """Give the path in the site, from its root; None for what is elsewhere."""
+    """Return the path in the site, from its root; None for what is elsewhere."""
     parts = urlsplit(reference)
     if parts.scheme or parts.netloc or not parts.path.strip("/"):
         return None

@@ -146,7 +146,7 @@ def measure_start(program: Fargate, repository: str, folder: Path) -> None:
 def start_once(
     program: Fargate, repository: str, options: Sequence[str], arguments: Sequence[str], *, cold: bool
 ) -> tuple[float, float]:
-    """Give the seconds from `docker start` until the first line of the console, and until the first event in Redis."""
+    """Return the seconds from `docker start` until the first line of the console, and until the first event in Redis."""
     environment = program.environment(repository)
     slug, arrived = environment["SLUG"], list[float]()
     variables = [f"--env={name}={value}" for name, value in environment.items()]

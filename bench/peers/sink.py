@@ -24,7 +24,7 @@ bodies: dict[bytes, bytes] = {}
 
 
 def answer(head: bytes, body: bytes) -> bytes:
-    """Give what is answered to a request."""
+    """Return what is answered to a request."""
     method, target = head.split(b" ", 2)[:2]
     key = target.partition(b"?")[0]
     if method == b"GET" and KEPT in key:
@@ -51,7 +51,7 @@ def answer(head: bytes, body: bytes) -> bytes:
 
 
 def listing(target: bytes) -> bytes:
-    """Give a page of all that is there; a continuation token is the number of its first key."""
+    """Return a page of all that is there; a continuation token is the number of its first key."""
     token = re.search(rb"continuation-token=(\d+)", target)
     start = int(token[1]) if token else 0
     prefix = re.search(rb"[?&]prefix=([^&]*)", target)
@@ -70,7 +70,7 @@ def listing(target: bytes) -> bytes:
 
 
 def unchunked(data: bytes) -> bytes:
-    """Give the body that was sent in chunks."""
+    """Return the body that was sent in chunks."""
     body = b""
     while size := int(data.partition(b"\r\n")[0], 16):
         data = data.partition(b"\r\n")[2]

@@ -52,7 +52,7 @@ class Attacker:
 
     @property
     def is_another_user(self) -> bool:
-        """Tell whether builds run as a user of their own: they do where the runner is root."""
+        """Return whether builds run as a user of their own: they do where the runner is root."""
         return self.place != "not as root"
 
     def build(
@@ -81,14 +81,14 @@ class Attacker:
         return self.url(self.repositories.app(script, **dict(files or {})))
 
     def site(self, run: Run) -> dict[str, Any]:
-        """Give the objects that a run has published, by their paths."""
+        """Return the objects that a run has published, by their paths."""
         return self.program.objects(run.slug)
 
     def archive(self, run: Run) -> list[Event]:
         return self.program.archive(run, self.state_bucket)
 
     def all_that_left(self, run: Run) -> str:
-        """Give everything that went out of the process: console, stream, channel, archive."""
+        """Return everything that went out of the process: console, stream, channel, archive."""
         events = [json.dumps(event, ensure_ascii=False) for event in (*run.events, *self.archive(run))]
         return "\n".join([run.stdout, run.stderr, *events, *run.messages])
 
@@ -101,7 +101,7 @@ class PersonsProgram(Program):
 
 
 def as_person() -> list[str]:
-    """Give the beginning of a command line that runs the rest as a person who is not root.
+    """Return the beginning of a command line that runs the rest as a person who is not root.
 
     Python and this project may lie in a folder of root's alone. So the rest sees another file system, in which such folders
     hold only what is needed of them and can be passed through.

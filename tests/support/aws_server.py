@@ -30,7 +30,7 @@ class AwsServer:
     requests: Path
 
     def environment(self) -> dict[str, str]:
-        """Give the variables with which every SDK finds it; the credentials are anybody's."""
+        """Return the variables with which every SDK finds it; the credentials are anybody's."""
         return {
             "AWS_ENDPOINT_URL": self.endpoint,
             "AWS_ACCESS_KEY_ID": "anybody",
@@ -52,7 +52,7 @@ class AwsServer:
         )
 
     def asked(self, action: str) -> list[dict[str, Any]]:
-        """Give the requests of one action of ECS, in their order."""
+        """Return the requests of one action of ECS, in their order."""
         calls = [json.loads(line) for line in self.requests.read_text().splitlines()]
         return [call["request"] for call in calls if call["action"] == action]
 

@@ -50,7 +50,7 @@ class GitServer:
         return f"{self.origin}/{repository.name}"
 
     def authorizations(self) -> set[str]:
-        """Give the credentials that have been sent here."""
+        """Return the credentials that have been sent here."""
         return {headers["authorization"] for _, _, headers in self.requests if "authorization" in headers}
 
 

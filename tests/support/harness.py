@@ -224,7 +224,7 @@ class Program:
         return {name: value for name, value in environment.items() if value is not None}
 
     def started_by(self) -> list[str]:
-        """Give the beginning of the command line: what starts Python, if it is not the test itself."""
+        """Return the beginning of the command line: what starts Python, if it is not the test itself."""
         return []
 
     def start(self, environment: Mapping[str, str], *arguments: str, **options: Any) -> subprocess.Popen[str]:
@@ -282,7 +282,7 @@ class Program:
         return _s3_client(self.s3.endpoint, self.s3.access_key, self.s3.secret_key)
 
     def objects(self, slug: str, bucket: str = "sites") -> dict[str, Any]:
-        """Give the site's objects by their path: body, ContentType, CacheControl, LastModified."""
+        """Return the site's objects by their path: body, ContentType, CacheControl, LastModified."""
         client = self.client()
         listed = client.list_objects_v2(Bucket=bucket, Prefix=f"{slug}/").get("Contents", [])
         found = {}

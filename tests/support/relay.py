@@ -33,7 +33,7 @@ class Request:
         return f"{self.method} {self.path}"
 
     def header(self, name: str) -> str:
-        """Give a header, or nothing."""
+        """Return a header, or nothing."""
         for line in self.head.decode("latin-1").split("\r\n")[1:]:
             found, _, value = line.partition(":")
             if found.lower() == name.lower():

@@ -36,7 +36,7 @@ class S3Server:
     process: subprocess.Popen[bytes] = field(repr=False)
 
     def environment(self) -> dict[str, str]:
-        """Give the variables with which AWS's default chain and buildrunner find this server."""
+        """Return the variables with which AWS's default chain and buildrunner find this server."""
         return {
             "AWS_ENDPOINT_URL_S3": self.endpoint,
             "AWS_ACCESS_KEY_ID": self.access_key,
@@ -58,7 +58,7 @@ class S3Server:
             pass
 
     def assume_role(self, name: str) -> dict[str, str]:
-        """Give AccessKeyId, SecretAccessKey, SessionToken and Expiration of the role, as AWS STS's AssumeRole does."""
+        """Return AccessKeyId, SecretAccessKey, SessionToken and Expiration of the role, as AWS STS's AssumeRole does."""
         import botocore.session
 
         sts: Any = botocore.session.Session().create_client(

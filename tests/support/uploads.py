@@ -25,7 +25,7 @@ def make_upload(
     began: float | None = None,
     state: Bucket | None = None,
 ) -> Upload:
-    """Give an upload whose state lies in the same bucket unless `state` is given; `slug` is the prefix's unless it is given."""
+    """Return an upload whose state lies in the same bucket unless `state` is given; `slug` is the prefix's unless it is given."""
     warn: Callable[[str], None] = (lambda _: None) if warnings is None else warnings.append
     start = time.monotonic() if began is None else began
 
@@ -56,7 +56,7 @@ async def plan(
     warnings: list[str] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Upload:
-    """Give an upload that is planned; `seen` gets what it tells of its progress."""
+    """Return an upload that is planned; `seen` gets what it tells of its progress."""
     upload = make_upload(bucket, prefix, concurrency=concurrency, warnings=warnings)
     told = (lambda *each: seen.append(each)) if seen is not None else (lambda *_: None)
     await upload.plan(site, on_progress=on_progress or told)
@@ -82,7 +82,7 @@ async def publish(upload: Upload, site: Site, build: str, prefix: str) -> str | 
 
 
 async def bodies_of(bucket: Bucket, prefix: str) -> dict[str, str]:
-    """Give what is stored, by path."""
+    """Return what is stored, by path."""
     found = {}
     for key in await bucket.list_objects(prefix):
         fetched = await bucket.get(key, most=10**8)

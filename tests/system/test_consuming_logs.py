@@ -60,7 +60,7 @@ def blocks(language: str) -> list[str]:
 
 
 def consumer(language: str) -> str:
-    """Give the program of the document."""
+    """Return the program of the document."""
     if language == "python":
         (code,) = blocks("python")
         return code

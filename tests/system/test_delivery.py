@@ -111,7 +111,7 @@ def limited(redis: Redis, port: int, refused: str) -> str:
 
 
 def refusals(redis: Redis) -> set[str]:
-    """Give the commands that the server refused to that user."""
+    """Return the commands that the server refused to that user."""
     with redis.client() as client:
         return {entry["object"] for entry in client.acl_log() if entry["username"] == "limited"}
 

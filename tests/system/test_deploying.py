@@ -66,13 +66,13 @@ class Account:
         return json.loads((self.folder / "filled" / name).read_text())
 
     def subnets_and_groups(self) -> tuple[str, str]:
-        """Give what a task needs of the network, as the starters take it."""
+        """Return what a task needs of the network, as the starters take it."""
         network = self.network()
         private = [network["subnets"][block]["SubnetId"] for block in PRIVATE]
         return ",".join(private), network["groups"]["builds"]["GroupId"]
 
     def network(self) -> dict[str, Any]:
-        """Give the VPC of the document and what is in it."""
+        """Return the VPC of the document and what is in it."""
         ec2 = self.aws.client("ec2")
         (vpc,) = ec2.describe_vpcs(Filters=[{"Name": "cidr", "Values": ["10.20.0.0/16"]}])["Vpcs"]
         here = [{"Name": "vpc-id", "Values": [vpc["VpcId"]]}]

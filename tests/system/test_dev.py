@@ -93,7 +93,7 @@ def started(app: Path, temp: TempDir, stdin: int, **environment: str) -> Iterato
 
 @contextmanager
 def terminal() -> Iterator[int]:
-    """Give the end of a terminal that a program has as its stdin."""
+    """Yield the end of a terminal that a program has as its stdin."""
     ours, theirs = os.openpty()
     try:
         yield theirs

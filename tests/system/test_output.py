@@ -79,7 +79,7 @@ def run(shared_redis: Redis, s3: S3Server, open_folder: Path, repositories: Repo
 
 
 def output(run: Run, name: str) -> list[Event]:
-    """Give the events of one case."""
+    """Return the events of one case."""
     events = [event for event in run.events if event["type"] == "log" and event["stream"] != "runner"]
     (start,) = (index for index, event in enumerate(events) if event["log"] == f"=== {name}")
     rest = events[start + 1 :]
@@ -173,7 +173,7 @@ def stage_seconds(run: Run, stage: str) -> float:
 
 
 def own_output(run: Run, program: Program, redis: Redis) -> list[bytes]:
-    """Give the encoded events of the repository's own output, as they are in the stream."""
+    """Return the encoded events of the repository's own output, as they are in the stream."""
     with redis.client() as client:
         entries = [entry["event"].encode() for _, entry in client.xrange(f"events:{run.slug}")]
     return [entry for entry in entries if b'"type":"log"' in entry and b'"stream":"runner"' not in entry]
@@ -258,7 +258,7 @@ def moment(event: Event) -> float:
 
 
 def disk_usage(folder: Path) -> int:
-    """Give the bytes on disk of a run's own files below its TMPDIR, the build's folder left out."""
+    """Return the bytes on disk of a run's own files below its TMPDIR, the build's folder left out."""
     return sum(file.stat().st_blocks * 512 for file in folder.glob("buildrunner-*/*") if file.is_file())
 
 

@@ -212,14 +212,14 @@ def section(heading: str, text: str) -> str:
 
 
 def table(heading: str, text: str = README) -> list[list[str]]:
-    """Give the cells of the first table below a heading, without its head."""
+    """Return the cells of the first table below a heading, without its head."""
     rows = re.search(r"(?:^\|.*\n)+", section(heading, text), re.MULTILINE)
     assert rows, heading
     return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows[0].splitlines()[2:]]
 
 
 def anchors(document: Path) -> set[str]:
-    """Give the anchors that GitHub makes of the headings."""
+    """Return the anchors that GitHub makes of the headings."""
     text = re.sub(r"^ *```.*?^ *```$", "", document.read_text(), flags=re.MULTILINE | re.DOTALL)
     headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
@@ -231,7 +231,7 @@ def shape(event: Event) -> tuple[object, ...]:
 
 
 def texts(path: Path) -> Iterator[str]:
-    """Give the texts in a module's source, with … for what is filled in."""
+    """Yield the texts in a module's source, with … for what is filled in."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.JoinedStr):
             yield "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in node.values)

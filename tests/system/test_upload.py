@@ -95,7 +95,7 @@ both_ways = pytest.mark.parametrize("hot", [True, False], ids=["hot path", "aiob
 
 
 def client_of(bucket: Bucket) -> S3Client:
-    """Give the client itself, to look at what the server stored."""
+    """Return the client itself, to look at what the server stored."""
     return bucket._client
 
 
@@ -402,7 +402,7 @@ async def test_a_body_that_arrives_changed_is_refused_by_the_server(server: S3Se
 
 @asynccontextmanager
 async def over_tls(server: S3Server, certificate: Certificate) -> AsyncIterator[str]:
-    """Give an endpoint that ends TLS before the server."""
+    """Yield an endpoint that ends TLS before the server."""
     tasks: set[asyncio.Task[None]] = set()
 
     async def pipe(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:

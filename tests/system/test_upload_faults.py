@@ -84,7 +84,7 @@ def is_of_site(request: Request) -> bool:
 
 
 def numbers(last: int) -> bytes:
-    """Give what `seq` writes."""
+    """Return what `seq` writes."""
     return b"".join(b"%d\n" % number for number in range(1, last + 1))
 
 

@@ -74,7 +74,7 @@ class Screen:
 def watch(
     batches: Sequence[Sequence[Event]], *, columns: int = 100, console_format: str = "auto", **variables: str
 ) -> tuple[list[list[str]], list[bytes], Screen]:
-    """Give what the screen shows after each batch, what was written for it, and the screen."""
+    """Return what the screen shows after each batch, what was written for it, and the screen."""
     ours, theirs = os.openpty()
     fcntl.ioctl(ours, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     environment = {"PATH": os.environ["PATH"], "TERM": "xterm-256color", **variables}

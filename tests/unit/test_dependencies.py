@@ -237,7 +237,7 @@ class Build:
 
 @pytest.fixture
 def place(open_folder: Path, request: pytest.FixtureRequest) -> Callable[[], Path]:
-    """Give a folder for each run, which the build's user can pass through."""
+    """Return a folder for each run, which the build's user can pass through."""
     numbers = iter(range(100))
     name = hashlib.sha256(request.node.nodeid.encode()).hexdigest()[:12]
 

@@ -197,7 +197,7 @@ def test_the_console_never_holds_up_a_build(container: dict[str, Any]) -> None:
 
 
 def reasons() -> list[set[str]]:
-    """Give what each row of the table "The task definition, line by line" gives the reason of."""
+    """Return what each row of the table "The task definition, line by line" gives the reason of."""
     readme = (ROOT / "deploy" / "README.md").read_text()
     found = re.search(r"^## The task definition, line by line\n\n((?:^\|.*\n)+)", readme, re.MULTILINE)
     assert found

@@ -154,7 +154,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 async def server(
     serve: Serve, tls: ssl.SSLContext | None = None, trust: ssl.SSLContext | None = None, host: str = "127.0.0.1"
 ) -> AsyncIterator[Connections]:
-    """Give connections to a server that does `serve` with each that is made, and closes it then."""
+    """Yield connections to a server that does `serve` with each that is made, and closes it then."""
     left: set[asyncio.StreamWriter] = set()
 
     async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

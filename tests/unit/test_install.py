@@ -55,7 +55,7 @@ SAID = {
 
 
 def followed(attempts: tuple[InstallStrategy, ...], *said: str) -> list[str]:
-    """Give the commands that are run when each but the last fails by saying so."""
+    """Return the commands that are run when each but the last fails by saying so."""
     shown = [attempts[0].shown]
     for text in said:
         later = [a for a in attempts[[a.shown for a in attempts].index(shown[-1]) + 1 :] if a.after]

@@ -1104,7 +1104,7 @@ SITUATIONS: list[tuple[str, dict[str, Any], str, str]] = [
     (
         VITE,
         {**PRODUCTION, "environment": {"NODE_ENV": "production"}, "stage": "install"},
-        "INSTALL_ENV_NODE_ENV keeps",
+        "INSTALL_ENV_NODE_ENV prevents",
         "npm install",
     ),
     (VITE, {**PRODUCTION, "environment": {"NODE_ENV": ""}}, "INSTALL_ENV_NODE_ENV", "npm install"),

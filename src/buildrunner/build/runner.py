@@ -27,7 +27,7 @@ from buildrunner.sandbox import Sandbox, remove_tree
 
 
 async def _build_site(root: Path, run: Run, *, in_image: bool) -> None:
-    """Prepare, clone, install, build, upload; raises a kind of BuildEnded when it ends early."""
+    """Prepare, clone, install, build, upload; raises BuildEnded when it ends early."""
     settings = run.settings
     async with run.stage("prepare", None, f"Preparing build {settings.build_id} of {settings.slug}"):
         run.stages.sandbox = sandbox = Sandbox(in_image=in_image)

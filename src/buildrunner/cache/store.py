@@ -105,7 +105,7 @@ class CacheStore:
         return size
 
     async def put(self, name: str, descriptor: int, size: int, *, content_type: str) -> None:
-        """Store a file. Raises a kin of BuildEnded, as `remove` does."""
+        """Store a file. Raises BuildEnded, as `remove` does."""
         bucket = await self._bucket()
         await bucket.put_file(self._prefix + name, descriptor, size, content_type=content_type)
 

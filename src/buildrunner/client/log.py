@@ -1,4 +1,4 @@
-"""Give the events of a build to a program, with or without asyncio: `for event in follow(…)`, `async for event in follow(…)`."""
+"""The events of a build for programs, with or without asyncio: `for event in follow(…)`, `async for event in follow(…)`."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ def make_command_parser(command: Command) -> CommandParser:
 
 
 def fill_parser(parser: ArgumentParser, command: Command) -> list[tuple[Action, Argument | Variable]]:
-    """Give a parser the arguments of a command, and its help; return what was added, with its record."""
+    """Add the arguments and help of a command to a parser; return what was added, with its record."""
     variables = variables_of(command.name)
     added: list[tuple[Action, Argument | Variable]] = [
         (_add_argument(parser, argument), argument) for argument in command.arguments

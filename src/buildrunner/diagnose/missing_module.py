@@ -112,7 +112,7 @@ def _explain_package(failed: FailedCommand, name: str, by: str) -> str:
 
 
 def _local_paths(module: str, place: str, folder: Path) -> list[str]:
-    """Give where a file may be that is imported as `module` from the folder `place`, relative to `folder`."""
+    """Return where a file may be that is imported as `module` from the folder `place`, relative to `folder`."""
     top = f"{folder}/"
     if module.startswith(top):
         paths = [module.removeprefix(top)]

@@ -186,7 +186,7 @@ def _excerpt(failed: FailedCommand, lines: Sequence[str], first: int, place: Loc
 
 
 def _begins(line: str) -> bool:
-    """Tell whether a line does not belong to the message below it: progress, sizes, how a script began, "error:"."""
+    """Return whether a line does not belong to the message below it: progress, sizes, how a script began, "error:"."""
     return bool(_SCRIPT.match(line)) or is_heading(line) or (is_noise(line) and not _OF_MESSAGE.match(line))
 
 

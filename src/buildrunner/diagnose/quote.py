@@ -94,17 +94,17 @@ def quote_failure(
 
 
 def is_noise(line: str) -> bool:
-    """Tell whether a line is no reason of a failure: a stack, a warning, a size, or that a command failed."""
+    """Return whether a line is no reason of a failure: a stack, a warning, a size, or that a command failed."""
     return bool(_NO_REASON.match(" ".join(line[:1000].split())))
 
 
 def is_heading(line: str) -> bool:
-    """Tell whether a line only says that there is an error, and leaves to the next what it is."""
+    """Return whether a line only says that there is an error, and leaves to the next what it is."""
     return bool(_HEADING.fullmatch(" ".join(line[:1000].split())))
 
 
 def is_usage(line: str) -> bool:
-    """Tell whether a program's usage text begins with this line."""
+    """Return whether a program's usage text begins with this line."""
     return bool(_USAGE.match(line))
 
 

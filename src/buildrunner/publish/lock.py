@@ -288,7 +288,7 @@ class DeploymentLock:
         await self._state.put(self._routing_key, document, content_type=_JSON)
 
     async def stopped(self, replaced: Collection[str]) -> None:
-        """Tell others that this run has ended without having published all of its site, and what it may have replaced.
+        """Record that this build ended before it had published all of its site, and what it may have replaced.
 
         Raises:
             BuildFailed: when that cannot be written.

@@ -18,7 +18,7 @@ MADE = "\nmkdir -p dist; echo 1 >dist/index.html"
 
 
 def everything(attacker: Attacker) -> dict[str, tuple[str, str, int]]:
-    """Give what lies in both buckets: `bucket/key` → what tells that it was written again."""
+    """Return what lies in both buckets: `bucket/key` → what tells that it was written again."""
     client = attacker.program.client()
     found = {}
     for bucket in ("sites", "state"):
@@ -187,7 +187,7 @@ TRANSACTIONS = {"+watch", "+multi", "+exec", "+xinfo|stream", "+time", "+xadd", 
 
 
 def documented(user: str) -> str:
-    """Give the line of the documents that makes this user; it is the same wherever it stands."""
+    """Return the line of the documents that makes this user; it is the same wherever it stands."""
     pattern = rf"^```\w*\n(ACL SETUSER {user} .*)\n```$"
     files = sorted((ROOT / "docs").glob("*.md"))
     lines: set[str] = {line for file in files for line in re.findall(pattern, file.read_text(), re.MULTILINE)}

@@ -26,7 +26,7 @@ TOKEN = f"ghp_{uuid.uuid4().hex}"  # of this session alone: builds look for it i
 
 
 def report(attacker: Attacker, run: Run, name: str = "report.json") -> Any:
-    """Give what an attack has written down: in the site, because nothing is redacted there."""
+    """Return what an attack has written down: in the site, because nothing is redacted there."""
     assert run.code == 0, run.stdout + run.stderr
     return json.loads(attacker.site(run)[name]["body"])
 
@@ -280,7 +280,7 @@ def spy(attacker: Attacker, **variables: Any) -> dict[str, Any]:
 
 
 def ancestors(found: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Give the processes above the attack, the nearest first."""
+    """Return the processes above the attack, the nearest first."""
     processes = {process["pid"]: process for process in found["processes"]}
     line = []
     parent = found["parent"]
@@ -291,7 +291,7 @@ def ancestors(found: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def runner_of(found: Mapping[str, Any]) -> dict[str, Any]:
-    """Give the nearest ancestor that is the program itself, `python -m buildrunner`."""
+    """Return the nearest ancestor that is the program itself, `python -m buildrunner`."""
     return next(process for process in ancestors(found) if process["cmdline"].endswith("-m buildrunner"))
 
 

@@ -20,7 +20,7 @@ PAGE = "mkdir -p dist; echo hello >dist/index.html\n"
 
 
 def limit(run: Run, stage: str, name: str) -> tuple[str, str]:
-    """Give a line of `/proc/self/limits` as a stage has printed it: soft and hard."""
+    """Return a line of `/proc/self/limits` as a stage has printed it: soft and hard."""
     lines = [event["log"] for event in run.events if event["stage"] == stage and event["type"] == "log"]
     (line,) = (line for line in lines if line.startswith(f"Max {name} "))
     soft, hard = line.removeprefix(f"Max {name} ").split()[:2]

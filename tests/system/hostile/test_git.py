@@ -36,12 +36,12 @@ COLOUR = re.compile(r"\x1b\[[0-9;:]*m")
 
 
 def host_of(attacker: Attacker) -> str:
-    """Give the address of this machine that builds can reach, and that the servers of these tests listen at."""
+    """Return the address of this machine that builds can reach, and that the servers of these tests listen at."""
     return str(urlsplit(attacker.program.s3.endpoint).hostname)
 
 
 def texts(attacker: Attacker, run: Run) -> list[str]:
-    """Give every text that a run has sent to people, on each of its ways."""
+    """Return every text that a run has sent to people, on each of its ways."""
     events = [event["log"] for event in (*run.events, *attacker.archive(run)) if "log" in event]
     return [*events, *run.messages, *run.stdout.splitlines(), *run.stderr.splitlines()]
 

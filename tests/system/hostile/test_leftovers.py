@@ -67,7 +67,7 @@ WANTED = ",".join(sorted(KINDS.keys() - OPTIONAL))
 
 
 def looked(run: Run, name: str) -> list[str]:
-    """Give what `LOOK` has found under this name."""
+    """Return what `LOOK` has found under this name."""
     (found,) = (json.loads(line)[name] for line in run.lines if line.startswith(f'{{"{name}":'))
     return list(found)
 
@@ -89,7 +89,7 @@ def moment(event: Event) -> float:
 
 
 def seconds_to_end(run: Run, last_words: str, stage: str = "build") -> float:
-    """Give the time from what a command said last to the end of its stage."""
+    """Return the time from what a command said last to the end of its stage."""
     (said,) = (event for event in run.events if event.get("log") == last_words)
     (end,) = (event for event in run.events if event["stage"] == stage and "seconds" in event)
     return moment(end) - moment(said)

@@ -334,7 +334,7 @@ def test_the_runners_own_files_are_closed_to_the_build_and_no_name_can_be_guesse
 
 
 def victim_of(attacker: Attacker, open_folder: Path) -> tuple[str, str]:
-    """Give a folder that is not the build's to read, and the name of a folder in it."""
+    """Return a folder that is not the build's to read, and the name of a folder in it."""
     if attacker.place == "in the image":
         return "/opt/buildrunner", "app"
     victim = open_folder / f"victim-{uuid.uuid4().hex}"

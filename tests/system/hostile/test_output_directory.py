@@ -40,7 +40,7 @@ def bodies(attacker: Attacker, run: Run) -> dict[str, bytes]:
 
 
 def left_out(run: Run) -> list[str]:
-    """Give the sentences about what was not published."""
+    """Return the sentences about what was not published."""
     return [event["log"] for event in run.events if event.get("level") == "warning" and " left out" in event["log"]]
 
 

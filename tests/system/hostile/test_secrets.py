@@ -49,7 +49,7 @@ FORMATS = pytest.mark.parametrize(
 
 
 def forms(secret: str) -> set[str]:
-    """Give the ways in which people's programs write a secret, made without a look at the product's own."""
+    """Return the ways in which people's programs write a secret, made without a look at the product's own."""
     data = secret.encode()
     found = {secret, quote(secret), quote(secret, safe=""), quote_plus(secret), json.dumps(secret)[1:-1]}
     found |= {json.dumps(secret, ensure_ascii=False)[1:-1]}
@@ -64,7 +64,7 @@ def forms(secret: str) -> set[str]:
 
 
 def seen(attacker: Attacker, run: Run, *, archived: bool = True) -> str:
-    """Give what people and programs see of a run: as it left the process, and with the JSON of it decoded."""
+    """Return what people and programs see of a run: as it left the process, and with the JSON of it decoded."""
     events = [*run.events, *(attacker.archive(run) if archived else [])]
     decoded = [str(value) for event in events for value in event.values()]
     left = attacker.all_that_left(run) if archived else "\n".join([run.stdout, run.stderr, *run.messages])
@@ -411,7 +411,7 @@ BIDIRECTIONAL = {*map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x206A)))}
 
 
 def forbidden(text: str, *, colors: bool) -> set[str]:
-    """Give what a terminal would act on, but for line ends and TAB, and colors where they may be."""
+    """Return what a terminal would act on, but for line ends and TAB, and colors where they may be."""
     rest = SGR.sub("", text) if colors else text
     return {c for c in rest if (unicodedata.category(c) == "Cc" and c not in "\t\n") or c in BIDIRECTIONAL}
 
