@@ -281,9 +281,10 @@ class Publisher(Sink):
             self.delivered = last
             self._ever_delivered = True
             return
-        self._in_doubt = doubt
-        self._settle_doubt()
         own = place.run == self._writer.number
+        # A batch that was sent anew may have had more events than the one that was executed: the stream has none of these.
+        self._in_doubt = min(doubt, place.seq) if own else doubt
+        self._settle_doubt()
         if answer is AppendOutcome.LATER or (self._yields and not own):
             self._be_superseded()
             return
