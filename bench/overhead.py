@@ -31,7 +31,7 @@ from redis import Redis
 from buildrunner.commands.dev.node import path_with_node
 from buildrunner.commands.dev.servers import Servers, servers
 from buildrunner.commands.dev.snapshot import take_snapshot
-from buildrunner.commands.dev.workplace import workplace
+from buildrunner.commands.dev.workspace import open_workspace
 from buildrunner.sandbox.command import Account, Sandbox
 
 APP = Path(__file__).parent.parent / "examples" / "react-app"
@@ -128,7 +128,7 @@ class Sample:
 
 async def main() -> int:
     options = parse()
-    async with workplace() as folder, servers() as started:
+    async with open_workspace() as folder, servers() as started:
         try:
             bench = await prepare(Path(folder), started, warm=options.npm_cache == "warm")
             print(describe(options), flush=True)

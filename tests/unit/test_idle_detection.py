@@ -57,7 +57,7 @@ def see(
                 await wait_until_idle(
                     script=script,
                     silent=silent or (lambda: 60.0),
-                    said=lambda: said,
+                    output=lambda: said,
                     has_output=lambda: output,
                     user=None,
                     redact=str,
@@ -102,7 +102,7 @@ def test_it_is_seen_in_a_container_where_open_files_of_other_users_cannot_be_rea
         "e.SAMPLE_SECONDS, e.QUIET_SECONDS = 0.05, 0.4\n"
         f"with subprocess.Popen({other!r}) as process:\n"
         "    wait = lambda: e.wait_until_idle("
-        f"script='', silent=lambda: 9, said=lambda: '', has_output=lambda: True, user={user}, redact=str)\n"
+        f"script='', silent=lambda: 9, output=lambda: '', has_output=lambda: True, user={user}, redact=str)\n"
         "    print(anyio.run(wait)); process.kill()"
     )
     less = ["setpriv", "--bounding-set=-sys_ptrace", "--inh-caps=-sys_ptrace", sys.executable, "-c", script]

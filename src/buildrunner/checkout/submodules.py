@@ -20,7 +20,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import anyio
 
-from buildrunner.checkout.git import MOST_PRINTED_BYTES, MOST_SAID_BYTES, Git, Retries, commands
+from buildrunner.checkout.git import MOST_OUTPUT_BYTES, MOST_PRINTED_BYTES, Git, Retries, commands
 from buildrunner.checkout.git_errors import NO_SINGLE_COMMIT, explain
 from buildrunner.checkout.index import Tree, read_tree
 from buildrunner.concurrency.cancellation import run_in_thread
@@ -265,7 +265,7 @@ async def _fetch(
 async def _run_jobs(
     git: Git, repository: Repository, folder: Path, submodules: Sequence[_Submodule]
 ) -> list[tuple[Exit, str]]:
-    """Fetch some submodules side by side, in one command of the sandbox; give how each ended, and what git said of it."""
+    """Fetch some submodules side by side, in one command of the sandbox; return how each ended, and its output."""
     jobs = []
     for number, submodule in enumerate(submodules):
         target = f"{folder.name}/{submodule.path}"
@@ -273,26 +273,26 @@ async def _run_jobs(
         script = " && ".join(shlex.join(["git", *step]) for step in steps)
         without = "" if submodule.token else "GIT_CONFIG_COUNT=0; "
         jobs.append(f"{without}{{ {script}; echo exit $?; }} 2>&1 | sed -u 's/^/{number} /'")
-    said = [bytearray() for _ in jobs]
+    outputs = [bytearray() for _ in jobs]
     rest = b""
 
     def listen(stream: Literal["stdout", "stderr"], data: bytes) -> None:
         nonlocal rest
         *lines, rest = (rest + data).split(b"\n")
-        rest = rest[:MOST_SAID_BYTES]  # its beginning: there is the number
+        rest = rest[:MOST_OUTPUT_BYTES]  # its beginning: there is the number
         for line in lines:
             number, text = (*line.split(b" ", 1), b"")[:2]
             # What has no number comes from the shell, and belongs to nobody.
-            if re.fullmatch(rb"[0-9]{1,3}", number) and int(number) < len(said):
-                said[int(number)] += text + b"\n"
-                del said[int(number)][:-MOST_SAID_BYTES]
+            if re.fullmatch(rb"[0-9]{1,3}", number) and int(number) < len(outputs):
+                outputs[int(number)] += text + b"\n"
+                del outputs[int(number)][:-MOST_OUTPUT_BYTES]
             if not text.startswith(b"exit "):
                 git.output(stream, (text or line) + b"\n")
 
     variables = {"GIT_ALLOW_PROTOCOL": f"https:{repository.scheme}"}
     whole, _, _ = await git(*jobs, program=_RUN_JOBS, listen=listen, variables=variables)
     results = []
-    for text in said:
+    for text in outputs:
         code = re.search(rb"^exit ([0-9]{1,3})\n\Z", bytes(text), re.MULTILINE)
         ended = whole if whole.failed or not code else Exit(int(code[1]), whole.out_of_memory, whole.left_behind)
         # A job that never came to its end has failed, whatever became of the others.

@@ -96,16 +96,16 @@ class Document:
 
     @property
     def summary(self) -> str:
-        """Return what it has, for the log; empty where nobody has said anything."""
+        """Return what it has, for the log; empty if there are no rules."""
         redirects = sum(rule.status in REDIRECTS for rule in (*self.redirects, *self.rules))
         rewrites = len(self.redirects) + len(self.rules) + len(self.rewrites) - redirects
         counts = ((redirects, "redirect"), (rewrites, "rewrite"), (len(self.headers), "header rule"))
-        said = [f"{count:,} {word}{'' if count == 1 else 's'}" for count, word in counts if count]
-        said += ["clean URLs"] * self.clean_urls
-        said += ["trailing slashes"] * (self.trailing_slash is True) + ["no trailing slashes"] * (
+        parts = [f"{count:,} {word}{'' if count == 1 else 's'}" for count, word in counts if count]
+        parts += ["clean URLs"] * self.clean_urls
+        parts += ["trailing slashes"] * (self.trailing_slash is True) + ["no trailing slashes"] * (
             self.trailing_slash is False
         )
-        return ", ".join([*said, *["noindex"] * self.noindex])
+        return ", ".join([*parts, *["noindex"] * self.noindex])
 
     def to_json(self) -> bytes:
         """Return the document as JSON, the same bytes for the same rules. Members with their default are left out."""

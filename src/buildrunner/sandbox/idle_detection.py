@@ -112,7 +112,7 @@ async def wait_until_idle(
     *,
     script: str,
     silent: Callable[[], float],
-    said: Callable[[], str],
+    output: Callable[[], str],
     has_output: Callable[[], bool],
     user: int | None,
     redact: Callable[[str], str],
@@ -121,8 +121,8 @@ async def wait_until_idle(
 
     Args:
         script: the text of the build script.
-        silent: seconds since the command said something.
-        said: the end of what it said, without colors.
+        silent: seconds since its last output.
+        output: the end of its output, without colors.
         has_output: whether it wrote a page; called in another thread.
         user: as whom the command runs, where that is another user: that one's sockets are the command's where its open
             files cannot be read, as in a container.
@@ -146,21 +146,21 @@ async def wait_until_idle(
         quiet = min(quiet, silent())
         if quiet < (QUIET_WAITING_SECONDS if look.waits else QUIET_SECONDS):
             continue
-        says_so = look.listens or _watches(f"{script[:MOST_SCRIPT]}\n{look.commands}", said())
+        says_so = look.listens or _watches(f"{script[:MOST_SCRIPT]}\n{look.commands}", output())
         if not says_so and not (look.watches and quiet >= QUIET_WAITING_SECONDS):  # a timer of its own does not show
             continue
-        output = await run_in_thread(has_output)
+        has_page = await run_in_thread(has_output)
         # Looking for pages may have taken long, and the command may be at work again.
         if silent() < SAMPLE_SECONDS or (await run_in_thread(look_now)).has_worked_since(look, SAMPLE_SECONDS):
             first, started = look, anyio.current_time()
-        elif output or (says_so and quiet >= QUIET_WITHOUT_OUTPUT_SECONDS):
-            return IdleProcess(look.program, not look.listens, output)
+        elif has_page or (says_so and quiet >= QUIET_WITHOUT_OUTPUT_SECONDS):
+            return IdleProcess(look.program, not look.listens, has_page)
 
 
-def _watches(commands: str, said: str) -> bool:
+def _watches(commands: str, output: str) -> bool:
     # Package managers print the scripts that they run: "> webpack --watch", "$ webpack --watch".
-    scripts = re.findall(r"(?m)^(?:>|\$) .*", said)
-    return bool(_WATCHES.search("\n".join([commands, *scripts])) or _SAYS_WATCHES.search(said))
+    scripts = re.findall(r"(?m)^(?:>|\$) .*", output)
+    return bool(_WATCHES.search("\n".join([commands, *scripts])) or _SAYS_WATCHES.search(output))
 
 
 @dataclass(frozen=True, slots=True)

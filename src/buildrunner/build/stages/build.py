@@ -231,7 +231,7 @@ class _Attempt:
             redact=self._run.redactor.redact,
             script=self._plan.build.script,
             silent=lambda: anyio.current_time() - output.last,
-            said=lambda: without_color(output.end),
+            output=lambda: without_color(output.end),
             has_output=self._has_output,
             user=self._user,
         )

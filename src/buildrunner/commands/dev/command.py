@@ -18,7 +18,7 @@ from buildrunner.commands.dev.node import path_with_node
 from buildrunner.commands.dev.servers import Servers, ends_with_us, servers
 from buildrunner.commands.dev.snapshot import take_snapshot
 from buildrunner.commands.dev.terminal import follow_job, own_terminal
-from buildrunner.commands.dev.workplace import workplace
+from buildrunner.commands.dev.workspace import open_workspace
 from buildrunner.errors import EXIT_CONFIGURATION, EXIT_PUBLISHED, BuildEnded
 from buildrunner.events.sinks.console import STDERR, print_line
 
@@ -83,7 +83,7 @@ class _Run:
 
 
 async def _build_and_serve(inherited: Mapping[str, str], repo: str, run: _Run) -> int:
-    async with workplace() as folder:
+    async with open_workspace() as folder:
         slug = make_slug(repo)
         source = {"REPO_URL": repo}
         if "://" not in repo:

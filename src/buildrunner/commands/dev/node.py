@@ -9,7 +9,7 @@ import shutil
 
 import anyio.to_thread
 
-from buildrunner.commands.dev.workplace import open_to_all, output_as_build_user
+from buildrunner.commands.dev.workspace import open_to_all, output_as_build_user
 from buildrunner.errors import EXIT_CONFIGURATION, BuildEnded
 
 # The oldest that today's Vite runs on. Debian 12's own, 18, is older: the wheel's is taken there.

@@ -8,7 +8,7 @@ import subprocess
 
 import anyio
 
-from buildrunner.commands.dev.workplace import open_to_all
+from buildrunner.commands.dev.workspace import open_to_all
 from buildrunner.errors import EXIT_CONFIGURATION, BuildEnded
 
 # Neither the user's nor the machine's configuration: no hooks, no signing, no background work, no question.

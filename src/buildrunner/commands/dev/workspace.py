@@ -19,7 +19,7 @@ from buildrunner.sandbox.command import Sandbox
 
 
 @asynccontextmanager
-async def workplace() -> AsyncIterator[str]:
+async def open_workspace() -> AsyncIterator[str]:
     """Make a folder that everyone can enter, and remove it with all that is in it when the block ends."""
     for parent in (tempfile.gettempdir(), "/tmp", "/var/tmp"):  # noqa: S108 - the names below it cannot be guessed
         with tempfile.TemporaryDirectory(prefix="buildrunner-dev-", dir=parent) as folder:
