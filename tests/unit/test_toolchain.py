@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import stat
@@ -376,7 +377,7 @@ def test_a_registry_that_answers_something_else_for_a_version_is_asked_for_all(
 def test_a_registry_that_fails_for_one_version_is_asked_for_all(
     tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(registry_module, "_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(registry_module, "_RETRY", dataclasses.replace(registry_module._RETRY, first=0.01))
     registry.add("pnpm", "9.15.9", manager_files("pnpm", "9.15.9"))
     registry.failures = [500, 500, 500]
 
@@ -436,7 +437,7 @@ def test_another_user_can_start_the_tools_and_not_change_them(tmp_path: Path, re
 def test_a_registry_that_stumbles_is_asked_again(
     tmp_path: Path, registry: Registry, failures: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(registry_module, "_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(registry_module, "_RETRY", dataclasses.replace(registry_module._RETRY, first=0.01))
     registry.add("pnpm", "9.15.9", manager_files("pnpm", "9.15.9"))
     registry.failures = failures
 
@@ -446,7 +447,7 @@ def test_a_registry_that_stumbles_is_asked_again(
 def test_a_registry_that_is_away_ends_in_a_sentence_without_secrets(
     tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(registry_module, "_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(registry_module, "_RETRY", dataclasses.replace(registry_module._RETRY, first=0.01))
     registry.add("bad", "1.0.0", b"")
     some = tools(tmp_path, registry)
     with pytest.raises(BuildFailed) as caught:

@@ -11,10 +11,11 @@ from typing import Any
 from aiohttp import ClientError, ClientResponse, ClientSession, ClientTimeout
 
 from buildrunner.client.reader import Reason
+from buildrunner.concurrency.retry import RetryPolicy
 
 _SILENCE_SECONDS = 45.0  # a gateway sends a comment at least every 15 s
 _CONNECT_SECONDS = 10.0
-_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.5, 10.0
+_RETRY = RetryPolicy(first=0.5, longest=10.0)  # of a connection that gave no event
 _FINAL = {400, 401, 403, 404, 405, 421}  # asking again does not help
 _LINE_BYTES = 2**20
 
@@ -31,7 +32,7 @@ async def read_from_gateway(
     async with ClientSession(headers=headers, timeout=timeout, read_bufsize=_LINE_BYTES) as session:
         position = f"{build}:{after}" if build and after else None
         query = {"after": str(after)} if after and not build else {}
-        pause = _FIRST_PAUSE_SECONDS
+        retries = 0
         while True:
             try:
                 resumed = {"Last-Event-ID": position} if position else {}
@@ -51,7 +52,7 @@ async def read_from_gateway(
                     async with aclosing(_messages(answer)) as messages:
                         async for events, last, reason in messages:
                             if events:
-                                pause = _FIRST_PAUSE_SECONDS
+                                retries = 0
                                 yield events
                             if last:
                                 # `latest` is this build from now on: a later one has a log of its own.
@@ -65,8 +66,8 @@ async def read_from_gateway(
             except (ClientError, TimeoutError, OSError):
                 if not follow:
                     raise
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+            await asyncio.sleep(_RETRY.pause(retries))
+            retries += 1
 
 
 async def _messages(answer: ClientResponse) -> AsyncGenerator[tuple[list[bytes], str, Any]]:

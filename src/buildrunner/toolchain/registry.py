@@ -9,6 +9,7 @@ import base64
 import gzip
 import hashlib
 import hmac
+import itertools
 import json
 import os
 import re
@@ -27,6 +28,7 @@ import anyio
 import anyio.to_thread
 
 from buildrunner.concurrency.files import open_for_writing
+from buildrunner.concurrency.retry import RetryPolicy
 from buildrunner.errors import BuildFailed
 
 if TYPE_CHECKING:
@@ -37,9 +39,8 @@ _EXACT = re.compile(r"[v=\s]*(\d{1,9}\.\d{1,9}\.\d{1,9}(?:-[\w.-]{1,50})?)\s*", 
 _MOST_DOCUMENT_BYTES = 64 * 2**20
 _MOST_PACKAGE_BYTES = 512 * 2**20
 _MOST_UNPACKED_BYTES = 2 * 2**30
-_TRIES = 3
+_RETRY = RetryPolicy(first=2.0, longest=4.0, most=2)
 _SILENT_SECONDS = 30.0
-_PAUSE_SECONDS = 2.0  # before the second try; twice as long before the third
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +228,7 @@ async def _download(session: aiohttp.ClientSession, url: str, package: str, most
     import aiohttp
 
     headers = {"Accept": "application/vnd.npm.install-v1+json, application/json;q=0.9, */*;q=0.8"}
-    for left in reversed(range(_TRIES)):
+    for retries in itertools.count():
         given = 0
         try:
             async with session.get(url, headers=headers) as response:
@@ -246,10 +247,10 @@ async def _download(session: aiohttp.ClientSession, url: str, package: str, most
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             status = getattr(error, "status", None)
             refused = status and status < 500 and status not in {408, 429}
-            if given or not left or refused:
+            if given or refused or retries >= _RETRY.most:
                 kind = _RefusedError if status else BuildFailed
                 raise kind("install", *_unreachable(url, package, _why(error))) from None
-        await anyio.sleep(_PAUSE_SECONDS * (_TRIES - left))
+        await anyio.sleep(_RETRY.pause(retries))
 
 
 def _why(error: Exception) -> str:
