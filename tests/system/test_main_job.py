@@ -196,7 +196,7 @@ def test_a_build_without_output_is_a_failure_and_so_is_an_empty_one(
     assert (none.code, empty.code) == (40, 40)
     assert "no output" in none.result["reason"]
     assert "other" in none.result["hint"]
-    assert "no files in dist" in empty.result["reason"]
+    assert "no files to dist" in empty.result["reason"]
 
 
 @pytest.mark.parametrize(
