@@ -25,7 +25,7 @@ WHAT: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("events/journal.py", ("_Ring.",), "the ring"),
     ("events/journal.py", ("Journal.",), "encoding"),
     ("events/journal.py", ("_now",), "encoding"),
-    ("redis/publisher.py", ("Publisher._message",), "publisher: the line out of the event"),
+    ("redis/messages.py", (), "publisher: the line out of the event"),
     ("redis/stream.py", (), "publisher: the batch to Redis"),
     ("redis/publisher.py", (), "publisher: the batch to Redis"),
     ("sinks/console.py", (), "console"),

@@ -491,7 +491,7 @@ def test_a_build_taken_over_late_ends_in_json_alone(
             await until(lambda: log.publisher.delivered == log.journal.last_seq)
             with own_redis.client() as client:
                 client.xadd(f"events:{SLUG}", {"event": '{"v":1,"build":"later","seq":1}'}, id="99999999999999-1")
-            await until(lambda: log.publisher.superseded)
+            await until(lambda: log.publisher.order.superseded)
             log.write()
             await log.end()
             await until(log._delivered.is_set)

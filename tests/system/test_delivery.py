@@ -816,7 +816,7 @@ def test_a_run_that_redis_refuses_the_stream_is_ordered_by_the_clock_of_redis_al
                 tasks.start_soon(publisher.run)
                 number = await publisher.run_number(5)
                 tasks.cancel_scope.cancel()
-            return number, publisher.superseded
+            return number, publisher.order.superseded
 
     before = time.time() * 1000
     number, superseded = anyio.run(main)

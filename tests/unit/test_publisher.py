@@ -16,8 +16,10 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from buildrunner.events.follower import Sink, restart_after_faults
 from buildrunner.events.journal import Journal
+from buildrunner.events.sinks.redis import publisher as publisher_module
 from buildrunner.events.sinks.redis.connection import address, explain
 from buildrunner.events.sinks.redis.publisher import Publisher
+from buildrunner.events.sinks.redis.stream import AppendOutcome, StreamPosition
 from buildrunner.redaction import Redactor
 
 
@@ -90,6 +92,48 @@ def test_a_sink_that_fails_is_restarted_and_reported(tmp_path: Path) -> None:
         "Internal error in buildrunner: the live log failed (OverflowError). Restarting it."
     ] * 2
     assert {event["level"] for event in events} == {"warning"}
+
+
+def test_lost_answers_to_a_growing_batch_lose_no_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server runs ten events; their answer is lost, and so is the answer to the same events with ten more.
+
+    Only the first ten are in the stream then, so the others have certainly not been sent.
+    """
+    monkeypatch.setattr(publisher_module, "is_closed", lambda client: False)
+    channel: list[str | bytes] = []
+    at = 0
+    lost = [True, True, False, False]
+
+    async def append(
+        client: Any, first: int, events: list[bytes], messages: list[str], **_: object
+    ) -> tuple[AppendOutcome, StreamPosition]:
+        nonlocal at
+        before = StreamPosition(5, at)
+        written = first == at + 1
+        if written:
+            at += len(events)
+            channel.extend(messages)
+        if lost.pop(0):
+            raise RedisTimeoutError
+        return AppendOutcome.WRITTEN if written else AppendOutcome.ELSEWHERE, before
+
+    async def main() -> None:
+        with Journal(tmp_path, build="b", redactor=Redactor(()), max_bytes=10_000) as journal:
+            journal.output("stdout", [(f"line {number}", False) for number in range(1, 21)])
+            events = journal.reader().read(100, 100_000)
+            publisher = make(journal)
+            publisher._writer.number = 5
+            monkeypatch.setattr(publisher._writer, "append", append)
+            for batch in (events[:10], events):
+                with pytest.raises(RedisTimeoutError):
+                    await publisher._append(None, 1, batch)  # type: ignore[arg-type]
+            await publisher._append(None, 1, events)  # type: ignore[arg-type]
+            await publisher._append(None, publisher.delivered + 1, events[publisher.delivered :])  # type: ignore[arg-type]
+            assert publisher.delivered == 20
+
+    anyio.run(main)
+
+    assert channel == [f"line {number}" for number in range(1, 21)]
 
 
 @pytest.mark.parametrize(

@@ -129,7 +129,7 @@ class Run:
         """
         if self._publisher:
             await self._publisher.caught_up(SECOND_LOOK_SECONDS)
-            if self._publisher.superseded:
+            if self._publisher.order.superseded:
                 raise BuildSuperseded
         await (await self.storage.uploader()).begin()
 
@@ -198,7 +198,7 @@ class Run:
 
     def _on_cause(self, cause: BuildEnded) -> None:
         if isinstance(cause, BuildSuperseded) and self._publisher:
-            self._publisher.yield_stream()
+            self._publisher.order.yield_stream()
 
     def _on_superseded(self) -> None:
         self.ending.stop(BuildSuperseded())

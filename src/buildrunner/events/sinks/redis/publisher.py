@@ -13,7 +13,6 @@ from __future__ import annotations
 import importlib
 import json
 import math
-import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Literal
@@ -24,8 +23,6 @@ import anyio.to_thread
 
 from buildrunner.concurrency.retry import RetryPolicy
 from buildrunner.events.follower import Sink
-from buildrunner.events.journal import lines_of_output
-from buildrunner.events.lines import without_color
 from buildrunner.events.sinks.redis.connection import (
     address,
     explain,
@@ -37,6 +34,9 @@ from buildrunner.events.sinks.redis.connection import (
     open_client,
     reconnect,
 )
+from buildrunner.events.sinks.redis.messages import make_messages
+from buildrunner.events.sinks.redis.order import BuildOrder
+from buildrunner.events.sinks.redis.permissions import Permissions
 from buildrunner.events.sinks.redis.stream import AppendOutcome, StreamWriter
 
 if TYPE_CHECKING:
@@ -57,10 +57,6 @@ LOOK_SECONDS = 1.0
 RETRY = RetryPolicy(first=0.1, longest=1.0, jitter=(0.5, 1.0))  # of Redis after a failure
 SETBACK_RETRY = RetryPolicy(first=0.05, longest=2.0)  # after the stream was lost again
 FORGIVEN_SECONDS = 30.0  # after which a stream that was lost is the first one again
-REFUSED_SECONDS = 10.0  # after which Redis is asked again for what it did not allow: somebody may have changed the ACL
-_END_WORDS = ("Failed:", "Cancelled", "Timed out:", "Superseded", "Skipped:")
-# In lines that follow a line break each: finds at least what `_message` takes for one, in a third of the time.
-_LIKE_END_WORD = re.compile(rf"\n(?:[^\S\n]*Done|{'|'.join(_END_WORDS)})")
 
 
 class Publisher(Sink):
@@ -97,17 +93,10 @@ class Publisher(Sink):
         self._channel_reader = journal.reader()  # of what goes to the channel alone
         self._uri = uri
         self._channel = channel
-        self._stream = stream
         self._log_format = log_format
-        self._on_superseded = on_superseded
         self._writer = StreamWriter(stream, channel=channel, ttl=ttl, started=self._started)
-        # What Redis allows, as far as it is known; what it refused is asked for again at `_ask_again_at`, and at the end.
-        self._writes = True
-        self._publishes = True
-        self._ask_again_at = math.inf
-        self._asked_at_end = False
-        self._warned: set[str] = set()
-        self._yields = False  # a later run is known to have taken over: the stream is not taken from it
+        self._allowed = Permissions(journal, self._writer, channel=channel, stream=stream)
+        self.order = BuildOrder(self._writer, on_superseded=on_superseded)
         self._batch_begun = -math.inf
         # Up to which event lines are sent, or count as sent; and up to which they may have been, if the server says so.
         self._sent = self._in_doubt = 0
@@ -121,13 +110,12 @@ class Publisher(Sink):
         self._begun = self._answered = 0  # appends, each a look at whose the stream is
         self._ever_delivered = False
         self.delivered = 0  # number of the last event that is known to be in the stream
-        self.superseded = False
         self.trouble: str | None = None  # why nothing can be delivered just now, for people
 
     @property
     def undelivered(self) -> int:
         """Number of events that are not known to be in the stream; none is missing in that of a later run."""
-        return 0 if self.superseded else self._journal.last_seq - self.delivered
+        return 0 if self.order.superseded else self._journal.last_seq - self.delivered
 
     @property
     def behind(self) -> str | None:
@@ -164,13 +152,15 @@ class Publisher(Sink):
                 return
             except (RedisError, OSError) as error:
                 reason = await find_sentinel(client, error)
-                if (refusal := find_refusal(reason)) and self._do_without(refusal):
+                if (refusal := find_refusal(reason)) and self._allowed.do_without(refusal):
+                    if not self._allowed.writes:
+                        self._settle_doubt()
                     self._asking_since = None
                     continue
                 failures = 1 if self.delivered > before else failures + 1
                 self.trouble = explain(reason)
                 lines_go_out = False
-                if is_reply(reason) and self._writes and self._publishes and not self.superseded:
+                if is_reply(reason) and self._allowed.writes and self._allowed.publishes and not self.order.superseded:
                     with suppress(RedisError, OSError):
                         await reconnect(client)
                         await self._publish_until(client, self._journal.last_seq)
@@ -197,7 +187,7 @@ class Publisher(Sink):
         try:
             with anyio.move_on_after(limit):
                 while self.delivered < target or self._answered < look:
-                    if self.superseded or self.trouble:
+                    if self.order.superseded or self.trouble:
                         break
                     await anyio.sleep(0.002)
         finally:
@@ -206,16 +196,9 @@ class Publisher(Sink):
     async def run_number(self, limit: float) -> int | None:
         """Return the number by which Redis orders this run; None when it has not said so within `limit` seconds."""
         with anyio.move_on_after(limit):
-            while not (self._writer.claimed or self.superseded or self.trouble) and self._writes:
+            while not (self.order.known or self.trouble) and self._allowed.writes:
                 await anyio.sleep(0.005)
-        return self._writer.number if self._writer.claimed or self.superseded else None
-
-    def yield_stream(self) -> None:
-        """Take the stream no more: a later run has taken over, though Redis does not say so (it was away, or lost what it had).
-
-        What is this run's there already goes on.
-        """
-        self._yields = True
+        return self.order.number
 
     def flush(self) -> None:
         """Wait for no more events to fill a batch: the run is at its end."""
@@ -229,15 +212,15 @@ class Publisher(Sink):
         self._reader.go_to(self.delivered + 1)
         while not self._reader.at_end():
             await self._wait_for_batch()
-            self._ask_again()
+            self._allowed.ask_again()
             await self._claim(client)
-            if self._publishes and not self.superseded:  # what was refused when its events were written
+            if self._allowed.publishes and not self.order.superseded:  # what was refused when its events were written
                 await self._publish_until(client, self.delivered)
             first = self._reader.next_seq
             events = self._reader.read(BATCH_EVENTS, BATCH_BYTES)
-            if self.superseded:
+            if self.order.superseded:
                 await self._publish_end_word(client, events)
-            elif self._writes:
+            elif self._allowed.writes:
                 await self._append(client, first, events)
             else:
                 self._begun = look = self._begun + 1
@@ -247,19 +230,19 @@ class Publisher(Sink):
                 self._out_of_trouble()
 
     async def _claim(self, client: Redis) -> None:
-        if self._writer.claimed or self.superseded or not self._writes:
+        if self.order.known or not self._allowed.writes:
             return
         self._asking_since = anyio.current_time()
-        has_it = not self._yields and await self._writer.claim(client)
+        has_it = await self.order.claim(client)
         self._asking_since = None
         if not has_it:
             self._out_of_trouble()
-            self._be_superseded()
+            self.order.supersede()
 
     async def _append(self, client: Redis, first: int, events: Sequence[bytes]) -> None:
         """Write a batch, with its lines; what the answer says is where to continue."""
         last = first + len(events) - 1
-        messages = [message for _, message in self._messages(first, events)] if self._publishes else []
+        messages = [message for _, message in self._messages(first, events)] if self._allowed.publishes else []
         if is_closed(client):
             raise ConnectionError("the connection was closed")
         doubt = self._in_doubt
@@ -277,26 +260,22 @@ class Publisher(Sink):
         self._answered, self._asking_since = look, None
         self._out_of_trouble()
         if answer is AppendOutcome.WRITTEN:
-            self._sent = self._in_doubt = max(self._sent, last) if self._publishes else self._sent
+            self._sent = self._in_doubt = max(self._sent, last) if self._allowed.publishes else self._sent
             self.delivered = last
             self._ever_delivered = True
             return
-        own = place.run == self._writer.number
-        # A batch that was sent anew may have had more events than the one that was executed: the stream has none of these.
+        own = self.order.owns(place)
+        # A batch that is resent can be longer than the one that ran: the stream has none of the events after `place`.
         self._in_doubt = min(doubt, place.seq) if own else doubt
         self._settle_doubt()
-        if answer is AppendOutcome.LATER or (self._yields and not own):
-            self._be_superseded()
+        if self.order.is_lost(answer, place):
+            self.order.supersede()
             return
         before = self.delivered
         self.delivered = min(place.seq, self._journal.last_seq) if own else 0
         self._reader.go_to(self.delivered + 1)
         if self.delivered < before:
             await self._pause_after_setback()
-
-    def _be_superseded(self) -> None:
-        self.superseded = True
-        self._on_superseded()
 
     # --- the channel -----------------------------------------------------------------------------------------
 
@@ -343,86 +322,15 @@ class Publisher(Sink):
         Other end words than its own would end the viewers of the later one, unless each message names its build.
         """
         seq = self._journal.last_seq
-        if not (self._publishes and self._reader.at_end() and seq > self._sent):
+        if not (self._allowed.publishes and self._reader.at_end() and seq > self._sent):
             return
         if self._log_format == "json" or json.loads(events[-1])["log"] == "Superseded":
             await self._publish(client, seq, events[-1:])
 
     def _messages(self, first: int, events: Sequence[bytes]) -> list[tuple[int, str | bytes]]:
-        """Return what is to be sent to the channel, with the number of its event."""
+        """Return the messages that are still to be sent, each with the number of its event."""
         sent = max(0, self._sent + 1 - first)
-        first, events = first + sent, events[sent:]
-        if not events:
-            return []
-        lines = lines_of_output(events)
-        output = [line for line in lines if line is not None]
-        if len(output) == len(events):
-            plain = without_color("\n".join(output))
-            if not _LIKE_END_WORD.search(f"\n{plain}"):
-                return list(enumerate(events if self._log_format == "json" else plain.split("\n"), first))
-        each = enumerate(zip(events, lines, strict=True), first)
-        return [(seq, message) for seq, (event, line) in each if (message := self._message(event, line)) is not None]
-
-    def _message(self, event: bytes, line: str | None) -> str | bytes | None:
-        """Return what goes to the channel for an event, of whose output `line` is: nothing for one without a line."""
-        own = line is None  # buildrunner's words, or a sign of life
-        if line is None:
-            fields = json.loads(event)
-            line = fields.get("log")
-            if line is None:
-                return None
-            own = fields["type"] != "log"
-        plain = without_color(line)
-        # A build's own line must not end a viewer early, not one either that trims what it gets.
-        forged = not own and (plain.strip() == "Done" or plain.startswith(_END_WORDS))
-        if self._log_format == "text":
-            return f" {plain}" if forged else plain
-        if forged:
-            return json.dumps({**json.loads(event), "log": f" {line}"}, ensure_ascii=False, separators=(",", ":"))
-        return event
-
-    # --- what Redis does not allow ---------------------------------------------------------------------------
-
-    def _do_without(self, refusal: str) -> bool:
-        """Deliver another way, now that Redis has refused this one; False when none is left."""
-        self._ask_again_at = anyio.current_time() + REFUSED_SECONDS
-        if re.search("channel|'publish'", refusal) and self._publishes and self._writes:
-            self._publishes = False
-            self._warn(
-                "channel",
-                f"The Redis user may not publish to {self._channel}: the live log is only in the stream.",
-            )
-            return True
-        if not self._writes or (not self._writer.scripted and not self._publishes):
-            return False
-        if self._writer.scripted:
-            self._writer.scripted = False
-            return True
-        self._writes = False
-        self._settle_doubt()
-        self._warn(
-            "stream",
-            f"The Redis user may not write to the stream {self._stream} ({refusal}). The live log is only sent to the"
-            " channel, so late viewers miss earlier lines.",
-        )
-        return True
-
-    def _ask_again(self) -> None:
-        """Try what Redis refused once more, now and then and at the end."""
-        if self._writes and self._publishes:
-            return
-        at_end = self._journal.complete and not self._asked_at_end
-        if at_end or anyio.current_time() >= self._ask_again_at:
-            self._asked_at_end = self._journal.complete
-            self._ask_again_at = anyio.current_time() + REFUSED_SECONDS
-            if not self._writes:
-                self._writer.scripted = True
-            self._writes = self._publishes = True
-
-    def _warn(self, about: str, sentence: str) -> None:
-        if about not in self._warned:
-            self._warned.add(about)
-            self._journal.log(sentence, "warning")
+        return make_messages(first + sent, events[sent:], self._log_format) if events[sent:] else []
 
     # --- waiting ---------------------------------------------------------------------------------------------
 
@@ -445,7 +353,7 @@ class Publisher(Sink):
 
     async def _wait_for_batch(self) -> None:
         """Wait for events, and a moment longer for more of them; not at all for one whom somebody waits for."""
-        if self.superseded:
+        if self.order.superseded:
             await self._reader.wait()
         elif not self._flush.is_set():
             with anyio.move_on_after(LOOK_SECONDS) as self._idle:
