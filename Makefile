@@ -52,9 +52,12 @@ docs: $(STAMP) ## regenerate the tables in docs/
 	@$(BIN)/python docs/generate.py
 	@PYTHONPATH=tests $(BIN)/python -m support.troubleshooting
 
-lock: ## resolve the dependencies again and write both lock files (needs uv)
-	uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --quiet --no-annotate --no-header --no-emit-index-url --no-emit-find-links --output-file requirements-runtime.lock
-	uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --quiet --no-annotate --no-header --no-emit-index-url --no-emit-find-links --extra dev --group all --group build --constraints requirements-runtime.lock --output-file requirements.lock
+COMPILE := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --quiet --no-annotate --no-header --no-emit-index-url --no-emit-find-links
+
+lock: ## resolve the dependencies again and write the three lock files (needs uv)
+	$(COMPILE) --output-file requirements-runtime.lock
+	$(COMPILE) --extra dev --extra node --group build --constraints requirements-runtime.lock --output-file requirements-demo.lock
+	$(COMPILE) --extra dev --extra node --group all --constraints requirements-demo.lock --output-file requirements.lock
 
 bench: $(STAMP) ## measure whole builds and uploads against other tools
 	@$(BIN)/python bench/overhead.py
