@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 
 from buildrunner.cache import dependencies, packing, store, tools
 from buildrunner.cache.archive import DependencyArchive
-from buildrunner.cache.dependencies import MOST_ARCHIVES, DependencyCache
+from buildrunner.cache.dependencies import MAX_ARCHIVES, DependencyCache
 from buildrunner.cache.key import key_of
 from buildrunner.cache.store import CacheStore
-from buildrunner.cache.tools import MOST_TOOLS, ToolCache
+from buildrunner.cache.tools import MAX_TOOLS, ToolCache
 from buildrunner.project.package_managers.npm import complete_modules
 from buildrunner.project.package_managers.record import InstallStrategy, ManagerRequirement
 from buildrunner.project.package_managers.table import MANAGERS
@@ -317,7 +317,7 @@ def test_an_archive_that_is_none_is_left_out_with_one_line(
     elif attack == "no tar":
         content = subprocess.run(["zstd", "-q"], input=b"hello" * 1000, check=True, capture_output=True).stdout
     elif attack == "too large":
-        monkeypatch.setattr(dependencies, "MOST_PACKED_BYTES", 10)
+        monkeypatch.setattr(dependencies, "MAX_PACKED_BYTES", 10)
     bucket = FakeBucket()
 
     async def build() -> Build:
@@ -378,7 +378,7 @@ def test_old_archives_are_not_used_and_those_that_are_too_many_are_removed(place
         assert stale.log == [], "not even looked at"
         await stale.install(TREE)
         await stale.keep()
-        for number in range(MOST_ARCHIVES + 1):
+        for number in range(MAX_ARCHIVES + 1):
             build = Build(place(), bucket)
             (build.checkout / ".npmrc").write_text(f"# {number}")
             build.prepare()
@@ -386,13 +386,13 @@ def test_old_archives_are_not_used_and_those_that_are_too_many_are_removed(place
             await build.install(TREE)
             await build.keep()
         again = Build(place(), bucket)
-        (again.checkout / ".npmrc").write_text(f"# {MOST_ARCHIVES}")
+        (again.checkout / ".npmrc").write_text(f"# {MAX_ARCHIVES}")
         again.prepare()
         assert await again.restore()
 
     anyio.run(builds)
 
-    assert len(bucket.objects) == MOST_ARCHIVES
+    assert len(bucket.objects) == MAX_ARCHIVES
     assert all(NOW - modified < timedelta(days=1) for _, modified in bucket.objects.values())
     assert not any("another-version" in key for key in bucket.objects)
 
@@ -454,7 +454,7 @@ def test_an_install_that_took_no_time_is_not_kept(place: Callable[[], Path]) -> 
 
 
 def test_what_is_too_large_is_not_kept_and_said(place: Callable[[], Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packing, "MOST_UNPACKED_BYTES", 100_000)
+    monkeypatch.setattr(packing, "MAX_UNPACKED_BYTES", 100_000)
     bucket = FakeBucket()
 
     async def builds() -> Build:
@@ -496,7 +496,7 @@ def test_a_slug_never_uses_what_others_made_in_its_scope(name: Any, place: Calla
     folder = manager.record.cache.content
 
     async def builds() -> None:
-        for number in range(MOST_ARCHIVES + 1):
+        for number in range(MAX_ARCHIVES + 1):
             other = Build(place(), bucket, manager=manager, own=False)
             (other.checkout / ".npmrc").write_text(f"# {number}")
             other.prepare()
@@ -518,7 +518,7 @@ def test_a_slug_never_uses_what_others_made_in_its_scope(name: Any, place: Calla
 
     anyio.run(builds)
 
-    assert kinds_in(bucket) == (["modules"] + ["shared"] * MOST_ARCHIVES if name == "npm" else ["packages"])
+    assert kinds_in(bucket) == (["modules"] + ["shared"] * MAX_ARCHIVES if name == "npm" else ["packages"])
 
 
 @pytest.mark.parametrize(("kind", "seconds"), [("shared", 30.0), ("packages", 590.0), ("modules", 590.0)])
@@ -737,11 +737,11 @@ def test_a_tool_that_the_build_has_changed_is_not_kept(change: str, place: Calla
 def test_tools_and_archives_do_not_displace_each_other_and_both_are_bounded(
     place: Callable[[], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tools, "MOST_TOOL_BYTES", 10)
+    monkeypatch.setattr(tools, "MAX_TOOL_BYTES", 10)
     bucket = FakeBucket()
     bucket.objects["__cache/scope/tools/old.tgz"] = (b"old", NOW - timedelta(days=15))
     bucket.objects["__cache/scope/tools/large.tgz"] = (bytes(11), NOW)
-    for number in range(MOST_TOOLS):
+    for number in range(MAX_TOOLS):
         bucket.objects[f"__cache/scope/tools/{number}.tgz"] = (b"tool", NOW - timedelta(hours=number))
 
     async def one() -> None:
@@ -750,7 +750,7 @@ def test_tools_and_archives_do_not_displace_each_other_and_both_are_bounded(
         assert not await build.restore()
         await build.install(TREE)
         await build.keep()  # an archive: no tool goes
-        assert len(bucket.objects) == MOST_TOOLS + 3
+        assert len(bucket.objects) == MAX_TOOLS + 3
         build = Build(place(), bucket)
         build.prepare()
         assert await build.restore(), "a tool was taken for the newest archive"
@@ -761,8 +761,8 @@ def test_tools_and_archives_do_not_displace_each_other_and_both_are_bounded(
     anyio.run(one)
 
     names = {key.removeprefix("__cache/scope/tools/") for key in bucket.objects if "/tools/" in key}
-    assert names == {"new.tgz", "old.tgz", *(f"{number}.tgz" for number in range(MOST_TOOLS - 2))}
-    assert len(bucket.objects) == MOST_TOOLS + 1
+    assert names == {"new.tgz", "old.tgz", *(f"{number}.tgz" for number in range(MAX_TOOLS - 2))}
+    assert len(bucket.objects) == MAX_TOOLS + 1
 
 
 @pytest.mark.parametrize("hangs", ["the list", "the tool"])

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from buildrunner.diagnose.explain import describe
-from buildrunner.diagnose.matcher import MOST_CHARACTERS
+from buildrunner.diagnose.matcher import MAX_CHARACTERS
 from buildrunner.diagnose.rule import FailedCommand
 from buildrunner.errors import Failure
 from buildrunner.events.lines import LineDecoder, without_color
@@ -162,14 +162,14 @@ def test_a_file_is_relative_to_the_repository_not_to_the_app(tmp_path: Path) -> 
 )
 def test_hostile_output_costs_time_in_proportion(text: str) -> None:
     """CPU time of this thread alone: twice 16 would be quadratic."""
-    longest = (text * (MOST_CHARACTERS // len(text) + 1))[:MOST_CHARACTERS]
+    longest = (text * (MAX_CHARACTERS // len(text) + 1))[:MAX_CHARACTERS]
 
     def seconds(said: str) -> float:
         started = time.thread_time()
         describe(FailedCommand(said, checkout=Path("/w"), folder=Path("/w")))
         return time.thread_time() - started
 
-    small, large = seconds(longest[: MOST_CHARACTERS // 4]), seconds(longest)
+    small, large = seconds(longest[: MAX_CHARACTERS // 4]), seconds(longest)
 
     assert large < 12 * small + 0.2
 

@@ -23,7 +23,7 @@ from buildrunner.gateway.assets import load_assets
 from buildrunner.gateway.builds import describe_build
 from buildrunner.gateway.downloads import read_log
 from buildrunner.gateway.events import Event, PlainText, Position, parse_event, to_blocks
-from buildrunner.gateway.limits import MOST_PER_ADDRESS, Clients, TooManyRequests, client_address
+from buildrunner.gateway.limits import MAX_PER_ADDRESS, Clients, TooManyRequests, client_address
 from buildrunner.gateway.settings import is_loopback, read_gateway_settings
 from buildrunner.gateway.sharing import History, Piece, SharedReads
 from buildrunner.gateway.tokens import make_token, read_token
@@ -339,11 +339,11 @@ def test_an_address_has_a_bounded_number_of_requests() -> None:
 
     clients = Clients()
     with ExitStack() as stack:
-        for _ in range(MOST_PER_ADDRESS):
+        for _ in range(MAX_PER_ADDRESS):
             stack.enter_context(clients.request(request("8.8.8.8")))
         with pytest.raises(TooManyRequests), clients.request(request("8.8.8.8")):
             pass
-        for other in ["8.8.4.4", *["127.0.0.1"] * (MOST_PER_ADDRESS + 1)]:
+        for other in ["8.8.4.4", *["127.0.0.1"] * (MAX_PER_ADDRESS + 1)]:
             stack.enter_context(clients.request(request(other)))
     with clients.request(request("8.8.8.8")):
         pass

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from buildrunner.diagnose.matcher import (
-    MOST_CHARACTERS,
+    MAX_CHARACTERS,
     Explanation,
     FailedCommand,
     find_failed_script,
@@ -1310,7 +1310,7 @@ def test_no_sentence_of_a_hint_is_longer_than_25_words() -> None:
 )
 def test_hostile_output_costs_time_in_proportion(text: str) -> None:
     """CPU time of this thread alone: how busy the machine is does not matter. Twice 16 would be quadratic."""
-    longest = (text * (MOST_CHARACTERS // len(text) + 1))[:MOST_CHARACTERS]
+    longest = (text * (MAX_CHARACTERS // len(text) + 1))[:MAX_CHARACTERS]
 
     def seconds(said: str) -> float:
         started = time.thread_time()
@@ -1319,7 +1319,7 @@ def test_hostile_output_costs_time_in_proportion(text: str) -> None:
         quote_failure(said.replace(" ", "\n"))
         return time.thread_time() - started
 
-    small, large = seconds(longest[: MOST_CHARACTERS // 4]), seconds(longest)
+    small, large = seconds(longest[: MAX_CHARACTERS // 4]), seconds(longest)
 
     assert large < 12 * small + 0.2
     assert large < 5  # 0.3 on the machine where this was written
@@ -1327,8 +1327,8 @@ def test_hostile_output_costs_time_in_proportion(text: str) -> None:
 
 def test_only_the_end_of_an_output_is_looked_at() -> None:
     """What is longer costs no more, however long it is."""
-    assert explain(NOT_FOUND + "x" * MOST_CHARACTERS) is None
-    assert quote_failure("Error: 1\n" + "\n" * MOST_CHARACTERS) is None
+    assert explain(NOT_FOUND + "x" * MAX_CHARACTERS) is None
+    assert quote_failure("Error: 1\n" + "\n" * MAX_CHARACTERS) is None
 
 
 def test_engine_strict_with_an_npm_that_is_too_old_does_not_blame_node() -> None:

@@ -282,7 +282,7 @@ def test_nothing_is_unpacked_whose_digest_is_not_the_registrys(tmp_path: Path, r
 def test_what_is_skipped_counts_toward_the_limit(
     skipped: str, tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(registry_module, "_MOST_UNPACKED_BYTES", 2**20)
+    monkeypatch.setattr(registry_module, "_MAX_UNPACKED_BYTES", 2**20)
     zeros = bytes(2**21)
     link = tarfile.TarInfo("package/link")
     link.type, link.linkname = (

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 Kind = Literal["modules", "packages", "shared"]
 
-LEAST_WAIT_SECONDS = 5.0  # for an archive, otherwise as long as the install took that it saves
-MOST_SHARED_WAIT_SECONDS = 30.0  # for one of other slugs, which may be made to take long
+MIN_WAIT_SECONDS = 5.0  # for an archive, otherwise as long as the install took that it saves
+MAX_SHARED_WAIT_SECONDS = 30.0  # for one of other slugs, which may be made to take long
 _NAME = re.compile(
     r"(?P<kind>modules|packages|shared)-(?P<manager>[a-z]+)-(?P<key>[0-9a-f]{32})-(?P<seconds>[0-9]{1,5})-(?P<sha256>[0-9a-f]{64})\.tar\.zst"
 )
@@ -38,8 +38,8 @@ class DependencyArchive:
     @property
     def longest_wait(self) -> float:
         """Return how many seconds an install waits for it, unpacked."""
-        seconds = max(self.seconds, LEAST_WAIT_SECONDS)
-        return min(seconds, MOST_SHARED_WAIT_SECONDS) if self.kind == "shared" else seconds
+        seconds = max(self.seconds, MIN_WAIT_SECONDS)
+        return min(seconds, MAX_SHARED_WAIT_SECONDS) if self.kind == "shared" else seconds
 
     @classmethod
     def parse(cls, name: str) -> DependencyArchive | None:

@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from buildrunner.cache.archive import CacheableInstall, DependencyArchive, Kind
-from buildrunner.cache.packing import MOST_PACKED_BYTES, PackedArchive, Packer
+from buildrunner.cache.packing import MAX_PACKED_BYTES, PackedArchive, Packer
 from buildrunner.cache.store import CacheStore, Log, UnusableError
 from buildrunner.cache.tools import TOOLS
 from buildrunner.errors import BuildEnded
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from buildrunner.sandbox.command import Sandbox
 
 WORTH_SECONDS = 2.0  # an install that took less is not worth an archive
-MOST_ARCHIVES = 3  # of one scope: of the branch that is live, of the one before, and of another
+MAX_ARCHIVES = 3  # of one scope: of the branch that is live, of the one before, and of another
 
 
 class DependencyCache:
@@ -162,7 +162,7 @@ class DependencyCache:
         fitting.sort(key=lambda name: kinds.index(archives[name].kind))
         alike = [name for name, it in archives.items() if (it.kind, it.manager) == (kinds[-1], install.cache.id)]
         # What is added to it has to fit as well.
-        fitting += [name for name in alike if self._store.stored[name].size <= MOST_PACKED_BYTES // 2]
+        fitting += [name for name in alike if self._store.stored[name].size <= MAX_PACKED_BYTES // 2]
         return next(iter(fitting), None)
 
     def list_remaining_commands(self, package: Mapping[str, Any]) -> list[tuple[str, ...]]:
@@ -248,7 +248,7 @@ class DependencyCache:
         theirs = {
             name for name in self._store.stored if (it := DependencyArchive.parse(name)) and not self._is_ours(it)
         }
-        left = {archive.name, *list(self._usable())[: MOST_ARCHIVES - 1]}
+        left = {archive.name, *list(self._usable())[: MAX_ARCHIVES - 1]}
         others = {name for name in self._store.stored if not name.startswith(TOOLS)}
         await self._store.remove(others - theirs - left)
 
@@ -259,7 +259,7 @@ class DependencyCache:
 
     def _usable(self) -> dict[str, DependencyArchive]:
         """Return the archives that may be used by their names, the newest first."""
-        names = self._store.usable(MOST_PACKED_BYTES)
+        names = self._store.usable(MAX_PACKED_BYTES)
         return {
             name: archive for name in names if (archive := DependencyArchive.parse(name)) and self._is_ours(archive)
         }
@@ -288,7 +288,7 @@ class DependencyCache:
         assert archive is not None
         path = self._private / f"{archive.sha256[:16]}.tar.zst"
         digest = hashlib.sha256()
-        await self._store.save(name, path, digest, most_bytes=MOST_PACKED_BYTES)
+        await self._store.save(name, path, digest, most_bytes=MAX_PACKED_BYTES)
         if digest.hexdigest() != archive.sha256:
             raise UnusableError("it is damaged: its SHA-256 is another.")
         path.chmod(0o644)  # the build's user unpacks it

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from buildrunner.project.package_managers.record import ManagerRequirement
     from buildrunner.project.plan import BuildPlan
 
-LEAST_LOCKFILE_CHARACTERS = 4096  # npm's has some 300 for a package: below a dozen nobody needs a cache
-_MOST_PATCHES = 200
+MIN_LOCKFILE_CHARACTERS = 4096  # npm's has some 300 for a package: below a dozen nobody needs a cache
+_MAX_PATCHES = 200
 _MOST_LINKS = 500  # packages of a workspace
-_MOST_INPUT = 8 * 2**20  # characters of all files that go into the key
+_MAX_INPUT = 8 * 2**20  # characters of all files that go into the key
 _FORMAT = 2  # a part of every key: to be raised when what is cached, or how, changes
 NO_SCRIPTS = r"^[ \t]*ignore-scripts[ \t]*=[ \t]*[\"']?true"
 
@@ -61,7 +61,7 @@ def describe_install(
         return None
     try:
         lockfile = read_lockfile(install.lockfile, app.checkout) or ""
-        if len(lockfile) < LEAST_LOCKFILE_CHARACTERS:
+        if len(lockfile) < MIN_LOCKFILE_CHARACTERS:
             return None
         files = read_inputs(app.root, app.checkout)
     except ValueError:  # what cannot be read here, the install complains about
@@ -116,7 +116,7 @@ def read_inputs(root: Path, checkout: Path) -> dict[str, str]:
     with suppress(OSError):
         if is_inside(patches, checkout):
             names = sorted(os.listdir(patches))
-            if len(names) > _MOST_PATCHES:
+            if len(names) > _MAX_PATCHES:
                 raise ValueError("has too many patches")
             paths += [patches / name for name in names if name.endswith(".patch")]
     texts: dict[str, str] = {}
@@ -124,7 +124,7 @@ def read_inputs(root: Path, checkout: Path) -> dict[str, str]:
         text = read_text(path, checkout)
         if text is not None:
             texts[str(path.relative_to(root))] = text
-        if sum(map(len, texts.values())) > _MOST_INPUT:
+        if sum(map(len, texts.values())) > _MAX_INPUT:
             raise ValueError("has too much that decides")
     return texts
 

@@ -23,8 +23,8 @@ from buildrunner.errors import BuildEnded
 if TYPE_CHECKING:
     from buildrunner.sandbox.command import Sandbox
 
-MOST_PACKED_BYTES = 512 * 2**20
-MOST_UNPACKED_BYTES = 4 * 2**30
+MAX_PACKED_BYTES = 512 * 2**20
+MAX_UNPACKED_BYTES = 4 * 2**30
 _DEPTH = 6  # of folders in which node_modules is looked for: packages of a workspace
 _PROGRAMS = ("bash", "find", "head", "tar", "zstd")
 _PATH = "/usr/bin:/bin"
@@ -47,7 +47,7 @@ _FIND_CHANGED = (
     ' -o ! -name node_modules -cnewer "$1" -print -quit \\; | head -n 1'
 )
 _UNPACK = (
-    f'set -o pipefail; zstd -dcq --memory=64MB -- "$1" | head -c {MOST_UNPACKED_BYTES} | tar --extract --no-same-owner'
+    f'set -o pipefail; zstd -dcq --memory=64MB -- "$1" | head -c {MAX_UNPACKED_BYTES} | tar --extract --no-same-owner'
 )
 # Other slugs made it: no link in it may lead what npm writes to somewhere else.
 _UNPACK_SHARED = f"{_UNPACK} -- npm/_cacache/content-v2 && find . ! -type f ! -type d -delete"
@@ -126,7 +126,7 @@ class Packer:
             if not _is_folder(install.downloads / install.cache.content):
                 return ""  # the manager did not use it: its own settings win
             what = f"tar --create --format=posix -- {install.cache.content}"
-        script = _PACK.format(what=what, most=MOST_UNPACKED_BYTES)
+        script = _PACK.format(what=what, most=MAX_UNPACKED_BYTES)
         digest, size, failure = hashlib.sha256(), 0, ""
         scope = anyio.CancelScope()
         try:
@@ -138,8 +138,8 @@ class Packer:
                         if failure:
                             return
                         size += len(data)
-                        if size > MOST_PACKED_BYTES:
-                            failure = f"packed, they are larger than {MOST_PACKED_BYTES // 2**20} MiB."
+                        if size > MAX_PACKED_BYTES:
+                            failure = f"packed, they are larger than {MAX_PACKED_BYTES // 2**20} MiB."
                             scope.cancel()
                             return
                         digest.update(data)

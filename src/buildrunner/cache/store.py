@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 Log = Callable[..., None]  # a sentence for people, and "warning" if it is one
 
 LIST_SECONDS = 2.0  # that the install waits for the list; mostly it is there when git has ended
-MOST_AGE = timedelta(days=14)
+MAX_AGE = timedelta(days=14)
 
 
 class UnusableError(Exception):
@@ -78,7 +78,7 @@ class CacheStore:
 
     def usable(self, most_bytes: int) -> list[str]:
         """Return the names of what is neither too old nor too large nor damaged, the newest first."""
-        oldest = datetime.now(UTC) - MOST_AGE
+        oldest = datetime.now(UTC) - MAX_AGE
         fresh = [
             (stored.modified, name)
             for name, stored in self.stored.items()

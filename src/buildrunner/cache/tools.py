@@ -16,8 +16,8 @@ import anyio.to_thread
 from buildrunner.cache.store import CacheStore, Log, UnusableError
 from buildrunner.errors import BuildEnded
 
-MOST_TOOLS = 8  # of one scope: a Node is 45 MB, a package manager 1 to 40 MB
-MOST_TOOL_BYTES = 128 * 2**20
+MAX_TOOLS = 8  # of one scope: a Node is 45 MB, a package manager 1 to 40 MB
+MAX_TOOL_BYTES = 128 * 2**20
 TOOL_SECONDS = 5.0  # for all tools of a build together: the registry needs one or two
 TOOLS = "tools/"  # the names of tools begin with it
 
@@ -58,7 +58,7 @@ class ToolCache:
         with anyio.move_on_after(self._seconds):
             try:
                 found = hashlib.new(algorithm)
-                size = await self._store.save(name, path, found, most_bytes=MOST_TOOL_BYTES)
+                size = await self._store.save(name, path, found, most_bytes=MAX_TOOL_BYTES)
                 why = ""
                 if not size:
                     why = "another build has removed it."
@@ -103,7 +103,7 @@ class ToolCache:
             if not saved:
                 return
             others = {name for name in self._store.stored if name.startswith(TOOLS)} - saved.keys()
-            left = [name for name in there if name not in saved][: max(0, MOST_TOOLS - len(saved))]
+            left = [name for name in there if name not in saved][: max(0, MAX_TOOLS - len(saved))]
             await self._store.remove(others - set(left))
         except BuildEnded as error:
             self._log(f"Tools may not be cached: {error.reason}", "warning")
@@ -113,13 +113,13 @@ class ToolCache:
         self._log(f"Cached {names} for the next build ({size / 1e6:.1f} MB, {seconds:.1f} s).")
 
     def _usable(self) -> list[str]:
-        return [name for name in self._store.usable(MOST_TOOL_BYTES) if name.startswith(TOOLS)]
+        return [name for name in self._store.usable(MAX_TOOL_BYTES) if name.startswith(TOOLS)]
 
 
 def _checked_size(descriptor: int, tool: _Tool) -> int | None:
     """Return the size of a file that may be stored: it still has the digest."""
     status = os.fstat(descriptor)
-    if not stat.S_ISREG(status.st_mode) or status.st_size > MOST_TOOL_BYTES:
+    if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_TOOL_BYTES:
         return None
     with suppress(OSError), open(descriptor, "rb", closefd=False) as file:
         if hmac.compare_digest(hashlib.file_digest(file, tool.algorithm).hexdigest(), tool.digest):

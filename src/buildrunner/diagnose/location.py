@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-_MOST_COLUMNS = 1000  # characters of a line that are looked at
+_MAX_COLUMNS = 1000  # characters of a line that are looked at
 _FILE = r"(?!at |\d{1,6}  )(?P<file>(?:file://)?[^\s:()\[\]'\"!?*|<>][^\n:()'\"!?*|<>]{0,298}\.\w{1,10})"
 _LINE, _COLUMN = r"(?P<line>\d{1,7})", r"(?P<column>\d{1,7})"
 _AT = rf":{_LINE}(?::{_COLUMN})?"
@@ -69,7 +69,7 @@ def find_locations(lines: Sequence[str]) -> list[Location]:
     found: list[Location] = []
     heading: tuple[str, int] | None = None
     for index, raw in enumerate(lines):
-        line = raw[:_MOST_COLUMNS].rstrip()
+        line = raw[:_MAX_COLUMNS].rstrip()
         if not line:
             continue
         if match := next((match for pattern in _PLACES if (match := pattern.match(line))), None):

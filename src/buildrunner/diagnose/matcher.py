@@ -16,12 +16,12 @@ from importlib import import_module
 from buildrunner.diagnose.advice.installing import FailedScript, find_failed_script
 from buildrunner.diagnose.missing_module import PACKAGE_MISSING as FIRST
 from buildrunner.diagnose.missing_module import find_missing_module
-from buildrunner.diagnose.quote import MOST_CHARACTERS, quote_failure
+from buildrunner.diagnose.quote import MAX_CHARACTERS, quote_failure
 from buildrunner.diagnose.rule import FailedCommand, Rule, render
 from buildrunner.diagnose.rules import load_rules
 
 __all__ = [
-    "MOST_CHARACTERS",
+    "MAX_CHARACTERS",
     "Explanation",
     "FailedCommand",
     "FailedScript",
@@ -40,7 +40,7 @@ class Explanation:
 
     rule: str  # its id
     text: str
-    start: int = 0  # where its pattern matched, in the last `MOST_CHARACTERS` of the output
+    start: int = 0  # where its pattern matched, in the last `MAX_CHARACTERS` of the output
     end: int = 0
     file: str | None = None  # as printed, where the rule knows it
     anywhere: bool = False  # the place of the error may be far above the match
@@ -48,7 +48,7 @@ class Explanation:
 
 def find_hint(failed: FailedCommand) -> Explanation | None:
     """Find the most certain cause of a failure, and what to do about it."""
-    text = failed.text[-MOST_CHARACTERS:]
+    text = failed.text[-MAX_CHARACTERS:]
     last = max((match.start() for match in _SCRIPT_STARTS.finditer(text)), default=0)
     starts = (last, 0) if last else (0,)
     rules = _compiled()

@@ -49,7 +49,7 @@ _MISSING = tuple(
         r"Cannot find module '(?P<module>[^'\n]{1,300})'(?:\s{1,5}Require stack:\s{1,5}- (?P<file>[^\s'\"]{1,300}))?",
     )
 )
-_MOST_ENTRIES = 10_000  # of a folder whose names are compared
+_MAX_ENTRIES = 10_000  # of a folder whose names are compared
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +139,7 @@ def find_any_case(folder: Path, path: str) -> str | None:
         for position, part in enumerate(parts):
             last = position == len(parts) - 1
             with os.scandir(opened[-1]) as entries:
-                names = [entry.name for entry in islice(entries, _MOST_ENTRIES)]
+                names = [entry.name for entry in islice(entries, _MAX_ENTRIES)]
             same = [
                 n for n in names if n.lower() == part.lower() or (last and n.lower().startswith(f"{part.lower()}."))
             ]

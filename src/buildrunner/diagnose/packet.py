@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from buildrunner.diagnose.location import Location, find_locations
-from buildrunner.diagnose.quote import MOST_CHARACTERS, is_heading, is_noise, is_usage
+from buildrunner.diagnose.quote import MAX_CHARACTERS, is_heading, is_noise, is_usage
 from buildrunner.diagnose.rule import FailedCommand
 from buildrunner.errors import Failure
 
-MOST_LINES = 20  # of an excerpt
-_LONGEST_LINE = 400  # characters
+MAX_LINES = 20  # of an excerpt
+_MAX_LINE_CHARACTERS = 400  # characters
 _LINES_ABOVE = 4  # between a place and the message that it belongs to, when the place stands above
 _LINES_BELOW = 12  # the same, when it stands below
 _STACK = re.compile(r"\s{0,12}(?:at \S|\d{1,3}: <unknown>|Stack (?:back)?trace:$)")
@@ -29,7 +29,7 @@ _GENERATED = re.compile(
 )
 _NOT_SHOWN = re.compile(r"npm (?:error|ERR!) (?:A complete log of this run|For a full report see:|/\S{1,300}$)")
 _LINE_AND_COLUMN = re.compile(r"\(line (\d{1,7}) column (\d{1,7})\)")  # of JSON.parse
-_MOST_LINES_BEFORE = 6  # of a message, before the line by which it is recognized
+_MAX_LINES_BEFORE = 6  # of a message, before the line by which it is recognized
 _TASK = re.compile(r"(?P<folder>[\w@/.-]{1,200})(?:[ :](?:build|install|prepare|postinstall): |:build: )")
 
 
@@ -49,11 +49,11 @@ def describe_failure(failed: FailedCommand, cause: Cause | None, *, quoted: str 
 
     Args:
         failed: the command and its output.
-        cause: which rule knows it, with the position of its match in the last `MOST_CHARACTERS` of the output.
+        cause: which rule knows it, with the position of its match in the last `MAX_CHARACTERS` of the output.
         quoted: the line that looks like the reason where no rule knows it.
 
     """
-    text = failed.text[-MOST_CHARACTERS:]
+    text = failed.text[-MAX_CHARACTERS:]
     lines, folders = _without_tasks(text.split("\n"))
     if cause and cause.end:
         first, last = text.count("\n", 0, cause.start), text.count("\n", 0, max(cause.end - 1, cause.start))
@@ -157,12 +157,12 @@ def _find_line(lines: Sequence[str], quoted: str) -> int:
             if start in " ".join(line[:1000].split()):
                 return index
     telling = [index for index, line in enumerate(lines) if line.strip() and not is_noise(line)]
-    return telling[-MOST_LINES:][0] if telling else len(lines)
+    return telling[-MAX_LINES:][0] if telling else len(lines)
 
 
 def _excerpt(failed: FailedCommand, lines: Sequence[str], first: int, place: Location | None) -> str | None:
     """Return the lines of a message: from the first one until a stack begins, without folders of this machine."""
-    for _ in range(_MOST_LINES_BEFORE):
+    for _ in range(_MAX_LINES_BEFORE):
         if first == 0 or first > len(lines) or not lines[first - 1].strip() or _begins(lines[first - 1]):
             break
         first -= 1
@@ -180,7 +180,7 @@ def _excerpt(failed: FailedCommand, lines: Sequence[str], first: int, place: Loc
             break
         line = _shortened(failed, line)
         kept.append(line)
-        if len(kept) == MOST_LINES:
+        if len(kept) == MAX_LINES:
             break
     return "\n".join(kept).rstrip() or None
 
@@ -192,8 +192,8 @@ def _begins(line: str) -> bool:
 
 def _shortened(failed: FailedCommand, line: str) -> str:
     """Return a line without the folder of the checkout, and not longer than can be read."""
-    line = line[: 4 * _LONGEST_LINE]
+    line = line[: 4 * _MAX_LINE_CHARACTERS]
     if failed.checkout:
         line = line.replace(f"file://{failed.checkout}/", "").replace(f"{failed.checkout}/", "")
         line = line.replace(str(failed.checkout), ".")
-    return line if len(line) <= _LONGEST_LINE else f"{line[: _LONGEST_LINE - 1]}…"
+    return line if len(line) <= _MAX_LINE_CHARACTERS else f"{line[: _MAX_LINE_CHARACTERS - 1]}…"

@@ -9,8 +9,8 @@ from typing import Literal
 
 from buildrunner.events.lines import clean, without_color
 
-MOST_CHARACTERS = 32 * 1024  # of an output that are looked at
-_LONGEST_QUOTE = 200  # characters
+MAX_CHARACTERS = 32 * 1024  # of an output that are looked at
+_MAX_QUOTE_CHARACTERS = 200  # characters
 # What stands before what a line says: the time, or which task or package of several says it (gulp, concurrently, Turborepo,
 # the package managers).
 _TASK = re.compile(
@@ -80,7 +80,7 @@ def quote_failure(
         stage: which command it was.
 
     """
-    text = without_color(output[-MOST_CHARACTERS:])
+    text = without_color(output[-MAX_CHARACTERS:])
     if folder:
         text = text.replace(f"{folder}/", "")
     lines = [" ".join(clean(line[:1000]).split()) for line in _without_usage(text.split("\n"))]
@@ -133,6 +133,6 @@ def _with_what_follows(lines: Sequence[str]) -> str | None:
 
 
 def _quoted(text: str) -> str:
-    if len(text) > _LONGEST_QUOTE:
-        text = f"{text[: _LONGEST_QUOTE - 1].rstrip()}…"
+    if len(text) > _MAX_QUOTE_CHARACTERS:
+        text = f"{text[: _MAX_QUOTE_CHARACTERS - 1].rstrip()}…"
     return f"“{text}”{'' if text.endswith(('.', '!', '?', '…')) else '.'}"

@@ -18,7 +18,7 @@ from buildrunner.gateway.builds import LOST_SECONDS, timestamp
 from buildrunner.gateway.events import Event, parse_event
 from buildrunner.gateway.streams import Entries, read_last, read_range
 
-_MOST_ENTRIES, _FIRST_ENTRIES = 500, 16  # of one read
+_MAX_ENTRIES, _FIRST_ENTRIES = 500, 16  # of one read
 _MOST_BYTES = 256 * 2**10  # of events that are held for one viewer
 
 
@@ -73,7 +73,7 @@ async def _read_stream(redis: Redis, key: str, build: str, newest: Entries) -> A
         fits = max(1, bisect_right(sizes, _MOST_BYTES))
         is_last = len(entries) < count and fits == len(entries)
         entries = entries[:fits]
-        count = max(1, min(_MOST_ENTRIES, _MOST_BYTES * fits // max(1, sizes[fits - 1])))
+        count = max(1, min(_MAX_ENTRIES, _MOST_BYTES * fits // max(1, sizes[fits - 1])))
         events = []
         for _, encoded in entries:
             event = parse_event(encoded)

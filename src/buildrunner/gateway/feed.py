@@ -24,8 +24,8 @@ _WAIT_SECONDS = 1.0  # for news, before it is seen whether Redis lost its memory
 _RETRY_SECONDS = 0.5
 _RING_BYTES = 512 * 2**10  # of payload per stream; who is further behind reads from Redis
 _PIECE_BYTES = 128 * 2**10  # of events that one read of the history aims at
-_MOST_PIECE_BYTES = 512 * 2**10
-_MOST_ENTRIES = 500
+_MAX_PIECE_BYTES = 512 * 2**10
+_MAX_ENTRIES = 500
 # Between two reads of a stream: a pause for each of its viewers keeps 1,000 of them within half a core.
 _PAUSE_SECONDS = 0.02
 _PAUSE_SECONDS_PER_VIEWER = 50e-6
@@ -144,7 +144,7 @@ class Feed:
         self._ready.set()
 
     async def _read_new(self, connection: Redis) -> list[Block]:
-        entries = await read_new(connection, self.key, after=self._last, count=_MOST_ENTRIES, wait=_WAIT_SECONDS)
+        entries = await read_new(connection, self.key, after=self._last, count=_MAX_ENTRIES, wait=_WAIT_SECONDS)
         if not entries:
             end = await read_last_id(connection, self.key)
             self.exists = end is not None
@@ -170,12 +170,12 @@ class Feed:
         return blocks
 
     async def _read_history(self, after: bytes) -> Piece:
-        count = max(16, min(_MOST_ENTRIES, int(_PIECE_BYTES / self._mean_bytes)))
+        count = max(16, min(_MAX_ENTRIES, int(_PIECE_BYTES / self._mean_bytes)))
         entries = await read_range(self._redis, self.key, after=after, count=count)
         sizes = list(accumulate(len(event) for _, event in entries))
         if entries:
             self._mean_bytes = max(64.0, sizes[-1] / len(entries))
-        fits = max(1, bisect_right(sizes, _MOST_PIECE_BYTES))  # a viewer that takes it slowly holds no more
+        fits = max(1, bisect_right(sizes, _MAX_PIECE_BYTES))  # a viewer that takes it slowly holds no more
         return Piece(tuple(to_blocks(entries[:fits])), keeps=fits < len(entries) or len(entries) == count)
 
 

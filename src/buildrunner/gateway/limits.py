@@ -16,7 +16,7 @@ from aiohttp import web
 
 STALLED_SECONDS = 30.0
 _LOOK_SECONDS = 2.0
-MOST_PER_ADDRESS = 512  # requests at once; an office, or a node of a CDN, is one address
+MAX_PER_ADDRESS = 512  # requests at once; an office, or a node of a CDN, is one address
 
 
 class TooManyRequests(Exception):
@@ -36,7 +36,7 @@ class Clients:
         if address is None:
             yield
             return
-        if self._requests[address] >= MOST_PER_ADDRESS:
+        if self._requests[address] >= MAX_PER_ADDRESS:
             raise TooManyRequests
         self._requests[address] += 1
         try:

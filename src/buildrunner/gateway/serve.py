@@ -35,7 +35,7 @@ _SEND_BUFFER_BYTES = (
 )  # of each socket in the kernel, which doubles it: a viewer that takes nothing holds no more
 _KEEP_ALIVE_SECONDS = 75.0  # of an idle connection: longer than proxies keep one (nginx and ALB: 60)
 _END_SECONDS = 2.0
-_MOST_CONNECTIONS = 10_000
+_MAX_CONNECTIONS = 10_000
 _OTHER_DESCRIPTORS = 300
 
 
@@ -166,12 +166,12 @@ def _listen(host: str, port: int) -> socket.socket:
 def _raise_limit() -> int:
     """Allow as many open files as the machine does, and return how many connections that is enough for."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _MOST_CONNECTIONS + _OTHER_DESCRIPTORS
+    wanted = _MAX_CONNECTIONS + _OTHER_DESCRIPTORS
     if soft < wanted:
         with suppress(ValueError, OSError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted, hard) if hard >= 0 else wanted, hard))
         soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return min(_MOST_CONNECTIONS, max(16, soft - _OTHER_DESCRIPTORS))
+    return min(_MAX_CONNECTIONS, max(16, soft - _OTHER_DESCRIPTORS))
 
 
 async def _open_archive(settings: LogSettings, feeds: Feeds, stack: AsyncExitStack) -> Archive | None:

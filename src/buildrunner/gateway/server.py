@@ -31,7 +31,7 @@ from buildrunner.gateway.tokens import EVERY_SITE, read_token
 _COMMENT_SECONDS = 7.0  # of silence; seen when the feed ticks, so that one comes at least every 15
 _SLICE_BYTES = 64 * 2**10  # that are written at once: with what waits in the transport far below 1 MiB
 _RETRY_MILLISECONDS = 1000
-_MOST_BUILDS = 100
+_MAX_BUILDS = 100
 _ALL_METHODS = "GET, HEAD"
 _GET_ALONE = "The gateway answers GET and HEAD."
 _IMMUTABLE = "public, max-age=31536000, immutable"
@@ -243,7 +243,7 @@ class Gateway:
         limit = _number(request, "limit", 20)
         if not limit:
             raise Refusal(400, "limit must be 1 to 100.")
-        builds = await self._builds.newest(request.match_info["slug"], min(limit, _MOST_BUILDS))
+        builds = await self._builds.newest(request.match_info["slug"], min(limit, _MAX_BUILDS))
         return _json({"builds": builds})
 
     async def _show_build(self, request: web.Request) -> web.StreamResponse:

@@ -15,7 +15,7 @@ from buildrunner.gateway.settings import encode_secret
 
 EVERY_SITE = "*"
 _ALGORITHM = "HS256"
-_LONGEST_SECONDS = 10 * 365 * 86400
+_MAX_SECONDS = 10 * 365 * 86400
 # `exp` and `nbf` count. Platforms sign tokens of their own, whose other claims mean nothing here.
 _OPTIONS: Options = {
     "require": ["exp", "sub"],
@@ -55,8 +55,8 @@ def print_token(environment: Mapping[str, str], slug: str, seconds: int) -> int:
     secret = reader.read()["GATEWAY_SECRET"]
     if slug != EVERY_SITE and not SLUG.fullmatch(slug):
         reader.problems.append(f"SLUG is {slug!a}, but must be the slug of a site, or * for every site.")
-    if not 0 < seconds <= _LONGEST_SECONDS:
-        reader.problems.append(f"--ttl is {seconds}, but must be 1 to {_LONGEST_SECONDS} seconds.")
+    if not 0 < seconds <= _MAX_SECONDS:
+        reader.problems.append(f"--ttl is {seconds}, but must be 1 to {_MAX_SECONDS} seconds.")
     reader.raise_problems()
     print(make_token(encode_secret(secret), slug, seconds))
     return 0

@@ -24,7 +24,7 @@ _SUBJECTS = (
     r"demos?|examples?|playground",
 )
 _LIKELY = re.compile(r"\A[\w:-]{2,40}\Z")
-_MOST_SCRIPTS = 10  # that are parsed
+_MAX_SCRIPTS = 10  # that are parsed
 _VERB = r"build|generate|export|make|compile"
 _FOLDERS = (
     "website",
@@ -90,7 +90,7 @@ def site_script(package: Mapping[str, Any], *, sure: bool) -> str | None:
     for subject in _SUBJECTS:
         for pattern in (rf"(?:{subject})[:_-]?(?:{_VERB})", rf"(?:{_VERB})[:_-]?(?:{subject})", subject):
             for name in [name for name in scripts if re.fullmatch(pattern, name)]:
-                if len(known) < _MOST_SCRIPTS or name in known:
+                if len(known) < _MAX_SCRIPTS or name in known:
                     known.setdefault(name, bool(find_site_generator(package, scripts[name], bundlers=True)))
                     if known[name] or not (sure or _SERVES.search(scripts[name])):
                         return name

@@ -13,15 +13,15 @@ from typing import Any
 from buildrunner.concurrency.cancellation import check_cancelled
 
 MOST_BYTES = 4 * 2**20  # of a file that is read as a whole; lockfiles may be larger
-_MOST_YAML_BYTES = 128 * 1024
-_MOST_TOML, _MOST_DOTS = 128 * 1024, 500  # characters; dots in a line
+_MAX_YAML_BYTES = 128 * 1024
+_MAX_TOML, _MAX_DOTS = 128 * 1024, 500  # characters; dots in a line
 # Of a structured file, since a few characters may take a hundred times their room in memory. A lockfile of 5,000 packages has
 # 150,000 values.
-_MOST_VALUES, _MOST_YAML_VALUES, _MOST_ALIASES, _DEEPEST = 1_000_000, 20_000, 100, 50
+_MOST_VALUES, _MAX_YAML_VALUES, _MAX_ALIASES, _DEEPEST = 1_000_000, 20_000, 100, 50
 # A walk ends here: a repository may hold millions of folders, and the app is in none of those that come after so many.
-_MOST_FOLDERS = 5000
-_MOST_ENTRIES = 100_000
-_MOST_WALKED = 20_000  # entries
+_MAX_FOLDERS = 5000
+_MAX_ENTRIES = 100_000
+_MAX_WALKED = 20_000  # entries
 _WALKED_DEPTH = 4  # of folders below an app: dist/<project>/browser/<language>
 # Not walked through: what is installed, and reports about the code that come as pages.
 _NOT_WALKED = frozenset(
@@ -118,7 +118,7 @@ def read_yaml(path: Path, root: Path) -> dict[str, Any] | None:
         ValueError: as `read_text`.
 
     """
-    text = read_text(path, root, most_bytes=_MOST_YAML_BYTES)
+    text = read_text(path, root, most_bytes=_MAX_YAML_BYTES)
     if text is None:
         return None
     value = parse_yaml(text)
@@ -159,7 +159,7 @@ def parse_yaml(text: str) -> Any:
                 value = {}
             else:
                 continue
-            if values > _MOST_YAML_VALUES or aliases > _MOST_ALIASES or len(open_ones) > _DEEPEST:
+            if values > _MAX_YAML_VALUES or aliases > _MAX_ALIASES or len(open_ones) > _DEEPEST:
                 raise ValueError("has too many values or levels")
             if isinstance(event, yaml.NodeEvent) and event.anchor and not isinstance(event, yaml.AliasEvent):
                 anchors[event.anchor] = value
@@ -190,7 +190,7 @@ def parse_toml(text: str) -> dict[str, Any]:
     """
     import tomllib  # which most repositories do not need
 
-    if len(text) > _MOST_TOML or any(line.count(".") > _MOST_DOTS for line in text.splitlines()):
+    if len(text) > _MAX_TOML or any(line.count(".") > _MAX_DOTS for line in text.splitlines()):
         raise ValueError("is too large, or has too many levels")
     try:
         return tomllib.loads(text)
@@ -205,7 +205,7 @@ def folders(root: Path, depth: int) -> Iterator[Path]:
 
     Links are not followed; hidden folders and node_modules are left out.
     """
-    level, entries_left = [root], _MOST_ENTRIES
+    level, entries_left = [root], _MAX_ENTRIES
     given = 0
     for _ in range(depth):
         below: list[Path] = []
@@ -220,11 +220,11 @@ def folders(root: Path, depth: int) -> Iterator[Path]:
                     if entry.name[0] != "." and entry.name != "node_modules" and entry.is_dir(follow_symlinks=False):
                         names.append(entry.name)
                 below += [folder / name for name in sorted(names)]
-            if len(below) > _MOST_FOLDERS:
+            if len(below) > _MAX_FOLDERS:
                 break
         for folder in below:
             given += 1
-            if given > _MOST_FOLDERS:
+            if given > _MAX_FOLDERS:
                 return
             yield folder
         level = below
@@ -235,7 +235,7 @@ def walk(top: str, *, hidden: bool = False) -> Iterator[tuple[str, os.stat_resul
 
     What hidden folders hold is left out unless `hidden`, and what .git holds always is.
     """
-    left = _MOST_WALKED
+    left = _MAX_WALKED
     level = [top]
     for _ in range(_WALKED_DEPTH + 1):
         below: list[str] = []

@@ -51,7 +51,7 @@ _EXAMPLES |= {"test", "tests", "fixtures", "e2e", "vendor"}
 # Where programs keep the templates that they fill.
 _TEMPLATES = {"templates", "layouts", "_layouts", "_includes", "views", "partials", "archetypes", "themes"}
 _DEPTH = 2  # of folders that are searched for the app
-_MOST_NAMED = 10  # folders in a sentence
+_MAX_NAMED = 10  # folders in a sentence
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,5 +336,5 @@ class AppLocator:
 
     def _list(self, some: Sequence[Path]) -> str:
         names = [self._relative(folder) for folder in some]
-        more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
-        return ", ".join(names[:_MOST_NAMED]) + more
+        more = f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
+        return ", ".join(names[:_MAX_NAMED]) + more

@@ -26,9 +26,9 @@ from buildrunner.project.package_managers.table import PACKAGE_MANAGERS
 from buildrunner.project.versions import intersects, is_range, major, satisfies
 
 _PACKAGE_NAME = re.compile(r"(@[a-z0-9~_-][\w.~-]*/)?[A-Za-z0-9~_-][\w.~-]*")
-_MOST_PACKAGES = 500  # of an app that are asked for their Node
-_MOST_LINES = 200  # of a file that names versions
-_LONGEST = 200  # characters of a version
+_MAX_PACKAGES = 500  # of an app that are asked for their Node
+_MAX_LINES = 200  # of a file that names versions
+_MAX_CHARACTERS = 200  # characters of a version
 _LATER_LINES = 12
 # https://github.com/nodejs/Release#release-schedule
 _CODENAMES = {
@@ -213,13 +213,13 @@ def _read_setting(path: Path, checkout: Path, key: str) -> object:
 
 def _lines(text: str) -> list[str]:
     """Read .nvmrc and its like: the first line is the version; nvm allows comments and empty lines."""
-    lines = [line.partition("#")[0].strip() for line in text[:10_000].splitlines()[:_MOST_LINES]]
+    lines = [line.partition("#")[0].strip() for line in text[:10_000].splitlines()[:_MAX_LINES]]
     return [line for line in lines if line][:10]
 
 
 def _tool_versions(text: str) -> list[str]:
     """Read .tool-versions: https://asdf-vm.com/manage/configuration.html#tool-versions."""
-    for line in text.splitlines()[:_MOST_LINES]:
+    for line in text.splitlines()[:_MAX_LINES]:
         name, *versions = line.partition("#")[0].split() or [""]
         if name in {"nodejs", "node"}:
             return versions[:10] or [""]
@@ -281,7 +281,7 @@ _FILES: tuple[tuple[str, Callable[[str], list[str]]], ...] = (
 
 def _read_version(text: str, because: str, *, must: bool) -> NodeRequirement | None:
     """Read a version, a range or an alias of a version manager; None where it is none of them."""
-    shown = text.strip()[:_LONGEST]
+    shown = text.strip()[:_MAX_CHARACTERS]
     match = _AROUND.fullmatch(shown)
     plain = (match["version"] if match else shown).strip().removeprefix("--")
     lower = plain.lower()
@@ -308,7 +308,7 @@ def node_of_packages(
     newer = [f"{line}.99.99" for line in range(major(node), major(node) + _LATER_LINES)]
     asked: dict[str, str] = {}
     for name in list(dict.fromkeys(name for kind in DEPENDENCY_TABLES for name in get_table(package, kind)))[
-        :_MOST_PACKAGES
+        :_MAX_PACKAGES
     ]:
         for place in (folder, root) if _PACKAGE_NAME.fullmatch(name) else ():
             found = None
@@ -337,7 +337,7 @@ def _node_for_sass(folder: Path, checkout: Path) -> NodeRequirement | None:
         wanted = wanted or get_table(read_package(folder, checkout), kind).get("node-sass")
     if not isinstance(wanted, str):
         return None
-    wanted = wanted.strip()[:_LONGEST]
+    wanted = wanted.strip()[:_MAX_CHARACTERS]
     version = re.search(r"(\d{1,9})(?:\.(\d{1,9}))?", wanted)
     if not version:
         return None

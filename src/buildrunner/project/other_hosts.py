@@ -14,7 +14,7 @@ from buildrunner.project.config_files import dict_of, parse_json, read_configura
 from buildrunner.project.files import parse_toml
 from buildrunner.project.package_managers.table import install_lines
 
-_MOST_NAMED = 8  # settings of a file
+_MAX_NAMED = 8  # settings of a file
 # https://docs.netlify.com/configure-builds/file-based-configuration/
 _NETLIFY = ("plugins", "functions", "edge_functions", "images")
 # https://vercel.com/docs/project-configuration
@@ -157,5 +157,5 @@ def _text(value: object) -> str:
 
 
 def _list(names: list[str]) -> str:
-    shown = names[:_MOST_NAMED]
+    shown = names[:_MAX_NAMED]
     return ", ".join(shown) + (" and others" if len(names) > len(shown) else "")

@@ -14,9 +14,9 @@ from buildrunner.project.package_json import get_scripts
 from buildrunner.project.package_managers.table import FOLDER_OPTIONS, MANAGERS
 
 _NAMES = "|".join(MANAGERS)
-_MOST_COMMANDS = 100
-_MOST_SCRIPTS, _MOST_SCRIPT = 30, 2048  # that are parsed, and characters of each
-_MOST_MATCHED = 200  # scripts of a package.json that a pattern is held against
+_MAX_COMMANDS = 100
+_MAX_SCRIPTS, _MAX_SCRIPT_CHARACTERS = 30, 2048
+_MAX_MATCHED = 200  # scripts of a package.json that a pattern is held against
 # Programs beside which a build still makes nothing but what its framework makes.
 HARMLESS = re.compile(
     "(tsc|vue-tsc|svelte-check|eslint|prettier|biome|stylelint|vitest|jest|prisma|drizzle-kit|rimraf|rm|mkdir|echo|true"
@@ -75,7 +75,7 @@ def parse_script(script: str, scripts: Mapping[str, str], seen: set[str] | None 
     Each script is parsed once (`seen`), however often they call each other.
     """
     seen = set() if seen is None else seen
-    script = script[:_MOST_SCRIPT]
+    script = script[:_MAX_SCRIPT_CHARACTERS]
     lexer = shlex.shlex(script, posix=True, punctuation_chars=True)
     lexer.whitespace_split = True
     lexer.commenters = ""
@@ -94,7 +94,7 @@ def parse_script(script: str, scripts: Mapping[str, str], seen: set[str] | None 
                 if found and "cd" in part and found[-1].words[0] == "cd":
                     here = _below(here, *found[-1].words[1:2])
             part = []
-            if len(commands) > _MOST_COMMANDS:
+            if len(commands) > _MAX_COMMANDS:
                 break
             for parenthesis in word:
                 if parenthesis == "(":
@@ -103,7 +103,7 @@ def parse_script(script: str, scripts: Mapping[str, str], seen: set[str] | None 
                     here = around.pop()
         else:
             part.append(word)
-    return commands[:_MOST_COMMANDS]
+    return commands[:_MAX_COMMANDS]
 
 
 def _below(here: str, folder: str = "~") -> str:
@@ -156,7 +156,7 @@ def _one_command(words: list[str], scripts: Mapping[str, str], seen: set[str], h
     found: list[ScriptCommand] = []
     for name, rest_of_line in called:
         for one in (f"pre{name}", name, f"post{name}"):
-            if one in scripts and one not in seen and len(seen) < _MOST_SCRIPTS:
+            if one in scripts and one not in seen and len(seen) < _MAX_SCRIPTS:
                 seen.add(one)
                 inner = parse_script(scripts[one], scripts, seen)
                 if one == name and inner:
@@ -194,7 +194,7 @@ def _called_scripts(
             name = re.sub(rf"^(npm:|({'|'.join(MANAGERS)}) (run )?)", "", word).split(" ")[0]
             if not word.startswith("-") and name:
                 if "*" in name:
-                    yield from ((script, ()) for script in fnmatch.filter(list(scripts)[:_MOST_MATCHED], name))
+                    yield from ((script, ()) for script in fnmatch.filter(list(scripts)[:_MAX_MATCHED], name))
                 elif name in scripts:
                     yield name, ()
 

@@ -20,7 +20,7 @@ from buildrunner.project.workspaces import Workspaces
 _BUILD_SCRIPTS = ("build", "build:prod", "build:production", "docs:build", "generate")
 # A page in the sources says that a bundler makes a site.
 _PAGES = ("index.html", "public/index.html", "src/index.html", "app/index.html", "client/index.html")
-_MOST_SUBFOLDERS = 5  # that a build script goes into
+_MAX_SUBFOLDERS = 5  # that a build script goes into
 
 
 def find_build_script(package: Mapping[str, Any]) -> str | None:
@@ -86,7 +86,7 @@ def find_uninstalled(
     if any(version.startswith(("file:", "link:")) for version in given.values()):
         return []
     found: list[Path] = []
-    for name in [name for name in names if name not in installed][:_MOST_SUBFOLDERS]:
+    for name in [name for name in names if name not in installed][:_MAX_SUBFOLDERS]:
         folder = top / name
         own = read_package(folder, checkout) if is_inside(folder, checkout) else {}
         if not dependency_names(own) <= given.keys() and not os.path.lexists(folder / "node_modules"):

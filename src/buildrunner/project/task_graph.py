@@ -16,8 +16,8 @@ from buildrunner.project.files import folders
 from buildrunner.project.package_json import DEPENDENCY_TABLES, get_table, read_package
 
 _PROJECT_DEPTH = 3  # of folders that are looked through for projects of Nx
-_MOST_PROJECTS = 200
-_MOST_STEPS = 1000
+_MAX_PROJECTS = 200
+_MAX_STEPS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ def steps_before(app: Path, root: Path, checkout: Path, members: Mapping[str, Pa
     while waiting:  # depth first, and not by recursion: a repository may chain thousands
         step, needs = waiting[-1]
         following = next((need for need in needs if need not in seen), None)
-        if following and len(seen) < _MOST_STEPS:
+        if following and len(seen) < _MAX_STEPS:
             seen.add(following)
             waiting.append((following, graph.needs(following)))
             continue
@@ -134,9 +134,9 @@ class _Graph:
         )
         for candidate in candidates:
             if isinstance(found := dict_of(candidate).get("dependsOn"), list):
-                return found[:_MOST_PROJECTS]
+                return found[:_MAX_PROJECTS]
         legacy = dict_of(self._nx.get("targetDependencies")).get(step.script)
-        return legacy[:_MOST_PROJECTS] if isinstance(legacy, list) else []
+        return legacy[:_MAX_PROJECTS] if isinstance(legacy, list) else []
 
     def _json(self, path: Path) -> dict[str, Any]:
         return parse_json(read_configuration(path, self._checkout)) or {}
@@ -182,6 +182,6 @@ def nx_projects(root: Path, checkout: Path) -> list[NxProject]:
         project = nx_project(folder, root, checkout)
         if project and project.builds:
             found.append(project)
-        if len(found) >= _MOST_PROJECTS:
+        if len(found) >= _MAX_PROJECTS:
             break
     return found

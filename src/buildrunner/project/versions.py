@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 _UNREADABLE = (ValueError, TypeError, AttributeError, LookupError, RecursionError)  # what node-semver raises
-_LONGEST = 200  # characters of a range that are read
+_MAX_CHARACTERS = 200  # characters of a range that are read
 _EXACT = re.compile(r"[v=\s]*\d{1,9}\.\d{1,9}\.\d{1,9}(?:-[\w.-]{1,50})?\s*", re.ASCII)
 
 
@@ -74,5 +74,5 @@ def _range(text: str) -> Any:
 
     with suppress(*_UNREADABLE):
         # node-semver takes seconds for 200 spaces.
-        return nodesemver.make_range(" ".join(text.replace(",", " ").split())[:_LONGEST], True)
+        return nodesemver.make_range(" ".join(text.replace(",", " ").split())[:_MAX_CHARACTERS], True)
     return None

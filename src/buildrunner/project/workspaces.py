@@ -12,8 +12,8 @@ from buildrunner.project.files import ancestors, folders, is_file, read_yaml
 from buildrunner.project.package_json import read_package
 
 _MEMBER_DEPTH = 4  # of packages of a workspace, such as packages/ui/core
-_MOST_PATTERNS = 100
-_MOST_PARTS = 10  # of a pattern
+_MAX_PATTERNS = 100
+_MAX_PARTS = 10  # of a pattern
 _BRACES = re.compile(r"\{([^{}]*)\}")
 
 
@@ -54,8 +54,8 @@ class Workspaces:
         with suppress(ValueError):
             named = (read_yaml(place / "pnpm-workspace.yaml", self._checkout) or {}).get("packages")
             found += named if isinstance(named, list) else []
-        patterns = [pattern[:200] for pattern in found[:_MOST_PATTERNS] if isinstance(pattern, str)]
-        return tuple(one for pattern in patterns for one in _expand_braces(pattern))[:_MOST_PATTERNS]
+        patterns = [pattern[:200] for pattern in found[:_MAX_PATTERNS] if isinstance(pattern, str)]
+        return tuple(one for pattern in patterns for one in _expand_braces(pattern))[:_MAX_PATTERNS]
 
 
 def matches(parts: Sequence[str], patterns: Sequence[str]) -> bool:
@@ -63,7 +63,7 @@ def matches(parts: Sequence[str], patterns: Sequence[str]) -> bool:
     found = False
     for pattern in patterns:
         wanted = [part for part in pattern.lstrip("!").split("/") if part not in {"", "."}]
-        if len(wanted) <= _MOST_PARTS and match_parts(parts, wanted):
+        if len(wanted) <= _MAX_PARTS and match_parts(parts, wanted):
             found = not pattern.startswith("!")
     return found
 
@@ -71,11 +71,11 @@ def matches(parts: Sequence[str], patterns: Sequence[str]) -> bool:
 def _expand_braces(pattern: str) -> list[str]:
     """Return the patterns that one with braces stands for: {apps,packages}/* is apps/* and packages/*."""
     patterns = [pattern]
-    while (braces := _BRACES.search(patterns[0])) and len(patterns) <= _MOST_PATTERNS:
+    while (braces := _BRACES.search(patterns[0])) and len(patterns) <= _MAX_PATTERNS:
         start, end = braces.span()
         first = patterns.pop(0)
         patterns += [f"{first[:start]}{part}{first[end:]}" for part in braces[1].split(",")]
-    return patterns[:_MOST_PATTERNS]
+    return patterns[:_MAX_PATTERNS]
 
 
 def match_parts(parts: Sequence[str], wanted: Sequence[str]) -> bool:

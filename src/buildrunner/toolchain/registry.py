@@ -36,9 +36,9 @@ if TYPE_CHECKING:
 
 REGISTRY = "https://registry.npmjs.org/"
 _EXACT = re.compile(r"[v=\s]*(\d{1,9}\.\d{1,9}\.\d{1,9}(?:-[\w.-]{1,50})?)\s*", re.ASCII)
-_MOST_DOCUMENT_BYTES = 64 * 2**20
-_MOST_PACKAGE_BYTES = 512 * 2**20
-_MOST_UNPACKED_BYTES = 2 * 2**30
+_MAX_DOCUMENT_BYTES = 64 * 2**20
+_MAX_PACKAGE_BYTES = 512 * 2**20
+_MAX_UNPACKED_BYTES = 2 * 2**30
 _RETRY = RetryPolicy(first=2.0, longest=4.0, most=2)
 _SILENT_SECONDS = 30.0
 
@@ -154,7 +154,7 @@ class Registry:
         part = path.with_name(f".{file_name}.part")
         try:
             async with open_for_writing(part) as write:
-                async for data in _download(self._session, release.tarball, release.package, _MOST_PACKAGE_BYTES):
+                async for data in _download(self._session, release.tarball, release.package, _MAX_PACKAGE_BYTES):
                     sum_.update(data)
                     await write(data)
             if not hmac.compare_digest(sum_.hexdigest(), release.digest):
@@ -182,7 +182,7 @@ class Registry:
 
     async def _document(self, package: str, path: str) -> bytes:
         url = f"{self._url}{package.replace('/', '%2f')}{path}"
-        return b"".join([part async for part in _download(self._session, url, package, _MOST_DOCUMENT_BYTES)])
+        return b"".join([part async for part in _download(self._session, url, package, _MAX_DOCUMENT_BYTES)])
 
     def _failure(self, package: str, why: str) -> BuildFailed:
         return BuildFailed("install", *_unreachable(self._url, package, why), kind="registry-unreachable")
@@ -305,11 +305,11 @@ def _digest(dist: Mapping[str, Any]) -> tuple[str, str]:
 
 
 class _BoundedGzip(gzip.GzipFile):
-    """A file that unpacks to `_MOST_UNPACKED_BYTES` at most: headers and files that are skipped count too."""
+    """A file that unpacks to `_MAX_UNPACKED_BYTES` at most: headers and files that are skipped count too."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, "rb")
-        self._left = _MOST_UNPACKED_BYTES
+        self._left = _MAX_UNPACKED_BYTES
 
     def read(self, size: int | None = -1) -> bytes:
         data = super().read(size)

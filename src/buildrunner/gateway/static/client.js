@@ -7,7 +7,7 @@
 // header, so this reads the event stream with fetch.
 
 const FIRST_DELAY = 500; // milliseconds before the second attempt; doubled for each further one
-const LONGEST_DELAY = 10_000;
+const MAX_DELAY = 10_000;
 const SILENCE = 45_000; // the gateway writes a comment at least every 15 s; three missed ones are a dead connection
 const STALE = 20_000; // when a tab wakes, a connection that has been silent for this long is not trusted
 const SLICE = 10; // milliseconds of parsing after which the browser may draw
@@ -98,7 +98,7 @@ export async function* followBatches(options) {
     } finally {
       attempt.close();
     }
-    delay ??= Math.min(LONGEST_DELAY, FIRST_DELAY * 2 ** failures) * (0.5 + Math.random() / 2);
+    delay ??= Math.min(MAX_DELAY, FIRST_DELAY * 2 ** failures) * (0.5 + Math.random() / 2);
     failures += 1;
     if (signal?.aborted) return;
     onstatus({ state: globalThis.navigator?.onLine === false ? "offline" : "waiting", failures, delay });

@@ -6,7 +6,7 @@ const SGR = /\x1b\[([\d;:]*)m/g; // eslint-disable-line no-control-regex
 const URL_PATTERN = /\bhttps?:\/\/[^\s<>"'`{}|\\^]+/gi;
 const FILE_END = /\.(?:[cm]?[jt]sx?|vue|svelte|astro|s[ac]ss|less|css|html?|json|mdx?|ya?ml|toml)(?::\d+(?::\d+)?|\(\d+,\d+\))/g;
 const FILE_CHARACTER = /[\w@.~+$()[\]/-]/;
-const LONGEST_FILE = 250; // characters
+const MAX_FILE_CHARACTERS = 250; // characters
 
 export const DEFAULT_STYLE = Object.freeze({ fg: null, bg: null, flags: 0 });
 const FLAGS = { 1: 1, 2: 2, 3: 4, 4: 8, 7: 16, 9: 32, 21: 8 }; // bold, dim, italic, underline, inverse, strike
@@ -240,7 +240,7 @@ export function findLinks(text, linkFile = () => null) {
 /** Walk back from the extension; a regular expression would try each beginning, which a hostile line can make slow. */
 function startOfFile(text, end) {
   let from = end;
-  while (from > 0 && end - from < LONGEST_FILE && FILE_CHARACTER.test(text[from - 1])) from -= 1;
+  while (from > 0 && end - from < MAX_FILE_CHARACTERS && FILE_CHARACTER.test(text[from - 1])) from -= 1;
   while (/[([]/.test(text[from]) && !/[)\]]/.test(text.slice(from, end))) from += 1; // "(src/App.tsx:3:7)"
   return from;
 }

@@ -17,8 +17,8 @@ from buildrunner.project.files import walk
 from buildrunner.project.package_json import get_scripts
 from buildrunner.project.scripts import HARMLESS, ScriptCommand, parse_script
 
-_MOST_SOURCES = 500  # files that are searched
-_MOST_SCRIPTS = 60  # that are searched for a command
+_MAX_SOURCES = 500  # files that are searched
+_MAX_SCRIPTS = 60  # that are searched for a command
 _SUFFIXES = ("", ".js", ".mjs", ".ts", ".cjs", ".mts", ".cts", ".json")
 _LIKELY_SCRIPTS = {"generate", "export", "static"}
 
@@ -75,7 +75,7 @@ class App:
         """Return whether the pattern is in a source file below a folder of the app."""
         files = (Path(path) for path, status in walk(str(self.folder / folder)) if stat.S_ISREG(status.st_mode))
         return any(
-            re.search(pattern, read_configuration(file, self.checkout) or "") for file in islice(files, _MOST_SOURCES)
+            re.search(pattern, read_configuration(file, self.checkout) or "") for file in islice(files, _MAX_SOURCES)
         )
 
     def commands_like(self, pattern: str) -> list[ScriptCommand]:
@@ -89,7 +89,7 @@ class App:
 
     def find_script(self, *patterns: str) -> str | None:
         """Return the script that runs all of these commands, and nothing that could change more than the output."""
-        for name in sorted(self.scripts, key=lambda name: (name not in _LIKELY_SCRIPTS, name))[:_MOST_SCRIPTS]:
+        for name in sorted(self.scripts, key=lambda name: (name not in _LIKELY_SCRIPTS, name))[:_MAX_SCRIPTS]:
             lines = [command.line for command in parse_script(self.scripts[name], self.scripts)]
             if all(any(re.match(pattern, line) for line in lines) for pattern in patterns) and all(
                 any(re.match(pattern, line) for pattern in patterns) or HARMLESS.match(line) for line in lines

@@ -19,7 +19,7 @@ from buildrunner.project.versions import is_below
 _FIRST_NODE = 17
 _FIXED = (("webpack", (5, 61, 0)), ("next", (12, 0, 3)))
 _OTHER_PACKAGES = (("laravel-mix", 6),)
-_MOST_ENTRIES = 200  # of a lockfile
+_MAX_ENTRIES = 200  # of a lockfile
 
 
 def needs_legacy_openssl(package: Mapping[str, Any], lockfile: str | None, node_major: int) -> bool:
@@ -50,5 +50,5 @@ def _find_locked_versions(lockfile: str, name: str) -> set[tuple[int, int, int]]
         rf"(?m)^[ \t]+['\"]?/?{quoted}[@/]{version}[^\n]*:[ \t]*$",  # pnpm
         rf'"(?:[^"\n]*/)?{quoted}"\s*:\s*\[\s*"{quoted}@{version}',  # Bun
     )
-    found = (match for pattern in patterns for match in islice(re.finditer(pattern, lockfile), _MOST_ENTRIES))
+    found = (match for pattern in patterns for match in islice(re.finditer(pattern, lockfile), _MAX_ENTRIES))
     return {(int(match[1]), int(match[2]), int(match[3])) for match in found}

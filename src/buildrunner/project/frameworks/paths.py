@@ -5,8 +5,8 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Iterable
 
-_MOST_FOLDERS = 50
-_LONGEST = 1024  # characters
+_MAX_FOLDERS = 50
+_MAX_CHARACTERS = 1024  # characters
 
 
 def with_parents(folder: str) -> list[str]:
@@ -20,5 +20,5 @@ def clean_folders(folders: Iterable[str]) -> tuple[str, ...]:
     normal = (
         posixpath.normpath(folder) for folder in folders if folder and folder.isprintable() and "${" not in folder
     )
-    usable = (folder for folder in normal if folder != "." and not folder.startswith("/") and len(folder) < _LONGEST)
-    return tuple(dict.fromkeys(usable))[:_MOST_FOLDERS]
+    usable = (folder for folder in normal if folder != "." and not folder.startswith("/") and len(folder) < _MAX_CHARACTERS)
+    return tuple(dict.fromkeys(usable))[:_MAX_FOLDERS]

@@ -17,7 +17,7 @@ from buildrunner.project.output.pages import MOST_PAGE_BYTES, find_references, t
 from buildrunner.project.package_json import get_scripts
 from buildrunner.project.scripts import parse_script
 
-_MOST_READ = 300  # files that are looked through for what they ask for
+_MAX_READ = 300  # files that are looked through for what they ask for
 _MOST_PAGES = 200  # at the top of a site
 # What a browser cannot run or show.
 _SOURCES: tuple[str, ...] = (
@@ -173,7 +173,7 @@ def _all_asked(top: Path, checkout: Path) -> Iterator[str]:
         pages = sorted(entry.name for entry in islice(entries, 5000) if entry.name.endswith((".html", ".htm")))
     waiting = pages[:_MOST_PAGES]
     seen = set(waiting)
-    for _ in range(_MOST_READ):
+    for _ in range(_MAX_READ):
         if not waiting:
             return
         path = waiting.pop()

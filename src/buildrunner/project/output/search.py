@@ -26,12 +26,12 @@ from buildrunner.project.output.site_root import files_beside, find_roots
 from buildrunner.project.output.snapshot import Snapshot, WrittenFiles
 from buildrunner.project.package_json import is_server
 
-_MOST_NAMED = 20  # folders in a hint
+_MAX_NAMED = 20  # folders in a hint
 _OF_TEMPLATES = {"templates", "views", "layouts", "_layouts", "_includes", "partials"}
 # Where sites are when nothing else is known, the likeliest first (docs/frameworks.md).
 OUTPUT_FOLDERS = ("dist", "build", "out", "public", "_site", ".output/public", "www", "docs", "site")
-_MOST_READ = 50  # pages
-_MOST_ENTRIES = 20_000  # of a folder
+_MAX_READ = 50  # pages
+_MAX_ENTRIES = 20_000  # of a folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,7 +293,7 @@ def _new_pages(
     outermost = [page for page in new if not any(page.startswith(f"{other}/") for other in new)]
     filled: list[Path] = []
     for page in map(Path, outermost):
-        language = template_language(_read_page(page, checkout)) if len(outermost) <= _MOST_READ else None
+        language = template_language(_read_page(page, checkout)) if len(outermost) <= _MAX_READ else None
         if language:
             templates.setdefault(page, language)
         else:
@@ -327,9 +327,9 @@ def _may_have_page(folder: Path, *, filled: bool = False) -> bool:
             continue
         entries += len(names) + len(folders)
         pages = [name for name in names if is_page(name)]
-        if entries > _MOST_ENTRIES or (pages and not filled):
+        if entries > _MAX_ENTRIES or (pages and not filled):
             return True
-        if any(not template_language(_read_page(Path(place), folder, name)) for name in pages[:_MOST_NAMED]):
+        if any(not template_language(_read_page(Path(place), folder, name)) for name in pages[:_MAX_NAMED]):
             return True
     return False
 
@@ -358,7 +358,7 @@ def _read_page(folder: Path, checkout: Path, name: str = "index.html") -> str:
 def _has(folder: Path, suffix: str = "") -> bool:
     """Return whether there is anything in a folder, or anything with this suffix."""
     with suppress(OSError), os.scandir(folder) as entries:
-        return any(entry.name.endswith(suffix) for entry in islice(entries, _MOST_ENTRIES))
+        return any(entry.name.endswith(suffix) for entry in islice(entries, _MAX_ENTRIES))
     return False
 
 
@@ -385,7 +385,7 @@ def _no_output(app: Path, what: str, other_site: str | None = None) -> BuildFail
             raise NotADirectoryError
         with os.scandir(app) as entries:
             some = [e.name for e in islice(entries, 1000) if e.is_dir(follow_symlinks=False)]  # there may be millions
-        names = sorted(name for name in some if name not in {".git", "node_modules"})[:_MOST_NAMED]
+        names = sorted(name for name in some if name not in {".git", "node_modules"})[:_MAX_NAMED]
     with_page = [name for name in names if _may_have_page(app / name, filled=True)]
     folders = ""
     if with_page:

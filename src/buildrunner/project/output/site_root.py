@@ -16,7 +16,7 @@ from buildrunner.project.config_files import dict_of, parse_json, read_configura
 from buildrunner.project.files import read_text
 from buildrunner.project.output.pages import MOST_PAGE_BYTES, find_references
 
-_MOST_READ = 20  # pages
+_MAX_READ = 20  # pages
 _LOCALE = re.compile(r"[a-z]{2,3}(?:[-_][A-Za-z]{2,4}){0,2}")
 # How Polymer and others name several builds of one site; the first is for every browser.
 _BUILDS = re.compile(r"(?:default|bundled|unbundled|(?:es\d{1,4}|esm|modern|legacy)(?:-(?:un)?bundled)?)")
@@ -41,7 +41,7 @@ def find_roots(around: Path, pages: Sequence[Path], checkout: Path, *, pages_by_
     """
     common = Path(os.path.commonpath(pages))
     candidates = [common, *(above for above in common.parents if above == around or above.is_relative_to(around))]
-    texts = {page: _read_page(page, checkout) for page in pages[:_MOST_READ]}
+    texts = {page: _read_page(page, checkout) for page in pages[:_MAX_READ]}
     if len(pages) > 1:
         names = {page.relative_to(common).parts[0]: page for page in pages}
         if build := _one_of_several_builds(around, common, names, checkout):

@@ -22,7 +22,7 @@ from typing import Any
 
 from buildrunner.project.files import ancestors, is_file, is_inside
 from buildrunner.project.package_json import DEPENDENCY_TABLES, get_table, read_package
-from buildrunner.project.package_managers.engines import MOST_RANGE_CHARACTERS, EngineRefusal, read_engine
+from buildrunner.project.package_managers.engines import MAX_RANGE_CHARACTERS, EngineRefusal, read_engine
 from buildrunner.project.package_managers.lockfiles import read_lockfile, read_lockfile_or_empty
 from buildrunner.project.package_managers.mirrors import find_lockfile_hosts, has_all_digests
 from buildrunner.project.package_managers.record import Evidence, ManagerRequirement, PackageManager, Packages
@@ -33,7 +33,7 @@ from buildrunner.project.versions import is_range
 _NAMES = "|".join(MANAGERS)
 _FIELD = re.compile(rf"({_NAMES})(?:@([^+\s/:@]{{1,100}})(?:\+(sha\d+)\.([0-9a-fA-F]{{1,200}}))?)?")
 _ONLY_ALLOW = re.compile(rf"only-allow(?:@[\w.-]{{1,20}})? ({_NAMES})\b")
-_MOST_COMPARED = 1000  # dependencies
+_MAX_COMPARED = 1000  # dependencies
 
 
 def detect_manager(folder: Path, checkout: Path) -> tuple[ManagerRequirement, Path | None, tuple[str, ...]]:
@@ -139,7 +139,7 @@ def _count_missing(path: Path, package: Mapping[str, Any], checkout: Path) -> in
     except ValueError:
         return len(wanted) + 1
     _, lockfile = LOCKFILES[path.name]
-    return lockfile.count_missing(text, wanted[:_MOST_COMPARED]) if lockfile.count_missing else len(wanted)
+    return lockfile.count_missing(text, wanted[:_MAX_COMPARED]) if lockfile.count_missing else len(wanted)
 
 
 def _read_fields(package: Mapping[str, Any], named: set[str], notes: list[str]) -> ManagerRequirement | None:
@@ -169,7 +169,7 @@ def _read_fields(package: Mapping[str, Any], named: set[str], notes: list[str]) 
     if named and entry["name"] not in named and entry.get("onFail") in {"warn", "ignore"}:
         return None
     version = entry.get("version")
-    text = version.strip()[:MOST_RANGE_CHARACTERS] if isinstance(version, str) else ""
+    text = version.strip()[:MAX_RANGE_CHARACTERS] if isinstance(version, str) else ""
     if text and not is_range(text):
         notes.append(f"{text!a} in devEngines.packageManager is no range of versions; it is not used.")
     usable = text if is_range(text) and text not in {"", "*"} else None

@@ -9,7 +9,7 @@ from buildrunner.project.package_managers.record import PackageManager
 from buildrunner.project.package_managers.table import MANAGERS
 from buildrunner.project.versions import intersects, is_range
 
-MOST_RANGE_CHARACTERS = 100
+MAX_RANGE_CHARACTERS = 100
 _NAMED = re.compile(rf"\b({'|'.join(MANAGERS)})\b", re.IGNORECASE)
 _ANY_VERSION = {"*", "x", "any", "latest", "current", "stable", "lts", "next"}
 _AND_LATER = re.compile(
@@ -38,7 +38,7 @@ def read_engine(record: PackageManager, value: object) -> str | EngineRefusal | 
     """
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         value = str(value)
-    text = "false" if value is False else value.strip()[:MOST_RANGE_CHARACTERS] if isinstance(value, str) else ""
+    text = "false" if value is False else value.strip()[:MAX_RANGE_CHARACTERS] if isinstance(value, str) else ""
     if not text or text.lower() in _ANY_VERSION:
         return None
     if later := _AND_LATER.fullmatch(text):

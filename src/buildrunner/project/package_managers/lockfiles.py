@@ -10,7 +10,7 @@ from pathlib import Path
 
 from buildrunner.project.files import read_text
 
-MOST_LOCKFILE_BYTES = 32 * 2**20
+MAX_LOCKFILE_BYTES = 32 * 2**20
 REGISTRY = "https://registry.npmjs.org/"
 _HOST = re.compile(r"https?://([\w.-]{1,253})")
 
@@ -19,10 +19,10 @@ def read_lockfile(path: Path, checkout: Path) -> str | None:
     """Return the text of a lockfile; None where there is none.
 
     Raises:
-        ValueError: as `read_text`; also for one that is larger than `MOST_LOCKFILE_BYTES`.
+        ValueError: as `read_text`; also for one that is larger than `MAX_LOCKFILE_BYTES`.
 
     """
-    return read_text(path, checkout, most_bytes=MOST_LOCKFILE_BYTES)
+    return read_text(path, checkout, most_bytes=MAX_LOCKFILE_BYTES)
 
 
 def read_lockfile_or_empty(path: Path, checkout: Path) -> str:

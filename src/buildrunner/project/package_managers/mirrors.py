@@ -21,14 +21,14 @@ from buildrunner.project.package_managers.record import RegistrySettings
 from buildrunner.project.package_managers.registry_urls import MIRRORS
 from buildrunner.project.package_managers.table import LOCKFILES, PACKAGE_MANAGERS
 
-_MOST_HOSTS = 20
+_MAX_HOSTS = 20
 _OWN_HOSTS = {"registry.npmjs.org", ""}
 _ADDRESS = re.compile(r"https?://[^\s\"'#,{}]{1,2000}")
 _QUOTED = re.compile(r"__archiveUrl=([^\s\"&]{1,2000})")
 _SETTINGS: Mapping[str, RegistrySettings] = {
     settings.name: settings for record in PACKAGE_MANAGERS for settings in record.registry_settings
 }
-_LONGEST_LINE = 2000  # characters of a file of settings
+_MAX_LINE_CHARACTERS = 2000  # characters of a file of settings
 # With credentials for whatever the registry is, these would be sent to the npm registry as well.
 _CREDENTIALS = re.compile(
     r"^[ \t]*(?:_auth|_authToken|_password|username)[ \t]*=|\bnpmAuth(?:Token|Ident)\b|\b(?:token|password)[ \t]*=",
@@ -94,7 +94,7 @@ def find_unreadable_hosts(output: str, hosts: Iterable[str]) -> tuple[str, ...]:
         hosts: that the lockfile or a file of settings names.
 
     """
-    named = tuple(sorted(set(hosts)))[:_MOST_HOSTS]
+    named = tuple(sorted(set(hosts)))[:_MAX_HOSTS]
     if not is_registry_unreadable(output):
         return ()
     mentioned = tuple(host for host in named if re.search(rf"(?<![\w.-]){re.escape(host)}(?![\w-])", output))
@@ -104,7 +104,7 @@ def find_unreadable_hosts(output: str, hosts: Iterable[str]) -> tuple[str, ...]:
 
 def _registry_of(name: str, line: str) -> str:
     """Return the address of the registry that a line of a file of settings names; empty for none."""
-    found = _ADDRESS.search(line) if len(line) <= _LONGEST_LINE else None
+    found = _ADDRESS.search(line) if len(line) <= _MAX_LINE_CHARACTERS else None
     if found is None:
         return ""
     return found[0] if _SETTINGS[name].is_registry_key(line[: found.start()].strip(" \t\"'")) else ""

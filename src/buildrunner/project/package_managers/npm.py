@@ -59,7 +59,7 @@ _NPM_OF_NODE: Mapping[int, int] = {
     **dict.fromkeys(range(10, 15), 6),
     **dict.fromkeys(range(20, 24), 10),
 }
-MOST_REBUILT = 200  # packages on a command line; above that npm rebuilds all
+MAX_REBUILT = 200  # packages on a command line; above that npm rebuilds all
 _REBUILT = re.compile(r"(@[a-z0-9~_][\w.~-]*/)?[A-Za-z0-9~_][\w.~-]*")  # a name that is no option
 
 
@@ -139,7 +139,7 @@ def list_scripted(lockfile: object, root: Path) -> list[str] | None:
     ]
     there = [path for path in scripted if os.path.lexists(root / path)]  # not those of other platforms
     names = sorted({path.rpartition("node_modules/")[2] for path in there})
-    return names if len(names) <= MOST_REBUILT and all(map(_REBUILT.fullmatch, names)) else None
+    return names if len(names) <= MAX_REBUILT and all(map(_REBUILT.fullmatch, names)) else None
 
 
 def list_skipped(root: Path, checkout: Path) -> list[str] | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from buildrunner.project.files import read_text, read_yaml
 from buildrunner.project.package_json import get_table
 from buildrunner.project.package_managers.lockfiles import host_of, is_tarball_url, map_parts
-from buildrunner.project.package_managers.npm import MOST_REBUILT, NPMRC
+from buildrunner.project.package_managers.npm import MAX_REBUILT, NPMRC
 from buildrunner.project.package_managers.record import (
     PACKAGE_NAME,
     DownloadCache,
@@ -25,7 +25,7 @@ from buildrunner.project.package_managers.record import (
 )
 from buildrunner.project.versions import intersects
 
-_MOST_PENDING = 10_000  # lines
+_MAX_PENDING = 10_000  # lines
 # The versions that read a format without a change to the lockfile, the one that suits best first. Tried with pnpm 6 to 12
 # (https://github.com/pnpm/spec).
 _OF_FORMAT = {
@@ -115,12 +115,12 @@ def list_skipped(root: Path, checkout: Path) -> list[str]:
         text = read_text(root / "node_modules" / ".modules.yaml", checkout) or ""
     start = re.search(r"^(?:  \")?pendingBuilds\"?:(?: \[)?\n", text, re.MULTILINE)
     found: set[str] = set()
-    for line in islice(text[start.end() :].split("\n"), _MOST_PENDING) if start else ():
+    for line in islice(text[start.end() :].split("\n"), _MAX_PENDING) if start else ():
         if not line.startswith(("  - ", "    ")):
             break
         if name := re.match(rf" {{1,8}}(?:- )?[\"']?/?{PACKAGE_NAME}[/@]", line):  # /core-js/3.19.0, core-js@3.19.0
             found.add(name[1])
-    return sorted(found)[:MOST_REBUILT]
+    return sorted(found)[:MAX_REBUILT]
 
 
 PNPM = PackageManager(

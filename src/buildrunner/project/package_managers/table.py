@@ -29,7 +29,7 @@ CONFIG_FILES: tuple[str, ...] = tuple(
     dict.fromkeys(("package.json", *(name for record in PACKAGE_MANAGERS for name in record.config_files)))
 )
 FOLDER_OPTIONS: Mapping[str, tuple[str, ...]] = {name: record.folder_options for name, record in MANAGERS.items()}
-_MOST_SCRIPTS = 500  # of a package.json that are followed
+_MAX_SCRIPTS = 500  # of a package.json that are followed
 
 
 def find_called_managers(scripts: Mapping[str, Any], texts: Sequence[str]) -> set[str]:
@@ -53,7 +53,7 @@ def find_called_managers(scripts: Mapping[str, Any], texts: Sequence[str]) -> se
         text = waiting.pop()[:10_000]
         found |= {names[called] for called in program.findall(text)}
         words = set(re.findall(r"[\w:.@/-]+", text))
-        for name, script in islice(scripts.items(), _MOST_SCRIPTS):
+        for name, script in islice(scripts.items(), _MAX_SCRIPTS):
             if name in words and name not in seen and isinstance(script, str):
                 seen.add(name)
                 waiting.append(script)

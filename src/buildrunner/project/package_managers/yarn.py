@@ -47,7 +47,7 @@ _OF_FORMAT = {
 }
 # Plugins that are part of Yarn from 4 on: https://yarnpkg.com/migration/guide
 _PLUGINS_OF_YARN_3 = re.compile(r"plugin-(?:constraints|interactive-tools|stage|typescript|version|workspace-tools)\b")
-_MOST_PLUGINS = 100
+_MAX_PLUGINS = 100
 _PROTOCOL_OF_BERRY = re.compile(r"(?:workspace|portal|patch|exec|catalog):")
 _ARCHIVE_OF_BERRY = re.compile(
     r"^  resolution: \"[^\"\n]{1,500}?@npm:[^\"\n:]{1,100}(::__archiveUrl=([^\"\n&]{1,2000}))\"$", re.MULTILINE
@@ -92,7 +92,7 @@ def _read_plugins(settings: Path, checkout: Path) -> list[str]:
     with suppress(ValueError):
         plugins = (read_yaml(settings, checkout) or {}).get("plugins")
     found: list[str] = []
-    for plugin in plugins[:_MOST_PLUGINS] if isinstance(plugins, list) else ():
+    for plugin in plugins[:_MAX_PLUGINS] if isinstance(plugins, list) else ():
         values = [*plugin.values()][:10] if isinstance(plugin, dict) else [plugin]
         found += [value for value in values if isinstance(value, str)]
     return found
