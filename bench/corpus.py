@@ -34,7 +34,7 @@ from support.s3_server import s3_server
 
 LIST = Path(__file__).with_name("corpus.tsv")
 GOAL = 0.95  # of what a person can build
-LONGEST_RUN = 1800  # seconds; the program's own limits end a run before
+MAX_RUN = 1800  # seconds; the program's own limits end a run before
 LIMITS = {"CLONE_TIMEOUT": "180", "INSTALL_TIMEOUT": "600", "BUILD_TIMEOUT": "900"}
 # What the machine itself needs to reach a registry, and a copy of the sources that is measured while others edit the tree.
 PASSED_ON = re.compile(
@@ -156,7 +156,7 @@ class Runs:
         try:
             run = self._program.run(
                 address,
-                timeout=LONGEST_RUN,
+                timeout=MAX_RUN,
                 meanwhile=None,
                 REPO_REF=entry.commit,
                 REPO_ALLOWED_SCHEMES="https,file",

@@ -41,7 +41,7 @@ from support.relay import Relay, Request, cut_after_the_body
 from support.s3_server import S3Server, s3_server
 
 EVIDENCE = "evidence"  # folder for what was seen when something was wrong
-LONGEST_RUN = 90.0  # seconds; the longest that is drawn takes half of it
+MAX_RUN = 90.0  # seconds; the longest that is drawn takes half of it
 AWAY = 900.0  # seconds for which Redis is away in the one long scene
 FROM_MINUTES = 20  # a shorter soak leaves the long scene out
 # After a signal everything is to be over within 15 s; a machine that is busy takes some time to say so.
@@ -453,7 +453,7 @@ class Theatre:
             (folder / path).write_text(f"before {path}\n")
         environment = self._program.environment(None, SLUG=scene.slug, REDIS_URI=None)
         process = self._program.start(environment, "publish", str(folder))
-        output = process.communicate(timeout=LONGEST_RUN)
+        output = process.communicate(timeout=MAX_RUN)
         require(process.returncode == 0, f"the site before could not be published: {output}")
 
     def _start(
@@ -470,7 +470,7 @@ class Theatre:
         )
         s3_faults.process = running.process
         started = time.monotonic()
-        ended = pool.submit(wait_for_end, running.process, LONGEST_RUN + build.length)
+        ended = pool.submit(wait_for_end, running.process, MAX_RUN + build.length)
         if build.signal_at_request is None:
             signalled = pool.submit(send_signal, running, None if build.signal is None else started + build.signal)
         else:

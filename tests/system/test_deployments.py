@@ -213,7 +213,7 @@ async def test_assets_that_are_too_many_are_not_kept_for_ever(
 async def test_a_manifest_without_room_for_all_is_read_back_and_said(
     server: S3Server, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("buildrunner.publish.lock.MOST_BYTES", 1000)
+    monkeypatch.setattr("buildrunner.publish.lock.MAX_BYTES", 1000)
     monkeypatch.setattr("buildrunner.publish.manifest.Manifest.to_json", partialmethod(Manifest.to_json, 1000))
     warnings: list[str] = []
     files = {f"{number}.css": "1" for number in range(9)}

@@ -24,7 +24,7 @@ DOCUMENTS = [
     *sorted((ROOT / "docs").glob("*.md")),
     *sorted((ROOT / ".github").glob("*.md")),
 ]
-README_MOST_CHARACTERS = 9_000
+README_MAX_CHARACTERS = 9_000
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
 PROGRAM = "python -m buildrunner"
 
@@ -128,7 +128,7 @@ def test_the_drawing_of_the_rooms_names_each_of_them() -> None:
 
 
 def test_the_readme_is_short() -> None:
-    assert len(README) <= README_MOST_CHARACTERS
+    assert len(README) <= README_MAX_CHARACTERS
 
 
 # --- links -----------------------------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from support.unreachable_s3 import UnreachableS3
 
 # What is tried again for 8 s on the hot path, and four times on aiobotocore's; both make two requests of one where a used
 # connection is cut.
-MOST_TIMES = 60
+MAX_TIMES = 60
 CONCURRENCY = 8
 BUCKET, STATE = "faults-sites", "faults-state"
 
@@ -370,4 +370,4 @@ def test_what_may_pass_is_waited_for_but_not_for_two_minutes(
     assert hint in run.result["hint"]
     assert run.said("was not archived")
     assert seconds < 120
-    assert max(Counter(unreachable_s3[name].relay.requests).values(), default=0) <= MOST_TIMES
+    assert max(Counter(unreachable_s3[name].relay.requests).values(), default=0) <= MAX_TIMES

@@ -15,7 +15,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from buildrunner.s3 import http1
-from buildrunner.s3.http1 import MOST_OF_BODY, MOST_OF_HEAD, Connections, HttpResponse, ProtocolError, parse
+from buildrunner.s3.http1 import MAX_BODY, MAX_HEAD, Connections, HttpResponse, ProtocolError, parse
 from support.certificates import make_certificate
 
 OK = b'HTTP/1.1 200 OK\r\nETag: "e"\r\nContent-Length: 0\r\n\r\n'
@@ -126,7 +126,7 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 def test_an_answer_without_an_end_is_given_up(start: bytes, more: bytes) -> None:
     def go_on() -> None:
         received = start
-        while len(received) < 2 * (MOST_OF_HEAD + MOST_OF_BODY):
+        while len(received) < 2 * (MAX_HEAD + MAX_BODY):
             received += more * (1000 // len(more) + 1)
             assert parse(received, ended=False) is None
 

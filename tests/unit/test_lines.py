@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from buildrunner.events import lines as text_module
-from buildrunner.events.lines import LONGEST_LINE, Line, LineDecoder, clean, without_color
+from buildrunner.events.lines import MAX_LINE_BYTES, Line, LineDecoder, clean, without_color
 from buildrunner.redaction import REDACTED, Redactor
 
 SECRET = "s3cr3t-tökéñ/1"
@@ -25,7 +25,7 @@ BIDIRECTIONAL = {*map(chr, range(0x202A, 0x202F)), *map(chr, range(0x2066, 0x206
 @contextmanager
 def lines_of_64_bytes() -> Iterator[None]:
     """Make lines long early, so that small examples reach what else begins at 16 KiB."""
-    with patch.object(text_module, "LONGEST_LINE", 64), patch.object(text_module, "_SHORT", 8):
+    with patch.object(text_module, "MAX_LINE_BYTES", 64), patch.object(text_module, "_SHORT", 8):
         yield
 
 
@@ -144,14 +144,16 @@ def draw_slowly(state: str) -> str:
                 cells[at : at + len(new)] = new
                 at += len(new)
             codes = ""
-        long = long or sum(map(len, ("".join(cell) for cell in cells if cell))) + len(codes) > text_module.LONGEST_LINE
+        long = (
+            long or sum(map(len, ("".join(cell) for cell in cells if cell))) + len(codes) > text_module.MAX_LINE_BYTES
+        )
     return "".join("".join(cell) for cell in cells if cell) + codes
 
 
 def cut_slowly(line: str) -> list[str]:
     pieces = [""]
     for token in re.findall(r"\x1b\[[0-9;:]*m|.", line, re.DOTALL):
-        if len((pieces[-1] + token).encode()) > text_module.LONGEST_LINE:
+        if len((pieces[-1] + token).encode()) > text_module.MAX_LINE_BYTES:
             pieces.append("")
         pieces[-1] += token
     return pieces
@@ -358,32 +360,32 @@ def test_a_bidirectional_control_split_over_chunks_is_removed() -> None:
 def test_a_long_line_comes_in_pieces_while_it_grows() -> None:
     decoder = LineDecoder(REDACTOR)
 
-    assert decoder.feed(b"x" * LONGEST_LINE) == []
-    assert decoder.feed(b"y") == [("x" * LONGEST_LINE, False)]
-    assert decoder.feed(b"y" * LONGEST_LINE) == [("y" * LONGEST_LINE, True)]
+    assert decoder.feed(b"x" * MAX_LINE_BYTES) == []
+    assert decoder.feed(b"y") == [("x" * MAX_LINE_BYTES, False)]
+    assert decoder.feed(b"y" * MAX_LINE_BYTES) == [("y" * MAX_LINE_BYTES, True)]
     assert decoder.feed(b"\nnext\n") == [("y", True), ("next", False)]
     assert decoder.finish() == []
 
 
 def test_a_line_of_16_kib_is_one_piece_and_characters_and_colors_are_not_cut() -> None:
-    euros = "€" * (LONGEST_LINE // 3)
-    colored = "x" * (LONGEST_LINE - 3) + "\x1b[31m"
+    euros = "€" * (MAX_LINE_BYTES // 3)
+    colored = "x" * (MAX_LINE_BYTES - 3) + "\x1b[31m"
 
-    lines = decode(f"{'x' * LONGEST_LINE}\n{euros}€\n{colored}y\n".encode())
+    lines = decode(f"{'x' * MAX_LINE_BYTES}\n{euros}€\n{colored}y\n".encode())
 
     assert lines == [
-        ("x" * LONGEST_LINE, False),
+        ("x" * MAX_LINE_BYTES, False),
         (euros, False),
         ("€", True),
-        ("x" * (LONGEST_LINE - 3), False),
+        ("x" * (MAX_LINE_BYTES - 3), False),
         ("\x1b[31my", True),
     ]
 
 
 def test_a_state_that_is_longer_than_a_line_stays_when_it_is_redrawn() -> None:
-    data = b"gone\r" + b"x" * (LONGEST_LINE + 1) + b"\rgone\rlast\n"
+    data = b"gone\r" + b"x" * (MAX_LINE_BYTES + 1) + b"\rgone\rlast\n"
 
-    expected = [("x" * LONGEST_LINE, False), ("x", True), ("last", True)]
+    expected = [("x" * MAX_LINE_BYTES, False), ("x", True), ("last", True)]
 
     assert decode(data) == expected
     assert decode(*cut(data, list(range(0, len(data), 1000)))) == expected
@@ -421,12 +423,12 @@ def test_a_line_that_comes_whole_does_not_wait_for_a_secret() -> None:
 )
 @pytest.mark.parametrize("beginning", [b"", b"\x1b]0;", b"\x1b[", b"\x9b", b"s3cr3t-"])
 def test_memory_is_bounded_whatever_has_no_end(beginning: bytes, endless: bytes) -> None:
-    assert held_after(40, beginning, endless) < 4 * LONGEST_LINE + 64 * 1024
+    assert held_after(40, beginning, endless) < 4 * MAX_LINE_BYTES + 64 * 1024
 
 
 @pytest.mark.parametrize("endless", [b"x\x1b[2D", b"xx\x1b[D\x1b[m", b"x\x1b[99999G", "漢\x1b[2D\u0301".encode()])
 def test_memory_is_bounded_where_the_cursor_moves_for_ever(endless: bytes) -> None:
-    assert held_after(20, b"", endless) < 4 * LONGEST_LINE + 64 * 1024
+    assert held_after(20, b"", endless) < 4 * MAX_LINE_BYTES + 64 * 1024
 
 
 def held_after(chunks: int, beginning: bytes, endless: bytes) -> int:

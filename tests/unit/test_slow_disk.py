@@ -85,7 +85,7 @@ def test_an_archive_that_is_downloaded_does_not_hold_up_the_log(tmp_path: Path) 
 
     async def download() -> None:
         store = CacheStore("scope", bucket=bucket, log=lambda *_: None)
-        assert await store.save("a", disk.path, hashlib.sha256(), most_bytes=2**20) == len(CONTENT)
+        assert await store.save("a", disk.path, hashlib.sha256(), max_bytes=2**20) == len(CONTENT)
 
     assert disk.run(download) == LINES
     assert disk.written == CONTENT

@@ -20,8 +20,8 @@ from buildrunner.events.lines import Line, LineDecoder, without_color
 if TYPE_CHECKING:
     Watch = Callable[["CommandOutput"], Awaitable[sandbox.IdleProcess]]
 
-MOST_NAMED = 5  # programs that are left running
-_MOST_OUTPUT = 32768  # characters of the end of the output that are kept for hints
+MAX_NAMED = 5  # programs that are left running
+_MAX_OUTPUT = 32768  # characters of the end of the output that are kept for hints
 
 
 class CommandOutput:
@@ -49,7 +49,7 @@ class CommandOutput:
     def _put(self, stream: Literal["stdout", "stderr"], lines: Sequence[Line]) -> None:
         self._run.journal.output(stream, lines)
         if lines:
-            self.end = (self.end + "\n".join(text for text, _ in lines[-200:]) + "\n")[-_MOST_OUTPUT:]
+            self.end = (self.end + "\n".join(text for text, _ in lines[-200:]) + "\n")[-_MAX_OUTPUT:]
 
 
 @contextmanager
@@ -190,8 +190,8 @@ class CommandRunner:
 
     def _report_leftovers(self, shown: str, left: sandbox.Leftovers) -> None:
         run = self._build
-        names = ", ".join(f"`{name}`" for name in left.programs[:MOST_NAMED])
-        more = f" and {len(left.programs) - MOST_NAMED} more" if left.programs[MOST_NAMED:] else ""
+        names = ", ".join(f"`{name}`" for name in left.programs[:MAX_NAMED])
+        more = f" and {len(left.programs) - MAX_NAMED} more" if left.programs[MAX_NAMED:] else ""
         if left.worked:
             advice = "Stop it in the script" if left.serves else "Wait for it in the script, or remove it"
             run.warn(f"{shown} ended while {names}{more} still ran, so it was stopped. {advice}.")

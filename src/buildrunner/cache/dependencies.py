@@ -288,7 +288,7 @@ class DependencyCache:
         assert archive is not None
         path = self._private / f"{archive.sha256[:16]}.tar.zst"
         digest = hashlib.sha256()
-        await self._store.save(name, path, digest, most_bytes=MAX_PACKED_BYTES)
+        await self._store.save(name, path, digest, max_bytes=MAX_PACKED_BYTES)
         if digest.hexdigest() != archive.sha256:
             raise UnusableError("it is damaged: its SHA-256 is another.")
         path.chmod(0o644)  # the build's user unpacks it

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 MIN_LOCKFILE_CHARACTERS = 4096  # npm's has some 300 for a package: below a dozen nobody needs a cache
 _MAX_PATCHES = 200
-_MOST_LINKS = 500  # packages of a workspace
+_MAX_LINKS = 500  # packages of a workspace
 _MAX_INPUT = 8 * 2**20  # characters of all files that go into the key
 _FORMAT = 2  # a part of every key: to be raised when what is cached, or how, changes
 NO_SCRIPTS = r"^[ \t]*ignore-scripts[ \t]*=[ \t]*[\"']?true"
@@ -143,7 +143,7 @@ def _has_linked_scripts(lockfile: str, root: Path, checkout: Path) -> bool:
     if not isinstance(packages, dict):
         return '"file:' in lockfile
     links = [entry.get("resolved") for entry in packages.values() if isinstance(entry, dict) and entry.get("link")]
-    if len(links) > _MOST_LINKS:
+    if len(links) > _MAX_LINKS:
         return True
     for link in links:
         if not isinstance(link, str):

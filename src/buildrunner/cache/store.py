@@ -76,17 +76,17 @@ class CacheStore:
             self._log(f"The cache cannot be used: {self._list_error}", "warning")
             self._list_error = None
 
-    def usable(self, most_bytes: int) -> list[str]:
+    def usable(self, max_bytes: int) -> list[str]:
         """Return the names of what is neither too old nor too large nor damaged, the newest first."""
         oldest = datetime.now(UTC) - MAX_AGE
         fresh = [
             (stored.modified, name)
             for name, stored in self.stored.items()
-            if stored.modified > oldest and stored.size <= most_bytes and name not in self.damaged
+            if stored.modified > oldest and stored.size <= max_bytes and name not in self.damaged
         ]
         return [name for _, name in sorted(fresh, reverse=True)]
 
-    async def save(self, name: str, path: Path, digest: hashlib._Hash, *, most_bytes: int) -> int:
+    async def save(self, name: str, path: Path, digest: hashlib._Hash, *, max_bytes: int) -> int:
         """Write an object into a file and add it to the digest; return its size, 0 when it is gone. Raises UnusableError."""
         size = 0
         try:
@@ -94,8 +94,8 @@ class CacheStore:
             async with open_for_writing(path) as write, aclosing(bucket.stream(self._prefix + name)) as chunks:
                 async for chunk in chunks:
                     size += len(chunk)
-                    if size > most_bytes:
-                        raise UnusableError(f"it is larger than {most_bytes // 2**20} MiB.")
+                    if size > max_bytes:
+                        raise UnusableError(f"it is larger than {max_bytes // 2**20} MiB.")
                     digest.update(chunk)
                     await write(chunk)
         except BuildEnded as error:

@@ -58,7 +58,7 @@ class ToolCache:
         with anyio.move_on_after(self._seconds):
             try:
                 found = hashlib.new(algorithm)
-                size = await self._store.save(name, path, found, most_bytes=MAX_TOOL_BYTES)
+                size = await self._store.save(name, path, found, max_bytes=MAX_TOOL_BYTES)
                 why = ""
                 if not size:
                     why = "another build has removed it."

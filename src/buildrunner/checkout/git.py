@@ -23,7 +23,7 @@ from buildrunner.sandbox.command import Exit, Output, Sandbox
 
 RETRY = RetryPolicy(first=0.5, longest=2.0, jitter=(0.75, 1.25), most=3)
 # Of the end of what one command of git says, and of the part of it on stdout, where lists come.
-MOST_OUTPUT_BYTES, MOST_PRINTED_BYTES = 2**16, 2**20
+MAX_OUTPUT_BYTES, MAX_PRINTED_BYTES = 2**16, 2**20
 
 # A connection on which nothing comes for a minute is dropped and tried again; upload-pack sends a sign of life every 5 s.
 CONFIGURATION = """\
@@ -100,10 +100,10 @@ class Git:
 
         def keep(stream: Literal["stdout", "stderr"], data: bytes) -> None:
             said.extend(data)
-            del said[:-MOST_OUTPUT_BYTES]
+            del said[:-MAX_OUTPUT_BYTES]
             if stream == "stdout":
                 printed.extend(data)
-                del printed[:-MOST_PRINTED_BYTES]
+                del printed[:-MAX_PRINTED_BYTES]
             if listen:
                 listen(stream, data)
             elif shown:

@@ -21,7 +21,7 @@ from buildrunner.config.addresses import Repository
 from buildrunner.errors import BuildFailed
 
 AUTO_SECONDS = 60.0  # for what may turn out not to be needed
-_LONGEST_SIGN = 80
+_MAX_SIGN = 80
 # In configurations: the dates of pages, of VitePress, VuePress, Docusaurus, Starlight, Nextra and others.
 _CONFIGURATIONS = (
     *(f":(glob)**/{name}/**" for name in (".vitepress", ".vuepress", "docs/.vitepress")),
@@ -172,4 +172,4 @@ async def _grep(git: Git, folder: Path, pattern: str, files: tuple[str, ...]) ->
     _, _, printed = await git("-C", folder.name, *arguments, shown=False)
     found = (line for line in printed.decode(errors="replace").splitlines() if not _IS_OFF.search(line))
     text = re.sub(r"[^ -~]+", " ", next(found, "")).strip(" \"':")
-    return text[:_LONGEST_SIGN] or None
+    return text[:_MAX_SIGN] or None

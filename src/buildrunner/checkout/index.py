@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 # Of 600,000 files or so; and more than anybody writes into a .gitattributes.
-_MOST_INDEX_BYTES, _MOST_ATTRIBUTES_BYTES = 64 * 2**20, 2**20
+_MAX_INDEX_BYTES, _MAX_ATTRIBUTES_BYTES = 64 * 2**20, 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Tree:
 
 def read_tree(folder: Path, commit: str) -> Tree:
     """Look for submodules and LFS in the index (gitformat-index(5), version 2) of a checkout that git has just made."""
-    index = _read_file(folder / ".git" / "index", _MOST_INDEX_BYTES)
+    index = _read_file(folder / ".git" / "index", _MAX_INDEX_BYTES)
     submodules: dict[str, str] = {}
     attributes: list[str] = []
     small: list[str] = []
@@ -39,31 +39,31 @@ def read_tree(folder: Path, commit: str) -> Tree:
             index.endswith(b".gitattributes", start, end) and index[start:end].rpartition(b"/")[2] == b".gitattributes"
         ):
             attributes.append(os.fsdecode(index[start:end]))
-        elif mode[2] >> 4 == 8 and _may_be_pointer(index[place + 36 : place + 40]) and len(small) < _MOST_SMALL:
+        elif mode[2] >> 4 == 8 and _may_be_pointer(index[place + 36 : place + 40]) and len(small) < _MAX_SMALL:
             small.append(os.fsdecode(index[start:end]))
         place += (end - place + 8) // 8 * 8
-    names_lfs = any(b"filter=lfs" in _read_file(folder / name, _MOST_ATTRIBUTES_BYTES) for name in attributes)
+    names_lfs = any(b"filter=lfs" in _read_file(folder / name, _MAX_ATTRIBUTES_BYTES) for name in attributes)
     pointers = [name for name in small if not names_lfs and _read_file(folder / name, 255).startswith(_POINTER)]
     return Tree(submodules, names_lfs, tuple(pointers))
 
 
 def _may_be_pointer(size: bytes) -> bool:
     """Decide by the size of a regular file."""
-    return size[:3] == b"\0\0\0" and size[3] >= _LEAST_POINTER
+    return size[:3] == b"\0\0\0" and size[3] >= _MIN_POINTER
 
 
 _GITLINK = (0o160000).to_bytes(4, "big")  # the mode of a submodule
 _POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:"
-_LEAST_POINTER = len(_POINTER) + 64  # and at most 255 bytes
-_MOST_SMALL = 20_000  # files of such a size that are looked into
+_MIN_POINTER = len(_POINTER) + 64  # and at most 255 bytes
+_MAX_SMALL = 20_000  # files of such a size that are looked into
 
 
-def _read_file(path: Path, most_bytes: int) -> bytes:
-    """Return the content of a regular file; of a link, or a file that is larger than `most_bytes`, nothing."""
+def _read_file(path: Path, max_bytes: int) -> bytes:
+    """Return the content of a regular file; of a link, or a file that is larger than `max_bytes`, nothing."""
     with suppress(OSError):
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         with open(descriptor, "rb") as file:
             status = os.fstat(descriptor)
-            if stat.S_ISREG(status.st_mode) and status.st_size <= most_bytes:
-                return file.read(most_bytes)
+            if stat.S_ISREG(status.st_mode) and status.st_size <= max_bytes:
+                return file.read(max_bytes)
     return b""

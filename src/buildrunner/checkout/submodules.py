@@ -20,7 +20,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import anyio
 
-from buildrunner.checkout.git import MOST_OUTPUT_BYTES, MOST_PRINTED_BYTES, Git, Retries, commands
+from buildrunner.checkout.git import MAX_OUTPUT_BYTES, MAX_PRINTED_BYTES, Git, Retries, commands
 from buildrunner.checkout.git_errors import NO_SINGLE_COMMIT, explain
 from buildrunner.checkout.index import Tree, read_tree
 from buildrunner.concurrency.cancellation import run_in_thread
@@ -30,11 +30,11 @@ from buildrunner.redaction import visible
 from buildrunner.sandbox.command import Exit, remove_tree
 
 # A commit can name an older one of its own repository as a submodule, and so on: somewhere that has to end.
-MOST_SUBMODULES = 256
-DEEPEST = 5
+MAX_SUBMODULES = 256
+MAX_DEPTH = 5
 AT_ONCE = 8
-_MOST_IN_ONE_COMMAND = 32  # a path may have 4 KB and stands in a job several times: Linux allows 2 MB
-_MOST_ADDRESS, _MOST_SHOWN = 2048, 200
+_MAX_PER_COMMAND = 32  # a path may have 4 KB and stands in a job several times: Linux allows 2 MB
+_MAX_ADDRESS, _MAX_SHOWN = 2048, 200
 _NOT_IN_ADDRESS = re.compile(r"[\x00-\x20\x7f-\x9f\ud800-\udfff\\]")
 # Each job is a script for sh, and each line that it says bears its number.
 _RUN_JOBS = ("/bin/sh", "-c", f'printf "%s\\0" "$@" | xargs -0 -n 1 -P {AT_ONCE} sh -c', "sh")
@@ -56,7 +56,7 @@ class _Submodule:
 
 
 def _shown(path: str) -> str:
-    return visible(path)[:_MOST_SHOWN]
+    return visible(path)[:_MAX_SHOWN]
 
 
 async def fetch_submodules(
@@ -80,10 +80,10 @@ async def fetch_submodules(
     """
     done: dict[str, tuple[str, Tree]] = {}
     parents = [("", repository.url, tree)]
-    for _ in range(DEEPEST):
-        if len(done) + sum(len(found.submodules) for _, _, found in parents) > MOST_SUBMODULES:
+    for _ in range(MAX_DEPTH):
+        if len(done) + sum(len(found.submodules) for _, _, found in parents) > MAX_SUBMODULES:
             raise BuildFailed(
-                "clone", f"The repository has more than {MOST_SUBMODULES} submodules.", _OFF, kind="submodules-too-many"
+                "clone", f"The repository has more than {MAX_SUBMODULES} submodules.", _OFF, kind="submodules-too-many"
             )
         level = [
             submodule
@@ -104,7 +104,7 @@ async def fetch_submodules(
     if parents:
         raise BuildFailed(
             "clone",
-            f"The repository has submodules of submodules, more than {DEEPEST} levels deep.",
+            f"The repository has submodules of submodules, more than {MAX_DEPTH} levels deep.",
             _OFF,
             kind="submodules-too-many",
         )
@@ -118,10 +118,10 @@ async def _read_submodules(
     # Out of the commit and not out of the checkout, where .gitmodules might be a link.
     arguments = ("config", "-z", "--blob=HEAD:.gitmodules", "--get-regexp", r"^submodule\..*\.(path|url)$")
     _, _, printed = await git("-C", f"{folder.name}/{place}", *arguments, shown=False)
-    if len(printed) >= MOST_PRINTED_BYTES:
+    if len(printed) >= MAX_PRINTED_BYTES:
         raise BuildFailed(
             "clone",
-            f".gitmodules is larger than {MOST_PRINTED_BYTES // 2**20} MiB.",
+            f".gitmodules is larger than {MAX_PRINTED_BYTES // 2**20} MiB.",
             f"Shorten it. {_OFF}",
             kind="gitmodules-too-large",
         )
@@ -177,7 +177,7 @@ def find_address(url: str, parent: str, repository: Repository) -> str | None:
         None where it has another form. It begins with its scheme, or a / where REPO_URL is a file's, and so is no option.
 
     """
-    if not url or len(url) > _MOST_ADDRESS or _NOT_IN_ADDRESS.search(url):
+    if not url or len(url) > _MAX_ADDRESS or _NOT_IN_ADDRESS.search(url):
         return None
     # Programs do not agree where the host is then, and the one that is shown has to be the one that is asked.
     if re.search(r"[?#]|://[^/]*@[^/]*@", url):
@@ -235,8 +235,8 @@ async def _fetch(
     waiting = list(submodules)
     while waiting:
         results: list[tuple[Exit, str]] = []
-        for start in range(0, len(waiting), _MOST_IN_ONE_COMMAND):
-            results += await _run_jobs(git, repository, folder, waiting[start : start + _MOST_IN_ONE_COMMAND])
+        for start in range(0, len(waiting), _MAX_PER_COMMAND):
+            results += await _run_jobs(git, repository, folder, waiting[start : start + _MAX_PER_COMMAND])
         passing: BuildFailed | None = None
         again = []
         for submodule, (ended, text) in zip(waiting, results, strict=True):
@@ -279,13 +279,13 @@ async def _run_jobs(
     def listen(stream: Literal["stdout", "stderr"], data: bytes) -> None:
         nonlocal rest
         *lines, rest = (rest + data).split(b"\n")
-        rest = rest[:MOST_OUTPUT_BYTES]  # its beginning: there is the number
+        rest = rest[:MAX_OUTPUT_BYTES]  # its beginning: there is the number
         for line in lines:
             number, text = (*line.split(b" ", 1), b"")[:2]
             # What has no number comes from the shell, and belongs to nobody.
             if re.fullmatch(rb"[0-9]{1,3}", number) and int(number) < len(outputs):
                 outputs[int(number)] += text + b"\n"
-                del outputs[int(number)][:-MOST_OUTPUT_BYTES]
+                del outputs[int(number)][:-MAX_OUTPUT_BYTES]
             if not text.startswith(b"exit "):
                 git.output(stream, (text or line) + b"\n")
 

@@ -14,7 +14,7 @@ from buildrunner.diagnose.rule import FailedCommand
 from buildrunner.errors import Failure
 
 MAX_LINES = 20  # of an excerpt
-_MAX_LINE_CHARACTERS = 400  # characters
+_MAX_LINE_CHARACTERS = 400
 _LINES_ABOVE = 4  # between a place and the message that it belongs to, when the place stands above
 _LINES_BELOW = 12  # the same, when it stands below
 _STACK = re.compile(r"\s{0,12}(?:at \S|\d{1,3}: <unknown>|Stack (?:back)?trace:$)")

@@ -10,7 +10,7 @@ from typing import Literal
 from buildrunner.events.lines import clean, without_color
 
 MAX_CHARACTERS = 32 * 1024  # of an output that are looked at
-_MAX_QUOTE_CHARACTERS = 200  # characters
+_MAX_QUOTE_CHARACTERS = 200
 # What stands before what a line says: the time, or which task or package of several says it (gulp, concurrently, Turborepo,
 # the package managers).
 _TASK = re.compile(

@@ -26,13 +26,13 @@ from buildrunner.redaction import SGR, Redactor
 # because it is made for every line: 0.03 µs, where a NamedTuple takes 0.27 µs and a frozen dataclass 0.37 µs.
 Line: TypeAlias = tuple[str, bool]
 
-LONGEST_LINE = 16 * 1024  # bytes of UTF-8
+MAX_LINE_BYTES = 16 * 1024  # of UTF-8
 _SHORT = 2048  # characters; not even replacing secrets in it makes as little text a long line
 
-_LONGEST_SGR = 128  # characters between `ESC [` and `m`; three colors and all attributes take less than 80
+_MAX_SGR = 128  # characters between `ESC [` and `m`; three colors and all attributes take less than 80
 _STRING = r"[^\x07\x18\x1a\x1b\x9c\n]*"  # up to BEL, ST or what interrupts it: a lost end must not lose the log
 _ESCAPE_SEQUENCE = (
-    rf"\x1b(?!\[[0-9;:]{{0,{_LONGEST_SGR}}}m)"
+    rf"\x1b(?!\[[0-9;:]{{0,{_MAX_SGR}}}m)"
     rf"(?:\[[ -?]*[@-~]?|[PX\]^_]{_STRING}[\x07\x9c]?|[ -/]+[0-~]?|[0-~])?"  # CSI; DCS, SOS, OSC, PM, APC; the others
 )
 _ESCAPES = re.compile(_ESCAPE_SEQUENCE)
@@ -68,7 +68,7 @@ class LineDecoder:
         # `_state` is the redacted beginning (see `Redactor.split` for `_hidden`).
         self._long = False
         self._kept = ""  # the state to show, if no better one follows
-        self._drawing = Drawing(LONGEST_LINE)  # the present one, before it gets into `_line`
+        self._drawing = Drawing(MAX_LINE_BYTES)  # the present one, before it gets into `_line`
         self._state = ""
         self._hidden = 0
         self._state_is_out = False  # pieces of it were handed out: what follows cannot replace it
@@ -129,7 +129,7 @@ class LineDecoder:
         block, newline, beginning = text.rpartition("\n")
         if newline:
             lines += self._whole_lines(block)
-        if len(beginning) > LONGEST_LINE:
+        if len(beginning) > MAX_LINE_BYTES:
             lines += self._grow(beginning)
         else:
             self._line = beginning
@@ -143,7 +143,7 @@ class LineDecoder:
             redrawn = [_last_state(line.split("\r")) if "\r" in line or MOVED in line else line for line in lines]
             block = "\n".join(redrawn)
         lines = self._redactor.redact(self._wrapped.redact(block)).split("\n")
-        if max(map(len, lines)) <= LONGEST_LINE // 4:  # a character takes 4 bytes at the most
+        if max(map(len, lines)) <= MAX_LINE_BYTES // 4:  # a character takes 4 bytes at the most
             return list(zip(lines, repeat(False)))
         return [(piece, index > 0) for line in lines for index, piece in enumerate(_pieces(line))]
 
@@ -159,7 +159,7 @@ class LineDecoder:
             *states, present = states
             for is_short, group in groupby(states, key=lambda state: len(state) <= _SHORT):
                 for state in [_last_state(list(group))] if is_short else group:
-                    self._line = drawn(state, LONGEST_LINE)
+                    self._line = drawn(state, MAX_LINE_BYTES)
                     lines += self._end_state()
             self._line = self._drawing.add(present)
         redacted, self._line, self._hidden = self._redactor.split(self._line, self._hidden)
@@ -209,7 +209,7 @@ def _last_state(states: list[str]) -> str:
     """Return the last of the states of a line in which something can be seen, else the last that has color codes."""
     colored = ""
     for raw in reversed(states):
-        state = drawn(raw, LONGEST_LINE)
+        state = drawn(raw, MAX_LINE_BYTES)
         if state and without_color(state):
             return state
         colored = colored or state
@@ -218,13 +218,13 @@ def _last_state(states: list[str]) -> str:
 
 def _pieces(line: str) -> list[str]:
     """Cut `line` so that each piece is as long as can be, between characters and not in a color code."""
-    if len(line) <= LONGEST_LINE // (1 if line.isascii() else 4):
+    if len(line) <= MAX_LINE_BYTES // (1 if line.isascii() else 4):
         return [line]
     data = line.encode()
     pieces: list[str] = []
     start = 0
-    while len(data) - start > LONGEST_LINE:
-        end = start + LONGEST_LINE
+    while len(data) - start > MAX_LINE_BYTES:
+        end = start + MAX_LINE_BYTES
         while data[end] & 0xC0 == 0x80:
             end -= 1
         code = data.rfind(b"\x1b", start + 1, end)
@@ -239,5 +239,5 @@ def _pieces(line: str) -> list[str]:
 def _shortened(sequence: str) -> str:
     """Return as little of an unfinished sequence as tells how it may end, so that an endless one costs nothing."""
     if sequence.startswith(("\x1b[", "\x9b")):
-        return sequence if len(sequence) <= _LONGEST_SGR + 2 else f"{sequence[:2].rstrip('0123456789')}?"
+        return sequence if len(sequence) <= _MAX_SGR + 2 else f"{sequence[:2].rstrip('0123456789')}?"
     return sequence[: 2 if sequence[0] == "\x1b" else 1]

@@ -19,7 +19,7 @@ from buildrunner.gateway.events import Event, parse_event
 from buildrunner.gateway.streams import Entries, read_last, read_range
 
 _MAX_ENTRIES, _FIRST_ENTRIES = 500, 16  # of one read
-_MOST_BYTES = 256 * 2**10  # of events that are held for one viewer
+_MAX_BYTES = 256 * 2**10  # of events that are held for one viewer
 
 
 async def read_log(
@@ -70,10 +70,10 @@ async def _read_stream(redis: Redis, key: str, build: str, newest: Entries) -> A
         if not entries:
             return
         sizes = list(accumulate(len(encoded) for _, encoded in entries))
-        fits = max(1, bisect_right(sizes, _MOST_BYTES))
+        fits = max(1, bisect_right(sizes, _MAX_BYTES))
         is_last = len(entries) < count and fits == len(entries)
         entries = entries[:fits]
-        count = max(1, min(_MAX_ENTRIES, _MOST_BYTES * fits // max(1, sizes[fits - 1])))
+        count = max(1, min(_MAX_ENTRIES, _MAX_BYTES * fits // max(1, sizes[fits - 1])))
         events = []
         for _, encoded in entries:
             event = parse_event(encoded)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
         node_of_packages as node_of_packages,
     )
     from buildrunner.project.output.pages import (
-        MOST_PAGE_BYTES as MOST_PAGE_BYTES,
+        MAX_PAGE_BYTES as MAX_PAGE_BYTES,
         UNKNOWN_LANGUAGE as UNKNOWN_LANGUAGE,
         find_base_path as find_base_path,
         find_references as find_references,
@@ -90,7 +90,7 @@ else:
             "frameworks.table": "find_base_setting",
             "node_version": "NodeRequirement node_of_packages",
             "output.pages": (
-                "MOST_PAGE_BYTES UNKNOWN_LANGUAGE find_base_path find_references is_page template_language"
+                "MAX_PAGE_BYTES UNKNOWN_LANGUAGE find_base_path find_references is_page template_language"
             ),
             "output.search": "Output find_output warn_of_other_host",
             "output.snapshot": "Snapshot take_snapshot",

@@ -16,7 +16,7 @@ from typing import Any
 
 from buildrunner.project.files import read_text
 
-_MOST_BYTES = 256 * 1024  # of a configuration
+_MAX_BYTES = 256 * 1024  # of a configuration
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ def without_comments(text: str) -> str:
 def read_configuration(path: Path, checkout: Path) -> str | None:
     """Read a file of the repository; None where there is none that is its own and not too large."""
     with suppress(ValueError):
-        return read_text(path, checkout, most_bytes=_MOST_BYTES)
+        return read_text(path, checkout, max_bytes=_MAX_BYTES)
     return None
 
 

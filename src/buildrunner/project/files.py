@@ -12,12 +12,12 @@ from typing import Any
 
 from buildrunner.concurrency.cancellation import check_cancelled
 
-MOST_BYTES = 4 * 2**20  # of a file that is read as a whole; lockfiles may be larger
+MAX_BYTES = 4 * 2**20  # of a file that is read as a whole; lockfiles may be larger
 _MAX_YAML_BYTES = 128 * 1024
 _MAX_TOML, _MAX_DOTS = 128 * 1024, 500  # characters; dots in a line
 # Of a structured file, since a few characters may take a hundred times their room in memory. A lockfile of 5,000 packages has
 # 150,000 values.
-_MOST_VALUES, _MAX_YAML_VALUES, _MAX_ALIASES, _DEEPEST = 1_000_000, 20_000, 100, 50
+_MAX_VALUES, _MAX_YAML_VALUES, _MAX_ALIASES, _MAX_DEPTH = 1_000_000, 20_000, 100, 50
 # A walk ends here: a repository may hold millions of folders, and the app is in none of those that come after so many.
 _MAX_FOLDERS = 5000
 _MAX_ENTRIES = 100_000
@@ -49,7 +49,7 @@ def is_file(path: Path) -> bool:
     return False
 
 
-def read_text(path: Path, root: Path, *, most_bytes: int = MOST_BYTES) -> str | None:
+def read_text(path: Path, root: Path, *, max_bytes: int = MAX_BYTES) -> str | None:
     """Read a text file of the repository `root`; None where there is none.
 
     Raises:
@@ -68,10 +68,10 @@ def read_text(path: Path, root: Path, *, most_bytes: int = MOST_BYTES) -> str | 
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise ValueError("is not a regular file")
-        if status.st_size > most_bytes:
-            raise ValueError(f"is larger than {most_bytes // 2**20} MiB")
+        if status.st_size > max_bytes:
+            raise ValueError(f"is larger than {max_bytes // 2**20} MiB")
         with open(descriptor, "rb", closefd=False) as file:
-            return file.read(most_bytes).decode("utf-8-sig", errors="replace")
+            return file.read(max_bytes).decode("utf-8-sig", errors="replace")
     except OSError as error:
         raise ValueError(f"cannot be read: {error.strerror}") from None
     finally:
@@ -101,8 +101,8 @@ def parse_json(text: str) -> Any:
         ValueError: as `read_text`.
 
     """
-    if sum(map(text.count, "[{,")) > _MOST_VALUES:
-        raise ValueError(f"has more than {_MOST_VALUES} values")
+    if sum(map(text.count, "[{,")) > _MAX_VALUES:
+        raise ValueError(f"has more than {_MAX_VALUES} values")
     try:
         return json.loads(text)
     except ValueError as error:
@@ -118,7 +118,7 @@ def read_yaml(path: Path, root: Path) -> dict[str, Any] | None:
         ValueError: as `read_text`.
 
     """
-    text = read_text(path, root, most_bytes=_MAX_YAML_BYTES)
+    text = read_text(path, root, max_bytes=_MAX_YAML_BYTES)
     if text is None:
         return None
     value = parse_yaml(text)
@@ -159,7 +159,7 @@ def parse_yaml(text: str) -> Any:
                 value = {}
             else:
                 continue
-            if values > _MAX_YAML_VALUES or aliases > _MAX_ALIASES or len(open_ones) > _DEEPEST:
+            if values > _MAX_YAML_VALUES or aliases > _MAX_ALIASES or len(open_ones) > _MAX_DEPTH:
                 raise ValueError("has too many values or levels")
             if isinstance(event, yaml.NodeEvent) and event.anchor and not isinstance(event, yaml.AliasEvent):
                 anchors[event.anchor] = value

@@ -13,10 +13,10 @@ from posixpath import basename, dirname, join, normpath, splitext
 from buildrunner.concurrency.cancellation import check_cancelled
 from buildrunner.project.files import parse_json
 
-MOST_BYTES = 4 * 2**20  # of one manifest
-_MOST_MANIFESTS = 16
-_MOST_VALUES = 200_000
-_MOST_NAMES = 8  # of an entry: its own and those of the entries around it
+MAX_BYTES = 4 * 2**20  # of one manifest
+_MAX_MANIFESTS = 16
+_MAX_VALUES = 200_000
+_MAX_NAMES = 8  # of an entry: its own and those of the entries around it
 _VITES = re.compile(r"(?:^|/)\.vite/manifest\.json$")
 _NAMES = re.compile(
     r"(?:^|/)(?:\.vite/manifest|(?:(?:asset|assets|build|parcel|rev|webpack)-)?manifest|webpack-assets|stats)\.json$"
@@ -31,7 +31,7 @@ def judge_by_manifests(paths: Iterable[str], read: Callable[[str], bytes | None]
 
     Args:
         paths: of the site.
-        read: returns a file's content; None where that is not possible, or it has more than MOST_BYTES.
+        read: returns a file's content; None where that is not possible, or it has more than MAX_BYTES.
 
     """
     paths = list(paths)
@@ -39,7 +39,7 @@ def judge_by_manifests(paths: Iterable[str], read: Callable[[str], bytes | None]
     manifests.sort(key=lambda path: (path.count("/"), path))
     verdicts: dict[str, bool] = {}
     site = set(paths) if manifests else set()
-    for manifest in manifests[:_MOST_MANIFESTS]:
+    for manifest in manifests[:_MAX_MANIFESTS]:
         check_cancelled()
         try:
             content = parse_json((read(manifest) or b"null").decode("utf-8-sig"))
@@ -70,7 +70,7 @@ def judge_by_manifests(paths: Iterable[str], read: Callable[[str], bytes | None]
 def _values(content: object) -> Iterator[tuple[str, frozenset[str]]]:
     """Yield each string with the names that its entry gives it."""
     waiting: list[tuple[object, frozenset[str]]] = [(content, frozenset())]
-    for _ in range(_MOST_VALUES):
+    for _ in range(_MAX_VALUES):
         if not waiting:
             return
         value, names = waiting.pop()
@@ -80,7 +80,7 @@ def _values(content: object) -> Iterator[tuple[str, frozenset[str]]]:
             waiting += [(each, names) for each in value]
         elif isinstance(value, dict):
             own = {str(value[key]) for key in ("name", "src") if isinstance(value.get(key), str)}
-            kept = names | own if "file" in value and len(names) < _MOST_NAMES else frozenset(own)
+            kept = names | own if "file" in value and len(names) < _MAX_NAMES else frozenset(own)
             waiting += [(each, kept | {key}) for key, each in value.items()]
 
 

@@ -18,15 +18,15 @@ from typing import NamedTuple, Self
 from buildrunner.concurrency.cancellation import check_cancelled
 from buildrunner.errors import BuildFailed
 from buildrunner.project.output.pages import is_page
-from buildrunner.publish.bundlers import MOST_BYTES, judge_by_manifests
+from buildrunner.publish.bundlers import MAX_BYTES, judge_by_manifests
 from buildrunner.publish.headers import cache_control, content_type
 from buildrunner.redaction import visible
 
 MAX_KEY_BYTES = 1024  # https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html
 _OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _OPEN_FOLDER = _OPEN_FILE | os.O_DIRECTORY
-_MOST_LINKS = 1000  # links to folders
-_MOST_BEHIND_LINKS = 100_000  # files and folders that they add together
+_MAX_LINKS = 1000  # links to folders
+_MAX_BEHIND_LINKS = 100_000  # files and folders that they add together
 # Folders that tools keep beside the sources: a site is in none of them.
 _TOOL_FOLDERS = frozenset((".git", ".github", ".gitlab", ".circleci", ".vscode", ".idea", ".husky", ".yarn", ".ssh"))
 Selected = Callable[[str, bool], bool]  # the path of an entry and whether it is a folder → whether it is published
@@ -160,11 +160,11 @@ def _with_manifests(site: Site) -> tuple[SiteFile, ...]:
     files = {file.path: file for file in site.files}
 
     def read(path: str) -> bytes | None:
-        if files[path].size > MOST_BYTES:
+        if files[path].size > MAX_BYTES:
             return None
         descriptor = site.open(files[path])
         try:
-            return os.pread(descriptor, MOST_BYTES, 0)
+            return os.pread(descriptor, MAX_BYTES, 0)
         finally:
             os.close(descriptor)
 
@@ -242,8 +242,8 @@ class _Walk:
         if self._limits:
             _check_limits(self._limits, self.files, self._total_bytes, self._others)
         for index, link in enumerate(sorted(links)):
-            if index >= _MOST_LINKS or not self._follow(link):
-                limit = f"links may add {_MOST_BEHIND_LINKS:,} files and folders, within the site's limits"
+            if index >= _MAX_LINKS or not self._follow(link):
+                limit = f"links may add {_MAX_BEHIND_LINKS:,} files and folders, within the site's limits"
                 self.left_out.append((link.path, f"it is a link to a folder, and {limit}"))
 
     @property
@@ -253,13 +253,13 @@ class _Walk:
     def _follow(self, link: _Folder) -> bool:
         """List the folder that a link leads to, with the links in it; undo and return False where it does not fit."""
         before = len(self.files), len(self.left_out), self._total_bytes, self._folders_found
-        most = min(_MOST_BEHIND_LINKS - self._behind_links, self._limits.files if self._limits else _MOST_BEHIND_LINKS)
-        most_bytes = self._limits.total_bytes if self._limits else self._total_bytes + 2**63
+        most = min(_MAX_BEHIND_LINKS - self._behind_links, self._limits.files if self._limits else _MAX_BEHIND_LINKS)
+        max_bytes = self._limits.total_bytes if self._limits else self._total_bytes + 2**63
         folders = [link]
         while folders:
             for _ in self._scan(folders.pop(), folders, folders):
                 added = len(self.files) + self._others - before[0] - before[1] - before[3]
-                fits = added <= most and self._total_bytes <= most_bytes
+                fits = added <= most and self._total_bytes <= max_bytes
                 if self._limits:
                     fits = fits and max(len(self.files), self._others) <= self._limits.files
                 if not fits:
@@ -267,7 +267,7 @@ class _Walk:
                         self.real_paths.pop(file.path, None)
                     del self.files[before[0] :], self.left_out[before[1] :]
                     self._total_bytes, self._folders_found = before[2:]
-                    self._behind_links = _MOST_BEHIND_LINKS  # what has been read in vain is bounded, too
+                    self._behind_links = _MAX_BEHIND_LINKS  # what has been read in vain is bounded, too
                     return False
         self._behind_links += len(self.files) + self._others - before[0] - before[1] - before[3]
         return True

@@ -18,7 +18,7 @@ import anyio
 import anyio.to_thread
 
 from buildrunner.errors import BuildFailed, BuildSuperseded
-from buildrunner.publish.manifest import MOST_BYTES, Manifest, ManifestReader, rfc3339, text_of
+from buildrunner.publish.manifest import MAX_BYTES, Manifest, ManifestReader, rfc3339, text_of
 from buildrunner.s3.bucket import Bucket, Fetched
 from buildrunner.s3.errors import AccessRefused, ConditionsUnsupported
 
@@ -27,7 +27,7 @@ State = Literal["building", "publishing", "deleting", "published"]
 _ATTEMPTS = 10  # to claim, each time that another run was quicker
 # For each step of the pointer. A state bucket that does not answer must not hold up a site that can be published.
 STEP_SECONDS = 5
-_MOST_OF_POINTER = 2**20  # bytes; of the words of runs that have ended, too
+_MAX_POINTER = 2**20  # bytes; of the words of runs that have ended, too
 _NAMED_AT_MOST = 10_000  # keys in the word of a run that was stopped
 _JSON = "application/json"
 _UNCONDITIONAL = (
@@ -179,7 +179,7 @@ class DeploymentLock:
         for identity in self.in_progress:
             fetched = None
             with suppress(AccessRefused):  # see `claim`
-                fetched = await self._state.get(f"{self._folder}ended/{identity}.json", most=_MOST_OF_POINTER)
+                fetched = await self._state.get(f"{self._folder}ended/{identity}.json", most=_MAX_POINTER)
             if fetched and (end := _End.parse(fetched.body)):
                 self._ends[identity] = end
         self.in_progress = tuple(identity for identity in self._earlier if identity not in self._ends)
@@ -300,7 +300,7 @@ class DeploymentLock:
         word = {"v": 1, "build": self._own.build, "ended": how, "at": rfc3339(time.time())}
         named = {} if replaced is None else {"replaced": sorted(replaced)}
         body = json.dumps(word | named).encode()
-        if len(body) > _MOST_OF_POINTER:
+        if len(body) > _MAX_POINTER:
             body = json.dumps(word).encode()
         await self._state.put(f"{self._folder}ended/{self._own.identity}.json", body, content_type=_JSON)
 
@@ -320,7 +320,7 @@ class DeploymentLock:
                 async for lines in batches:
                     reader.feed(lines)
                     size += sum(len(line) + 1 for line in lines)
-                    if size > MOST_BYTES:
+                    if size > MAX_BYTES:
                         return None
         return reader.end()
 
@@ -335,7 +335,7 @@ class DeploymentLock:
         return not self._superseded
 
     async def _read(self) -> tuple[Fetched | None, _Pointer | None]:
-        fetched = await self._state.get(self._key, most=_MOST_OF_POINTER)
+        fetched = await self._state.get(self._key, most=_MAX_POINTER)
         return fetched, _Pointer.parse(fetched.body) if fetched else None
 
     async def _write(self, own: _Pointer, before: Fetched | Literal["own"] | None = "own", attempts: int = 3) -> bool:

@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from buildrunner.s3.compatibility import plain_etag
 
-MOST_BYTES = (
+MAX_BYTES = (
     256 * 2**20
 )  # of a manifest, written or read: 100,000 files whose keys are as long as S3 allows have half of it
 
@@ -43,7 +43,7 @@ class Manifest:
     objects: Mapping[str, PublishedObject]
     kept: Mapping[str, float]  # for open tabs: key → when the first deployment without it was published
 
-    def to_json(self, most: int = MOST_BYTES) -> tuple[bytes, int]:
+    def to_json(self, most: int = MAX_BYTES) -> tuple[bytes, int]:
         """Return the document, with one object a line, and how many objects were left out for it to have at most `most` bytes.
 
         What a manifest does not name is sent again, and costs time. The times of `kept` come first: without them nothing of it

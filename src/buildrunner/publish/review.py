@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from buildrunner.concurrency.cancellation import check_cancelled
 from buildrunner.project.frameworks.table import find_base_setting
 from buildrunner.project.output.pages import (
-    MOST_PAGE_BYTES,
+    MAX_PAGE_BYTES,
     UNKNOWN_LANGUAGE,
     find_base_path,
     template_language,
@@ -21,9 +21,9 @@ from buildrunner.redaction import visible
 from buildrunner.routing.document import Document
 from buildrunner.routing.references import Reference, ReferenceCheck
 
-_MOST_PAGES = 100  # that are looked through
-_MOST_BYTES = 4 * 2**20  # of them together
-_MOST_SECONDS = 5.0
+_MAX_PAGES = 100  # that are looked through
+_MAX_BYTES = 4 * 2**20  # of them together
+_MAX_SECONDS = 5.0
 # Programs of a server: as files of a site they show their source.
 _PROGRAMS = (
     ".php",
@@ -51,7 +51,7 @@ _RULE_FILES = (
 _NAMED = 3  # examples in a warning
 _NAMED_REFERENCES = 10  # that get a warning each
 _REFERENCE_SECONDS = 30.0  # for checking the references of all pages
-_MOST_REFERENCES = 100_000  # that lead to nothing and are remembered
+_MAX_REFERENCES = 100_000  # that lead to nothing and are remembered
 # What a page does not work without comes first.
 _ELEMENTS = ("script", "link", "img", "iframe", "a")
 
@@ -120,7 +120,7 @@ def _find_broken(site: Site, paths: frozenset[str], document: Document) -> tuple
         for each in broken:
             if each.address in found:
                 found[each.address].others += 1
-            elif len(found) < _MOST_REFERENCES:
+            elif len(found) < _MAX_REFERENCES:
                 found[each.address] = _Broken(file.path, each)
     ranks = {element: rank for rank, element in enumerate(_ELEMENTS)}
     return sorted(found.values(), key=lambda each: ranks.get(each.reference.element, 2)), unchecked
@@ -165,10 +165,10 @@ def _read_pages(site: Site) -> list[tuple[str, str]]:
     """Read some pages of a site, those nearest to its top first."""
     pages = [file for file in site.files if file.is_page]
     pages.sort(key=lambda file: (file.path.count("/"), file.path != "index.html", file.path))
-    ends = time.monotonic() + _MOST_SECONDS
+    ends = time.monotonic() + _MAX_SECONDS
     found: list[tuple[str, str]] = []
-    left = _MOST_BYTES
-    for file in pages[:_MOST_PAGES]:
+    left = _MAX_BYTES
+    for file in pages[:_MAX_PAGES]:
         if left <= 0 or time.monotonic() > ends:
             break
         text = _read_page(site, file)
@@ -180,7 +180,7 @@ def _read_pages(site: Site) -> list[tuple[str, str]]:
 def _read_page(site: Site, file: SiteFile) -> str:
     descriptor = site.open(file)
     try:
-        return os.read(descriptor, MOST_PAGE_BYTES).decode("utf-8-sig", errors="replace")
+        return os.read(descriptor, MAX_PAGE_BYTES).decode("utf-8-sig", errors="replace")
     finally:
         os.close(descriptor)
 

@@ -51,7 +51,7 @@ def take_rules(
                 continue  # the same file
             try:
                 _check_owner(folder / name, owner)
-                text = read_text(folder / name, inside, most_bytes=MAX_FILE_BYTES[name])
+                text = read_text(folder / name, inside, max_bytes=MAX_FILE_BYTES[name])
             except ValueError as error:
                 warnings.append(RuleWarning(shown(folder, name), None, f"it {error}, so it is not applied"))
             else:

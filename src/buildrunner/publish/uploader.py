@@ -28,7 +28,7 @@ from buildrunner.errors import BuildFailed, BuildSuperseded
 from buildrunner.publish.files import Site, SiteFile, changed_meanwhile
 from buildrunner.publish.headers import IMMUTABLE, cache_control
 from buildrunner.publish.lock import STEP_SECONDS, DeploymentLock
-from buildrunner.publish.manifest import MOST_BYTES, Manifest, PublishedObject
+from buildrunner.publish.manifest import MAX_BYTES, Manifest, PublishedObject
 from buildrunner.s3.bodies import sha256_of
 from buildrunner.s3.bucket import Bucket, Listed
 from buildrunner.s3.errors import AccessRefused, S3Failed, Unreachable
@@ -48,7 +48,7 @@ STOPPED_WITHIN = 3.0  # seconds for saying so, also when the run is being cancel
 _NEW_KEYS_END_WITHIN = 4.0
 # Assets of earlier builds. With more of them, or longer names, the manifest could not be read back, and a listing takes minutes.
 KEPT_AT_MOST = 250_000
-_KEPT_MOST_BYTES = MOST_BYTES // 2
+_KEPT_MAX_BYTES = MAX_BYTES // 2
 _BYTES_OF_KEPT = 64  # of the entry of one in the manifest, beside its key
 _ROUNDS = 3  # of sending again what another run has overwritten
 _DELETED_AT_ONCE = 1000  # https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html
@@ -545,7 +545,7 @@ class Upload:
 
     def _bounded(self, kept: dict[str, float]) -> dict[str, float]:
         """Leave out those that were kept longest where they are too many."""
-        if len(kept) <= KEPT_AT_MOST and (len(kept) * (1024 + _BYTES_OF_KEPT) <= _KEPT_MOST_BYTES):
+        if len(kept) <= KEPT_AT_MOST and (len(kept) * (1024 + _BYTES_OF_KEPT) <= _KEPT_MAX_BYTES):
             return kept
         there, size, newest = self._there or {}, 0, dict[str, float]()
 
@@ -554,7 +554,7 @@ class Upload:
 
         for key in sorted(kept, key=age)[:KEPT_AT_MOST]:
             size += len(key.encode()) + _BYTES_OF_KEPT
-            if size > _KEPT_MOST_BYTES:
+            if size > _KEPT_MAX_BYTES:
                 break
             newest[key] = kept[key]
         if left := len(kept) - len(newest):

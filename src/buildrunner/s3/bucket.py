@@ -66,7 +66,7 @@ _T = TypeVar("_T")
 # which fill a link of 1 Gbit/s at 60 ms. botocore copies each once more: when all of it goes through aiobotocore, the process
 # peaks at 163 MB, 65 MB of which are there without any body.
 BYTES_IN_FLIGHT = 32 * 2**20
-MOST_OF_LINE = 2**20  # bytes: an event or an entry of a manifest has some kilobytes at the most
+MAX_LINE = 2**20  # bytes: an event or an entry of a manifest has some kilobytes at the most
 CLOSE_WITHIN = 2  # seconds, also when the run is being cancelled: what stays open is complained about on the console
 _DELETIONS_AT_ONCE = 16  # where a server deletes one object a request
 _HEADER_NAMES = {  # botocore's names and those of HTTP
@@ -454,7 +454,7 @@ class Bucket:
     async def lines(self, key: str) -> AsyncGenerator[list[bytes]]:
         """Return the lines of an object as they come, without their ends; nothing when there is no such object.
 
-        What is behind the last end of a line is not one, and nothing follows one that is longer than `MOST_OF_LINE`.
+        What is behind the last end of a line is not one, and nothing follows one that is longer than `MAX_LINE`.
         """
         rest = b""
         with self._explained("get", key):
@@ -465,7 +465,7 @@ class Bucket:
                 async for chunk in body.iter_chunks(65536):
                     *lines, rest = (rest + chunk).split(b"\n")
                     yield lines
-                    if len(rest) > MOST_OF_LINE:
+                    if len(rest) > MAX_LINE:
                         return
 
     async def stream(self, key: str) -> AsyncGenerator[bytes]:

@@ -23,9 +23,9 @@ CONNECT_TIMEOUT = 5  # seconds, with the handshake of TLS
 # Seconds without a step forward: bytes of the request that arrive, and after the last of them the whole answer. With the four
 # attempts of aiobotocore after this one a run sees within two minutes that it cannot succeed.
 STALLED_AFTER = 10
-MOST_OF_HEAD = 64 * 2**10  # bytes, with the interim answers before it
-MOST_OF_BODY = 64 * 2**10  # bytes; S3's error documents have less than one thousand
-_MOST_OF_CHUNKS = 1000  # they are read from the first again when more of them have come
+MAX_HEAD = 64 * 2**10  # bytes, with the interim answers before it
+MAX_BODY = 64 * 2**10  # bytes; S3's error documents have less than one thousand
+_MAX_CHUNKS = 1000  # they are read from the first again when more of them have come
 _HELD = 64 * 2**10  # bytes of a body that wait here for the kernel; asyncio's limit for TLS is eight times as much
 _IDLE_FOR = 12  # seconds, as aiobotocore has it: what is between forgets connections that are silent for longer
 _LOOK_EACH = 1  # second: how often it is seen whether requests go forward
@@ -274,9 +274,9 @@ def parse(received: bytes | bytearray, *, ended: bool) -> HttpResponse | None:
     """
     start = 0
     while True:
-        end = received.find(b"\r\n\r\n", start, MOST_OF_HEAD)
+        end = received.find(b"\r\n\r\n", start, MAX_HEAD)
         if end < 0:
-            if len(received) >= MOST_OF_HEAD or not b"HTTP/1.".startswith(bytes(received[start : start + 7])):
+            if len(received) >= MAX_HEAD or not b"HTTP/1.".startswith(bytes(received[start : start + 7])):
                 raise ProtocolError
             return None
         status_line, _, fields = bytes(received[start : end + 2]).partition(b"\r\n")
@@ -307,12 +307,12 @@ def parse(received: bytes | bytearray, *, ended: bool) -> HttpResponse | None:
             raise ProtocolError
         body, end = _dechunk(received, start)
     elif length is not None:
-        if not length.isdigit() or len(length) > 10 or int(length) > MOST_OF_BODY:
+        if not length.isdigit() or len(length) > 10 or int(length) > MAX_BODY:
             raise ProtocolError
         end = start + int(length)
         body = bytes(received[start:end]) if len(received) >= end else None
     else:  # until the server closes the connection
-        if len(received) - start > MOST_OF_BODY:
+        if len(received) - start > MAX_BODY:
             raise ProtocolError
         body, end, keep = bytes(received[start:]) if ended else None, len(received), False
     if body is None:
@@ -323,8 +323,8 @@ def parse(received: bytes | bytearray, *, ended: bool) -> HttpResponse | None:
 def _dechunk(received: bytes | bytearray, start: int) -> tuple[bytes | None, int]:
     """Return a body in chunks, and where it ends; None when there is not all of it yet."""
     body = bytearray()
-    at, most = start, start + 2 * MOST_OF_BODY
-    for _ in range(_MOST_OF_CHUNKS):
+    at, most = start, start + 2 * MAX_BODY
+    for _ in range(_MAX_CHUNKS):
         end = received.find(b"\r\n", at, most)
         if end < 0:
             if len(received) >= most or len(received) - at > 4096:
@@ -334,7 +334,7 @@ def _dechunk(received: bytes | bytearray, start: int) -> tuple[bytes | None, int
         if not found:
             raise ProtocolError
         size = int(found[1], 16)
-        if len(body) + size > MOST_OF_BODY:
+        if len(body) + size > MAX_BODY:
             raise ProtocolError
         at = end + 2
         if not size:

@@ -7,7 +7,7 @@ import time
 
 import anyio
 
-_FEWEST = 2  # requests at once, however often S3 asks to slow down
+_MIN = 2  # requests at once, however often S3 asks to slow down
 
 
 class AdaptiveLimiter:
@@ -47,7 +47,7 @@ class AdaptiveLimiter:
 
     def slower(self, began: float) -> None:
         if began > self._slowed:
-            self._now = max(min(_FEWEST, self._most), self._now / 2)
+            self._now = max(min(_MIN, self._most), self._now / 2)
             self._slowed = time.monotonic()
 
     async def pause(self, seconds: float) -> None:

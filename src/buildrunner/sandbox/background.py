@@ -38,7 +38,7 @@ QUIET_SECONDS = 10.0  # what may wait for a timer, which nothing shows
 CONNECTED_QUIET_SECONDS = 30.0  # what may wait for an answer over a connection
 WORKING_CPU_SHARE = 0.03  # of one CPU; servers at rest use 0.01 at the most, for collecting garbage
 DAEMON_CPU_SECONDS = 1.0  # a daemon that has used so much has worked
-MOST_PROCESSES = 50  # that are looked at
+MAX_PROCESSES = 50  # that are looked at
 
 # Prints for each process what it has written (proc(5), `io`) and its open files, with the mode that they were opened in. It runs as
 # the build's user: in a container root may not look at other users' processes, but that user may look at its own.
@@ -106,7 +106,7 @@ async def wait_for_background(
         if not own or _sleeps_for_long(own):
             break
         if not before or now - last_sample >= SAMPLE_SECONDS:
-            opened = parse_look(await look([process.pid for process in own[:MOST_PROCESSES]]))
+            opened = parse_look(await look([process.pid for process in own[:MAX_PROCESSES]]))
             written = sum(files.written for files in opened.values()) - printed()
             if before and (
                 _cpu_since(before, own) > (now - last_sample) * WORKING_CPU_SHARE
@@ -133,7 +133,7 @@ async def _leftovers(
         alive = await run_in_thread(running_descendants)
     if not alive:
         return Leftovers()
-    pids = [process.pid for process in alive[:MOST_PROCESSES]]
+    pids = [process.pid for process in alive[:MAX_PROCESSES]]
     first = parse_look(await look(pids))
     unfinished: dict[str, str] = {}
     if any(files.writable for files in first.values()):
@@ -170,7 +170,7 @@ def parse_look(text: bytes) -> dict[int, OpenFiles]:
 
 def _shown(processes: Sequence[Process], redact: Callable[[str], str]) -> list[str]:
     """Name the programs as a person would, without the shells and package managers around them."""
-    lines = [line for process in processes[:MOST_PROCESSES] if (line := command_line(process.pid))]
+    lines = [line for process in processes[:MAX_PROCESSES] if (line := command_line(process.pid))]
     own = [line for line in lines if not is_wrapper(line)]
     return list(dict.fromkeys(as_typed(line, redact) for line in own or [main_program(lines)]))
 

@@ -46,12 +46,12 @@ GRACE_SECONDS = 2.0
 END_SECONDS = 5.0  # what cannot be killed for so long (the kernel does not let go of it) fails the run
 LOOK_SECONDS = 2.0  # for `Sandbox.look`, and what it may print
 LOOK_BYTES = 4 * 2**20
-MOST_STOPPED = 50
+MAX_STOPPED = 50
 KILLED_SECONDS = 1.0  # for a program of ours that was killed
 REMOVE_SECONDS = 60.0
 # What a command and all that it starts may take. No tool that builds sites comes near; a fork bomb and a file without end do.
-MOST_PROCESSES = 4096  # of its user, threads included
-MOST_FILE_BYTES = 16 * 2**30
+MAX_PROCESSES = 4096  # of its user, threads included
+MAX_FILE_BYTES = 16 * 2**30
 # sh reads the environment that is meant for the command, and only after that is there anything in it. The kernel is told to
 # end the command before the runner when memory runs out, so that somebody is left to say so.
 _START = (
@@ -175,7 +175,7 @@ class Sandbox:
         self.account: Account | None = None  # None without root: commands run as the runner's own user
         setpriv, prlimit = _program("setpriv"), _program("prlimit")
         identity = [setpriv, "--no-new-privs"] if setpriv else []
-        most_processes = MOST_PROCESSES
+        most_processes = MAX_PROCESSES
         if os.geteuid() == 0:
             entry = next((entry for name in ("build", "nobody") if (entry := _user(name))), None)
             if entry is None or entry.pw_uid == 0 or not (setpriv and prlimit):
@@ -197,7 +197,7 @@ class Sandbox:
         self._identity = identity  # begins a command line that is run as the account
         self._limits = []  # the same, for limits
         if prlimit:
-            wanted = {"core": 0, "fsize": MOST_FILE_BYTES, "nproc": most_processes}
+            wanted = {"core": 0, "fsize": MAX_FILE_BYTES, "nproc": most_processes}
             self._limits = [prlimit, *(f"--{name}={_at_most(name, value)}" for name, value in wanted.items()), "--"]
 
     async def run(
@@ -269,7 +269,7 @@ class Sandbox:
                     await on_exit(process.pid, code)
                 await read_to_end(DRAIN_SECONDS)
             except anyio.get_cancelled_exc_class():
-                self.stopped = [command_line(process.pid) for process in running_descendants()[:MOST_STOPPED]]
+                self.stopped = [command_line(process.pid) for process in running_descendants()[:MAX_STOPPED]]
                 raise
             finally:
                 with cleanup(GRACE_SECONDS + END_SECONDS + 2 * KILLED_SECONDS):

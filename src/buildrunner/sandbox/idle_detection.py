@@ -35,9 +35,9 @@ QUIET_WITHOUT_OUTPUT_SECONDS = 15.0
 # While it may be waiting for something: an answer over a connection, a timer, a page in a browser. For comparison: serve looks
 # for updates of itself for 7 s. What stays connected to a database is ended all the same.
 QUIET_WAITING_SECONDS = 120.0
-MOST_SCRIPT = 10_000  # characters of a script, and processes, that are looked through
-MOST_COMMANDS = 200
-MOST_DESCRIPTORS = 20_000  # of all processes: some open so many to keep whoever looks busy
+MAX_SCRIPT = 10_000  # characters of a script, and processes, that are looked through
+MAX_COMMANDS = 200
+MAX_DESCRIPTORS = 20_000  # of all processes: some open so many to keep whoever looks busy
 IDLE_CPU_SHARE = 0.03  # of one CPU; those tools take 0.01 at the most, for collecting garbage
 
 # What a command line or a script says that watches. `-w` alone is npm's too: it names a workspace.
@@ -146,7 +146,7 @@ async def wait_until_idle(
         quiet = min(quiet, silent())
         if quiet < (QUIET_WAITING_SECONDS if look.waits else QUIET_SECONDS):
             continue
-        says_so = look.listens or _watches(f"{script[:MOST_SCRIPT]}\n{look.commands}", output())
+        says_so = look.listens or _watches(f"{script[:MAX_SCRIPT]}\n{look.commands}", output())
         if not says_so and not (look.watches and quiet >= QUIET_WAITING_SECONDS):  # a timer of its own does not show
             continue
         has_page = await run_in_thread(has_output)
@@ -183,7 +183,7 @@ class _ProcessSnapshot:
 
 def _look(user: int | None, redact: Callable[[str], str]) -> _ProcessSnapshot:
     tree = running_descendants()
-    lines = [line for process in tree[:MOST_COMMANDS] if (line := command_line(process.pid))]
+    lines = [line for process in tree[:MAX_COMMANDS] if (line := command_line(process.pid))]
     states, watches = _what_is_open([process.pid for process in tree], user)
     return _ProcessSnapshot(
         processes=frozenset(process.pid for process in tree),
@@ -204,7 +204,7 @@ def _what_is_open(processes: list[int], user: int | None) -> tuple[set[str], boo
     """
     links: set[str] = set()
     readable = True
-    left = MOST_DESCRIPTORS
+    left = MAX_DESCRIPTORS
     for pid in processes:
         check_cancelled()
         # It has ended; or root without CAP_SYS_PTRACE may list them, and not more.

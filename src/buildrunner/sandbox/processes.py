@@ -20,9 +20,9 @@ LISTENS = "0A"
 CONNECTED = frozenset(("01", "02"))  # or asking for a connection
 _ACCEPTS = 1 << 16  # __SO_ACCEPTCON in <linux/net.h>
 _TICKS = os.sysconf("SC_CLK_TCK")
-_MOST_COMMAND_LINE = 4096  # bytes that are read of a command line
-_MOST_OF_PROGRAM = 1000  # characters of it that tell which program it is
-_MOST_SHOWN = 60  # characters of it that are shown
+_MAX_COMMAND_LINE = 4096  # bytes that are read of a command line
+_MAX_PROGRAM = 1000  # characters of it that tell which program it is
+_MAX_SHOWN = 60  # characters of it that are shown
 # What runs another program, which is the one to name.
 _SHELL = re.compile(r"(\S*/)?(ba|da|z|a)?sh\b")
 _MANAGER = re.compile(
@@ -80,13 +80,13 @@ def running_descendants() -> list[Process]:
 def command_line(pid: int) -> str:
     """Return the beginning of a command line, its words separated by spaces; empty for a dead process."""
     with suppress(OSError), open(f"/proc/{pid}/cmdline", "rb") as file:
-        return file.read(_MOST_COMMAND_LINE).replace(b"\0", b" ").decode(errors="replace").strip()
+        return file.read(_MAX_COMMAND_LINE).replace(b"\0", b" ").decode(errors="replace").strip()
     return ""
 
 
 def is_wrapper(line: str) -> bool:
     """Return whether a command line is that of a shell or a package manager, which runs another program."""
-    line = line[:_MOST_OF_PROGRAM]
+    line = line[:_MAX_PROGRAM]
     return bool(_SHELL.match(line) or _MANAGER.match(line))
 
 
@@ -108,7 +108,7 @@ def as_typed(line: str, redact: Callable[[str], str] = str) -> str:
         program = re.sub(r"^\S*/", "", line[interpreter.end() :])
         line = f"{interpreter[1]} {program}" if own else program
     line = re.sub(r"^next-server\b.*", "next start", re.sub(r"^\S*/", "", line))  # what Next calls itself
-    return "".join(character for character in line if character.isprintable())[:_MOST_SHOWN].strip() or "a program"
+    return "".join(character for character in line if character.isprintable())[:_MAX_SHOWN].strip() or "a program"
 
 
 def socket_states(links: Set[str], user: int | None = None) -> set[str]:

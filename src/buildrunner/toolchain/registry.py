@@ -218,7 +218,7 @@ def _trust(context: ssl.SSLContext, path: str) -> None:
         context.load_verify_locations(path)
 
 
-async def _download(session: aiohttp.ClientSession, url: str, package: str, most_bytes: int) -> AsyncIterator[bytes]:
+async def _download(session: aiohttp.ClientSession, url: str, package: str, max_bytes: int) -> AsyncIterator[bytes]:
     """Yield the body of `url` in chunks; retry as long as none was yielded.
 
     Raises:
@@ -237,8 +237,8 @@ async def _download(session: aiohttp.ClientSession, url: str, package: str, most
                 response.raise_for_status()
                 async for data in response.content.iter_chunked(1 << 18):
                     given += len(data)
-                    if given > most_bytes:
-                        too_large = f"it is larger than {most_bytes // 2**20} MiB"
+                    if given > max_bytes:
+                        too_large = f"it is larger than {max_bytes // 2**20} MiB"
                         raise BuildFailed(
                             "install", *_unreachable(url, package, too_large), kind="registry-unreachable"
                         )

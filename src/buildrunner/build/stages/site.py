@@ -14,7 +14,7 @@ from buildrunner.concurrency.cancellation import run_in_thread
 from buildrunner.errors import BuildFailed
 from buildrunner.routing.document import Document
 
-MOST_NAMED = 50  # files that are not published
+MAX_NAMED = 50  # files that are not published
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +79,10 @@ async def _collect(
     files = await run_in_thread(
         lambda: publish.collect(folder, inside, prefix=prefix, limits=limits, owner=owner, selected=selected)
     )
-    for sentence in files.left_out[:MOST_NAMED]:
+    for sentence in files.left_out[:MAX_NAMED]:
         run.warn(sentence)
-    if len(files.left_out) > MOST_NAMED:
-        run.warn(f"{len(files.left_out) - MOST_NAMED} more were left out.")
+    if len(files.left_out) > MAX_NAMED:
+        run.warn(f"{len(files.left_out) - MAX_NAMED} more were left out.")
     return files
 
 

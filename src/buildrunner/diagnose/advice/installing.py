@@ -24,7 +24,7 @@ def conflict_in_lockfile(failed: FailedCommand, _: str) -> str | None:
     folders = [folder for folder in (failed.folder, failed.checkout) if folder and failed.checkout]
     for folder in folders:
         with suppress(ValueError):
-            text = read_text(folder / lockfile, failed.checkout or folder, most_bytes=_MAX_LOCKFILE_BYTES)
+            text = read_text(folder / lockfile, failed.checkout or folder, max_bytes=_MAX_LOCKFILE_BYTES)
             if text and _MARKERS.search(text):
                 break
     else:

@@ -84,7 +84,7 @@ def _read(failed: FailedCommand, name: str) -> str | None:
     if failed.folder and failed.checkout:
         for folder in (failed.folder, failed.checkout):
             with suppress(ValueError, OSError):
-                if text := read_text(folder / name, failed.checkout, most_bytes=_MAX_SCRIPT_BYTES):
+                if text := read_text(folder / name, failed.checkout, max_bytes=_MAX_SCRIPT_BYTES):
                     return text
     return None
 

@@ -1,7 +1,7 @@
 // Search over all lines, in slices so that the page keeps drawing, and over new lines as they come.
 
 const SLICE = 6; // milliseconds
-const MOST = 500_000; // matches that are kept; the count says "+" then
+const MAX_MATCHES = 500_000; // matches that are kept; the count says "+" then
 
 export class Search {
   /** `lines` is the log's own list; `onchange` is called when there are more matches. */
@@ -27,7 +27,7 @@ export class Search {
   }
 
   get full() {
-    return this.count >= MOST;
+    return this.count >= MAX_MATCHES;
   }
 
   get complete() {

@@ -6,7 +6,7 @@ const SGR = /\x1b\[([\d;:]*)m/g; // eslint-disable-line no-control-regex
 const URL_PATTERN = /\bhttps?:\/\/[^\s<>"'`{}|\\^]+/gi;
 const FILE_END = /\.(?:[cm]?[jt]sx?|vue|svelte|astro|s[ac]ss|less|css|html?|json|mdx?|ya?ml|toml)(?::\d+(?::\d+)?|\(\d+,\d+\))/g;
 const FILE_CHARACTER = /[\w@.~+$()[\]/-]/;
-const MAX_FILE_CHARACTERS = 250; // characters
+const MAX_FILE_CHARACTERS = 250;
 
 export const DEFAULT_STYLE = Object.freeze({ fg: null, bg: null, flags: 0 });
 const FLAGS = { 1: 1, 2: 2, 3: 4, 4: 8, 7: 16, 9: 32, 21: 8 }; // bold, dim, italic, underline, inverse, strike

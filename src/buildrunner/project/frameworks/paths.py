@@ -6,7 +6,7 @@ import posixpath
 from collections.abc import Iterable
 
 _MAX_FOLDERS = 50
-_MAX_CHARACTERS = 1024  # characters
+_MAX_CHARACTERS = 1024
 
 
 def with_parents(folder: str) -> list[str]:
@@ -20,5 +20,7 @@ def clean_folders(folders: Iterable[str]) -> tuple[str, ...]:
     normal = (
         posixpath.normpath(folder) for folder in folders if folder and folder.isprintable() and "${" not in folder
     )
-    usable = (folder for folder in normal if folder != "." and not folder.startswith("/") and len(folder) < _MAX_CHARACTERS)
+    usable = (
+        folder for folder in normal if folder != "." and not folder.startswith("/") and len(folder) < _MAX_CHARACTERS
+    )
     return tuple(dict.fromkeys(usable))[:_MAX_FOLDERS]

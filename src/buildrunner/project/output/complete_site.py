@@ -13,12 +13,12 @@ from typing import Any
 from urllib.parse import unquote
 
 from buildrunner.project.files import is_file, read_text
-from buildrunner.project.output.pages import MOST_PAGE_BYTES, find_references, template_language
+from buildrunner.project.output.pages import MAX_PAGE_BYTES, find_references, template_language
 from buildrunner.project.package_json import get_scripts
 from buildrunner.project.scripts import parse_script
 
 _MAX_READ = 300  # files that are looked through for what they ask for
-_MOST_PAGES = 200  # at the top of a site
+_MAX_PAGES = 200  # at the top of a site
 # What a browser cannot run or show.
 _SOURCES: tuple[str, ...] = (
     ".ts",
@@ -105,7 +105,7 @@ def is_complete(folder: Path, checkout: Path) -> bool:
                 return False
             text = _read(folder / reference.path, checkout)
             is_module = re.search(r"type\s?=\s?[\"']?module", page) is not None
-            if reference.kind == "script" and is_module and not has_map and _BARE_IMPORT.search(text[:MOST_PAGE_BYTES]):
+            if reference.kind == "script" and is_module and not has_map and _BARE_IMPORT.search(text[:MAX_PAGE_BYTES]):
                 return False
             if reference.kind == "style" and _UNPROCESSED.search(text):
                 return False
@@ -171,7 +171,7 @@ def _all_asked(top: Path, checkout: Path) -> Iterator[str]:
     pages: list[str] = []
     with suppress(OSError), os.scandir(top) as entries:
         pages = sorted(entry.name for entry in islice(entries, 5000) if entry.name.endswith((".html", ".htm")))
-    waiting = pages[:_MOST_PAGES]
+    waiting = pages[:_MAX_PAGES]
     seen = set(waiting)
     for _ in range(_MAX_READ):
         if not waiting:
@@ -200,5 +200,5 @@ def _above(path: str) -> Iterator[str]:
 
 def _read(path: Path, checkout: Path) -> str:
     with suppress(ValueError):
-        return (read_text(path, checkout) or "")[: 4 * MOST_PAGE_BYTES]
+        return (read_text(path, checkout) or "")[: 4 * MAX_PAGE_BYTES]
     return ""

@@ -14,8 +14,8 @@ from html import unescape
 from itertools import islice
 from urllib.parse import unquote, urljoin, urlsplit
 
-MOST_PAGE_BYTES = 256 * 1024  # of a page that is looked through
-_MOST_REFERENCES = 500  # of a page
+MAX_PAGE_BYTES = 256 * 1024  # of a page that is looked through
+_MAX_REFERENCES = 500  # of a page
 _SITE = "http://site.invalid"
 _EXTENSIONS = (".html", ".htm", ".xhtml", ".shtml")
 
@@ -86,7 +86,7 @@ _PLACEHOLDER = re.compile(r"\{\{[{~-]?\s{0,5}[A-Za-z_][\w.]{0,100}\s{0,5}(?:\|[^
 
 def template_language(text: str) -> str | None:
     """Return the language that the text of an `.html` file is a template of; None for a page."""
-    text = text[:MOST_PAGE_BYTES]
+    text = text[:MAX_PAGE_BYTES]
     plain = _QUOTES.sub(lambda match: match[1] or " ", text)
     front_matter = bool(_FRONT_MATTER.match(text))
     for name, pattern in _LANGUAGES:
@@ -136,7 +136,7 @@ def find_references(text: str, page: str, *, imports: bool = True) -> list[PageR
 
     Without `imports`, only what elements ask for counts: code that a page shows to its readers imports things, too.
     """
-    found = islice(_all_references(text[:MOST_PAGE_BYTES], page, imports=imports), _MOST_REFERENCES)
+    found = islice(_all_references(text[:MAX_PAGE_BYTES], page, imports=imports), _MAX_REFERENCES)
     return [reference for reference in found if reference]
 
 

@@ -21,7 +21,7 @@ from buildrunner.errors import BuildFailed
 from buildrunner.project.files import read_text, walk
 from buildrunner.project.frameworks.record import DetectedFramework
 from buildrunner.project.output.complete_site import Selection, is_complete, source_of_page
-from buildrunner.project.output.pages import MOST_PAGE_BYTES, is_page, template_language
+from buildrunner.project.output.pages import MAX_PAGE_BYTES, is_page, template_language
 from buildrunner.project.output.site_root import files_beside, find_roots
 from buildrunner.project.output.snapshot import Snapshot, WrittenFiles
 from buildrunner.project.package_json import is_server
@@ -351,7 +351,7 @@ def _bundles_into_dist(framework: DetectedFramework, package: Mapping[str, Any])
 def _read_page(folder: Path, checkout: Path, name: str = "index.html") -> str:
     """Read a page of a folder; empty where there is none that is the repository's own and not too large."""
     with suppress(ValueError):
-        return read_text(folder / name, checkout, most_bytes=MOST_PAGE_BYTES) or ""
+        return read_text(folder / name, checkout, max_bytes=MAX_PAGE_BYTES) or ""
     return ""
 
 

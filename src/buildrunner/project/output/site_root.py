@@ -14,7 +14,7 @@ from pathlib import Path
 
 from buildrunner.project.config_files import dict_of, parse_json, read_configuration
 from buildrunner.project.files import read_text
-from buildrunner.project.output.pages import MOST_PAGE_BYTES, find_references
+from buildrunner.project.output.pages import MAX_PAGE_BYTES, find_references
 
 _MAX_READ = 20  # pages
 _LOCALE = re.compile(r"[a-z]{2,3}(?:[-_][A-Za-z]{2,4}){0,2}")
@@ -134,5 +134,5 @@ def _names(folder: Path) -> Iterable[str]:
 
 def _read_page(folder: Path, checkout: Path) -> str:
     with suppress(ValueError):
-        return read_text(folder / "index.html", checkout, most_bytes=MOST_PAGE_BYTES) or ""
+        return read_text(folder / "index.html", checkout, max_bytes=MAX_PAGE_BYTES) or ""
     return ""

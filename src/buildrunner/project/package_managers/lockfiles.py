@@ -22,7 +22,7 @@ def read_lockfile(path: Path, checkout: Path) -> str | None:
         ValueError: as `read_text`; also for one that is larger than `MAX_LOCKFILE_BYTES`.
 
     """
-    return read_text(path, checkout, most_bytes=MAX_LOCKFILE_BYTES)
+    return read_text(path, checkout, max_bytes=MAX_LOCKFILE_BYTES)
 
 
 def read_lockfile_or_empty(path: Path, checkout: Path) -> str:

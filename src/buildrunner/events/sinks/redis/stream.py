@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 PROMPT_SECONDS = 0.05  # an answer that took no longer tells the time well enough
-MOST_NUMBER = 2**53 - 2  # Lua counts no further
+MAX_NUMBER = 2**53 - 2  # Lua counts no further
 
 # Claims the stream for a run: removes earlier runs' entries, keeps the run's number as the stream's last id.
 # XADD and XTRIM rather than DEL: a deleted stream forgets its last id, and an older run could write again.
@@ -129,7 +129,7 @@ class StreamWriter:
             last, now = found
             if self.number < last <= now:
                 return False
-            if last >= MOST_NUMBER:
+            if last >= MAX_NUMBER:
                 from redis.exceptions import ResponseError
 
                 raise ResponseError(f"the last id of {self._key} is {last}-…, which no run can follow: delete it")
