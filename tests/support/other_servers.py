@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from buildrunner.s3.fast_put import authorization_of, make_key
+from buildrunner.s3.signing import authorization_of, make_key
 from support.relay import Exchange, Fault, Request, answer, changed_answer
 
 Server = Callable[[Request], Fault | None]

@@ -18,9 +18,10 @@ from botocore.credentials import Credentials
 from hypothesis import given
 from hypothesis import strategies as st
 
-from buildrunner.s3.fast_put import BucketAddress, FastPut, authorization_of, make_key
+from buildrunner.s3.fast_put import BucketAddress, FastPut
 from buildrunner.s3.http1 import Connections
 from buildrunner.s3.limiter import AdaptiveLimiter
+from buildrunner.s3.signing import authorization_of, make_key
 
 ACCESS_KEY, SECRET_KEY = "AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
 HOST = {"host": "examplebucket.s3.amazonaws.com", "x-amz-date": "20130524T000000Z"}

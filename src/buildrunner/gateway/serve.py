@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import resource
 import signal
-import socket
 import sys
 from collections.abc import Mapping
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from typing import Any
 
 from aiohttp import web
@@ -23,20 +20,22 @@ from buildrunner.errors import EXIT_FAULT, BuildEnded
 from buildrunner.gateway.archive import Archive
 from buildrunner.gateway.assets import load_assets
 from buildrunner.gateway.feed import Feeds
-from buildrunner.gateway.limits import Viewers
 from buildrunner.gateway.server import Gateway
 from buildrunner.gateway.settings import read_gateway_settings
+from buildrunner.web.limits import Viewers
+from buildrunner.web.listening import (
+    BACKLOG,
+    KEEP_ALIVE_SECONDS,
+    RefusedConnection,
+    address_of,
+    listen,
+    raise_connection_limit,
+    silent_logger,
+)
 
 _ANSWER_SECONDS = 5.0
 _CONNECTIONS = 16  # to Redis, for what does not block
-_BACKLOG = 1024
-_SEND_BUFFER_BYTES = (
-    128 * 2**10
-)  # of each socket in the kernel, which doubles it: a viewer that takes nothing holds no more
-_KEEP_ALIVE_SECONDS = 75.0  # of an idle connection: longer than proxies keep one (nginx and ALB: 60)
 _END_SECONDS = 2.0
-_MAX_CONNECTIONS = 10_000
-_OTHER_DESCRIPTORS = 300
 
 
 async def serve(environment: Mapping[str, str], *, host: str, port: int) -> int:
@@ -48,7 +47,7 @@ async def serve(environment: Mapping[str, str], *, host: str, port: int) -> int:
     """
     settings = read_gateway_settings(environment, host=host, port=port)
     try:
-        listener = _listen(settings.host, settings.port)
+        listener = listen(settings.host, settings.port)
     except OSError as error:
         reason = error.strerror or error
         print(f"buildrunner: The gateway cannot listen on {host}, port {port}: {reason}.", file=sys.stderr)
@@ -57,7 +56,7 @@ async def serve(environment: Mapping[str, str], *, host: str, port: int) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    most = _raise_limit()
+    most = raise_connection_limit()
     async with AsyncExitStack() as stack:
         pool = BlockingConnectionPool.from_url(
             settings.logs.redis_uri, max_connections=_CONNECTIONS, timeout=_ANSWER_SECONDS, **_OPTIONS
@@ -69,7 +68,11 @@ async def serve(environment: Mapping[str, str], *, host: str, port: int) -> int:
         viewers = Viewers()
         watch = tasks.create_task(viewers.watch())
         gateway = Gateway(settings, load_assets(), feeds, archive, viewers)
-        options: dict[str, Any] = {"access_log": None, "logger": _silent(), "keepalive_timeout": _KEEP_ALIVE_SECONDS}
+        options: dict[str, Any] = {
+            "access_log": None,
+            "logger": silent_logger("buildrunner.gateway"),
+            "keepalive_timeout": KEEP_ALIVE_SECONDS,
+        }
         runner = web.AppRunner(
             gateway.application(),
             handle_signals=False,
@@ -82,11 +85,14 @@ async def serve(environment: Mapping[str, str], *, host: str, port: int) -> int:
         assert protocol
 
         def accept() -> asyncio.BaseProtocol:
-            return _Connection(gateway, protocol, loop, options) if len(protocol.connections) < most else _Refused()
+            return (
+                _Connection(gateway, protocol, loop, options)
+                if len(protocol.connections) < most
+                else RefusedConnection()
+            )
 
-        server = await loop.create_server(accept, sock=listener, backlog=_BACKLOG)
-        shown = f"[{settings.host}]" if ":" in settings.host else settings.host
-        print(f"Listening on http://{shown}:{listener.getsockname()[1]}", flush=True)
+        server = await loop.create_server(accept, sock=listener, backlog=BACKLOG)
+        print(f"Listening on {address_of(settings.host, listener)}", flush=True)
         await stop.wait()
         server.close()
         viewers.leave()
@@ -126,52 +132,6 @@ class _Connection(web.RequestHandler):
         response = self._gateway.refuse_malformed(request, is_method=isinstance(exc, BadHttpMethod))
         response.force_close()
         return response
-
-
-class _Refused(asyncio.Protocol):
-    """A connection that is one too many."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        transport.write(
-            b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-        )
-        transport.close()
-
-
-def _silent() -> logging.Logger:
-    """Return a logger for aiohttp, which writes requests that it cannot parse as they are, tokens included."""
-    logger = logging.Logger("buildrunner.gateway")
-    logger.addHandler(logging.NullHandler())
-    return logger
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family, kind, number, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[
-        0
-    ]
-    listener = socket.socket(family, kind, number)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
-        listener.bind(address)
-        listener.listen(_BACKLOG)
-        listener.setblocking(False)
-    except BaseException:
-        listener.close()
-        raise
-    return listener
-
-
-def _raise_limit() -> int:
-    """Allow as many open files as the machine does, and return how many connections that is enough for."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _MAX_CONNECTIONS + _OTHER_DESCRIPTORS
-    if soft < wanted:
-        with suppress(ValueError, OSError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted, hard) if hard >= 0 else wanted, hard))
-        soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return min(_MAX_CONNECTIONS, max(16, soft - _OTHER_DESCRIPTORS))
 
 
 async def _open_archive(settings: LogSettings, feeds: Feeds, stack: AsyncExitStack) -> Archive | None:

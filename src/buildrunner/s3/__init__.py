@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         S3Failed as S3Failed,
         Unreachable as Unreachable,
     )
+    from buildrunner.s3.reader import ObjectReader as ObjectReader, ObjectResponse as ObjectResponse
 else:
     __getattr__ = export_lazily(
         __name__,
@@ -28,6 +29,7 @@ else:
             "bodies": "sha256_of",
             "bucket": "S3 Bucket Fetched Listed Part open_s3",
             "compatibility": "plain_etag",
+            "reader": "ObjectReader ObjectResponse",
             "errors": "AccessRefused ConditionsUnsupported S3Failed Unreachable",
         },
     )

@@ -60,6 +60,8 @@ if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
     from types_aiobotocore_s3.type_defs import GetObjectOutputTypeDef
 
+    from buildrunner.s3.reader import ObjectReader
+
 _T = TypeVar("_T")
 
 # Bytes of bodies in memory at once, over all buckets: whoever wants more waits until another body is sent. Four parts,
@@ -225,6 +227,14 @@ class S3:
     def bucket(self, name: str) -> Bucket:
         """Name a bucket; asks nobody whether it is there."""
         return Bucket(name, self._client, self._writer(name), self._memory, self._compatibility, self._endpoint_url)
+
+    @asynccontextmanager
+    async def open_readers(self, *names: str) -> AsyncIterator[list[ObjectReader]]:
+        """Return a reader for each of these buckets; they share up to `concurrency` connections of their own."""
+        from buildrunner.s3.reader import ObjectReader, open_session
+
+        async with open_session(self._concurrency) as session:
+            yield [ObjectReader(self._client, name, self._endpoint_url, session) for name in names]
 
     async def warm_up(self, bucket: str) -> None:
         """Have credentials found, a connection made and the fast path to a bucket learnt before they are needed."""

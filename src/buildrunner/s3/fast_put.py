@@ -8,7 +8,6 @@ aiobotocore, which knows about proxies, redirects and errors.
 
 from __future__ import annotations
 
-import hmac
 import itertools
 import logging
 import re
@@ -17,20 +16,18 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from functools import lru_cache
-from hashlib import sha256
-from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlsplit
+from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from buildrunner import __version__
 from buildrunner.concurrency.retry import RetryPolicy
 from buildrunner.s3.http1 import Connections
 from buildrunner.s3.limiter import AdaptiveLimiter
+from buildrunner.s3.signing import Signer, locate
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
 
-_ALGORITHM = "AWS4-HMAC-SHA256"
 _GIVEN_UP_AFTER = 20  # failures in a row: something is between here and S3 that only aiobotocore can cope with
 _TRIED_AGAIN_EACH = 50  # of the requests after that
 # For so long, seconds, an object is tried again here. aiobotocore's own four attempts are over within a second or two when they
@@ -55,9 +52,9 @@ class FastPut:
     """Puts objects into one bucket once `learn` has seen a request of aiobotocore's to it."""
 
     def __init__(self, client: S3Client, concurrency: int) -> None:
-        self._client: Any = client
+        self._client = client
+        self._signer = Signer(client)
         self._place: BucketAddress | None = None
-        self._keys: dict[tuple[str, str], bytes] = {}  # of signing, by secret and day
         self._limiter = AdaptiveLimiter(concurrency)
         self._failures = 0  # since the last success
         self._passed_by = 0
@@ -66,47 +63,9 @@ class FastPut:
         """Make one request, HeadBucket, and see where it went; what S3 answers is of no interest. Once is enough."""
         if self._place:
             return
-        seen: list[tuple[str, str]] = []
-
-        def see(request: Any, **_: Any) -> None:
-            header = request.headers.get("Authorization", b"")
-            seen.append((request.url, header.decode() if isinstance(header, bytes) else header))
-
-        events = self._client.meta.events
-        events.register("before-send.s3.HeadBucket", see)
-        try:
-            await self._client.head_bucket(Bucket=bucket)
-        except Exception as error:  # told when it is in the way
-            _debug("HeadBucket: %s", error)
-        finally:
-            events.unregister("before-send.s3.HeadBucket", see)
-        if not seen:
-            return
-        try:
-            await self._learn_from(*seen[-1])  # after a redirect to the bucket's own region
-        except Exception as error:  # it leans on what aiobotocore keeps to itself, which another version may not have
-            _debug("not learnt (%s): aiobotocore does it", type(error).__name__)
-
-    async def _learn_from(self, url: str, authorization: str) -> None:
-        scope = authorization.partition("Credential=")[2].partition(",")[0].split("/")
-        if not authorization.startswith(f"{_ALGORITHM} ") or scope[-2:-1] != ["s3"]:
-            _debug("signed in another way than %s for s3: aiobotocore does it", _ALGORITHM)
-            return
-        http = self._client._endpoint.http_session
-        if http._proxy_config.proxy_url_for(url):
-            _debug("there is a proxy: aiobotocore does it")
-            return
-        parts = urlsplit(url)
-        port = {"http": 80, "https": 443}[parts.scheme]
-        tls = (await http._get_session(None)).connector._ssl if parts.scheme == "https" else None
-        if not parts.hostname or not parts.netloc.isascii() or isinstance(tls, ssl.SSLContext) != (port == 443):
-            raise ValueError
-        self._place = BucketAddress(
-            parts.netloc.removesuffix(f":{port}"),
-            f"{parts.path.rstrip('/')}/",
-            scope[-3],
-            Connections(parts.hostname, parts.port or port, tls),
-        )
+        if found := await locate(self._client, bucket):
+            connections = Connections(found.hostname, found.port, found.tls)
+            self._place = BucketAddress(found.host, found.path, found.region, connections)
 
     def close(self) -> None:
         """Close its connections; what is put after that goes through aiobotocore."""
@@ -191,75 +150,21 @@ class FastPut:
     async def _head_of(
         self, place: BucketAddress, key: str, size: int, digest: bytes, headers: Mapping[str, str], query: str
     ) -> bytes:
-        credentials = await self._client._request_signer._credentials.get_frozen_credentials()
         path = place.path + quote(key, safe="/-_.~")
-        signed = {
-            **headers,
-            "host": place.host,
-            "x-amz-content-sha256": digest.hex(),
-            "x-amz-date": _date(int(time.time())),
-        }
-        if credentials.token:
-            signed["x-amz-security-token"] = credentials.token
-        day = signed["x-amz-date"][:8]
-        signing_key = self._keys.get((credentials.secret_key, day))
-        if signing_key is None:
-            signing_key = make_key(credentials.secret_key, day, place.region)
-            self._keys = {(credentials.secret_key, day): signing_key}
-        authorization = authorization_of(
-            "PUT", path, query, signed, access_key=credentials.access_key, key=signing_key, region=place.region
+        signed = await self._signer.sign(
+            "PUT", path, query, headers, host=place.host, region=place.region, sha256=digest.hex()
         )
-        target = f"{path}?{query}" if query else path
         lines = [f"{name}: {value}" for name, value in signed.items()]
+        target = f"{path}?{query}" if query else path
         head = "\r\n".join(
             [
                 f"PUT {target} HTTP/1.1",
                 *lines,
-                f"authorization: {authorization}",
                 f"content-length: {size}",
                 f"user-agent: buildrunner/{__version__}",
                 "\r\n",
             ]
         )
-        if not head.count("\r") == head.count("\n") == len(lines) + 5:
+        if not head.count("\r") == head.count("\n") == len(lines) + 4:
             raise ValueError("a line break in a header")
         return head.encode("ascii")
-
-
-@lru_cache(1)
-def _date(now: int) -> str:
-    return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
-
-
-def make_key(secret_key: str, day: str, region: str) -> bytes:
-    """Derive the key of a day (YYYYMMDD), region and S3.
-
-    https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html
-    """
-    key = f"AWS4{secret_key}".encode()
-    for part in (day, region, "s3", "aws4_request"):
-        key = hmac.digest(key, part.encode(), "sha256")
-    return key
-
-
-def authorization_of(
-    method: str, path: str, query: str, headers: Mapping[str, str], *, access_key: str, key: bytes, region: str
-) -> str:
-    """Return the Authorization header of a request (SigV4), which signs all of `headers`.
-
-    Args:
-        path: URI-encoded, each part once, as S3 has it.
-        query: canonical: sorted by name, encoded, with a `=` for each.
-        headers: names in lower case; `x-amz-date` and `x-amz-content-sha256` among them.
-        key: of `make_key`.
-
-    """
-    names = sorted(headers)
-    lines = "".join([f"{name}:{headers[name].strip()}\n" for name in names])
-    signed_headers = ";".join(names)
-    request = f"{method}\n{path}\n{query}\n{lines}\n{signed_headers}\n{headers['x-amz-content-sha256']}"
-    date = headers["x-amz-date"]
-    scope = f"{date[:8]}/{region}/s3/aws4_request"
-    text = f"{_ALGORITHM}\n{date}\n{scope}\n{sha256(request.encode()).hexdigest()}"
-    signature = hmac.digest(key, text.encode(), "sha256").hex()
-    return f"{_ALGORITHM} Credential={access_key}/{scope}, SignedHeaders={signed_headers}, Signature={signature}"

@@ -1,0 +1,163 @@
+"""Where the objects of a bucket are, as aiobotocore found it out, and the signatures of requests to them (SigV4)."""
+
+from __future__ import annotations
+
+import hmac
+import logging
+import ssl
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from types_aiobotocore_s3 import S3Client
+
+_ALGORITHM = "AWS4-HMAC-SHA256"
+EMPTY_SHA256 = sha256(b"").hexdigest()
+_debug = logging.getLogger(__name__).debug
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """Where the objects of a bucket are: by region, endpoint, style of addresses and redirects."""
+
+    scheme: str
+    hostname: str  # without brackets
+    port: int
+    host: str  # as the header has it
+    path: str  # of the bucket: / in the virtual-hosted style, /bucket/ in the path style
+    region: str
+    tls: ssl.SSLContext | None = field(repr=False)  # None where there is no TLS
+
+
+async def locate(client: S3Client, bucket: str) -> Location | None:
+    """Make one request, HeadBucket, and see where it went; None where requests cannot be made without aiobotocore.
+
+    What S3 answers is of no interest. A proxy, or a signature of another kind, is left to aiobotocore.
+    """
+    seen: list[tuple[str, str]] = []
+
+    def see(request: Any, **_: Any) -> None:
+        header = request.headers.get("Authorization", b"")
+        seen.append((request.url, header.decode() if isinstance(header, bytes) else header))
+
+    events = client.meta.events
+    events.register("before-send.s3.HeadBucket", see)
+    try:
+        await client.head_bucket(Bucket=bucket)
+    except Exception as error:  # told when it is in the way
+        _debug("HeadBucket: %s", error)
+    finally:
+        events.unregister("before-send.s3.HeadBucket", see)
+    if not seen:
+        return None
+    try:
+        return await _location_of(client, *seen[-1])  # after a redirect to the bucket's own region
+    except Exception as error:  # it leans on what aiobotocore keeps to itself, which another version may not have
+        _debug("not learnt (%s): aiobotocore does it", type(error).__name__)
+        return None
+
+
+async def _location_of(client: Any, url: str, authorization: str) -> Location | None:
+    scope = authorization.partition("Credential=")[2].partition(",")[0].split("/")
+    if not authorization.startswith(f"{_ALGORITHM} ") or scope[-2:-1] != ["s3"]:
+        _debug("signed in another way than %s for s3: aiobotocore does it", _ALGORITHM)
+        return None
+    http = client._endpoint.http_session
+    if http._proxy_config.proxy_url_for(url):
+        _debug("there is a proxy: aiobotocore does it")
+        return None
+    parts = urlsplit(url)
+    default_port = {"http": 80, "https": 443}[parts.scheme]
+    tls = (await http._get_session(None)).connector._ssl if parts.scheme == "https" else None
+    if not parts.hostname or not parts.netloc.isascii() or isinstance(tls, ssl.SSLContext) != (default_port == 443):
+        raise ValueError
+    return Location(
+        parts.scheme,
+        parts.hostname,
+        parts.port or default_port,
+        parts.netloc.removesuffix(f":{default_port}"),
+        f"{parts.path.rstrip('/')}/",
+        scope[-3],
+        tls,
+    )
+
+
+class Signer:
+    """Signs requests with the credentials that a client has at that time."""
+
+    def __init__(self, client: S3Client) -> None:
+        self._client: Any = client
+        self._keys: dict[tuple[str, str, str], bytes] = {}  # by secret, day and region
+
+    async def sign(
+        self, method: str, path: str, query: str, headers: Mapping[str, str], *, host: str, region: str, sha256: str
+    ) -> dict[str, str]:
+        """Return the headers of a request, all of them signed.
+
+        Args:
+            path: URI-encoded, each part once, as S3 has it.
+            query: canonical: sorted by name, encoded, with a `=` for each.
+            headers: names in lower case.
+            host: as the header has it.
+            region: of the bucket.
+            sha256: of the body, in hexadecimal.
+
+        """
+        credentials = await self._client._request_signer._credentials.get_frozen_credentials()
+        signed = {**headers, "host": host, "x-amz-content-sha256": sha256, "x-amz-date": _date(int(time.time()))}
+        if credentials.token:
+            signed["x-amz-security-token"] = credentials.token
+        day = signed["x-amz-date"][:8]
+        identity = (credentials.secret_key, day, region)
+        key = self._keys.get(identity)
+        if key is None:
+            key = make_key(credentials.secret_key, day, region)
+            self._keys = {identity: key}
+        signed["authorization"] = authorization_of(
+            method, path, query, signed, access_key=credentials.access_key, key=key, region=region
+        )
+        return signed
+
+
+@lru_cache(1)
+def _date(now: int) -> str:
+    return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
+
+
+def make_key(secret_key: str, day: str, region: str) -> bytes:
+    """Derive the key of a day (YYYYMMDD), region and S3.
+
+    https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html
+    """
+    key = f"AWS4{secret_key}".encode()
+    for part in (day, region, "s3", "aws4_request"):
+        key = hmac.digest(key, part.encode(), "sha256")
+    return key
+
+
+def authorization_of(
+    method: str, path: str, query: str, headers: Mapping[str, str], *, access_key: str, key: bytes, region: str
+) -> str:
+    """Return the Authorization header of a request (SigV4), which signs all of `headers`.
+
+    Args:
+        path: URI-encoded, each part once, as S3 has it.
+        query: canonical: sorted by name, encoded, with a `=` for each.
+        headers: names in lower case; `x-amz-date` and `x-amz-content-sha256` among them.
+        key: of `make_key`.
+
+    """
+    names = sorted(headers)
+    lines = "".join([f"{name}:{headers[name].strip()}\n" for name in names])
+    signed_headers = ";".join(names)
+    request = f"{method}\n{path}\n{query}\n{lines}\n{signed_headers}\n{headers['x-amz-content-sha256']}"
+    date = headers["x-amz-date"]
+    scope = f"{date[:8]}/{region}/s3/aws4_request"
+    text = f"{_ALGORITHM}\n{date}\n{scope}\n{sha256(request.encode()).hexdigest()}"
+    signature = hmac.digest(key, text.encode(), "sha256").hex()
+    return f"{_ALGORITHM} Credential={access_key}/{scope}, SignedHeaders={signed_headers}, Signature={signature}"

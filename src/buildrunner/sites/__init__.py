@@ -1,0 +1,1 @@
+"""Serve published sites from the bucket by their authors' rules: `buildrunner sites`."""
