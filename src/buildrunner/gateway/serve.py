@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import socket
 import sys
-from collections.abc import Mapping
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
+import anyio
 from aiohttp import web
 from aiohttp.http_exceptions import BadHttpMethod, HttpProcessingError
 from redis.asyncio import BlockingConnectionPool, Redis
@@ -21,7 +23,7 @@ from buildrunner.gateway.archive import Archive
 from buildrunner.gateway.assets import load_assets
 from buildrunner.gateway.feed import Feeds
 from buildrunner.gateway.server import Gateway
-from buildrunner.gateway.settings import read_gateway_settings
+from buildrunner.gateway.settings import GatewaySettings, read_gateway_settings
 from buildrunner.web.limits import Viewers
 from buildrunner.web.listening import (
     BACKLOG,
@@ -56,6 +58,16 @@ async def serve(environment: Mapping[str, str], *, host: str, port: int) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
+    async with open_gateway(settings, listener):
+        print(f"Listening on {address_of(settings.host, listener)}", flush=True)
+        await stop.wait()
+    return 0
+
+
+@asynccontextmanager
+async def open_gateway(settings: GatewaySettings, listener: socket.socket) -> AsyncIterator[None]:
+    """Answer the connections of a listening socket while the block runs; afterwards it is closed."""
+    loop = asyncio.get_running_loop()
     most = raise_connection_limit()
     async with AsyncExitStack() as stack:
         pool = BlockingConnectionPool.from_url(
@@ -92,13 +104,14 @@ async def serve(environment: Mapping[str, str], *, host: str, port: int) -> int:
             )
 
         server = await loop.create_server(accept, sock=listener, backlog=BACKLOG)
-        print(f"Listening on {address_of(settings.host, listener)}", flush=True)
-        await stop.wait()
-        server.close()
-        viewers.leave()
-        await runner.cleanup()
-        watch.cancel()
-    return 0
+        try:
+            yield
+        finally:
+            with anyio.CancelScope(shield=True):
+                server.close()
+                viewers.leave()
+                await runner.cleanup()
+                watch.cancel()
 
 
 _OPTIONS: dict[str, Any] = {
