@@ -23,6 +23,7 @@ _MAX_BYTES = 256 * 1024  # of a configuration
 class Config:
     text: str  # without comments
     folder: str  # that it is in, relative to the app
+    name: str = ""  # of the file, relative to the app
 
 
 # Each takes all of what it begins with, closed or not: so that no text takes more than one pass.

@@ -65,7 +65,7 @@ class App:
             for suffix in _SUFFIXES:
                 text = self.read(name + suffix)
                 if text is not None:
-                    found.append(Config(without_comments(text), posixpath.dirname(name)))
+                    found.append(Config(without_comments(text), posixpath.dirname(name), name + suffix))
         return found
 
     def config_text(self, *names: str) -> str:

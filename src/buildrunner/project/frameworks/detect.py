@@ -23,6 +23,7 @@ from buildrunner.project.package_json import get_scripts
 from buildrunner.project.scripts import ScriptCommand, parse_script
 from buildrunner.project.task_graph import nx_projects
 
+BUILD_SCRIPT = "the build script"
 _WATCHES = re.compile(r"--(?:serve|watch)\b| -w\b")
 _FILE_OPTIONS = ("-o", "--output", "--outfile")
 _FOLDER_OPTIONS = ("--outdir", "--out-dir", "--dist-dir", "--output-path", "--dest")
@@ -45,17 +46,17 @@ def detect_framework(app: Path, checkout: Path, package: Mapping[str, Any], buil
         and (not framework.needs_package or framework.has_package(facts.packages))
     ]
     found = found or [framework for framework in FRAMEWORKS if framework.has_package(facts.packages)][:1]
-    folders = clean_folders(
-        [
-            *_find_nx_outputs(facts),
-            *(folder for framework in found for folder in _find_output(framework, facts)),
-            *_find_option_values(facts.commands),
-        ]
-    )
+    places = [
+        *((folder, "the project of Nx") for folder in _find_nx_outputs(facts)),
+        *(place for framework in found for place in _find_output(framework, facts)),
+        *((folder, BUILD_SCRIPT) for folder in _find_option_values(facts.commands)),
+    ]
+    folders = clean_folders(folder for folder, _ in places)
+    source = next((source for folder, source in places if clean_folders([folder]) == folders[:1]), "")
     if not found:
-        return DetectedFramework(folders=folders)
+        return DetectedFramework(folders=folders, folder_source=source)
     first = found[0]
-    detected = DetectedFramework(first, folders)
+    detected = DetectedFramework(first, folders, source)
     if first.check_server:
         return replace(detected, **first.check_server(facts, detected))  # type: ignore[arg-type]
     if first.prerender_hint:
@@ -83,25 +84,35 @@ def find_site_generator(package: Mapping[str, Any], script: str, *, bundlers: bo
     return None
 
 
-def _find_output(framework: Framework, app: App) -> list[str]:
-    """List where this framework's output can be: what says so in the app first, then the default."""
+def _find_output(framework: Framework, app: App) -> list[tuple[str, str]]:
+    """List where this framework's output can be, and what says so: the app first, then the default."""
     commands = app.commands_like(framework.commands)
     options = [value for command in commands for value in command.option(*framework.output_options)]
     named = [name for command in commands for name in command.option("--config", "-c") if "=" not in name]
     configs = app.read_configs(*named, *framework.config_files)
     keys = framework.output_keys
-    values = [value for config in configs for value in paths_of(config, *keys)] if keys else []
+    values = [(value, config.name) for config in configs for value in paths_of(config, *keys)] if keys else []
     extra = framework.find_output(app, commands) if framework.find_output else []
-    found = [*options, *extra, *values]
+    found = [
+        *((option, BUILD_SCRIPT) for option in options),
+        *((folder, f"the configuration of {framework.name}") for folder in extra),
+        *values,
+    ]
+    default = f"the default of {framework.name}"
     if framework.root_output:
-        roots = [command.positional for command in commands if command.positional]
-        roots += [root for config in configs for root in paths_of(config, "root")]
-        found = [posixpath.join(root, value) for root in roots for value in (*found, framework.root_output)] + found
+        roots = [(command.positional, BUILD_SCRIPT) for command in commands if command.positional]
+        roots += [(root, config.name) for config in configs for root in paths_of(config, "root")]
+        below = [
+            (posixpath.join(root, value), by)
+            for root, by in roots
+            for value in (*(v for v, _ in found), framework.root_output)
+        ]
+        found = below + found
     if framework.writes_below:
-        found = [value for path in values for value in with_parents(posixpath.dirname(path) or path)]
+        found = [(value, by) for path, by in values for value in with_parents(posixpath.dirname(path) or path)]
     if framework.browser_folder:
-        found = [posixpath.join(value, framework.browser_folder) for value in found] + found
-    return [*found, *framework.output]
+        found = [(posixpath.join(value, framework.browser_folder), by) for value, by in found] + found
+    return [*found, *((folder, default) for folder in framework.output)]
 
 
 def _find_nx_outputs(app: App) -> list[str]:

@@ -66,6 +66,7 @@ class DetectedFramework:
 
     record: Framework | None = None  # None when none is recognized
     folders: tuple[str, ...] = ()  # where its output can be, relative to the app; its own configuration's first
+    folder_source: str = ""  # what names the first of them, for people
     needs_server: tuple[str, str] | None = None  # reason and hint, for an output that only a server can show
     certain: bool = False  # nothing that could be published can come of this build: no need to run it
     server_files: tuple[str, ...] = ()  # that only such an output has
