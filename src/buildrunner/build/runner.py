@@ -17,7 +17,7 @@ from buildrunner.build import stages
 from buildrunner.build.caches import open_caches, save_caches
 from buildrunner.build.command import CommandRunner
 from buildrunner.build.run import Run, execute
-from buildrunner.build.workspace import make_workspace, temporary_folder
+from buildrunner.build.workspace import make_workspace, runs_in_image, temporary_folder
 from buildrunner.concurrency.cancellation import run_in_thread
 from buildrunner.config.settings import Settings
 from buildrunner.errors import EXIT_FAULT
@@ -78,8 +78,7 @@ async def run_build(settings: Settings, early_signals: Sequence[int], folder: st
         The exit code: docs/exit-codes.md.
 
     """
-    # The Dockerfile's own variable; and tini is process 1, so that no other process shares this one's view of them.
-    in_image = os.environ.get("BUILDRUNNER_IMAGE") == "1" and os.getppid() == 1
+    in_image = runs_in_image()
     if in_image:
         # Many programs write to /tmp, whatever TMPDIR says. A volume that is mounted there may come with mode 0755.
         with suppress(OSError):

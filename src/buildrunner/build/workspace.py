@@ -70,6 +70,12 @@ def make_workspace(root: Path, sandbox: Sandbox, *, slug: str) -> Workspace:
     return Workspace(root, sandbox, _make_environment(work, sandbox.account, slug))
 
 
+def runs_in_image() -> bool:
+    """Return whether this process is in the image, where no other process shares its view of them."""
+    # The Dockerfile's own variable; and tini is process 1.
+    return os.environ.get("BUILDRUNNER_IMAGE") == "1" and os.getppid() == 1
+
+
 def temporary_folder() -> str:
     """Return the folder for temporary files; as root one that other users can pass through: commands run as one of them."""
     folder = Path(tempfile.gettempdir())

@@ -101,6 +101,26 @@ COMMANDS = (
         docker=("--interactive", "--tty"),
     ),
     Command(
+        "plan",
+        "show what would be built",
+        "Show what a build of a folder or URL would do, and the file or variable behind each choice. Nothing of the repository"
+        " runs.",
+        (
+            ("Look at the folder you are in", "buildrunner plan"),
+            (
+                "Try another folder of a repository",
+                "buildrunner plan https://github.com/owner/name --root-dir apps/web",
+            ),
+            ("Read it with a program", "buildrunner plan --json | jq .output.folder"),
+        ),
+        "buildrunner.commands.plan:plan",
+        (
+            Argument("REPO", "Folder or URL.", kinds.TEXT, ".", "this folder", optional=True, path="folder"),
+            Argument("--json", "Print one JSON object.", parameter="as_json"),
+        ),
+        handles_signals=True,
+    ),
+    Command(
         "logs",
         "print the log of a build",
         "Print a build's log from its first line, from Redis or, when it is gone there, from the archive in S3.",

@@ -16,6 +16,7 @@ from buildrunner.config.kinds import Kind
 from buildrunner.config.variable import Variable
 
 BUILD = ("run",)
+PLANNING = ("run", "plan")
 PUBLISHING = ("run", "publish")
 READING_S3 = ("run", "publish", "logs", "serve")
 READING_REDIS = ("run", "publish", "logs", "serve")
@@ -53,7 +54,7 @@ VARIABLES: tuple[Variable, ...] = (
         "Repository",
         "Branch, tag or full commit id.",
         kinds.GIT_REF,
-        BUILD,
+        PLANNING,
         default_words="the default branch",
         example="main",
     ),
@@ -62,7 +63,7 @@ VARIABLES: tuple[Variable, ...] = (
         "Repository",
         "Folder of the app in the repository.",
         kinds.folder("the repository"),
-        BUILD,
+        PLANNING,
         default_words="the repository root, or the one folder found to hold the app",
         example="apps/web",
     ),
@@ -71,7 +72,7 @@ VARIABLES: tuple[Variable, ...] = (
         "Repository",
         "Token for a private repository. It is sent to the scheme, host and port of `REPO_URL` and nowhere else.",
         kinds.matching(r"[\x21-\x7e]+", "a token without spaces or control characters"),
-        BUILD,
+        PLANNING,
         secret=True,
     ),
     Variable(
@@ -79,7 +80,7 @@ VARIABLES: tuple[Variable, ...] = (
         "Repository",
         "Whether submodules are cloned too.",
         kinds.switch("on", "off"),
-        BUILD,
+        PLANNING,
         default=True,
     ),
     Variable(
@@ -96,7 +97,7 @@ VARIABLES: tuple[Variable, ...] = (
         "Repository",
         "Allowed schemes of `REPO_URL`, comma-separated: `https`, `http`, `ssh`, `file`. The image has no ssh client.",
         kinds.SCHEMES,
-        BUILD,
+        PLANNING,
         default=frozenset({"https"}),
         example="https,ssh",
     ),
@@ -115,7 +116,7 @@ VARIABLES: tuple[Variable, ...] = (
         "Build",
         "Shell command that installs dependencies, run in the app's folder.",
         kinds.COMMAND,
-        BUILD,
+        PLANNING,
         default_words="detected, such as `npm ci`",
         example="npm ci --legacy-peer-deps",
     ),
@@ -124,7 +125,7 @@ VARIABLES: tuple[Variable, ...] = (
         "Build",
         "Shell command that builds the site, run in the app's folder.",
         kinds.COMMAND,
-        BUILD,
+        PLANNING,
         default_words="detected, such as `npm run build`",
         example="npm run build:production",
     ),
@@ -133,7 +134,7 @@ VARIABLES: tuple[Variable, ...] = (
         "Build",
         "Folder that the build writes the site to, inside the app's folder.",
         kinds.folder("the app's folder"),
-        BUILD,
+        PLANNING,
         default_words="detected",
         example="dist",
     ),
@@ -142,7 +143,7 @@ VARIABLES: tuple[Variable, ...] = (
         "Build",
         "Version or range of Node, such as `22`, `>=18 <21` or `lts/iron`.",
         kinds.NODE_VERSION,
-        BUILD,
+        PLANNING,
         default_words="what the repository names, else the installed version",
         example="22",
     ),
@@ -170,7 +171,7 @@ VARIABLES: tuple[Variable, ...] = (
         "Build",
         "`1`: the build fails when the lockfile is missing or does not match `package.json`.",
         kinds.switch("1", "0"),
-        BUILD,
+        PLANNING,
         default=False,
     ),
     Variable(
@@ -178,7 +179,7 @@ VARIABLES: tuple[Variable, ...] = (
         "Build",
         "`s3` or `off`: whether installed dependencies are cached between builds of one `CACHE_SCOPE`.",
         kinds.choice("s3", "off"),
-        BUILD,
+        PLANNING,
         default="s3",
     ),
     Variable(
@@ -186,7 +187,7 @@ VARIABLES: tuple[Variable, ...] = (
         "Build",
         "Name of the builds that share the dependency cache, written like a slug.",
         kinds.SLUG,
-        BUILD,
+        PLANNING,
         default_words="the slug",
         example="customer-7",
     ),
@@ -427,12 +428,19 @@ VARIABLES: tuple[Variable, ...] = (
         example="LICENSE_*,MY_CODE",
     ),
     # --- Time limits
-    Variable("CLONE_TIMEOUT", "Time limits", "Time limit of the clone.", kinds.time_limit(86400), BUILD, default=120),
+    Variable(
+        "CLONE_TIMEOUT", "Time limits", "Time limit of the clone.", kinds.time_limit(86400), PLANNING, default=120
+    ),
     Variable(
         "INSTALL_TIMEOUT", "Time limits", "Time limit of the install.", kinds.time_limit(86400), BUILD, default=600
     ),
     Variable(
-        "BUILD_TIMEOUT", "Time limits", "Time limit of the build script.", kinds.time_limit(86400), BUILD, default=1200
+        "BUILD_TIMEOUT",
+        "Time limits",
+        "Time limit of the build script.",
+        kinds.time_limit(86400),
+        PLANNING,
+        default=1200,
     ),
     Variable(
         "UPLOAD_TIMEOUT", "Time limits", "Time limit of the upload.", kinds.time_limit(86400), PUBLISHING, default=600
