@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from buildrunner.cache.key import LEAST_LOCKFILE_CHARACTERS, describe_install
+from buildrunner.cache.key import MIN_LOCKFILE_CHARACTERS, describe_install
 from buildrunner.project.files import ancestors, is_file, read_text
 from buildrunner.project.output.search import OUTPUT_FOLDERS
 from buildrunner.project.package_managers.lockfiles import read_format_version
@@ -264,7 +264,7 @@ class _Describer:
     def _reader(self, name: str, path: Path) -> Callable[[], bytes | None]:
         def read() -> bytes | None:
             with suppress(ValueError):  # a build says what is wrong with it
-                text = read_text(path, self._plan.app.checkout, most_bytes=MAX_FILE_BYTES[name])
+                text = read_text(path, self._plan.app.checkout, max_bytes=MAX_FILE_BYTES[name])
                 return None if text is None else text.encode()
             return None
 
@@ -291,7 +291,7 @@ class _Describer:
         )
         scope = self._cache.scope
         if found is None:
-            small = plan.install.lockfile.stat().st_size < LEAST_LOCKFILE_CHARACTERS
+            small = plan.install.lockfile.stat().st_size < MIN_LOCKFILE_CHARACTERS
             why = "few packages" if small else f"{manager.label} has no cache here" if manager else ""
             return make(f"nothing ({why})", source)
         content = _CONTENTS[found.best_kind]
