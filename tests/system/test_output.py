@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from buildrunner.events.journal import OWN_WORDS_BYTES
+from buildrunner.events.journal import RUNNER_EVENTS_BYTES
 from support.harness import PLAIN, Event, Program, Redis, Repositories, Run, wait_for
 from support.s3_server import S3Server
 
@@ -248,8 +248,8 @@ def test_endless_empty_lines_cost_redis_and_the_disk_no_more_than_was_promised(
         assert client.memory_usage(f"events:{run.slug}", samples=0) <= limit * 1.1
     # The whole room was there from the start, and no more was ever taken.
     assert len(used) > 50
-    assert limit * 3 // 2 + OWN_WORDS_BYTES <= min(used[:-10])
-    assert max(used) <= limit * 3 // 2 + OWN_WORDS_BYTES + 64 * 1024
+    assert limit * 3 // 2 + RUNNER_EVENTS_BYTES <= min(used[:-10])
+    assert max(used) <= limit * 3 // 2 + RUNNER_EVENTS_BYTES + 64 * 1024
     assert run.events == program.archive(run)
 
 

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from buildrunner.events import journal as journal_module
-from buildrunner.events.journal import OWN_WORDS_BYTES, SILENCE_SECONDS, Journal, _Ring, lines_of_output
+from buildrunner.events.journal import RUNNER_EVENTS_BYTES, SILENCE_SECONDS, Journal, _Ring, lines_of_output
 from buildrunner.events.lines import Line
 from buildrunner.redaction import Redactor
 
@@ -506,7 +506,7 @@ def test_the_room_on_disk_is_reserved_at_the_start(tmp_path: Path) -> None:
     async def main() -> None:
         with Journal(tmp_path, build="b", redactor=Redactor([]), max_bytes=10 * MIB):
             journal, tail = os.stat(tmp_path / "journal"), os.stat(tmp_path / "tail")
-            assert journal.st_blocks * 512 >= 10 * MIB + OWN_WORDS_BYTES
+            assert journal.st_blocks * 512 >= 10 * MIB + RUNNER_EVENTS_BYTES
             assert tail.st_blocks * 512 >= 5 * MIB
             assert {journal.st_mode & 0o777, tail.st_mode & 0o777} == {0o600}
 

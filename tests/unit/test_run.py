@@ -47,7 +47,7 @@ def run_story(folder: Path, story: Story, *, seconds: float = 20) -> Run:
                 async with anyio.create_task_group() as tasks:
                     run = Run(read_settings(ENVIRONMENT), journal, Redactor([]), tasks)
                     run_deadline.set(run.ending.deadline)
-                    with anyio.fail_after(seconds), run.ending.story:
+                    with anyio.fail_after(seconds), run.ending.pipeline:
                         await story(run)
             return run
 

@@ -1,4 +1,4 @@
-"""Report exceptions that are faults of buildrunner to the operator, where the build can continue without what failed."""
+"""Report internal errors to the operator where the build can continue without the failed step."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from buildrunner.errors import BuildEnded
 
 
 class FaultReporter:
-    """Shows faults of buildrunner on stderr, where the operator looks.
+    """Print internal errors of buildrunner on stderr for the operator.
 
     Args:
-        redact: replaces secrets in a text.
+        redact: function that replaces secrets in a text.
 
     """
 
@@ -22,12 +22,12 @@ class FaultReporter:
         self._redact = redact
 
     def report(self, error: Exception) -> None:
-        """Print the traceback of a fault."""
+        """Print the traceback of an internal error."""
         print(self._redact("".join(traceback.format_exception(error))), file=sys.stderr, flush=True)
 
     @contextmanager
     def tolerate(self) -> Iterator[None]:
-        """Do what a build can do without: a fault in it is reported, and the build continues."""
+        """Run an optional step: report an internal error in it and continue the build."""
         try:
             yield
         except BuildEnded:

@@ -79,7 +79,7 @@ class Run:
         self._tasks.start_soon(self._run_sinks)
         self._tasks.start_soon(self._open_storage)
         try:
-            with self.ending.story:
+            with self.ending.pipeline:
                 await story()
         except BuildEnded as error:
             self.ending.decide(error)

@@ -1,4 +1,4 @@
-"""The story of a build: prepare, clone, install, build, upload. Read this file first; `run` is what surrounds it."""
+"""The pipeline of a build: prepare, clone, install, build, upload. Read this file first; `run` has its supervision."""
 
 from __future__ import annotations
 
@@ -21,13 +21,18 @@ from buildrunner.build.workspace import make_workspace, runs_in_image, temporary
 from buildrunner.concurrency.cancellation import run_in_thread
 from buildrunner.config.settings import Settings
 from buildrunner.errors import EXIT_FAULT
-from buildrunner.events.journal import OWN_WORDS_BYTES, Journal
+from buildrunner.events.journal import RUNNER_EVENTS_BYTES, Journal
 from buildrunner.redaction import Redactor
 from buildrunner.sandbox import Sandbox, remove_tree
 
 
 async def _build_site(root: Path, run: Run, *, in_image: bool) -> None:
-    """Prepare, clone, install, build, upload; raises BuildEnded when it ends early."""
+    """Prepare, clone, install, build and upload.
+
+    Raises:
+        BuildEnded: the build ends early.
+
+    """
     settings = run.settings
     async with run.stage("prepare", None, f"Preparing build {settings.build_id} of {settings.slug}"):
         run.stages.sandbox = sandbox = Sandbox(in_image=in_image)
@@ -38,7 +43,7 @@ async def _build_site(root: Path, run: Run, *, in_image: bool) -> None:
     checkout = await stages.clone_repository(run, workspace)
     workspace = workspace.with_variables({"COMMIT_SHA": checkout.commit, "COMMIT_REF": checkout.ref})
     plan = await stages.plan_build(run, checkout)
-    at_first = (
+    before_install = (
         await run_in_thread(lambda: project.take_snapshot(plan.app.site, plan.app.checkout))
         if plan.install.strategies
         else None
@@ -48,16 +53,16 @@ async def _build_site(root: Path, run: Run, *, in_image: bool) -> None:
     install = stages.InstallStage(run, workspace, checkout, plan, commands, provider, caches)
     installed = await install.run()
 
-    build = stages.BuildStage(run, workspace, checkout, plan, commands, provider, install, at_first)
+    build = stages.BuildStage(run, workspace, checkout, plan, commands, provider, install, before_install)
     with await build.run(installed) as site:
         if caches:
-            run.background.start(caches.dependencies.pack)  # nothing of the repository runs any more
+            run.background.start(caches.dependencies.pack)  # safe now: no command of the repository is running
         await stages.publish_site(run, site)
     await save_caches(run, caches)
 
 
 async def _publish_folder(folder: Path, run: Run) -> None:
-    """Publish what is built already: the last part of the story."""
+    """Publish a folder that is already built."""
     settings = run.settings
     async with run.stage("prepare", None, f"Publishing {folder} as {settings.slug}, build {settings.build_id}"):
         run.release_followers()
@@ -67,22 +72,19 @@ async def _publish_folder(folder: Path, run: Run) -> None:
 
 
 async def run_build(settings: Settings, early_signals: Sequence[int], folder: str | None = None) -> int:
-    """Run one build from its first step to its result.
+    """Run one build and return its exit code (see docs/exit-codes.md).
 
     Args:
-        settings: of the build.
-        early_signals: SIGINT and SIGTERM that came before the event loop ran.
-        folder: what is published, if it is built already; its real path.
-
-    Returns:
-        The exit code: docs/exit-codes.md.
+        settings: settings of the build.
+        early_signals: numbers of the signals received before the event loop started.
+        folder: real path of a folder to publish instead of building; None to build.
 
     """
     in_image = runs_in_image()
     if in_image:
-        # Many programs write to /tmp, whatever TMPDIR says. A volume that is mounted there may come with mode 0755.
+        # Many programs ignore TMPDIR and write to /tmp. A volume mounted there may have mode 0755.
         with suppress(OSError):
-            os.chmod("/tmp", 0o1777)  # noqa: S103, S108 - the sticky bit is in it
+            os.chmod("/tmp", 0o1777)  # noqa: S103, S108 - 1 is the sticky bit
     redactor = Redactor(settings.secrets)
     root = None
     try:
@@ -90,18 +92,20 @@ async def run_build(settings: Settings, early_signals: Sequence[int], folder: st
             root = Path(tempfile.mkdtemp(prefix="buildrunner-", dir=temporary_folder()))
             journal = Journal(root, build=settings.build_id, redactor=redactor, max_bytes=settings.log_max_bytes)
         except OSError as error:
-            room = (settings.log_max_bytes * 3 // 2 + OWN_WORDS_BYTES) / 1e6
+            needed = (settings.log_max_bytes * 3 // 2 + RUNNER_EVENTS_BYTES) / 1e6
             print(
-                f"buildrunner: could not create a workspace with {room:.0f} MB for the log: {error.strerror}."
+                f"buildrunner: could not create a workspace with {needed:.0f} MB for the log: {error.strerror}."
                 " Free some space, lower LOG_MAX_BYTES, or set TMPDIR to another folder.",
                 file=sys.stderr,
             )
             return EXIT_FAULT
         with journal:
-            story = partial(_publish_folder, Path(folder)) if folder else partial(_build_site, root, in_image=in_image)
-            return await execute(settings, journal, redactor, story, early_signals)
+            pipeline = (
+                partial(_publish_folder, Path(folder)) if folder else partial(_build_site, root, in_image=in_image)
+            )
+            return await execute(settings, journal, redactor, pipeline, early_signals)
     finally:
-        # A container's disk goes with it: a second of deleting node_modules there would be for nothing.
+        # The disk of a container is discarded with it, so deleting node_modules there only costs a second.
         if root and not in_image:
             with anyio.CancelScope(shield=True):
                 await remove_tree(root)

@@ -1,4 +1,4 @@
-"""SIGINT, SIGTERM and SIGHUP: the first stops the build in good order, the second ends the process at once."""
+"""Handle SIGINT, SIGTERM and SIGHUP: the first stops the build gracefully, the second exits immediately."""
 
 from __future__ import annotations
 
@@ -14,29 +14,34 @@ from buildrunner.build.ending import Ending
 from buildrunner.errors import BuildCancelled
 from buildrunner.events.journal import Journal
 
-# After a signal one deadline covers everything: docs/deploying.md promises 15 s, and the process itself takes some time to end.
+# One deadline for everything after a signal. docs/deploying.md promises 15 s; the rest is for the exit of the process.
 AFTER_SIGNAL_SECONDS = 14.5
 
 
 class SignalWatcher:
-    """Stops the build when a signal comes.
+    """Stop the build when the process receives a signal.
 
     Args:
-        journal: gets a line for each.
-        ending: is told of the first one.
-        kill_commands: kills all that the build has started, without waiting.
+        journal: journal that logs each signal.
+        ending: end of the build, which the first signal stops.
+        kill_commands: function that kills every process of the build without waiting.
 
     """
 
     def __init__(self, journal: Journal, ending: Ending, *, kill_commands: Callable[[], None]) -> None:
-        self.exit_code: int | None = None  # once the result is delivered: nothing is left to stop then
+        self.exit_code: int | None = None  # set once the result is delivered; a later signal exits with it
         self._journal = journal
         self._ending = ending
         self._kill_commands = kill_commands
 
     async def run(self, early: Sequence[int]) -> None:
-        """Watch until cancelled; `early` are signals that came before."""
-        hang_up = () if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else (signal.SIGHUP,)  # nohup has it ignored
+        """Watch until cancelled.
+
+        Args:
+            early: signals received before this method started.
+
+        """
+        hang_up = () if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else (signal.SIGHUP,)  # nohup ignores it
         loop = asyncio.get_running_loop()
         send, signals = anyio.create_memory_object_stream[int](math.inf)
 
@@ -46,8 +51,7 @@ class SignalWatcher:
             if not loop.is_closed():
                 loop.call_soon_threadsafe(send.send_nowait, number)
 
-        # Not the loop's own handlers: it takes them back when it ends, and a signal that comes after that would kill a build
-        # that has said how it ended, with another code.
+        # The loop removes its own handlers when it closes. A signal after that would replace the exit code of the result.
         for number in (signal.SIGINT, signal.SIGTERM, *hang_up):
             signal.signal(number, catch)
         for number in early[:1]:
@@ -59,16 +63,16 @@ class SignalWatcher:
             self.handle(number)
 
     def handle(self, number: int) -> None:
-        """Stop the build for its first signal."""
+        """Log a signal and stop the build."""
         name = signal.Signals(number).name
-        ends = self._ending.published or self._ending.cause is not None
+        is_ending = self._ending.published or self._ending.cause is not None
         self._journal.log(
-            f"{name} received: {'the build is already ending' if ends else 'stopping the build'}.", "warning"
+            f"{name} received: {'the build is already ending' if is_ending else 'stopping the build'}.", "warning"
         )
         self._ending.stop(BuildCancelled(_reported(number), f"The build was stopped by {name}."))
         self._ending.deadline.set(anyio.current_time() + AFTER_SIGNAL_SECONDS)
 
 
 def _reported(number: int) -> int:
-    """Return the signal that the exit code names: a terminal that is closed (SIGHUP) ends a build as SIGTERM does."""
+    """Return the signal to report in the exit code; SIGHUP (a closed terminal) counts as SIGTERM."""
     return signal.SIGINT if number == signal.SIGINT else signal.SIGTERM

@@ -1,4 +1,4 @@
-"""The stages of a build: each announces its beginning and its end, and is stopped when its time runs out."""
+"""Run the stages of a build: log the start and end of each, and stop it at its time limit."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ _DOING = {"clone": "Cloning", "install": "Installing dependencies", "build": "Th
 
 
 class Stages:
-    """Runs the parts of the story one after the other as stages of the log."""
+    """Run the parts of the pipeline, one at a time, as stages of the log."""
 
     def __init__(self, journal: Journal, redactor: Redactor, ending: Ending) -> None:
-        self.sandbox: Sandbox | None = None  # once there is one: what it ran when a stage was stopped
+        self.sandbox: Sandbox | None = None  # set once created; names the program that a time limit stopped
         self._journal = journal
         self._redactor = redactor
         self._ending = ending
-        self.seconds: dict[str, float] = {}  # that each took
-        self._last_output = -math.inf  # when a command last printed something before its time ran out
+        self.seconds: dict[str, float] = {}  # duration by stage
+        self._last_output = -math.inf  # time of the last output before the time limit (event loop clock, seconds)
 
     def note_output(self) -> None:
-        """Note that a command printed something. What it prints when it is told to stop does not count."""
+        """Record that a command printed something; output after the time limit doesn't count."""
         if not self._ending.timed_out:
             self._last_output = anyio.current_time()
 
@@ -40,13 +40,13 @@ class Stages:
         """Run the body as a stage.
 
         Args:
-            name: of the stage.
-            limit: seconds that it may take.
-            text: says what begins.
-            tail_share: of the room for the ends of long logs, what this stage may use.
+            name: name of the stage.
+            limit: time limit, seconds; None for no limit.
+            text: log line at its start.
+            tail_share: fraction, 0 to 1, of the space for the ends of long logs that this stage may use.
 
         Raises:
-            BuildTimedOut: when its time ran out.
+            BuildTimedOut: the stage exceeded its time limit.
 
         """
         journal, ending = self._journal, self._ending
@@ -58,7 +58,7 @@ class Stages:
             self.sandbox.stopped = []
 
         def check_limit() -> None:
-            # What did not notice that its time ran out, as work in a thread does not, is too late as well.
+            # Work in a thread can't be cancelled, so a body that completed may still have exceeded the limit.
             if limit is not None and anyio.current_time() >= started + limit and not ending.published:
                 silent = started + limit - max(started, self._last_output)
                 raise ending.decide(timed_out(name, limit, silent, self._stopped_program()))
@@ -78,7 +78,7 @@ class Stages:
             seconds = anyio.current_time() - started
             if self.sandbox and self.sandbox.has_leftovers:
                 self.sandbox.has_leftovers = False
-                journal.log("A process of this stage cannot be ended: the kernel does not release it.", "warning")
+                journal.log("Could not stop a process of this stage: the kernel does not release it.", "warning")
             with anyio.CancelScope(shield=True):  # bounded by LOG_MAX_BYTES
                 await journal.end_output(share=tail_share)
             self.seconds[name] = round(seconds, 3)
@@ -91,13 +91,15 @@ class Stages:
 
 
 def timed_out(stage: Stage, limit: float, silent: float = 0.0, program: str | None = None) -> BuildTimedOut:
-    """Return what is said of a stage whose time has run out: its command hung if it was silent for half of it.
+    """Return the error of a stage that exceeded its time limit.
+
+    A command that printed nothing for the last half of the limit is reported as hanging.
 
     Args:
-        stage: that ran.
-        limit: seconds that it had.
-        silent: seconds at its end in which nothing was printed.
-        program: that ran then; of a clone it is git, which nobody needs to know.
+        stage: name of the stage.
+        limit: time limit, seconds.
+        silent: time without output before the limit, seconds.
+        program: program that was stopped; named for install and build only, since a clone always runs git.
 
     """
     reason = f"{_DOING.get(stage, stage)} took longer than {limit:g} s"

@@ -1,4 +1,4 @@
-"""S3 for one build: the client is imported and made, and the bucket looked at, while git and npm run."""
+"""Open the S3 client of a build and list its bucket while git and npm run."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from buildrunner.errors import BuildEnded, BuildFailed
 
 
 class Storage:
-    """The S3 client of a build, and what publishes its site.
+    """Open and share the S3 client and the uploader of one build.
 
     Args:
-        settings: of the build.
-        age: returns the seconds since the build began.
-        order: returns the number that orders the builds of the site.
-        warn: takes a sentence for people.
+        settings: settings of the build.
+        age: function that returns the seconds since the build started.
+        order: function that returns the number that orders the builds of the site.
+        warn: function that logs a warning.
 
     """
 
@@ -40,27 +40,27 @@ class Storage:
         self._ready = anyio.Event()
 
     async def client(self) -> s3.S3:
-        """Return the client once it is made.
+        """Return the client once it is open.
 
         Raises:
-            BuildFailed: when it could not be made.
+            BuildFailed: the client could not be opened.
 
         """
         return (await self._wait())[0]
 
     async def uploader(self) -> publish.Upload:
-        """Return what publishes the site, once the client is made.
+        """Return the uploader of the site once the client is open.
 
         Raises:
-            BuildFailed: when there is no client.
+            BuildFailed: the client could not be opened.
 
         """
         return (await self._wait())[1]
 
     async def run(self, *, on_superseded: Callable[[], None]) -> None:
-        """Make the client and look at the bucket; keep it open until cancelled.
+        """Open the client and list the bucket; keep the client open until cancelled.
 
-        What goes wrong is raised by `client` and `uploader`: where the site is published, not in the middle of the build.
+        `client` and `uploader` raise the errors of this method, so a failure surfaces when the site is published.
         """
         settings = self._settings
         try:
@@ -70,7 +70,7 @@ class Storage:
                 concurrency=settings.upload_concurrency,
                 fast_put=settings.s3_fast_put,
             ) as client:
-                # The imports are done: what they left stays for good, and the collector need not walk through it.
+                # Imported modules stay in memory for the whole build; freezing exempts them from garbage collection.
                 gc.freeze()
                 gc.enable()
                 uploader = self._make_uploader(client)

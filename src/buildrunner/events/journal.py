@@ -30,7 +30,7 @@ from buildrunner.events.lines import Line, clean
 from buildrunner.redaction import Redactor
 
 # Reserved beside LOG_MAX_BYTES for buildrunner's own words, which LOG_MAX_BYTES does not count.
-OWN_WORDS_BYTES = 4 * 1024 * 1024
+RUNNER_EVENTS_BYTES = 4 * 1024 * 1024
 # docs/events.md promises an event every 30 s: viewers take a build for lost after 90 s of silence.
 SILENCE_SECONDS = 25
 DROPPED_EVERY_SECONDS = 5
@@ -80,7 +80,7 @@ class Journal:
         self._ring = _Ring(folder / "tail", max_bytes // 2)
         self._dropped_told = math.inf  # when the last such event was written, or the first line fell out since
         self._file = os.open(folder / "journal", os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        os.posix_fallocate(self._file, 0, max_bytes + OWN_WORDS_BYTES)
+        os.posix_fallocate(self._file, 0, max_bytes + RUNNER_EVENTS_BYTES)
 
     def __enter__(self) -> Self:
         return self
