@@ -50,6 +50,12 @@ PROMISED = {
         "BUILD_URL",
         "ROBOTS",
         "STRICT_REFERENCES",
+        "WEBHOOK_URL",
+        "WEBHOOK_SECRET",
+        "WEBHOOK_ALLOW_PRIVATE",
+        "COMMIT_STATUS",
+        "COMMIT_STATUS_TOKEN",
+        "COMMIT_STATUS_URL",
     ),
 }
 

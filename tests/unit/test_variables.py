@@ -85,6 +85,7 @@ def test_secrets_have_no_option_and_all_others_have_one() -> None:
     assert without == {
         *("GIT_TOKEN", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "REDIS_URI"),
         *("GATEWAY_SECRET", "BUILD_ENV_<NAME>", "INSTALL_ENV_<NAME>"),
+        *("WEBHOOK_URL", "WEBHOOK_SECRET", "COMMIT_STATUS_TOKEN"),
     }
 
 

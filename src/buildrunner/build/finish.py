@@ -14,7 +14,7 @@ from buildrunner.build.faults import FaultReporter
 from buildrunner.build.storage import Storage
 from buildrunner.config.settings import Settings
 from buildrunner.errors import EXIT_PUBLISHED, BuildEnded
-from buildrunner.events.follower import Follower, Sink
+from buildrunner.events.follower import Follower
 from buildrunner.events.journal import Field, Journal
 from buildrunner.events.sinks.console import Console
 
@@ -91,8 +91,8 @@ class Finish:
         journal.stage = "finish"
         journal.write("stage", "Archiving the log", state="started")
         for sink in (follower.sink for follower in self._followers):
-            if why := sink.behind:
-                journal.log(f"The live log is incomplete: {why}. The archive in S3 has all of it.", "warning")
+            if warning := sink.pending_warning:
+                journal.log(warning, "warning")
         failure = await self._archive(journal.seal(self._last_events("succeeded")))
         if failure:
             journal.log(f"The log of this build was not archived: {failure}", "warning")
@@ -154,11 +154,12 @@ class Finish:
         for follower, until in waits:
             with deadline.limit(until - anyio.current_time(), CONSOLE_RESERVE_SECONDS):
                 await follower.finished.wait()
-        warnings = [
-            self._undelivered(follower.sink, archived=archived)
+        place = f"they are in s3://{self._settings.state_bucket}/{self._archive_key}" if archived else "they are lost"
+        found = [
+            follower.sink.final_warning(finished=follower.finished.is_set(), total=self._journal.last_seq, place=place)
             for follower in self._followers
-            if not follower.finished.is_set() and follower.sink.undelivered
         ]
+        warnings = list(filter(None, found))
         if warnings:
             with deadline.limit(CONSOLE_SECONDS):
                 await self._printed.wait()
@@ -167,9 +168,3 @@ class Finish:
                 await self._console.warn(warning)
         with deadline.limit(CONSOLE_SECONDS):
             await self._printed.wait()
-
-    def _undelivered(self, sink: Sink, *, archived: bool) -> str:
-        """Return the warning about events that a sink did not deliver."""
-        why = sink.behind or f"{sink.name} was too slow"
-        where = f"they are in s3://{self._settings.state_bucket}/{self._archive_key}" if archived else "they are lost"
-        return f"{sink.undelivered:,} of {self._journal.last_seq:,} events were not delivered: {why}; {where}."

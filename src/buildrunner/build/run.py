@@ -15,6 +15,7 @@ from functools import cached_property, partial
 import anyio
 import anyio.abc
 
+from buildrunner import notify
 from buildrunner.build.background import BackgroundWork
 from buildrunner.build.ending import Ending
 from buildrunner.build.faults import FaultReporter
@@ -29,6 +30,7 @@ from buildrunner.events.follower import Follower, Sink
 from buildrunner.events.journal import Journal
 from buildrunner.events.sinks import redis
 from buildrunner.events.sinks.console import Console
+from buildrunner.notify.hosts import find_target
 from buildrunner.redaction import Redactor
 
 SECOND_LOOK_SECONDS = 2.0
@@ -47,10 +49,19 @@ class Run:
         journal: of its events.
         redactor: knows its secrets.
         tasks: the task group that all of it runs in.
+        in_image: whether it runs in the image, beside which others may be that nobody else can reach.
 
     """
 
-    def __init__(self, settings: Settings, journal: Journal, redactor: Redactor, tasks: anyio.abc.TaskGroup) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        journal: Journal,
+        redactor: Redactor,
+        tasks: anyio.abc.TaskGroup,
+        *,
+        in_image: bool = False,
+    ) -> None:
         self.settings = settings
         self.journal = journal
         self.log = journal.log
@@ -64,6 +75,7 @@ class Run:
         self.signals = SignalWatcher(journal, self.ending, kill_commands=self._kill_commands)
         self._console = Console(journal.reader(), settings.console_format)
         self._console_follower = Follower(self._console, journal, report=self.faults.report)
+        self._in_image = in_image
         self._tasks = tasks
         self._started = anyio.current_time()
         self._started_at = time.time_ns() // 1_000_000  # ms: orders builds where Redis does not
@@ -116,6 +128,12 @@ class Run:
         """Log a sentence as a warning."""
         self.journal.log(sentence, "warning")
 
+    def set_commit(self, commit: str) -> None:
+        """Note which commit is built, as soon as it is known."""
+        self.facts.commit = commit
+        for notifier in self._notifiers:
+            notifier.set_commit(commit)
+
     def release_followers(self) -> None:
         """Let start what the first command must not wait for: the imports of Redis and S3 take half a second."""
         self._command_started.set()
@@ -164,6 +182,7 @@ class Run:
         """
         sinks: list[Sink | None] = [
             self._publisher,
+            *self._notifiers,
         ]
         return [sink for sink in sinks if sink]
 
@@ -183,6 +202,40 @@ class Run:
             on_superseded=self._on_superseded,
             started=self._started,
         )
+
+    @cached_property
+    def _notifiers(self) -> list[notify.Notifier]:
+        """Webhooks and commit statuses."""
+        settings = self.settings
+        notifiers: list[notify.Notifier] = []
+        if settings.webhook_url:
+            notifiers.append(
+                notify.Webhook(
+                    self.journal,
+                    slug=settings.slug,
+                    url=settings.webhook_url,
+                    key=settings.webhook_key,
+                    allow_private=settings.webhook_allow_private or not self._in_image,
+                    build_url=settings.build_url,
+                )
+            )
+        if settings.commit_status_token:
+            target = find_target(settings.repository.url, settings.commit_status, settings.commit_status_url)
+            if isinstance(target, str):
+                self.warn(target)
+            else:
+                notifiers.append(
+                    notify.CommitStatus(
+                        self.journal,
+                        target=target,
+                        token=settings.commit_status_token,
+                        slug=settings.slug,
+                        ref=settings.repository.ref,
+                        link=settings.build_url or settings.site_url,
+                        is_superseded=lambda: isinstance(self.ending.failure, BuildSuperseded),
+                    )
+                )
+        return notifiers
 
     @cached_property
     def _followers(self) -> list[Follower]:
@@ -249,9 +302,11 @@ async def execute(
     redactor: Redactor,
     story: Callable[[Run], Awaitable[None]],
     early_signals: Sequence[int],
+    *,
+    in_image: bool = False,
 ) -> int:
     """Run a story as a build, and return its exit code; SIGINT and SIGTERM in `early_signals` came before."""
     async with anyio.create_task_group() as tasks:
-        run = Run(settings, journal, redactor, tasks)
+        run = Run(settings, journal, redactor, tasks, in_image=in_image)
         return await run.execute(partial(story, run), early_signals)
     raise AssertionError  # the group is cancelled only when its result is there

@@ -103,7 +103,7 @@ async def run_build(settings: Settings, early_signals: Sequence[int], folder: st
             pipeline = (
                 partial(_publish_folder, Path(folder)) if folder else partial(_build_site, root, in_image=in_image)
             )
-            return await execute(settings, journal, redactor, pipeline, early_signals)
+            return await execute(settings, journal, redactor, pipeline, early_signals, in_image=in_image)
     finally:
         # The disk of a container is discarded with it, so deleting node_modules there only costs a second.
         if root and not in_image:

@@ -34,6 +34,7 @@ async def clone_repository(
     sandbox: Sandbox,
     output: Output,
     log: Callable[..., None],
+    on_commit: Callable[[str], None] = lambda _: None,
 ) -> Checkout:
     """Check one commit of `repository` out into `folder`, which must not exist, with its submodules and files of Git LFS.
 
@@ -45,6 +46,7 @@ async def clone_repository(
         private: a folder of the runner's that commands can read but not write; git's configuration is put there.
         environment: that the commands of this run find.
         log: is told what is tried again, and as a "warning" what is left out.
+        on_commit: takes the id of the commit as soon as it is known: history, submodules and LFS may take their time.
 
     Raises:
         BuildFailed: at `clone`, in words of its own for what is known to go wrong.
@@ -100,6 +102,7 @@ async def clone_repository(
         )
     # A branch may be named by a space of Unicode's.
     commit, _, branch = printed.decode(errors="replace").rstrip("\n").partition("\n")
+    on_commit(commit)
     _, _, printed = await git("-C", folder.name, "show", "--no-patch", "--format=%cs", "HEAD", shown=False)
     # Its real path as it is now: the build may put a link in the place of any part of it.
     real = Path(str(await anyio.Path(folder).resolve()))

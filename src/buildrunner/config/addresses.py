@@ -149,6 +149,12 @@ def parse_http_url(text: str) -> str | None:
     return text if valid and not _NOT_IN_URL.search(text) else None
 
 
+def parse_api_root(text: str) -> str | None:
+    """Return the root of an HTTP API without a final slash, to which paths are added."""
+    valid = parse_http_url(text) and not set("?#") & set(text) and "@" not in urlsplit(text).netloc
+    return text.rstrip("/") if valid else None
+
+
 def parse_link_template(text: str, placeholders: tuple[str, ...]) -> str | None:
     """Return the template of a link, if its address is valid once filled in, and contains no credentials.
 

@@ -23,6 +23,7 @@ _MORE_CREDENTIALS = (
     "AWS_CONTAINER_AUTHORIZATION_TOKEN",
     "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",  # whoever knows it gets the role's credentials
 )
+_SHORTEST_TOKEN = 16  # characters of a part of a path that is more than a word
 _CONTROLS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")  # but for TAB
 
 
@@ -54,6 +55,11 @@ class EnvironmentReader:
         """Return the name under which a variable is set; its own name where it is not."""
         names = (variable.name, *variable.aliases)
         return next((name for name in names if self.environment.get(name)), variable.name)
+
+    def is_set(self, name: str) -> bool:
+        """Return whether the command reads that variable, and it is set."""
+        variable = find_variable(name)
+        return self._command in variable.commands and bool(self.environment.get(self.name_of(variable)))
 
     def add_problem(self, name: str, rule: str, text: str) -> None:
         """Report that a variable's text breaks `rule`, which completes the sentence "NAME is …, but must be"."""
@@ -142,6 +148,7 @@ def list_secrets(environment: Mapping[str, str]) -> tuple[str, ...]:
     credentials = [variable.name for variable in single if variable.secret and not variable.kind.is_url]
     addresses = {name for variable in single if variable.kind.is_url for name in (variable.name, *variable.aliases)}
     found = [environment[name] for name in (*credentials, *_MORE_CREDENTIALS) if environment.get(name)]
+    found += _secrets_of_webhook(environment)
     more_names = NAME_PATTERNS.parse(environment.get("REDACT_VARS", "")) or ()
     for full_name, value in environment.items():
         prefix = next((prefix for prefix in ("BUILD_ENV_", "INSTALL_ENV_") if full_name.startswith(prefix)), None)
@@ -155,6 +162,20 @@ def list_secrets(environment: Mapping[str, str]) -> tuple[str, ...]:
         ):
             found += _secrets_of_url(value)
     return tuple(found)
+
+
+def _secrets_of_webhook(environment: Mapping[str, str]) -> list[str]:
+    """Return what identifies the sender to a receiver: the key, and the address but for its host."""
+    found = [environment.get("WEBHOOK_SECRET", "").removeprefix("whsec_")]
+    try:
+        parts = urlsplit(environment.get("WEBHOOK_URL", ""))
+        path = parts.path.strip("/")
+        # Each alone as well: a log that shows a part of the address may show the part that is secret.
+        long_parts = [part for part in path.split("/") if len(part) >= _SHORTEST_TOKEN]
+        found += [path, *long_parts, parts.query, *(value for _, value in parse_qsl(parts.query))]
+    except ValueError:
+        pass
+    return list(filter(None, found))
 
 
 def _secrets_of_url(value: str) -> list[str]:

@@ -5,6 +5,8 @@ A parser returns None, or raises ValueError, for malformed text. If the error ha
 
 from __future__ import annotations
 
+import base64
+import binascii
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -190,6 +192,15 @@ def _parse_name_patterns(text: str) -> tuple[str, ...] | None:
     return names if all(re.fullmatch(r"[A-Za-z_*][A-Za-z0-9_*]*", name) for name in names) else None
 
 
+def _parse_webhook_secret(text: str) -> bytes | None:
+    """Return the key of a secret of https://www.standardwebhooks.com, which has 24 to 64 bytes."""
+    try:
+        key = base64.b64decode(text.removeprefix("whsec_"), validate=True)
+    except (binascii.Error, ValueError):
+        return None
+    return key if text.startswith("whsec_") and 24 <= len(key) <= 64 else None
+
+
 TEXT = Kind(lambda text: text, "text")
 SLUG = matching(SLUG_PATTERN, "1 to 63 of a-z, 0-9 and -, not starting or ending with -", "SLUG")
 BUILD_ID = matching(r"[A-Za-z0-9_-]{1,64}", "1 to 64 of A-Z, a-z, 0-9, _ and -", "ID")
@@ -203,6 +214,11 @@ REGION = matching(
     r"(?![0-9]+$)(?!-)[A-Za-z0-9-]{1,63}(?<!-)", "a region, such as eu-central-1", "REGION"
 )  # as botocore
 CREDENTIAL = matching(r"[\x21-\x7e]+", "text without spaces, line breaks or other control characters")
+WEBHOOK_SECRET = Kind(
+    _parse_webhook_secret,
+    "whsec_ followed by base64 of 24 to 64 bytes",
+    format=lambda key: f"whsec_{base64.b64encode(key).decode()}",
+)
 HOST = matching(r"[A-Za-z0-9.:\[\]%_-]+", "a host name or an IP address", "HOST")
 TEMPLATE = Kind(_parse_template, "printable text that contains {slug} and no other placeholder", "TEMPLATE")
 KEY_PREFIX = Kind(

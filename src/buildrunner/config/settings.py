@@ -17,6 +17,14 @@ from buildrunner.config.aws import check_keys, read_region
 from buildrunner.config.environment import EnvironmentReader, list_secrets
 from buildrunner.config.variables import find_variable
 
+# Of webhooks and commit statuses: what is useless without another variable.
+_NEEDED = (
+    ("WEBHOOK_URL", "WEBHOOK_SECRET"),
+    ("WEBHOOK_SECRET", "WEBHOOK_URL"),
+    ("COMMIT_STATUS", "COMMIT_STATUS_TOKEN"),
+    ("COMMIT_STATUS_URL", "COMMIT_STATUS_TOKEN"),
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -54,6 +62,7 @@ class Settings:
     site_max_bytes: int
     site_max_file_bytes: int
     site_url: str | None  # of the published site
+    build_url: str | None  # of the build's page
     asset_grace: int
     noindex: bool  # search engines are asked to leave the site out
     strict_references: bool
@@ -62,6 +71,12 @@ class Settings:
     strict_lockfile: bool
     git_submodules: bool
     git_history: Literal["auto", "full", "none"]
+    webhook_url: str | None = field(repr=False)
+    webhook_key: bytes = field(repr=False)  # that signs; empty without webhooks
+    webhook_allow_private: bool
+    commit_status: Literal["github", "gitlab", "gitea"] | None  # None: by the host of the repository
+    commit_status_url: str | None
+    commit_status_token: str | None = field(repr=False)  # None: no statuses are sent
     secrets: tuple[str, ...] = field(repr=False)
 
 
@@ -85,6 +100,7 @@ def read_settings(environment: Mapping[str, str], *, publishes: str | None = Non
         reader.problems.append(f"The folder {ascii(publishes)[1:-1]} does not exist. Name the folder to publish.")
     region = read_region(reader, values)
     check_keys(reader)
+    _check_notifications(reader)
     reader.raise_problems()
     slug: str = values["SLUG"]
     build_id: str = values["BUILD_ID"] or make_build_id()
@@ -125,6 +141,7 @@ def read_settings(environment: Mapping[str, str], *, publishes: str | None = Non
         site_max_bytes=values["SITE_MAX_BYTES"],
         site_max_file_bytes=values["SITE_MAX_FILE_BYTES"],
         site_url=values["SITE_URL"] and fill(values["SITE_URL"]),
+        build_url=values["BUILD_URL"] and fill(values["BUILD_URL"]),
         asset_grace=values["ASSET_GRACE"],
         noindex=bool(values["ROBOTS"]),
         strict_references=values["STRICT_REFERENCES"],
@@ -133,6 +150,12 @@ def read_settings(environment: Mapping[str, str], *, publishes: str | None = Non
         strict_lockfile=values["STRICT_LOCKFILE"],
         git_submodules=values["GIT_SUBMODULES"],
         git_history=values["GIT_HISTORY"],
+        webhook_url=values["WEBHOOK_URL"],
+        webhook_key=values["WEBHOOK_SECRET"] or b"",
+        webhook_allow_private=values["WEBHOOK_ALLOW_PRIVATE"],
+        commit_status=values["COMMIT_STATUS"],
+        commit_status_url=values["COMMIT_STATUS_URL"],
+        commit_status_token=values["COMMIT_STATUS_TOKEN"],
         secrets=list_secrets(environment),
     )
 
@@ -140,6 +163,13 @@ def read_settings(environment: Mapping[str, str], *, publishes: str | None = Non
 def make_build_id() -> str:
     """Make an id that sorts by time and contains 64 random bits."""
     return f"{datetime.now(UTC):%Y%m%d-%H%M%S-%f}-{os.urandom(8).hex()}"
+
+
+def _check_notifications(reader: EnvironmentReader) -> None:
+    """Report variables of webhooks and commit statuses that lack the one that they need."""
+    for given, needed in _NEEDED:
+        if reader.is_set(given) and not reader.is_set(needed):
+            reader.problems.append(f"{needed} is missing, but {given} is set: set both, or neither.")
 
 
 def _read_repository(reader: EnvironmentReader, values: Mapping[str, Any]) -> Repository | None:

@@ -11,7 +11,13 @@ needs becomes a field of `settings.Settings`.
 from __future__ import annotations
 
 from buildrunner.config import kinds
-from buildrunner.config.addresses import parse_http_url, parse_link_template, parse_origins, parse_redis_uri
+from buildrunner.config.addresses import (
+    parse_api_root,
+    parse_http_url,
+    parse_link_template,
+    parse_origins,
+    parse_redis_uri,
+)
 from buildrunner.config.kinds import Kind
 from buildrunner.config.variable import Variable
 
@@ -23,6 +29,9 @@ READING_REDIS = ("run", "publish", "logs", "serve")
 
 _REDIS_URI = Kind(parse_redis_uri, "redis://…, rediss://… or unix://…", "URI", is_url=True)
 _HTTP_URL = Kind(parse_http_url, "an http:// or https:// address", "URL", is_url=True)
+_API_ROOT = Kind(
+    parse_api_root, "an http:// or https:// address without user, password, query and fragment", "URL", is_url=True
+)
 _ORIGINS = Kind(
     parse_origins,
     "a comma-separated list of origins such as https://app.example.com, without a path",
@@ -213,7 +222,7 @@ VARIABLES: tuple[Variable, ...] = (
     Variable(
         "BUILD_URL",
         "Site",
-        "Address of a build's page. It contains `{slug}` and usually `{build}`. Reserved for webhooks and commit statuses.",
+        "Address of a build's page, for webhooks and commit statuses. It contains `{slug}` and usually `{build}`.",
         _link("slug", "build"),
         ("run", "publish"),
         example="https://builds.example.com/sites/{slug}/builds/{build}",
@@ -426,6 +435,61 @@ VARIABLES: tuple[Variable, ...] = (
         BUILD,
         default_words="none",
         example="LICENSE_*,MY_CODE",
+    ),
+    # --- Notifications
+    Variable(
+        "WEBHOOK_URL",
+        "Notifications",
+        "Address that is told when a build starts and when it has finished. Set it together with `WEBHOOK_SECRET`.",
+        _HTTP_URL,
+        PUBLISHING,
+        default_words="none",
+        secret=True,
+        example="https://hooks.example.com/builds",
+    ),
+    Variable(
+        "WEBHOOK_SECRET",
+        "Notifications",
+        "Key that signs webhooks: `whsec_` and base64 of 24 to 64 bytes.",
+        kinds.WEBHOOK_SECRET,
+        PUBLISHING,
+        default_words="none",
+        secret=True,
+    ),
+    Variable(
+        "WEBHOOK_ALLOW_PRIVATE",
+        "Notifications",
+        "`1`: the image may send webhooks to private, loopback and link-local addresses.",
+        kinds.switch("1", "0"),
+        PUBLISHING,
+        default=False,
+    ),
+    Variable(
+        "COMMIT_STATUS_TOKEN",
+        "Notifications",
+        "Token that may write commit statuses of the repository. With it, commits show how their build ended.",
+        kinds.CREDENTIAL,
+        BUILD,
+        default_words="none",
+        secret=True,
+    ),
+    Variable(
+        "COMMIT_STATUS",
+        "Notifications",
+        "Kind of the host that shows the commit statuses.",
+        kinds.choice("github", "gitlab", "gitea"),
+        BUILD,
+        default_words="detected for github.com, gitlab.com, gitea.com and codeberg.org",
+        example="gitlab",
+    ),
+    Variable(
+        "COMMIT_STATUS_URL",
+        "Notifications",
+        "Root of the API of another host than the well-known ones.",
+        _API_ROOT,
+        BUILD,
+        default_words="the API of the well-known host",
+        example="https://git.example.com/api/v4",
     ),
     # --- Time limits
     Variable(

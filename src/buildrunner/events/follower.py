@@ -35,6 +35,25 @@ class Sink(Protocol):
         return None
 
     @property
+    def pending_warning(self) -> str | None:
+        """A warning about what is not delivered when the build has ended, for the log itself."""
+        return f"The live log is incomplete: {self.behind}. The archive in S3 has all of it." if self.behind else None
+
+    def final_warning(self, *, finished: bool, total: int, place: str) -> str | None:
+        """Return a warning for the console when nothing more is sent.
+
+        Args:
+            finished: whether `run` has returned.
+            total: number of events of the build.
+            place: where else the events are, such as "they are lost".
+
+        """
+        if finished or not self.undelivered:
+            return None
+        why = self.behind or f"{self.name} was too slow"
+        return f"{self.undelivered:,} of {total:,} events were not delivered: {why}; {place}."
+
+    @property
     def last_wait(self) -> float:
         """Seconds that the end of a build waits for this sink."""
         return 5.0

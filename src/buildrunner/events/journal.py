@@ -64,6 +64,7 @@ class Journal:
         self.stage: Stage = "prepare"
         self.size = 0  # bytes that readers may see
         self.complete = False  # the result is there to be read; nothing follows
+        self.ended = anyio.Event()  # is set then
         self._redactor = redactor
         self._head = f'{{"v":1,"build":"{build}","seq":'
         # Of a record that becomes an event: its number has seven digits, or as many as there can be (bytes).
@@ -179,6 +180,7 @@ class Journal:
         self._seq += count
         self.size += len(data)
         self.complete = True
+        self.ended.set()
         self._notify()
 
     async def keep_alive(self) -> None:
@@ -193,6 +195,12 @@ class Journal:
     def archive_file(self) -> int:
         """Return a descriptor of the journal's file; the caller closes it."""
         return os.dup(self._file)
+
+    def result(self) -> bytes:
+        """Return the last event, once `ended` is set."""
+        reader = self.reader()
+        reader.go_to(self._seq)
+        return reader.read(1, 65536)[0]
 
     def reader(self) -> Reader:
         """Open a cursor at the first event."""

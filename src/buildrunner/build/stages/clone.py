@@ -29,7 +29,7 @@ async def clone_repository(run: Run, workspace: Workspace) -> checkout.Checkout:
                 sandbox=workspace.sandbox,
                 output=output.feed,
                 log=run.log,
+                on_commit=run.set_commit,
             )
-        run.facts.commit = cloned.commit
         run.log(f"Commit {cloned.commit} of {cloned.ref}")
     return cloned

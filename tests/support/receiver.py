@@ -1,0 +1,104 @@
+"""An HTTP server on loopback that keeps what it is sent, and answers as a test asks for."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Literal
+
+from support.harness import wait_for
+
+Behavior = int | Literal["hang", "close"]  # a status, or no answer
+
+
+@dataclass(frozen=True)
+class Received:
+    """One request."""
+
+    path: str  # undecoded
+    headers: Mapping[str, str]  # by names in lower case
+    body: bytes
+    at: float  # time.monotonic()
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+@dataclass
+class Receiver:
+    """What one server was sent."""
+
+    port: int
+    answers: list[Behavior]  # of the first requests; then 204
+    text: str = ""  # of an answer that is an error
+    headers: Mapping[str, str] = field(default_factory=dict)  # of such an answer
+    requests: list[Received] = field(default_factory=list)
+    closing: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def origin(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def wait_for(self, count: int) -> None:
+        wait_for(lambda: len(self.requests) >= count, f"{count} requests")
+
+
+@contextmanager
+def receiver(
+    answers: Sequence[Behavior] = (), *, text: str = "", headers: Mapping[str, str] | None = None
+) -> Iterator[Receiver]:
+    """Serve on a free port; the fields of `Receiver` say what the options do."""
+    with _Listener(("127.0.0.1", 0), _Handler) as listener:
+        listener.receiver = Receiver(listener.server_address[1], list(answers), text, headers or {})
+        thread = threading.Thread(target=listener.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            yield listener.receiver
+        finally:
+            listener.receiver.closing.set()
+            listener.shutdown()
+            thread.join()
+
+
+class _Listener(ThreadingHTTPServer):
+    receiver: Receiver
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Keep silent: clients that leave are what some tests are about."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: _Listener
+
+    def do_GET(self) -> None:
+        self._take(b"")
+
+    def do_POST(self) -> None:
+        self._take(self.rfile.read(int(self.headers.get("Content-Length", 0))))
+
+    def _take(self, body: bytes) -> None:
+        own = self.server.receiver
+        names = {name.lower(): value for name, value in self.headers.items()}
+        answer: Behavior = own.answers.pop(0) if own.answers else 204
+        own.requests.append(Received(self.path, names, body, time.monotonic()))
+        if answer == "hang":
+            own.closing.wait()
+        if isinstance(answer, str):
+            self.close_connection = True
+            return
+        content = own.text.encode() if answer >= 300 else b""
+        self.send_response(answer)
+        for name, value in own.headers.items() if answer >= 300 else ():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_request(self, code: object = "-", size: object = "-") -> None:
+        """Print nothing."""
