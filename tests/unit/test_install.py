@@ -343,9 +343,9 @@ def install(
     plan = make_plan(checkout, manager=manager, lockfile=lockfile, strategies=strategies, shown="")
     settings: Any = SimpleNamespace(strict_lockfile=strict, install_command=None)
     build: Any = SimpleNamespace(settings=settings, log=lambda _: None, warn=warnings.append)
-    workspace: Any = SimpleNamespace(root=checkout)
     commands: Any = SimpleNamespace(run=run)
-    installed = anyio.run(Installer(build, workspace, plan, commands, {}).install)
+    context: Any = SimpleNamespace(run=build, plan=plan, commands=commands)
+    installed = anyio.run(Installer(context, {}).install)
     return installed, ran, warnings
 
 

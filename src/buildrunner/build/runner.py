@@ -49,11 +49,12 @@ async def _build_site(root: Path, run: Run, *, in_image: bool) -> None:
         else None
     )
 
-    provider = stages.ToolchainProvider(run, workspace, plan, commands, caches)
-    install = stages.InstallStage(run, workspace, checkout, plan, commands, provider, caches)
+    context = stages.StageContext(run, workspace, checkout, plan, commands)
+    provider = stages.ToolchainProvider(context, caches)
+    install = stages.InstallStage(context, provider, caches)
     installed = await install.run()
 
-    build = stages.BuildStage(run, workspace, checkout, plan, commands, provider, install, before_install)
+    build = stages.BuildStage(context, provider, install, before_install)
     with await build.run(installed) as site:
         if caches:
             run.background.start(caches.dependencies.pack)  # safe now: no command of the repository is running

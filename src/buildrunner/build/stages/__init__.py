@@ -7,6 +7,7 @@ from buildrunner.lazy import export_lazily
 if TYPE_CHECKING:
     from buildrunner.build.stages.build import BuildStage as BuildStage
     from buildrunner.build.stages.clone import clone_repository as clone_repository
+    from buildrunner.build.stages.context import StageContext as StageContext
     from buildrunner.build.stages.install import InstallStage as InstallStage
     from buildrunner.build.stages.plan import plan_build as plan_build
     from buildrunner.build.stages.site import prepare_site as prepare_site
@@ -18,6 +19,7 @@ else:
         {
             "build": "BuildStage",
             "clone": "clone_repository",
+            "context": "StageContext",
             "install": "InstallStage",
             "plan": "plan_build",
             "site": "prepare_site",

@@ -11,13 +11,11 @@ from pathlib import Path
 import anyio
 
 from buildrunner import diagnose, project, sandbox
-from buildrunner.build.command import CommandOutput, CommandRunner, output_text
-from buildrunner.build.run import Run
+from buildrunner.build.command import CommandOutput, output_text
+from buildrunner.build.stages.context import StageContext
 from buildrunner.build.stages.install import Installed, InstallStage
 from buildrunner.build.stages.site import PreparedSite, prepare_site
 from buildrunner.build.stages.toolchain import ToolchainProvider
-from buildrunner.build.workspace import Workspace
-from buildrunner.checkout import Checkout
 from buildrunner.concurrency.cancellation import run_in_thread
 from buildrunner.errors import BuildFailed, CommandFailed
 from buildrunner.events.lines import without_color
@@ -28,36 +26,24 @@ class BuildStage:
     """Builds what was installed.
 
     Args:
-        run: the build.
-        workspace: with the variables of the commit.
-        checkout: that is built.
-        plan: of the build.
-        commands: runs the build.
-        provider: of another Node, where a retry needs one.
-        install: can install from scratch, where the cache is the cause of a failure.
-        at_first: the files of the checkout before the install.
+        context: the build and its plan.
+        provider: source of another Node, for a retry that needs one.
+        install: the stage before; reinstalls from scratch if the cache may be the cause of a failure.
+        before_install: snapshot of the checkout before the install; None when nothing was installed.
 
     """
 
     def __init__(
         self,
-        run: Run,
-        workspace: Workspace,
-        checkout: Checkout,
-        plan: project.BuildPlan,
-        commands: CommandRunner,
+        context: StageContext,
         provider: ToolchainProvider,
         install: InstallStage,
-        at_first: project.Snapshot | None,
+        before_install: project.Snapshot | None,
     ) -> None:
-        self._run = run
-        self._workspace = workspace
-        self._checkout = checkout
-        self._plan = plan
-        self._commands = commands
+        self._context = context
         self._provider = provider
         self._install = install
-        self._at_first = at_first
+        self._before_install = before_install
 
     async def run(self, installed: Installed) -> PreparedSite:
         """Build, and return the site, which the caller closes.
@@ -66,7 +52,7 @@ class BuildStage:
             BuildFailed: at `build`.
 
         """
-        run, plan, settings = self._run, self._plan, self._run.settings
+        run, plan, settings = self._context.run, self._context.plan, self._context.run.settings
         async with run.stage("build", settings.build_timeout, "Building", tail_share=1.0):
             # Yarn fails on a variable of .npmrc or .yarnrc that is missing: so these are there, and empty.
             environment = {**installed.environment, **dict.fromkeys(settings.install_env, ""), **settings.build_env}
@@ -79,9 +65,9 @@ class BuildStage:
             return await prepare_site(
                 run,
                 output.folder,
-                self._checkout.folder,
+                self._context.checkout.folder,
                 rules_in=(plan.app.folder, plan.app.checkout),
-                owner=self._workspace.user,
+                owner=self._context.workspace.user,
                 selected=output.selected,
                 framework=plan.output.framework.name,
             )
@@ -90,14 +76,12 @@ class BuildStage:
         self, installed: Installed, environment: Mapping[str, str], before: project.Snapshot
     ) -> None:
         """Build; where that fails with cached dependencies, install from scratch and build once more."""
-        attempt = _Attempt(
-            self._run, self._plan, self._commands, self._provider, self._workspace.user, before, installed
-        )
+        attempt = _RetriedBuild(self._context, self._provider, before, installed)
         node = installed.tools.node if installed.tools else None
 
         def hinted(failed_packages: Mapping[str, str]) -> AbstractContextManager[None]:
             return diagnose.with_failure_hint(
-                self._plan, failed_packages, committed=self._checkout.committed, node=node
+                self._context.plan, failed_packages, committed=self._context.checkout.committed, node=node
             )
 
         try:
@@ -113,59 +97,49 @@ class BuildStage:
     async def _use_legacy_openssl(self, environment: dict[str, str], node: str) -> None:
         """Have the build use OpenSSL's old hashes where its bundler needs them: `environment` is changed."""
         needed = False
-        with self._run.faults.tolerate():
-            needed = await run_in_thread(partial(_needs_legacy_openssl, self._plan, node))
+        with self._context.run.faults.tolerate():
+            needed = await run_in_thread(partial(_needs_legacy_openssl, self._context.plan, node))
         if needed:
             _add_variable(environment, "NODE_OPTIONS", diagnose.LEGACY_OPENSSL)
-            self._run.log(
+            self._context.run.log(
                 f"The bundler needs OpenSSL's old hashes; building with NODE_OPTIONS={diagnose.LEGACY_OPENSSL}."
             )
 
     async def _find_output(self, before: project.Snapshot) -> project.Output:
         """Find what the build wrote, and say so where that is not where one would look first."""
-        plan = self._plan
+        plan = self._context.plan
         find = partial(
             project.find_output,
             plan.app.folder if plan.output.folder else plan.app.site,
-            self._checkout.folder,
+            self._context.checkout.folder,
             output_dir=plan.output.folder,
             framework=plan.output.framework,
             before=before,
             package=plan.app.package,
-            at_first=self._at_first,
+            at_first=self._before_install,
             other_site=plan.output.other_site,
         )
         output = await run_in_thread(find)
         if output.note:
-            self._run.log(output.note)
+            self._context.run.log(output.note)
         for sentence in (
             output.warning,
             project.warn_of_other_host(output.folder, plan.app.folder, plan.output.other_host),
         ):
             if sentence:
-                self._run.warn(sentence)
-        _check_unfinished(self._commands.unfinished, output.folder, plan.app.folder)
+                self._context.run.warn(sentence)
+        _check_unfinished(self._context.commands.unfinished, output.folder, plan.app.folder)
         return output
 
 
-class _Attempt:
+class _RetriedBuild:
     """Runs the build command, again by each fallback that its output asks for."""
 
     def __init__(
-        self,
-        run: Run,
-        plan: project.BuildPlan,
-        commands: CommandRunner,
-        provider: ToolchainProvider,
-        user: int | None,
-        before: project.Snapshot,
-        installed: Installed,
+        self, context: StageContext, provider: ToolchainProvider, before: project.Snapshot, installed: Installed
     ) -> None:
-        self._run = run
-        self._plan = plan
-        self._commands = commands
+        self._context = context
         self._provider = provider
-        self._user = user
         self._before = before
         self._installed = installed
 
@@ -176,13 +150,13 @@ class _Attempt:
             BuildFailed: when it fails, and no fallback is left.
 
         """
-        plan = self._plan
+        plan = self._context.plan
         tried: list[diagnose.BuildFallback] = []
         remedy: str | None = None  # of a Node that was switched to
         node: int | None = None  # its line
         while True:
             try:
-                idle = await self._commands.run(
+                idle = await self._context.commands.run(
                     "build",
                     plan.build.command,
                     folder=plan.app.folder,
@@ -207,15 +181,15 @@ class _Attempt:
                 environment = changed
                 if fallback.node:
                     remedy, node = fallback.remedy, fallback.node
-                self._run.warn(f"{fallback.reason} {fallback.remedy}")
+                self._context.run.warn(f"{fallback.reason} {fallback.remedy}")
         if idle:
             self._judge_idle(idle)
 
     def _judge_idle(self, idle: sandbox.IdleProcess) -> None:
         """Accept a build that serves or watches, if it wrote its pages before."""
-        plan = self._plan
+        plan = self._context.plan
         if idle.has_output:
-            self._run.warn(idle.hint)
+            self._context.run.warn(idle.hint)
             return
         if plan.output.framework.needs_server:
             raise plan.output.framework.refusal()
@@ -228,16 +202,16 @@ class _Attempt:
 
     async def _watch(self, output: CommandOutput) -> sandbox.IdleProcess:
         return await sandbox.wait_until_idle(
-            redact=self._run.redactor.redact,
-            script=self._plan.build.script,
+            redact=self._context.run.redactor.redact,
+            script=self._context.plan.build.script,
             silent=lambda: anyio.current_time() - output.last,
             output=lambda: without_color(output.end),
             has_output=self._has_output,
-            user=self._user,
+            user=self._context.workspace.user,
         )
 
     def _has_output(self) -> bool:
-        now = project.take_snapshot(self._plan.app.site, self._plan.app.checkout)
+        now = project.take_snapshot(self._context.plan.app.site, self._context.plan.app.checkout)
         return any(path.endswith(".html") and self._before.get(path) != changed for path, changed in now.items())
 
     async def _apply(self, fallback: diagnose.BuildFallback, environment: Mapping[str, str]) -> Mapping[str, str]:

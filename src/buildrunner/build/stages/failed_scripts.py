@@ -8,8 +8,8 @@ from functools import partial
 import anyio
 
 from buildrunner import diagnose, project
-from buildrunner.build.command import CommandRunner, output_text
-from buildrunner.build.run import Run
+from buildrunner.build.command import output_text
+from buildrunner.build.stages.context import StageContext
 from buildrunner.concurrency.cancellation import run_in_thread
 from buildrunner.errors import CommandFailed
 
@@ -20,20 +20,14 @@ class ScriptlessInstall:
     """Installs without the scripts that failed, and runs those of the other packages.
 
     Args:
-        run: the build.
-        plan: of the build.
-        commands: runs the manager.
-        environment: of the install.
+        context: the build and its plan.
+        environment: environment of the commands.
 
     """
 
-    def __init__(
-        self, run: Run, plan: project.BuildPlan, commands: CommandRunner, environment: Mapping[str, str]
-    ) -> None:
+    def __init__(self, context: StageContext, environment: Mapping[str, str]) -> None:
         self.failed_packages: dict[str, str] = {}  # whose install script failed → what to do about it
-        self._run = run
-        self._plan = plan
-        self._commands = commands
+        self._context = context
         self._environment = environment
 
     async def install(self, attempt: project.InstallStrategy, error: CommandFailed) -> bool:
@@ -46,13 +40,15 @@ class ScriptlessInstall:
             CommandFailed: when this fails, too.
 
         """
-        plan, manager = self._plan, self._plan.install.manager
+        plan, manager = self._context.plan, self._context.plan.install.manager
         if manager is None or attempt.command[:2] == project.SHELL or not await self._note(error):
             return False
         await self._command(*project.without_scripts(manager, attempt))
         skipped = await run_in_thread(partial(manager.record.list_skipped, plan.app.root, plan.app.checkout))
         if skipped is None:
-            self._run.warn(f"{manager.label} cannot run the install scripts of the other packages; skipping them too.")
+            self._context.run.warn(
+                f"{manager.label} cannot run the install scripts of the other packages; skipping them too."
+            )
         await self._rebuild(manager.name, skipped or [])
         package = await run_in_thread(partial(project.read_package, plan.app.root, plan.app.checkout))
         for own in project.own_scripts_after(manager, attempt, package):
@@ -71,14 +67,14 @@ class ScriptlessInstall:
                     raise
                 same_cause = len(set(self.failed_packages.values())) < len(self.failed_packages)
                 if same_cause and anyio.current_time() - started > _LONG_REBUILD_SECONDS:
-                    self._run.warn(
+                    self._context.run.warn(
                         "Install scripts failed twice for the same reason; skipping those of the other packages."
                     )
                     return
 
     async def _note(self, error: CommandFailed) -> bool:
         """Note which scripts failed; return whether there are new ones."""
-        plan = self._plan
+        plan = self._context.plan
         assert plan.install.manager is not None
         output = output_text(error)
         find = partial(project.find_failed_scripts, plan.install.manager, output, plan.app.root, plan.app.checkout)
@@ -87,8 +83,10 @@ class ScriptlessInstall:
             known = diagnose.known_cause(plan, error) or error.hint
             hint = known or "Update it, or remove it from package.json if only tests need it."
             self.failed_packages[name] = hint
-            self._run.warn(f"Install script of {name} failed; continuing without it. {hint}")
+            self._context.run.warn(f"Install script of {name} failed; continuing without it. {hint}")
         return bool(new)
 
     async def _command(self, *words: str) -> None:
-        await self._commands.run("install", words, folder=self._plan.app.root, environment=self._environment)
+        await self._context.commands.run(
+            "install", words, folder=self._context.plan.app.root, environment=self._environment
+        )

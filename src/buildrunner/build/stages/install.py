@@ -11,13 +11,10 @@ import anyio
 
 from buildrunner import cache, diagnose, project, toolchain
 from buildrunner.build.caches import Caches
-from buildrunner.build.command import CommandRunner
-from buildrunner.build.run import Run
+from buildrunner.build.stages.context import StageContext
 from buildrunner.build.stages.installer import Installer
 from buildrunner.build.stages.registries import RegistryRewriter
 from buildrunner.build.stages.toolchain import ToolchainProvider
-from buildrunner.build.workspace import Workspace
-from buildrunner.checkout import Checkout
 from buildrunner.concurrency.cancellation import run_in_thread
 from buildrunner.errors import CommandFailed
 
@@ -38,36 +35,19 @@ class InstallStage:
     """Installs the dependencies of a plan.
 
     Args:
-        run: the build.
-        workspace: with the variables of the commit.
-        checkout: that is built.
-        plan: of the build.
-        commands: runs what installs.
-        provider: of Node and the package manager.
-        caches: None when they are off.
+        context: the build and its plan.
+        provider: source of Node and the package manager.
+        caches: caches of the build; None when they are off.
 
     """
 
-    def __init__(
-        self,
-        run: Run,
-        workspace: Workspace,
-        checkout: Checkout,
-        plan: project.BuildPlan,
-        commands: CommandRunner,
-        provider: ToolchainProvider,
-        caches: Caches | None,
-    ) -> None:
-        self._run = run
-        self._settings = run.settings
-        self._workspace = workspace
-        self._checkout = checkout
-        self._plan = plan
-        self._commands = commands
+    def __init__(self, context: StageContext, provider: ToolchainProvider, caches: Caches | None) -> None:
+        self._context = context
+        self._settings = context.run.settings
         self._provider = provider
         self._cache = caches.dependencies if caches else None
         self._node: str | None = None  # version that the install runs with
-        self._environment: Mapping[str, str] = workspace.environment
+        self._environment: Mapping[str, str] = context.workspace.environment
 
     async def run(self) -> Installed:
         """Provide the tools and install.
@@ -76,7 +56,8 @@ class InstallStage:
             BuildFailed: at `install`.
 
         """
-        run, plan, settings = self._run, self._plan, self._settings
+        run, plan, settings = self._context.run, self._context.plan, self._settings
+        environment: dict[str, str] = {**self._context.workspace.environment}
         async with run.stage("install", settings.install_timeout, "Installing dependencies", tail_share=0.5):
             for sentence in plan.notes:
                 run.log(sentence)
@@ -84,10 +65,9 @@ class InstallStage:
                 run.warn(sentence)
             if plan.install.lockfile and not settings.install_command:
                 with run.faults.tolerate():
-                    rewriter = RegistryRewriter(run, self._workspace, plan, self._commands, self._workspace.environment)
-                    await rewriter.rewrite_mirror_urls()
+                    await RegistryRewriter(self._context, environment).rewrite_mirror_urls()
             tools = await self._provider.provide() if plan.install.needs_tools else None
-            environment = {**self._workspace.environment, **(tools.environment if tools else {})}
+            environment |= tools.environment if tools else {}
             await self._prepare_environment(tools, environment)
             with self._hinted():
                 failed_packages = await self._install()
@@ -107,14 +87,16 @@ class InstallStage:
             return await self._reinstall()
 
     def _hinted(self) -> AbstractContextManager[None]:
-        return diagnose.with_failure_hint(self._plan, committed=self._checkout.committed, node=self._node)
+        return diagnose.with_failure_hint(
+            self._context.plan, committed=self._context.checkout.committed, node=self._node
+        )
 
     async def _prepare_environment(self, tools: toolchain.Toolchain | None, environment: Mapping[str, str]) -> None:
         environment = {**environment, **_QUIET_NPM}
         if tools and self._cache and not self._settings.install_command:
             prepare = partial(
                 self._cache.prepare,
-                self._plan,
+                self._context.plan,
                 install_env=self._settings.install_env,
                 node=tools.node,
                 manager=tools.manager,
@@ -136,29 +118,30 @@ class InstallStage:
 
     async def _reinstall(self) -> Mapping[str, str]:
         assert self._cache is not None
-        self._run.warn("Cached dependencies failed; discarding them and reinstalling.")
+        self._context.run.warn("Cached dependencies failed; discarding them and reinstalling.")
         await self._cache.discard()
         return await self._install_from_scratch()
 
     async def _install_from_cache(self, dependencies: cache.DependencyCache) -> bool:
         """Restore cached dependencies; return whether that was the install."""
-        plan = self._plan
+        plan = self._context.plan
         if not await dependencies.restore():
             return False
         try:
             package = await run_in_thread(partial(project.read_package, plan.app.root, plan.app.checkout))
             for command in await run_in_thread(partial(dependencies.list_remaining_commands, package)):
-                await self._commands.run("install", command, folder=plan.app.root, environment=self._environment)
+                await self._context.commands.run(
+                    "install", command, folder=plan.app.root, environment=self._environment
+                )
         except CommandFailed:
-            self._run.warn("Cached dependencies failed; discarding them and reinstalling.")
+            self._context.run.warn("Cached dependencies failed; discarding them and reinstalling.")
             await dependencies.discard()
             return False
         return True
 
     async def _install_from_scratch(self) -> Mapping[str, str]:
         started = anyio.current_time()
-        installer = Installer(self._run, self._workspace, self._plan, self._commands, self._environment)
-        outcome = await installer.install()
+        outcome = await Installer(self._context, self._environment).install()
         if outcome.clean and self._cache:
             self._cache.note_install(anyio.current_time() - started)
         return outcome.failed_packages

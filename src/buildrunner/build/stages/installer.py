@@ -7,11 +7,10 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from buildrunner import diagnose, project
-from buildrunner.build.command import CommandRunner, output_text
-from buildrunner.build.run import Run
+from buildrunner.build.command import output_text
+from buildrunner.build.stages.context import StageContext
 from buildrunner.build.stages.failed_scripts import ScriptlessInstall
 from buildrunner.build.stages.registries import RegistryRewriter, UnreadableHosts
-from buildrunner.build.workspace import Workspace
 from buildrunner.errors import BuildFailed, CommandFailed
 
 
@@ -27,27 +26,15 @@ class Installer:
     """Installs the dependencies of a plan.
 
     Args:
-        run: the build.
-        workspace: of the build.
-        plan: of the build.
-        commands: runs what installs.
-        environment: of the install.
+        context: the build and its plan.
+        environment: environment of the commands.
 
     """
 
-    def __init__(
-        self,
-        run: Run,
-        workspace: Workspace,
-        plan: project.BuildPlan,
-        commands: CommandRunner,
-        environment: Mapping[str, str],
-    ) -> None:
-        self._run = run
-        self._plan = plan
-        self._commands = commands
+    def __init__(self, context: StageContext, environment: Mapping[str, str]) -> None:
+        self._context = context
         self._environment = environment
-        self._rewriter = RegistryRewriter(run, workspace, plan, commands, environment)
+        self._rewriter = RegistryRewriter(context, environment)
 
     async def install(self) -> Outcome:
         """Install by the first of the plan's attempts that works and may be tried.
@@ -59,16 +46,16 @@ class Installer:
             BuildFailed: when no attempt works.
 
         """
-        plan, settings = self._plan, self._run.settings
+        plan, settings = self._context.plan, self._context.run.settings
         attempts = plan.install.strategies
         hosts: UnreadableHosts | None = None
         remedies: list[str] = []  # of attempts that got further than the one before, and failed of something else
         helpless: set[tuple[str | None, str]] = set()  # remedies that failed of what they are for
         while attempts:
             attempt, *others = attempts
-            scriptless = ScriptlessInstall(self._run, plan, self._commands, self._environment)
+            scriptless = ScriptlessInstall(self._context, self._environment)
             try:
-                await self._commands.run(
+                await self._context.commands.run(
                     "install",
                     attempt.command,
                     folder=plan.install.folder,
@@ -102,7 +89,7 @@ class Installer:
                     raise (hosts.explain(error, output) if hosts else error) from None
             remedies += [attempt.remedy] if attempt.remedy else []
             for sentence in dict.fromkeys(remedies):
-                self._run.warn(sentence)
+                self._context.run.warn(sentence)
             failed_packages = scriptless.failed_packages
             return Outcome(attempt.frozen and not remedies and not failed_packages, failed_packages)
         return Outcome(clean=False, failed_packages={})

@@ -10,9 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from buildrunner import project
-from buildrunner.build.command import CommandRunner
-from buildrunner.build.run import Run
-from buildrunner.build.workspace import Workspace
+from buildrunner.build.stages.context import StageContext
 from buildrunner.concurrency.cancellation import run_in_thread
 from buildrunner.errors import CommandFailed
 
@@ -49,31 +47,18 @@ class RegistryRewriter:
     """Changes the files of a repository that name registries.
 
     Args:
-        run: the build.
-        workspace: whose user changes the files.
-        plan: of the build.
-        commands: runs what changes them.
-        environment: of the install.
+        context: the build and its plan; its commands change the files as the user of the workspace.
+        environment: environment of the commands.
 
     """
 
-    def __init__(
-        self,
-        run: Run,
-        workspace: Workspace,
-        plan: project.BuildPlan,
-        commands: CommandRunner,
-        environment: Mapping[str, str],
-    ) -> None:
-        self._run = run
-        self._workspace = workspace
-        self._plan = plan
-        self._commands = commands
+    def __init__(self, context: StageContext, environment: Mapping[str, str]) -> None:
+        self._context = context
         self._environment = environment
 
     async def rewrite_mirror_urls(self) -> None:
         """Use the npm registry where the lockfile or a settings file names mirrors of it, which may be gone or unreachable."""
-        plan = self._plan
+        plan = self._context.plan
         settings = await run_in_thread(partial(project.find_registry_settings, plan.app.folder, plan.app.checkout))
         changes: list[tuple[Path, Callable[[str], str]]] = [
             *([(plan.install.lockfile, project.replace_mirrors)] if plan.install.lockfile else []),
@@ -81,7 +66,7 @@ class RegistryRewriter:
         ]
         changed = [path.name for path, change in changes if await self._rewrite(path, change)]
         for name in dict.fromkeys(changed):
-            self._run.log(f"{name} names mirrors of the npm registry; using the default registry instead.")
+            self._context.run.log(f"{name} names mirrors of the npm registry; using the default registry instead.")
 
     async def replace_unreadable(self, output: str) -> UnreadableHosts | None:
         """Use the npm registry in place of registries that an install could not read.
@@ -95,7 +80,7 @@ class RegistryRewriter:
         """
         if not project.is_registry_unreadable(output):
             return None
-        plan = self._plan
+        plan = self._context.plan
         lockfile = plan.install.lockfile
         settings = await run_in_thread(partial(project.find_registry_settings, plan.app.folder, plan.app.checkout))
         if lockfile and lockfile.suffix == ".lockb":
@@ -129,13 +114,13 @@ class RegistryRewriter:
         if changed:
             assert lockfile is not None
             files = list(dict.fromkeys(changed))
-            self._run.warn(
+            self._context.run.warn(
                 f"{' and '.join(files)} {'name' if files[1:] else 'names'} {names}, which this build cannot read. Installing the"
                 f" same packages, by the digests in {lockfile.name}, from the npm registry. Install from there, and commit it."
             )
             return UnreadableHosts(names, file, attempts)
         if other := await run_in_thread(partial(self._npm_lockfile, hosts)):
-            self._run.warn(
+            self._context.run.warn(
                 f"{file} names {names}, which this build cannot read. Using {other} instead. Remove one of them."
             )
             by_npm = project.list_strategies(
@@ -146,29 +131,32 @@ class RegistryRewriter:
 
     async def _rewrite(self, path: Path, change: Callable[[str], str]) -> bool:
         """Change the text of a file of the repository; return whether there was anything to change."""
-        text = await run_in_thread(partial(project.read_lockfile_or_empty, path, self._plan.app.checkout))
+        text = await run_in_thread(partial(project.read_lockfile_or_empty, path, self._context.plan.app.checkout))
         if not text or "\ufffd" in text or (changed := await run_in_thread(partial(change, text))) == text:
             return False
-        copy = self._workspace.root / "rewritten"
+        copy = self._context.workspace.root / "rewritten"
         copy.write_text(changed)
         copy.chmod(0o644)
-        copied = await self._commands.run_quietly(
-            ("/bin/cp", "--", str(copy), str(path)), folder=self._plan.app.root, environment=self._environment
+        copied = await self._context.commands.run_quietly(
+            ("/bin/cp", "--", str(copy), str(path)), folder=self._context.plan.app.root, environment=self._environment
         )
         return copied is not None
 
     async def _convert_to_text(self, lockfile: Path) -> Path:
         """Have Bun write its binary lockfile as text; return the lockfile that there is then."""
         with suppress(CommandFailed):
-            await self._commands.run(
-                "install", project.WRITE_TEXT_LOCKFILE, folder=self._plan.install.folder, environment=self._environment
+            await self._context.commands.run(
+                "install",
+                project.WRITE_TEXT_LOCKFILE,
+                folder=self._context.plan.install.folder,
+                environment=self._environment,
             )
             return lockfile.with_suffix(".lock")
         return lockfile
 
     def _npm_lockfile(self, hosts: Sequence[str]) -> str | None:
         """Return the name of npm's lockfile where another manager's cannot be used: npm is always there."""
-        plan = self._plan
+        plan = self._context.plan
         if plan.install.manager and plan.install.manager.record is not project.DEFAULT_MANAGER:
             for lockfile in project.DEFAULT_MANAGER.lockfiles:
                 text = project.read_lockfile_or_empty(plan.app.root / lockfile.name, plan.app.checkout)

@@ -8,9 +8,7 @@ from functools import partial
 
 from buildrunner import project, toolchain
 from buildrunner.build.caches import Caches
-from buildrunner.build.command import CommandRunner
-from buildrunner.build.run import Run
-from buildrunner.build.workspace import Workspace
+from buildrunner.build.stages.context import StageContext
 from buildrunner.concurrency.cancellation import run_in_thread
 from buildrunner.errors import BuildFailed
 
@@ -21,13 +19,8 @@ class ToolchainProvider:
     All of it is fetched by the runner's own settings of the network: those of the build are its author's.
     """
 
-    def __init__(
-        self, run: Run, workspace: Workspace, plan: project.BuildPlan, commands: CommandRunner, caches: Caches | None
-    ) -> None:
-        self._run = run
-        self._workspace = workspace
-        self._plan = plan
-        self._commands = commands
+    def __init__(self, context: StageContext, caches: Caches | None) -> None:
+        self._context = context
         self._cache = caches.tools if caches else None
 
     async def provide(self) -> toolchain.Toolchain:
@@ -37,12 +30,12 @@ class ToolchainProvider:
             BuildFailed: where one is not available.
 
         """
-        plan = self._plan
-        printed = await self._commands.run_quietly(
-            ("node", "--version"), folder=plan.app.folder, environment=self._workspace.environment
+        plan = self._context.plan
+        printed = await self._context.commands.run_quietly(
+            ("node", "--version"), folder=plan.app.folder, environment=self._context.workspace.environment
         )
         version = re.match(r"v(\d+\.\d+\.\d+)", printed or "")
-        tools = await self._installer("tools", self._workspace.environment).prepare(
+        tools = await self._installer("tools", self._context.workspace.environment).prepare(
             plan.install.node,
             plan.install.manager or project.ManagerRequirement(project.DEFAULT_MANAGER),
             others=plan.install.other_managers,
@@ -62,11 +55,11 @@ class ToolchainProvider:
             environment: with these tools.
 
         """
-        plan = self._plan
+        plan = self._context.plan
         if plan.install.node and plan.install.node.must:
             return tools
         required = None
-        with self._run.faults.tolerate():
+        with self._context.run.faults.tolerate():
             find = partial(
                 project.node_of_packages, plan.app.site, plan.app.root, plan.app.checkout, plan.app.package, tools.node
             )
@@ -87,7 +80,9 @@ class ToolchainProvider:
             What changes in the environment of the build; nothing where the Node stays.
 
         """
-        if (self._plan.install.node and self._plan.install.node.must) or int(tools.node.partition(".")[0]) <= line:
+        if (self._context.plan.install.node and self._context.plan.install.node.must) or int(
+            tools.node.partition(".")[0]
+        ) <= line:
             return {}
         required = project.NodeRequirement((f"{line}.x",), "The retry", "", must=True)
         changed = await self._change_node(required, tools, f"tools-of-node-{line}", environment)
@@ -104,16 +99,16 @@ class ToolchainProvider:
         try:
             changed = await self._installer(folder, environment).change_node(required, tools)
         except BuildFailed as error:
-            self._run.warn(f"{error.reason} Continuing with Node {tools.node}.")
+            self._context.run.warn(f"{error.reason} Continuing with Node {tools.node}.")
             return tools
         self._warn_of(changed)
         return changed
 
     def _installer(self, folder: str, environment: Mapping[str, str]) -> toolchain.ToolchainInstaller:
         return toolchain.ToolchainInstaller(
-            self._workspace.root / folder, environment, self._run.journal.log, self._cache
+            self._context.workspace.root / folder, environment, self._context.run.journal.log, self._cache
         )
 
     def _warn_of(self, tools: toolchain.Toolchain) -> None:
         for sentence in tools.warnings:
-            self._run.warn(sentence)
+            self._context.run.warn(sentence)
