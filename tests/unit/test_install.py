@@ -584,7 +584,7 @@ def test_a_package_that_the_npm_registry_lacks_names_the_first_cause(
             lockfile=lockfile,
         )
 
-    assert f"names {HOST}, which this build cannot read, and the npm registry does not have all" in str(
+    assert f"names {HOST}, which this build cannot read, and the npm registry lacks some" in str(
         caught.value.hint
     )
 

@@ -35,11 +35,11 @@ ENVIRONMENT = {
     "AWS_REGION": "eu-central-1",
     "REDIS_URI": "redis://127.0.0.1:1",
 }
-Story = Callable[[Run], Awaitable[None]]
+Pipeline = Callable[[Run], Awaitable[None]]
 
 
-def run_story(folder: Path, story: Story, *, seconds: float = 20) -> Run:
-    """Run a story as `Run.execute` does, without the followers; raises what it raises."""
+def run_pipeline(folder: Path, pipeline: Pipeline, *, seconds: float = 20) -> Run:
+    """Run a pipeline as `Run.execute` does, without the followers; raises what it raises."""
 
     async def main() -> Run:
         with Journal(folder, build="b", redactor=Redactor([]), max_bytes=10_000) as journal:
@@ -48,7 +48,7 @@ def run_story(folder: Path, story: Story, *, seconds: float = 20) -> Run:
                     run = Run(read_settings(ENVIRONMENT), journal, Redactor([]), tasks)
                     run_deadline.set(run.ending.deadline)
                     with anyio.fail_after(seconds), run.ending.pipeline:
-                        await story(run)
+                        await pipeline(run)
             return run
 
     return anyio.run(main)
@@ -65,12 +65,12 @@ def test_a_signal_on_the_way_into_publishing_stops_it(tmp_path: Path) -> None:
         published.append(1)
         await anyio.sleep_forever()
 
-    async def story(run: Run) -> None:
+    async def pipeline(run: Run) -> None:
         async with run.stage("upload", 600, "Publishing"):
             run.signals.handle(signal.SIGTERM)  # as the task that watches signals does, in the same turn of the loop
             await run.publish(publish, lambda: "")
 
-    run = run_story(tmp_path, story)
+    run = run_pipeline(tmp_path, pipeline)
 
     assert isinstance(run.ending.cause, BuildCancelled)
     assert not published
@@ -79,7 +79,7 @@ def test_a_signal_on_the_way_into_publishing_stops_it(tmp_path: Path) -> None:
 def test_a_signal_in_publishing_bounds_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ending, "PUBLISH_AFTER_SIGNAL_SECONDS", 0.1)
 
-    async def story(run: Run) -> None:
+    async def pipeline(run: Run) -> None:
         async def publish() -> None:
             run.signals.handle(signal.SIGTERM)
             await anyio.sleep_forever()
@@ -88,34 +88,34 @@ def test_a_signal_in_publishing_bounds_it(tmp_path: Path, monkeypatch: pytest.Mo
             await run.publish(publish, lambda: "Nothing is new.")
 
     with pytest.raises(BuildCancelled) as caught:
-        run_story(tmp_path, story)
+        run_pipeline(tmp_path, pipeline)
     assert "Nothing is new" in caught.value.reason
 
 
 @pytest.mark.parametrize("error", [None, BuildFailed("build", "something else")], ids=["ends", "fails"])
 def test_a_stage_that_ends_after_its_limit_has_not_succeeded(tmp_path: Path, error: BuildFailed | None) -> None:
-    async def story(run: Run) -> None:
+    async def pipeline(run: Run) -> None:
         async with run.stage("build", 0.05, "Building"):
             time.sleep(0.1)
             if error:
                 raise error
 
     with pytest.raises(BuildTimedOut, match=r"took longer than 0\.05 s"):
-        run_story(tmp_path, story)
+        run_pipeline(tmp_path, pipeline)
     assert '"state":"failed"' in texts(tmp_path)
 
 
 def test_work_in_a_thread_does_not_delay_a_limit(tmp_path: Path) -> None:
     gate = anyio.Event()
 
-    async def story(run: Run) -> None:
+    async def pipeline(run: Run) -> None:
         async with run.stage("build", 0.05, "Building"):
             await run_in_thread(lambda: time.sleep(3))
             gate.set()
 
     started = time.monotonic()
     with pytest.raises(BuildTimedOut):
-        run_story(tmp_path, story)
+        run_pipeline(tmp_path, pipeline)
     assert time.monotonic() - started < 2.9
     assert not gate.is_set()
 
@@ -208,7 +208,7 @@ class FakeSandbox:
 def run_command(folder: Path, command: Callable[[], Awaitable[Exit]], watch: Any) -> Any:
     found = []
 
-    async def story(run: Run) -> None:
+    async def pipeline(run: Run) -> None:
         commands = CommandRunner(run, FakeSandbox(command))  # type: ignore[arg-type]
         async with run.stage("build", 60, "Building"):
             idle = await commands.run(
@@ -221,7 +221,7 @@ def run_command(folder: Path, command: Callable[[], Awaitable[Exit]], watch: Any
             )
             found.append(idle)
 
-    run_story(folder, story)
+    run_pipeline(folder, pipeline)
     return found[0]
 
 
@@ -276,6 +276,6 @@ def test_what_cannot_be_ended_stops_second_tries(tmp_path: Path) -> None:
     async def command() -> Exit:
         return Exit(1, None, left_behind=True)
 
-    with pytest.raises(BuildFailed, match="could not be ended") as caught:
+    with pytest.raises(BuildFailed, match="could not be stopped") as caught:
         run_command(tmp_path, command, None)
     assert not isinstance(caught.value, CommandFailed)

@@ -1,1 +1,1 @@
-"""Run one build: its story, its stages, and what surrounds them (signals, limits, the first cause, the result)."""
+"""Run one build: its pipeline, its stages, and their supervision (signals, time limits, the result)."""

@@ -1,4 +1,4 @@
-"""Work beside the story, which may wait for it or not; it ends with the story at the latest."""
+"""Run work in parallel with the pipeline of a build; it ends with the pipeline at the latest."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from buildrunner.build.faults import FaultReporter
 
 
 class BackgroundWork:
-    """Runs work in the build's task group. A fault in it is reported, and does not cost the build.
+    """Run work in the build's task group; an internal error in it is reported and doesn't fail the build.
 
     Args:
-        tasks: the task group of the build.
-        faults: takes exceptions of the work.
+        tasks: task group of the build.
+        faults: reporter of internal errors in the work.
 
     """
 
@@ -29,7 +29,7 @@ class BackgroundWork:
         self._tasks.start_soon(self._run, work)
 
     def cancel(self) -> None:
-        """Cancel all that is under way."""
+        """Cancel all work in progress."""
         for scope in self._scopes:
             scope.cancel()
 

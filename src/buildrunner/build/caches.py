@@ -1,4 +1,4 @@
-"""What is cached from build to build: dependencies and tools."""
+"""Open and save what is cached between builds: dependencies and tools."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Caches:
 
 
 def open_caches(run: Run, workspace: Workspace) -> Caches | None:
-    """Return the caches, which begin to look into S3 beside the clone; None when they are off."""
+    """Return the caches, which start to read S3 in parallel with the clone; None when caching is off."""
     settings = run.settings
     if settings.dependency_cache == "off":
         return None
@@ -40,7 +40,7 @@ def open_caches(run: Run, workspace: Workspace) -> Caches | None:
 
 
 async def save_caches(run: Run, caches: Caches | None) -> None:
-    """Store what the next build can use; the site is published already."""
+    """Store what the next build can use; the site is already published."""
     if caches:
         with run.optional(caches.dependencies.SAVE_SECONDS) as scope:
             await caches.dependencies.save()

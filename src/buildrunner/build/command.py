@@ -1,4 +1,4 @@
-"""Run what installs and builds: one command at a time, with its output on the way into the journal."""
+"""Run the commands that install and build, one at a time, and feed their output into the journal."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ from buildrunner.events.lines import Line, LineDecoder, without_color
 if TYPE_CHECKING:
     Watch = Callable[["CommandOutput"], Awaitable[sandbox.IdleProcess]]
 
-MAX_NAMED = 5  # programs that are left running
-_MAX_OUTPUT = 32768  # characters of the end of the output that are kept for hints
+MAX_NAMED = 5  # processes named in a warning about leftovers
+_MAX_OUTPUT = 32768  # characters at the end of the output, stored for hints
 
 
 class CommandOutput:
-    """Both pipes of one command on their way into the journal, and the end of what they printed, for hints."""
+    """Feed both pipes of one command into the journal, and store the end of the output for hints."""
 
     def __init__(self, run: Run) -> None:
         self._run = run
         self._decoders = {"stdout": LineDecoder(run.redactor), "stderr": LineDecoder(run.redactor)}
         self.end = ""
-        self.last = anyio.current_time()  # when something was printed
+        self.last = anyio.current_time()  # time of the last output
         self.bytes = 0
 
     def feed(self, stream: Literal["stdout", "stderr"], data: bytes) -> None:
-        """Take a chunk of a pipe."""
+        """Process a chunk of a pipe."""
         self._run.stages.note_output()
         self.last = anyio.current_time()
         self.bytes += len(data)
         self._put(stream, self._decoders[stream].feed(data))
 
     def finish(self) -> None:
-        """Write what is left of the last lines."""
+        """Write the incomplete last lines."""
         self._put("stdout", self._decoders["stdout"].finish())
         self._put("stderr", self._decoders["stderr"].finish())
 
@@ -54,7 +54,7 @@ class CommandOutput:
 
 @contextmanager
 def output_of(run: Run) -> Iterator[CommandOutput]:
-    """Take the output of one command, and write what is left of it at the end."""
+    """Yield an object for the output of one command, and write the incomplete last lines at the end."""
     output = CommandOutput(run)
     try:
         yield output
@@ -63,11 +63,11 @@ def output_of(run: Run) -> Iterator[CommandOutput]:
 
 
 class CommandRunner:
-    """Runs the commands of a build in its sandbox, and explains how they end.
+    """Run the commands of a build in its sandbox, and explain their failures.
 
     Args:
         run: the build.
-        box: runs them.
+        box: sandbox that runs the commands.
 
     """
 
@@ -88,22 +88,22 @@ class CommandRunner:
         shown: str | None = None,
         watch: Watch | None = None,
     ) -> sandbox.IdleProcess | None:
-        """Run a command, and all that it starts, to its end.
+        """Run a command and everything that it starts until all of it has ended.
 
         Args:
-            stage: fails with it.
-            command: and its arguments.
-            folder: that it runs in.
-            environment: all that it finds there.
-            shown: as a person would type it.
-            watch: returns once the command only serves or watches files: then it is stopped.
+            stage: stage that fails with the command.
+            command: program and its arguments.
+            folder: working directory.
+            environment: complete environment of the command.
+            shown: the command as a person would type it; by default the command line.
+            watch: function that returns once the command only serves or watches files; then the command is stopped.
 
         Returns:
-            What `watch` returned; None for a command that ended by itself.
+            The return value of `watch`; None for a command that ended by itself.
 
         Raises:
-            CommandFailed: when it fails.
-            BuildFailed: when it cannot run, or cannot be ended.
+            CommandFailed: the command failed.
+            BuildFailed: the command could not be started or stopped.
 
         """
         run, shown = self._build, shown or " ".join(command)
@@ -115,7 +115,7 @@ class CommandRunner:
         ended: sandbox.Exit | None = None
         idle: sandbox.IdleProcess | None = None
         left: sandbox.Leftovers | None = None
-        exited = False  # the command itself; what it started may still run
+        exited = False  # set once the command itself exits; its child processes may still run
         with output_of(run) as output, ungrouped():
             async with anyio.create_task_group() as tasks:
 
@@ -123,7 +123,7 @@ class CommandRunner:
                     nonlocal idle
                     with run.faults.tolerate():
                         found = await watch(output)
-                        if exited:  # an answer that comes after the command's own end is too late
+                        if exited:  # too late: the command has exited by itself
                             return
                         idle = found
                         run.warn(f"{shown} {found.does} instead of exiting ({found.program}); stopping it.")
@@ -145,14 +145,14 @@ class CommandRunner:
         if left and left.programs:
             self._report_leftovers(shown, left)
         if idle and not ended:
-            # What the sandbox returned of it went with the cancelling.
+            # Cancelling discarded the return value of the sandbox.
             if not await self._box.end_all(0):
                 raise BuildFailed(
-                    stage, f"{shown} left processes behind that could not be ended.", idle.hint, kind="processes-left"
+                    stage, f"{shown} left processes behind that could not be stopped.", idle.hint, kind="processes-left"
                 )
             return idle
         assert ended is not None
-        if ended.left_behind:  # nothing else may begin, a retry included
+        if ended.left_behind:  # no other command may start, not even a retry
             raise BuildFailed(stage, f"{shown} {ended.explanation}.", sandbox.LEFT_BEHIND_HINT, kind="processes-left")
         if ended.failed:
             raise CommandFailed(
@@ -168,7 +168,7 @@ class CommandRunner:
         return None
 
     async def run_quietly(self, command: Sequence[str], *, folder: Path, environment: Mapping[str, str]) -> str | None:
-        """Run a short command of ours without a trace in the log; return the start of its stdout, or None if it failed."""
+        """Run a short internal command without logging it; return the start of its stdout, or None if it failed."""
         printed = bytearray()
         ended = await self._box.run(
             command,
@@ -201,7 +201,7 @@ class CommandRunner:
 
 
 def _check_command(stage: Stage, command: Sequence[str], environment: Mapping[str, str]) -> None:
-    """Raise BuildFailed for a command that cannot be started here."""
+    """Raise BuildFailed for a command that cannot be started."""
     for program in ("node", "npm") if command[0] == "npm" else ():
         if not shutil.which(program, path=environment["PATH"]):
             raise BuildFailed(
@@ -213,14 +213,14 @@ def _check_command(stage: Stage, command: Sequence[str], environment: Mapping[st
     if not can_be_run(command):
         raise BuildFailed(
             stage,
-            "The command is too long, or contains characters that no command may contain.",
+            "The command is too long or contains invalid characters.",
             "Fix the scripts in package.json.",
             kind="command-invalid",
         )
 
 
 def can_be_run(command: Sequence[str]) -> bool:
-    """Return whether the kernel takes a command line: an argument is 128 KiB at the most (execve(2), MAX_ARG_STRLEN)."""
+    """Return whether the kernel accepts a command line: an argument is at most 128 KiB (execve(2), MAX_ARG_STRLEN)."""
     try:
         return all("\0" not in word and len(os.fsencode(word)) < 128 * 1024 for word in command)
     except UnicodeEncodeError:
@@ -228,7 +228,7 @@ def can_be_run(command: Sequence[str]) -> bool:
 
 
 def output_text(error: CommandFailed) -> str:
-    """Return the end of what a failed command printed, without colors."""
+    """Return the end of the output of a failed command, without colors."""
     return without_color(error.output)
 
 

@@ -1,4 +1,4 @@
-"""The end of a build: archive the log with the result as its last line, then deliver the result."""
+"""Finish a build: archive the log with the result as its last line, then deliver the result."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from buildrunner.events.follower import Follower
 from buildrunner.events.journal import Field, Journal
 from buildrunner.events.sinks.console import Console
 
-# No event can be written while the archive is, and docs/events.md promises one every 30 s. Giving it up takes 5 s more.
+# docs/events.md promises an event every 30 s, and none can be written during the archiving. Cancelling it takes up to 5 s.
 ARCHIVE_SECONDS = 20.0
-# Of the deadline after a signal, what the archive leaves for the delivery of the result. (`cancellation` has what clean-ups leave.)
+# Part of the deadline after a signal, reserved for delivering the result. `cancellation` has the reserve for clean-ups.
 DELIVERY_RESERVE_SECONDS = 2.5
-CONSOLE_RESERVE_SECONDS = 0.5  # the same, of the delivery for the console
+CONSOLE_RESERVE_SECONDS = 0.5  # the same, reserved for the console
 CONSOLE_SECONDS = 5.0
 
 _Fields = dict[str, Field]
@@ -31,7 +31,7 @@ _Event = tuple[str, str, _Fields]  # kind, log, fields
 
 @dataclass(slots=True)
 class Facts:
-    """What the result says besides how the build ended, as far as it is known."""
+    """The fields of the result besides the cause of the end, as far as they are known."""
 
     commit: str | None = None
     files: int | None = None
@@ -39,20 +39,20 @@ class Facts:
 
 
 class Finish:
-    """The last stage: nothing of the repository runs any more, and nothing in it can fail the build.
+    """Run the last stage. No command of the repository is running, and the build can no longer fail.
 
     Args:
-        settings: of the build.
-        journal: of its events.
-        ending: how the build ended.
-        age: returns the seconds since the build began.
-        facts: for the result.
-        stage_seconds: that each stage took.
-        storage: for the archive.
-        followers: run the sinks besides the console.
-        console: reports what the sinks lack.
-        printed: is set when the console has printed the result.
-        faults: are reported there.
+        settings: settings of the build.
+        journal: journal of its events.
+        ending: cause of its end.
+        age: function that returns the seconds since the build started.
+        facts: fields of the result.
+        stage_seconds: duration of each stage, seconds.
+        storage: S3 client for the archive.
+        followers: tasks that feed the sinks other than the console.
+        console: sink that reports undelivered events.
+        printed: event that is set when the console has printed the result.
+        faults: reporter of internal errors.
 
     """
 
@@ -101,7 +101,7 @@ class Finish:
         await self._deliver(archived=failure is None)
 
     def _last_events(self, state: Literal["succeeded", "failed"]) -> list[_Event]:
-        """Return the end of this stage, what to do, and the result; `state` is that of the archive."""
+        """Return the last events: the end of this stage, the hint and the result; `state` is that of the archive."""
         cause, facts = self._ending.failure, self._facts
         seconds = anyio.current_time() - self._started
         result: _Fields = {
@@ -123,7 +123,7 @@ class Finish:
             ("stage", f"finish: {word} in {seconds:.1f} s", {"state": state, "seconds": round(seconds, 3)}),
             ("result", cause.end_word if cause else "Done", result),
         ]
-        if cause and cause.hint:  # for readers of lines: the end word is one line, and has no hint
+        if cause and cause.hint:  # for readers of log lines: the end word is a single line without a hint
             events.insert(0, ("log", f"What to do: {cause.hint}", {"stream": "runner", "level": "info"}))
         return events
 
@@ -139,14 +139,14 @@ class Finish:
             return "S3 did not accept it in time." if scope.cancelled_caught else None
         except BuildEnded as error:
             return error.reason
-        except Exception as error:  # whatever it is, the result has to be delivered
+        except Exception as error:  # the result must be delivered in any case
             self._faults.report(error)
             return f"Internal error in buildrunner ({type(error).__name__})."
         finally:
             os.close(file)
 
     async def _deliver(self, *, archived: bool) -> None:
-        """Wait until the sinks and the console have the result; on the console, report what a sink lacks."""
+        """Wait until the sinks and the console have the result; report undelivered events on the console."""
         deadline = self._ending.deadline
         waits = [(follower, anyio.current_time() + follower.sink.last_wait) for follower in self._followers]
         for follower in self._followers:

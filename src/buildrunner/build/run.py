@@ -1,6 +1,6 @@
-"""What surrounds the story of a build: its stages, signals, logs and storage, and its end.
+"""Supervise the pipeline of a build: its stages, signals, logs, storage and end.
 
-One task group holds it all. The followers of the journal outlive the story until the result is delivered.
+One task group runs all of it. The followers of the journal outlive the pipeline until the result is delivered.
 """
 
 from __future__ import annotations
@@ -34,22 +34,22 @@ from buildrunner.notify.hosts import find_target
 from buildrunner.redaction import Redactor
 
 SECOND_LOOK_SECONDS = 2.0
-# For deletions and the manifest, once the site is published; of the deadline after a signal, what they leave for the rest.
+# For deletions and the manifest, once the site is published; the rest of the deadline after a signal is reserved.
 TIDY_SECONDS = 90.0
 TIDY_RESERVE_SECONDS = 8.0
-NUMBER_SECONDS = 1.0  # for Redis to say by which number it orders this build
-LEAVE_SECONDS = 75.0  # for what is left to do when the result is delivered: closing connections, removing the workspace
+NUMBER_SECONDS = 1.0  # for Redis to return the number that orders this build
+LEAVE_SECONDS = 75.0  # to close connections and remove the workspace after the result is delivered
 
 
 class Run:
-    """One build: what its stages use, and how it is ended.
+    """Supervise one build, and provide what its stages use.
 
     Args:
-        settings: of the build.
-        journal: of its events.
-        redactor: knows its secrets.
-        tasks: the task group that all of it runs in.
-        in_image: whether it runs in the image, beside which others may be that nobody else can reach.
+        settings: settings of the build.
+        journal: journal of its events.
+        redactor: redactor of its secrets.
+        tasks: task group of everything in the build.
+        in_image: whether the process runs in the image; webhooks to private addresses then need permission.
 
     """
 
@@ -78,11 +78,11 @@ class Run:
         self._in_image = in_image
         self._tasks = tasks
         self._started = anyio.current_time()
-        self._started_at = time.time_ns() // 1_000_000  # ms: orders builds where Redis does not
+        self._started_at = time.time_ns() // 1_000_000  # ms; orders builds when Redis doesn't
         self._command_started = anyio.Event()
 
-    async def execute(self, story: Callable[[], Awaitable[None]], early_signals: Sequence[int]) -> int:
-        """Run the story, deliver the result, and return the exit code."""
+    async def execute(self, pipeline: Callable[[], Awaitable[None]], early_signals: Sequence[int]) -> int:
+        """Run the pipeline, deliver the result, and return the exit code."""
         run_deadline.set(self.ending.deadline)
         alive = anyio.CancelScope()
         self._tasks.start_soon(self.signals.run, early_signals)
@@ -92,10 +92,10 @@ class Run:
         self._tasks.start_soon(self._open_storage)
         try:
             with self.ending.pipeline:
-                await story()
+                await pipeline()
         except BuildEnded as error:
             self.ending.decide(error)
-        except Exception as error:  # whatever it is, the result has to be delivered
+        except Exception as error:  # the result must be delivered in any case
             self.ending.decide(
                 BuildEnded(
                     f"Internal error in buildrunner ({type(error).__name__}); the repository is not the cause.",
@@ -110,18 +110,18 @@ class Run:
         await self._finish()
         cause = self.ending.failure
         self.signals.exit_code = code = cause.exit_code if cause else EXIT_PUBLISHED
-        # The result is delivered: whatever does not end by then, such as a thread that asks a silent server for a name, is left.
+        # A thread may still be blocked, for instance in a DNS lookup. The result is delivered, so exit without waiting for it.
         leave_at = min(self.ending.deadline.at, anyio.current_time() + LEAVE_SECONDS)
         asyncio.get_running_loop().call_at(leave_at, os._exit, code)
         self._tasks.cancel_scope.cancel()
         return code
 
-    # --- what the story uses ---------------------------------------------------------------------------------
+    # --- used by the pipeline --------------------------------------------------------------------------------
 
     def stage(
         self, name: Stage, limit: float | None, text: str, *, tail_share: float = 0.25
     ) -> AbstractAsyncContextManager[None]:
-        """Run a part of the story as a stage; see `Stages.run`."""
+        """Run a part of the pipeline as a stage; see `Stages.run`."""
         return self.stages.run(name, limit, text, tail_share=tail_share)
 
     def warn(self, sentence: str) -> None:
@@ -135,14 +135,14 @@ class Run:
             notifier.set_commit(commit)
 
     def release_followers(self) -> None:
-        """Let start what the first command must not wait for: the imports of Redis and S3 take half a second."""
+        """Start what must not delay the first command: importing Redis and S3 takes half a second."""
         self._command_started.set()
 
     async def check_superseded(self) -> None:
-        """Look for the last time whether a later build took over.
+        """Check for the last time whether a later build took over.
 
         Raises:
-            BuildSuperseded: when it did.
+            BuildSuperseded: a later build took over.
 
         """
         if self._publisher:
@@ -157,7 +157,7 @@ class Run:
         await self.ending.publish(publish, progress=progress, timed_out=too_late)
 
     async def tidy_up(self, tidy_up: Callable[[], Awaitable[str | None]]) -> None:
-        """Do what follows the pages, and log what it reports. Nothing of it can fail the build."""
+        """Run the clean-up after publishing, and log the sentence it returns; it can't fail the build."""
         report = None
         with self.ending.deadline.limit(TIDY_SECONDS, TIDY_RESERVE_SECONDS, shield=True) as scope:
             report = await tidy_up()
@@ -168,17 +168,17 @@ class Run:
 
     @contextmanager
     def optional(self, seconds: float) -> Iterator[anyio.CancelScope]:
-        """Limit a step that a published site does without: a signal ends it at once."""
+        """Limit an optional step after publishing; a signal cancels it at once."""
         with self.ending.deadline.limit(seconds, AFTER_SIGNAL_SECONDS) as scope:
             yield scope
 
-    # --- where the log goes ----------------------------------------------------------------------------------
+    # --- sinks -----------------------------------------------------------------------------------------------
 
     @cached_property
     def sinks(self) -> list[Sink]:
-        """Where the log goes besides the console, which reports what these lack. A new sink is a line here.
+        """The sinks besides the console, which reports what they did not deliver. Add a new sink here.
 
-        They are made after git has started, because their imports take time.
+        They are created after git has started, because importing them takes time.
         """
         sinks: list[Sink | None] = [
             self._publisher,
@@ -188,7 +188,7 @@ class Run:
 
     @cached_property
     def _publisher(self) -> redis.Publisher | None:
-        """Redis, which also orders the builds of a site; None if the build uses none."""
+        """The Redis sink, which also orders the builds of a site; None for builds without Redis."""
         settings = self.settings
         if not settings.redis_uri:
             return None
@@ -247,7 +247,7 @@ class Run:
             for follower in self._followers:
                 tasks.start_soon(follower.run)
 
-    # --- what ends it ----------------------------------------------------------------------------------------
+    # --- causes of the end -----------------------------------------------------------------------------------
 
     def _on_cause(self, cause: BuildEnded) -> None:
         if isinstance(cause, BuildSuperseded) and self._publisher:
@@ -276,14 +276,14 @@ class Run:
         )
         await finish.run()
 
-    # --- what runs beside the story --------------------------------------------------------------------------
+    # --- in parallel with the pipeline -----------------------------------------------------------------------
 
     def _age(self) -> float:
-        """Return the seconds since the build began."""
+        """Return the seconds since the build started."""
         return anyio.current_time() - self._started
 
     async def _order(self) -> int:
-        """Return what orders the builds of the site: when they began, in ms, by Redis or else by this clock."""
+        """Return the number that orders the builds of the site: the start in ms, by the clock of Redis or else by this one."""
         publisher = self._publisher
         return (await publisher.run_number(NUMBER_SECONDS) if publisher else None) or self._started_at
 
@@ -300,13 +300,23 @@ async def execute(
     settings: Settings,
     journal: Journal,
     redactor: Redactor,
-    story: Callable[[Run], Awaitable[None]],
+    pipeline: Callable[[Run], Awaitable[None]],
     early_signals: Sequence[int],
     *,
     in_image: bool = False,
 ) -> int:
-    """Run a story as a build, and return its exit code; SIGINT and SIGTERM in `early_signals` came before."""
+    """Run a pipeline as a build, and return its exit code.
+
+    Args:
+        settings: settings of the build.
+        journal: journal of its events.
+        redactor: redactor of its secrets.
+        pipeline: coroutine function that runs the stages.
+        early_signals: numbers of the signals received before the event loop started.
+        in_image: see `Run`.
+
+    """
     async with anyio.create_task_group() as tasks:
         run = Run(settings, journal, redactor, tasks, in_image=in_image)
-        return await run.execute(partial(story, run), early_signals)
-    raise AssertionError  # the group is cancelled only when its result is there
+        return await run.execute(partial(pipeline, run), early_signals)
+    raise AssertionError  # the group is cancelled only after the result is returned

@@ -1,4 +1,4 @@
-"""Where one build works: its folders, and what its commands find in their environment."""
+"""Create the folders of one build and the environment of its commands."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from typing import Self
 
 from buildrunner.sandbox import Account, Sandbox
 
-# Of the runner's own environment, what commands find too: the network's settings and the time zone.
+# Variables of the runner that commands inherit: network settings and the time zone.
 _PASSED_ON = re.compile(
     r"TZ|(https?|all|no)_proxy|HTTPS?_PROXY|ALL_PROXY|NO_PROXY|SSL_CERT_(FILE|DIR)|NODE_EXTRA_CA_CERTS|GIT_SSL_CAINFO"
     r"|CURL_CA_BUNDLE|(?i:npm_config_(registry|cafile|(https_?|no)?proxy|strict_ssl|fetch_\w+|maxsockets))"
 )
 
-# Lockfiles name packages of git hosts by ssh, which needs a key even for what is public; there is none, and in the image no ssh.
+# Lockfiles name packages on git hosts by ssh URLs, which need a key even for public packages. The image has neither ssh nor keys.
 _GIT_HOSTS = ("github.com", "gitlab.com", "bitbucket.org")
 _GIT_CONFIG = "".join(
     f'[url "https://{host}/"]\n\tinsteadOf = ssh://git@{host}/\n\tinsteadOf = git@{host}:\n' for host in _GIT_HOSTS
@@ -28,9 +28,9 @@ _GIT_CONFIG = "".join(
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
-    """The folders of one build, and as whom and with which environment its commands run."""
+    """The folders of one build, and the user and environment of its commands."""
 
-    root: Path  # the runner's: commands may pass through it, and read what the runner lets them
+    root: Path  # owned by the runner; commands may enter it and read what the runner permits
     sandbox: Sandbox
     environment: Mapping[str, str]  # of every command
 
@@ -41,23 +41,23 @@ class Workspace:
 
     @property
     def repository(self) -> Path:
-        """Where the repository is cloned to."""
+        """The folder that the repository is cloned into."""
         return self.work / "repository"
 
     @property
     def user(self) -> int | None:
-        """Id of the user that commands run as; None where that is the runner's own."""
+        """Id of the user that runs the commands; None if it is the runner's own."""
         return self.sandbox.account.uid if self.sandbox.account else None
 
     def with_variables(self, variables: Mapping[str, str]) -> Self:
-        """Return the same workspace with more in the environment of its commands."""
+        """Return the same workspace with more variables in the environment of its commands."""
         return replace(self, environment={**self.environment, **variables})
 
 
 def make_workspace(root: Path, sandbox: Sandbox, *, slug: str) -> Workspace:
-    """Make the folders of a build below `root`.
+    """Create the folders of a build below `root`.
 
-    Commands may list `root`: some tools (Storybook) read every folder from the top down to their own, and fail where they may not.
+    Commands may list `root`: some tools (Storybook) read every folder from the top down, and fail on one that they can't read.
     """
     work = root / "work"
     for folder in (work, work / "home", work / "tmp"):
@@ -71,13 +71,13 @@ def make_workspace(root: Path, sandbox: Sandbox, *, slug: str) -> Workspace:
 
 
 def runs_in_image() -> bool:
-    """Return whether this process is in the image, where no other process shares its view of them."""
-    # The Dockerfile's own variable; and tini is process 1.
+    """Return whether this process runs in the image, which has its own PID namespace."""
+    # The Dockerfile sets this variable, and tini is process 1.
     return os.environ.get("BUILDRUNNER_IMAGE") == "1" and os.getppid() == 1
 
 
 def temporary_folder() -> str:
-    """Return the folder for temporary files; as root one that other users can pass through: commands run as one of them."""
+    """Return the folder for temporary files; for root, one that the user of the commands can enter."""
     folder = Path(tempfile.gettempdir())
     closed = os.geteuid() == 0 and not all(place.stat().st_mode & 0o001 for place in (folder, *folder.parents))
     return "/tmp" if closed else str(folder)  # noqa: S108 - what is made in it is mkdtemp's
@@ -86,7 +86,7 @@ def temporary_folder() -> str:
 def search_path(path: str, account: Account | None) -> list[str]:
     """Return the folders of a PATH that the commands' user may enter.
 
-    Because of the others a shell says "Permission denied" of a program that is nowhere.
+    With an inaccessible folder, a shell reports "Permission denied" for a program that doesn't exist.
     """
 
     def may_enter(folder: Path) -> bool:
@@ -101,7 +101,7 @@ def search_path(path: str, account: Account | None) -> list[str]:
 
 
 def _make_environment(work: Path, account: Account | None, slug: str) -> dict[str, str]:
-    """Return what every command finds: an allow-list, and none of the runner's secrets."""
+    """Return the environment of every command: an allow-list without the runner's secrets."""
     passed = {name: value for name, value in os.environ.items() if _PASSED_ON.fullmatch(name)}
     return passed | {
         "PATH": os.pathsep.join(search_path(os.environ.get("PATH") or os.defpath, account)),

@@ -32,7 +32,6 @@ _FROM_RESULT = (
     "failure",
     "files",
     "bytes",
-    "stages",
 )
 
 

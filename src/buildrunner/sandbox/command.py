@@ -95,7 +95,7 @@ class Exit:
     def explanation(self) -> str:
         """Complete the sentence "npm run build …"."""
         if self.left_behind:
-            return f"left processes behind that could not be ended within {END_SECONDS:.0f} s"
+            return f"left processes behind that could not be stopped within {END_SECONDS:.0f} s"
         if self.out_of_memory:
             return "was killed because it used more memory than the build has"
         if self.code == 128 + signal.SIGKILL and self.out_of_memory is None:

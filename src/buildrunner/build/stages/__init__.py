@@ -1,4 +1,4 @@
-"""The stages of a build: one module and one object or function each, given what it needs once."""
+"""The stages of a build, in one module each."""
 
 from typing import TYPE_CHECKING
 

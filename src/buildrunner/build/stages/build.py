@@ -1,4 +1,4 @@
-"""The third stage: run the build, with retries for known failures, and find what it wrote."""
+"""Run the build command, with retries for known failures, and find its output."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from buildrunner.redaction import visible
 
 
 class BuildStage:
-    """Builds what was installed.
+    """Build the installed app.
 
     Args:
         context: the build and its plan.
@@ -46,15 +46,15 @@ class BuildStage:
         self._before_install = before_install
 
     async def run(self, installed: Installed) -> PreparedSite:
-        """Build, and return the site, which the caller closes.
+        """Build, and return the site; the caller closes it.
 
         Raises:
-            BuildFailed: at `build`.
+            BuildFailed: the stage `build` failed.
 
         """
         run, plan, settings = self._context.run, self._context.plan, self._context.run.settings
         async with run.stage("build", settings.build_timeout, "Building", tail_share=1.0):
-            # Yarn fails on a variable of .npmrc or .yarnrc that is missing: so these are there, and empty.
+            # Yarn fails on a missing variable in .npmrc or .yarnrc, so the variables of the install are set but empty.
             environment = {**installed.environment, **dict.fromkeys(settings.install_env, ""), **settings.build_env}
             if installed.tools:
                 await self._use_legacy_openssl(environment, installed.tools.node)
@@ -75,7 +75,7 @@ class BuildStage:
     async def _build_or_reinstall(
         self, installed: Installed, environment: Mapping[str, str], before: project.Snapshot
     ) -> None:
-        """Build; where that fails with cached dependencies, install from scratch and build once more."""
+        """Build; if that fails with cached dependencies, reinstall from scratch and build once more."""
         attempt = _RetriedBuild(self._context, self._provider, before, installed)
         node = installed.tools.node if installed.tools else None
 
@@ -95,7 +95,7 @@ class BuildStage:
                 await attempt.run(environment)
 
     async def _use_legacy_openssl(self, environment: dict[str, str], node: str) -> None:
-        """Have the build use OpenSSL's old hashes where its bundler needs them: `environment` is changed."""
+        """Add OpenSSL's legacy hashes to `environment` if the bundler needs them."""
         needed = False
         with self._context.run.faults.tolerate():
             needed = await run_in_thread(partial(_needs_legacy_openssl, self._context.plan, node))
@@ -106,7 +106,7 @@ class BuildStage:
             )
 
     async def _find_output(self, before: project.Snapshot) -> project.Output:
-        """Find what the build wrote, and say so where that is not where one would look first."""
+        """Find the output, and log where it is if that is not the usual folder."""
         plan = self._context.plan
         find = partial(
             project.find_output,
@@ -133,7 +133,7 @@ class BuildStage:
 
 
 class _RetriedBuild:
-    """Runs the build command, again by each fallback that its output asks for."""
+    """Run the build command, and retry it with each fallback that matches its output."""
 
     def __init__(
         self, context: StageContext, provider: ToolchainProvider, before: project.Snapshot, installed: Installed
@@ -144,16 +144,16 @@ class _RetriedBuild:
         self._installed = installed
 
     async def run(self, environment: Mapping[str, str]) -> None:
-        """Build until the command ends, or has nothing left to do but to serve or to watch.
+        """Build until the command exits, or only serves or watches.
 
         Raises:
-            BuildFailed: when it fails, and no fallback is left.
+            BuildFailed: the command failed, and no fallback is left.
 
         """
         plan = self._context.plan
         tried: list[diagnose.BuildFallback] = []
-        remedy: str | None = None  # of a Node that was switched to
-        node: int | None = None  # its line
+        remedy: str | None = None  # of the Node version switched to
+        node: int | None = None  # its major version
         while True:
             try:
                 idle = await self._context.commands.run(
@@ -174,7 +174,7 @@ class _RetriedBuild:
                 else:
                     error.hint = (
                         error.hint or remedy
-                    )  # what is installed may be for the Node that it was installed with
+                    )  # dependencies may have been compiled for the Node version of the install
                     error.node = node
                     raise
                 tried.append(fallback)
@@ -186,7 +186,7 @@ class _RetriedBuild:
             self._judge_idle(idle)
 
     def _judge_idle(self, idle: sandbox.IdleProcess) -> None:
-        """Accept a build that serves or watches, if it wrote its pages before."""
+        """Accept a build that serves or watches if it wrote its pages before."""
         plan = self._context.plan
         if idle.has_output:
             self._context.run.warn(idle.hint)
@@ -215,7 +215,7 @@ class _RetriedBuild:
         return any(path.endswith(".html") and self._before.get(path) != changed for path, changed in now.items())
 
     async def _apply(self, fallback: diagnose.BuildFallback, environment: Mapping[str, str]) -> Mapping[str, str]:
-        """Return the environment of a fallback; it may be the same."""
+        """Return the environment of a fallback, or the same environment if the fallback changes nothing."""
         if fallback.node is None:
             return with_fallback_variable(environment, fallback)
         if not self._installed.tools:
@@ -234,7 +234,7 @@ def with_fallback_variable(environment: Mapping[str, str], fallback: diagnose.Bu
 
 
 def with_fallback_node(environment: Mapping[str, str], tools: Mapping[str, str], line: int) -> Mapping[str, str]:
-    """Return an environment with another line of Node, without the options that an old one does not start with."""
+    """Return an environment with another major version of Node, without options that an old one rejects."""
     changed = {**environment, **tools}
     if line < 18:
         options = environment.get("NODE_OPTIONS", "").split()
@@ -243,7 +243,7 @@ def with_fallback_node(environment: Mapping[str, str], tools: Mapping[str, str],
 
 
 def _add_variable(environment: dict[str, str], name: str, value: str) -> None:
-    """Set a variable; to NODE_OPTIONS, add an option."""
+    """Set a variable; for NODE_OPTIONS, append an option."""
     given = environment.get(name, "") if name == "NODE_OPTIONS" else ""
     environment[name] = given if value in given.split() else f"{given} {value}".strip()
 
@@ -257,7 +257,7 @@ def _needs_legacy_openssl(plan: project.BuildPlan, node: str) -> bool:
 
 
 def _check_unfinished(unfinished: Mapping[str, str], folder: Path, app: Path) -> None:
-    """Fail the build if a file of the output was still being written when its command ended."""
+    """Fail the build if a file of the output was still being written when its command exited."""
     real = os.path.realpath(folder)
     for path, program in unfinished.items():
         place = Path(path)

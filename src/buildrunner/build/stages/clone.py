@@ -1,4 +1,4 @@
-"""The first stage: check out the commit to build."""
+"""Check out the commit to build."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ async def clone_repository(run: Run, workspace: Workspace) -> checkout.Checkout:
     """Clone the repository into the workspace.
 
     Raises:
-        BuildFailed: at `clone`.
+        BuildFailed: the stage `clone` failed.
 
     """
     settings = run.settings

@@ -1,4 +1,4 @@
-"""Hold what every stage after the clone needs."""
+"""Bundle what every stage after the clone needs."""
 
 from __future__ import annotations
 

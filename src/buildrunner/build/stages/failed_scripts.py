@@ -1,4 +1,4 @@
-"""Install scripts of dependencies that fail: install without them, as most download a browser or a program for tests."""
+"""Install without the failed install scripts of dependencies, most of which download a browser or a tool for tests."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LONG_REBUILD_SECONDS = 60.0
 
 
 class ScriptlessInstall:
-    """Installs without the scripts that failed, and runs those of the other packages.
+    """Install without the scripts that failed, and run those of the other packages.
 
     Args:
         context: the build and its plan.
@@ -26,18 +26,22 @@ class ScriptlessInstall:
     """
 
     def __init__(self, context: StageContext, environment: Mapping[str, str]) -> None:
-        self.failed_packages: dict[str, str] = {}  # whose install script failed → what to do about it
+        self.failed_packages: dict[str, str] = {}  # package whose install script failed → hint
         self._context = context
         self._environment = environment
 
     async def install(self, attempt: project.InstallStrategy, error: CommandFailed) -> bool:
-        """Install without the scripts of dependencies that failed an attempt.
+        """Install without the failed scripts of dependencies.
+
+        Args:
+           attempt: strategy that failed.
+           error: its failure.
 
         Returns:
-            False where the attempt failed of anything else: then nothing was done.
+            False if the attempt failed for another reason; then nothing was done.
 
         Raises:
-            CommandFailed: when this fails, too.
+            CommandFailed: this install failed too.
 
         """
         plan, manager = self._context.plan, self._context.plan.install.manager
@@ -56,7 +60,7 @@ class ScriptlessInstall:
         return True
 
     async def _rebuild(self, manager: str, skipped: list[str]) -> None:
-        """Run the install scripts of packages, except those that fail."""
+        """Run the install scripts of packages, except those that failed."""
         started = anyio.current_time()
         while names := [name for name in skipped if name not in self.failed_packages]:
             try:
@@ -73,7 +77,7 @@ class ScriptlessInstall:
                     return
 
     async def _note(self, error: CommandFailed) -> bool:
-        """Note which scripts failed; return whether there are new ones."""
+        """Record which scripts failed; return whether there are new ones."""
         plan = self._context.plan
         assert plan.install.manager is not None
         output = output_text(error)

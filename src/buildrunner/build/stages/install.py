@@ -1,4 +1,4 @@
-"""The second stage: install dependencies, from the cache or from scratch, and by other ways where one fails."""
+"""Install dependencies: from the cache, from scratch, or by a fallback if that fails."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from buildrunner.build.stages.toolchain import ToolchainProvider
 from buildrunner.concurrency.cancellation import run_in_thread
 from buildrunner.errors import CommandFailed
 
-# For the install alone: what a build script captures of npm is what it would be in a shell.
+# For the install only: what a build script captures from npm must be the same as in a shell.
 _QUIET_NPM = {"npm_config_audit": "false", "npm_config_fund": "false"}
 
 
 @dataclass(frozen=True, slots=True)
 class Installed:
-    """What the build stage starts from."""
+    """The input of the build stage."""
 
-    tools: toolchain.Toolchain | None  # None where the plan needs none
-    environment: Mapping[str, str]  # of commands, with the tools
-    failed_packages: Mapping[str, str]  # whose install script failed → what to do about it
+    tools: toolchain.Toolchain | None  # None if the plan needs none
+    environment: Mapping[str, str]  # of commands, including the tools
+    failed_packages: Mapping[str, str]  # package whose install script failed → hint
 
 
 class InstallStage:
-    """Installs the dependencies of a plan.
+    """Install the dependencies of a plan.
 
     Args:
         context: the build and its plan.
@@ -46,14 +46,14 @@ class InstallStage:
         self._settings = context.run.settings
         self._provider = provider
         self._cache = caches.dependencies if caches else None
-        self._node: str | None = None  # version that the install runs with
+        self._node: str | None = None  # version used for the install
         self._environment: Mapping[str, str] = context.workspace.environment
 
     async def run(self) -> Installed:
         """Provide the tools and install.
 
         Raises:
-            BuildFailed: at `install`.
+            BuildFailed: the stage `install` failed.
 
         """
         run, plan, settings = self._context.run, self._context.plan, self._settings
@@ -78,7 +78,7 @@ class InstallStage:
 
     @property
     def used_cache(self) -> bool:
-        """Whether what is installed came from the cache."""
+        """Whether the installed dependencies came from the cache."""
         return self._cache is not None and self._cache.restored
 
     async def reinstall(self) -> Mapping[str, str]:
@@ -106,7 +106,7 @@ class InstallStage:
         self._environment = {**environment, **self._settings.install_env}
 
     async def _install(self) -> Mapping[str, str]:
-        """Install with what earlier builds have left, or from scratch where that fails."""
+        """Install from the cache, or from scratch if that fails."""
         if self._cache and await self._install_from_cache(self._cache):
             return {}
         try:
@@ -123,7 +123,7 @@ class InstallStage:
         return await self._install_from_scratch()
 
     async def _install_from_cache(self, dependencies: cache.DependencyCache) -> bool:
-        """Restore cached dependencies; return whether that was the install."""
+        """Restore cached dependencies; return whether that completed the install."""
         plan = self._context.plan
         if not await dependencies.restore():
             return False

@@ -1,4 +1,4 @@
-"""Install from scratch: by the first of the plan's attempts that works."""
+"""Install from scratch with the first strategy of the plan that works."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from buildrunner.errors import BuildFailed, CommandFailed
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How an install came out."""
+    """The result of an install."""
 
-    clean: bool  # as the lockfile says, with nothing to fix
-    failed_packages: Mapping[str, str]  # whose install script failed → what to do about it
+    clean: bool  # exactly as locked, without fallbacks
+    failed_packages: Mapping[str, str]  # package whose install script failed → hint
 
 
 class Installer:
-    """Installs the dependencies of a plan.
+    """Install the dependencies of a plan.
 
     Args:
         context: the build and its plan.
@@ -37,20 +37,20 @@ class Installer:
         self._rewriter = RegistryRewriter(context, environment)
 
     async def install(self) -> Outcome:
-        """Install by the first of the plan's attempts that works and may be tried.
+        """Install with the first strategy of the plan that works and is permitted.
 
-        Where the repository names a registry that cannot be read, the same packages come from the npm registry. Where only
-        install scripts of dependencies fail, the attempt is retried without these: often a build does not need them.
+        If the repository names an unreadable registry, the same packages come from the npm registry. If only install scripts of
+        dependencies fail, the attempt is retried without them, because builds often don't need them.
 
         Raises:
-            BuildFailed: when no attempt works.
+            BuildFailed: no strategy works.
 
         """
         plan, settings = self._context.plan, self._context.run.settings
         attempts = plan.install.strategies
         hosts: UnreadableHosts | None = None
-        remedies: list[str] = []  # of attempts that got further than the one before, and failed of something else
-        helpless: set[tuple[str | None, str]] = set()  # remedies that failed of what they are for
+        remedies: list[str] = []  # of attempts that got further than their predecessor before they failed
+        helpless: set[tuple[str | None, str]] = set()  # remedies whose attempt failed with the error they are for
         while attempts:
             attempt, *others = attempts
             scriptless = ScriptlessInstall(self._context, self._environment)
@@ -98,9 +98,9 @@ class Installer:
 def _next_attempt(
     others: Sequence[project.InstallStrategy], output: str, helpless: Set[tuple[str | None, str]]
 ) -> tuple[project.InstallStrategy, ...]:
-    """Return the first attempt that is for this output, and those behind it; empty where there is none."""
+    """Return the first strategy that matches the output, and those after it; empty if there is none."""
     for position, other in enumerate(others):
         match = re.search(other.after, output) if other.after else None
-        if match and (other.remedy, match[0]) not in helpless:  # it would fail in the same way a third time
+        if match and (other.remedy, match[0]) not in helpless:  # else it would fail the same way a third time
             return (other.with_name_of(match), *others[position + 1 :])
     return ()

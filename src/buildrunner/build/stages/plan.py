@@ -1,4 +1,4 @@
-"""Between the clone and the install: find out how the repository is built."""
+"""Determine how the repository is built."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ PLAN_SECONDS = 60.0
 
 
 async def plan_build(run: Run, checkout: Checkout) -> project.BuildPlan:
-    """Read the repository's files, and decide how it is installed and built.
+    """Read the repository's files, and decide how to install and build.
 
     Raises:
-        BuildFailed: of the stage that could not work, before minutes are spent on what comes before it.
+        BuildFailed: a stage could not succeed; raised before time is spent on the stages before it.
 
     """
     settings = run.settings

@@ -1,4 +1,4 @@
-"""Registries that a repository names and that the install cannot or should not read: use the npm registry in their place."""
+"""Replace registries that a repository names and the install can't or shouldn't read by the npm registry."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from buildrunner.errors import CommandFailed
 class UnreadableHosts:
     """Registries of the repository that an install could not read."""
 
-    names: str  # for people
+    names: str  # as shown to people
     file: str  # that names them
-    attempts: tuple[project.InstallStrategy, ...]  # how to install instead; empty for no way
+    attempts: tuple[project.InstallStrategy, ...]  # ways to install without them; empty if there is none
 
     def explain(self, error: CommandFailed, output: str) -> CommandFailed:
-        """Return the failure with what to do, where the registries are the cause."""
+        """Return the failure with a hint if the registries are its cause."""
         advice = "Give the install a token for it: INSTALL_ENV_NPM_TOKEN, named in .npmrc."
         if re.search(r"ENOTFOUND|EAI_AGAIN|ECONNREFUSED|DNSResolveFailed|ConnectionRefused", output):
-            advice = "If it is a private one, allow the task to reach it."
+            advice = "If it is private, allow the task to reach it."
         if not self.attempts:
             hint = (
                 f"{self.file} names {self.names}, which this build cannot read. Without digests in the lockfile, the npm"
@@ -35,7 +35,7 @@ class UnreadableHosts:
             )
         elif re.search(r"\b(?:E|FETCH_|- |\()?404\b", output):
             hint = (
-                f"{self.file} names {self.names}, which this build cannot read, and the npm registry does not have all of its"
+                f"{self.file} names {self.names}, which this build cannot read, and the npm registry lacks some of its"
                 f" packages. {advice}"
             )
         else:
@@ -44,7 +44,7 @@ class UnreadableHosts:
 
 
 class RegistryRewriter:
-    """Changes the files of a repository that name registries.
+    """Change the files of a repository that name registries.
 
     Args:
         context: the build and its plan; its commands change the files as the user of the workspace.
@@ -57,7 +57,7 @@ class RegistryRewriter:
         self._environment = environment
 
     async def rewrite_mirror_urls(self) -> None:
-        """Use the npm registry where the lockfile or a settings file names mirrors of it, which may be gone or unreachable."""
+        """Replace mirrors of the npm registry in the lockfile and settings files; mirrors may be gone or unreachable."""
         plan = self._context.plan
         settings = await run_in_thread(partial(project.find_registry_settings, plan.app.folder, plan.app.checkout))
         changes: list[tuple[Path, Callable[[str], str]]] = [
@@ -69,13 +69,13 @@ class RegistryRewriter:
             self._context.run.log(f"{name} names mirrors of the npm registry; using the default registry instead.")
 
     async def replace_unreadable(self, output: str) -> UnreadableHosts | None:
-        """Use the npm registry in place of registries that an install could not read.
+        """Replace registries that an install could not read by the npm registry.
 
         Args:
-            output: of the install.
+            output: output of the failed install.
 
         Returns:
-            The registries and how to install now; None where the output names none.
+            The registries and how to install without them; None if the output names none.
 
         """
         if not project.is_registry_unreadable(output):
@@ -100,7 +100,7 @@ class RegistryRewriter:
             rewrite = partial(project.rewrite_lockfile, lockfile.name, hosts=hosts)
             changed += [lockfile.name] if await self._rewrite(lockfile, rewrite) else []
         attempts = plan.install.strategies
-        # Without a digest a package of the same name could be another one.
+        # Without a digest, another package could have the same name.
         if lockfile is not None and await run_in_thread(partial(project.has_all_digests, lockfile.name, text)):
             for setting in settings:
                 change = partial(project.rewrite_settings, setting.path.name, hosts=hosts)
@@ -130,7 +130,7 @@ class RegistryRewriter:
         return UnreadableHosts(names, file, ())
 
     async def _rewrite(self, path: Path, change: Callable[[str], str]) -> bool:
-        """Change the text of a file of the repository; return whether there was anything to change."""
+        """Change the text of a file in the repository; return whether it changed."""
         text = await run_in_thread(partial(project.read_lockfile_or_empty, path, self._context.plan.app.checkout))
         if not text or "\ufffd" in text or (changed := await run_in_thread(partial(change, text))) == text:
             return False
@@ -143,7 +143,7 @@ class RegistryRewriter:
         return copied is not None
 
     async def _convert_to_text(self, lockfile: Path) -> Path:
-        """Have Bun write its binary lockfile as text; return the lockfile that there is then."""
+        """Convert Bun's binary lockfile to text; return the path of the resulting lockfile."""
         with suppress(CommandFailed):
             await self._context.commands.run(
                 "install",
@@ -155,7 +155,7 @@ class RegistryRewriter:
         return lockfile
 
     def _npm_lockfile(self, hosts: Sequence[str]) -> str | None:
-        """Return the name of npm's lockfile where another manager's cannot be used: npm is always there."""
+        """Return the name of npm's lockfile if it can replace another manager's lockfile; npm is always installed."""
         plan = self._context.plan
         if plan.install.manager and plan.install.manager.record is not project.DEFAULT_MANAGER:
             for lockfile in project.DEFAULT_MANAGER.lockfiles:

@@ -1,4 +1,4 @@
-"""The files and rules of a site: open what a build wrote, and warn about what its visitors would not get."""
+"""Open the files of a site, read its rules, and warn about problems for its visitors."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from buildrunner.concurrency.cancellation import run_in_thread
 from buildrunner.errors import BuildFailed
 from buildrunner.routing.document import Document
 
-MAX_NAMED = 50  # files that are not published
+MAX_NAMED = 50  # unpublished files named in warnings
 
 
 @dataclass(frozen=True, slots=True)
 class PreparedSite:
-    """A site that is ready to be published; a context manager that closes its files."""
+    """A site that is ready to publish; a context manager that closes its files."""
 
     files: publish.Site
-    routing: Document  # how the site answers requests
+    routing: Document  # how the site responds to requests
 
     def __enter__(self) -> Self:
         return self
@@ -43,19 +43,19 @@ async def prepare_site(
     selected: publish.Selected | None = None,
     framework: str | None = None,
 ) -> PreparedSite:
-    """Open the files to publish and read their rules, and warn about what is wrong with them.
+    """Open the files to publish, read their rules, and warn about problems in them.
 
     Args:
         run: the build.
-        folder: of the site.
-        inside: the folder that no link may lead out of.
-        rules_in: folders beside the site's own where rules of it may be.
-        owner: id of the user that wrote it, where that is another one.
-        selected: of the folder, where that is not all.
-        framework: that wrote it.
+        folder: folder of the site.
+        inside: folder that no symbolic link may leave.
+        rules_in: more folders that may contain rules of the site.
+        owner: id of the user that wrote the site, if it is not the runner's.
+        selected: selection of the folder; None for all of it.
+        framework: name of the framework that wrote it.
 
     Raises:
-        BuildFailed: when it cannot be published.
+        BuildFailed: the site cannot be published.
 
     """
     files = await _collect(run, folder, inside, owner, selected)
@@ -87,7 +87,7 @@ async def _collect(
 
 
 async def _review(run: Run, files: publish.Site, rules: Document, framework: str | None) -> None:
-    """Warn about what visitors would not get; fail where STRICT_REFERENCES forbids broken references."""
+    """Warn about broken references; fail the build if STRICT_REFERENCES forbids them."""
     review = await run_in_thread(lambda: publish.review_site(files, framework, rules))
     for sentence in review.warnings:
         run.warn(sentence)

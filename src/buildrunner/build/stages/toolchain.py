@@ -1,4 +1,4 @@
-"""Node and the package manager of a build, and another Node where one is needed later."""
+"""Install Node and the package manager of a build, and another Node if a later step needs one."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from buildrunner.errors import BuildFailed
 
 
 class ToolchainProvider:
-    """Gets the tools of a plan, into folders that commands can read.
+    """Install the tools of a plan into folders that commands can read.
 
-    All of it is fetched by the runner's own settings of the network: those of the build are its author's.
+    All downloads use the network settings of the runner, because those of the build come from its author.
     """
 
     def __init__(self, context: StageContext, caches: Caches | None) -> None:
@@ -24,10 +24,10 @@ class ToolchainProvider:
         self._cache = caches.tools if caches else None
 
     async def provide(self) -> toolchain.Toolchain:
-        """Get the Node and the package managers of the plan.
+        """Install the Node and the package managers of the plan.
 
         Raises:
-            BuildFailed: where one is not available.
+            BuildFailed: one of them is not available.
 
         """
         plan = self._context.plan
@@ -48,11 +48,11 @@ class ToolchainProvider:
         return tools
 
     async def upgrade_node(self, tools: toolchain.Toolchain, environment: Mapping[str, str]) -> toolchain.Toolchain:
-        """Get a later Node where installed packages require one, and the repository names none.
+        """Install a later Node if dependencies require one and the repository names none.
 
         Args:
-            tools: that the install ran with.
-            environment: with these tools.
+            tools: tools of the install.
+            environment: environment that includes them.
 
         """
         plan = self._context.plan
@@ -69,15 +69,15 @@ class ToolchainProvider:
     async def switch_node_version(
         self, tools: toolchain.Toolchain, environment: Mapping[str, str], line: int
     ) -> Mapping[str, str]:
-        """Get an earlier line of Node for a build that failed, where the repository names none.
+        """Install an earlier major version of Node for a build that failed, unless the repository names one.
 
         Args:
-            tools: that the build ran with.
-            environment: with these tools.
-            line: of Node.
+            tools: tools of the failed build.
+            environment: environment that includes them.
+            line: major version of Node.
 
         Returns:
-            What changes in the environment of the build; nothing where the Node stays.
+            Variables to change in the environment of the build; empty if Node stays the same.
 
         """
         if (self._context.plan.install.node and self._context.plan.install.node.must) or int(
@@ -95,7 +95,7 @@ class ToolchainProvider:
         folder: str,
         environment: Mapping[str, str],
     ) -> toolchain.Toolchain:
-        """Get another Node, or warn that it is not available."""
+        """Install another Node, or warn that it is not available."""
         try:
             changed = await self._installer(folder, environment).change_node(required, tools)
         except BuildFailed as error:

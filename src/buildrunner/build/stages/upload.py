@@ -1,4 +1,4 @@
-"""The last stage of the story: publish the site."""
+"""Publish the site."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ async def publish_site(run: Run, site: PreparedSite) -> None:
     """Publish a site.
 
     Raises:
-        BuildFailed: at `upload`.
-        BuildSuperseded: when a later build took over.
+        BuildFailed: the stage `upload` failed.
+        BuildSuperseded: a later build took over.
 
     """
     settings, total, total_bytes = run.settings, len(site.files.files), site.files.total_bytes
