@@ -584,9 +584,7 @@ def test_a_package_that_the_npm_registry_lacks_names_the_first_cause(
             lockfile=lockfile,
         )
 
-    assert f"names {HOST}, which this build cannot read, and the npm registry lacks some" in str(
-        caught.value.hint
-    )
+    assert f"names {HOST}, which this build cannot read, and the npm registry lacks some" in str(caught.value.hint)
 
 
 def test_a_registry_that_did_not_fail_is_left_alone(monkeypatch: pytest.MonkeyPatch, checkout: Path) -> None:
