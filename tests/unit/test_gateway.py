@@ -23,10 +23,11 @@ from buildrunner.gateway.assets import load_assets
 from buildrunner.gateway.builds import describe_build
 from buildrunner.gateway.downloads import read_log
 from buildrunner.gateway.events import Event, PlainText, Position, parse_event, to_blocks
-from buildrunner.gateway.settings import is_loopback, read_gateway_settings
+from buildrunner.gateway.settings import read_gateway_settings
 from buildrunner.gateway.sharing import History, Piece, SharedReads
 from buildrunner.gateway.tokens import make_token, read_token
 from buildrunner.web.limits import MAX_PER_ADDRESS, Clients, TooManyRequests, client_address
+from buildrunner.web.listening import is_loopback
 
 NOTHING: dict[str, Any] = {}
 SECRET = b"0123456789abcdef0123456789abcdef"

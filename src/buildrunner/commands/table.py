@@ -153,6 +153,22 @@ COMMANDS = (
         docker=("--publish", "8080:8080"),
     ),
     Command(
+        "sites",
+        "serve published sites by the rules of their authors",
+        "Serve sites from the bucket: http://SLUG.localhost:PORT/, and SLUG.example.com with --domain example.com.",
+        (
+            ("Serve to this machine", "buildrunner sites --port 8081"),
+            ("Serve below a domain", "buildrunner sites --host 0.0.0.0 --domain example.com"),
+        ),
+        "buildrunner.sites.serve:serve",
+        (
+            Argument("--host", "Address to listen on.", kinds.HOST, "127.0.0.1"),
+            Argument("--port", "Port to listen on; 0 picks a free one.", _PORT, 8080),
+            Argument("--domain", "Domain below which the sites are.", kinds.DOMAIN, default_words="localhost alone"),
+        ),
+        docker=("--publish", "8080:8080"),
+    ),
+    Command(
         "token",
         "print a viewer token for the gateway",
         "Print a token that shows the builds of a site. It is signed with GATEWAY_SECRET.",

@@ -220,6 +220,11 @@ WEBHOOK_SECRET = Kind(
     format=lambda key: f"whsec_{base64.b64encode(key).decode()}",
 )
 HOST = matching(r"[A-Za-z0-9.:\[\]%_-]+", "a host name or an IP address", "HOST")
+DOMAIN = matching(
+    r"(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?",
+    "a domain such as example.com, in lower case and without a port",
+    "DOMAIN",
+)
 TEMPLATE = Kind(_parse_template, "printable text that contains {slug} and no other placeholder", "TEMPLATE")
 KEY_PREFIX = Kind(
     _parse_key_prefix,

@@ -24,7 +24,7 @@ from buildrunner.config.variable import Variable
 BUILD = ("run",)
 PLANNING = ("run", "plan")
 PUBLISHING = ("run", "publish")
-READING_S3 = ("run", "publish", "logs", "serve")
+READING_S3 = ("run", "publish", "logs", "serve", "sites")
 READING_REDIS = ("run", "publish", "logs", "serve")
 
 _REDIS_URI = Kind(parse_redis_uri, "redis://…, rediss://… or unix://…", "URI", is_url=True)
@@ -232,7 +232,7 @@ VARIABLES: tuple[Variable, ...] = (
         "Site",
         "Where the site's objects go in the bucket. It contains `{slug}` as a whole path part and ends with `/`.",
         kinds.KEY_PREFIX,
-        ("run", "publish"),
+        ("run", "publish", "sites"),
         default="{slug}/",
         example="__outputs/{slug}/",
     ),
@@ -292,7 +292,7 @@ VARIABLES: tuple[Variable, ...] = (
         "Bucket for the site.",
         kinds.BUCKET,
         READING_S3,
-        required=("run", "publish"),
+        required=("run", "publish", "sites"),
         example="my-sites",
     ),
     Variable(

@@ -24,9 +24,10 @@ from buildrunner.gateway.cursor import Cursor
 from buildrunner.gateway.downloads import read_log
 from buildrunner.gateway.events import BUILD_ID, SLUG, PlainText, end_message
 from buildrunner.gateway.feed import Feeds
-from buildrunner.gateway.settings import GatewaySettings, is_loopback
+from buildrunner.gateway.settings import GatewaySettings
 from buildrunner.gateway.tokens import EVERY_SITE, read_token
 from buildrunner.web.limits import Clients, TooManyRequests, Viewers
+from buildrunner.web.listening import is_loopback
 
 _COMMENT_SECONDS = 7.0  # of silence; seen when the feed ticks, so that one comes at least every 15
 _SLICE_BYTES = 64 * 2**10  # that are written at once: with what waits in the transport far below 1 MiB

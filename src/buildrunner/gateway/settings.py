@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from buildrunner.config.environment import EnvironmentReader
 from buildrunner.config.log_settings import LogSettings, make_log_settings
+from buildrunner.web.listening import is_loopback
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +53,3 @@ def read_gateway_settings(environment: Mapping[str, str], *, host: str, port: in
 def encode_secret(secret: str) -> bytes:
     """Return the key of viewer tokens that `GATEWAY_SECRET` stands for."""
     return secret.encode(errors="surrogateescape")
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether a host, as in a URL or of `--host`, is this machine itself: `localhost`, below it, or a loopback address."""
-    host = host.lower().removeprefix("[").removesuffix("]")
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

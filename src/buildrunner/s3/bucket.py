@@ -82,11 +82,17 @@ _HEADER_NAMES = {  # botocore's names and those of HTTP
 
 @asynccontextmanager
 async def open_s3(
-    *, region: str | None, endpoint_url: str | None, concurrency: int, fast_put: bool = True
+    *,
+    region: str | None,
+    endpoint_url: str | None,
+    concurrency: int,
+    fast_put: bool = True,
+    keys: tuple[str, str] | None = None,
 ) -> AsyncIterator[S3]:
     """Return a client of S3 for up to `concurrency` requests at once.
 
-    Credentials are found by AWS's default chain when the first request is made. The import and the reading of
+    Credentials are `keys`, an access key and its secret, or found by AWS's default chain when the first request is made. The
+    import and the reading of
     botocore's models, some half a second, happen in a thread, so that a build's output is read meanwhile.
     """
     stack = AsyncExitStack()
@@ -95,7 +101,14 @@ async def open_s3(
         with explained("put", bucket="", key="", endpoint_url=endpoint_url):
             session, config = await to_thread.run_sync(_import_client, concurrency, endpoint_url is not None)
             client = await stack.enter_async_context(
-                session.create_client("s3", region_name=region, endpoint_url=endpoint_url, config=config)
+                session.create_client(
+                    "s3",
+                    region_name=region,
+                    endpoint_url=endpoint_url,
+                    config=config,
+                    aws_access_key_id=keys and keys[0],
+                    aws_secret_access_key=keys and keys[1],
+                )
             )
         yield (s3 := S3(client, endpoint_url, concurrency, fast_put=fast_put))
     finally:

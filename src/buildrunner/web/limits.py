@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import Protocol
 
 from aiohttp import web
 
@@ -30,7 +31,7 @@ class Clients:
         self._requests: Counter[str] = Counter()
 
     @contextmanager
-    def request(self, request: web.Request) -> Iterator[None]:
+    def request(self, request: web.BaseRequest) -> Iterator[None]:
         """Count a request while it lasts."""
         address = client_address(request.remote, request.headers.getall("X-Forwarded-For", []))
         if address is None:
@@ -65,10 +66,17 @@ def _is_private(address: str | None) -> bool:
         return True
 
 
+class Writer(Protocol):
+    """What takes a body by pieces, and makes whoever writes wait."""
+
+    async def write(self, data: bytes | memoryview) -> None:
+        """Write a piece."""
+
+
 class Viewer:
     """Somebody who is sent a log."""
 
-    def __init__(self, request: web.Request, now: float) -> None:
+    def __init__(self, request: web.BaseRequest, now: float) -> None:
         self.written_at = now
         self._transport = request.transport
         self._socket = request.transport.get_extra_info("socket") if request.transport else None
@@ -76,7 +84,11 @@ class Viewer:
         self._taken = 0  # bytes, when it was looked at last
         self._progress_at = now
 
-    async def write(self, response: web.StreamResponse, data: bytes, most: int) -> None:
+    def count(self, written: int) -> None:
+        """Count bytes that were written in another way."""
+        self._written += written
+
+    async def write(self, response: Writer, data: bytes, most: int) -> None:
         """Send data in slices; returns when all but a small rest was taken."""
         for at in range(0, len(data), most):
             piece = memoryview(data)[at : at + most] if len(data) > most else data
@@ -104,7 +116,7 @@ class Viewers:
         self._viewers: dict[Viewer, asyncio.Task[object] | None] = {}
 
     @contextmanager
-    def viewer(self, request: web.Request) -> Iterator[Viewer]:
+    def viewer(self, request: web.BaseRequest) -> Iterator[Viewer]:
         """Count a viewer while the request lasts."""
         viewer = Viewer(request, time.monotonic())
         self._viewers[viewer] = asyncio.current_task()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import logging
 import resource
 import socket
@@ -73,3 +74,14 @@ def raise_connection_limit() -> int:
             resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted, hard) if hard >= 0 else wanted, hard))
         soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     return min(_MAX_CONNECTIONS, max(16, soft - _OTHER_DESCRIPTORS))
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a host, as in a URL or of `--host`, is this machine itself: `localhost`, below it, or a loopback address."""
+    host = host.lower().removeprefix("[").removesuffix("]")
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

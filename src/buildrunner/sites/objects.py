@@ -1,0 +1,156 @@
+"""Read objects of sites: small ones once for all visitors, and from then on from memory; large ones as streams."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any, Literal, TypeVar
+
+from buildrunner.s3 import ObjectReader, ObjectResponse
+from buildrunner.sites.cache import ObjectCache, StoredObject
+from buildrunner.sites.compression import compress, is_compressible
+from buildrunner.sites.index import Indexed
+
+SMALL_BYTES = 2 * 2**20  # and what is larger is not cached
+_CACHE_BYTES = 128 * 2**20
+_COMPRESS_AT_ONCE_BYTES = 16 * 2**10  # takes less time than handing it to a thread
+_HEADERS = ("content-type", "cache-control", "content-disposition", "content-language", "content-encoding")
+_T = TypeVar("_T")
+
+
+class Changed(Exception):
+    """An object is not the one that the listing showed: the site has changed since.
+
+    Args:
+        at: when S3 said so; monotonic clock.
+        stored: what is there now; None if it is gone, or is large.
+
+    """
+
+    def __init__(self, at: float, stored: StoredObject | None) -> None:
+        super().__init__(at)
+        self.at = at
+        self.stored = stored
+
+
+class SharedTasks:
+    """Work that several wait for and that is done once. It is done even when all who wait have left.
+
+    Args:
+        start: starts a task in a group that ends with the server.
+
+    """
+
+    def __init__(self, start: Callable[[Coroutine[Any, Any, Any]], asyncio.Task[Any]]) -> None:
+        self._start = start
+        self._tasks: dict[object, asyncio.Task[Any]] = {}
+
+    async def run(self, identity: object, work: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
+        """Return the result of `work`, started unless it is under way for this identity."""
+        task = self._tasks.get(identity)
+        if task is None:
+            task = self._tasks[identity] = self._start(self._keep_error(work()))
+            task.add_done_callback(lambda _: self._tasks.pop(identity, None))
+        result = await asyncio.shield(task)
+        if isinstance(result, Exception):
+            raise result
+        found: _T = result
+        return found
+
+    @staticmethod
+    async def _keep_error(work: Coroutine[Any, Any, _T]) -> _T | Exception:
+        try:
+            return await work
+        except Exception as error:  # each who waits raises it; the task group must not end of it
+            return error
+
+
+class Objects:
+    """Objects of the bucket with the sites."""
+
+    def __init__(self, reader: ObjectReader, tasks: SharedTasks) -> None:
+        self._reader = reader
+        self._tasks = tasks
+        self._cache = ObjectCache(_CACHE_BYTES)
+
+    def cached(self, key: str, indexed: Indexed) -> StoredObject | None:
+        """Return an object if it is in memory."""
+        return self._cache.get((key, indexed.etag))
+
+    def is_cached(self, key: str, indexed: Indexed) -> bool:
+        """Return whether an object is in memory, without counting it as used."""
+        return (key, indexed.etag) in self._cache
+
+    async def load(self, key: str, indexed: Indexed, *, any_version: bool) -> StoredObject:
+        """Return a small object.
+
+        Args:
+            key: in the bucket.
+            indexed: as the listing shows it.
+            any_version: take it also if S3 has another version by now.
+
+        Raises:
+            Changed: it is not what the listing showed.
+            S3Failed: it cannot be read.
+
+        """
+        identity = key, indexed.etag
+        stored = self._cache.get(identity)
+        if stored is None:
+            stored = await self._tasks.run(identity, lambda: self._load(key))
+        if stored.etag != indexed.etag and not any_version:
+            raise Changed(time.monotonic(), stored)
+        return stored
+
+    async def _load(self, key: str) -> StoredObject:
+        async with self._reader.open(key) as answer:
+            if answer.status != 200 or answer.size > 2 * SMALL_BYTES:
+                raise Changed(time.monotonic(), None)
+            body = await answer.read()
+        headers = {name: answer.headers[name] for name in _HEADERS if name in answer.headers}
+        stored = StoredObject(key, answer.etag, headers, body, _may_compress(headers))
+        self._cache.put((key, stored.etag), stored)
+        return stored
+
+    def remember(self, key: str, indexed: Indexed, stored: StoredObject) -> None:
+        """Cache an object as what the listing shows, on a server whose listings have other ETags than its objects."""
+        self._cache.put((key, indexed.etag), stored)
+
+    async def variant(self, stored: StoredObject, encoding: str) -> bytes | None:
+        """Return the body of an object in an encoding; None if it is no smaller so."""
+        if encoding in stored.variants:
+            return stored.variants[encoding]
+        if len(stored.body) <= _COMPRESS_AT_ONCE_BYTES:
+            body = compress(stored.body, encoding)
+        else:
+            work = asyncio.to_thread
+            identity = stored.key, stored.etag, encoding
+            body = await self._tasks.run(identity, lambda: work(compress, stored.body, encoding))
+        stored.variants[encoding] = body if len(body) < len(stored.body) else None
+        if self._cache.get((stored.key, stored.etag)) is stored:
+            self._cache.put((stored.key, stored.etag), stored)  # it has grown
+        return stored.variants[encoding]
+
+    @asynccontextmanager
+    async def open(
+        self, key: str, indexed: Indexed, *, method: Literal["GET", "HEAD"], wanted: range | None, any_version: bool
+    ) -> AsyncIterator[tuple[ObjectResponse, dict[str, str]]]:
+        """Open a large object, and return it with the headers that are stored with it.
+
+        Raises:
+            Changed: it is not what the listing showed.
+            S3Failed: it cannot be read.
+
+        """
+        ranges = f"bytes={wanted.start}-{wanted.stop - 1}" if wanted else None
+        async with self._reader.open(key, method=method, ranges=ranges) as answer:
+            other = answer.etag != indexed.etag and (wanted is not None or not any_version)
+            if answer.status != (206 if wanted else 200) or other:
+                raise Changed(time.monotonic(), None)
+            yield answer, {name: answer.headers[name] for name in _HEADERS if name in answer.headers}
+
+
+def _may_compress(headers: dict[str, str]) -> bool:
+    return "content-encoding" not in headers and is_compressible(headers.get("content-type", ""))
