@@ -70,6 +70,14 @@ class Redis:
         self.process.kill()
         self.process.wait()
 
+    def state(self) -> str:
+        """Return what the kernel says of the server, for the message of a test that could not reach it."""
+        code = self.process.poll()
+        if code is not None:
+            return f"Valkey has ended with {code}"
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return "Valkey is in " + next(line for line in status.splitlines() if line.startswith("State:"))
+
     def client(self, socket_timeout: float | None = None) -> Any:
         return Client(
             port=self.port,
@@ -121,28 +129,36 @@ class Subscriber:
         self._own_channel = f"end-of-{uuid.uuid4().hex}"
         self._subscribed = threading.Event()
         self._ended = threading.Event()
+        self._failure: Exception | None = None
         self._thread = threading.Thread(target=self._listen, daemon=True)
         self._thread.start()
-        assert self._subscribed.wait(60)
+        assert self._subscribed.wait(60), f"not subscribed: {self._failure!r}; {redis.state()}"
 
     def _listen(self) -> None:
         while not self._ended.is_set():
-            # The server is killed under it by some tests.
-            with suppress(OSError, RedisError), self._redis.client() as client, client.pubsub() as pubsub:
-                pubsub.subscribe(self._channel, self._own_channel)
-                pubsub.get_message(timeout=5)
-                pubsub.get_message(timeout=5)
-                self._subscribed.set()
-                while True:
-                    message = pubsub.get_message(ignore_subscribe_messages=True, timeout=0.1)
-                    if message and message["channel"] == self._own_channel:
-                        return
-                    if message:
-                        self.messages.append(message["data"])
-                    elif self._ended.is_set():
-                        return
+            try:
+                self._read()
+            except (OSError, RedisError) as error:  # some tests kill the server
+                self._failure = error
             self._subscribed.clear()
             time.sleep(0.02)
+
+    def _read(self) -> None:
+        """Collect messages until the test closes the subscriber."""
+        with self._redis.client() as client, client.pubsub() as pubsub:
+            pubsub.subscribe(self._channel, self._own_channel)
+            pubsub.get_message(timeout=5)
+            pubsub.get_message(timeout=5)
+            self._subscribed.set()
+            while True:
+                message = pubsub.get_message(ignore_subscribe_messages=True, timeout=0.1)
+                if message and message["channel"] == self._own_channel:
+                    self._ended.set()
+                    return
+                if message:
+                    self.messages.append(message["data"])
+                elif self._ended.is_set():
+                    return
 
     def wait_until_back(self) -> None:
         """Wait for the new subscription, after the server was killed and has been started again."""
@@ -230,7 +246,8 @@ class Program:
     def start(self, environment: Mapping[str, str], *arguments: str, **options: Any) -> subprocess.Popen[str]:
         return subprocess.Popen(
             [*self.started_by(), sys.executable, "-P", "-m", "buildrunner", *arguments],
-            env=environment,
+            # A killed build leaves its workspace, which is removed with this folder.
+            env={"TMPDIR": str(self.folder), **environment},
             cwd="/",
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
