@@ -152,6 +152,18 @@ def test_a_late_viewer_opens_at_the_last_line(open_page: Open, writer: StreamWri
     assert [head.get_attribute("aria-expanded") for head in heads.all()][:3] == ["false", "false", "true"]
 
 
+def test_a_viewer_of_a_failing_build_is_led_to_its_card(open_page: Open, writer: StreamWriter, slug: str) -> None:
+    tab = open_page(path_of(slug))
+    stage(writer, "build", *(f"line {n}" for n in range(200)), seconds=None)
+    tab.sees(tab.line(201))
+
+    writer.write("build: failed", type="stage", stage="build", state="failed", seconds=6.6)
+    writer.end("Failed: npm run build ended with exit code 2.", **FAILED)
+
+    expect(tab.page.locator("#card")).to_be_in_viewport(ratio=1)
+    expect(tab.page.locator("#more")).to_be_hidden()
+
+
 def test_a_failure_is_answered_first(open_page: Open, writer: StreamWriter, slug: str) -> None:
     clone(writer)
     stage(writer, "build", *(f"line {n}" for n in range(200)), ERROR, *(f"more {n}" for n in range(50)), seconds=None)
@@ -167,7 +179,8 @@ def test_a_failure_is_answered_first(open_page: Open, writer: StreamWriter, slug
         "href", f"https://github.com/acme/my-site/blob/{SHA}/src/App.tsx#L3"
     )
     expect(card.locator(".excerpt")).to_have_text(ERROR)
-    expect(card).to_contain_text("What to doAssign a number")
+    expect(card).to_contain_text("What to doAssign a number, or change the type of title.")
+    expect(card.locator(".advice code")).to_have_text("title")
     card.get_by_role("button", name="Copy").click()
     assert ERROR in tab.page.evaluate("navigator.clipboard.readText()")
     card.get_by_role("button", name="Jump to log").click()
@@ -476,6 +489,40 @@ def test_a_redis_that_comes_back_empty_doubles_no_line(
         tab.close()
     finally:
         gateway.close()
+
+
+def test_a_viewer_is_told_while_redis_does_not_respond(
+    open_page: Open, own_redis: Redis, s3: S3Server, open_folder: Path, slug: str
+) -> None:
+    gateway = Gateway(Program(own_redis, s3, open_folder))
+    try:
+        writer = StreamWriter(own_redis, slug, "b1")
+        writer.write("one")
+        tab = open_page(path_of(slug), port=gateway.port, allowed_errors="Failed to load resource")
+        expect(tab.line(1)).to_contain_text("one")
+        notice = tab.page.locator("#notice")
+        own_redis.kill()
+        expect(notice).to_contain_text("Redis does not respond. The build continues")
+        own_redis.start()
+        StreamWriter(own_redis, slug, "b1").write("one", "two")
+        expect(tab.line(2)).to_contain_text("two")
+        expect(notice).to_be_hidden()
+        tab.close()
+    finally:
+        gateway.close()
+
+
+def test_a_build_that_never_begins_is_said_to_be_unknown(open_page: Open, slug: str) -> None:
+    """The gateway's answer after five minutes, which its own tests have seen, is given here at once."""
+    tab = open_page("/sites/unknown/builds/b0")
+    answer = 'event: end\ndata: {"reason":"not_found"}\n\n'
+    tab.page.route("**/events*", lambda route: route.fulfill(content_type="text/event-stream", body=answer))
+    tab.open(tab.page.url)
+    empty = tab.page.locator("#empty")
+    expect(empty).to_contain_text("No such build")
+    tab.page.unroute("**/events*")
+    empty.get_by_role("button", name="Keep waiting").click()
+    expect(empty).to_contain_text("Waiting for the build")
 
 
 def test_a_lost_build_says_since_when_and_where_to_look(lost: Tab) -> None:

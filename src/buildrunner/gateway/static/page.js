@@ -12,8 +12,8 @@ const QUIET = 150; // milliseconds without events after which what was there bef
 const LONG_STAGE = 12; // lines; a shorter one stays open when it has finished
 const LATER_BUILD = 4000; // milliseconds between looks for a later build of the site
 const LOST_AGAIN = 30_000; // milliseconds until a lost build is asked for again
-const SILENT = 35; // seconds without an event after which Redis is asked for; a build writes one every 30 s
-const HEALTH = 15_000; // milliseconds between questions
+const SILENT = 10; // seconds without an event after which the page asks whether Redis responds
+const HEALTH = 10_000; // milliseconds between questions
 const BATCH = 5000; // milliseconds between announcements of new lines
 
 class BuildPage extends HTMLElement {
@@ -382,6 +382,7 @@ class BuildPage extends HTMLElement {
   }
 
   _toCard() {
+    this.list.extend(); // with the lines that arrived together with the result
     this.list.follow(false);
     this.list.pending = 0;
     scrollTo(0, 0);

@@ -119,10 +119,7 @@ export class Summary {
       this.card.append(block);
     }
     if (result.hint) {
-      const advice = element("p", "advice");
-      advice.append(element("strong", "", "What to do"));
-      appendText(advice, [{ text: result.hint, style: { fg: null, bg: null, flags: 0 } }]);
-      this.card.append(advice);
+      this.card.append(makeAdvice(result.hint));
     }
     const actions = element("div", "actions");
     const text = [`${heading.textContent}`, result.reason, "", excerpt && parsedText(excerpt), "", result.hint];
@@ -170,9 +167,7 @@ export class Summary {
       const time = element("time", "", formatTime(log.last));
       time.title = formatExactTime(log.last);
       since.append(time, ". Its task was probably stopped or ran out of memory.");
-      const advice = element("p", "advice");
-      advice.append(element("strong", "", "What to do"), "Look up why the task stopped (in ECS: Stopped reason), then start the build again.");
-      this.card.append(since, advice);
+      this.card.append(since, makeAdvice("Look up why the task stopped (in ECS: Stopped reason), then start the build again."));
       actions.append(button("Check again", this.onretry));
     }
     if (status === "superseded") {
@@ -180,9 +175,7 @@ export class Summary {
       actions.append(link("Open the latest build", `/sites/${this.site}`, "button primary"));
     } else if (result?.reason) this.card.append(element("p", "reason", result.reason));
     if (result?.hint && status !== "superseded") {
-      const advice = element("p", "advice", result.hint);
-      advice.prepend(element("strong", "", "What to do"));
-      this.card.append(advice);
+      this.card.append(makeAdvice(result.hint));
     }
     if (actions.childElementCount) this.card.append(actions);
   }
@@ -227,7 +220,7 @@ export class Summary {
     const [title, text] = {
       offline: ["You are offline", "The log continues when the network is back."],
       reconnecting: ["Connection lost", "Trying again. No line will be missing."],
-      redis: ["Redis is away", "The build continues, and so does its log when Redis is back."],
+      redis: ["The live log is interrupted", "Redis does not respond. The build continues, and its log catches up when Redis is back."],
       expired: ["This link has expired", "What is shown stays. Open the build from your dashboard again to continue."],
     }[kind];
     const words = element("div");
@@ -235,6 +228,20 @@ export class Summary {
     this.notice.replaceChildren(icon("warning"), words);
     if (kind === "reconnecting") this.notice.append(button("Try now", this.onretry));
   }
+}
+
+/** Return a paragraph that says what to do; text between backticks is code. */
+function makeAdvice(hint) {
+  const advice = element("p", "advice");
+  advice.append(element("strong", "", "What to do"));
+  const parts = hint.split("`");
+  const isOpen = parts.length % 2 === 0; // the last backtick has no partner
+  parts.forEach((text, number) => {
+    const isLast = number === parts.length - 1;
+    if (number % 2 && !(isOpen && isLast)) advice.append(element("code", "", text));
+    else appendText(advice, [{ text: isOpen && isLast ? `\`${text}` : text, style: { fg: null, bg: null, flags: 0 } }]);
+  });
+  return advice;
 }
 
 function joinParagraphs(parts) {
