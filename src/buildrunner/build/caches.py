@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from buildrunner import cache, s3
 from buildrunner.build.run import Run
@@ -23,7 +24,11 @@ def open_caches(run: Run, workspace: Workspace) -> Caches | None:
     if settings.dependency_cache == "off":
         return None
 
-    async def bucket() -> s3.Bucket:
+    on_disk = settings.dependency_cache != "s3"
+
+    async def bucket() -> s3.Bucket | cache.FolderBucket:
+        if on_disk:
+            return cache.FolderBucket(Path(settings.dependency_cache))
         return (await run.storage.client()).bucket(settings.state_bucket)
 
     store = cache.CacheStore(settings.cache_scope, bucket=bucket, log=run.log)
@@ -34,6 +39,7 @@ def open_caches(run: Run, workspace: Workspace) -> Caches | None:
         private=workspace.root,
         work=workspace.work,
         log=run.log,
+        worth_seconds=cache.WORTH_SECONDS_ON_DISK if on_disk else cache.WORTH_SECONDS,
     )
     run.background.start(dependencies.prefetch)
     return Caches(dependencies, cache.ToolCache(store, run.log))

@@ -12,13 +12,15 @@ if TYPE_CHECKING:
     from buildrunner.project.package_managers.record import DownloadCache
 
 Kind = Literal["modules", "packages", "shared"]
+Compression = Literal["zst", "gz"]
 
 MIN_WAIT_SECONDS = 5.0  # for an archive, otherwise as long as the install took that it saves
 MAX_SHARED_WAIT_SECONDS = 30.0  # for one of other slugs, which may be made to take long
 _NAME = re.compile(
-    r"(?P<kind>modules|packages|shared)-(?P<manager>[a-z]+)-(?P<key>[0-9a-f]{32})-(?P<seconds>[0-9]{1,5})-(?P<sha256>[0-9a-f]{64})\.tar\.zst"
+    r"(?P<kind>modules|packages|shared)-(?P<manager>[a-z]+)-(?P<key>[0-9a-f]{32})-(?P<seconds>[0-9]{1,5})-(?P<sha256>[0-9a-f]{64})\.tar\.(?P<compression>zst|gz)"
 )
 _KINDS: Mapping[str, Kind] = {"modules": "modules", "packages": "packages", "shared": "shared"}
+_COMPRESSIONS: Mapping[str, Compression] = {"zst": "zst", "gz": "gz"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +32,11 @@ class DependencyArchive:
     key: str
     seconds: int  # that the install took of which it was made
     sha256: str
+    compression: Compression = "zst"
 
     @property
     def name(self) -> str:
-        return f"{self.kind}-{self.manager}-{self.key}-{self.seconds}-{self.sha256}.tar.zst"
+        return f"{self.kind}-{self.manager}-{self.key}-{self.seconds}-{self.sha256}.tar.{self.compression}"
 
     @property
     def longest_wait(self) -> float:
@@ -47,7 +50,14 @@ class DependencyArchive:
         match = _NAME.fullmatch(name)
         if not match:
             return None
-        return cls(_KINDS[match["kind"]], match["manager"], match["key"], int(match["seconds"]), match["sha256"])
+        return cls(
+            _KINDS[match["kind"]],
+            match["manager"],
+            match["key"],
+            int(match["seconds"]),
+            match["sha256"],
+            _COMPRESSIONS[match["compression"]],
+        )
 
 
 @dataclass(frozen=True, slots=True)

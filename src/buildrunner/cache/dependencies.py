@@ -1,4 +1,4 @@
-"""Cache dependencies between builds: one tar, packed with zstd, in the state bucket under `__cache/{scope}/`.
+"""Cache dependencies between builds: one tar, packed with zstd, in the state bucket under `__cache/{scope}/`, or in a folder.
 
     prefetch()  during the clone: lists the scope, and downloads the newest archive before anybody knows whether it fits
     restore()   in the install stage: unpacks the archive of the plan's key
@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from buildrunner.cache.archive import CacheableInstall, DependencyArchive, Kind
+from buildrunner.cache.archive import CacheableInstall, Compression, DependencyArchive, Kind
 from buildrunner.cache.packing import MAX_PACKED_BYTES, PackedArchive, Packer
 from buildrunner.cache.store import CacheStore, Log, UnusableError
 from buildrunner.cache.tools import TOOLS
@@ -39,7 +39,9 @@ if TYPE_CHECKING:
     from buildrunner.project.plan import BuildPlan
     from buildrunner.sandbox.command import Sandbox
 
-WORTH_SECONDS = 2.0  # an install that took less is not worth an archive
+WORTH_SECONDS = 2.0  # for S3, an install that took less is not worth an archive
+WORTH_SECONDS_ON_DISK = 0.5
+_CONTENT_TYPES: Mapping[Compression, str] = {"zst": "application/zstd", "gz": "application/gzip"}
 MAX_ARCHIVES = 3  # of one scope: of the branch that is live, of the one before, and of another
 
 
@@ -52,19 +54,32 @@ class DependencyCache:
         private: a folder that the build's user can pass through and not write to.
         work: a folder that it may write to.
         log: takes sentences for people.
+        worth_seconds: an install that took less is not worth an archive.
 
     """
 
     SAVE_SECONDS = 10.0  # the result waits so long for the rest of packing, and for the upload: of tools, too
 
-    def __init__(self, store: CacheStore, *, own: bool, sandbox: Sandbox, private: Path, work: Path, log: Log) -> None:
+    def __init__(
+        self,
+        store: CacheStore,
+        *,
+        own: bool,
+        sandbox: Sandbox,
+        private: Path,
+        work: Path,
+        log: Log,
+        worth_seconds: float = WORTH_SECONDS,
+    ) -> None:
         self._store = store
         self._own = own
         self._sandbox = sandbox
         self._private = private
         self._work = work
         self._log = log
-        self._packer = Packer(sandbox, private / "packed.tar.zst")
+        self._worth_seconds = worth_seconds
+        self._packer = Packer(sandbox, private / "packed.tar")
+        self._compressions = self._packer.compressions()
         self._guess: str | None = None  # the archive that most likely fits
         self._prefetching = anyio.CancelScope()
         self._prefetched: Path | UnusableError | None = None
@@ -138,7 +153,9 @@ class DependencyCache:
         why = "it took longer than the install that it was to save."
         with anyio.move_on_after(archive.longest_wait):
             try:
-                await self._packer.unpack(await self._get(name), install.folder(archive.kind), archive.kind)
+                await self._packer.unpack(
+                    await self._get(name), install.folder(archive.kind), archive.kind, archive.compression
+                )
                 ended = True
             except UnusableError as error:
                 why = str(error)
@@ -201,7 +218,7 @@ class DependencyCache:
     def note_install(self, seconds: float) -> None:
         """Note that the install ran by itself, to its end and from the lockfile alone: it may be cached."""
         install = self._install
-        if install and seconds >= WORTH_SECONDS and not self._is_stored(install, install.best_kind):
+        if install and seconds >= self._worth_seconds and not self._is_stored(install, install.best_kind):
             with suppress(OSError):
                 self._record.touch(mode=0o644)
                 self._install_seconds = seconds
@@ -238,10 +255,14 @@ class DependencyCache:
 
     async def _store_archive(self, install: CacheableInstall, packed: PackedArchive) -> None:
         seconds = min(round(self._install_seconds or 0), 99_999)
-        archive = DependencyArchive(packed.kind, install.cache.id, install.keys[packed.kind], seconds, packed.sha256)
+        archive = DependencyArchive(
+            packed.kind, install.cache.id, install.keys[packed.kind], seconds, packed.sha256, packed.compression
+        )
         descriptor = os.open(self._packer.file, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            await self._store.put(archive.name, descriptor, packed.size, content_type="application/zstd")
+            await self._store.put(
+                archive.name, descriptor, packed.size, content_type=_CONTENT_TYPES[packed.compression]
+            )
         finally:
             os.close(descriptor)
         # What builds of another kind of scope have stored under the same name is theirs.
@@ -259,9 +280,11 @@ class DependencyCache:
 
     def _usable(self) -> dict[str, DependencyArchive]:
         """Return the archives that may be used by their names, the newest first."""
-        names = self._store.usable(MAX_PACKED_BYTES)
+        archives = ((name, DependencyArchive.parse(name)) for name in self._store.usable(MAX_PACKED_BYTES))
         return {
-            name: archive for name in names if (archive := DependencyArchive.parse(name)) and self._is_ours(archive)
+            name: archive
+            for name, archive in archives
+            if archive and archive.compression in self._compressions and self._is_ours(archive)
         }
 
     def _is_ours(self, archive: DependencyArchive) -> bool:
@@ -286,7 +309,7 @@ class DependencyCache:
         """Download an archive, and check that it is what was stored. Raises UnusableError."""
         archive = DependencyArchive.parse(name)
         assert archive is not None
-        path = self._private / f"{archive.sha256[:16]}.tar.zst"
+        path = self._private / f"{archive.sha256[:16]}.tar"
         digest = hashlib.sha256()
         await self._store.save(name, path, digest, max_bytes=MAX_PACKED_BYTES)
         if digest.hexdigest() != archive.sha256:

@@ -1,4 +1,4 @@
-"""Pack and unpack archives by tar and zstd, as the build's user, from and to folders that this user may write anyway.
+"""Pack and unpack archives by tar and zstd, or gzip, as the build's user, from and to folders that this user may write anyway.
 
 What is in an archive was written by a repository's own code. buildrunner itself only counts its bytes and takes their SHA-256.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 
 import anyio
 
-from buildrunner.cache.archive import CacheableInstall, Kind
+from buildrunner.cache.archive import CacheableInstall, Compression, Kind
 from buildrunner.cache.store import UnusableError
 from buildrunner.concurrency.files import open_for_writing
 from buildrunner.errors import BuildEnded
@@ -26,11 +26,17 @@ if TYPE_CHECKING:
 MAX_PACKED_BYTES = 512 * 2**20
 MAX_UNPACKED_BYTES = 4 * 2**30
 _DEPTH = 6  # of folders in which node_modules is looked for: packages of a workspace
-_PROGRAMS = ("bash", "find", "head", "tar", "zstd")
+_PROGRAMS = ("bash", "find", "head", "tar")
+_COMPRESSORS: Mapping[
+    Compression, tuple[str, str, str]
+] = {  # program, how it packs, how it unpacks; the better one first
+    "zst": ("zstd", "zstd -q -3 -T0", "zstd -dcq --memory=64MB"),
+    "gz": ("gzip", "gzip -c1", "gzip -dc"),
+}
 _PATH = "/usr/bin:/bin"
 # `head` bounds both ways: who puts in more finds the pipe closed, and pipefail says so.
 _FIND = f"find . -maxdepth {_DEPTH} -name .git -prune -o -name node_modules -type d -prune"
-_PACK = "set -o pipefail; {what} | head -c {most} | zstd -q -3 -T0"
+_PACK = "set -o pipefail; {what} | head -c {most} | {compressor}"
 # Tools put what they generate into hidden folders there (.cache, .vite, .prisma). It names paths of one build, or comes from a
 # script that runs again.
 _TOOLS_OWN = (
@@ -46,9 +52,7 @@ _FIND_CHANGED = (
     f'test -e "$1" || exit 1; {_FIND} -exec find {{}} {_TOOLS_OWN} -prune'
     ' -o ! -name node_modules -cnewer "$1" -print -quit \\; | head -n 1'
 )
-_UNPACK = (
-    f'set -o pipefail; zstd -dcq --memory=64MB -- "$1" | head -c {MAX_UNPACKED_BYTES} | tar --extract --no-same-owner'
-)
+_UNPACK = f'set -o pipefail; $2 -- "$1" | head -c {MAX_UNPACKED_BYTES} | tar --extract --no-same-owner'
 # Other slugs made it: no link in it may lead what npm writes to somewhere else.
 _UNPACK_SHARED = f"{_UNPACK} -- npm/_cacache/content-v2 && find . ! -type f ! -type d -delete"
 _FIND_CHANGED_IN_CACHE = 'find . -type f -cnewer "$1" -print -quit'
@@ -62,6 +66,7 @@ class PackedArchive:
     kind: Kind
     size: int  # bytes
     sha256: str
+    compression: Compression
 
 
 class Packer:
@@ -80,9 +85,14 @@ class Packer:
     @staticmethod
     def is_available() -> bool:
         """Return whether the programs are installed."""
-        return all(any(os.access(f"{folder}/{name}", os.X_OK) for folder in _PATH.split(":")) for name in _PROGRAMS)
+        return all(map(_is_installed, _PROGRAMS)) and Packer.compressions() != ()
 
-    async def unpack(self, path: Path, folder: Path, kind: Kind) -> None:
+    @staticmethod
+    def compressions() -> tuple[Compression, ...]:
+        """Return how this machine can compress and decompress, the best first."""
+        return tuple(name for name, (program, _, _) in _COMPRESSORS.items() if _is_installed(program))
+
+    async def unpack(self, path: Path, folder: Path, kind: Kind, compression: Compression) -> None:
         """Unpack an archive into a folder and remove it.
 
         Raises:
@@ -91,7 +101,7 @@ class Packer:
         """
         script = _UNPACK_SHARED if kind == "shared" else _UNPACK
         try:
-            code, complaint = await self._run(script, folder, str(path))
+            code, complaint = await self._run(script, folder, str(path), _COMPRESSORS[compression][2])
         finally:
             with suppress(OSError):
                 os.unlink(path)
@@ -126,7 +136,8 @@ class Packer:
             if not _is_folder(install.downloads / install.cache.content):
                 return ""  # the manager did not use it: its own settings win
             what = f"tar --create --format=posix -- {install.cache.content}"
-        script = _PACK.format(what=what, most=MAX_UNPACKED_BYTES)
+        compression = self.compressions()[0]
+        script = _PACK.format(what=what, most=MAX_UNPACKED_BYTES, compressor=_COMPRESSORS[compression][1])
         digest, size, failure = hashlib.sha256(), 0, ""
         scope = anyio.CancelScope()
         try:
@@ -154,7 +165,7 @@ class Packer:
                         failure = failure or f"they cannot be packed ({complaint or f'exit code {code}'})."
         except OSError as error:
             failure = failure or f"there is no space to pack them ({error.strerror})."
-        return failure or PackedArchive(kind, size, digest.hexdigest())
+        return failure or PackedArchive(kind, size, digest.hexdigest(), compression)
 
     async def _run(
         self, script: str, folder: Path, *arguments: str, take: Callable[[bytes], Awaitable[None] | None] | None = None
@@ -178,6 +189,10 @@ class Packer:
             return 126, error.reason
         lines = complaint.decode(errors="replace").split("\n")
         return ended.code or int(ended.left_behind), next((line for line in reversed(lines) if line), "")[:200]
+
+
+def _is_installed(program: str) -> bool:
+    return any(os.access(f"{folder}/{program}", os.X_OK) for folder in _PATH.split(":"))
 
 
 def _is_folder(path: Path) -> bool:

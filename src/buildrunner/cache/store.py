@@ -24,6 +24,7 @@ from buildrunner.concurrency.files import open_for_writing
 from buildrunner.errors import BuildEnded
 
 if TYPE_CHECKING:
+    from buildrunner.cache.folder import FolderBucket, StoredFile
     from buildrunner.s3.bucket import Bucket, Listed
 
 Log = Callable[..., None]  # a sentence for people, and "warning" if it is one
@@ -41,19 +42,19 @@ class CacheStore:
 
     Args:
         scope: whose builds share it.
-        bucket: returns the state bucket when S3 is ready.
+        bucket: returns the state bucket when S3 is ready, or a folder.
         log: takes sentences for people.
 
     """
 
-    def __init__(self, scope: str, *, bucket: Callable[[], Awaitable[Bucket]], log: Log) -> None:
+    def __init__(self, scope: str, *, bucket: Callable[[], Awaitable[Bucket | FolderBucket]], log: Log) -> None:
         self._prefix = f"__cache/{scope}/"
         self._bucket = bucket
         self._log = log
         self._list_error: str | None = None
         self._listed = anyio.Event()
         self._list_deadline: float | None = None
-        self.stored: Mapping[str, Listed] = {}  # by the name
+        self.stored: Mapping[str, Listed | StoredFile] = {}  # by the name
         self.damaged: set[str] = set()  # names
 
     async def fetch_list(self) -> None:

@@ -210,6 +210,7 @@ NODE_VERSION = matching(r"[\x20-\x7e]{1,100}", "a version or range of Node, such
 BUCKET = Kind(
     _parse_bucket, "the name of a bucket (3 characters or more) or the ARN of an access point", metavar="BUCKET"
 )
+DEPENDENCY_CACHE = matching(r"s3|off|/[^\0]+", "s3, off, or the absolute path of a folder", "s3|off|FOLDER")
 REGION = matching(
     r"(?![0-9]+$)(?!-)[A-Za-z0-9-]{1,63}(?<!-)", "a region, such as eu-central-1", "REGION"
 )  # as botocore

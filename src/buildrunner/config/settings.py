@@ -66,7 +66,7 @@ class Settings:
     asset_grace: int
     noindex: bool  # search engines are asked to leave the site out
     strict_references: bool
-    dependency_cache: Literal["s3", "off"]
+    dependency_cache: str  # `s3`, `off`, or the absolute path of a folder
     cache_scope: str
     strict_lockfile: bool
     git_submodules: bool

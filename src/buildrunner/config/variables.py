@@ -186,8 +186,8 @@ VARIABLES: tuple[Variable, ...] = (
     Variable(
         "DEPENDENCY_CACHE",
         "Build",
-        "`s3` or `off`: whether installed dependencies are cached between builds of one `CACHE_SCOPE`.",
-        kinds.choice("s3", "off"),
+        "Where installed dependencies are cached between builds of one `CACHE_SCOPE`: `s3`, `off`, or a folder of this machine.",
+        kinds.DEPENDENCY_CACHE,
         PLANNING,
         default="s3",
     ),
