@@ -30,7 +30,7 @@ from redis import Redis
 
 from buildrunner.commands.dev.node import path_with_node
 from buildrunner.commands.dev.servers import Servers, servers
-from buildrunner.commands.dev.snapshot import take_snapshot
+from buildrunner.commands.dev.snapshot import SnapshotRepository
 from buildrunner.commands.dev.workspace import open_workspace
 from buildrunner.sandbox.command import Account, Sandbox
 
@@ -197,7 +197,7 @@ async def prepare(folder: Path, started: Servers, *, warm: bool) -> Bench:
         # npm's own way to say it for one project, so both sides read it.
         (app / ".npmrc").write_text(f"cache={cache}\nprefer-offline=true\n")
     for source in (app, empty):
-        await take_snapshot(str(source), f"{source}.git")
+        await SnapshotRepository(str(source), f"{source}.git").take()
         for place, _, names in os.walk(f"{source}.git"):  # git clones nothing that belongs to somebody else
             for one in (place, *(os.path.join(place, name) for name in names)):
                 give(Path(one), account)

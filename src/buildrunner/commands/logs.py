@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Mapping
 from contextlib import aclosing
 
 from buildrunner.client.reader import LogReader
+from buildrunner.commands.dev.running import find_newest
 from buildrunner.config.log_settings import read_log_settings
+from buildrunner.errors import ConfigurationError
 from buildrunner.events.sinks.console import STDERR, make_formatter, print_bytes, print_line
 
 
-async def show_log(environment: Mapping[str, str], slug: str, *, build: str | None, follow: bool, as_json: bool) -> int:
+async def show_log(
+    environment: Mapping[str, str], slug: str | None, *, build: str | None, follow: bool, as_json: bool
+) -> int:
     """Print the log of a build of `slug`.
 
     Args:
         environment: `REDIS_URI`, `EVENT_STREAM` where it is not the default, and for the archive the bucket's variables.
-        slug: of the site.
+            Without `REDIS_URI` they are those of the newest `dev` of this user that builds `slug`.
+        slug: of the site; without it that of the newest `dev`.
         build: id of the build, which is waited for; without it the newest.
         follow: stay until the result; where no `build` is named, continue with a later build that takes the stream.
         as_json: print the events as they are, one a line.
@@ -29,6 +35,7 @@ async def show_log(environment: Mapping[str, str], slug: str, *, build: str | No
         ConfigurationError: a variable is missing or malformed.
 
     """
+    environment, slug = _find_servers(environment, slug or None)
     build = build or None  # as a shell's variable that is not set gives it
     settings = read_log_settings(environment, slug=slug, build=build or "")
     reader = LogReader(settings, slug, build, follow=follow, moves_on=build is None, notice=_say)
@@ -43,6 +50,21 @@ async def show_log(environment: Mapping[str, str], slug: str, *, build: str | No
     if reader.end.sentence:
         _say(reader.end.sentence)
     return reader.end.exit_code
+
+
+def _find_servers(environment: Mapping[str, str], slug: str | None) -> tuple[Mapping[str, str], str]:
+    """Return where the log is: the environment, with the servers of a `dev` where it names none, and the site."""
+    if slug and environment.get("REDIS_URI"):
+        return environment, slug
+    running = find_newest(slug)
+    if running is None:
+        if not slug:
+            raise ConfigurationError(["SLUG is missing, and no `buildrunner dev` is running."])
+        return environment, slug
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        del os.environ[name]
+    os.environ.update(running.environment)  # AWS's client finds the keys of the archive there
+    return running.environment, running.slug
 
 
 def _say(sentence: str) -> None:

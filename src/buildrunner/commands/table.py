@@ -90,13 +90,31 @@ COMMANDS = (
     Command(
         "dev",
         "run the same build on this machine and serve the site",
-        "Build a folder as it is now, committed or not, or a URL. buildrunner starts the servers that the build needs.",
+        "Build a folder as it is now, committed or not, or a URL. buildrunner starts the servers that the build needs. Its"
+        " page shows the build live.",
         (
             ("Build the folder you are in", "buildrunner dev"),
-            ("Build a public repository", "buildrunner dev https://github.com/owner/name"),
+            ("Build it again whenever a file changes, and open the page", "buildrunner dev --watch --open"),
+            ("Build a branch of a public repository", "buildrunner dev https://github.com/owner/name --ref next"),
         ),
-        "buildrunner.commands.dev:dev",
-        (Argument("REPO", "Folder or URL.", kinds.TEXT, ".", "this folder", optional=True, path="folder"),),
+        "buildrunner.commands.dev.command:dev",
+        (
+            Argument("REPO", "Folder or URL.", kinds.TEXT, ".", "this folder", optional=True, path="folder"),
+            Argument("--watch", "Build again when files change that git does not ignore."),
+            Argument("--open", "Open the build page in the browser.", parameter="open_browser"),
+            Argument(
+                "--port",
+                "Port of the build page; 0 picks a free one. The site is on the next port.",
+                _PORT,
+                default_words="the first of 4400, 4402, … that is free",
+            ),
+            Argument(
+                "--ref",
+                "Branch, tag or commit of the repository.",
+                kinds.GIT_REF,
+                default_words="of a folder what lies there, of a URL the default branch",
+            ),
+        ),
         handles_signals=True,
         docker=("--interactive", "--tty"),
     ),
@@ -123,15 +141,23 @@ COMMANDS = (
     Command(
         "logs",
         "print the log of a build",
-        "Print a build's log from its first line, from Redis or, when it is gone there, from the archive in S3.",
+        "Print a build's log from its first line, from Redis or, when it is gone there, from the archive in S3. Where REDIS_URI is"
+        " not set, it is the log of the newest `buildrunner dev` on this machine.",
         (
+            ("Show the build of the newest `buildrunner dev`", "buildrunner logs --follow"),
             ("Show the newest build", "buildrunner logs my-site"),
             ("Wait for a build and exit with its exit code", "buildrunner logs my-site --build 20260102-1 --follow"),
             ("Show its last event", "buildrunner logs my-site --json | tail -1 | jq"),
         ),
         "buildrunner.commands.logs:show_log",
         (
-            Argument("SLUG", "Id of the deployment.", kinds.TEXT),
+            Argument(
+                "SLUG",
+                "Id of the deployment.",
+                kinds.TEXT,
+                optional=True,
+                default_words="that of the newest dev on this machine",
+            ),
             Argument("--build", "BUILD_ID of the build, which is waited for.", _ID, default_words="the newest"),
             Argument("--follow", "Continue until the build ends, and exit with its exit code."),
             Argument("--json", "Print the events unchanged, one per line.", parameter="as_json"),

@@ -158,13 +158,16 @@ def parse_api_root(text: str) -> str | None:
 def parse_link_template(text: str, placeholders: tuple[str, ...]) -> str | None:
     """Return the template of a link, if its address is valid once filled in, and contains no credentials.
 
-    The first placeholder must be in it.
+    The first placeholder must be in it, but for an address of this machine: that may be of one site, or one build.
     """
     filled = text
     for name in placeholders:
         filled = filled.replace(f"{{{name}}}", "a")
-    public = f"{{{placeholders[0]}}}" in text and "{" not in filled and "}" not in filled and len(text) <= 500
-    return text if public and parse_http_url(filled) and "@" not in urlsplit(filled).netloc else None
+    if "{" in filled or "}" in filled or len(text) > 500 or not parse_http_url(filled):
+        return None
+    address = urlsplit(filled)
+    names_site = f"{{{placeholders[0]}}}" in text or address.hostname in {"127.0.0.1", "localhost", "::1"}
+    return text if names_site and "@" not in address.netloc else None
 
 
 def parse_origins(text: str) -> tuple[str, ...] | None:

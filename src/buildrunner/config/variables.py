@@ -214,7 +214,7 @@ VARIABLES: tuple[Variable, ...] = (
     Variable(
         "SITE_URL",
         "Site",
-        "Address of the published site: `url` in the result, and links. It contains `{slug}`.",
+        "Address of the published site: `url` in the result, and links. It contains `{slug}`, unless it is on this machine.",
         _link("slug"),
         ("run", "publish", "serve"),
         example="https://{slug}.example.com",

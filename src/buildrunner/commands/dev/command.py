@@ -1,44 +1,86 @@
-"""`buildrunner dev [REPO]`: servers, one build as a process of its own, and the published site over http."""
+"""`buildrunner dev [REPO]`: servers, builds as processes of their own, their page, and the published site."""
 
 from __future__ import annotations
 
 import os
 import re
 import signal
-import subprocess
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import webbrowser
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import anyio
-from anyio.abc import Process
+import anyio.to_thread
 
+from buildrunner.commands.dev.builds import Builds
+from buildrunner.commands.dev.folders import cache_of
+from buildrunner.commands.dev.listeners import open_listeners
 from buildrunner.commands.dev.node import path_with_node
-from buildrunner.commands.dev.servers import Servers, ends_with_us, servers
-from buildrunner.commands.dev.snapshot import take_snapshot
+from buildrunner.commands.dev.running import RunningDev, announce
+from buildrunner.commands.dev.servers import Servers, servers
+from buildrunner.commands.dev.snapshot import Snapshot, SnapshotRepository
 from buildrunner.commands.dev.terminal import follow_job, own_terminal
+from buildrunner.commands.dev.watch import watch_changes
 from buildrunner.commands.dev.workspace import open_workspace
-from buildrunner.errors import EXIT_CONFIGURATION, EXIT_PUBLISHED, BuildEnded
+from buildrunner.errors import EXIT_CONFIGURATION, EXIT_PUBLISHED, BuildEnded, ungrouped
 from buildrunner.events.sinks.console import STDERR, print_line
 
-# What would lead the build away from the servers and keys that the preview reads.
-_OURS = re.compile(r"AWS_.*|GIT_REPOSITORY__URL|PROJECT_ID|STATE_BUCKET_NAME|S3_KEY_PREFIX", re.IGNORECASE)
+if TYPE_CHECKING:
+    from buildrunner.commands.dev.site import Site
+
+# What would lead the build away from our servers, and what it would tell others.
+_OURS = re.compile(
+    r"AWS_.*|GIT_REPOSITORY__URL|PROJECT_ID|STATE_BUCKET_NAME|S3_KEY_PREFIX|EVENT_STREAM|LOG_CHANNEL|BUILD_ID|(SITE|BUILD)_URL"
+    r"|GATEWAY_.*|WEBHOOK_.*|COMMIT_STATUS.*",
+    re.IGNORECASE,
+)
 
 
-async def dev(environment: Mapping[str, str], repo: str, early_signals: Sequence[int] = ()) -> int:
-    """Build `repo`, a folder or a URL, and serve what was published; answer the exit code.
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked for."""
 
-    Ctrl-C ends the preview with 0. During the build SIGINT and SIGTERM go to the build, whose exit code is then the
-    answer; before it they end the run at once. In every case nothing is left running or on disk.
+    repo: str  # a folder, or a URL that `REPO_URL` may be
+    ref: str  # empty: of a folder what lies there, of a URL the default branch
+    watch: bool
+    open_browser: bool
+    port: int | None
+
+    @property
+    def is_folder(self) -> bool:
+        return "://" not in self.repo
+
+
+async def dev(
+    environment: Mapping[str, str],
+    repo: str,
+    *,
+    watch: bool,
+    open_browser: bool,
+    port: int | None,
+    ref: str | None,
+    early_signals: Sequence[int] = (),
+) -> int:
+    """Build a repository and serve its build page and what was published; return the exit code.
+
+    Ctrl-C ends it with 0, or the code of a build that failed. During the build SIGINT and SIGTERM go to the build, whose exit
+    code is then the answer; before it they end the run at once. In every case nothing is left running or on disk.
 
     Args:
         environment: of the build, but for what names its servers.
         repo: a folder, or a URL that `REPO_URL` may be.
+        watch: build a folder again whenever its files change.
+        open_browser: with the build page.
+        port: of the build page; 0 for a free one.
+        ref: branch, tag or commit.
         early_signals: those that came before this began.
 
     """
-    run = _Run()
+    run = _Run(environment, Request(repo, ref or "", watch, open_browser, port))
     with own_terminal() as job, anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
         async with anyio.create_task_group() as tasks:
 
@@ -53,7 +95,8 @@ async def dev(environment: Mapping[str, str], repo: str, early_signals: Sequence
                 run.interrupt(signal.Signals(number))
             with run.scope:
                 try:
-                    run.exit_code = await _build_and_serve(environment, repo, run)
+                    with ungrouped():
+                        run.exit_code = await run.execute()
                 except BuildEnded as ended:
                     print_line("\n".join(filter(None, [ended.reason, ended.hint])), STDERR)
                     run.exit_code = ended.exit_code
@@ -61,73 +104,164 @@ async def dev(environment: Mapping[str, str], repo: str, early_signals: Sequence
     return run.exit_code
 
 
-@dataclass(slots=True)
 class _Run:
-    """What a signal has to do with: the build while there is one, else the run itself."""
+    """One run of the command, and what a signal does to it."""
 
-    scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
-    build: Process | None = None
-    published: bool = False
-    interrupted: signal.Signals | None = None
-    exit_code: int = EXIT_PUBLISHED
+    def __init__(self, environment: Mapping[str, str], request: Request) -> None:
+        self.scope = anyio.CancelScope()
+        self.exit_code = EXIT_PUBLISHED
+        self._inherited = environment
+        self._request = request
+        self._slug = make_slug(request.repo)
+        self._builds = Builds()
+        self._idle = False  # the last build has ended, and what it published is served
 
     def interrupt(self, number: signal.Signals) -> None:
-        self.interrupted = number
-        if self.build and self.build.returncode is None:
-            # It stands in a session of its own, so the terminal's Ctrl-C has not reached it yet.
-            self.build.send_signal(signal.SIGINT if number is signal.SIGINT else signal.SIGTERM)
+        """End the builds that run, whose exit code is then ours, or else the run itself."""
+        if self._builds.active:
+            self._builds.stop(number)
             return
-        if not (self.published and number is signal.SIGINT):
+        if not (self._idle and number is signal.SIGINT):
             self.exit_code = 128 + number
         self.scope.cancel()
 
+    async def execute(self) -> int:
+        """Serve the page and build; return the exit code."""
+        request = self._request
+        if request.is_folder and not await anyio.Path(request.repo).is_dir():
+            raise BuildEnded(f"{request.repo!r} is neither a folder nor a URL.", exit_code=EXIT_CONFIGURATION)
+        if request.watch and (request.ref or not request.is_folder):
+            what = "--ref names a commit" if request.ref else f"{request.repo} is a URL"
+            raise BuildEnded(f"--watch builds a folder as it is now, but {what}.", exit_code=EXIT_CONFIGURATION)
+        with open_listeners(request.port) as (page_listener, site_listener):
+            page = f"http://127.0.0.1:{page_listener.getsockname()[1]}/sites/{self._slug}"
+            site_address = f"http://127.0.0.1:{site_listener.getsockname()[1]}/"
+            print_line(f"Build page: {page}")
+            async with open_workspace() as folder, self._prepared(folder) as (started, repository, snapshot, path):
+                environment = self._environment(started, repository, folder, path, site_address)
+                # Imported while the servers start.
+                from buildrunner.commands.dev.site import open_site
+                from buildrunner.gateway.serve import open_gateway
+                from buildrunner.gateway.settings import read_gateway_settings
 
-async def _build_and_serve(inherited: Mapping[str, str], repo: str, run: _Run) -> int:
-    async with open_workspace() as folder:
-        slug = make_slug(repo)
-        source = {"REPO_URL": repo}
-        if "://" not in repo:
-            if not await anyio.Path(repo).is_dir():
-                raise BuildEnded(f"{repo!r} is neither a folder nor a URL.", exit_code=EXIT_CONFIGURATION)
-            repository = f"{folder}/{slug}.git"
-            what = await take_snapshot(repo, repository)
-            print_line(f"Building {repo}: {what}.")
-            source = {"REPO_URL": f"file://{repository}", "REPO_ALLOWED_SCHEMES": "file", "REPO_REF": ""}
-        path = await path_with_node(folder)
-        async with servers() as started:
-            environment = {**_environment(inherited, started), **source, "SLUG": slug, "PATH": path, "TMPDIR": folder}
-            code = await _build(environment, run)
-            if code != EXIT_PUBLISHED:
-                return code
-            if run.interrupted:  # too late to stop the build, which had published by then, but not to stop here
-                return 128 + run.interrupted
-            run.published = True
-            from buildrunner.commands.dev.preview import preview, visit  # aiohttp's server is not needed before
+                _lead_to(started)
+                settings = read_gateway_settings(environment, host="127.0.0.1", port=0)
+                async with open_gateway(settings, page_listener), open_site(started, self._slug, site_listener) as site:
+                    with announce(RunningDev(self._slug, _addresses(environment))):
+                        if request.open_browser:
+                            await _open_browser(page)
+                        if snapshot:
+                            print_line(f"Building {request.repo}: {snapshot.what}.")
+                        if repository and snapshot and request.watch:
+                            return await self._watch(environment, repository, snapshot, site, site_address)
+                        return await self._build_once(environment, started, site, page, site_address)
 
-            async with preview(started, slug) as address:
-                print_line(f"The site, from the bucket:\n{address}")
-                if os.isatty(0):
-                    print_line("Ctrl-C ends it.")
-                    await anyio.sleep_forever()
-                print_line(await visit(address, started, slug))
-    return EXIT_PUBLISHED
+    @asynccontextmanager
+    async def _prepared(
+        self, folder: str
+    ) -> AsyncIterator[tuple[Servers, SnapshotRepository | None, Snapshot | None, str]]:
+        """Start the servers, and meanwhile commit the folder and look for Node."""
+        request = self._request
+        repository = SnapshotRepository(request.repo, f"{folder}/{self._slug}.git") if request.is_folder else None
+        snapshot: Snapshot | None = None
+        path = ""
 
+        async def prepare() -> None:
+            nonlocal snapshot, path
+            if repository:
+                snapshot = await repository.take(request.ref)
+            path = await path_with_node(folder)
+            await anyio.to_thread.run_sync(_import_servers)
 
-async def _build(environment: Mapping[str, str], run: _Run) -> int:
-    """Run one build; its log streams to where ours goes. Shielded: a build ends itself, in order."""
-    with anyio.CancelScope(shield=True):
-        run.build = await anyio.open_process(
-            ends_with_us([sys.executable, "-P", "-m", "buildrunner"], signal.SIGTERM),
-            stdin=subprocess.DEVNULL,
-            stdout=None,
-            stderr=None,
-            env=environment,
-            start_new_session=True,
-        )
-        if run.interrupted:  # while it was being started
-            run.build.send_signal(signal.SIGTERM)
-        code = await run.build.wait()
-    return code if code >= 0 else 128 - code  # as shells count
+        async with servers(prepare) as started:
+            yield started, repository, snapshot, path
+
+    async def _build_once(
+        self, environment: Mapping[str, str], started: Servers, site: Site, page: str, site_address: str
+    ) -> int:
+        code = await self._builds.run(environment)
+        if self._builds.stopped_by:  # also when it was too late to stop the build, but not to stop here
+            return code or 128 + self._builds.stopped_by
+        self._idle = True
+        stays = os.isatty(0)
+        if code == EXIT_PUBLISHED:
+            await site.reload()
+            print_line(f"The site, from the bucket:\n{site_address}")
+            if not stays:
+                from buildrunner.commands.dev.site import visit
+
+                print_line(await visit(site_address, started, self._slug))
+        if stays:
+            self.exit_code = code
+            print_line("Ctrl-C ends it." if code == EXIT_PUBLISHED else f"Its page stays until Ctrl-C: {page}")
+            await anyio.sleep_forever()
+        return code
+
+    async def _watch(
+        self,
+        environment: Mapping[str, str],
+        repository: SnapshotRepository,
+        snapshot: Snapshot,
+        site: Site,
+        site_address: str,
+    ) -> int:
+        """Build, and again whenever the folder's content changes, until a signal comes."""
+
+        async def build(content: Snapshot) -> None:
+            code = await self._builds.run(environment)
+            if content is not snapshot:  # a later build took over
+                return
+            if self._builds.stopped_by:
+                self.exit_code = code or 128 + self._builds.stopped_by
+                self.scope.cancel()
+                return
+            self._idle, self.exit_code = True, code
+            if code == EXIT_PUBLISHED:
+                await site.reload()
+                print_line(f"The site, from the bucket:\n{site_address}")
+            print_line("Watching for changes. Ctrl-C ends it.")
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(build, snapshot)
+            async for _ in watch_changes(repository):
+                now = await repository.take()
+                if now.tree != snapshot.tree and not self._builds.stopped_by:
+                    snapshot = now
+                    self._idle = False
+                    print_line(f"Files changed. Building {self._request.repo}: {now.what}.")
+                    tasks.start_soon(build, snapshot)
+        raise AssertionError  # watching ends only with the scope
+
+    def _environment(
+        self,
+        started: Servers,
+        repository: SnapshotRepository | None,
+        folder: str,
+        path: str,
+        site_address: str,
+    ) -> dict[str, str]:
+        """Keep what the user has set for a build (`BUILD_ENV_…`, `OUTPUT_DIR`, …), and name our servers."""
+        inherited, request = self._inherited, self._request
+        environment = {name: value for name, value in inherited.items() if not _OURS.fullmatch(name)}
+        for name in ("NO_PROXY", "no_proxy"):
+            environment[name] = ",".join(filter(None, [inherited.get(name), "127.0.0.1"]))
+        environment["REPO_URL"] = request.repo
+        if request.ref:
+            environment["REPO_REF"] = request.ref
+        if repository:
+            environment |= {"REPO_URL": f"file://{repository.path}", "REPO_ALLOWED_SCHEMES": "file", "REPO_REF": ""}
+        if environment.get("DEPENDENCY_CACHE") != "off":
+            cached = cache_of(os.path.realpath(request.repo) if request.is_folder else request.repo, self._slug)
+            environment["DEPENDENCY_CACHE"] = str(cached) if cached else "off"
+        return environment | {
+            "SLUG": self._slug,
+            "PATH": path,
+            "TMPDIR": folder,
+            "REDIS_URI": started.redis_uri,
+            "AWS_BUCKET_NAME": started.bucket,
+            "SITE_URL": site_address,
+            **started.aws_variables,
+        }
 
 
 def make_slug(repo: str) -> str:
@@ -137,19 +271,27 @@ def make_slug(repo: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", name).strip("-")[:63].strip("-") or "site"
 
 
-def _environment(inherited: Mapping[str, str], started: Servers) -> dict[str, str]:
-    """Keep what the user has set for a build (`BUILD_ENV_…`, `OUTPUT_DIR`, …), and name our servers."""
-    environment = {name: value for name, value in inherited.items() if not _OURS.fullmatch(name)}
-    for name in ("NO_PROXY", "no_proxy"):
-        environment[name] = ",".join(filter(None, [inherited.get(name), "127.0.0.1"]))
-    return environment | {
-        "REDIS_URI": started.redis_uri,
-        "AWS_BUCKET_NAME": started.bucket,
-        "DEPENDENCY_CACHE": "off",  # its bucket ends with it
-        "AWS_REGION": started.region,
-        "AWS_ENDPOINT_URL_S3": started.s3_endpoint,
-        "AWS_ACCESS_KEY_ID": started.access_key,
-        "AWS_SECRET_ACCESS_KEY": started.secret_key,
-        "AWS_CONFIG_FILE": os.devnull,
-        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-    }
+def _addresses(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return what `logs` needs of the environment."""
+    return {name: value for name, value in environment.items() if name == "REDIS_URI" or name.startswith("AWS_")}
+
+
+def _lead_to(started: Servers) -> None:
+    """Lead this process to our S3 server, as the builds are: the gateway finds its credentials as AWS's clients do."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        del os.environ[name]
+    os.environ.update(started.aws_variables)
+
+
+def _import_servers() -> None:
+    """Import what serves the page and the site while other programs start."""
+    import buildrunner.commands.dev.site
+    import buildrunner.gateway.serve  # noqa: F401
+
+
+async def _open_browser(address: str) -> None:
+    opened = False
+    if os.environ.get("BROWSER") or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
+        opened = await anyio.to_thread.run_sync(webbrowser.open, address, abandon_on_cancel=True)
+    if not opened:
+        print("No browser could be opened. Open the address of the build page yourself.", file=sys.stderr)

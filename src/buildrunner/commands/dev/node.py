@@ -30,7 +30,7 @@ async def path_with_node(folder: str) -> str:
     if spec is None or spec.origin is None:
         raise BuildEnded(
             "Node.js 20.19 or newer with npm is neither installed nor in this Python environment: "
-            "pip install 'buildrunner[dev]'",
+            "pip install 'buildrunner-static[node]'",
             exit_code=EXIT_CONFIGURATION,
         )
     # The wheel's own bin/npm is a copy of what should be a link, and does not find its library.

@@ -14,15 +14,15 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import aiofiles
 import anyio
 
-from buildrunner.errors import EXIT_CONFIGURATION, EXIT_FAULT, BuildEnded
+from buildrunner.errors import EXIT_CONFIGURATION, EXIT_FAULT, BuildEnded, ungrouped
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
@@ -55,6 +55,18 @@ class Servers:
     region: str = "us-east-1"
     bucket: str = "sites"
 
+    @property
+    def aws_variables(self) -> dict[str, str]:
+        """Return what leads AWS's clients to the S3 server, whatever the user has configured."""
+        return {
+            "AWS_REGION": self.region,
+            "AWS_ENDPOINT_URL_S3": self.s3_endpoint,
+            "AWS_ACCESS_KEY_ID": self.access_key,
+            "AWS_SECRET_ACCESS_KEY": self.secret_key,
+            "AWS_CONFIG_FILE": os.devnull,
+            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        }
+
     def s3_client(self) -> AbstractAsyncContextManager[S3Client]:
         """Make a client for the S3 server that neither looks at the user's AWS configuration nor at proxies."""
         from aiobotocore.config import AioConfig
@@ -73,8 +85,11 @@ class Servers:
 
 
 @asynccontextmanager
-async def servers() -> AsyncIterator[Servers]:
-    """Run both servers while the block runs; it begins when they answer and the bucket is there.
+async def servers(meanwhile: Callable[[], Coroutine[Any, Any, None]] | None = None) -> AsyncIterator[Servers]:
+    """Run both servers until the block ends; the block begins when they answer and the bucket is there.
+
+    Args:
+        meanwhile: is done while they start; the block begins after it.
 
     Raises:
         BuildEnded: the wheels are not installed, or a server does not start.
@@ -82,9 +97,18 @@ async def servers() -> AsyncIterator[Servers]:
     """
     with tempfile.TemporaryDirectory(prefix="buildrunner-servers-") as folder:
         async with AsyncExitStack() as stack:
-            redis_uri = await _enter(stack, _valkey, folder)
-            seaweedfs = await _enter(stack, _seaweedfs, folder)
-            yield Servers(redis_uri, *seaweedfs)
+            started: dict[str, Any] = {}
+
+            async def start(name: str, server: Callable[[str], AbstractAsyncContextManager[Any]]) -> None:
+                started[name] = await _enter(stack, server, folder)
+
+            with ungrouped():
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(start, "redis", _valkey)
+                    tasks.start_soon(start, "s3", _seaweedfs)
+                    if meanwhile:
+                        tasks.start_soon(meanwhile)
+            yield Servers(started["redis"], *started["s3"])
 
 
 def ends_with_us(command: list[str], number: signal.Signals) -> list[str]:
@@ -222,7 +246,7 @@ def _program(distribution: str, name: str) -> str:
             if path.name == name:
                 return os.path.realpath(str(path.locate()))
     raise BuildEnded(
-        f"`buildrunner dev` needs {name}, which is not installed: pip install 'buildrunner[dev]'",
+        f"`buildrunner dev` needs {name}, which is not installed: pip install 'buildrunner-static[dev]'",
         exit_code=EXIT_CONFIGURATION,
     )
 

@@ -14,7 +14,7 @@ import anyio
 
 from buildrunner.build.workspace import make_workspace, runs_in_image, temporary_folder
 from buildrunner.checkout import Checkout, clone_repository
-from buildrunner.commands.dev.snapshot import take_snapshot
+from buildrunner.commands.dev.snapshot import SnapshotRepository
 from buildrunner.config.addresses import Repository, parse_repository
 from buildrunner.errors import BuildTimedOut, ConfigurationError
 from buildrunner.sandbox import Sandbox, remove_tree
@@ -78,7 +78,7 @@ async def open_checkout(
         if repository is None:
             assert source.folder
             copy = root / "snapshot.git"
-            await take_snapshot(source.folder, str(copy))
+            await SnapshotRepository(source.folder, str(copy)).take()
             repository = Repository(copy.as_uri(), "file", None, None, None)
         checkout = None
         with anyio.move_on_after(seconds):
