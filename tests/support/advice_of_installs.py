@@ -177,7 +177,7 @@ PROOFS: tuple[Proof, ...] = (
         "ssl-or-proxy-refused",  # npm 8
         "npm ERR! code ECONNREFUSED\nnpm ERR! tunneling socket could not be established, cause=connect ECONNREFUSED 127.0.0.1:9\n",
         'case ",$NO_PROXY," in *,registry.example,*) ;; *) false ;; esac',
-        r"Check HTTPS_PROXY, HTTP_PROXY and (\w+) of the task",
+        r"Check HTTPS_PROXY, HTTP_PROXY and (\w+) of the machine that builds",
         lambda p, name: p.variables.update({name: "registry.example"}),
         script="npm ci",
         known=INSTALL,
@@ -329,7 +329,7 @@ PROOFS: tuple[Proof, ...] = (
         "node-headers-unreachable",  # node-gyp 8
         "npm error gyp ERR! configure error\nnpm error gyp ERR! stack is related to network connectivity. In most cases you are behind a proxy\n",
         '[ "$REACHABLE" = nodejs.org ]',
-        r"downloaded from (\S+)\. Allow the task to reach it",
+        r"downloaded from (\S+)\. Allow builds to reach it",
         lambda p, host: p.variables.update({"REACHABLE": host}),
         script="npm rebuild",
         known=INSTALL,

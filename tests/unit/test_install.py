@@ -525,7 +525,7 @@ def test_no_token_is_asked_for_a_registry_that_is_not_found(monkeypatch: pytest.
     hint = caught.value.hint or ""
     assert f".npmrc names {HOST}" in hint
     assert "TOKEN" not in hint
-    assert "allow the task to reach it" in hint
+    assert "allow builds to reach it" in hint
 
 
 def test_where_only_settings_changed_nothing_is_resolved_anew(monkeypatch: pytest.MonkeyPatch, checkout: Path) -> None:

@@ -991,14 +991,14 @@ SMALL = FULL.replace("145", "6").replace("150", "7")
         (
             FULL,
             2 * 2**30,
-            ("more memory than the task's 2048 MB, of which Node may use 1461", "Give the task more memory"),
+            ("more memory than its 2048 MB, of which Node may use 1461", "Give the build more memory"),
         ),
-        (SMALL, 2 * 2**30, ("less memory here than the task could give it (1461 MB)", "BUILD_ENV_NODE_OPTIONS")),
+        (SMALL, 2 * 2**30, ("less memory here than there is (1461 MB)", "BUILD_ENV_NODE_OPTIONS")),
         (FULL, None, ("BUILD_ENV_NODE_OPTIONS=--max-old-space-size=",)),
         (
             "FATAL ERROR: Ineffective mark-compacts near heap limit Allocation failed\n",
             2**30,
-            ("the task's 1024 MB",),
+            ("more memory than its 1024 MB",),
         ),
     ],
 )

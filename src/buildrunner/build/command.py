@@ -236,4 +236,4 @@ def _memory_hint(ended: sandbox.Exit, memory: int | None) -> str | None:
     if not (ended.out_of_memory or (ended.out_of_memory is None and ended.code == 128 + signal.SIGKILL)):
         return None
     more = f" than its {memory // 2**20} MB" if memory else ""
-    return f"Give the task more memory{more}, or make the build use less: fewer workers, no source maps."
+    return f"Give the build more memory{more}, or make the build use less: fewer workers, no source maps."

@@ -30,7 +30,7 @@ _NOT_FOUND = (
     "The repository {url} was not found, or it is private.",
     "Check the address. For a private repository, set GIT_TOKEN to a token that can read it.",
 )
-_UNREACHABLE = ("The host {host} cannot be reached.", "Check the address, and the network of the task.")
+_UNREACHABLE = ("The host {host} cannot be reached.", "Check the address, and the network of the machine that builds.")
 _REFUSED = (
     r"Authentication failed|could not read (Username|Password)|returned error: 40[13]|invalid credentials|Access denied"
     r"|Permission denied|HTTP Basic"
@@ -41,7 +41,7 @@ _PATTERNS = (
     GitErrorPattern(
         r"No space left on device|Disk quota exceeded",
         "The repository does not fit on the disk of the machine that builds.",
-        "Give the task more ephemeral storage.",
+        "Give the build more disk space.",
         kind="disk-full",
     ),
     GitErrorPattern(

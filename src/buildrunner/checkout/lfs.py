@@ -31,7 +31,7 @@ _PATTERNS = (
     GitErrorPattern(
         r"No space left on device|Disk quota exceeded",
         "The Git LFS files do not fit on the disk of the machine that builds.",
-        "Give the task more ephemeral storage.",
+        "Give the build more disk space.",
         kind="disk-full",
     ),
     GitErrorPattern(

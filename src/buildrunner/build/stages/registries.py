@@ -27,7 +27,7 @@ class UnreadableHosts:
         """Return the failure with a hint if the registries are its cause."""
         advice = "Give the install a token for it: INSTALL_ENV_NPM_TOKEN, named in .npmrc."
         if re.search(r"ENOTFOUND|EAI_AGAIN|ECONNREFUSED|DNSResolveFailed|ConnectionRefused", output):
-            advice = "If it is private, allow the task to reach it."
+            advice = "If it is private, allow builds to reach it."
         if not self.attempts:
             hint = (
                 f"{self.file} names {self.names}, which this build cannot read. Without digests in the lockfile, the npm"

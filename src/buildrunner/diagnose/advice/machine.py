@@ -13,17 +13,17 @@ def heap(failed: FailedCommand, _: str) -> str:
     if failed.memory is None:
         return (
             "The build needs more memory than Node may use. Set BUILD_ENV_NODE_OPTIONS=--max-old-space-size=… (in MB,"
-            " such as 4096), or give the task more memory."
+            " such as 4096), or give the build more memory."
         )
     allowed = heap_megabytes(failed.memory)
     # What was left after the last collection: "Mark-Compact 1461.2 (1474.4) -> 1460.9 (1475.1) MB".
     left = re.findall(r"(?:Mark-|Scavenge)[^\n]{0,60}?\) -> (\d{1,6})\.\d", failed.text)
     if left and int(left[-1]) < allowed * 3 // 4:
         return (
-            f"Node may use less memory here than the task could give it ({allowed} MB). Remove --max-old-space-size from"
+            f"Node may use less memory here than there is ({allowed} MB). Remove --max-old-space-size from"
             " the build script and from BUILD_ENV_NODE_OPTIONS, or raise it there."
         )
     return (
-        f"The build needs more memory than the task's {failed.memory // 2**20} MB, of which Node may use {allowed}. Give"
-        " the task more memory, or make the build use less: no source maps, fewer packages."
+        f"The build needs more memory than its {failed.memory // 2**20} MB, of which Node may use {allowed}. Give"
+        " the build more memory, or make it use less: no source maps, fewer packages."
     )
