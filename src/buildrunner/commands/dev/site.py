@@ -16,9 +16,9 @@ from botocore.exceptions import ClientError
 
 from buildrunner.commands.dev.servers import Servers
 from buildrunner.errors import EXIT_FAULT, BuildEnded
-from buildrunner.gateway.settings import is_loopback
 from buildrunner.routing.document import Document
 from buildrunner.routing.route import Request, route
+from buildrunner.web.listening import is_loopback
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
