@@ -147,7 +147,7 @@ def test_a_grandchild_that_holds_the_pipe_open_neither_hangs_the_build_nor_loses
 
     assert run.code == 0
     assert run.lines[-len(lines) :] == lines
-    assert 0.3 < stage_seconds(run, "build") < 6  # it was held open, and not waited for to its end
+    assert 0.3 < stage_seconds(run, "build") < 30  # it was held open, and not waited for to its end
     assert subprocess.run(["pgrep", "-f", "^sleep 61.7$"], check=False, stdout=subprocess.DEVNULL).returncode == 1
 
 
@@ -161,7 +161,7 @@ def test_a_grandchild_that_never_stops_printing_does_not_keep_the_build_from_end
     assert run.code == 0
     assert "begun" in run.lines[:5]
     assert run.lines.count("y") > 100
-    assert stage_seconds(run, "build") < 10
+    assert stage_seconds(run, "build") < 60
 
 
 def stage_seconds(run: Run, stage: str) -> float:
@@ -188,7 +188,7 @@ def test_a_flood_of_200_mb_keeps_its_head_and_its_tail_and_counts_what_is_betwee
     run = program.run(app, LOG_MAX_BYTES=str(limit), **PLAIN)
 
     assert run.code == 0
-    assert stage_seconds(run, "build") < 40
+    assert stage_seconds(run, "build") < 80
     numbers = [int(line.split()[1]) for line in run.lines if line.startswith("line ")]
     gaps = [(before, after) for before, after in pairwise([0, *numbers, lines + 1]) if after != before + 1]
     assert len(gaps) == 1  # a head, a tail, and nothing else
