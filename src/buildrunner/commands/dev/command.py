@@ -10,7 +10,6 @@ import webbrowser
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import anyio
@@ -28,9 +27,6 @@ from buildrunner.commands.dev.watch import watch_changes
 from buildrunner.commands.dev.workspace import open_workspace
 from buildrunner.errors import EXIT_CONFIGURATION, EXIT_PUBLISHED, BuildEnded, ungrouped
 from buildrunner.events.sinks.console import STDERR, print_line
-
-if TYPE_CHECKING:
-    from buildrunner.commands.dev.site import Site
 
 # What would lead the build away from our servers, and what it would tell others.
 _OURS = re.compile(
@@ -140,21 +136,21 @@ class _Run:
             async with open_workspace() as folder, self._prepared(folder) as (started, repository, snapshot, path):
                 environment = self._environment(started, repository, folder, path, site_address)
                 # Imported while the servers start.
-                from buildrunner.commands.dev.site import open_site
+                from buildrunner.commands.dev.site import serve_site
                 from buildrunner.gateway.serve import open_gateway
                 from buildrunner.gateway.settings import read_gateway_settings
 
                 _lead_to(started)
                 settings = read_gateway_settings(environment, host="127.0.0.1", port=0)
-                async with open_gateway(settings, page_listener), open_site(started, self._slug, site_listener) as site:
+                async with open_gateway(settings, page_listener), serve_site(started, self._slug, site_listener):
                     with announce(RunningDev(self._slug, _addresses(environment))):
                         if request.open_browser:
                             await _open_browser(page)
                         if snapshot:
                             print_line(f"Building {request.repo}: {snapshot.what}.")
                         if repository and snapshot and request.watch:
-                            return await self._watch(environment, repository, snapshot, site, site_address)
-                        return await self._build_once(environment, started, site, page, site_address)
+                            return await self._watch(environment, repository, snapshot, site_address)
+                        return await self._build_once(environment, started, page, site_address)
 
     @asynccontextmanager
     async def _prepared(
@@ -176,16 +172,13 @@ class _Run:
         async with servers(prepare) as started:
             yield started, repository, snapshot, path
 
-    async def _build_once(
-        self, environment: Mapping[str, str], started: Servers, site: Site, page: str, site_address: str
-    ) -> int:
+    async def _build_once(self, environment: Mapping[str, str], started: Servers, page: str, site_address: str) -> int:
         code = await self._builds.run(environment)
         if self._builds.stopped_by:  # also when it was too late to stop the build, but not to stop here
             return code or 128 + self._builds.stopped_by
         self._idle = True
         stays = os.isatty(0)
         if code == EXIT_PUBLISHED:
-            await site.reload()
             print_line(f"The site, from the bucket:\n{site_address}")
             if not stays:
                 from buildrunner.commands.dev.site import visit
@@ -202,7 +195,6 @@ class _Run:
         environment: Mapping[str, str],
         repository: SnapshotRepository,
         snapshot: Snapshot,
-        site: Site,
         site_address: str,
     ) -> int:
         """Build, and again whenever the folder's content changes, until a signal comes."""
@@ -217,7 +209,6 @@ class _Run:
                 return
             self._idle, self.exit_code = True, code
             if code == EXIT_PUBLISHED:
-                await site.reload()
                 print_line(f"The site, from the bucket:\n{site_address}")
             print_line("Watching for changes. Ctrl-C ends it.")
 
