@@ -5,25 +5,33 @@ PYTHON ?= python3
 MINUTES ?= 10
 VENV := .venv
 BIN := $(VENV)/bin
-# Newer than the lock file once everything in it is installed.
+# Newer than the lock file once everything in it is installed; the demo needs a fraction of it.
 STAMP := $(VENV)/.installed
+DEMO_STAMP := $(VENV)/.installed-demo
 
 .PHONY: help demo test test-unit image-test check format docs lock package bench bench-image bench-corpus bench-dependencies bench-gateway bench-logs bench-upload soak clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-$(STAMP): requirements.lock pyproject.toml
+define check-python
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	  || { echo "buildrunner needs Python 3.11 or newer. Install it, or name it: make PYTHON=python3.12 ..." >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
 	  || { echo "Python's venv module is missing. On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+endef
+
+$(STAMP): requirements.lock pyproject.toml
+	$(check-python)
+	@$(PYTHON) scripts/install.py $(VENV) requirements.lock
+	@touch $@ $(DEMO_STAMP)
+
+$(DEMO_STAMP): requirements-demo.lock pyproject.toml
+	$(check-python)
+	@$(PYTHON) scripts/install.py $(VENV) requirements-demo.lock
 	@touch $@
 
-demo: $(STAMP) ## build examples/react-app on local servers and serve the site
+demo: $(DEMO_STAMP) ## build examples/react-app on local servers and serve the site
 	@$(BIN)/python -m buildrunner dev examples/react-app
 
 test: $(STAMP) ## run the unit and system tests (image-test tests the container)
