@@ -291,7 +291,7 @@ def test_history_and_tags_are_there_for_what_asks_git(
 
     page = program.objects(run.slug)["index.html"]["body"].decode()
     assert run.code == 0, run.stdout
-    assert run.said("needs the git history")
+    assert run.said("'git-describe' needs the git history")
     described = page.splitlines()[-2]
     assert described.startswith("v1.2.0-1-g")
     assert page.splitlines()[:3] == ["tip", "tagged", "older"]

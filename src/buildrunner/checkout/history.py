@@ -39,7 +39,7 @@ _IS_OFF = re.compile(r"[:=] *(?:false|null|undefined)\b")
 _PACKAGES = (
     r'"(nextra(-[a-z-]+)?|@vuepress/plugin-(git|last-updated)|@nolebase/vitepress-plugin-git-changelog|gatsby-transformer-git[a-z]*'
     r"|[@a-z0-9/-]*git-(changelog|commit|date|describe|info|last|log|rev|revision|semver|tag|version)[a-z0-9-]*|gitversion|gitlog"
-    r"|simple-git|@napi-rs/simple-git|nodegit|es-git|isomorphic-git|semantic-release|standard-version|conventional-changelog[a-z-]*"
+    r"|simple-git|@napi-rs/simple-git|nodegit|es-git|isomorphic-git|conventional-changelog[a-z-]*"
     r'|auto-changelog|unplugin-info|remark-[a-z-]*(git|modified)[a-z-]*|eleventy-plugin-[a-z-]*git[a-z-]*|git-cliff)" *:'
 )
 # Words of one command, in a shell's line or in a list of arguments.
@@ -171,5 +171,9 @@ async def _grep(git: Git, folder: Path, pattern: str, files: tuple[str, ...]) ->
     )
     _, _, printed = await git("-C", folder.name, *arguments, shown=False)
     found = (line for line in printed.decode(errors="replace").splitlines() if not _IS_OFF.search(line))
-    text = re.sub(r"[^ -~]+", " ", next(found, "")).strip(" \"':")
-    return text[:_MAX_SIGN] or None
+    return _readable(next(found, ""))[:_MAX_SIGN] or None
+
+
+def _readable(sign: str) -> str:
+    """Return a sign as a person would write it: `git show` for `'git', ["show`."""
+    return re.sub(r"(?:[^ -~]|[\"', \[\]])+", " ", sign).strip(" :")
