@@ -30,11 +30,15 @@ def building(event: Event) -> bool:
     return event.get("log") == "building"
 
 
-def alive(words: str) -> list[int]:
+def alive(words: str, *, whole: bool = False) -> list[int]:
+    """Return the processes whose command line holds the words, or is them, each followed by a space."""
     found = []
     for entry in Path("/proc").iterdir():
         with suppress(OSError):
-            if entry.name.isdigit() and words in (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode():
+            if not entry.name.isdigit():
+                continue
+            line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            if line == words if whole else words in line:
                 found.append(int(entry.name))
     return found
 
@@ -134,13 +138,14 @@ def test_a_build_that_takes_too_long_is_timed_out_and_ended(program: Program, re
 
 
 @contextmanager
-def frozen(words: str) -> Iterator[None]:
-    """Put a process into state D, in which SIGKILL does not end it, by the freezer of control groups v1."""
+def frozen_sleep(seconds: str) -> Iterator[None]:
+    """Put a `sleep` into state D, in which SIGKILL does not end it, by the freezer of control groups v1."""
     group = Path(f"/sys/fs/cgroup/freezer/{uuid.uuid4().hex}")
     group.mkdir()
+    command = f"sleep {seconds} "  # whole, as the shell that starts it has these words in its own command line
     try:
-        wait_for(lambda: len(alive(words)) == 1, "the process")
-        (group / "cgroup.procs").write_text(str(alive(words)[0]))
+        wait_for(lambda: len(alive(command, whole=True)) == 1, "the process")
+        (group / "cgroup.procs").write_text(str(alive(command, whole=True)[0]))
         (group / "freezer.state").write_text("FROZEN")
         wait_for(lambda: (group / "freezer.state").read_text() == "FROZEN\n", "the kernel")
         yield
@@ -155,11 +160,11 @@ def test_a_process_that_cannot_be_killed_holds_up_no_end(program: Program, repos
     app = repositories.app()
     started: dict[str, Any] = {"INSTALL_COMMAND": "true"}
     stuck = program.running(app, **started, BUILD_COMMAND="echo building; exec sleep 77.66")
-    slow = program.running(app, **started, BUILD_COMMAND="echo building; exec sleep 77.77", BUILD_TIMEOUT="3")
-    left = program.running(app, **started, BUILD_COMMAND="echo building; sleep 77.88 & sleep 3")
+    slow = program.running(app, **started, BUILD_COMMAND="echo building; exec sleep 77.77", BUILD_TIMEOUT="10")
+    left = program.running(app, **started, BUILD_COMMAND="echo building; sleep 77.88 & sleep 10")
     with stuck as stopped, slow as timed_out, left as ended, ExitStack() as stack:
-        for mark in ("66", "77", "88"):
-            stack.enter_context(frozen(f"sleep 77.{mark}"))
+        for mark in ("88", "77", "66"):
+            stack.enter_context(frozen_sleep(f"77.{mark}"))
         stopped.process.send_signal(signal.SIGTERM)
         runs = [running.end(60) for running in (stopped, timed_out, ended)]
 
