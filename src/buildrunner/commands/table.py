@@ -206,6 +206,19 @@ COMMANDS = (
         ),
     ),
     Command(
+        "doctor",
+        "check what builds need, and say how to fix it",
+        "Try git, Node.js, npm, Redis, the buckets and each permission for real, with keys that are removed again. REPO_URL and"
+        " SLUG may be missing.",
+        (
+            ("Check this machine and its variables", "buildrunner doctor"),
+            ("Check them in a program", "buildrunner doctor --json | jq -r .status"),
+        ),
+        "buildrunner.commands.doctor:doctor",
+        (Argument("--json", "Print one JSON object.", parameter="as_json"),),
+        handles_signals=True,
+    ),
+    Command(
         "completion",
         "print a completion script for a shell",
         "Print a script that completes commands, options and their values with the Tab key.",

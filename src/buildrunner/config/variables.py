@@ -24,8 +24,8 @@ from buildrunner.config.variable import Variable
 BUILD = ("run",)
 PLANNING = ("run", "plan")
 PUBLISHING = ("run", "publish")
-READING_S3 = ("run", "publish", "logs", "serve", "sites")
-READING_REDIS = ("run", "publish", "logs", "serve")
+READING_S3 = ("run", "publish", "logs", "serve", "sites", "doctor")
+READING_REDIS = ("run", "publish", "logs", "serve", "doctor")
 
 _REDIS_URI = Kind(parse_redis_uri, "redis://…, rediss://… or unix://…", "URI", is_url=True)
 _HTTP_URL = Kind(parse_http_url, "an http:// or https:// address", "URL", is_url=True)
@@ -53,7 +53,7 @@ VARIABLES: tuple[Variable, ...] = (
         "Repository",
         "Address of the repository to build.",
         Kind(lambda text: text, "an address, https://…", "URL", is_url=True),  # parsed with others by `settings`
-        BUILD,
+        (*BUILD, "doctor"),
         required=("run",),
         aliases=("GIT_REPOSITORY__URL",),
         example="https://github.com/owner/name",
@@ -63,7 +63,7 @@ VARIABLES: tuple[Variable, ...] = (
         "Repository",
         "Branch, tag or full commit id.",
         kinds.GIT_REF,
-        PLANNING,
+        (*PLANNING, "doctor"),
         default_words="the default branch",
         example="main",
     ),
@@ -81,7 +81,7 @@ VARIABLES: tuple[Variable, ...] = (
         "Repository",
         "Token for a private repository. It is sent to the scheme, host and port of `REPO_URL` and nowhere else.",
         kinds.matching(r"[\x21-\x7e]+", "a token without spaces or control characters"),
-        PLANNING,
+        (*PLANNING, "doctor"),
         secret=True,
     ),
     Variable(
@@ -106,7 +106,7 @@ VARIABLES: tuple[Variable, ...] = (
         "Repository",
         "Allowed schemes of `REPO_URL`, comma-separated: `https`, `http`, `ssh`, `file`. The image has no ssh client.",
         kinds.SCHEMES,
-        PLANNING,
+        (*PLANNING, "doctor"),
         default=frozenset({"https"}),
         example="https,ssh",
     ),
@@ -188,7 +188,7 @@ VARIABLES: tuple[Variable, ...] = (
         "Build",
         "Where installed dependencies are cached between builds of one `CACHE_SCOPE`: `s3`, `off`, or a folder of this machine.",
         kinds.DEPENDENCY_CACHE,
-        PLANNING,
+        (*PLANNING, "doctor"),
         default="s3",
     ),
     Variable(
@@ -196,7 +196,7 @@ VARIABLES: tuple[Variable, ...] = (
         "Build",
         "Name of the builds that share the dependency cache, written like a slug.",
         kinds.SLUG,
-        PLANNING,
+        (*PLANNING, "doctor"),
         default_words="the slug",
         example="customer-7",
     ),
@@ -206,7 +206,7 @@ VARIABLES: tuple[Variable, ...] = (
         "Site",
         "Id of the deployment: 1 to 63 of `a-z 0-9 -`, not starting or ending with `-`.",
         kinds.SLUG,
-        PUBLISHING,
+        (*PUBLISHING, "doctor"),
         required=("run", "publish"),
         aliases=("PROJECT_ID",),
         example="my-site",
@@ -232,7 +232,7 @@ VARIABLES: tuple[Variable, ...] = (
         "Site",
         "Where the site's objects go in the bucket. It contains `{slug}` as a whole path part and ends with `/`.",
         kinds.KEY_PREFIX,
-        ("run", "publish", "sites"),
+        ("run", "publish", "sites", "doctor"),
         default="{slug}/",
         example="__outputs/{slug}/",
     ),
@@ -392,7 +392,7 @@ VARIABLES: tuple[Variable, ...] = (
         "Log",
         "Pub/sub channel of the lines. It contains `{slug}`.",
         kinds.TEMPLATE,
-        PUBLISHING,
+        (*PUBLISHING, "doctor"),
         default="logs:{slug}",
     ),
     Variable(
@@ -416,7 +416,7 @@ VARIABLES: tuple[Variable, ...] = (
         "Log",
         "Most events that are stored of one build's output.",
         kinds.size(1, 10**12),
-        PUBLISHING,
+        (*PUBLISHING, "doctor"),
         default=64 * 2**20,
     ),
     Variable(

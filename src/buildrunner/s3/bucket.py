@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
     from types_aiobotocore_s3.type_defs import GetObjectOutputTypeDef
 
+    from buildrunner.s3.permissions import PermissionProbe
     from buildrunner.s3.reader import ObjectReader
 
 _T = TypeVar("_T")
@@ -240,6 +241,12 @@ class S3:
     def bucket(self, name: str) -> Bucket:
         """Name a bucket; asks nobody whether it is there."""
         return Bucket(name, self._client, self._writer(name), self._memory, self._compatibility, self._endpoint_url)
+
+    def probe(self, name: str) -> PermissionProbe:
+        """Return what finds out which permissions there are for a bucket."""
+        from buildrunner.s3.permissions import PermissionProbe
+
+        return PermissionProbe(name, self._client, self._endpoint_url)
 
     @asynccontextmanager
     async def open_readers(self, *names: str) -> AsyncIterator[list[ObjectReader]]:
