@@ -18,7 +18,7 @@ from buildrunner.checkout.git_errors import explain
 from buildrunner.commands.doctor.check import CHECK_SECONDS, Check, Checks, Status, attempt
 from buildrunner.config.addresses import Repository
 from buildrunner.errors import BuildFailed
-from buildrunner.events.journal import OWN_WORDS_BYTES
+from buildrunner.events.journal import RUNNER_EVENTS_BYTES
 from buildrunner.sandbox import Sandbox, memory_limit
 from buildrunner.toolchain.registry import open_registry
 
@@ -70,15 +70,7 @@ class MachineChecks:
         path = os.environ.get("PATH") or os.defpath
         for program in _PROGRAMS:
             yield await _check_program(program, path)
-        if Packer.is_available():
-            yield Check("zstd", "ok", "bash, find, tar and zstd are installed, which pack the dependency cache.")
-        else:
-            yield Check(
-                "zstd",
-                "warning",
-                "The dependency cache is off: bash, find, tar or zstd are missing in /usr/bin.",
-                "Install them, or use the image.",
-            )
+        yield _check_packing()
         yield self._check_disk()
         yield _check_memory()
         try:
@@ -96,7 +88,7 @@ class MachineChecks:
 
     def _check_disk(self) -> Check:
         usage = shutil.disk_usage(self._root)
-        needed = self._log_max_bytes * 3 // 2 + OWN_WORDS_BYTES
+        needed = self._log_max_bytes * 3 // 2 + RUNNER_EVENTS_BYTES
         free = f"{usage.free / 1e9:.1f} GB of {self._root.parent} are free"
         if usage.free < needed:
             return Check(
@@ -183,6 +175,15 @@ async def _check_program(program: _Program, path: str) -> Check:
         oldest = ".".join(map(str, _OLDEST_GIT))
         return Check("git", "failed", f"git {version[0]} is too old: builds need {oldest} or newer.", "Update git.")
     return Check(program.name, "ok", f"{program.name} {version[0]}")
+
+
+def _check_packing() -> Check:
+    name, hint = "zstd", "Install zstd, or use the image."
+    if not Packer.is_available():
+        return Check(name, "warning", "The dependency cache is off: bash, find, tar or zstd are missing.", hint)
+    if "zstd" not in Packer.compressions():
+        return Check(name, "warning", "zstd is missing: the dependency cache uses gzip, which is slower.", hint)
+    return Check(name, "ok", "bash, find, tar and zstd are installed, which pack the dependency cache.")
 
 
 def _check_memory() -> Check:
