@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import anyio
@@ -12,6 +13,7 @@ import pytest
 
 from buildrunner.sandbox.command import Sandbox
 from buildrunner.sandbox.memory import count_memory_kills
+from buildrunner.sandbox.processes import descendants, end_descendants
 
 EVENTS = "low 0\nhigh 0\nmax 12\noom 1\noom_kill {}\noom_group_kill 0\n"  # control groups v2
 CONTROL = "oom_kill_disable 0\nunder_oom 0\noom_kill {}\n"  # v1
@@ -97,3 +99,20 @@ def test_a_look_has_no_terminal_of_the_runners() -> None:
         return await Sandbox(in_image=False).look("cut -d' ' -f6 /proc/$$/stat", [])
 
     assert int(anyio.run(look)) != os.getsid(0)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[subprocess.Popen[bytes]]:
+    """What ran before the test began, as the servers that the session shares."""
+    with subprocess.Popen(["sh", "-c", "sleep 60 & wait"]) as process:
+        yield process
+        process.kill()
+
+
+def test_servers_of_the_session_outlive_a_sandbox(server: subprocess.Popen[bytes]) -> None:
+    with subprocess.Popen(["sleep", "60"]) as own:
+        anyio.run(end_descendants, own.pid)
+        assert own.wait() == -9
+
+    assert server.poll() is None
+    assert [process.parent for process in descendants(server.pid)] == [server.pid]
