@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEMO_STAMP := $(VENV)/.installed-demo
 
-.PHONY: help demo test test-unit image-test check format docs lock package bench bench-image bench-corpus bench-dependencies bench-gateway bench-logs bench-upload soak clean
+.PHONY: help demo test test-unit image-test check format docs lock package bench bench-image bench-corpus bench-dependencies bench-gateway bench-logs bench-sites bench-upload soak clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -76,6 +76,9 @@ bench-logs: $(STAMP) ## measure the log: throughput, delay, memory and CPU
 
 bench-gateway: $(STAMP) ## measure the gateway: 1,000 viewers of a build, 200 builds, 100,000 viewers that leave
 	@PYTHONPATH=tests $(BIN)/python bench/gateway.py
+
+bench-sites: $(STAMP) ## measure `sites` against a Node proxy and nginx (needs wrk, nginx, node and the npm registry)
+	@PYTHONPATH=tests $(BIN)/python bench/sites.py
 
 bench-dependencies: $(STAMP) ## measure the dependency cache against `npm ci` (needs the npm registry)
 	@PYTHONPATH=tests $(BIN)/python bench/dependencies.py

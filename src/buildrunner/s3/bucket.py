@@ -254,7 +254,12 @@ class S3:
         from buildrunner.s3.reader import ObjectReader, open_session
 
         async with open_session(self._concurrency) as session:
-            yield [ObjectReader(self._client, name, self._endpoint_url, session) for name in names]
+            readers = [ObjectReader(self._client, name, self._endpoint_url, session) for name in names]
+            try:
+                yield readers
+            finally:
+                for reader in readers:
+                    reader.close()
 
     async def warm_up(self, bucket: str) -> None:
         """Have credentials found, a connection made and the fast path to a bucket learnt before they are needed."""

@@ -1,4 +1,4 @@
-"""Connections to one S3 server that are kept open, and HTTP/1.1 on them, as much of it as storing a body needs.
+"""Connections to one S3 server that are kept open, and HTTP/1.1 on them, as much of it as small objects need.
 
 It is strict: an answer that is not as RFC 9112 has it ends its connection and counts as none, since whoever calls has another way.
 Nothing that a server does makes it wait for ever or take more than some memory: no step forward ends a request, and an answer has
@@ -67,7 +67,9 @@ class Connections:
         self._idle: list[_Connection] = []  # the one that was used last is the last, and the next
         self._looking: asyncio.TimerHandle | None = None
 
-    async def request(self, head: bytes, body: bytes | Callable[[], Iterable[bytes]]) -> HttpResponse:
+    async def request(
+        self, head: bytes, body: bytes | Callable[[], Iterable[bytes]], *, max_body: int = MAX_BODY
+    ) -> HttpResponse:
         """Send a request, and return the response.
 
         A connection that was used before may be closed by the server while this is on its way: then it is sent once more,
@@ -76,6 +78,7 @@ class Connections:
         Args:
             head: with the empty line at its end, and `content-length` in it.
             body: all of it, or what gives its pieces, from the beginning each time that it is called.
+            max_body: bytes that the answer may have.
 
         Raises:
             OSError: the server cannot be reached, broke off, is not trusted; TimeoutError when it took no step forward.
@@ -85,11 +88,11 @@ class Connections:
         connection = self._reusable()
         if connection:
             try:
-                return await self._exchange(connection, head, body)
+                return await self._exchange(connection, head, body, max_body)
             except (ConnectionError, ssl.SSLError):
                 if connection.has_answered:
                     raise
-        return await self._exchange(await self._connect(), head, body)
+        return await self._exchange(await self._connect(), head, body, max_body)
 
     def close(self) -> None:
         """Close all of them at once, whatever is under way."""
@@ -121,11 +124,11 @@ class Connections:
         return connection
 
     async def _exchange(
-        self, connection: _Connection, head: bytes, body: bytes | Callable[[], Iterable[bytes]]
+        self, connection: _Connection, head: bytes, body: bytes | Callable[[], Iterable[bytes]], max_body: int
     ) -> HttpResponse:
         if not self._looking:
             self._looking = asyncio.get_running_loop().call_later(_LOOK_EACH, self._look)
-        answer = await connection.exchange(head, body)
+        answer = await connection.exchange(head, body, max_body)
         if answer.keep:
             self._idle.append(connection)
         else:
@@ -151,15 +154,19 @@ class _Connection(asyncio.Protocol):
         self._register = register
         self._transport: asyncio.Transport
         self._answer: asyncio.Future[HttpResponse | Exception] | None = None  # while a request is on it
+        self._max_body = MAX_BODY  # bytes of the answer
         self._received = bytearray()
         self._room: asyncio.Future[None] | None = None  # while the transport has enough to send
         self._unsent = 0  # bytes, when it was looked at
 
-    async def exchange(self, head: bytes, body: bytes | Callable[[], Iterable[bytes]]) -> HttpResponse:
+    async def exchange(
+        self, head: bytes, body: bytes | Callable[[], Iterable[bytes]], max_body: int = MAX_BODY
+    ) -> HttpResponse:
         """Send a request and return its response; closes the connection when that fails or is cancelled."""
         transport = self._transport
         answered: asyncio.Future[HttpResponse | Exception] = self._loop.create_future()
         self._answer, self.has_answered, self.since = answered, False, self._loop.time()
+        self._max_body = max_body
         whole = True
         try:
             if isinstance(body, bytes):
@@ -184,7 +191,7 @@ class _Connection(asyncio.Protocol):
             self._answer = None
         # An answer that comes before the whole of the request leaves the server with a rest that it may take for another request.
         # Nobody here can tell what the server has read; but it cannot have stored a body of which it has not read all.
-        if not answer.keep or (whole and answer.status == 200 and not transport.get_write_buffer_size()):
+        if not answer.keep or (whole and (answer.status == 200 or not body) and not transport.get_write_buffer_size()):
             return answer
         return HttpResponse(answer.status, answer.headers, answer.body, keep=False)
 
@@ -247,7 +254,7 @@ class _Connection(asyncio.Protocol):
     def _parse(self, *, ended: bool) -> None:
         assert self._answer
         try:
-            answer = parse(self._received, ended=ended)
+            answer = parse(self._received, ended=ended, max_body=self._max_body)
         except ProtocolError as error:
             self._fail(error)
             self.abort()
@@ -263,7 +270,7 @@ class _Connection(asyncio.Protocol):
             self.resume_writing()
 
 
-def parse(received: bytes | bytearray, *, ended: bool) -> HttpResponse | None:
+def parse(received: bytes | bytearray, *, ended: bool, max_body: int = MAX_BODY) -> HttpResponse | None:
     """Read an answer to a request that is neither HEAD nor CONNECT; None when there is not all of it yet.
 
     `ended` tells that nothing comes any more. https://www.rfc-editor.org/rfc/rfc9112
@@ -305,14 +312,14 @@ def parse(received: bytes | bytearray, *, ended: bool) -> HttpResponse | None:
     elif coding := headers.get(b"transfer-encoding"):
         if length is not None or coding.lower() != b"chunked":
             raise ProtocolError
-        body, end = _dechunk(received, start)
+        body, end = _dechunk(received, start, max_body)
     elif length is not None:
-        if not length.isdigit() or len(length) > 10 or int(length) > MAX_BODY:
+        if not length.isdigit() or len(length) > 10 or int(length) > max_body:
             raise ProtocolError
         end = start + int(length)
         body = bytes(received[start:end]) if len(received) >= end else None
     else:  # until the server closes the connection
-        if len(received) - start > MAX_BODY:
+        if len(received) - start > max_body:
             raise ProtocolError
         body, end, keep = bytes(received[start:]) if ended else None, len(received), False
     if body is None:
@@ -320,10 +327,10 @@ def parse(received: bytes | bytearray, *, ended: bool) -> HttpResponse | None:
     return HttpResponse(status, headers, body, keep=keep and len(received) == end)
 
 
-def _dechunk(received: bytes | bytearray, start: int) -> tuple[bytes | None, int]:
+def _dechunk(received: bytes | bytearray, start: int, max_body: int) -> tuple[bytes | None, int]:
     """Return a body in chunks, and where it ends; None when there is not all of it yet."""
     body = bytearray()
-    at, most = start, start + 2 * MAX_BODY
+    at, most = start, start + 2 * max_body
     for _ in range(_MAX_CHUNKS):
         end = received.find(b"\r\n", at, most)
         if end < 0:
@@ -334,7 +341,7 @@ def _dechunk(received: bytes | bytearray, start: int) -> tuple[bytes | None, int
         if not found:
             raise ProtocolError
         size = int(found[1], 16)
-        if len(body) + size > MAX_BODY:
+        if len(body) + size > max_body:
             raise ProtocolError
         at = end + 2
         if not size:

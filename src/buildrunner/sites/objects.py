@@ -105,12 +105,11 @@ class Objects:
         return stored
 
     async def _load(self, key: str) -> StoredObject:
-        async with self._reader.open(key) as answer:
-            if answer.status != 200 or answer.size > 2 * SMALL_BYTES:
-                raise Changed(time.monotonic(), None)
-            body = await answer.read()
+        answer = await self._reader.read(key, max_bytes=2 * SMALL_BYTES)
+        if answer is None:
+            raise Changed(time.monotonic(), None)
         headers = {name: answer.headers[name] for name in _HEADERS if name in answer.headers}
-        stored = StoredObject(key, answer.etag, headers, body, _may_compress(headers))
+        stored = StoredObject(key, answer.etag, headers, answer.body, _may_compress(headers))
         self._cache.put((key, stored.etag), stored)
         return stored
 
