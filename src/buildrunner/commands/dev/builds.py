@@ -12,8 +12,8 @@ from anyio.abc import Process
 
 from buildrunner.commands.dev.servers import ends_with_us
 
-# A build finds out by its next line that a later one took over. One that prints nothing is stopped instead.
-_YIELD_SECONDS = 3.0
+# A build finds out within a second that a later one has begun, and ends as superseded. One that does not is stopped.
+_YIELD_SECONDS = 30.0
 
 
 class Builds:
