@@ -179,7 +179,14 @@ def make(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run make with the environment that these tests run in; what would install into it is taken for done."""
     prefix = sys.prefix
     return subprocess.run(
-        ["make", "--no-print-directory", f"VENV={prefix}", f"--old-file={prefix}/.installed", *arguments],
+        [
+            "make",
+            "--no-print-directory",
+            f"VENV={prefix}",
+            f"--old-file={prefix}/.installed",
+            f"--old-file={prefix}/.installed-demo",
+            *arguments,
+        ],
         cwd=ROOT,
         env={name: value for name, value in os.environ.items() if not name.startswith("MAKE")},
         stdin=subprocess.DEVNULL,
