@@ -287,6 +287,12 @@ def test_the_dependencies_whose_install_scripts_failed_are_found(
     assert find_failed_scripts(ManagerRequirement(MANAGERS[manager]), said, checkout, checkout) == names
 
 
+def test_a_manager_of_unknown_script_failures_has_none(checkout: Path) -> None:
+    manager = replace(MANAGERS["npm"], script_failures=())
+
+    assert find_failed_scripts(ManagerRequirement(manager), "any other failure", checkout, checkout) == ()
+
+
 def test_an_attempt_without_scripts_is_otherwise_the_same() -> None:
     ci = InstallStrategy(("npm", "ci"))
     immutable = InstallStrategy(("yarn", "install", "--immutable"))

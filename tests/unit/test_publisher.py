@@ -90,7 +90,7 @@ def test_a_sink_that_fails_is_restarted_and_reported(tmp_path: Path) -> None:
     assert len(reported) == 2
     assert [event["log"] for event in events] == [
         "Internal error in buildrunner: the live log failed (OverflowError). Restarting it."
-    ] * 2
+    ], "the log names a fault once"
     assert {event["level"] for event in events} == {"warning"}
 
 

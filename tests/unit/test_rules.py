@@ -5,7 +5,10 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from re import _constants as sre  # type: ignore[attr-defined]
+from re import _parser as sre_parser  # type: ignore[attr-defined]
 from typing import Any
 
 import pytest
@@ -14,11 +17,12 @@ from buildrunner.diagnose.matcher import (
     MAX_CHARACTERS,
     Explanation,
     FailedCommand,
+    _advise,
     find_failed_script,
     find_hint,
     quote_failure,
 )
-from buildrunner.diagnose.rule import render
+from buildrunner.diagnose.rule import Rule, render
 from buildrunner.diagnose.rules import load_rules
 from buildrunner.events.lines import without_color
 
@@ -1232,6 +1236,39 @@ def test_each_rule_has_an_id_of_its_own() -> None:
 
     assert len(set(ids)) == len(ids)
     assert all(re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)+", each) for each in ids)
+
+
+def unbounded(pattern: Sequence[tuple[Any, Any]]) -> Iterator[str]:
+    """Yield the repetitions without a limit, except those of digits or letters, which other text ends."""
+    for code, argument in pattern:
+        if code in (sre.MAX_REPEAT, sre.MIN_REPEAT, sre.POSSESSIVE_REPEAT):
+            _, most, repeated = argument
+            if most == sre.MAXREPEAT and not all(is_narrow(*each) for each in repeated):
+                yield str(repeated)
+        parts = argument if isinstance(argument, (tuple, list)) else (argument,)
+        for part in parts:
+            for inner in part if isinstance(part, list) else (part,):
+                if isinstance(inner, sre_parser.SubPattern):
+                    yield from unbounded(list(inner))
+
+
+def is_narrow(code: Any, argument: Any) -> bool:
+    wide = {sre.CATEGORY_SPACE, sre.CATEGORY_NOT_SPACE, sre.CATEGORY_NOT_DIGIT, sre.CATEGORY_NOT_WORD}
+    return code is sre.IN and not any(each[0] is sre.NEGATE or each[1] in wide for each in argument)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
+def test_a_rule_bounds_its_repetitions_and_names_what_there_is(rule: Rule) -> None:
+    for pattern in rule.patterns:
+        assert list(unbounded(list(sre_parser.parse(pattern, re.MULTILINE)))) == []
+    assert render(rule.text, FailedCommand(""), "NAME")
+    if rule.advice:
+        assert callable(_advise(rule.advice))
+
+
+@pytest.mark.parametrize("pattern", ["a.*b", r"\s*\s*", "(a|[^b]+)c", "((x){2}.+)", r"\D+"])
+def test_a_repetition_without_a_limit_is_found(pattern: str) -> None:
+    assert list(unbounded(list(sre_parser.parse(pattern))))
 
 
 def long_sentences(hint: str) -> list[str]:

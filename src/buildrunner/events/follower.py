@@ -23,6 +23,7 @@ class Sink(Protocol):
     """
 
     name: str  # in warnings, such as "the console"
+    fault: str | None = None  # how `run` failed last, for warnings
 
     @property
     @abstractmethod
@@ -37,7 +38,8 @@ class Sink(Protocol):
     @property
     def pending_warning(self) -> str | None:
         """A warning about what is not delivered when the build has ended, for the log itself."""
-        return f"The live log is incomplete: {self.behind}. The archive in S3 has all of it." if self.behind else None
+        name = self.name[:1].upper() + self.name[1:]
+        return f"{name} is incomplete: {self.behind}. The archive in S3 has all of it." if self.behind else None
 
     def final_warning(self, *, finished: bool, total: int, place: str) -> str | None:
         """Return a warning for the console when nothing more is sent.
@@ -50,7 +52,7 @@ class Sink(Protocol):
         """
         if finished or not self.undelivered:
             return None
-        why = self.behind or f"{self.name} was too slow"
+        why = self.behind or self.fault or f"{self.name} was too slow"
         return f"{self.undelivered:,} of {total:,} events were not delivered: {why}; {place}."
 
     @property
@@ -90,15 +92,19 @@ class Follower:
 
 
 async def restart_after_faults(sink: Sink, journal: Journal, *, report: Callable[[Exception], None]) -> None:
-    """Run a sink until it returns. After an exception, report it, log a warning, and run the sink again after a pause."""
+    """Run a sink until it returns, again and again after an exception, with a pause between.
+
+    The operator sees every exception; the log has a warning for the first of each kind.
+    """
     faults = 0
     while True:
         try:
             return await sink.run()
         except Exception as error:
             report(error)
-            journal.log(
-                f"Internal error in buildrunner: {sink.name} failed ({type(error).__name__}). Restarting it.", "warning"
-            )
+            fault = f"{sink.name} failed ({type(error).__name__})"
+            if sink.fault != fault:
+                journal.log(f"Internal error in buildrunner: {fault}. Restarting it.", "warning")
+            sink.fault = fault
         await anyio.sleep(RETRY.pause(faults))
         faults += 1

@@ -4,10 +4,11 @@ A `[[rule]]` has these keys:
 
 - `id`: stable; programs know it as the kind of a failure, and docs/troubleshooting.md lists it.
 - `patterns`: regular expressions for the output without colors, of which one has to match. Their group `name` is {name} in the
-  texts. Every repetition is bounded, since a hostile build decides what is matched. {{part}} stands for a part in parts.toml.
+  texts. Repetitions are bounded, except those of digits or letters, as a hostile build decides what is matched. {{part}} stands
+  for a part in parts.toml.
 - `also`: more patterns, of which one has to match too.
-- `reason`: what happened and why. `hint`: what to do. Placeholders: {name}, {at} (the name in brackets, or nothing), and
-  those of `FailedCommand.words`.
+- `reason`: what happened and why. `hint`: what to do. Placeholders: {name}, {at} (the name in brackets, or nothing), and those
+  of `FailedCommand.words`: {install}, {add}, {add_dev}, {lockfile}, {manager}, {command}, {stage} and {variable}.
 - `advice`: the function in `diagnose.advice` that says reason and hint more exactly; None means that the rule does not apply.
 - `file`: the file at fault, where the rule knows it. `last`: the last match counts. `summary`: the place of the error may stand
   anywhere in the output, as the match is only its summary.
@@ -69,10 +70,12 @@ def _read(name: str) -> dict[str, Any]:
 
 def _rule(area: str, record: dict[str, Any], parts: dict[str, str]) -> Rule:
     fallback = record.pop("fallback", None)
-    groups = (record.pop("patterns"), record.pop("also", None))
-    patterns = tuple(_join(group, parts) for group in groups if group)
     try:
+        groups = (record.pop("patterns"), record.pop("also", None))
+        patterns = tuple(_join(group, parts) for group in groups if group)
         return Rule(area=area, patterns=patterns, fallback=_fallback(record, fallback), **record)
+    except KeyError as error:
+        raise ValueError(f"{area}.toml, {record.get('id')}: there is no key, part or placeholder {error}") from None
     except TypeError as error:
         raise ValueError(f"{area}.toml, {record.get('id')}: {error}") from None
 

@@ -217,7 +217,7 @@ class PackageManager:
     keeps_node: bool = False  # starts scripts with the Node that it runs with itself
 
     # Install scripts
-    script_failures: tuple[str, ...]  # how it reports the failed script of a package, NAME
+    script_failures: tuple[str, ...]  # how it reports the failed script of a package, NAME; empty: unknown
     script_failure_sign: str = ""  # that its output must have
     own_script_failure: str = OWN_SCRIPT_FAILURE  # of the repository itself; empty: it has the name of its package
     skip_scripts: str = "--ignore-scripts"
