@@ -2,8 +2,9 @@
 
     python tests/support/aws_server.py PORT REQUESTS
 
-Each call of ECS is a line of the file REQUESTS: `{"action": "RunTask", "request": {…}}`. moto forgets some of a RunTask, such
-as its client token, so tests look here. In the cluster `full` there is no room: ECS answers with `failures` and status 200.
+Each call of ECS and Batch is a line of the file REQUESTS: `{"action": "RunTask", "request": {…}}`. moto forgets some of a
+RunTask, such as its client token, so tests look here. What it cannot do, such as throttling, tests have answered by
+`AwsServer.answer`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import io
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +22,8 @@ from typing import Any
 
 ACCOUNT = "123456789012"  # moto's
 REGION = "eu-central-1"
+BATCH_ACTIONS = ("SubmitJob", "DescribeJobs", "TerminateJob", "DescribeJobQueues")
+MOTO = {"moto": "decides"}  # as an answer: the call reaches moto
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,17 @@ class AwsServer:
             aws_access_key_id="anybody",
             aws_secret_access_key="anybody",
         )
+
+    def answer(self, action: str, *answers: Mapping[str, Any], status: int = 200) -> None:
+        """Answer the next calls of an action so, in their order; the last answer stays. None of them reaches moto."""
+        folder = self.requests.parent / "answers" / action
+        folder.mkdir(parents=True, exist_ok=True)
+        for old in sorted(folder.iterdir()):
+            old.unlink()
+        for number, document in enumerate(answers):
+            new = folder / f"{number:03}.new"
+            new.write_text(json.dumps({"status": status, "document": document}))
+            new.rename(new.with_suffix(".json"))
 
     def asked(self, action: str) -> list[dict[str, Any]]:
         """Return the requests of one action of ECS, in their order."""
@@ -89,17 +104,37 @@ def serve(port: int, requests: Path) -> None:
     state_manager.set_transition("ecs::task", {"progression": "immediate"})  # has ended whenever somebody looks
     moto = DomainDispatcherApplication(create_backend_app)
 
+    lock = threading.Lock()
+
+    def take_answer(action: str) -> dict[str, Any] | None:
+        """Return the answer that a test has put there for this call; the last one stays for the calls after it."""
+        folder = requests.parent / "answers" / action
+        with lock:
+            found = sorted(folder.glob("*.json")) if folder.is_dir() else []
+            if not found:
+                return None
+            answer: dict[str, Any] = json.loads(found[0].read_text())
+            if found[1:]:
+                found[0].unlink()
+        return answer if answer["document"] != MOTO else None
+
     def application(environ: dict[str, Any], start_response: Any) -> Any:
         service, _, action = environ.get("HTTP_X_AMZ_TARGET", "").partition(".")
-        if service.startswith("AmazonEC2ContainerService"):
+        path = environ.get("PATH_INFO", "").lower()
+        action = next((name for name in BATCH_ACTIONS if path == f"/v1/{name.lower()}"), action)
+        if service.startswith("AmazonEC2ContainerService") or action in BATCH_ACTIONS:
             body = environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
             environ["wsgi.input"] = io.BytesIO(body)
             request = json.loads(body)
             with requests.open("a") as file:
                 file.write(json.dumps({"action": action, "request": request}) + "\n")
-            if action == "RunTask" and request["cluster"] == "full":
-                start_response("200 OK", [("Content-Type", "application/x-amz-json-1.1")])
-                return [json.dumps({"tasks": [], "failures": [{"reason": "Capacity is unavailable."}]}).encode()]
+            if answer := take_answer(action):
+                content = [("Content-Type", "application/x-amz-json-1.1")]
+                kind = answer["document"].get("__type")
+                start_response(
+                    f"{answer['status']} Answer", [*content, *([("x-amzn-errortype", kind)] if kind else [])]
+                )
+                return [json.dumps(answer["document"]).encode()]
         return moto(environ, start_response)
 
     run_simple("127.0.0.1", port, application, threaded=True)

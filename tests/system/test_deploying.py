@@ -23,7 +23,7 @@ import pytest
 
 from buildrunner.commands.dev.node import path_with_node
 from support.aws_cli import CLIENT
-from support.aws_server import ACCOUNT, REGION, AwsServer, aws_server
+from support.aws_server import ACCOUNT, MOTO, REGION, AwsServer, aws_server
 from support.harness import ROOT, Program, Redis, Repositories, wait_for
 from support.node_modules import node_modules
 from support.s3_server import S3Server
@@ -387,11 +387,26 @@ class TestAStarter:
         assert variables_of(request_of(account, slug))["REPO_URL"] == "https://example.org/a?b=c"
 
     def test_fails_when_ecs_answers_that_it_started_nothing(self, account: Account, starter: tuple[str, str]) -> None:
-        done = self.start(account, starter, "full", "REPO_URL=https://example.org/a", "SLUG=a")
+        account.aws.answer("RunTask", {"tasks": [], "failures": [{"reason": "MISSING"}]})
 
+        done = self.start(account, starter, "builds", "REPO_URL=https://example.org/a", "SLUG=a")
+
+        account.aws.answer("RunTask")
         assert done.returncode != 0
         assert "ECS started no task" in done.stderr
-        assert "Capacity is unavailable." in done.stderr
+        assert "MISSING" in done.stderr
+
+    def test_retries_throttling_and_lack_of_capacity(self, account: Account, starter: tuple[str, str]) -> None:
+        """A request that was refused keeps its token; one that was answered is over."""
+        asked = len(account.aws.asked("RunTask"))
+        full = {"tasks": [], "failures": [{"reason": "Capacity is unavailable at this time."}]}
+        account.aws.answer("RunTask", full, MOTO)
+
+        done = self.start(account, starter, "builds", "REPO_URL=https://example.org/a", "SLUG=a", "BUILD_ID=retried")
+
+        account.aws.answer("RunTask")
+        assert done.returncode == 0, done.stderr
+        assert [call["clientToken"] for call in account.aws.asked("RunTask")[asked:]] == ["retried", "retried-1"]
 
     def test_puts_no_secret_into_an_override(self, account: Account, starter: tuple[str, str]) -> None:
         secret = [

@@ -306,6 +306,7 @@ def test_run_task_mjs_knows_the_same_names() -> None:
 
 OVERRIDES = [
     ("REDIS_URI", "redis://cache"),
+    ("WEBHOOK_URL", "https://hooks.example.com/services/some-secret"),
     ("GIT_TOKEN", "x"),
     ("GATEWAY_SECRET", "x"),
     ("AWS_ACCESS_KEY_ID", "x"),

@@ -54,6 +54,7 @@ class LogReader:
         after: number of the last event that the reader has already.
         follow: whether to stay until the result; otherwise only what there is now is read.
         moves_on: whether to continue with a later build that takes the stream.
+        starts_within: seconds in which a build that is waited for begins.
         notice: called with a sentence for people when something happens that is not an event.
 
     """
@@ -67,6 +68,7 @@ class LogReader:
         after: int = 0,
         follow: bool,
         moves_on: bool = False,
+        starts_within: float = STARTS_WITHIN_SECONDS,
         notice: Callable[[str], None],
     ) -> None:
         self.end: LogEnd | None = None  # once it is known
@@ -76,6 +78,7 @@ class LogReader:
         self._named = build is not None
         self._moves_on = moves_on
         self._follow = follow
+        self._starts_within = starts_within
         self._say = notice
         self._build = build  # whose events are read
         self._shown: dict[str, Any] = {"seq": after}  # the last event that was
@@ -182,7 +185,7 @@ class LogReader:
         if self._replaced:
             return TAKEN_OVER_SECONDS if self._has_archive else 0
         if not self._shown["seq"]:
-            return STARTS_WITHIN_SECONDS
+            return self._starts_within
         return LOST_SECONDS if self._follow else SILENCE_SECONDS
 
     async def _last_id(self, client: Any) -> bytes | None:

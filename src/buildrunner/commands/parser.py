@@ -95,6 +95,8 @@ def _add_argument(parser: ArgumentParser, argument: Argument) -> Action:
     if not argument.name.startswith("-"):
         options |= {"metavar": argument.name, **({"nargs": "?"} if argument.optional else {})}
         return parser.add_argument(argument.destination, **options)
+    if argument.is_repeated:
+        options |= {"action": "append", "default": []}
     return parser.add_argument(argument.name, dest=argument.destination, metavar=argument.kind.metavar, **options)
 
 

@@ -32,6 +32,7 @@ class Argument:
     optional: bool = False  # of a positional argument
     path: Literal["", "folder"] = ""  # of this machine: completed, and mounted where the command runs in a container
     parameter: str = ""  # of the function, where it is not the name of the argument
+    is_repeated: bool = False  # of an option: the function gets a list
 
     @property
     def destination(self) -> str:
@@ -166,6 +167,36 @@ COMMANDS = (
             Argument("--follow", "Continue until the build ends, and exit with its exit code."),
             Argument("--json", "Print the events unchanged, one per line.", parameter="as_json"),
         ),
+    ),
+    Command(
+        "submit",
+        "run a build on Amazon ECS or AWS Batch and follow it",
+        "Start one build as a task of Amazon ECS, or as a job of AWS Batch if BATCH_JOB_QUEUE is set. Its log is printed from the"
+        " first line, and the exit code is the build's. Ctrl-C asks whether to stop the build; again, it stops following.",
+        (
+            ("Build a branch", "buildrunner submit https://github.com/owner/name my-site --ref main"),
+            (
+                "Set a variable of the build",
+                "buildrunner submit https://github.com/owner/name my-site --env BUILD_ENV_VITE_API=https://api.example.com",
+            ),
+            ("Start it and leave", "buildrunner submit https://github.com/owner/name my-site --detach"),
+        ),
+        "buildrunner.commands.submit.command:submit",
+        (
+            Argument("REPO_URL", "Address of the repository to build.", kinds.TEXT),
+            Argument("SLUG", "Id of the deployment.", kinds.TEXT),
+            Argument("--ref", "Branch, tag or full commit id.", kinds.TEXT, default_words="the default branch"),
+            Argument(
+                "--env",
+                "Variable of the build, NAME=VALUE; can be given several times. Secrets are refused.",
+                Kind(lambda text: text, "NAME=VALUE", "NAME=VALUE"),
+                parameter="variables",
+                is_repeated=True,
+            ),
+            Argument("--share", "Whose share of a fair-share queue of AWS Batch is used.", kinds.SHARE),
+            Argument("--detach", "Print the BUILD_ID alone, and exit once the build is submitted."),
+        ),
+        handles_signals=True,
     ),
     Command(
         "serve",

@@ -73,7 +73,7 @@ class EnvironmentReader:
     def _read(self, variable: Variable) -> Any:
         taken = self._command in variable.commands
         if variable.prefix:
-            return self._read_family(variable.prefix) if taken else {}
+            return self.read_family(variable.prefix) if taken else {}
         name = self.name_of(variable)
         text = self.environment.get(name)
         if not taken or not text:
@@ -95,7 +95,7 @@ class EnvironmentReader:
             return variable.default
         return value
 
-    def _read_family(self, prefix: str) -> dict[str, str]:
+    def read_family(self, prefix: str) -> dict[str, str]:
         family = {}
         for full_name, value in self.environment.items():
             if not full_name.startswith(prefix):

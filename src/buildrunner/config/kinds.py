@@ -192,6 +192,11 @@ def _parse_name_patterns(text: str) -> tuple[str, ...] | None:
     return names if all(re.fullmatch(r"[A-Za-z_*][A-Za-z0-9_*]*", name) for name in names) else None
 
 
+def _parse_list(text: str, pattern: str) -> tuple[str, ...] | None:
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    return names if names and all(re.fullmatch(pattern, name) for name in names) else None
+
+
 def _parse_webhook_secret(text: str) -> bytes | None:
     """Return the key of a secret of https://www.standardwebhooks.com, which has 24 to 64 bytes."""
     try:
@@ -220,6 +225,12 @@ WEBHOOK_SECRET = Kind(
     "whsec_ followed by base64 of 24 to 64 bytes",
     format=lambda key: f"whsec_{base64.b64encode(key).decode()}",
 )
+_AWS_NAME = r"[A-Za-z0-9_/:.-]{1,300}"  # a name, an id, or an ARN
+AWS_NAME = matching(_AWS_NAME, "a name, an id or an ARN of AWS", "NAME")
+AWS_NAMES = Kind(
+    lambda text: _parse_list(text, _AWS_NAME), "a comma-separated list of ids of AWS", "LIST", format=",".join
+)
+SHARE = matching(r"[A-Za-z0-9]{1,255}", "1 to 255 letters and digits", "NAME")
 HOST = matching(r"[A-Za-z0-9.:\[\]%_-]+", "a host name or an IP address", "HOST")
 DOMAIN = matching(
     r"(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?",

@@ -40,6 +40,11 @@ def is_secret_name(name: str) -> bool:
     )
 
 
+def is_public_value(value: str) -> bool:
+    """Return whether a value is no address with a password or a token in it."""
+    return re.match(r"[a-z][a-z0-9+.-]*://[^/?#]*@", value, re.IGNORECASE) is None
+
+
 def matches_any(name: str, patterns: tuple[str, ...]) -> bool:
     """Return whether `name` matches one of the patterns of `REDACT_VARS`; case counts, `*` stands for any text."""
     return any(fnmatchcase(name, pattern) for pattern in patterns)

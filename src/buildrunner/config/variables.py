@@ -24,8 +24,9 @@ from buildrunner.config.variable import Variable
 BUILD = ("run",)
 PLANNING = ("run", "plan")
 PUBLISHING = ("run", "publish")
-READING_S3 = ("run", "publish", "logs", "serve", "sites", "doctor")
-READING_REDIS = ("run", "publish", "logs", "serve", "doctor")
+READING_S3 = ("run", "publish", "logs", "submit", "serve", "sites", "doctor")
+READING_REDIS = ("run", "publish", "logs", "submit", "serve", "doctor")
+SUBMITTING = ("submit",)
 
 _REDIS_URI = Kind(parse_redis_uri, "redis://…, rediss://… or unix://…", "URI", is_url=True)
 _HTTP_URL = Kind(parse_http_url, "an http:// or https:// address", "URL", is_url=True)
@@ -508,6 +509,87 @@ VARIABLES: tuple[Variable, ...] = (
     ),
     Variable(
         "UPLOAD_TIMEOUT", "Time limits", "Time limit of the upload.", kinds.time_limit(86400), PUBLISHING, default=600
+    ),
+    # --- Fleet
+    Variable(
+        "ECS_CLUSTER",
+        "Fleet",
+        "Cluster of Amazon ECS that builds run in.",
+        kinds.AWS_NAME,
+        SUBMITTING,
+        default="default",
+        example="builds",
+    ),
+    Variable(
+        "ECS_TASK_DEFINITION",
+        "Fleet",
+        "Task definition of a build: its family, which stands for the newest revision, or `family:revision`.",
+        kinds.AWS_NAME,
+        SUBMITTING,
+        default_words="required unless `BATCH_JOB_QUEUE` is set",
+        example="buildrunner",
+    ),
+    Variable(
+        "ECS_SUBNETS",
+        "Fleet",
+        "Subnets that builds run in, comma-separated.",
+        kinds.AWS_NAMES,
+        SUBMITTING,
+        default=(),
+        example="subnet-0a1b2c3d,subnet-4e5f6a7b",
+    ),
+    Variable(
+        "ECS_SECURITY_GROUPS",
+        "Fleet",
+        "Security groups of builds, comma-separated.",
+        kinds.AWS_NAMES,
+        SUBMITTING,
+        default=(),
+        example="sg-0a1b2c3d",
+    ),
+    Variable(
+        "ECS_CONTAINER",
+        "Fleet",
+        "Container of the task definition that runs the build.",
+        kinds.AWS_NAME,
+        SUBMITTING,
+        default_words="the only one",
+        example="buildrunner",
+    ),
+    Variable(
+        "ECS_PUBLIC_IP",
+        "Fleet",
+        "Whether tasks get a public address, which they need in subnets without NAT.",
+        kinds.switch("on", "off"),
+        SUBMITTING,
+        default=False,
+    ),
+    Variable(
+        "ECS_CAPACITY",
+        "Fleet",
+        "`spot`: builds run on Fargate Spot, and on demand where it has no capacity.",
+        kinds.choice("spot"),
+        SUBMITTING,
+        default_words="on demand",
+        example="spot",
+    ),
+    Variable(
+        "BATCH_JOB_QUEUE",
+        "Fleet",
+        "Job queue of AWS Batch. With it, builds wait there for their turn, and the `ECS_` variables are not used.",
+        kinds.AWS_NAME,
+        SUBMITTING,
+        default_words="none",
+        example="builds",
+    ),
+    Variable(
+        "BATCH_JOB_DEFINITION",
+        "Fleet",
+        "Job definition of a build.",
+        kinds.AWS_NAME,
+        SUBMITTING,
+        default_words="required with `BATCH_JOB_QUEUE`",
+        example="buildrunner",
     ),
     # --- Gateway
     Variable(

@@ -1,0 +1,194 @@
+"""Follow a build that runs elsewhere: its log from the stream, its task by AWS, and the signals of who follows."""
+
+from __future__ import annotations
+
+import math
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import aclosing
+
+import anyio
+import anyio.abc
+import anyio.to_thread
+
+from buildrunner.client.reader import LogReader
+from buildrunner.commands.submit.engine import Engine, NotStarted, TaskState
+from buildrunner.commands.submit.request import Request
+from buildrunner.commands.submit.start import Starter
+from buildrunner.concurrency.retry import RetryPolicy
+from buildrunner.errors import EXIT_FAULT
+from buildrunner.events.sinks.console import STDERR, make_formatter, print_bytes
+
+STOP_SECONDS = 60.0  # for the result of a build that is stopped
+# From the end of the task on, for its last events: its archive is looked at every 5 s.
+LAST_EVENTS_SECONDS = 15.0
+_LOOK_AT_FIRST = RetryPolicy(first=2.0, longest=2.0, jitter=(0.7, 1.3))
+_LOOK = RetryPolicy(first=10.0, longest=10.0, jitter=(0.7, 1.3))  # while its events come
+_PHASES = {"queued": "The build is queued.", "starting": "The build is starting: its image is being pulled."}
+# What AWS says → what to do about it.
+_HINTS = (
+    ("CannotPullContainer", "Check that the image exists, and that the subnets reach its registry."),
+    ("OutOfMemory", "Give the task more memory."),
+    ("Spot", "Submit it again, or without ECS_CAPACITY=spot."),
+    ("ResourceInitializationError", "Check the task definition's secrets, its execution role, and the network."),
+)
+_BEGAN_WITH_CONFIGURATION = "Its configuration is refused: the container's own log names the problems."
+
+
+class Following:
+    """One build that is followed.
+
+    Args:
+        request: the build.
+        engine: runs it.
+        starter: started it, and does so again where AWS lost it for lack of capacity.
+        say: takes a sentence for people.
+        is_terminal: whether a person can be asked.
+
+    """
+
+    def __init__(
+        self, request: Request, engine: Engine, starter: Starter, say: Callable[[str], None], *, is_terminal: bool
+    ) -> None:
+        self._request = request
+        self._engine = engine
+        self._starter = starter
+        self._say = say
+        self._is_terminal = is_terminal
+        self._scope = anyio.CancelScope()
+        self._code: int | None = None
+        self._has_begun = False
+        self._phase = ""
+        self._was_asked = False
+        self._stopped_by = 0  # the signal
+        self._may_print = anyio.Event()
+        self._may_print.set()
+
+    async def run(self) -> int:
+        """Follow the build to its end, and return its exit code, or why there is none."""
+        with self._scope:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._print_log)
+                tasks.start_soon(self._watch_task)
+        return EXIT_FAULT if self._code is None else self._code
+
+    def interrupt(self, number: int, tasks: anyio.abc.TaskGroup) -> None:
+        """Handle SIGINT or SIGTERM: the first one stops the build, or asks whether to; the second one leaves."""
+        if self._was_asked or self._stopped_by:
+            self._say(f"Not following any more. To see the log: {self._logs_command}")
+            self._end(128 + number)
+        elif number == signal.SIGINT and self._is_terminal:
+            self._was_asked = True
+            tasks.start_soon(self._ask)
+        else:
+            tasks.start_soon(self._stop, number)
+            self._stopped_by = number
+
+    @property
+    def _logs_command(self) -> str:
+        return f"buildrunner logs {self._request.slug} --build {self._request.build} --follow"
+
+    def _end(self, code: int) -> None:
+        if self._code is None:
+            self._code = code
+            self._scope.cancel()
+
+    async def _print_log(self) -> None:
+        request = self._request
+        reader = LogReader(
+            request.log, request.slug, request.build, follow=True, starts_within=math.inf, notice=self._say
+        )
+        show = make_formatter("auto", progress=self._is_terminal)
+        try:
+            async with aclosing(reader.batches()) as batches:
+                async for events in batches:
+                    self._has_begun = True
+                    await self._may_print.wait()
+                    # In a thread, which is abandoned at the end: Ctrl-S may have stopped the terminal.
+                    await anyio.to_thread.run_sync(print_bytes, show(events), abandon_on_cancel=True)
+        except BrokenPipeError:  # of stdout; the build goes on, as at `| head`
+            self._end(128 + signal.SIGPIPE)
+            return
+        assert reader.end
+        if reader.end.sentence:
+            self._say(reader.end.sentence)
+        if reader.end.reason == "lost" and (state := await self._look()):
+            self._report(state)
+        self._end(reader.end.exit_code)
+
+    async def _watch_task(self) -> None:
+        while True:
+            state = await self._look()
+            if state and state.phase == "stopped":
+                retries = state.is_lack_of_capacity and not (self._has_begun or self._stopped_by)
+                if retries and await self._start_again(state.reason):
+                    continue
+                await anyio.sleep(LAST_EVENTS_SECONDS)  # the end of the log cancels this
+                self._report(state)
+                self._stopped_by = self._stopped_by or self._starter.given_up
+                self._end(128 + self._stopped_by if self._stopped_by else EXIT_FAULT)
+                return
+            if state and state.phase != self._phase and not self._has_begun:
+                self._phase = state.phase
+                if sentence := _PHASES.get(state.phase):
+                    self._say(sentence)
+            await anyio.sleep((_LOOK if self._has_begun else _LOOK_AT_FIRST).pause(0))
+
+    async def _look(self) -> TaskState | None:
+        """Return the state of the task; None if it is not known."""
+        try:
+            return await self._engine.look()
+        except NotStarted as error:
+            if error.transient is None and self._phase != "unknown":
+                self._phase = "unknown"
+                self._say(f"The state of the task is not known: {error.reason.rstrip('.')}.")
+            return None
+
+    async def _start_again(self, reason: str) -> bool:
+        """Start the task again that AWS had no capacity for; return whether there is one."""
+        try:
+            await self._starter.restart(reason)
+        except NotStarted as error:
+            self._say(f"{self._engine.service} did not start the build: {error.reason.rstrip('.')}.")
+            return False
+        self._phase = ""
+        return True
+
+    def _report(self, state: TaskState) -> None:
+        """Say why there is no result, in the words of AWS."""
+        if state.phase != "stopped":
+            self._say(f"Its task is still {state.phase}.")
+            return
+        code = f"; exit code {state.exit_code}" if state.exit_code is not None else ""
+        reason = state.reason.rstrip(".") or "no reason is known"
+        self._say(f"The task stopped before its build wrote a result: {reason}{code}.")
+        hint = next((hint for words, hint in _HINTS if words in state.reason), None)
+        if state.exit_code == 2 and not self._has_begun:
+            hint = _BEGAN_WITH_CONFIGURATION
+        if hint and not self._stopped_by:
+            self._say(hint)
+
+    async def _ask(self) -> None:
+        self._may_print = anyio.Event()  # the question stays the last line
+        try:
+            print_bytes(b"\nStop the build? [y/N] ", STDERR)
+            answer = await anyio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True)
+        finally:
+            self._may_print.set()
+        if answer.strip().lower() in {"y", "yes"}:
+            self._stopped_by = signal.SIGINT
+            await self._stop(signal.SIGINT)
+        else:
+            self._say("The build continues. Ctrl-C again stops following.")
+
+    async def _stop(self, number: int) -> None:
+        self._say(f"Stopping the build; waiting up to {STOP_SECONDS:.0f} s for its result.")
+        with anyio.move_on_after(STOP_SECONDS):
+            try:
+                await self._starter.stop()
+            except NotStarted as error:
+                self._say(f"The build cannot be stopped: {error.reason.rstrip('.')}.")
+            await anyio.sleep_forever()  # the result ends it
+        self._say(f"The build has not ended. To see the log: {self._logs_command}")
+        self._end(128 + number)
