@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from pathlib import Path
 
@@ -81,3 +82,30 @@ def test_published_folder_is_announced_without_a_commit(program: Program, tmp_pa
     assert run.code == 0
     assert [request.json["type"] for request in hooks.requests] == ["build.started", "build.finished"]
     assert "commit" not in hooks.requests[1].json["data"]
+
+
+def test_summary_is_the_last_line_and_carries_the_trace(program: Program, repositories: Repositories) -> None:
+    trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    repository = repositories.app('echo "trace $TRACEPARENT"; mkdir dist && echo hello >dist/index.html')
+    with receiver() as hooks:
+        run = program.run(
+            repository,
+            **PLAIN,
+            SUMMARY="emf",
+            TRACEPARENT=trace,
+            CONSOLE_FORMAT="json",
+            WEBHOOK_URL=hooks.origin,
+            WEBHOOK_SECRET=SECRET,
+        )
+
+    assert run.code == 0
+    assert f"trace {trace}" in run.lines
+    assert {request.headers["traceparent"] for request in hooks.requests} == {trace}
+    *events, summary = map(json.loads, run.stdout.splitlines())
+    assert events == run.events
+    assert summary["traceparent"] == trace
+    assert summary["cicd.pipeline.run.id"] == run.result["build"]
+    assert summary["buildrunner.upload.files"] == summary["buildrunner.site.files"] == 1
+    assert summary["buildrunner.cache"] == "miss"
+    assert summary["buildrunner.log.events"] == len(events)
+    assert summary["_aws"]["CloudWatchMetrics"][0]["Namespace"] == "buildrunner"

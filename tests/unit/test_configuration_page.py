@@ -56,6 +56,8 @@ PROMISED = {
         "COMMIT_STATUS",
         "COMMIT_STATUS_TOKEN",
         "COMMIT_STATUS_URL",
+        "SUMMARY",
+        "TRACEPARENT",
     ),
 }
 

@@ -112,6 +112,8 @@ def test_the_defaults_are_those_that_are_promised() -> None:
         "site_url": None,
         "build_url": None,
         "webhook_url": None,
+        "summary": "off",
+        "traceparent": None,
         "webhook_key": b"",
         "webhook_allow_private": False,
         "commit_status": None,

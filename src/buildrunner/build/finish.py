@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import anyio
 
 from buildrunner.build.ending import Ending
 from buildrunner.build.faults import FaultReporter
 from buildrunner.build.storage import Storage
+from buildrunner.build.summary import cpu_seconds, format_summary, largest_process_bytes, make_summary
 from buildrunner.config.settings import Settings
 from buildrunner.errors import EXIT_PUBLISHED, BuildEnded
 from buildrunner.events.follower import Follower
 from buildrunner.events.journal import Field, Journal
 from buildrunner.events.sinks.console import Console
+from buildrunner.sandbox import peak_memory
 
 # docs/events.md promises an event every 30 s, and none can be written during the archiving. Cancelling it takes up to 5 s.
 ARCHIVE_SECONDS = 20.0
@@ -36,6 +39,8 @@ class Facts:
     commit: str | None = None
     files: int | None = None
     bytes: int | None = None
+    uploaded: int | None = None  # files: the others were there already
+    cache: Literal["hit", "miss", "off"] | None = None  # of dependencies
 
 
 class Finish:
@@ -70,6 +75,7 @@ class Finish:
         console: Console,
         printed: anyio.Event,
         faults: FaultReporter,
+        in_image: bool,
     ) -> None:
         self._settings = settings
         self._journal = journal
@@ -82,6 +88,7 @@ class Finish:
         self._console = console
         self._printed = printed
         self._faults = faults
+        self._in_image = in_image
         self._started = anyio.current_time()
         self._archive_key = f"__logs/{settings.slug}/{settings.build_id}.ndjson"
 
@@ -168,3 +175,25 @@ class Finish:
                 await self._console.warn(warning)
         with deadline.limit(CONSOLE_SECONDS):
             await self._printed.wait()
+            if self._settings.summary != "off":
+                await self._console.print_line(format_summary(self._summarize(), self._settings.summary))
+
+    def _summarize(self) -> dict[str, Any]:
+        settings, facts = self._settings, self._facts
+        return make_summary(
+            json.loads(self._journal.result()),
+            slug=settings.slug,
+            facts={
+                "cicd.pipeline.run.url.full": settings.build_url,
+                "vcs.repository.url.full": settings.repository.url or None,
+                "vcs.ref.head.name": settings.repository.ref,
+                "buildrunner.upload.files": facts.uploaded,
+                "buildrunner.cache": facts.cache,
+                "buildrunner.log.events": self._journal.last_seq,
+                "buildrunner.log.bytes": self._journal.size,
+                "buildrunner.cpu.time": round(cpu_seconds(), 3),
+                # Outside of the image the control group holds more than the build.
+                "buildrunner.memory.peak": (peak_memory() if self._in_image else None) or largest_process_bytes(),
+                "traceparent": settings.traceparent,
+            },
+        )

@@ -217,6 +217,7 @@ class Run:
                     key=settings.webhook_key,
                     allow_private=settings.webhook_allow_private or not self._in_image,
                     build_url=settings.build_url,
+                    traceparent=settings.traceparent,
                 )
             )
         if settings.commit_status_token:
@@ -273,6 +274,7 @@ class Run:
             console=self._console,
             printed=self._console_follower.finished,
             faults=self.faults,
+            in_image=self._in_image,
         )
         await finish.run()
 

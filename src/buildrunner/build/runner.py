@@ -40,6 +40,8 @@ async def _build_site(root: Path, run: Run, *, in_image: bool) -> None:
         commands = CommandRunner(run, sandbox)
         caches = open_caches(run, workspace)
 
+    if settings.traceparent:
+        workspace = workspace.with_variables({"TRACEPARENT": settings.traceparent})
     checkout = await stages.clone_repository(run, workspace)
     workspace = workspace.with_variables({"COMMIT_SHA": checkout.commit, "COMMIT_REF": checkout.ref})
     plan = await stages.plan_build(run, checkout)
@@ -53,6 +55,7 @@ async def _build_site(root: Path, run: Run, *, in_image: bool) -> None:
     provider = stages.ToolchainProvider(context, caches)
     install = stages.InstallStage(context, provider, caches)
     installed = await install.run()
+    run.facts.cache = ("hit" if caches.dependencies.restored else "miss") if caches else "off"
 
     build = stages.BuildStage(context, provider, install, before_install)
     with await build.run(installed) as site:

@@ -230,6 +230,10 @@ AWS_NAME = matching(_AWS_NAME, "a name, an id or an ARN of AWS", "NAME")
 AWS_NAMES = Kind(
     lambda text: _parse_list(text, _AWS_NAME), "a comma-separated list of ids of AWS", "LIST", format=",".join
 )
+TRACEPARENT = matching(
+    r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}",
+    "a trace context of the W3C, such as 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+)
 SHARE = matching(r"[A-Za-z0-9]{1,255}", "1 to 255 letters and digits", "NAME")
 HOST = matching(r"[A-Za-z0-9.:\[\]%_-]+", "a host name or an IP address", "HOST")
 DOMAIN = matching(

@@ -77,6 +77,8 @@ class Settings:
     commit_status: Literal["github", "gitlab", "gitea"] | None  # None: by the host of the repository
     commit_status_url: str | None
     commit_status_token: str | None = field(repr=False)  # None: no statuses are sent
+    summary: Literal["off", "json", "emf"]
+    traceparent: str | None
     secrets: tuple[str, ...] = field(repr=False)
 
 
@@ -156,6 +158,8 @@ def read_settings(environment: Mapping[str, str], *, publishes: str | None = Non
         commit_status=values["COMMIT_STATUS"],
         commit_status_url=values["COMMIT_STATUS_URL"],
         commit_status_token=values["COMMIT_STATUS_TOKEN"],
+        summary=values["SUMMARY"],
+        traceparent=values["TRACEPARENT"],
         secrets=list_secrets(environment),
     )
 

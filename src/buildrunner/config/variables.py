@@ -492,6 +492,24 @@ VARIABLES: tuple[Variable, ...] = (
         default_words="the API of the well-known host",
         example="https://git.example.com/api/v4",
     ),
+    # --- Observability
+    Variable(
+        "SUMMARY",
+        "Observability",
+        "Prints a last line about the whole build: `json`, or `emf` for metrics in CloudWatch.",
+        kinds.choice("off", "json", "emf"),
+        PUBLISHING,
+        default="off",
+    ),
+    Variable(
+        "TRACEPARENT",
+        "Observability",
+        "W3C trace context of the build, for its commands, webhooks and summary.",
+        kinds.TRACEPARENT,
+        PUBLISHING,
+        default_words="none",
+        example="00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+    ),
     # --- Time limits
     Variable(
         "CLONE_TIMEOUT", "Time limits", "Time limit of the clone.", kinds.time_limit(86400), PLANNING, default=120

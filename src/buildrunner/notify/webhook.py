@@ -37,13 +37,22 @@ class Webhook(Notifier):
         key: signs them.
         allow_private: whether the receiver may have a private address.
         build_url: address of the build's page, if there is one.
+        traceparent: trace context of the build, if there is one.
 
     """
 
     name = "the webhook"
 
     def __init__(
-        self, journal: Journal, *, slug: str, url: str, key: bytes, allow_private: bool, build_url: str | None
+        self,
+        journal: Journal,
+        *,
+        slug: str,
+        url: str,
+        key: bytes,
+        allow_private: bool,
+        build_url: str | None,
+        traceparent: str | None,
     ) -> None:
         super().__init__(journal, receiver=urlsplit(url).hostname or "")
         self._slug = slug
@@ -51,6 +60,7 @@ class Webhook(Notifier):
         self._key = key
         self._allow_private = allow_private
         self._build_url = build_url
+        self._trace = {"traceparent": traceparent} if traceparent else {}
 
     def first_message(self) -> Message:
         return self._message("build.started", f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%f}"[:-3] + "Z", {})
@@ -72,6 +82,7 @@ class Webhook(Notifier):
                 "webhook-id": identity,
                 "webhook-timestamp": str(now),
                 "webhook-signature": sign(self._key, identity, now, body),
+                **self._trace,
             }
             answer = await post(self._url, headers, body, allow_private=self._allow_private)
             if 300 <= answer.status < 400:

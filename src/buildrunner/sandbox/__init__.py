@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         heap_megabytes as heap_megabytes,
         memory_limit as memory_limit,
         node_options as node_options,
+        peak_memory as peak_memory,
     )
     from buildrunner.sandbox.processes import as_typed as as_typed, main_program as main_program
 else:
@@ -37,7 +38,7 @@ else:
                 "LEFT_BEHIND_HINT REMOVE_SECONDS Account Exit Output Sandbox harden_process remove_tree run_program"
             ),
             "idle_detection": "IdleProcess wait_until_idle",
-            "memory": "heap_megabytes memory_limit node_options",
+            "memory": "heap_megabytes memory_limit node_options peak_memory",
             "processes": "as_typed main_program",
         },
     )

@@ -49,6 +49,18 @@ def count_memory_kills(groups: Path = Path("/proc/self/cgroup"), mounted: Path =
     return None
 
 
+def peak_memory(groups: Path = Path("/proc/self/cgroup"), mounted: Path = Path("/sys/fs/cgroup")) -> int | None:
+    """Return the most memory that this control group has had (bytes); None where nothing measures it.
+
+    Control groups v2: `memory.peak`, of Linux 5.19 and later; v1: `memory.max_usage_in_bytes`. Both count the page cache too.
+    """
+    for root, group, version in _memory_groups(groups, mounted):
+        for place in (group, root):
+            with suppress(OSError, ValueError):
+                return int((place / ("memory.peak" if version == 2 else "memory.max_usage_in_bytes")).read_text())
+    return None
+
+
 def _memory_groups(groups: Path, mounted: Path) -> Iterator[tuple[Path, Path, int]]:
     """Yield the control groups of this process that limit memory: their root, their folder, and the version (1 or 2)."""
     with suppress(OSError):

@@ -40,6 +40,7 @@ async def publish_site(run: Run, site: PreparedSite) -> None:
         await run.check_superseded()
         await run.publish(uploader.publish, lambda: uploader.what_is_new)
         run.facts.files, run.facts.bytes = total, total_bytes
+        run.facts.uploaded = total - uploader.unchanged
         await run.tidy_up(
             lambda: uploader.tidy_up(build=settings.build_id, slug=settings.slug, commit=run.facts.commit)
         )

@@ -73,6 +73,10 @@ class Console(Sink):
         """Print a warning that is no event: what could not be delivered."""
         json_line = self._format == "json"
         line = json.dumps({"level": "warning", "log": sentence}) if json_line else f"warning: {sentence}"
+        await self.print_line(line)
+
+    async def print_line(self, line: str) -> None:
+        """Print a line that is no event."""
         with suppress(OSError):
             await anyio.to_thread.run_sync(print_bytes, f"{line}\n".encode(), abandon_on_cancel=True)
 
