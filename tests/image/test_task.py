@@ -25,6 +25,7 @@ from support.ecs_endpoint import PATH
 from support.fargate import PLATFORM, Fargate, Task, docker
 from support.git_server import GitServer, git_server
 from support.harness import ROOT, Event, Redis, Repositories
+from support.receiver import receiver
 from support.relay import Relay
 from support.s3_server import S3Server
 
@@ -77,6 +78,20 @@ def test_the_example_is_built_and_published_with_the_role_of_the_task(
     assert not [v for v in inspected["Config"]["Env"] if v.startswith(("AWS_ACCESS_KEY", "AWS_SECRET", "AWS_SESSION"))]
     assert inspected["HostConfig"]["ReadonlyRootfs"] is True
     assert (inspected["HostConfig"]["Memory"], inspected["HostConfig"]["NanoCpus"]) == (2 << 30, 10**9)
+
+
+def test_webhook_to_a_private_address_is_refused_unless_it_is_allowed(
+    program: Fargate, app: Callable[..., str], host: str
+) -> None:
+    secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+    with receiver(host=host) as hooks:
+        refused = program.run(app(), WEBHOOK_URL=hooks.origin, WEBHOOK_SECRET=secret)
+        assert hooks.requests == []
+        allowed = program.run(app(), WEBHOOK_URL=hooks.origin, WEBHOOK_SECRET=secret, WEBHOOK_ALLOW_PRIVATE="1")
+
+    assert (refused.code, allowed.code) == (0, 0)
+    assert refused.said(f"The webhook build.started was not delivered to {host}: its host is at a private address")
+    assert [request.json["type"] for request in hooks.requests] == ["build.started", "build.finished"]
 
 
 def test_the_commands_of_the_readme_build_an_image_and_run_it(

@@ -34,6 +34,7 @@ class Received:
 class Receiver:
     """What one server was sent."""
 
+    host: str
     port: int
     answers: list[Behavior]  # of the first requests; then 204
     text: str = ""  # of an answer that is an error
@@ -43,7 +44,7 @@ class Receiver:
 
     @property
     def origin(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self.host}:{self.port}"
 
     def wait_for(self, count: int) -> None:
         wait_for(lambda: len(self.requests) >= count, f"{count} requests")
@@ -51,11 +52,15 @@ class Receiver:
 
 @contextmanager
 def receiver(
-    answers: Sequence[Behavior] = (), *, text: str = "", headers: Mapping[str, str] | None = None
+    answers: Sequence[Behavior] = (),
+    *,
+    text: str = "",
+    headers: Mapping[str, str] | None = None,
+    host: str = "127.0.0.1",
 ) -> Iterator[Receiver]:
     """Serve on a free port; the fields of `Receiver` say what the options do."""
-    with _Listener(("127.0.0.1", 0), _Handler) as listener:
-        listener.receiver = Receiver(listener.server_address[1], list(answers), text, headers or {})
+    with _Listener((host, 0), _Handler) as listener:
+        listener.receiver = Receiver(host, listener.server_address[1], list(answers), text, headers or {})
         thread = threading.Thread(target=listener.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
         try:

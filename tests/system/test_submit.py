@@ -102,7 +102,7 @@ def run_here(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, **arg
     """Run the command in this process, with less patience."""
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(follow, "LAST_EVENTS_SECONDS", 0.5)
+    monkeypatch.setattr(follow, "NO_EVENTS_SECONDS", 0.5)
     given: dict[str, Any] = {"ref": None, "variables": [], "share": None, "detach": False} | arguments
     return anyio.run(lambda: submit(environment, URL, given.pop("slug", "my-site"), **given))
 

@@ -9,6 +9,7 @@ import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import anyio
 from aiohttp import (
     ClientConnectionError,
     ClientConnectorCertificateError,
@@ -73,7 +74,7 @@ async def post(url: str, headers: Mapping[str, str], body: bytes, *, allow_priva
     """
     target = URL(url)
     try:
-        async with asyncio.timeout(ATTEMPT_SECONDS):
+        with anyio.fail_after(ATTEMPT_SECONDS):
             addresses = await _resolve(target.raw_host or "", target.port or 0)
             if not allow_private and any(not is_public(str(address["host"])) for address in addresses):
                 raise NotDelivered("its host is at a private address, which WEBHOOK_ALLOW_PRIVATE=1 allows", final=True)

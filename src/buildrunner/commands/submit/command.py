@@ -14,7 +14,7 @@ import anyio
 from buildrunner.commands.submit.batch import Batch, BatchTarget
 from buildrunner.commands.submit.ecs import Ecs
 from buildrunner.commands.submit.engine import Engine, NotStarted
-from buildrunner.commands.submit.follow import Following
+from buildrunner.commands.submit.follow import STOP_SECONDS, Following
 from buildrunner.commands.submit.request import Request, read_request
 from buildrunner.commands.submit.start import Starter
 from buildrunner.errors import EXIT_CONFIGURATION, EXIT_FAULT, EXIT_PUBLISHED
@@ -60,6 +60,8 @@ async def submit(
     async with _open_engine(request) as engine:
         starter = Starter(engine, say)
         following = None if detach else Following(request, engine, starter, say, is_terminal=_is_terminal())
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # a terminal that is closed ends this, not the build
+            signal.signal(signal.SIGHUP, signal.SIG_DFL)
         with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
             async with anyio.create_task_group() as tasks:
 
@@ -93,13 +95,24 @@ async def _run(request: Request, engine: Engine, starter: Starter, following: Fo
             say("Check the variables and your permissions. Nothing was started.")
         return EXIT_FAULT if error.transient else EXIT_CONFIGURATION
     if starter.given_up:  # the answer came after the signal
-        await starter.stop()
-        return 128 + starter.given_up
+        return await _stop(engine, starter)
     if following is None:
         print(request.build, flush=True)
         return EXIT_PUBLISHED
     say(f"Submitted build {request.build} to {engine.service}.")
     return await following.run()
+
+
+async def _stop(engine: Engine, starter: Starter) -> int:
+    """Stop a task that nobody has waited for."""
+    with anyio.move_on_after(STOP_SECONDS) as scope:
+        try:
+            await starter.stop()
+        except NotStarted as error:
+            say(f"The build cannot be stopped: {error.reason.rstrip('.')}.")
+    if scope.cancelled_caught:
+        say(f"{engine.service} does not answer; the build may still run.")
+    return 128 + starter.given_up
 
 
 @asynccontextmanager

@@ -21,8 +21,10 @@ from buildrunner.errors import EXIT_FAULT
 from buildrunner.events.sinks.console import STDERR, make_formatter, print_bytes
 
 STOP_SECONDS = 60.0  # for the result of a build that is stopped
-# From the end of the task on, for its last events: its archive is looked at every 5 s.
-LAST_EVENTS_SECONDS = 15.0
+# From the end of the task on, for its last events. Of a build that has begun, the reader looks into the archive after 35 s of
+# silence; of another one every 5 s.
+LAST_EVENTS_SECONDS = 45.0
+NO_EVENTS_SECONDS = 15.0
 _LOOK_AT_FIRST = RetryPolicy(first=2.0, longest=2.0, jitter=(0.7, 1.3))
 _LOOK = RetryPolicy(first=10.0, longest=10.0, jitter=(0.7, 1.3))  # while its events come
 _PHASES = {"queued": "The build is queued.", "starting": "The build is starting: its image is being pulled."}
@@ -124,7 +126,8 @@ class Following:
                 retries = state.is_lack_of_capacity and not (self._has_begun or self._stopped_by)
                 if retries and await self._start_again(state.reason):
                     continue
-                await anyio.sleep(LAST_EVENTS_SECONDS)  # the end of the log cancels this
+                # The end of the log cancels this.
+                await anyio.sleep(LAST_EVENTS_SECONDS if self._has_begun else NO_EVENTS_SECONDS)
                 self._report(state)
                 self._stopped_by = self._stopped_by or self._starter.given_up
                 self._end(128 + self._stopped_by if self._stopped_by else EXIT_FAULT)
