@@ -193,14 +193,35 @@ def test_a_snapshot_is_replaced_and_tells_whether_content_changed(app: Path, tmp
         (app / "src" / "index.js").write_text("2")
         second = await repository.take()
         assert second.tree != first.tree
+        assert await repository.describe_change(first, second) == "src/index.js"
         git(app, "commit", "-qam", "second")
         assert (await repository.take()).tree == second.tree
         assert git(tmp_path / "snapshot", "rev-parse", "HEAD") == git(app, "rev-parse", "HEAD")
         (app / "src" / "index.js").unlink()
         assert (await repository.take()).tree not in {first.tree, second.tree}
         assert git(tmp_path / "snapshot", "ls-tree", "-r", "--name-only", "HEAD") == ".gitignore"
+        for name in ("a.js", "b.js", "c.js"):
+            (app / name).write_text(name)
+        assert await repository.describe_change(second, await repository.take()) == "a.js and 3 more files"
 
     anyio.run(check)
+
+
+def test_no_program_runs_that_the_folder_names(app: Path, tmp_path: Path) -> None:
+    for name, value in {
+        "core.fsmonitor": "touch ran",
+        "filter.x.clean": "touch ran",
+        "uploadpack.packObjectsHook": "touch ran",
+    }.items():
+        git(app, "config", name, value)
+    (app / ".gitattributes").write_text("* filter=x\n")
+    (app / ".git" / "hooks" / "reference-transaction").write_text("#!/bin/sh\ntouch ran\n")
+    (app / ".git" / "hooks" / "reference-transaction").chmod(0o755)
+
+    anyio.run(SnapshotRepository(str(app), f"{tmp_path}/snapshot").take)
+    anyio.run(SnapshotRepository(str(app), f"{tmp_path}/other").take, "trunk")
+
+    assert not list(tmp_path.rglob("ran"))
 
 
 def test_a_ref_is_built_whatever_lies_in_the_folder(app: Path, tmp_path: Path) -> None:

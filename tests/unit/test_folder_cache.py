@@ -8,9 +8,13 @@ from pathlib import Path
 import anyio
 import pytest
 
-from buildrunner.cache.archive import DependencyArchive
+from buildrunner.cache import packing
+from buildrunner.cache.archive import CacheableInstall, DependencyArchive
 from buildrunner.cache.folder import FolderBucket
+from buildrunner.cache.packing import PackedArchive, Packer
 from buildrunner.errors import BuildFailed
+from buildrunner.project.package_managers.table import MANAGERS
+from buildrunner.sandbox.command import Sandbox
 
 
 async def put(bucket: FolderBucket, key: str, content: bytes) -> None:
@@ -74,6 +78,37 @@ def test_a_file_that_is_being_written_is_not_listed(tmp_path: Path) -> None:
     (tmp_path / "__cache" / "a" / ".unfinished-x1").write_text("half")
 
     assert anyio.run(FolderBucket(tmp_path).list_objects, "__cache/a/") == {}
+
+
+@pytest.mark.parametrize("missing", ["gzip", "zstd"])
+def test_dependencies_are_packed_by_what_is_installed(
+    missing: str, open_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed = packing._is_installed
+    monkeypatch.setattr(packing, "_is_installed", lambda program: program != missing and installed(program))
+    open_folder = open_folder / missing
+    (open_folder / "from/node_modules/a").mkdir(parents=True)
+    (open_folder / "from/node_modules/a/index.js").write_text("1")
+    (open_folder / "to").mkdir()
+    sandbox = Sandbox(in_image=False)
+    if sandbox.account:
+        os.chown(open_folder / "to", sandbox.account.uid, sandbox.account.gid)
+    manager = MANAGERS["npm"].cache
+    assert manager
+    folder = open_folder / "from"
+    install = CacheableInstall("npm", manager, {"modules": "k"}, "", True, False, folder, folder)
+
+    async def pack_and_unpack() -> str:
+        packer = Packer(sandbox, open_folder / "packed.tar")
+        assert Packer.is_available()
+        packed = await packer.pack(install, "modules")
+        assert isinstance(packed, PackedArchive)
+        packer.file.chmod(0o644)
+        await packer.unpack(packer.file, open_folder / "to", "modules", packed.compression)
+        return packed.compression
+
+    assert anyio.run(pack_and_unpack) == {"gzip": "zst", "zstd": "gz"}[missing]
+    assert (open_folder / "to/node_modules/a/index.js").read_text() == "1"
 
 
 @pytest.mark.parametrize("compression", ["zst", "gz"])

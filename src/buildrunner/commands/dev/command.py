@@ -215,11 +215,16 @@ class _Run:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(build, snapshot)
             async for _ in watch_changes(repository):
-                now = await repository.take()
+                try:
+                    now = await repository.take()
+                except BuildEnded as error:  # such as of a file that was removed meanwhile: the next change tries again
+                    print_line(error.reason, STDERR)
+                    continue
                 if now.tree != snapshot.tree and not self._builds.stopped_by:
+                    changed = await repository.describe_change(snapshot, now)
                     snapshot = now
                     self._idle = False
-                    print_line(f"Files changed. Building {self._request.repo}: {now.what}.")
+                    print_line(f"{changed} changed. Building {self._request.repo}: {now.what}.")
                     tasks.start_soon(build, snapshot)
         raise AssertionError  # watching ends only with the scope
 

@@ -6,7 +6,6 @@ nor the site's own build finds an open Redis or bucket. Both end with the block,
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import secrets
 import signal
@@ -19,7 +18,6 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, a
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import aiofiles
 import anyio
 
 from buildrunner.errors import EXIT_CONFIGURATION, EXIT_FAULT, BuildEnded, ungrouped
@@ -125,8 +123,9 @@ async def _valkey(folder: str) -> AsyncIterator[str]:
     (port,), password = _free_ports(1), secrets.token_urlsafe(24)
     # A file in a folder that is closed to others, rather than options: command lines can be read by everyone.
     config = os.path.join(folder, "valkey.conf")
-    async with aiofiles.open(config, "w") as file:
-        await file.write(f'bind 127.0.0.1\nport {port}\nrequirepass {password}\ndir "{folder}"\nsave ""\n')
+    await anyio.Path(config).write_text(
+        f'bind 127.0.0.1\nport {port}\nrequirepass {password}\ndir "{folder}"\nsave ""\n'
+    )
     uri = f"redis://:{password}@127.0.0.1:{port}/0"
     async with Redis.from_url(uri) as client:
 
@@ -241,6 +240,8 @@ async def _enter(stack: AsyncExitStack, server: Callable[[str], AbstractAsyncCon
 
 def _program(distribution: str, name: str) -> str:
     """Find a program that an installed wheel brought along."""
+    import importlib.metadata  # not needed before the address of the page is printed
+
     with suppress(importlib.metadata.PackageNotFoundError):
         for path in importlib.metadata.files(distribution) or ():
             if path.name == name:

@@ -125,6 +125,13 @@ class SnapshotRepository:
                 path = os.path.dirname(path)
         return set(filter(os.path.isdir, folders))
 
+    async def describe_change(self, before: Snapshot, after: Snapshot) -> str:
+        """Return which files differ, for people: `src/App.tsx and 2 more files`."""
+        listed = await _git(*self._here, "diff-tree", "-r", "-z", "--name-only", before.tree, after.tree) or ""
+        first, *others = [name for name in listed.split("\0") if name] or ["The folder"]
+        more = f" and {len(others)} more file{'s' if len(others) > 1 else ''}" if others else ""
+        return first.encode(errors="replace").decode() + more
+
     async def _create(self, branch: str) -> None:
         if not self._branch:
             self._branch = branch
