@@ -236,6 +236,19 @@ async def _long_enough_to_fail(run: Run) -> None:
         await anyio.sleep(0.02)
 
 
+@pytest.mark.parametrize(
+    ("scheme", "host", "reason"),
+    [
+        ("https", "127.0.0.1", "it does not speak TLS, or not this version"),
+        ("http", "no-such-host.invalid", "its host name cannot be resolved"),
+        ("http", "a" * 64, "the request failed|its host name cannot be resolved"),
+    ],
+)
+def test_attempt_that_reaches_nobody_says_why(scheme: str, host: str, reason: str) -> None:
+    with receiver() as server, pytest.raises(NotDelivered, match=reason):
+        anyio.run(lambda: post(f"{scheme}://{host}:{server.port}/", {}, b"", allow_private=True))
+
+
 def test_redirect_is_not_followed(tmp_path: Path, capfd: pytest.CaptureFixture[str], less_time: None) -> None:
     with receiver() as other, receiver([307] * 99, headers={"Location": f"{other.origin}/"}) as server:
         assert run_build(tmp_path, ends(None, server), with_webhook(server)) == 0

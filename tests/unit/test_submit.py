@@ -64,6 +64,13 @@ def test_every_variable_is_read() -> None:
     assert read(BATCH, share="a1").target == BatchTarget("builds", "buildrunner", "a1")
 
 
+def test_page_of_the_build_is_known_before_it_starts() -> None:
+    request = read({"BUILD_URL": "https://builds.example.com/{slug}/{build}"})
+
+    assert request.page == f"https://builds.example.com/my-site/{request.build}"
+    assert "BUILD_URL" not in request.variables
+
+
 def test_environment_of_the_caller_is_not_passed_on() -> None:
     request = read({"BUILD_ENV_A": "1", "GIT_TOKEN": "t", "REPO_REF": "other", "SLUG": "other"}, ref="main")
 

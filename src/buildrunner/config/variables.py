@@ -223,9 +223,9 @@ VARIABLES: tuple[Variable, ...] = (
     Variable(
         "BUILD_URL",
         "Site",
-        "Address of a build's page, for webhooks and commit statuses. It contains `{slug}` and usually `{build}`.",
+        "Address of a build's page, for webhooks, commit statuses and `submit`. It contains `{slug}` and usually `{build}`.",
         _link("slug", "build"),
-        ("run", "publish"),
+        ("run", "publish", "submit"),
         example="https://builds.example.com/sites/{slug}/builds/{build}",
     ),
     Variable(

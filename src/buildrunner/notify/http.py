@@ -16,6 +16,7 @@ from aiohttp import (
     ClientConnectorError,
     ClientError,
     ClientSession,
+    ClientSSLError,
     ClientTimeout,
     TCPConnector,
 )
@@ -72,8 +73,8 @@ async def post(url: str, headers: Mapping[str, str], body: bytes, *, allow_priva
         NotDelivered: there was no answer.
 
     """
-    target = URL(url)
     try:
+        target = URL(url)
         with anyio.fail_after(ATTEMPT_SECONDS):
             addresses = await _resolve(target.raw_host or "", target.port or 0)
             if not allow_private and any(not is_public(str(address["host"])) for address in addresses):
@@ -101,6 +102,8 @@ async def post(url: str, headers: Mapping[str, str], body: bytes, *, allow_priva
         raise NotDelivered("its host name cannot be resolved") from None
     except ClientConnectorCertificateError:
         raise NotDelivered("its certificate is not valid") from None
+    except ClientSSLError:
+        raise NotDelivered("it does not speak TLS, or not this version") from None
     except ClientConnectorError as error:
         number = error.os_error.errno
         raise NotDelivered(f"no connection ({os.strerror(number) if number else type(error).__name__})") from None

@@ -99,7 +99,7 @@ async def _run(request: Request, engine: Engine, starter: Starter, following: Fo
     if following is None:
         print(request.build, flush=True)
         return EXIT_PUBLISHED
-    say(f"Submitted build {request.build} to {engine.service}.")
+    say(f"Submitted build {request.build} to {engine.service}.{f' Its page: {request.page}' if request.page else ''}")
     return await following.run()
 
 

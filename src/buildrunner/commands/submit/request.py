@@ -33,6 +33,7 @@ class Request:
     target: EcsTarget | BatchTarget
     region: str
     log: LogSettings = field(repr=False)  # where its events will be
+    page: str | None  # address of the build's page
 
 
 def read_request(
@@ -78,7 +79,8 @@ def read_request(
         region=region,
         s3_endpoint_url=values["AWS_ENDPOINT_URL_S3"],
     )
-    return Request(slug, build, given, target, region, log)
+    page = values["BUILD_URL"] and values["BUILD_URL"].replace("{slug}", slug).replace("{build}", build)
+    return Request(slug, build, given, target, region, log, page)
 
 
 def find_refusal(name: str, value: str, more_secrets: tuple[str, ...] = ()) -> str | None:
