@@ -48,7 +48,7 @@ def test_build_reports_to_others_and_hides_it_from_its_commands(
         (f"/repos/acme/site/statuses/{commit}", "success"),
     ]
     assert host.requests[1].json["target_url"] == f"https://{run.slug}.example.com"
-    assert "[redacted] and [redacted]" in run.lines
+    assert "hooks/[redacted] and [redacted]" in run.lines
     for secret in (SECRET[6:], TOKEN, "a-very-secret-path", "12345678", "WEBHOOK", "COMMIT_STATUS"):
         assert not any(secret in line for line in run.lines)
         assert secret not in run.stdout + run.stderr

@@ -86,16 +86,20 @@ async def with_commit(run: Run) -> None:
 
 
 def ends(cause: BuildEnded | None = None, server: Receiver | None = None, requests: int = 1) -> Story:
-    """Return a story whose commit is known, which ends once the server had so many requests."""
+    """Return a story whose commit is known, which ends once the last of so many requests has been answered."""
 
     async def story(run: Run) -> None:
         await with_commit(run)
-        while server and len(server.requests) < requests:
+        while server and (len(server.requests) < requests or not all(map(is_answered, run._notifiers))):
             await anyio.sleep(0.02)
         if cause:
             raise cause
 
     return story
+
+
+def is_answered(sender: notifier.Notifier) -> bool:
+    return sender._first is not None and (sender._first.is_delivered or sender._first.failure is not None)
 
 
 def run_build(folder: Path, story: Story, variables: dict[str, str], *, in_image: bool = False) -> int:
@@ -370,7 +374,7 @@ def test_half_a_configuration_is_refused(variables: dict[str, str], problem: str
 def test_what_identifies_the_sender_is_redacted() -> None:
     secrets = list_secrets(
         {
-            "WEBHOOK_URL": "https://hooks.example.com/services/T024BE7LD0123456/x?key=abcdefgh&n=2",
+            "WEBHOOK_URL": "https://hooks.example.com/services/T024BE7LD0123456/x?key=abcd1234&n=production",
             "WEBHOOK_SECRET": SECRET,
             "COMMIT_STATUS_TOKEN": TOKEN,
         }
@@ -380,14 +384,15 @@ def test_what_identifies_the_sender_is_redacted() -> None:
     for text in (
         "/services/T024BE7LD0123456/x",
         "T024BE7LD0123456",
-        "key=abcdefgh&n=2",
-        "abcdefgh",
+        "key=abcd1234&n=production",
+        "abcd1234",
         SECRET,
         SECRET[6:],
         TOKEN,
     ):
         assert text not in redact(f"it is {text}.")
-    assert redact("https://hooks.example.com/ services") == "https://hooks.example.com/ services"
+    for text in ("https://hooks.example.com/ services", "building for production", "The webhook was not delivered"):
+        assert redact(text) == text
 
 
 # --- commit statuses -------------------------------------------------------------------------------------------------

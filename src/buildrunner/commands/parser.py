@@ -148,7 +148,7 @@ def _epilog(command: Command, variables: Iterable[Variable]) -> Iterator[str]:
     notes = [note for metavar, note in _NOTES.items() if metavar in metavars]
     if notes:
         yield "\n".join(notes)
-    if command.name in {"run", "publish"}:
+    if command.name in {"run", "publish", "submit"}:
         yield "Exit codes:\n" + _columns([(", ".join(map(str, each.codes)), each.meaning) for each in EXIT_CODES])
     yield "Examples:\n" + "\n".join(f"  # {purpose}\n  {line}" for purpose, line in command.examples)
 

@@ -23,7 +23,6 @@ _MORE_CREDENTIALS = (
     "AWS_CONTAINER_AUTHORIZATION_TOKEN",
     "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",  # whoever knows it gets the role's credentials
 )
-_SHORTEST_TOKEN = 16  # characters of a part of a path that is more than a word
 _CONTROLS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")  # but for TAB
 
 
@@ -169,10 +168,10 @@ def _secrets_of_webhook(environment: Mapping[str, str]) -> list[str]:
     found = [environment.get("WEBHOOK_SECRET", "").removeprefix("whsec_")]
     try:
         parts = urlsplit(environment.get("WEBHOOK_URL", ""))
-        path = parts.path.strip("/")
-        # Each alone as well: a log that shows a part of the address may show the part that is secret.
-        long_parts = [part for part in path.split("/") if len(part) >= _SHORTEST_TOKEN]
-        found += [path, *long_parts, parts.query, *(value for _, value in parse_qsl(parts.query))]
+        found += [parts.path, parts.query]
+        # A log may show the part alone that is secret. A word such as `webhook` or `production` is none.
+        alone = [*parts.path.split("/"), *(value for _, value in parse_qsl(parts.query))]
+        found += [part for part in alone if re.search(r"^(?=.*[0-9]).{8}|^.{16}", part)]
     except ValueError:
         pass
     return list(filter(None, found))
