@@ -45,3 +45,35 @@ def test_broken_references_fail_strict_builds_alone(program: Program, repositori
 
     assert lax.code == 0
     assert lax.said("index.html references /gone, which the site does not have.")
+
+
+def test_settings_of_other_hosts_build_the_site(program: Program, repositories: Repositories) -> None:
+    settings = """
+[build]
+command = 'mkdir -p site && echo "<p>$GREETING $NODE_ENV $CI $(cat installed)" >site/index.html'
+publish = "site"
+[build.environment]
+GREETING = "hello"
+LD_PRELOAD = "x.so"
+"""
+    vercel = '{"installCommand": "echo $GREETING >installed"}'
+
+    run = program.run(repositories.app("exit 1", **{"netlify.toml": settings, "vercel.json": vercel}))
+    again = program.run(
+        repositories.app("exit 1", **{"netlify.toml": settings}),
+        BUILD_ENV_GREETING="bye",
+        INSTALL_COMMAND="touch installed",
+    )
+
+    assert run.code == 0
+    assert set(program.objects(run.slug)) == {"index.html"}
+    assert program.objects(run.slug)["index.html"]["body"] == b"<p>hello  true hello\n"
+    for sentence in (
+        "Applying build.command of netlify.toml: mkdir -p site",
+        "Applying build.publish of netlify.toml: site",
+        "Applying installCommand of vercel.json: echo $GREETING >installed",
+        "Applying build.environment of netlify.toml: GREETING",
+        "Variables of netlify.toml are not set, because buildrunner sets or refuses them: LD_PRELOAD.",
+    ):
+        assert any(event.get("log", "").startswith(sentence) for event in run.events), sentence
+    assert program.objects(again.slug)["index.html"]["body"] == b"<p>bye  true \n"

@@ -18,7 +18,8 @@ from buildrunner.cache import key
 from buildrunner.errors import BuildFailed
 from buildrunner.project.files import read_text
 from buildrunner.project.frameworks.openssl import needs_legacy_openssl
-from buildrunner.project.plan import Overrides, plan_build
+from buildrunner.project.overrides import Overrides
+from buildrunner.project.plan import plan_build
 from buildrunner.project.versions import is_range
 from buildrunner.project.workspaces import match_parts
 from buildrunner.sandbox import idle_detection as endless

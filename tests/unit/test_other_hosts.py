@@ -7,28 +7,22 @@ from pathlib import Path
 import pytest
 
 from buildrunner.project.other_hosts import OtherHost, read_other_hosts
-from buildrunner.project.package_managers.table import install_lines, run_lines
 from support.files import Files, write
 
 
 def read(app: Path, files: Files, folder: str = ".", given: tuple[str, ...] = ()) -> OtherHost:
     write(app, files)
-    builds = ["vite build", *run_lines("build"), "npm run build"]
-    return read_other_hosts(app / folder, app, builds=builds, installs=tuple(install_lines()), given=given)
+    return read_other_hosts(app / folder, app, given=given)
 
 
 @pytest.mark.parametrize(
     ("name", "text", "named"),
     [
         ("netlify.toml", '[[headers]]\nfor="/*"\n[[plugins]]\npackage="x"', "plugins of netlify.toml"),
-        ("netlify.toml", '[build]\ncommand="make"', "build.command of netlify.toml"),
-        ("netlify.toml", '[build]\nbase="web"', "base of netlify.toml"),
-        ("netlify.toml", '[build.environment]\nNODE_VERSION="18"', "build.environment (NODE_VERSION) of netlify.toml"),
-        ("netlify.toml", '[context.production]\ncommand="make"', "build.command of netlify.toml"),
         ("netlify.toml", '[build]\nfunctions="f"', "functions of netlify.toml"),
         ("vercel.json", '{"crons": [{"path": "/"}], "rewrites": [{}]}', "crons of vercel.json"),
-        ("vercel.json", '{"buildCommand": "make", "cleanUrls": true}', "buildCommand of vercel.json"),
-        ("vercel.json", '{"installCommand": "npm i x"}', "installCommand of vercel.json"),
+        ("vercel.json", '{"build": {"env": {"A": "b"}}}', "build.env (A) of vercel.json"),
+        ("now.json", '{"buildCommand": "make"}', "buildCommand of now.json"),
         ("now.json", '{"routes": [{"src": "/"}]}', "routes of now.json"),
         ("firebase.json", '{"hosting": {"rewrites": [{"source": "**"}]}}', "hosting.rewrites of firebase.json"),
     ],
@@ -50,6 +44,8 @@ def test_a_setting_that_is_not_applied_is_named(app: Path, name: str, text: str,
         ("firebase.json", '{"hosting": {"public": "dist", "ignore": ["x"]}}'),
         ("firebase.json", "[" * 50_000),
         ("netlify.toml", "a=" + "[" * 50_000),
+        ("netlify.toml", '[build]\nbase="web"\ncommand="make"\n[build.environment]\nA="b"'),
+        ("vercel.json", '{"buildCommand": "make", "installCommand": "npm i x", "cleanUrls": true}'),
     ],
 )
 def test_settings_that_do_what_is_done_are_not_named(app: Path, name: str, text: str) -> None:
@@ -58,18 +54,17 @@ def test_settings_that_do_what_is_done_are_not_named(app: Path, name: str, text:
 
 def test_all_files_are_named_in_one_warning(app: Path) -> None:
     files = {
-        "netlify.toml": '[build]\nbase="apps/web"\ncommand="make"\n[[redirects]]\nfrom="/"',
+        "netlify.toml": '[[plugins]]\npackage="x"\n[[redirects]]\nfrom="/"',
         "apps/web/vercel.json": '{"functions": {"a": {}}}',
     }
 
     assert read(app, files, "apps/web").warning == (
-        "Settings for another host are not applied: functions of apps/web/vercel.json; build.command of netlify.toml."
-        " Set BUILD_COMMAND instead."
+        "Settings for another host are not applied: functions of apps/web/vercel.json; plugins of netlify.toml."
     )
 
 
 def test_what_was_chosen_for_this_host_is_not_named(app: Path) -> None:
-    files = {"netlify.toml": '[build]\ncommand="make"\npublish="out"'}
+    files = {"firebase.json": '{"hosting": {"public": "out"}}'}
 
-    assert read(app, files, given=("BUILD_COMMAND", "OUTPUT_DIR")) == OtherHost()
-    assert read(app, files).published == (app / "out", "build.publish of netlify.toml")
+    assert read(app, files, given=("OUTPUT_DIR",)) == OtherHost()
+    assert read(app, files).published == (app / "out", "hosting.public of firebase.json")

@@ -11,7 +11,8 @@ import pytest
 
 from buildrunner.errors import BuildFailed
 from buildrunner.project.files import folders
-from buildrunner.project.plan import BuildPlan, Overrides, plan_build
+from buildrunner.project.overrides import Overrides
+from buildrunner.project.plan import BuildPlan, plan_build
 
 GIVEN: dict[str, Any] = dict.fromkeys(("root_dir", "install_command", "build_command", "output_dir"))
 PACKAGE = '{"name": "app", "scripts": {"build": "vite build"}}'

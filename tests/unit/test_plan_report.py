@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from buildrunner.commands.plan.report import CacheSettings, Choice, InstalledTools, PlanReport, describe_plan
-from buildrunner.project.plan import Overrides, plan_build
+from buildrunner.project.overrides import Overrides
+from buildrunner.project.plan import plan_build
 
 VITE = {"scripts": {"build": "vite build"}, "devDependencies": {"vite": "^6"}}
 TOOLS = InstalledTools(node="22.14.0", npm="10.9.2")

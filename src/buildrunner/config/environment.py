@@ -141,6 +141,11 @@ def read_variables(environment: Mapping[str, str], command: str) -> dict[str, An
     return values
 
 
+def is_refused_name(name: str) -> bool:
+    """Return whether a name changes how programs are loaded, or is one that buildrunner sets itself."""
+    return _REFUSED_NAMES.fullmatch(name) is not None
+
+
 def list_secrets(environment: Mapping[str, str]) -> tuple[str, ...]:
     """List the values that must not leave the process; the redactor skips those under 6 characters."""
     single = [variable for variable in VARIABLES if not variable.prefix]

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         NodeRequirement as NodeRequirement,
         node_of_packages as node_of_packages,
     )
+    from buildrunner.project.output.named import find_named_output as find_named_output
     from buildrunner.project.output.pages import (
         MAX_PAGE_BYTES as MAX_PAGE_BYTES,
         UNKNOWN_LANGUAGE as UNKNOWN_LANGUAGE,
@@ -73,7 +74,8 @@ if TYPE_CHECKING:
         DEFAULT_MANAGER as DEFAULT_MANAGER,
         MANAGERS as MANAGERS,
     )
-    from buildrunner.project.plan import BuildPlan as BuildPlan, Overrides as Overrides, plan_build as plan_build
+    from buildrunner.project.overrides import Overrides as Overrides
+    from buildrunner.project.plan import BuildPlan as BuildPlan, plan_build as plan_build
     from buildrunner.project.versions import (
         intersects as intersects,
         major as major,
@@ -89,6 +91,7 @@ else:
             "frameworks.record": "DetectedFramework",
             "frameworks.table": "find_base_setting",
             "node_version": "NodeRequirement node_of_packages",
+            "output.named": "find_named_output",
             "output.pages": (
                 "MAX_PAGE_BYTES UNKNOWN_LANGUAGE find_base_path find_references is_page template_language"
             ),
@@ -105,7 +108,8 @@ else:
             "package_managers.record": "SHELL DownloadCache InstallStrategy ManagerRequirement PackageManager",
             "package_managers.registry_urls": "replace_mirrors",
             "package_managers.table": "CONFIG_FILES DEFAULT_MANAGER MANAGERS",
-            "plan": "BuildPlan Overrides plan_build",
+            "overrides": "Overrides",
+            "plan": "BuildPlan plan_build",
             "versions": "intersects major numbers satisfies",
         },
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from buildrunner.project.alternatives import site_script
-from buildrunner.project.frameworks.detect import detect_framework
+from buildrunner.project.frameworks.detect import detect_framework, prefer_preset
 from buildrunner.project.frameworks.record import DetectedFramework
 from buildrunner.project.locate import LocatedApp
 from buildrunner.project.package_json import get_table, read_package
@@ -50,6 +50,8 @@ class BuildContext:
     workspaces: Workspaces
     build_command: str | None
     output_dir: str | None
+    preset: str | None = None  # the framework that a file names
+    from_file: bool = False  # `build_command` is that of a file, and not BUILD_COMMAND
 
     @property
     def scripts(self) -> Mapping[str, Any]:
@@ -127,12 +129,15 @@ def _choose_command(context: BuildContext) -> PlannedBuild:
             site, context.checkout, read_package(site, context.checkout), read_build_script(site, context.checkout)
         )
     )
+    framework = prefer_preset(framework, context.preset) if site == folder else framework
     notes = list(app.notes)
     runs_script = False
-    if context.build_command:
-        command: tuple[str, ...] = (*SHELL, context.build_command)
-    elif framework.certain and not context.output_dir:
+    forced = bool(context.build_command) and not context.from_file
+    if framework.certain and not forced and not context.output_dir:
         raise framework.refusal()
+    if context.build_command:
+        programs = f"PATH={_programs(context)}:$PATH; " if context.from_file else ""
+        command: tuple[str, ...] = (*SHELL, f"{programs}{context.build_command}")
     elif framework.build_instead and site == folder:
         notes += [framework.note] if framework.note else []
         command = _command_instead(context, framework.build_instead)
@@ -177,9 +182,13 @@ def _command_instead(context: BuildContext, line: str) -> tuple[str, ...]:
         return (context.manager.name, "run", line)
     if context.manager.record.exec_command:
         return (*context.manager.record.exec_command, line)
+    return (*SHELL, f"PATH={_programs(context)}:$PATH; {line}")
+
+
+def _programs(context: BuildContext) -> str:
+    """Return the folders with programs of packages, for PATH, quoted."""
     folders = dict.fromkeys((context.app.folder, context.root))
-    programs = os.pathsep.join(str(folder / "node_modules/.bin") for folder in folders)
-    return (*SHELL, f"PATH={shlex.quote(programs)}:$PATH; {line}")
+    return shlex.quote(os.pathsep.join(str(folder / "node_modules/.bin") for folder in folders))
 
 
 def _list_steps_before(context: BuildContext) -> list[tuple[Path, str]]:

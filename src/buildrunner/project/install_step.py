@@ -46,7 +46,13 @@ def find_required_tools(
 
 
 def plan_strategies(
-    app: LocatedApp, tools: RequiredTools, checkout: Path, *, install_command: str | None, strict_lockfile: bool
+    app: LocatedApp,
+    tools: RequiredTools,
+    checkout: Path,
+    *,
+    install_command: str | None,
+    skip: bool,
+    strict_lockfile: bool,
 ) -> tuple[InstallStrategy, ...]:
     """List the ways to install, in the order in which they are tried; empty where nothing is to be installed.
 
@@ -54,6 +60,8 @@ def plan_strategies(
         BuildFailed: when a lockfile is required and missing.
 
     """
+    if skip:
+        return ()
     if install_command:
         return (InstallStrategy((*SHELL, install_command)),)
     if not app.package:

@@ -79,6 +79,11 @@ class NodeRequirement:
         return all(satisfies(version, wanted) for wanted in self.ranges) and not (self.even and major(version) % 2)
 
 
+def names_version(text: str) -> bool:
+    """Return whether a text names a version of Node, a range, or an alias."""
+    return _read_version(text, "", must=True) is not None
+
+
 def find_node(folder: Path, checkout: Path, given: str | None) -> tuple[NodeRequirement | None, tuple[str, ...]]:
     """Return which Node the app in `folder` asks for, and warnings about it; `given` is NODE_VERSION.
 

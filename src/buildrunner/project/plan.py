@@ -11,18 +11,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from buildrunner.errors import BuildFailed
 from buildrunner.project.alternatives import hint_at_site
 from buildrunner.project.build_step import BuildContext, BuildStep, plan_build_step
-from buildrunner.project.files import is_file, is_inside
+from buildrunner.project.files import is_file
 from buildrunner.project.frameworks.record import DetectedFramework
 from buildrunner.project.install_step import RequiredTools, find_required_tools, plan_strategies
 from buildrunner.project.locate import AppLocator, LocatedApp, Search
 from buildrunner.project.node_version import NodeRequirement
 from buildrunner.project.other_hosts import read_other_hosts
+from buildrunner.project.overrides import Overrides, apply_host_settings, find_top
 from buildrunner.project.package_json import get_table, read_package
 from buildrunner.project.package_managers.record import InstallStrategy, ManagerRequirement
-from buildrunner.project.package_managers.table import find_called_managers, install_lines, run_lines
+from buildrunner.project.package_managers.table import find_called_managers
 from buildrunner.project.workspaces import Workspaces
 
 _HOOKS = ("prebuild", "postbuild", "preinstall", "install", "postinstall", "prepare")
@@ -50,6 +50,7 @@ class InstallStep:
     node: NodeRequirement | None = None  # what the repository or NODE_VERSION asks for
     other_managers: frozenset[str] = frozenset()  # names of those that scripts call besides
     needs_tools: bool = False  # whether Node is run for sure
+    is_custom: bool = False  # by INSTALL_COMMAND, or a setting in its place
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,7 @@ class ExpectedOutput:
     framework: DetectedFramework = field(default_factory=DetectedFramework)
     other_site: str | None = None  # the hint that names what else makes a site, where the build makes none
     other_host: tuple[Path, str] | None = None  # the folder that another host publishes, and the setting that says so
+    source: str | None = None  # the setting of a file that names `folder`; None for OUTPUT_DIR
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,27 +74,7 @@ class BuildPlan:
     output: ExpectedOutput
     notes: tuple[str, ...] = ()  # for the log
     warnings: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Overrides:
-    """Settings that win over what is found; None for what is not given."""
-
-    root_dir: str | None
-    install_command: str | None
-    build_command: str | None
-    output_dir: str | None
-    node_version: str | None = None
-    strict_lockfile: bool = False
-
-    def names(self) -> list[str]:
-        """Return the names of those that another host's settings would replace."""
-        given = {
-            "INSTALL_COMMAND": self.install_command,
-            "BUILD_COMMAND": self.build_command,
-            "OUTPUT_DIR": self.output_dir,
-        }
-        return [name for name, value in given.items() if value]
+    overrides: Overrides = field(default_factory=lambda: Overrides(None, None, None, None))  # that it was made with
 
 
 def plan_build(checkout: Path, overrides: Overrides) -> BuildPlan:
@@ -103,22 +85,37 @@ def plan_build(checkout: Path, overrides: Overrides) -> BuildPlan:
 
     """
     checkout = Path(os.path.realpath(checkout))
-    top = (checkout / overrides.root_dir) if overrides.root_dir else checkout
-    if not os.path.isdir(top) or not is_inside(top, checkout):
-        raise BuildFailed(
-            "install",
-            f"The repository has no folder {overrides.root_dir}.",
-            "Check the spelling of ROOT_DIR.",
-            kind="root-dir-missing",
-        )
-    top = Path(os.path.realpath(top))  # as it is before any code of the repository runs
+    applied = apply_host_settings(checkout, overrides)
+    plan = _plan_build(checkout, applied)
+    folder = plan.app.folder
+    if applied.root_dir is None and folder != checkout and not applied.build_command:
+        nearer = apply_host_settings(checkout, overrides, app=folder)
+        if (nearer.notes, nearer.warnings) != (applied.notes, applied.warnings):
+            plan = _plan_build(checkout, nearer)
+    return plan
+
+
+def _plan_build(checkout: Path, overrides: Overrides) -> BuildPlan:
+    top = find_top(checkout, overrides.root_dir)
     workspaces = Workspaces(checkout)
+    if overrides.skip_build:
+        note = f"{overrides.source_of('BUILD_COMMAND')} is empty: publishing the files as they are."
+        return _plan_static(checkout, LocatedApp(top, static=True), top, overrides, note)
     app = _locate(checkout, top, workspaces, overrides)
     if app.static:
         return _plan_static(checkout, app, top, overrides)
+    output_dir = _output_dir(overrides, app.folder)
     tools = find_required_tools(app.folder, checkout, workspaces, overrides.node_version)
     context = BuildContext(
-        checkout, app, tools.root, tools.manager, workspaces, overrides.build_command, overrides.output_dir
+        checkout,
+        app,
+        tools.root,
+        tools.manager,
+        workspaces,
+        overrides.build_command,
+        overrides.output_dir,
+        preset=overrides.preset,
+        from_file="BUILD_COMMAND" in overrides.sources,
     )
     installs_below = not overrides.install_command and not overrides.strict_lockfile
     build = plan_build_step(context, installs_below=installs_below)
@@ -127,18 +124,13 @@ def plan_build(checkout: Path, overrides: Overrides) -> BuildPlan:
         tools,
         checkout,
         install_command=overrides.install_command,
+        skip=overrides.skip_install,
         strict_lockfile=overrides.strict_lockfile,
     )
     called = find_called_managers(
         get_table(app.package, "scripts"), [build.step.script, overrides.install_command or "", *_HOOKS]
     )
-    host = read_other_hosts(
-        app.folder,
-        checkout,
-        builds=[build.step.script, *run_lines(context.script_name or app.command), build.step.shown],
-        installs=[*install_lines(), *(strategy.shown for strategy in strategies)],
-        given=overrides.names(),
-    )
+    host = read_other_hosts(app.folder, checkout, given=overrides.names())
     monorepo = _warn_of_monorepo_tools(checkout, app, tools, overrides)
     return BuildPlan(
         AppLocation(
@@ -155,19 +147,22 @@ def plan_build(checkout: Path, overrides: Overrides) -> BuildPlan:
             tools.lockfile,
             tools.node,
             frozenset((called | build.installers) - {tools.manager.name}),
+            is_custom=bool(overrides.install_command),
             needs_tools=bool(
                 tools.node or called or (app.package and not (overrides.install_command and overrides.build_command))
             ),
         ),
         build.step,
         ExpectedOutput(
-            overrides.output_dir,
+            output_dir,
             build.framework,
             hint_at_site(app.folder, checkout, app.package, tools.manager.name, tried=build.tried_scripts),
             host.published,
+            _source_of_output(overrides),
         ),
-        build.notes,
-        tuple(filter(None, (*tools.warnings, *build.warnings, monorepo, host.warning))),
+        (*overrides.notes, *build.notes),
+        tuple(filter(None, (*overrides.warnings, *tools.warnings, *build.warnings, monorepo, host.warning))),
+        overrides,
     )
 
 
@@ -188,19 +183,32 @@ def _locate(checkout: Path, top: Path, workspaces: Workspaces, overrides: Overri
     return app
 
 
-def _plan_static(checkout: Path, app: LocatedApp, top: Path, overrides: Overrides) -> BuildPlan:
+def _output_dir(overrides: Overrides, app: Path) -> str | None:
+    """Return OUTPUT_DIR, or what stands in its place, relative to the folder of the app."""
+    return overrides.output_dir or (os.path.relpath(overrides.output, app) if overrides.output else None)
+
+
+def _source_of_output(overrides: Overrides) -> str | None:
+    """Return the setting of a file that stands in the place of OUTPUT_DIR."""
+    return overrides.sources.get("OUTPUT_DIR") if overrides.output else None
+
+
+def _plan_static(
+    checkout: Path, app: LocatedApp, top: Path, overrides: Overrides, note: str | None = None
+) -> BuildPlan:
     """Plan for a site that nothing builds: its folder is what is published, or else that of OUTPUT_DIR."""
-    host = read_other_hosts(app.folder, checkout, builds=(), installs=install_lines(), given=overrides.names())
-    output_dir = overrides.output_dir
+    host = read_other_hosts(app.folder, checkout, given=overrides.names())
+    output_dir = _output_dir(overrides, app.folder)
     folder = top if output_dir and not os.path.isdir(app.folder / output_dir) else app.folder
-    note = "There is nothing to build: publishing the folder with index.html as it is."
+    note = note or "There is nothing to build: publishing the folder with index.html as it is."
     return BuildPlan(
         AppLocation(checkout, folder, folder, folder),
         InstallStep(folder),
         BuildStep(),
         ExpectedOutput(output_dir or ".", other_host=host.published),
-        app.notes or (note,),
-        (host.warning,) if host.warning else (),
+        (*overrides.notes, *(app.notes or (note,))),
+        (*overrides.warnings, *([host.warning] if host.warning else [])),
+        overrides,
     )
 
 

@@ -16,8 +16,8 @@ from buildrunner.project.package_json import DEPENDENCY_TABLES, dependency_names
 from buildrunner.project.workspaces import Workspaces
 
 # Run in this order where there is no other that builds: `build` is npm's custom, the others are what
-# VitePress's and VuePress's, and older Nuxt's, own instructions put into package.json.
-_BUILD_SCRIPTS = ("build", "build:prod", "build:production", "docs:build", "generate")
+# VitePress's and VuePress's, older Nuxt's, and Vercel's own instructions put into package.json.
+_BUILD_SCRIPTS = ("build", "build:prod", "build:production", "docs:build", "generate", "vercel-build")
 # A page in the sources says that a bundler makes a site.
 _PAGES = ("index.html", "public/index.html", "src/index.html", "app/index.html", "client/index.html")
 _MAX_SUBFOLDERS = 5  # that a build script goes into

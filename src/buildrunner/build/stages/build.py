@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, suppress
 from functools import partial
 from pathlib import Path
@@ -110,16 +110,14 @@ class BuildStage:
         plan = self._context.plan
         find = partial(
             project.find_output,
-            plan.app.folder if plan.output.folder else plan.app.site,
-            self._context.checkout.folder,
-            output_dir=plan.output.folder,
+            checkout=self._context.checkout.folder,
             framework=plan.output.framework,
             before=before,
             package=plan.app.package,
             at_first=self._before_install,
             other_site=plan.output.other_site,
         )
-        output = await run_in_thread(find)
+        output = await run_in_thread(partial(_find_output, plan, find))
         if output.note:
             self._context.run.log(output.note)
         for sentence in (
@@ -130,6 +128,22 @@ class BuildStage:
                 self._context.run.warn(sentence)
         _check_unfinished(self._context.commands.unfinished, output.folder, plan.app.folder)
         return output
+
+
+def _find_output(plan: project.BuildPlan, find: Callable[..., project.Output]) -> project.Output:
+    """Find the output in the folder that is named, or wherever it is."""
+    named, source = plan.output.folder, plan.output.source
+    if not named:
+        return find(plan.app.site)
+    if not source:
+        return find(plan.app.folder, output_dir=named)
+    return project.find_named_output(
+        plan.app.folder,
+        named,
+        source,
+        named=partial(find, plan.app.folder, output_dir=named),
+        detected=partial(find, plan.app.site),
+    )
 
 
 class _RetriedBuild:

@@ -57,13 +57,13 @@ class InstallStage:
 
         """
         run, plan, settings = self._context.run, self._context.plan, self._settings
-        environment: dict[str, str] = {**self._context.workspace.environment}
+        environment: dict[str, str] = {**self._context.workspace.environment, **plan.overrides.environment}
         async with run.stage("install", settings.install_timeout, "Installing dependencies", tail_share=0.5):
             for sentence in plan.notes:
                 run.log(sentence)
             for sentence in plan.warnings:
                 run.warn(sentence)
-            if plan.install.lockfile and not settings.install_command:
+            if plan.install.lockfile and not plan.install.is_custom:
                 with run.faults.tolerate():
                     await RegistryRewriter(self._context, environment).rewrite_mirror_urls()
             tools = await self._provider.provide() if plan.install.needs_tools else None
@@ -93,7 +93,7 @@ class InstallStage:
 
     async def _prepare_environment(self, tools: toolchain.Toolchain | None, environment: Mapping[str, str]) -> None:
         environment = {**environment, **_QUIET_NPM}
-        if tools and self._cache and not self._settings.install_command:
+        if tools and self._cache and not self._context.plan.install.is_custom:
             prepare = partial(
                 self._cache.prepare,
                 self._context.plan,

@@ -64,7 +64,7 @@ class Installer:
                 )
             except CommandFailed as error:
                 output = output_text(error)
-                if hosts is None and not settings.install_command:
+                if hosts is None and not plan.install.is_custom:
                     hosts = await self._rewriter.replace_unreadable(output)
                     if hosts and not hosts.attempts:
                         raise hosts.explain(error, output) from None

@@ -14,8 +14,9 @@ from typing import Any
 from buildrunner.cache.key import MIN_LOCKFILE_CHARACTERS, describe_install
 from buildrunner.project.files import ancestors, is_file, read_text
 from buildrunner.project.output.search import OUTPUT_FOLDERS
+from buildrunner.project.overrides import Overrides
 from buildrunner.project.package_managers.lockfiles import read_format_version
-from buildrunner.project.plan import BuildPlan, Overrides
+from buildrunner.project.plan import BuildPlan
 from buildrunner.routing.collect import MAX_FILE_BYTES, OUTPUT_FILES, RuleFile, collect_rules
 
 _COPIED = ("public", "static")  # what frameworks copy from these into their output, they copy as it is
@@ -90,7 +91,7 @@ def describe_plan(plan: BuildPlan, overrides: Overrides, *, tools: InstalledTool
 class _Describer:
     def __init__(self, plan: BuildPlan, overrides: Overrides, tools: InstalledTools, cache: CacheSettings) -> None:
         self._plan = plan
-        self._overrides = overrides
+        self._overrides = plan.overrides
         self._tools = tools
         self._cache = cache
         self._is_static = not plan.build.command
@@ -121,7 +122,7 @@ class _Describer:
         folder = plan.app.folder
         source = self._shown(folder / ("index.html" if self._is_static else "package.json"))
         if overrides.root_dir:
-            source = "ROOT_DIR"
+            source = self._overrides.source_of("ROOT_DIR")
         elif not os.path.lexists(folder / source.rpartition("/")[2]):
             source = next((name for name, value in self._given() if value), source)
         details = []
@@ -190,7 +191,7 @@ class _Describer:
             self._shown(install.lockfile) if install.lockfile else self._shown(self._plan.app.root / "package.json")
         )
         if self._overrides.install_command:
-            source = "INSTALL_COMMAND"
+            source = self._overrides.source_of("INSTALL_COMMAND")
         folder = self._shown(install.folder)
         details = () if install.folder == self._plan.app.folder else (f"in {folder}",)
         return _choice(
@@ -208,7 +209,7 @@ class _Describer:
         plan = self._plan
         source = self._shown(plan.app.folder / "package.json")
         if self._overrides.build_command:
-            source = "BUILD_COMMAND"
+            source = self._overrides.source_of("BUILD_COMMAND")
         details = (plan.build.script,) if plan.build.script not in ("", plan.build.shown) else ()
         return _choice(
             "build",
@@ -223,8 +224,8 @@ class _Describer:
     def _output(self) -> Choice:
         expected = self._plan.output
         candidates = [expected.folder] if expected.folder else list(expected.framework.folders)
-        if self._overrides.output_dir:
-            source = "OUTPUT_DIR"
+        if self._overrides.output_dir or self._overrides.output:
+            source = self._overrides.source_of("OUTPUT_DIR")
         elif self._is_static:
             source = self._shown(self._plan.app.folder / "index.html")
         elif candidates:
@@ -276,7 +277,7 @@ class _Describer:
         if not self._cache.enabled:
             return make("off", "DEPENDENCY_CACHE")
         if self._overrides.install_command:
-            return make("nothing", "INSTALL_COMMAND")
+            return make("nothing", self._overrides.source_of("INSTALL_COMMAND"))
         if plan.install.lockfile is None:
             return make("nothing, without a lockfile", self._shown(plan.app.root / "package.json"))
         manager = plan.install.manager

@@ -65,6 +65,14 @@ def detect_framework(app: Path, checkout: Path, package: Mapping[str, Any], buil
     return detected
 
 
+def prefer_preset(detected: DetectedFramework, name: str | None) -> DetectedFramework:
+    """Return what a file of the repository names as the framework, where something else or nothing was detected."""
+    record = next((framework for framework in FRAMEWORKS if framework.name == name), None)
+    if record is None or detected.name == name:
+        return detected
+    return DetectedFramework(record, clean_folders((*record.output, *detected.folders)), record.name)
+
+
 def find_site_generator(package: Mapping[str, Any], script: str, *, bundlers: bool = False) -> str | None:
     """Return the name of the program among a script's commands that makes a site; None where there is none.
 

@@ -1,0 +1,199 @@
+"""Decide what wins over detection: variables of the build, then the settings in netlify.toml and vercel.json."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from buildrunner.errors import BuildFailed
+from buildrunner.project.files import is_inside
+from buildrunner.project.host_settings import (
+    PRESETS,
+    HostSetting,
+    HostSettings,
+    merge_settings,
+    read_host_settings,
+    resolve_folder,
+)
+from buildrunner.project.node_version import names_version
+from buildrunner.project.package_json import get_scripts, read_package
+from buildrunner.project.package_managers.table import install_lines, run_lines
+from buildrunner.project.sites import find_build_script
+
+_MAX_SHOWN = 200  # characters of a setting in the log
+
+
+@dataclass(frozen=True, slots=True)
+class Overrides:
+    """Settings that win over what is found; None for what is not given."""
+
+    root_dir: str | None
+    install_command: str | None
+    build_command: str | None
+    output_dir: str | None
+    node_version: str | None = None
+    strict_lockfile: bool = False
+    # What the files of other hosts add
+    sources: Mapping[str, str] = field(default_factory=dict)  # variable → the setting that stands in its place
+    output: Path | None = None  # in place of OUTPUT_DIR, absolute
+    preset: str | None = None  # the framework, by our name
+    skip_install: bool = False
+    skip_build: bool = False
+    environment: Mapping[str, str] = field(default_factory=dict)  # of the install and the build
+    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    def source_of(self, variable: str) -> str:
+        """Return what gives the value of a variable: itself, or a setting of a file."""
+        return self.sources.get(variable, variable)
+
+    def names(self) -> list[str]:
+        """Return the names of those that another host's settings would replace."""
+        given = {
+            "INSTALL_COMMAND": self.install_command,
+            "BUILD_COMMAND": self.build_command,
+            "OUTPUT_DIR": self.output_dir or self.output,
+        }
+        return [name for name, value in given.items() if value]
+
+
+def find_top(checkout: Path, root_dir: str | None, source: str = "ROOT_DIR") -> Path:
+    """Return the folder that is built; `source` names what says so.
+
+    Raises:
+        BuildFailed: the repository has no such folder.
+
+    """
+    top = (checkout / root_dir) if root_dir else checkout
+    if not os.path.isdir(top) or not is_inside(top, checkout):
+        raise BuildFailed(
+            "install",
+            f"The repository has no folder {root_dir}" + (f", which {source} names." if source != "ROOT_DIR" else "."),
+            f"Check the spelling of {source}.",
+            kind="root-dir-missing",
+        )
+    return Path(os.path.realpath(top))  # as it is before any code of the repository runs
+
+
+def apply_host_settings(checkout: Path, given: Overrides, *, app: Path | None = None) -> Overrides:
+    """Add what netlify.toml and vercel.json set, where no variable does.
+
+    Args:
+        checkout: the repository.
+        given: by variables.
+        app: the folder of the app where that is known to be below; its own files count before the repository's.
+
+    Raises:
+        BuildFailed: a folder that is named does not exist.
+
+    """
+    top = app or find_top(checkout, given.root_dir)
+    at_top = read_host_settings(checkout, checkout)
+    warnings: list[str] = []
+    sources: dict[str, str] = {}
+    base = checkout if app else top  # what the paths of the repository's files are relative to
+    if at_top.base:
+        named = resolve_folder(checkout, at_top.base.value, checkout)
+        if given.root_dir is None and app is None:
+            top = base = find_top(checkout, at_top.base.value.strip("/"), at_top.base.source)
+            sources["ROOT_DIR"] = at_top.base.source
+        elif named != top:
+            warnings.append(
+                f"Commands and folders of {at_top.base.source} are not applied: ROOT_DIR is another folder."
+            )
+            at_top = replace(at_top, base=None, command=None, output=None)
+    found = [(at_top, base)]
+    if top != checkout:
+        found.insert(0, (read_host_settings(top, checkout), top))
+    settings = merge_settings([_resolve_output(each, place, checkout, warnings) for each, place in found])
+    return _override(given, settings, top, checkout, sources, (*settings.warnings, *warnings))
+
+
+def _resolve_output(settings: HostSettings, base: Path, checkout: Path, warnings: list[str]) -> HostSettings:
+    """Make the output an absolute path."""
+    if settings.output is None:
+        return settings
+    folder = resolve_folder(base, settings.output.value, checkout)
+    if folder is None:
+        warnings.append(f"{settings.output.source} leads out of the repository, so it is not applied.")
+        return replace(settings, output=None)
+    return replace(settings, output=replace(settings.output, value=str(folder)))
+
+
+def _override(
+    given: Overrides,
+    settings: HostSettings,
+    top: Path,
+    checkout: Path,
+    sources: dict[str, str],
+    warnings: Sequence[str],
+) -> Overrides:
+    package = read_package(top, checkout)
+    notes: list[str] = []
+    more = list(warnings)
+    changed = given if top == checkout else replace(given, root_dir=os.path.relpath(top, checkout))
+    if "ROOT_DIR" in sources:
+        notes.append(f"Applying {sources['ROOT_DIR']}: {changed.root_dir}")
+
+    def note(setting: HostSetting, value: str) -> None:
+        notes.append(f"Applying {setting.source}: {' '.join(value.split())[:_MAX_SHOWN] or 'nothing'}")
+
+    command = settings.command
+    if command is None and settings.framework and package and not find_build_script(package):
+        command = replace(settings.framework, value=PRESETS[settings.framework.value][1])
+    if command and not given.build_command:
+        note(command, command.value)
+        if _does_nothing(command.value):
+            changed = replace(changed, skip_build=True)
+        elif _bare(command.value) not in _known_builds(package):
+            sources["BUILD_COMMAND"] = command.source
+            changed = replace(changed, build_command=command.value)
+    if settings.install and not given.install_command:
+        note(settings.install, settings.install.value)
+        if _does_nothing(settings.install.value):
+            changed = replace(changed, skip_install=True)
+        elif _bare(settings.install.value) not in install_lines():
+            sources["INSTALL_COMMAND"] = settings.install.source
+            changed = replace(changed, install_command=settings.install.value)
+    if settings.output and not given.output_dir:
+        folder = Path(settings.output.value)
+        note(settings.output, os.path.relpath(folder, checkout))
+        sources["OUTPUT_DIR"] = settings.output.source
+        changed = replace(changed, output=folder)
+    if settings.framework and not given.build_command:
+        note(settings.framework, settings.framework.value)
+        changed = replace(changed, preset=PRESETS[settings.framework.value][0])
+    environment = dict(settings.environment)
+    if environment:
+        notes.append(f"Applying {settings.environment_source}: {', '.join(environment)[:_MAX_SHOWN]}")
+    node = environment.get("NODE_VERSION")
+    if node and not given.node_version:
+        if names_version(node):
+            sources["NODE_VERSION"] = f"NODE_VERSION in {settings.environment_source}"
+            changed = replace(changed, node_version=node)
+        else:
+            more.append(f"NODE_VERSION in {settings.environment_source} names no version of Node: {node[:60]!a}.")
+    return replace(
+        changed, sources=sources, environment=environment, notes=tuple(notes), warnings=(*given.warnings, *more)
+    )
+
+
+def _does_nothing(line: str) -> bool:
+    return all(not part.strip() or part.strip().startswith("#") for part in line.splitlines())
+
+
+def _known_builds(package: Mapping[str, object]) -> set[str]:
+    """Return the command lines that do what is done without them: they run the build script."""
+    script = find_build_script(package)
+    return {_bare(line) for line in (*run_lines(script), get_scripts(package)[script])} if script else set()
+
+
+def _bare(line: str) -> str:
+    """Return a command without what does not matter here: spaces, CI= and the install before it."""
+    line = re.sub(r"\s{1,100}", " ", line.strip()[:1000])
+    for first in (*install_lines(), "npm install --force"):
+        line = line.removeprefix(f"{first} && ")
+    return re.sub(r"^(?:CI=(?:''|\"\"|false|true)? )+", "", line)
