@@ -246,7 +246,8 @@ class _Run:
             environment["REPO_REF"] = request.ref
         if repository:
             environment |= {"REPO_URL": f"file://{repository.path}", "REPO_ALLOWED_SCHEMES": "file", "REPO_REF": ""}
-        if environment.get("DEPENDENCY_CACHE") != "off":
+        chosen = environment.get("DEPENDENCY_CACHE", "")
+        if chosen != "off" and not os.path.isabs(chosen):
             cached = cache_of(os.path.realpath(request.repo) if request.is_folder else request.repo, self._slug)
             environment["DEPENDENCY_CACHE"] = str(cached) if cached else "off"
         return environment | {
