@@ -28,7 +28,6 @@ from buildrunner.web.listening import (
     KEEP_ALIVE_SECONDS,
     RefusedConnection,
     address_of,
-    is_loopback,
     listen,
     raise_connection_limit,
     silent_logger,
@@ -62,38 +61,6 @@ async def serve(environment: Mapping[str, str], *, host: str, port: int, domain:
         print(f"Listening on {address_of(host, listener)}", flush=True)
         await stop.wait()
     return 0
-
-
-@asynccontextmanager
-async def open_site(
-    settings: SitesSettings, slug: str, *, host: str = "127.0.0.1", port: int = 0
-) -> AsyncIterator[str]:
-    """Serve one site to this machine while the block runs, and return its address, `http://127.0.0.1:PORT`.
-
-    It answers for every name of this machine: the address above, `localhost` and `{slug}.localhost`. The site need not be
-    published yet: until then it answers 404.
-
-    Example:
-        `dev`, with the servers that it has started::
-
-            settings = SitesSettings(
-                bucket=servers.bucket,
-                state_bucket=servers.bucket,
-                key_prefix="{slug}/",
-                region=servers.region,
-                endpoint_url=servers.s3_endpoint,
-                keys=(servers.access_key, servers.secret_key),
-            )
-            async with open_site(settings, slug) as address:
-                ...
-
-    Raises:
-        OSError: the port is not available.
-
-    """
-    listener = listen(host, port)
-    async with open_sites(settings, listener, lambda name: slug if is_loopback(name) else None):
-        yield address_of(host, listener)
 
 
 @asynccontextmanager
