@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,7 +20,8 @@ from buildrunner.commands.submit import follow
 from buildrunner.commands.submit.command import submit
 from buildrunner.errors import ConfigurationError
 from support.aws_server import ACCOUNT, REGION, AwsServer, aws_server
-from support.harness import PLAIN, Program, Redis, Repositories, add_first_event, wait_for
+from support.harness import PLAIN, Program, Redis, Repositories, add_first_event
+from support.harness import wait_for as wait_for_at_most
 
 TASK = f"arn:aws:ecs:{REGION}:{ACCOUNT}:task/builds/0123456789abcdef"
 URL = "https://github.com/owner/name"
@@ -67,6 +68,10 @@ def environment(aws: AwsServer, program: Program) -> dict[str, str]:
     }
 
 
+def wait_for(condition: Callable[[], bool], what: str) -> None:
+    wait_for_at_most(condition, what, 90)  # a process starts in 1 s, and builds in two
+
+
 def task(status: str, **fields: Any) -> dict[str, Any]:
     return {"tasks": [{"taskArn": TASK, "lastStatus": status, **fields}], "failures": []}
 
@@ -88,6 +93,9 @@ def submitting(environment: dict[str, str], *arguments: str, **options: Any) -> 
     finally:
         process.kill()
         process.wait()
+        for pipe in (process.stdout, process.stderr):
+            if pipe:
+                pipe.close()
 
 
 def overrides(aws: AwsServer) -> dict[str, str]:
@@ -130,7 +138,7 @@ def test_submit_follows_the_build_and_exits_as_it_does(
         assert set(given) == {"REPO_URL", "SLUG", "BUILD_ID", "REPO_REF", "BUILD_COMMAND"}
         assert aws.asked("RunTask")[0]["networkConfiguration"]["awsvpcConfiguration"]["assignPublicIp"] == "DISABLED"
         run = program.run(None, **{**PLAIN, **given})  # type: ignore[arg-type]
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=90)
 
     assert (run.code, process.returncode) == (code, code)
     assert run.result["build"] == given["BUILD_ID"]
@@ -144,7 +152,7 @@ def test_detached_build_is_its_id(aws: AwsServer, environment: dict[str, str]) -
     """Redis is not needed."""
     del environment["REDIS_URI"]
     with submitting(environment, URL, "my-site", "--detach") as process:
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=90)
 
     assert (process.returncode, err) == (0, "")
     assert out == f"{overrides(aws)['BUILD_ID']}\n"
@@ -304,7 +312,7 @@ def test_signal_without_a_terminal_stops_the_build(
             wait_for(lambda: bool(aws.asked("StopTask")), "StopTask")
             running.process.send_signal(signal.SIGTERM)  # as ECS does
             assert running.end().code == 143
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=90)
 
     assert process.returncode == 143
     assert out.splitlines()[-1] == "Cancelled"
@@ -321,7 +329,7 @@ def test_ctrl_c_asks_once_and_then_leaves(aws: AwsServer, environment: dict[str,
         keyboard("\n")
         wait_for(lambda: "The build continues." in screen(), "the answer")
         keyboard("\x03")
-        assert process.wait(30) == 130
+        assert process.wait(90) == 130
 
     assert "To see the log: buildrunner logs my-site --build" in screen()
     assert aws.asked("StopTask") == []
@@ -338,7 +346,7 @@ def test_ctrl_c_and_yes_stop_the_build(aws: AwsServer, environment: dict[str, st
         keyboard("y\n")
         wait_for(lambda: bool(aws.asked("StopTask")), "StopTask")
         keyboard("\x03")
-        assert process.wait(30) == 130
+        assert process.wait(90) == 130
 
     assert aws.asked("StopTask")[0]["task"] == TASK
 
@@ -348,7 +356,7 @@ def test_signal_while_aws_has_no_room_gives_up(aws: AwsServer, environment: dict
     with submitting(environment, URL, "my-site") as process:
         wait_for(lambda: bool(aws.asked("RunTask")), "RunTask")
         process.send_signal(signal.SIGTERM)
-        _, err = process.communicate(timeout=30)
+        _, err = process.communicate(timeout=90)
 
     assert process.returncode == 143
     assert "the build was not started" in err
@@ -376,6 +384,7 @@ def terminal(environment: dict[str, str], *arguments: str) -> Iterator[tuple[Any
         os.close(theirs)
         yield process, printed.decode, lambda text: os.write(ours, text.encode())
         reader.join(10)
+    os.close(ours)
 
 
 def _own_terminal(descriptor: int) -> None:
