@@ -47,6 +47,7 @@ class Notifier(Sink):
         self._journal = journal
         self._receiver = receiver
         self._commit_known = anyio.Event()
+        self._ended_at: float | None = None
         self._first: Message | None = None
         self._last: Message | None = None
 
@@ -95,11 +96,11 @@ class Notifier(Sink):
             async with self._until_end(_FIRST_AFTER_END_SECONDS):
                 await self._deliver(self._first)
             self._first.is_over = True
-        await journal.ended.wait()
+        ended_at = await self._wait_for_end()
         if self._last is None:
             self._last = self.last_message(json.loads(journal.result()))
         if self._last:
-            with anyio.move_on_after(AFTER_END_SECONDS):
+            with anyio.CancelScope(deadline=ended_at + AFTER_END_SECONDS):
                 await self._deliver(self._last)
 
     async def _deliver(self, message: Message) -> None:
@@ -135,12 +136,17 @@ class Notifier(Sink):
             async with anyio.create_task_group() as tasks:
 
                 async def limit() -> None:
-                    await self._journal.ended.wait()
-                    scope.deadline = anyio.current_time() + seconds
+                    scope.deadline = await self._wait_for_end() + seconds
 
                 tasks.start_soon(limit)
                 yield
                 tasks.cancel_scope.cancel()
+
+    async def _wait_for_end(self) -> float:
+        """Wait until the build has ended, and return when that was."""
+        await self._journal.ended.wait()
+        self._ended_at = self._ended_at or anyio.current_time()
+        return self._ended_at
 
     def _warning(self, messages: list[Message]) -> str:
         kind, names = self.name.capitalize(), " and ".join(message.name for message in messages)
