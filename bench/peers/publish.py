@@ -18,7 +18,7 @@ from pathlib import Path
 import anyio
 
 from buildrunner.publish.files import collect
-from buildrunner.s3.bucket import open_s3
+from buildrunner.s3.client import open_s3
 from support.uploads import make_upload
 
 

@@ -56,7 +56,7 @@ def test_everything_that_a_run_imports_is_compiled(image: str) -> None:
 import importlib.util, os, sys
 import anyio._backends._asyncio, buildrunner.cli, buildrunner.build.runner, buildrunner.config.settings
 import buildrunner.events.sinks.redis.publisher
-import buildrunner.s3.bucket, buildrunner.publish.uploader, redis.asyncio, hiredis
+import buildrunner.s3.client, buildrunner.publish.uploader, redis.asyncio, hiredis
 sources = [m for m in sys.modules.values() if (getattr(m, "__file__", "") or "").endswith(".py")]
 print(len(sources), [m.__name__ for m in sources if not os.path.exists(importlib.util.cache_from_source(m.__file__))])
 """

@@ -20,8 +20,10 @@ from buildrunner.errors import BuildFailed, BuildSuperseded
 from buildrunner.publish.files import Site
 from buildrunner.publish.headers import IMMUTABLE, REVALIDATE
 from buildrunner.publish.manifest import Manifest
-from buildrunner.s3.bucket import Bucket, Fetched, Listed, Stored, open_s3
+from buildrunner.s3.bucket import Bucket, Fetched, Listed
+from buildrunner.s3.client import open_s3
 from buildrunner.s3.errors import ConditionsUnsupported
+from buildrunner.s3.object_writer import Stored
 from support.s3_server import S3Server, s3_server
 from support.uploads import bodies_of, make_upload, publish, site_of
 

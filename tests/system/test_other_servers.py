@@ -13,7 +13,8 @@ import pytest
 
 import support.other_servers as other_servers
 from buildrunner.errors import BuildFailed
-from buildrunner.s3.bucket import Bucket, open_s3
+from buildrunner.s3.bucket import Bucket
+from buildrunner.s3.client import open_s3
 from support.harness import PLAIN, Program, Repositories, _s3_client
 from support.other_servers import Server
 from support.relay import Exchange, Fault, Relay, Request, answer, cut_after_the_body

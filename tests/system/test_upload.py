@@ -21,9 +21,11 @@ from buildrunner.errors import BuildFailed
 from buildrunner.publish.files import collect
 from buildrunner.publish.headers import IMMUTABLE, REVALIDATE
 from buildrunner.s3.bodies import MULTIPART_ABOVE, Slice
-from buildrunner.s3.bucket import Bucket, Stored, open_s3
+from buildrunner.s3.bucket import Bucket
+from buildrunner.s3.client import open_s3
 from buildrunner.s3.errors import AccessRefused
 from buildrunner.s3.fast_put import FastPut
+from buildrunner.s3.object_writer import Stored
 from support.certificates import Certificate, make_certificate
 from support.s3_server import S3Server, s3_server
 from support.uploads import plan
@@ -395,7 +397,7 @@ async def test_a_body_that_arrives_changed_is_refused_by_the_server(server: S3Se
     wrong = hashlib.sha256(b"what was meant").digest()
     async with bucket_of(server, hot=hot) as bucket:
         with pytest.raises(BuildFailed, match="arrived damaged"):
-            await bucket._put(prefix + "a", b"what arrived", wrong, {"ContentType": "text/plain"})
+            await bucket._writer._put(prefix + "a", b"what arrived", wrong, {"ContentType": "text/plain"})
 
         assert await bucket.list_objects(prefix) == {}
 
@@ -444,8 +446,8 @@ async def test_over_tls_the_authority_of_aws_ca_bundle_is_trusted(
             with (tmp_path / "body").open("rb") as file:
                 await bucket.put_file(f"{prefix}{size}", file.fileno(), size, content_type="text/plain")
         assert {found.size for found in (await bucket.list_objects(prefix)).values()} == set(sizes)
-        assert isinstance(bucket._writer, FastPut)
-        assert (bucket._writer._place is not None, bucket._writer._failures) == (True, 0)
+        assert isinstance(bucket._writer.small, FastPut)
+        assert (bucket._writer.small._place is not None, bucket._writer.small._failures) == (True, 0)
 
 
 @pytest.mark.parametrize("name", ["localhost", "s3.example.com"], ids=["unknown authority", "other name"])
@@ -460,7 +462,7 @@ async def test_a_server_whose_certificate_is_not_trusted_gets_nothing_and_it_is_
         open_s3(region="us-east-1", endpoint_url=endpoint, concurrency=4) as s3,
     ):
         await s3.warm_up("site")
-        writer = s3.bucket("site")._writer
+        writer = s3.bucket("site")._writer.small
         assert isinstance(writer, FastPut)
         assert writer._place
         with pytest.raises(BuildFailed, match="certificate is not trusted"):
@@ -595,7 +597,7 @@ async def test_both_ways_store_the_same_whatever_the_key_the_headers_and_the_bod
     for way in ("hot", "aiobotocore"):
         found: list[dict[str, Any]] = []
         async with bucket_of(server, hot=way == "hot") as bucket:
-            fast = bucket._writer if isinstance(bucket._writer, FastPut) else None
+            fast = bucket._writer.small if isinstance(bucket._writer.small, FastPut) else None
             assert (fast is not None and fast._place is not None) == (way == "hot")
             for number, (key, body, content_type, cache_control) in enumerate(corpus):
                 (tmp_path / "body").write_bytes(body)
