@@ -150,7 +150,7 @@ async def test_headers_that_are_no_longer_right_are_sent_again(
 ) -> None:
     async with bucket_of(server) as bucket:
         with monkeypatch.context() as patch:
-            patch.setattr("buildrunner.publish.files.content_type", lambda _path: "text/plain")
+            patch.setattr("buildrunner.publish.walk.content_type", lambda _path: "text/plain")
             await deploy(bucket, prefix, tmp_path, {"index.html": "one", "a.css": "two"})
         again, _ = await deploy(bucket, prefix, tmp_path, {})
 
@@ -197,7 +197,7 @@ async def test_assets_that_are_too_many_are_not_kept_for_ever(
     server: S3Server, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where no manifest is ever read, so that all of them seem to be new."""
-    monkeypatch.setattr("buildrunner.publish.uploader.KEPT_AT_MOST", 3)
+    monkeypatch.setattr("buildrunner.publish.retention.MAX_KEPT", 3)
     warnings: list[str] = []
     async with bucket_of(server) as bucket:
         for number in range(7):
@@ -390,7 +390,7 @@ async def test_refused_deletions_are_warnings_and_tried_again_by_the_next_run(
 async def test_a_run_that_was_killed_while_it_published_holds_the_next_one_up_and_spoils_nothing(
     server: S3Server, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, build: str
 ) -> None:
-    monkeypatch.setattr("buildrunner.publish.uploader.OTHERS_END_WITHIN", 1.0)
+    monkeypatch.setattr("buildrunner.publish.uploader.EARLIER_BUILD_SECONDS", 1.0)
     async with bucket_of(server) as bucket:
         await deploy(bucket, prefix, tmp_path / "1", {"index.html": "1", "a.css": "1"}, build="a")
         with site_of(tmp_path / "2", {"index.html": "2", "a.css": "2"}) as site:
@@ -577,7 +577,7 @@ async def test_of_two_runs_at_once_the_site_is_the_later_one_s_whole_wherever_th
 ) -> None:
     """The earlier is held before each of its requests in turn, and goes on when the later one has come to an end or half-way."""
     monkeypatch.setattr(
-        "buildrunner.publish.uploader.OTHERS_END_WITHIN", 4.0
+        "buildrunner.publish.uploader.EARLIER_BUILD_SECONDS", 4.0
     )  # one that is held for ever does not say that it ended
     async with bucket_of(server) as bucket:
         steps = await count_steps(bucket, f"count-{uuid.uuid4().hex[:8]}/", tmp_path / "count")

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from buildrunner.errors import BuildFailed
-from buildrunner.publish.files import Limits, Site, collect
+from buildrunner.publish.files import Site, collect
 from buildrunner.publish.headers import IMMUTABLE, REVALIDATE, cache_control, content_type
+from buildrunner.publish.walk import Limits
 from buildrunner.redaction import visible
 
 

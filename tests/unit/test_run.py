@@ -23,6 +23,7 @@ from buildrunner.events.journal import Journal
 from buildrunner.project import files as reading
 from buildrunner.project.output import search as output
 from buildrunner.publish import files
+from buildrunner.publish import walk as site_walk
 from buildrunner.redaction import Redactor
 from buildrunner.s3 import multipart
 from buildrunner.sandbox import command as sandbox
@@ -125,7 +126,7 @@ def test_work_in_a_thread_does_not_delay_a_limit(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("module", "walk"),
     [
-        (files, lambda folder: files.collect(folder, folder)),
+        (site_walk, lambda folder: files.collect(folder, folder)),
         (reading, lambda folder: list(reading.walk(str(folder)))),
         (reading, lambda folder: list(reading.folders(folder, 3))),
         (output, output._may_have_page),

@@ -16,7 +16,8 @@ from buildrunner.project.output.pages import (
     find_base_path,
     template_language,
 )
-from buildrunner.publish.files import Site, SiteFile
+from buildrunner.publish.files import Site
+from buildrunner.publish.walk import SiteFile
 from buildrunner.redaction import visible
 from buildrunner.routing.document import Document
 from buildrunner.routing.references import Reference, ReferenceCheck

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from buildrunner.errors import BuildFailed
 from buildrunner.project.files import read_text
-from buildrunner.publish.files import Site, SiteFile
+from buildrunner.publish.files import Site
+from buildrunner.publish.walk import SiteFile
 from buildrunner.redaction import visible
 from buildrunner.routing.collect import MAX_FILE_BYTES, OUTPUT_FILES, RuleFile, SiteRules, collect_rules
 from buildrunner.routing.warnings import RuleWarning

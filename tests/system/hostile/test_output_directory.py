@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 
 from buildrunner.errors import BuildFailed
-from buildrunner.publish.files import Limits, collect
+from buildrunner.publish.files import collect
+from buildrunner.publish.walk import Limits
 from support.attacker import Attacker, in_one_place
 from support.harness import Run
 
