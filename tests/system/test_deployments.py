@@ -381,7 +381,7 @@ async def test_refused_deletions_are_warnings_and_tried_again_by_the_next_run(
 
     assert warnings == [
         "Removing 1 obsolete file failed: S3 answered AccessDenied for"
-        f" {prefix}gone.html. Allow s3:DeleteObject to the credentials or task role of this run."
+        f" {prefix}gone.html. Allow s3:DeleteObject to the credentials or task role of buildrunner."
     ]
     assert next_one.deleted == [f"{prefix}gone.html"]
 

@@ -240,7 +240,7 @@ async def with_a_wrong_clock(exchange: Exchange) -> None:
     [
         pytest.param(faults.change_the_body, "arrived damaged", "changes the data", id="wrong checksum"),
         pytest.param(
-            faults.answer(400, "ExpiredToken"), "credentials of this run have expired", "new ones", id="expired"
+            faults.answer(400, "ExpiredToken"), "credentials have expired", "new ones", id="expired"
         ),
         pytest.param(
             faults.answer(301, "PermanentRedirect"), "in another AWS region", "Set AWS_REGION", id="wrong region"

@@ -144,7 +144,7 @@ def test_very_many_broken_references_are_counted(tmp_path: Path) -> None:
     found = warnings(tmp_path, {"index.html": page, "404.html": ""})
 
     assert len(found) == 11
-    assert found[-1] == "Pages ask for 40 more addresses that the site does not have."
+    assert found[-1] == "Pages reference 40 more addresses that the site does not have."
 
 
 def test_all_broken_references_are_known_to_strict_builds(tmp_path: Path) -> None:

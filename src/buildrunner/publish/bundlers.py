@@ -1,7 +1,7 @@
-"""Which files of a site a bundler's own manifest says it has hashed: better evidence than any name.
+"""Find out from the manifests of bundlers which files have a content hash in their names.
 
-Vite lists each file with its source (https://vite.dev/guide/backend-integration), others map a name to the name with a hash:
-`{"main.js": "/static/js/main.0a1b2c3d.js"}`. So a file counts where its name is another name of the same entry and a token.
+Vite lists each file with its source (https://vite.dev/guide/backend-integration). Other bundlers map a name to the hashed name:
+`{"main.js": "/static/js/main.0a1b2c3d.js"}`. A file is hashed if its name is another name of the same entry plus a token.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from posixpath import basename, dirname, join, normpath, splitext
 from buildrunner.concurrency.cancellation import check_cancelled
 from buildrunner.project.files import parse_json
 
-MAX_BYTES = 4 * 2**20  # of one manifest
+MAX_BYTES = 4 * 2**20  # bytes of one manifest
 _MAX_MANIFESTS = 16
 _MAX_VALUES = 200_000
 _MAX_NAMES = 8  # of an entry: its own and those of the entries around it
@@ -21,17 +21,17 @@ _VITES = re.compile(r"(?:^|/)\.vite/manifest\.json$")
 _NAMES = re.compile(
     r"(?:^|/)(?:\.vite/manifest|(?:(?:asset|assets|build|parcel|rev|webpack)-)?manifest|webpack-assets|stats)\.json$"
 )
-# What a tool adds to a name. Not a word alone: `app.minified.js`.
+# What a tool adds to a name. A word alone doesn't count: `app.minified.js`.
 _TOKEN = re.compile(r"[-._~](?=[^.]*[0-9A-Z])[A-Za-z0-9_-]{6,64}")
 _OF_ANOTHER = re.compile(r"(?:\.map|\.LICENSE\.txt)$")
 
 
 def judge_by_manifests(paths: Iterable[str], read: Callable[[str], bytes | None]) -> dict[str, bool]:
-    """Return what manifests among `paths` say of other paths: hashed or not. Of most they say nothing.
+    """Return path → whether it is hashed, for the paths that manifests mention.
 
     Args:
-        paths: of the site.
-        read: returns a file's content; None where that is not possible, or it has more than MAX_BYTES.
+        paths: paths of the site.
+        read: function that returns the content of a file; None if it cannot be read or is larger than MAX_BYTES.
 
     """
     paths = list(paths)
@@ -54,7 +54,7 @@ def judge_by_manifests(paths: Iterable[str], read: Callable[[str], bytes | None]
                 if any(_adds_token(name, path) for name in names):
                     hashed.add(path)
         if _VITES.search(manifest):
-            # It lists all but workers, and what belongs to a listed file: the rest in its folders is copied from `public`.
+            # Vite lists everything but workers and their files. Other files in its folders are copied from `public`.
             folders = {dirname(path) for path in hashed}
             for path in site:
                 if dirname(path) in folders and path not in hashed:
@@ -68,7 +68,7 @@ def judge_by_manifests(paths: Iterable[str], read: Callable[[str], bytes | None]
 
 
 def _values(content: object) -> Iterator[tuple[str, frozenset[str]]]:
-    """Yield each string with the names that its entry gives it."""
+    """Yield each string in a manifest with the names of its entry."""
     waiting: list[tuple[object, frozenset[str]]] = [(content, frozenset())]
     for _ in range(_MAX_VALUES):
         if not waiting:
@@ -85,7 +85,7 @@ def _values(content: object) -> Iterator[tuple[str, frozenset[str]]]:
 
 
 def _find(value: str, base: str, site: set[str]) -> str | None:
-    """Return the path of the site that an address or a path in a manifest is of."""
+    """Return the path in the site for an address or path in a manifest."""
     if len(value) > 1024:
         return None
     value = normpath(value.partition("?")[0]).lstrip("/")
@@ -94,7 +94,7 @@ def _find(value: str, base: str, site: set[str]) -> str | None:
     while value:
         if value in site:
             return value
-        value = value.partition("/")[2]  # behind a host, or the folder that the site is served from
+        value = value.partition("/")[2]  # after a host, or the folder that the site is served from
     return None
 
 

@@ -1,4 +1,4 @@
-"""What browsers are told of a file, by its name alone: its content type, and for how long they may keep it."""
+"""Choose Content-Type and Cache-Control of a file by its name."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from itertools import pairwise
 from buildrunner.project.output.pages import is_page
 
 # --- Content types -----------------------------------------------------------------------------------------------
-# What browsers are told, from the WHATWG's standards where they name a type (https://mimesniff.spec.whatwg.org and
-# HTML's "text/javascript"), else from the IANA registry (https://www.iana.org/assignments/media-types). The machine's
-# own mime.types is not read: it differs from image to image. `image/vnd.microsoft.icon` is IANA's name; browsers take
-# it as they take `image/x-icon`.
+# From the WHATWG's standards if they name a type (https://mimesniff.spec.whatwg.org and HTML's "text/javascript"), else from
+# the IANA registry (https://www.iana.org/assignments/media-types). The machine's mime.types is ignored, because it differs
+# between images. Browsers treat `image/vnd.microsoft.icon`, IANA's name, like `image/x-icon`.
 _TYPES = {
     extension: media_type
     for media_type, extensions in {
@@ -26,7 +25,7 @@ _TYPES = {
         "text/calendar": "ics",
         "text/vcard": "vcf",
         "text/vtt": "vtt",
-        "text/x-component": "rsc",  # what React's server components are fetched as
+        "text/x-component": "rsc",  # format of React's server components
         "application/json": "json map",
         "application/ld+json": "jsonld",
         "application/geo+json": "geojson",
@@ -86,7 +85,7 @@ _TYPES = {
         "audio/ogg": "ogg oga opus",
         "audio/wav": "wav",
         "audio/webm": "weba",
-        "video/mp2t": "ts",  # of HLS: TypeScript's sources are not published
+        "video/mp2t": "ts",  # of HLS; sources in TypeScript are not published
         "video/mp4": "mp4 m4v m4s",
         "video/ogg": "ogv",
         "video/quicktime": "mov",
@@ -101,7 +100,7 @@ _TYPES = {
     }.items()
     for extension in extensions.split()
 }
-# Names that carry no extension, by what asks for them.
+# Names without an extension, by the document that defines them.
 _TYPES_OF_NAMES = {
     "apple-app-site-association": "application/json",  # Apple: "Supporting associated domains"
     "robots.txt": "text/plain",
@@ -113,7 +112,7 @@ _TYPES_OF_NAMES = {
 
 
 def content_type(path: str) -> str:
-    """Return the Content-Type of a file by its name; what is unknown is `application/octet-stream`.
+    """Return the Content-Type of a file by its name; `application/octet-stream` if it is unknown.
 
     Text is UTF-8, which every bundler writes. JSON has no charset parameter (RFC 8259).
     """
@@ -128,23 +127,26 @@ REVALIDATE = "public, max-age=0, must-revalidate"
 
 
 def cache_control(path: str, is_hashed: bool | None = None) -> str:
-    """Return the Cache-Control of a file: kept for a year when its name carries a content hash, else asked for each time.
+    """Return the Cache-Control of a file: one year if its name contains a content hash, else revalidation at each request.
 
-    `is_hashed` is what a bundler's manifest says of it, if there is one.
+    A hash that is not recognized costs a request with a 304 response. A name mistaken for a hash shows visitors an old file
+    for a year. In doubt, a name is therefore not a hash.
 
-    A hash that is not recognized costs a request that is answered 304. A name that is taken for a hash and is none
-    leaves visitors with an old file for a year. So in doubt it is none.
+    Args:
+        path: path of the file in the site.
+        is_hashed: what a bundler's manifest says about the file; None if there is none.
+
     """
     if is_page(path):
         return REVALIDATE
     return IMMUTABLE if (_carries_hash(path) if is_hashed is None else is_hashed) else REVALIDATE
 
 
-# Folders whose names belong to one bundler, where a whole name can be a hash (`_nuxt/B4x9ZQab.js`), and folders that
-# bundlers share with people, where it is a part of the name (`assets/index-DiwrgTda.js`).
+# Folders of a single bundler, where a whole name can be a hash (`_nuxt/B4x9ZQab.js`), and folders with more usual names,
+# where a hash is only part of a name (`assets/index-DiwrgTda.js`).
 _BUNDLERS_OWN = re.compile(r"(^|/)(_astro|_next/static|_nuxt|_expo/static|_build/assets)/")
 _BUNDLERS_USUAL = re.compile(r"(^|/)(assets|build|chunks|static/(js|css|media|chunks|wasm|image|font|svg))/")
-# SvelteKit promises that everything here can be kept for ever: https://svelte.dev/docs/kit/adapter-node (immutable).
+# SvelteKit promises that everything here is immutable: https://svelte.dev/docs/kit/adapter-node
 _ALL_IMMUTABLE = re.compile(r"(^|/)_app/immutable/")
 _CODE = frozenset({"js", "mjs", "cjs", "css", "map", "wasm"})
 # Alone or behind a name, `0zq_vp9s-5ndp` or `turbopack-1nax4spbsp0_l`, but not `404-not-found`.
@@ -153,11 +155,11 @@ _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12
 
 
 def _carries_hash(path: str) -> bool:
-    """Recognize the names that Vite, webpack, Next, Astro, Angular, SvelteKit, Parcel and their kin write.
+    """Return whether a path has a hash as written by Vite, webpack, Next, Astro, Angular, SvelteKit, Parcel and similar tools.
 
-    Hashes are hexadecimal (webpack, Parcel, Next to 15, Hugo), eight of base64url (Rollup, so Vite, Astro, Nuxt, VitePress),
-    eight of base32 in capitals (esbuild, so Angular) or 13 of digits, small letters, `-` and `_` (Turbopack, so Next from 16
-    on). They end a part of the name between dots, except its last.
+    Hashes are hexadecimal (webpack, Parcel, Next to 15, Hugo), 8 characters of base64url (Rollup, so Vite, Astro, Nuxt,
+    VitePress), 8 characters of base32 in capitals (esbuild, so Angular), or 13 of digits, small letters, `-` and `_` (Turbopack,
+    so Next from 16 on). They are at the end of a part of the name between dots, other than the extension.
     """
     if _ALL_IMMUTABLE.search(path):
         return True
@@ -166,14 +168,14 @@ def _carries_hash(path: str) -> bool:
     extension = _extension(path)
     is_code = extension in _CODE or path.endswith(".LICENSE.txt")
     is_media = _TYPES.get(extension, "").startswith(("font/", "image/", "audio/", "video/"))
-    if not (bundlers or is_code or is_media):  # data that is named by an id changes: `user-0a1b2c3d.json`
+    if not (bundlers or is_code or is_media):  # data named by an id can change: `user-0a1b2c3d.json`
         return False
     *folders, name = path.split("/")
     *parts, _ = name.split(".")
     if parts and re.fullmatch(r"[0-9a-f]{20}", parts[0]) and _is_mixed(parts[0]):
-        return True  # webpack's name for a picture or a font, unless it is told another
+        return True  # webpack's default name for images and fonts
     for position, part in enumerate(parts):
-        _, separator, token = part.removesuffix("_bg").rpartition("-")  # wasm-bindgen's `app-<hash>_bg.wasm`
+        _, separator, token = part.removesuffix("_bg").rpartition("-")  # wasm-bindgen: `app-<hash>_bg.wasm`
         if not separator and position == 0 and not own:
             continue  # `avatars/<md5 of a mail address>.png` is a name, not a hash
         if _UUID.search(part):
@@ -189,7 +191,7 @@ def _carries_hash(path: str) -> bool:
             return True
         if (is_code or "media" in folders) and _is_capital_hash(token):
             return True
-        # Between two dots in a folder of Astro's own, as in `about.ppPldTSI.js`, people write nothing in mixed case.
+        # In a folder of Astro's own, a mixed-case part between two dots is a hash, as in `about.ppPldTSI.js`.
         between_dots = own and position > 0 and re.fullmatch(r"[\w-]{8}", part, re.ASCII) is not None
         if between_dots and (any(c.isupper() for c in part[1:]) or _is_mixed(part)):
             return True
@@ -208,7 +210,7 @@ _HEXADECIMAL_NAME = re.compile(
 def _is_hexadecimal_hash(token: str, *, trusted: bool) -> bool:
     """Recognize 8 or more hexadecimal digits that are no date, number, word, or both (`20240101`, `cafe2024`).
 
-    Where it stands in the place of a hash (`trusted`), letters that follow digits are enough, as in `bad59671`.
+    In the usual place of a hash (`trusted`), letters after digits are enough, as in `bad59671`.
     """
     if not re.fullmatch(r"[0-9a-f]{8,64}", token) or len(re.findall(r"\d+|\D+", token)) < (2 if trusted else 3):
         return False
@@ -216,7 +218,7 @@ def _is_hexadecimal_hash(token: str, *, trusted: bool) -> bool:
 
 
 def _is_capital_hash(token: str) -> bool:
-    """Recognize esbuild's eight of base32. Measured: words pass in 0.6%, words and a number in 3%, hashes in 98%."""
+    """Recognize esbuild's 8 characters of base32. Measured: words pass in 0.6%, words with a number in 3%, hashes in 98%."""
     if not re.fullmatch(r"[A-Z2-7]{8}", token):
         return False
     if token.isalpha():
@@ -232,7 +234,7 @@ def _is_mixed(token: str) -> bool:
 def _ends_in_base64_hash(part: str, *, whole: bool, trusted: bool) -> bool:
     """Recognize Rollup's hash at the end of `part`, or as all of it, alone or before Astro's second hash.
 
-    The hash may itself have `-` and `_`, so what counts is the place of the separator before it.
+    The hash itself may contain `-` and `_`, so the position of the separator before it decides.
     """
     for candidate in (part, part.rpartition("_")[0]) if whole else (part,):
         stem, token = candidate[:-8], candidate[-8:]
@@ -243,8 +245,8 @@ def _ends_in_base64_hash(part: str, *, whole: bool, trusted: bool) -> bool:
     return False
 
 
-# How many bits it takes to tell which letter follows a letter (the letters a to z in a row), counted in the words of 115,000
-# identifiers in packages of npm and PyPI; a letter at random takes 5, or 6 with its case.
+# Bits of information of a letter after another one (a to z in a row), counted in the words of 115,000 identifiers in packages
+# of npm and PyPI. A random letter has 5 bits, or 6 with its case.
 _BITS = {
     "a": "95449759597343959342677769", "b": "37673789449277479457399959", "c": "39673893594477289463599969",
     "d": "37751679389577469557489969", "e": "47446569799453856234867469", "f": "37774489299488389465499969",
@@ -262,12 +264,12 @@ _PARTS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+|[-_]")
 
 
 def _looks_random(token: str, most: float) -> bool:
-    """Distinguish eight characters of base64url from words of people, such as `DarkMode`, `New-York`, `IMG_1234` or `Jan-2024`.
+    """Distinguish 8 random characters of base64url from words, such as `DarkMode`, `New-York`, `IMG_1234` or `Jan-2024`.
 
-    It is random if it takes more bits than `most` to tell it as words, numbers and separators; at random it takes 48. Rollup
-    writes a number of 128 bits, so that three of four of its hashes begin with B, C or D. Measured: with 41 bits 97% of
-    Rollup's hashes pass, and 4.5% of eight characters that were put together of words of package names, years and numbers; with
-    44 bits 93% and 1.9%.
+    They are random if encoding them as words, numbers and separators takes more than `most` bits; random characters take 48.
+    Rollup encodes a 128-bit number, so that three of four of its hashes begin with B, C or D. Measured: with 41 bits, 97% of
+    Rollup's hashes pass, and 4.5% of 8-character combinations of words from package names, years and numbers; with 44 bits, 93%
+    and 1.9%.
     """
     if not any(c.isupper() for c in token) or (token.upper() == token and most > 41):  # `SKU-A1B2C3D4.jpg`
         return False
@@ -275,7 +277,7 @@ def _looks_random(token: str, most: float) -> bool:
 
 
 def _bits(token: str) -> float:
-    """Return how many bits it takes to tell `token` as words, numbers and separators."""
+    """Return how many bits encode `token` as words, numbers and separators."""
     bits = 0.0
     joined = False
     for part in _PARTS.findall(token):
@@ -293,8 +295,8 @@ def _bits(token: str) -> float:
     return bits
 
 
-@lru_cache(maxsize=8)  # each path is asked for some times in a row
+@lru_cache(maxsize=8)  # each path is looked up several times in a row
 def _extension(path: str) -> str:
-    """Return the extension in lower case, without its dot; a name like `.nojekyll` has none."""
+    """Return the extension in lower case without its dot; a name like `.nojekyll` has none."""
     name = path.rpartition("/")[2].lstrip(".")
     return name.rpartition(".")[2].lower() if "." in name else ""

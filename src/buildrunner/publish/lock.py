@@ -1,7 +1,7 @@
-"""Whose turn it is: `current.json`, the pointer, below `__manifests/{slug}/` in the state bucket.
+"""Order concurrent builds of a site by `current.json`, the pointer, below `__manifests/{slug}/` in the state bucket.
 
-It names the run that claimed the site last and how far that has come, and the manifest that is the newest. It is written on
-condition that nobody else has written it (If-Match, If-None-Match), so of two runs at once one is the later.
+The pointer names the build that claimed the site last, its progress, and the newest manifest. It is written conditionally
+(If-Match, If-None-Match), so that one of two concurrent builds is the later one.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from buildrunner.s3.errors import AccessRefused, ConditionsUnsupported
 
 State = Literal["building", "publishing", "deleting", "published"]
 
-_ATTEMPTS = 10  # to claim, each time that another run was quicker
-# For each step of the pointer. A state bucket that does not answer must not hold up a site that can be published.
+_ATTEMPTS = 10  # to claim the site while other builds write the pointer
+# For each access to the pointer. A state bucket that doesn't respond must not block a site that can be published.
 STEP_SECONDS = 5
-_MAX_POINTER = 2**20  # bytes; of the words of runs that have ended, too
-_NAMED_AT_MOST = 10_000  # keys in the word of a run that was stopped
+_MAX_POINTER = 2**20  # bytes; also the limit for the records of ended builds
+_NAMED_AT_MOST = 10_000  # keys in the record of a stopped build
 _JSON = "application/json"
 _UNCONDITIONAL = (
     "The S3 server does not support conditional writes (If-Match, If-None-Match). Two builds of this site that publish at the"
@@ -40,12 +40,12 @@ _UNCONDITIONAL = (
 class _Pointer:
     """`current.json`."""
 
-    token: str  # of the process that wrote it: two may have the same BUILD_ID
+    token: str  # of the process that wrote it, because two builds may have the same BUILD_ID
     build: str
-    run: int  # orders runs that began at the same time
+    run: int  # orders builds that started at the same time
     state: State
     manifest: str | None  # build id of the newest manifest
-    unfinished: tuple[str, ...]  # of `identity`: had begun to publish before, and were not seen to end
+    unfinished: tuple[str, ...]  # `identity` of earlier builds that began to publish and did not record their end
 
     def to_json(self) -> bytes:
         return json.dumps({"v": 1, **asdict(self)}).encode()
@@ -70,22 +70,22 @@ class _Pointer:
 
     @property
     def identity(self) -> str:
-        """Name the run, and no other that has the same BUILD_ID."""
+        """Identifier of the build, unique even among builds with the same BUILD_ID."""
         return f"{self.build}.{self.token}"
 
     @property
     def begun(self) -> tuple[str, ...]:
-        """Runs that may be writing to the site."""
+        """Builds that may be writing to the site."""
         writing = self.state in {"publishing", "deleting"}
         return (*self.unfinished, self.identity) if writing else self.unfinished
 
 
 @dataclass(frozen=True, slots=True)
 class _End:
-    """The word of a run that has ended, `ended/{identity}.json`."""
+    """The record of a build that has ended, `ended/{identity}.json`."""
 
-    published: bool  # all of its site; its manifest says what
-    replaced: tuple[str, ...] | None  # keys that it may have written or removed; None where it does not name them
+    published: bool  # the whole site; its manifest lists the objects
+    replaced: tuple[str, ...] | None  # keys that it may have written or removed; None if it lists none
 
     @classmethod
     def parse(cls, body: bytes) -> Self | None:
@@ -99,26 +99,27 @@ class _End:
 
 
 class DeploymentLock:
-    """One run's hold on a site: claimed at the start, checked before what is live changes, and again before deletions.
+    """The claim of one build on a site: made at the start, checked before the live site changes and before deletions.
 
-    Where the state bucket cannot be used, `warn` is told once and the run goes on alone, as if there were no other.
+    If the state bucket can't be used, the lock warns once, and the build publishes without detecting other builds.
 
     Args:
-        state: the state bucket.
-        slug, build: of this run.
-        age: gives the seconds since this run began.
-        warn: takes a sentence for people.
+        state: state bucket.
+        slug: name of the site.
+        build: id of the build.
+        age: function that returns the seconds since the build started.
+        warn: function that logs a warning.
 
     """
 
     def __init__(
         self, state: Bucket, *, slug: str, build: str, age: Callable[[], float], warn: Callable[[str], None]
     ) -> None:
-        self.in_progress: tuple[str, ...] = ()  # runs that may be writing to the site besides this one
+        self.in_progress: tuple[str, ...] = ()  # other builds that may be writing to the site
         self.newest: str | None = None  # build id of the newest manifest
-        self.trusted = False  # nobody has written to the site since then, but to the keys of `replaced`
+        self.trusted = False  # whether the newest manifest is true for all keys except `replaced`
         self.replaced: frozenset[str] = frozenset()
-        self.took_over_at: float | None = None  # monotonic clock: from a run that may be sending new keys
+        self.took_over_at: float | None = None  # monotonic clock; set if the superseded build may be sending new keys
         self._state = state
         self._folder = f"__manifests/{slug}/"
         self._key = f"{self._folder}current.json"
@@ -126,27 +127,32 @@ class DeploymentLock:
         self._own = _Pointer(secrets.token_hex(8), build, 0, "building", None, ())
         self._age = age
         self._warn = warn
-        self._claimed = False  # the pointer has been written
-        self._written = b""  # the pointer as this run wrote it
-        self._etag = ""  # of that
+        self._claimed = False  # whether this build has written the pointer
+        self._written = b""  # the pointer as this build wrote it
+        self._etag = ""  # of `_written`
         self._conditional = True
-        self._alone = False  # the state bucket cannot be used
+        self._alone = False  # whether the state bucket is unusable
         self._superseded = False
-        self._earlier: tuple[str, ...] = ()  # in progress when this run claimed the site
+        self._earlier: tuple[str, ...] = ()  # in progress when this build claimed the site
         self._ends: dict[str, _End] = {}  # by identity
 
     @property
     def superseded(self) -> bool:
-        """Whether a later run is known to have claimed the site."""
+        """Whether a later build is known to have claimed the site."""
         return self._superseded
 
     async def claim(self, run: int) -> None:
-        """Become the run that the pointer names, unless a run is there that began later.
+        """Write this build to the pointer, unless a later build has claimed the site; may be called again.
 
-        `run` orders runs that began at the same time. Raises BuildFailed when the state bucket does not do it; may be called again.
+        Args:
+            run: number that orders builds that started at the same time.
+
+        Raises:
+            BuildFailed: the state bucket cannot be used.
+
         """
         for _ in range(_ATTEMPTS):
-            # Who may not list a bucket is refused what is not there, and so cannot tell (GetObject's 403). The condition can.
+            # Without permission to list, GetObject refuses missing objects with 403. The conditional write still detects them.
             refused = False
             try:
                 fetched, there = await self._read()
@@ -154,7 +160,7 @@ class DeploymentLock:
                 fetched, there, refused = None, None, True
             others = there and there.token != self._own.token
             if there and fetched and others and there.run > run and fetched.age <= self._age() + 1:
-                self._superseded = True  # it was claimed after this run began, by one that began after it
+                self._superseded = True  # a build that started after this one claimed it
                 return
             self.in_progress = self._earlier = there.begun if there else ()
             self.newest = there.manifest if there else None
@@ -164,7 +170,7 @@ class DeploymentLock:
                 self.trusted = not self.in_progress
                 if others and there and there.state == "building":
                     self.took_over_at = anyio.current_time()
-                # Some servers do not know conditional writes and take no notice of the header: this one has to be refused.
+                # Some servers ignore the headers of conditional writes. This write must be refused by a server that supports them.
                 again = await self._put_if(own, replacing="0") if self._conditional else None
                 if again:
                     self._etag = again
@@ -172,10 +178,10 @@ class DeploymentLock:
                 return
             if refused:
                 await self._read()
-        self._superseded = True  # others came in between all the time
+        self._superseded = True  # other builds kept writing the pointer
 
     async def settle(self) -> None:
-        """See whether those in progress have ended: each leaves a word when it has."""
+        """Check which builds in progress have recorded their end."""
         for identity in self.in_progress:
             fetched = None
             with suppress(AccessRefused):  # see `claim`
@@ -197,24 +203,24 @@ class DeploymentLock:
         self.trusted, self.replaced = known, frozenset(replaced)
 
     async def check(self) -> None:
-        """See whether a later run has claimed the site, before anything is sent and while new keys are.
+        """Check for a later build that has claimed the site; call it before and while new keys are sent.
 
         Raises:
-            BuildSuperseded: when one has.
+            BuildSuperseded: there is one.
 
         """
         if self._claimed and not self._superseded:
-            with anyio.move_on_after(STEP_SECONDS), suppress(BuildFailed):  # `begin` tells
+            with anyio.move_on_after(STEP_SECONDS), suppress(BuildFailed):  # `begin` reports it
                 _, there = await self._read()
                 self._superseded = bool(there and there.token != self._own.token)
         if self._superseded:
             raise BuildSuperseded
 
     async def begin(self, run: int) -> None:
-        """Begin to change what is live: the second look.
+        """Record that the live site is about to change, after checking for a later build.
 
         Raises:
-            BuildSuperseded: when a later run has claimed the site.
+            BuildSuperseded: a later build has claimed the site.
 
         """
         with anyio.move_on_after(STEP_SECONDS) as scope:
@@ -224,32 +230,32 @@ class DeploymentLock:
                 if not self._superseded and not await self._write(replace(self._own, state="publishing")):
                     self._superseded = True
             except BuildFailed as error:
-                self._go_on_alone(error.reason)
+                self._continue_alone(error.reason)
         if scope.cancelled_caught:
-            self._go_on_alone(f"The state bucket did not answer within {STEP_SECONDS} s.")
-            with anyio.move_on_after(STEP_SECONDS):  # a last try: a later run may have published meanwhile
+            self._continue_alone(f"The state bucket did not answer within {STEP_SECONDS} s.")
+            with anyio.move_on_after(STEP_SECONDS):  # last check: a later build may have published meanwhile
                 await self.look()
         if self._superseded:
             raise BuildSuperseded
 
     async def look(self) -> None:
-        """See whether a later run has begun to change what is live, too; what it does not send, this one may have spoilt.
+        """Check for a later build that has begun to change the live site. It restores everything this build may have overwritten.
 
         Raises:
-            BuildSuperseded: when one has.
+            BuildSuperseded: there is one.
 
         """
         try:
             _, there = await self._read()
         except BuildFailed:
-            return  # the next look tells
+            return  # the next check reports it
         if there and there.token != self._own.token and self._is_overtaken_by(there):
             raise BuildSuperseded(
                 "A later build of this site took over during the upload, and publishes the whole site."
             )
 
     async def delete(self) -> bool:
-        """Begin to delete, and return whether that is still this run's to do."""
+        """Record that deletions begin; return False if a later build has claimed the site."""
         if not self._alone:
             return await self._advance("deleting")
         try:
@@ -257,46 +263,47 @@ class DeploymentLock:
                 _, there = await self._read()
                 return there is None or there.token == self._own.token
         except AccessRefused:
-            return True  # it never can be asked
+            return True  # without permission to read, the check is impossible
         except BuildFailed:
             pass
         return False
 
     async def end(self, manifest: Manifest) -> int:
-        """Write the manifest, which tells others that this run has ended, and name it in the pointer.
+        """Write the manifest, which also records the end of the build, and name it in the pointer.
 
-        Gives how many objects the manifest has no room for.
+        Returns:
+            Number of objects that did not fit into the manifest.
 
         Raises:
-            BuildFailed: when it cannot be written.
+            BuildFailed: the manifest cannot be written.
 
         """
         body, left_out = await anyio.to_thread.run_sync(manifest.to_json)
         await self._state.put(self._name_of(manifest.build), body, content_type=_JSON)
         self._own = replace(self._own, manifest=manifest.build, unfinished=())
         if not await self._advance("published"):
-            await self._say_ended("published")  # who has claimed the site since may wait for it
+            await self._record_end("published")  # the build that claimed the site since may be waiting for it
         return left_out
 
     async def store_routing(self, document: bytes) -> None:
-        """Store how the site answers requests, for what serves it.
+        """Store the rules of the site for the server of sites.
 
         Raises:
-            BuildFailed: when it cannot be stored.
+            BuildFailed: they cannot be stored.
 
         """
         await self._state.put(self._routing_key, document, content_type=_JSON)
 
     async def stopped(self, replaced: Collection[str]) -> None:
-        """Record that this build ended before it had published all of its site, and what it may have replaced.
+        """Record that the build ended before the whole site was published, and which objects it may have replaced.
 
         Raises:
-            BuildFailed: when that cannot be written.
+            BuildFailed: the record cannot be written.
 
         """
-        await self._say_ended("stopped", replaced if len(replaced) <= _NAMED_AT_MOST else None)
+        await self._record_end("stopped", replaced if len(replaced) <= _NAMED_AT_MOST else None)
 
-    async def _say_ended(self, how: Literal["published", "stopped"], replaced: Collection[str] | None = None) -> None:
+    async def _record_end(self, how: Literal["published", "stopped"], replaced: Collection[str] | None = None) -> None:
         word = {"v": 1, "build": self._own.build, "ended": how, "at": rfc3339(time.time())}
         named = {} if replaced is None else {"replaced": sorted(replaced)}
         body = json.dumps(word | named).encode()
@@ -305,13 +312,13 @@ class DeploymentLock:
         await self._state.put(f"{self._folder}ended/{self._own.identity}.json", body, content_type=_JSON)
 
     def _is_overtaken_by(self, there: _Pointer) -> bool:
-        """Return whether a later run has begun to publish, by the pointer that it has written."""
+        """Return whether a later build has begun to publish, according to its pointer."""
         if not self._claimed:
-            return False  # this one has no place in the order: it never could claim
+            return False  # without a claim, this build has no place in the order
         return there.begun[-1:] != (self._own.identity,)
 
     async def manifest_of(self, build: str | None) -> Manifest | None:
-        """Read a run's manifest; None where there is none, or one that is damaged or too large."""
+        """Read the manifest of a build; None if it is missing, damaged or too large."""
         if build is None:
             return None
         reader, size = ManifestReader(), 0
@@ -339,25 +346,25 @@ class DeploymentLock:
         return fetched, _Pointer.parse(fetched.body) if fetched else None
 
     async def _write(self, own: _Pointer, before: Fetched | Literal["own"] | None = "own", attempts: int = 3) -> bool:
-        """Write the pointer in the place of what was read before, or, unless that is given, of what this run wrote last."""
+        """Replace the pointer that was read before; by default, the one that this build wrote last."""
         if before == "own":
             before = Fetched(self._written, self._etag, 0.0)
         if before and not before.etag and self._conditional:
-            self._leave_conditions()  # a server that says no ETag
+            self._leave_conditions()  # the server returned no ETag
         etag = await self._put_if(own, replacing=before.etag if before else None) if self._conditional else None
         if etag is None:
             fetched, there = await self._read()
             unchanged = (fetched.body if fetched else None) == (before.body if before else None)
             if there == own and fetched:
-                etag = fetched.etag  # it was written, and the answer got lost
+                etag = fetched.etag  # it was written, and the response was lost
             elif not self._conditional and unchanged:
                 await self._state.put(self._key, own.to_json(), content_type=_JSON)
                 fetched, there = await self._read()
                 etag = fetched.etag if fetched and there == own else None
             elif self._conditional and fetched and unchanged and attempts > 1:
-                await anyio.sleep(0.2)  # refused, though nobody has written: another request of ours is under way (409)
+                await anyio.sleep(0.2)  # refused although unchanged: another request of this build is in progress (409)
                 return await self._write(own, fetched, attempts - 1)
-            elif fetched is None and before is not None:  # somebody has deleted it
+            elif fetched is None and before is not None:  # it was deleted
                 return await self._write(own, None)
         if etag is None:
             return False
@@ -375,6 +382,6 @@ class DeploymentLock:
         self._conditional = False
         self._warn(_UNCONDITIONAL)
 
-    def _go_on_alone(self, reason: str) -> None:
+    def _continue_alone(self, reason: str) -> None:
         self._alone = True
         self._warn(f"{reason} This build cannot detect another build of this site that runs at the same time.")

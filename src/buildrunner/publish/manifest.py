@@ -1,6 +1,6 @@
-"""What was published: `__manifests/{slug}/{build}.json` in the state bucket.
+"""Record what was published in `__manifests/{slug}/{build}.json` in the state bucket.
 
-For audits, and for the next run, which sends only what differs from it.
+It serves audits, and the next build, which sends only files that differ.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MAX_BYTES = (
 
 @dataclass(frozen=True, slots=True)
 class PublishedObject:
-    """One object of the site."""
+    """An object of the site."""
 
     size: int  # bytes
     sha256: str  # of `bucket.sha256_of`
@@ -32,22 +32,22 @@ class PublishedObject:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """All that one run published. Keys are those of S3, with their prefix."""
+    """Everything that one build published. Keys include their prefix."""
 
     build: str
     slug: str
     bucket: str
     prefix: str
     commit: str | None
-    published: float  # seconds since 1970
+    published: float  # Unix time, seconds
     objects: Mapping[str, PublishedObject]
-    kept: Mapping[str, float]  # for open tabs: key → when the first deployment without it was published
+    kept: Mapping[str, float]  # key of an asset kept for open tabs → time of the first deployment without it
 
     def to_json(self, most: int = MAX_BYTES) -> tuple[bytes, int]:
-        """Return the document, with one object a line, and how many objects were left out for it to have at most `most` bytes.
+        """Return the document, and the number of objects left out to limit it to `most` bytes.
 
-        What a manifest does not name is sent again, and costs time. The times of `kept` come first: without them nothing of it
-        would ever be removed.
+        Objects that a manifest doesn't list are sent again, which costs time. The times of `kept` come first, because without them
+        those objects would never be removed.
         """
         head = {
             "v": 1,
@@ -74,7 +74,7 @@ class Manifest:
 
     @classmethod
     def parse(cls, body: bytes) -> Self | None:
-        """Read a document; None when anything about it is not as `to_json` writes it."""
+        """Parse a document; None if it deviates from the format of `to_json`."""
         reader = ManifestReader()
         reader.feed(body.splitlines())
         found = reader.end()
@@ -82,17 +82,17 @@ class Manifest:
 
 
 class ManifestReader:
-    """Reads a document as `Manifest.to_json` writes it, line by line: as a whole it would take several times its memory."""
+    """Parse a document of `Manifest.to_json` line by line; parsing it as a whole would take several times its memory."""
 
     def __init__(self) -> None:
         self._head: dict[str, Any] = {}
         self._objects: dict[str, PublishedObject] = {}
         self._kept: dict[str, float] = {}
-        self._section = b""  # the line that began it
+        self._section = b""  # its opening line
         self._damaged = False
 
     def feed(self, lines: Iterable[bytes]) -> None:
-        """Read some more lines, without their ends."""
+        """Parse more lines, without line breaks."""
         try:
             for line in lines:
                 self._read(line)
@@ -100,7 +100,7 @@ class ManifestReader:
             self._damaged = True
 
     def end(self) -> Manifest | None:
-        """Return what was read; None when anything about it was wrong, or is missing."""
+        """Return the manifest; None if anything was invalid or is missing."""
         head = self._head
         if self._damaged or self._section != _KEPT_END:
             return None
@@ -145,19 +145,19 @@ class ManifestReader:
 
 _JOIN = b",\n"
 _OBJECTS, _OBJECTS_END, _KEPT, _KEPT_END = b'"objects": [', b"],", b'"kept": [', b"]}"
-_encode = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps would make one for each object
+_encode = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps would create one for each object
 _FIELDS = tuple(field.name for field in fields(PublishedObject))
 
 
 def text_of(found: Any) -> str:
-    """Return a string of a document; raises TypeError where it is something else."""
+    """Return a string of a document; raise TypeError for other values."""
     if not isinstance(found, str):
         raise TypeError
     return found
 
 
 def rfc3339(seconds: float) -> str:
-    """Write a time, in seconds since 1970, as documents have it."""
+    """Format a Unix time, seconds, for documents."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 

@@ -1,4 +1,4 @@
-"""What to warn about before a site is published: templates, rules for other hosts, and references that lead to nothing."""
+"""Find problems of a site before it is published: unfilled templates, rules for other hosts, and broken references."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from buildrunner.redaction import visible
 from buildrunner.routing.document import Document
 from buildrunner.routing.references import Reference, ReferenceCheck
 
-_MAX_PAGES = 100  # that are looked through
-_MAX_BYTES = 4 * 2**20  # of them together
+_MAX_PAGES = 100  # pages to search
+_MAX_BYTES = 4 * 2**20  # of all these pages together
 _MAX_SECONDS = 5.0
-# Programs of a server: as files of a site they show their source.
+# Server-side programs; served as files, they show their source.
 _PROGRAMS = (
     ".php",
     ".phtml",
@@ -41,7 +41,7 @@ _PROGRAMS = (
     ".twig",
     ".j2",
 )
-# Files at the top of a site that tell other hosts what to do.
+# Files at the top of a site that configure other hosts.
 _RULE_FILES = (
     "_routes.json",
     "_worker.js",
@@ -50,30 +50,30 @@ _RULE_FILES = (
     "staticwebapp.config.json",
 )
 _NAMED = 3  # examples in a warning
-_NAMED_REFERENCES = 10  # that get a warning each
+_NAMED_REFERENCES = 10  # with a warning each
 _REFERENCE_SECONDS = 30.0  # for checking the references of all pages
-_MAX_REFERENCES = 100_000  # that lead to nothing and are remembered
-# What a page does not work without comes first.
+_MAX_REFERENCES = 100_000  # broken references to remember
+# References that a page depends on come first.
 _ELEMENTS = ("script", "link", "img", "iframe", "a")
 
 
 @dataclass(frozen=True, slots=True)
 class Review:
-    """What visitors of a site would not get."""
+    """The problems of a site for its visitors."""
 
-    warnings: tuple[str, ...]  # one sentence or two each
-    broken: tuple[str, ...]  # references that lead to nothing, as "index.html references /a.js"
+    warnings: tuple[str, ...]  # one or two sentences each
+    broken: tuple[str, ...]  # broken references, such as "index.html references /a.js"
 
 
 @dataclass(slots=True)
 class _Broken:
-    page: str  # the first that refers to it
+    page: str  # first page with the reference
     reference: Reference
-    others: int = 0  # pages that do, too
+    others: int = 0  # other pages with it
 
 
 def review_site(site: Site, framework: str | None, document: Document) -> Review:
-    """Look through a site before it is published; `document` has its rules."""
+    """Review a site before it is published; `document` has its rules."""
     paths = frozenset(file.path for file in site.files)
     pages = _read_pages(site)
     warnings = [*_rules(paths), *_programs([file.path for file in site.files]), *_templates(pages)]
@@ -94,14 +94,14 @@ def review_site(site: Site, framework: str | None, document: Document) -> Review
             f"{visible(each.page)} references {visible(each.reference.address)}, which the site does not have{also}."
         )
     if (more := len(found) - _NAMED_REFERENCES) > 0:
-        warnings.append(f"Pages ask for {more:,} more addresses that the site does not have.")
+        warnings.append(f"Pages reference {more:,} more addresses that the site does not have.")
     if unchecked:
         warnings.append(f"References of {unchecked:,} pages were not checked, because it would take too long.")
     return Review(tuple(warnings), tuple(broken))
 
 
 def _find_broken(site: Site, paths: frozenset[str], document: Document) -> tuple[list[_Broken], int]:
-    """Return the references of all pages that lead to nothing, and how many pages were not checked in time."""
+    """Return the broken references of all pages, and the number of pages not checked in time."""
     check = ReferenceCheck(document, paths.__contains__)
     found: dict[str, _Broken] = {}
     pages = [file for file in site.files if file.is_page]
@@ -115,7 +115,7 @@ def _find_broken(site: Site, paths: frozenset[str], document: Document) -> tuple
             break
         text = _read_page(site, file)
         broken = check.find_broken(file.path, text)
-        # What scripts put into other pages, or fill in, is not asked for from where it lies.
+        # References in fragments that scripts insert elsewhere don't resolve from where the fragments are stored.
         if any(each.address not in found for each in broken) and (_is_part(file.path, text) or template_language(text)):
             continue
         for each in broken:
@@ -146,7 +146,7 @@ def _templates(pages: Sequence[tuple[str, str]]) -> list[str]:
     for path, text in pages:
         check_cancelled()
         language = template_language(text)
-        # Scripts fetch parts of pages, and fill them in the browser.
+        # Scripts load such fragments, and fill them in the browser.
         if language and not (_is_part(path, text) and language in {"Handlebars", UNKNOWN_LANGUAGE}):
             templates.append((path, language))
     if not templates:
@@ -163,7 +163,7 @@ def _is_part(path: str, text: str) -> bool:
 
 
 def _read_pages(site: Site) -> list[tuple[str, str]]:
-    """Read some pages of a site, those nearest to its top first."""
+    """Read some pages of a site, the ones closest to its top first."""
     pages = [file for file in site.files if file.is_page]
     pages.sort(key=lambda file: (file.path.count("/"), file.path != "index.html", file.path))
     ends = time.monotonic() + _MAX_SECONDS

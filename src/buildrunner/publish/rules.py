@@ -1,4 +1,4 @@
-"""Read the files with rules of a site, in its output and its repository, and take them out of what is published."""
+"""Read the rules of a site from its output and its repository, and remove their files from what is published."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ _IN_OUTPUT_ALONE = ("_redirects", "_headers")
 def take_rules(
     site: Site, output: Path, folders: Sequence[Path], inside: Path, *, noindex: bool, owner: int | None = None
 ) -> SiteRules:
-    """Compile the rules of a site, and leave their files out of what is published.
+    """Compile the rules of a site, and remove their files from what is published.
 
     Args:
-        site: what is published.
-        output: its folder.
-        folders: of the app and of the repository, the nearest to the output first; empty where only an output is published.
-        inside: the repository, which no file may lead out of.
-        noindex: search engines are asked to leave the site out.
-        owner: whose files are read, if that is given: a hard link to somebody else's file takes no right to read it.
+        site: files of the site.
+        output: folder of the output.
+        folders: folders of the app and the repository, the closest to the output first; empty if only an output is published.
+        inside: folder of the repository, which no file may leave.
+        noindex: whether to ask search engines not to index the site.
+        owner: id of the user that must own the files; None for any. A hard link to another user's file gives no right to read it.
 
     Raises:
-        BuildFailed: there is nothing else to publish.
+        BuildFailed: nothing else is left to publish.
 
     """
     inside = Path(os.path.realpath(inside))
@@ -75,11 +75,11 @@ def take_rules(
 
 
 def _check_owner(path: Path, owner: int | None) -> None:
-    """Raise ValueError for a file of another user; its text completes the sentence "vercel.json …"."""
+    """Raise ValueError for a file of another user; its message completes the sentence "vercel.json …"."""
     try:
         found = os.stat(path).st_uid
     except OSError:
-        return  # reading it says why
+        return  # reading it reports the error
     if owner not in {None, found}:
         raise ValueError("belongs to another user")
 

@@ -414,7 +414,7 @@ class Upload:
             key, code = next(iter(refused.items()))
             self._warn(
                 f"Removing {_count(len(refused), 'obsolete ')} failed: S3 answered {code} for {key}."
-                " Allow s3:DeleteObject to the credentials or task role of this run."
+                " Allow s3:DeleteObject to the credentials or task role of buildrunner."
             )
 
     def _count_deleted(self, objects: int) -> None:

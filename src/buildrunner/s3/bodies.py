@@ -1,4 +1,4 @@
-"""Bodies of requests: files by slices, their digests, and a bound on how much of them is in memory at once."""
+"""Read the bodies of requests in slices, hash them, and limit how much of them is in memory at once."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from buildrunner.errors import BuildFailed
 MULTIPART_ABOVE = 16 * 2**20  # bytes
 PART_SIZE = 8 * 2**20  # bytes
 MAX_PARTS = 10_000  # https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html
-READ_AT_ONCE = 256 * 2**10  # bytes: what is read without a thread, and at a time
+READ_AT_ONCE = 256 * 2**10  # bytes read at a time, and the most that is read without a thread
 
-_SENT_AT_ONCE = 64 * 2**10  # bytes of a large body: TLS takes room for them twice on each connection
+_SENT_AT_ONCE = 64 * 2**10  # bytes of a large body; TLS buffers them twice per connection
 _WRITES = "A process still writes to it after the build. Wait for that process in the build script."
 
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """A part of a file that will be the body of a request. What is read of it raises BuildFailed when there is less."""
+    """A part of a file that becomes the body of a request. Reading raises BuildFailed if the file became shorter."""
 
     key: str
     descriptor: int
@@ -59,10 +59,10 @@ class Slice:
 
 
 def sha256_of(key: str, descriptor: int, size: int) -> str:
-    """Return what `Stored.sha256` is when the first `size` bytes of a file are sent as the object `key`.
+    """Return the value of `Stored.sha256` for the first `size` bytes of a file sent as the object `key`.
 
-    Hexadecimal, as sha256sum(1) prints it. An object that is sent in parts has the SHA-256 of its parts' SHA-256 instead, with `-`
-    and how many these are behind it: S3's composite checksum.
+    It is hexadecimal, as printed by sha256sum(1). An object sent in parts has the SHA-256 of the SHA-256 of its parts instead,
+    followed by `-` and their number: S3's composite checksum.
     https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity-upload.html
     """
     if size <= MULTIPART_ABOVE:
@@ -85,7 +85,7 @@ def composite_digest(digests: Sequence[bytes]) -> bytes:
 
 
 class ByteLimit:
-    """A bound on the bytes held at once. Who wants more waits in line, so that a large body is not passed by."""
+    """Limit the bytes held at once. Waiting bodies are served in order, so that small ones don't overtake a large one."""
 
     def __init__(self, total: int) -> None:
         self._total = total
@@ -114,8 +114,8 @@ class ByteLimit:
 def room_for(size: int) -> io.BytesIO:
     """Return a body of `size` bytes to be filled in place.
 
-    aiohttp sends a BytesIO by pieces and bytes as a whole, which copies them into its buffer. It is made in the event
-    loop's thread: what each of many threads allocates, malloc keeps for each of them.
+    aiohttp sends a BytesIO in pieces, but bytes as a whole, which copies them into its buffer. Call this in the thread of the
+    event loop: malloc keeps a separate arena for each thread that allocates.
     """
     body = io.BytesIO()
     if size:

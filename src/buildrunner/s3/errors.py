@@ -1,4 +1,4 @@
-"""Every way in which S3 fails, in words for people."""
+"""Explain failures of S3 to people."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Literal
 
 from buildrunner.errors import BuildFailed
 
-# botocore's standard mode tries again what can pass (5xx, SlowDown, timeouts, resets), with jitter, and not what a 4xx
-# says. 4 × (5 s + 15 s) and the pauses stay below two minutes, in which a run has to see that it cannot succeed.
+# botocore's standard mode retries temporary errors (5xx, SlowDown, timeouts, resets) with jitter, and no other 4xx errors.
+# 4 × (5 s + 15 s) and the pauses stay below two minutes, in which a build must find out that it cannot succeed.
 ATTEMPTS = 4
 CONNECT_TIMEOUT = 5  # seconds
-READ_TIMEOUT = 15  # seconds without a step forward: of the body, and then for the answer
+READ_TIMEOUT = 15  # seconds without progress, for the body and then for the response
 
 _debug = logging.getLogger(__name__).debug
 
@@ -27,22 +27,22 @@ _PERMISSIONS: dict[Operation, str] = {
 }
 
 
-# What AWS says of a refusal: https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot_access-denied.html
+# AWS's messages for refusals: https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot_access-denied.html
 _NOT_AUTHORIZED = re.compile(
     r"not authorized to perform: ([\w-]+:[\w*]+)(?: on resource: \"?([^\s\"]+))?(.*)", re.DOTALL
 )
 _EXPLICIT_DENY = re.compile(r"explicit deny(?: in an? ((?:[\w-]+ )?[\w-]+ (?:policy|boundary)|[\w-]+ policy))?")
 _NO_POLICY = re.compile(r"because no ((?:[\w-]+ )?[\w-]+ (?:policy|boundary)|[\w-]+ policy)")
 _SAYS_NOTHING = re.compile(r"(access ?denied|forbidden|access denied\.)?\.?", re.IGNORECASE)
-_WHOSE = "the credentials or task role of this run"
+_WHOSE = "the credentials or task role of buildrunner"
 
 
 class S3Failed(BuildFailed):
-    """Say why a request failed.
+    """A request failed.
 
     Args:
-        in_doubt: the server may have done all the same what it was asked.
-        cause_known: the reason is the cause, and not only what the server said.
+        in_doubt: whether the server may have executed the request anyway.
+        cause_known: whether the reason is the cause, not only the server's message.
 
     """
 
@@ -61,7 +61,7 @@ class S3Failed(BuildFailed):
 
 
 class AccessRefused(S3Failed):
-    """Say which permission is missing, for which bucket and key; `said` is what the server says of it."""
+    """A permission is missing; the reason names it with the bucket and key. `said` is the message of the server."""
 
     def __init__(self, operation: Operation, bucket: str, key: str, said: str = "") -> None:
         permission = _PERMISSIONS[operation]
@@ -71,7 +71,7 @@ class AccessRefused(S3Failed):
         hint = f"Allow {permission} on {resource} to {_WHOSE}, and check for a bucket policy that denies it."
         if found := _NOT_AUTHORIZED.search(said):
             permission = found[1]
-            if permission.startswith("kms:"):  # its name has the number of the account, and logs are shown to strangers
+            if permission.startswith("kms:"):  # its name contains the account number, and logs are public
                 resource = "the KMS key that encrypts the bucket"
             elif found[2] and found[2].startswith("arn:aws:s3:::"):
                 resource = found[2]
@@ -91,43 +91,42 @@ class AccessRefused(S3Failed):
 
 
 class Unreachable(S3Failed):
-    """Say that a server did not answer: whoever asks it for something else at once waits in vain for as long again."""
+    """A server did not respond, so that another request right away would only wait as long again."""
 
 
 class ConditionsUnsupported(Exception):
-    """A server has no conditional writes."""
+    """A server does not support conditional writes."""
 
 
 class NotS3(Exception):
-    """A server answered with success, but not as S3 does."""
+    """A server reported success, but not in the way S3 does."""
 
 
 _NOT_S3_HINT = (
     "Check that AWS_ENDPOINT_URL_S3 is the address of the S3 API, not of a website or of the storage's console. "
     "Check for a proxy, too."
 )
-# By the codes of https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html. `{bucket}` and `{key}`
-# are filled in.
 _CREDENTIALS_HINT = (
     "Check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and AWS_SESSION_TOKEN for temporary credentials. "
     "A trailing space or line break is a common cause."
 )
+# By the codes of https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html; `{bucket}` and `{key}` are filled in.
 _OF_CODES: dict[str, tuple[str, str]] = {
     "NoSuchBucket": (
         "The bucket {bucket} does not exist.",
         "Check AWS_BUCKET_NAME (and STATE_BUCKET_NAME), or create the bucket.",
     ),
     "InvalidBucketName": ("{bucket} is not a valid bucket name.", "Check AWS_BUCKET_NAME."),
-    "InvalidAccessKeyId": ("S3 does not know the access key of this run.", _CREDENTIALS_HINT),
+    "InvalidAccessKeyId": ("S3 does not know the access key.", _CREDENTIALS_HINT),
     "SignatureDoesNotMatch": (
         "S3 refused the credentials: the secret key does not belong to the access key.",
         _CREDENTIALS_HINT,
     ),
     "ExpiredToken": (
-        "The AWS credentials of this run have expired.",
+        "The AWS credentials have expired.",
         "Set new ones, or use a task role, which renews them.",
     ),
-    "InvalidToken": ("S3 refused the session token of this run.", _CREDENTIALS_HINT),
+    "InvalidToken": ("S3 refused the session token.", _CREDENTIALS_HINT),
     "PermanentRedirect": (
         "The bucket {bucket} is in another AWS region.",
         "Set AWS_REGION to the region of the bucket.",
@@ -195,9 +194,9 @@ _SAME_AS = {
 
 @contextmanager
 def explained(operation: Operation, *, bucket: str, key: str, endpoint_url: str | None) -> Iterator[None]:
-    """Turn whatever botocore raises into BuildFailed.
+    """Convert errors of botocore to BuildFailed.
 
-    The cause is cut off: an error of S3 can hold the request as it was signed, with the session token.
+    The cause is dropped, because an error of S3 can contain the signed request with its session token.
     """
     try:
         yield
@@ -209,12 +208,12 @@ def explained(operation: Operation, *, bucket: str, key: str, endpoint_url: str 
 
 
 def code_of(error: Exception) -> str:
-    """Return the code with which S3 answered, `unknown` where it gave none."""
+    """Return the error code of S3, or `unknown` if there is none."""
     return str(getattr(error, "response", {}).get("Error", {}).get("Code", "unknown"))
 
 
 def may_have_acted(error: Exception) -> bool:
-    """Return whether a server may have done what it was asked although the request failed, because its answer was lost."""
+    """Return whether the server may have executed a failed request because only its response was lost."""
     from botocore.exceptions import ClientError
 
     if not isinstance(error, ClientError):
@@ -224,7 +223,7 @@ def may_have_acted(error: Exception) -> bool:
 
 
 def quoted(said: str) -> str:
-    """Make a sentence of what a server said, on one line, without numbers of accounts, and not long."""
+    """Return a server's message as one short sentence on one line, without account numbers."""
     text = re.sub(r"\b\d{12}\b", "…", " ".join(said.split()))[:200]
     return text if text.endswith((".", "!", "?")) else f"{text}."
 
@@ -234,9 +233,9 @@ def _article(noun: str) -> str:
 
 
 def _explain(error: Exception, operation: Operation, bucket: str, key: str, endpoint: str) -> S3Failed:
-    """Find the words for an error. Whatever comes from that side is a reason and no fault of ours, also what nobody expected."""
+    """Return the explanation of an error; unexpected errors in this area are failures of S3, not internal errors."""
     import aiohttp
-    from botocore import exceptions as aws  # all are loaded already, by whatever raised it
+    from botocore import exceptions as aws  # already imported by the code that raised the error
     from botocore.parsers import ResponseParserError
 
     where = endpoint.rpartition("//")[2].rpartition("@")[2]  # without user and password
@@ -252,7 +251,7 @@ def _explain(error: Exception, operation: Operation, bucket: str, key: str, endp
             )
         if code_of(error) in {"404", "405", "410", "unknown", ""} and endpoint != "S3":
             return S3Failed(f"{where} answered HTTP {status}, unlike S3.", _NOT_S3_HINT)
-        if code_of(error) == "500" and endpoint != "S3":  # what botocore makes of a success that is no XML, too
+        if code_of(error) == "500" and endpoint != "S3":  # botocore reports this for a success that is not XML, too
             return S3Failed(
                 f"{where} failed repeatedly, or does not answer like S3.",
                 f"Check the log of the server. {_NOT_S3_HINT}",
@@ -291,7 +290,7 @@ def _explain(error: Exception, operation: Operation, bucket: str, key: str, endp
                 aws.SSOError,
                 aws.UnauthorizedSSOTokenError,
             ),
-            "The AWS credentials of this run could not be fetched.",
+            "The AWS credentials could not be fetched.",
             "Check the task role (on ECS), or sign in again (`aws sso login`) on your own machine.",
         ),
         (

@@ -1,9 +1,9 @@
-"""PutObject and UploadPart without the client's overhead: signed here, sent over connections of their own.
+"""Store small objects and parts without aiobotocore's overhead: sign requests here, and send them over own connections.
 
-aiobotocore spends a millisecond of CPU on each small object, most of it on building, validating and signing a request that differs
-from the one before in four headers. Here it is an eighth of that. What can pass (a busy S3, a connection
-that breaks) is tried again here for some seconds; whatever S3 or the network answers else, the caller gives the same object to
-aiobotocore, which knows about proxies, redirects and errors.
+aiobotocore needs a millisecond of CPU for each small object, mostly to build, validate and sign a request that differs from the
+previous one in four headers. This module needs an eighth of that. It retries temporary failures (S3 is busy, a connection
+breaks) for a few seconds. After any other response, the caller passes the object to aiobotocore, which handles proxies,
+redirects and errors.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from buildrunner.s3.signing import Signer, locate
 if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
 
-_GIVEN_UP_AFTER = 20  # failures in a row: something is between here and S3 that only aiobotocore can cope with
-_TRIED_AGAIN_EACH = 50  # of the requests after that
-# For so long, seconds, an object is tried again here. aiobotocore's own four attempts are over within a second or two when they
-# fail at once, and its retries draw on a quota (500 tokens of which one takes 5) that a third of a large site uses up.
+_GIVEN_UP_AFTER = 20  # consecutive failures; after them, only aiobotocore is likely to reach S3
+_TRIED_AGAIN_EACH = 50  # after that, one of so many requests is still tried here
+# An object is retried here for this many seconds. aiobotocore's four attempts end within two seconds if they fail immediately,
+# and its retries share a quota (500 tokens, 5 per retry) that a third of a large site uses up.
 _BUSY_FOR, _AWAY_FOR = 20, 8
 _RETRY = RetryPolicy(first=0.1, longest=4.0, jitter=(0.0, 1.0))
 _PASSES = {429, 500, 502, 503, 504}
@@ -40,16 +40,16 @@ _debug = logging.getLogger(__name__).debug
 
 @dataclass(frozen=True, slots=True)
 class BucketAddress:
-    """Where the objects of a bucket are, as aiobotocore found it out: by region, endpoint, style and redirects."""
+    """The address of a bucket, as aiobotocore resolved its region, endpoint, style and redirects."""
 
-    host: str  # as the header has it
+    host: str  # value of the Host header
     path: str  # of the bucket: / in the virtual-hosted style, /bucket/ in the path style
     region: str
     connections: Connections
 
 
 class FastPut:
-    """Puts objects into one bucket once `learn` has seen a request of aiobotocore's to it."""
+    """Store objects in one bucket, after `learn` has observed a request of aiobotocore to it."""
 
     def __init__(self, client: S3Client, concurrency: int) -> None:
         self._client = client
@@ -60,7 +60,7 @@ class FastPut:
         self._passed_by = 0
 
     async def learn(self, bucket: str) -> None:
-        """Make one request, HeadBucket, and see where it went; what S3 answers is of no interest. Once is enough."""
+        """Make one HeadBucket request to resolve the address of the bucket. A second call does nothing."""
         if self._place:
             return
         if found := await locate(self._client, bucket):
@@ -68,13 +68,13 @@ class FastPut:
             self._place = BucketAddress(found.host, found.path, found.region, connections)
 
     def close(self) -> None:
-        """Close its connections; what is put after that goes through aiobotocore."""
+        """Close the connections; later objects go through aiobotocore."""
         if self._place:
             self._place.connections.close()
         self._place = None
 
     def turn(self) -> AbstractAsyncContextManager[None]:
-        """Wait until one more request may be made, whichever way it goes: fewer may, when S3 asks to slow down."""
+        """Wait until another request may be made, here or by aiobotocore; fewer may if S3 asks to slow down."""
         return self._limiter
 
     async def put(
@@ -86,16 +86,17 @@ class FastPut:
         headers: Mapping[str, str],
         query: str = "",
     ) -> str | None:
-        """Store a body, whose SHA-256 the server verifies, and return the ETag; None when it is not stored for any reason.
+        """Store a body, whose SHA-256 the server verifies; return the ETag, or None if it was not stored.
 
-        The caller has a `turn`, which others get while this one pauses.
+        The caller holds a `turn`, which is released during pauses between attempts.
 
         Args:
-            body: all of it, or what gives its pieces.
-            size: of the body, bytes.
+            key: key of the object.
+            body: the body, or a function that returns its pieces.
+            size: size of the body, bytes.
             digest: SHA-256 of the body, which is signed.
-            headers: of the object, and what the server verifies the body with; names in lower case.
-            query: of the address, sorted and encoded.
+            headers: headers of the object and its integrity, with names in lower case.
+            query: canonical query string.
 
         """
         if self._place is None:
@@ -116,7 +117,7 @@ class FastPut:
                 break
             await self._limiter.pause(pause)
         self._failures += 1
-        _debug("PUT %s: aiobotocore does it", key)
+        _debug("PUT %s: passed to aiobotocore", key)
         return None
 
     async def _attempt(
@@ -129,7 +130,7 @@ class FastPut:
         headers: Mapping[str, str],
         query: str,
     ) -> tuple[str | None, float]:
-        """Make one request; give the ETag, or for how many seconds in all the object is worth trying again here."""
+        """Make one request; return the ETag, or for how many seconds in total the object is worth retrying here."""
         began = time.monotonic()
         try:
             head = await self._head_of(place, key, size, digest, headers, query)
@@ -143,7 +144,7 @@ class FastPut:
             return etag.decode("latin-1"), 0
         if answer.status in {429, 503}:
             self._limiter.slower(began)
-        code = re.search(rb"<Code>(\w+)</Code>", answer.body)  # the rest may hold a part of a token
+        code = re.search(rb"<Code>(\w+)</Code>", answer.body)  # the rest may contain part of a token
         _debug("PUT %s: HTTP %d %s", key, answer.status, code and code[1].decode())
         return None, _BUSY_FOR if answer.status in _PASSES else 0
 

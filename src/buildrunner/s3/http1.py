@@ -1,8 +1,8 @@
-"""Connections to one S3 server that are kept open, and HTTP/1.1 on them, as much of it as small objects need.
+"""Keep connections to one S3 server open, and speak as much HTTP/1.1 on them as small objects need.
 
-It is strict: an answer that is not as RFC 9112 has it ends its connection and counts as none, since whoever calls has another way.
-Nothing that a server does makes it wait for ever or take more than some memory: no step forward ends a request, and an answer has
-an upper size.
+It is strict: a response that violates RFC 9112 closes its connection and counts as none, because callers have a fallback.
+No server can make it wait forever or use much memory: a request without progress times out, and the size of a response is
+limited.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from dataclasses import dataclass
 
 import anyio
 
-CONNECT_TIMEOUT = 5  # seconds, with the handshake of TLS
-# Seconds without a step forward: bytes of the request that arrive, and after the last of them the whole answer. With the four
-# attempts of aiobotocore after this one a run sees within two minutes that it cannot succeed.
+CONNECT_TIMEOUT = 5  # seconds, including the TLS handshake
+# Seconds without progress: sending bytes of the request, and after that receiving the whole response. With the four attempts of
+# aiobotocore that follow, a build finds out within two minutes that it cannot succeed.
 STALLED_AFTER = 10
-MAX_HEAD = 64 * 2**10  # bytes, with the interim answers before it
-MAX_BODY = 64 * 2**10  # bytes; S3's error documents have less than one thousand
-_MAX_CHUNKS = 1000  # they are read from the first again when more of them have come
-_HELD = 64 * 2**10  # bytes of a body that wait here for the kernel; asyncio's limit for TLS is eight times as much
-_IDLE_FOR = 12  # seconds, as aiobotocore has it: what is between forgets connections that are silent for longer
-_LOOK_EACH = 1  # second: how often it is seen whether requests go forward
+MAX_HEAD = 64 * 2**10  # bytes, including interim responses
+MAX_BODY = 64 * 2**10  # bytes; S3's error documents are smaller than 1,000 bytes
+_MAX_CHUNKS = 1000  # parsing starts again from the first chunk whenever more arrive
+_HELD = 64 * 2**10  # bytes of a body buffered for the kernel; asyncio's limit for TLS is eight times as high
+_IDLE_FOR = 12  # seconds, as in aiobotocore: proxies drop connections that are idle for longer
+_LOOK_EACH = 1  # second between two checks for progress
 _OTHER_FAMILY_AFTER = 0.25  # seconds: https://www.rfc-editor.org/rfc/rfc8305#section-8
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9]\d\d)(?: [^\r\n\0]*)?")
 _FIELDS = re.compile(rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]++:[^\r\n\0]*+\r\n)*+")
@@ -37,25 +37,25 @@ _CHUNK = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\r\n\0]*)?")
 
 
 class ProtocolError(Exception):
-    """A server does not speak HTTP/1.1, or says too much."""
+    """The server does not speak HTTP/1.1, or its response is too large."""
 
 
 @dataclass(frozen=True, slots=True)
 class HttpResponse:
-    """What a server answered."""
+    """A response of the server."""
 
     status: int
-    headers: dict[bytes, bytes]  # names in lower case; the last of a name, but for those that have to agree
+    headers: dict[bytes, bytes]  # names in lower case; the last value of a repeated name, unless its values must agree
     body: bytes
-    keep: bool  # the connection may be used again
+    keep: bool  # whether the connection may be reused
 
 
 class Connections:
-    """Connections to one server, of which as many are open as there were requests at once.
+    """Keep as many connections to one server open as there were concurrent requests.
 
     Args:
-        host: name or address, without brackets.
-        tls: what a certificate is checked with, None where there is no TLS.
+        host: host name or address, without brackets.
+        tls: context that verifies certificates; None without TLS.
 
     """
 
@@ -64,7 +64,7 @@ class Connections:
         self._port = port
         self._tls = tls
         self._open: set[_Connection] = set()
-        self._idle: list[_Connection] = []  # the one that was used last is the last, and the next
+        self._idle: list[_Connection] = []  # the most recently used connection is last, and reused first
         self._looking: asyncio.TimerHandle | None = None
 
     async def request(
@@ -72,17 +72,17 @@ class Connections:
     ) -> HttpResponse:
         """Send a request, and return the response.
 
-        A connection that was used before may be closed by the server while this is on its way: then it is sent once more,
-        over a new one, so it has to be one that does no harm when it is made twice.
+        The server may close an idle connection while a request is on its way. Then the request is sent once more over a new
+        connection, so it must be safe to repeat.
 
         Args:
-            head: with the empty line at its end, and `content-length` in it.
-            body: all of it, or what gives its pieces, from the beginning each time that it is called.
-            max_body: bytes that the answer may have.
+            head: request line and headers, including `content-length` and the empty line at the end.
+            body: the body, or a function that returns its pieces from the start at each call.
+            max_body: maximum size of the response body, bytes.
 
         Raises:
-            OSError: the server cannot be reached, broke off, is not trusted; TimeoutError when it took no step forward.
-            ProtocolError: it answered with something else.
+            OSError: the server is unreachable or untrusted, or closed the connection; TimeoutError without progress.
+            ProtocolError: the response is not valid.
 
         """
         connection = self._reusable()
@@ -95,7 +95,7 @@ class Connections:
         return await self._exchange(await self._connect(), head, body, max_body)
 
     def close(self) -> None:
-        """Close all of them at once, whatever is under way."""
+        """Close all connections immediately, including those in use."""
         for connection in list(self._open):
             connection.abort()
         if self._looking:
@@ -145,24 +145,24 @@ class Connections:
 
 
 class _Connection(asyncio.Protocol):
-    """One connection, with at most one request on it."""
+    """One connection, which carries at most one request at a time."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, register: set[_Connection]) -> None:
-        self.since = loop.time()  # of the last step forward
-        self.has_answered = False  # at least in part, the request that is on it
+        self.since = loop.time()  # time of the last progress
+        self.has_answered = False  # whether any part of the response has arrived
         self._loop = loop
         self._register = register
         self._transport: asyncio.Transport
-        self._answer: asyncio.Future[HttpResponse | Exception] | None = None  # while a request is on it
-        self._max_body = MAX_BODY  # bytes of the answer
+        self._answer: asyncio.Future[HttpResponse | Exception] | None = None  # set during a request
+        self._max_body = MAX_BODY  # bytes of the response
         self._received = bytearray()
-        self._room: asyncio.Future[None] | None = None  # while the transport has enough to send
-        self._unsent = 0  # bytes, when it was looked at
+        self._room: asyncio.Future[None] | None = None  # set while the transport's buffer is full
+        self._unsent = 0  # bytes at the last check
 
     async def exchange(
         self, head: bytes, body: bytes | Callable[[], Iterable[bytes]], max_body: int = MAX_BODY
     ) -> HttpResponse:
-        """Send a request and return its response; closes the connection when that fails or is cancelled."""
+        """Send a request and return its response; close the connection if that fails or is cancelled."""
         transport = self._transport
         answered: asyncio.Future[HttpResponse | Exception] = self._loop.create_future()
         self._answer, self.has_answered, self.since = answered, False, self._loop.time()
@@ -180,7 +180,7 @@ class _Connection(asyncio.Protocol):
                         self.since = self._loop.time()
                         transport.write(piece)
                     else:
-                        break  # it is refused, or the connection is gone
+                        break  # refused, or the connection is lost
             answer = await answered
             if isinstance(answer, Exception):
                 raise answer
@@ -189,8 +189,8 @@ class _Connection(asyncio.Protocol):
             raise
         finally:
             self._answer = None
-        # An answer that comes before the whole of the request leaves the server with a rest that it may take for another request.
-        # Nobody here can tell what the server has read; but it cannot have stored a body of which it has not read all.
+        # A response before the end of the request leaves the rest of the body on the connection, where the server may read it as
+        # another request. It can't be known what the server has read, but it can't have stored a body that it has not read.
         if not answer.keep or (whole and (answer.status == 200 or not body) and not transport.get_write_buffer_size()):
             return answer
         return HttpResponse(answer.status, answer.headers, answer.body, keep=False)
@@ -203,7 +203,7 @@ class _Connection(asyncio.Protocol):
         self._transport.abort()
 
     def look(self, now: float) -> bool:
-        """Return whether a request is under way, and end it when it has not gone forward for too long."""
+        """Return whether a request is in progress, and abort it if it made no progress for too long."""
         if not self._answer:
             return False
         if (unsent := self._transport.get_write_buffer_size() + self._unacknowledged()) != self._unsent:
@@ -214,8 +214,8 @@ class _Connection(asyncio.Protocol):
         return True
 
     def _unacknowledged(self) -> int:
-        """Return how many bytes the kernel has that the other side has not: on a slow way it takes long to get rid of them."""
-        there = self._transport.get_extra_info("socket")  # None for a moment when TLS has lost its connection
+        """Return how many bytes the kernel has not transmitted yet; on a slow network that takes long."""
+        there = self._transport.get_extra_info("socket")  # None briefly after TLS lost its connection
         with suppress(OSError, ValueError):
             return (
                 int.from_bytes(fcntl.ioctl(there.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder) if there else 0
@@ -230,7 +230,7 @@ class _Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if not self._answer or self._answer.done():
-            self.abort()  # nobody has asked
+            self.abort()  # data without a request
             return
         self.has_answered = True
         self._received += data
@@ -262,7 +262,7 @@ class _Connection(asyncio.Protocol):
         if answer:
             self._received.clear()
             self._answer.set_result(answer)
-            self.resume_writing()  # what is not sent yet is not wanted
+            self.resume_writing()  # the rest of the body is not needed
 
     def _fail(self, error: Exception) -> None:
         if self._answer and not self._answer.done():
@@ -271,12 +271,12 @@ class _Connection(asyncio.Protocol):
 
 
 def parse(received: bytes | bytearray, *, ended: bool, max_body: int = MAX_BODY) -> HttpResponse | None:
-    """Read an answer to a request that is neither HEAD nor CONNECT; None when there is not all of it yet.
+    """Parse a response to a request other than HEAD and CONNECT; return None if it is incomplete.
 
-    `ended` tells that nothing comes any more. https://www.rfc-editor.org/rfc/rfc9112
+    `ended` is true if the connection is closed. https://www.rfc-editor.org/rfc/rfc9112
 
     Raises:
-        ProtocolError: it is none, whatever comes.
+        ProtocolError: the response is invalid, whatever follows.
 
     """
     start = 0
@@ -291,7 +291,7 @@ def parse(received: bytes | bytearray, *, ended: bool, max_body: int = MAX_BODY)
         found = _STATUS_LINE.fullmatch(status_line)
         if not found or found[2] == b"101" or not _FIELDS.fullmatch(fields):
             raise ProtocolError
-        if found[2][:1] != b"1":  # else an interim answer, such as 100 Continue, with the real one behind it
+        if found[2][:1] != b"1":  # else an interim response, such as 100 Continue, precedes the final one
             break
     status = int(found[2])
     headers: dict[bytes, bytes] = {}
@@ -318,7 +318,7 @@ def parse(received: bytes | bytearray, *, ended: bool, max_body: int = MAX_BODY)
             raise ProtocolError
         end = start + int(length)
         body = bytes(received[start:end]) if len(received) >= end else None
-    else:  # until the server closes the connection
+    else:  # the body ends when the server closes the connection
         if len(received) - start > max_body:
             raise ProtocolError
         body, end, keep = bytes(received[start:]) if ended else None, len(received), False
@@ -328,7 +328,7 @@ def parse(received: bytes | bytearray, *, ended: bool, max_body: int = MAX_BODY)
 
 
 def _dechunk(received: bytes | bytearray, start: int, max_body: int) -> tuple[bytes | None, int]:
-    """Return a body in chunks, and where it ends; None when there is not all of it yet."""
+    """Return a chunked body and its end; None if it is incomplete."""
     body = bytearray()
     at, most = start, start + 2 * max_body
     for _ in range(_MAX_CHUNKS):
@@ -354,7 +354,7 @@ def _dechunk(received: bytes | bytearray, start: int, max_body: int) -> tuple[by
         at += size + 2
     else:
         raise ProtocolError
-    # Trailers, whatever they say, up to an empty line.
+    # Skip trailers up to an empty line.
     while True:
         end = received.find(b"\r\n", at, most)
         if end < 0:

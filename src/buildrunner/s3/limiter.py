@@ -1,4 +1,4 @@
-"""How many requests S3 gets at once, as it asks to slow down."""
+"""Limit the number of concurrent requests to S3, and adapt it when S3 asks to slow down."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ import time
 
 import anyio
 
-_MIN = 2  # requests at once, however often S3 asks to slow down
+_MIN = 2  # concurrent requests, however often S3 asks to slow down
 
 
 class AdaptiveLimiter:
-    """How many requests at once: half of it when S3 asks to slow down, one more for each round that goes well.
+    """Limit concurrent requests: half as many when S3 asks to slow down, one more after each successful round.
 
-    What was under way already when it was halved does not halve it again.
+    Requests that were already in progress when the limit was halved don't halve it again.
     """
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._now = float(most)
         self._taken = 0
-        self._slowed = -math.inf  # when it was halved (monotonic clock, seconds)
-        self._freed: anyio.Event | None = None  # while somebody waits
+        self._slowed = -math.inf  # time of the last halving (monotonic clock, seconds)
+        self._freed: anyio.Event | None = None  # set while a request waits
 
     async def __aenter__(self) -> None:
         await self.begin()
@@ -51,7 +51,7 @@ class AdaptiveLimiter:
             self._slowed = time.monotonic()
 
     async def pause(self, seconds: float) -> None:
-        """Let others have the turn of the caller, who has one again after that, also when cancelled."""
+        """Release the caller's turn for the duration of the context; the caller gets one again, even if it is cancelled."""
         self.end()
         try:
             await anyio.sleep(seconds)

@@ -1,4 +1,4 @@
-"""Large objects, in parts: begin, send, put together, and ask what became of that when its answer was lost."""
+"""Store large objects in parts, and find out whether a completion whose response was lost succeeded."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from buildrunner.s3.compatibility import plain_etag
 if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
 
-ABORT_WITHIN = 5  # seconds for clearing away an upload that is given up, also when the run is being cancelled
-_ASK_WITHIN = 10  # seconds for HeadObject, when a server that may have acted does not say so
+ABORT_WITHIN = 5  # seconds for aborting a failed upload, also during a cancellation
+_ASK_WITHIN = 10  # seconds for HeadObject after a completion whose response was lost
 _MD5 = re.compile("[0-9a-f]{32}")
 
 
 @dataclass(frozen=True, slots=True)
 class SentPart:
-    """A part that the server has."""
+    """A part that the server has stored."""
 
     etag: str
     digest: bytes  # SHA-256
@@ -44,16 +44,21 @@ async def put_in_parts(
     at_once: int,
     check: Callable[[], None],
 ) -> tuple[str, list[bytes]]:
-    """Store an object in parts; return its ETag and the SHA-256 of each part. Raises what botocore does.
+    """Store an object in parts; return its ETag and the SHA-256 of each part.
 
     Args:
-        client, bucket, key: where.
-        parts: of the body.
-        headers: of the object, by botocore's names.
-        send_part: sends one, given the id of the upload and its number from 1.
-        checksums: the server takes x-amz-checksum-sha256.
-        at_once: parts in flight.
-        check: raises when the object must not come to be, once all parts are there.
+        client: aiobotocore's client.
+        bucket: name of the bucket.
+        key: key of the object.
+        parts: parts of the body.
+        headers: headers of the object, by botocore's names.
+        send_part: function that sends a part, given the id of the upload and the number of the part from 1.
+        checksums: whether the server supports x-amz-checksum-sha256.
+        at_once: parts sent at the same time.
+        check: function that is called before completion, and raises if the object must not be created.
+
+    Raises:
+        ClientError: S3 refused a request; other errors of botocore are possible.
 
     """
     algorithm: dict[str, Any] = {"ChecksumAlgorithm": "SHA256"} if checksums else {}
@@ -72,7 +77,7 @@ async def put_in_parts(
         etag = await _Completion(client, bucket, key, headers, done, size, checksums).complete(upload_id)
     except BaseException:
         with cleanup(ABORT_WITHIN), suppress(Exception):
-            # The first cause is what people are told; a lifecycle rule clears away what is left.
+            # Report the first error. A lifecycle rule removes parts that could not be aborted.
             await client.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload_id)
         raise
     return etag, [part.digest for part in done]
@@ -80,7 +85,7 @@ async def put_in_parts(
 
 @dataclass(frozen=True, slots=True)
 class _Completion:
-    """The end of an upload: the parts become the object."""
+    """Complete an upload: combine its parts into the object."""
 
     client: S3Client
     bucket: str
@@ -101,22 +106,22 @@ class _Completion:
                 Bucket=self.bucket, Key=self.key, UploadId=upload_id, MultipartUpload={"Parts": named}
             )
         except Exception:
-            # Most servers forget an upload with its completion: whoever lost the answer is told NoSuchUpload when asking again.
+            # Most servers forget the upload when it completes, so a retry after a lost response fails with NoSuchUpload.
             if (etag := await self._find()) is None:
                 raise
             return etag
         return plain_etag(answer.get("ETag")) or await self._find() or ""
 
     async def _find(self) -> str | None:
-        """Return the ETag of the object if it is the one of these parts, by its checksum, or by the ETag that they make."""
+        """Return the ETag of the object if it consists of these parts, according to its checksum or its multipart ETag."""
         mode: dict[str, Any] = {"ChecksumMode": "ENABLED"} if self.checksums else {}
         head: Any = None
-        with anyio.move_on_after(_ASK_WITHIN), suppress(Exception):  # the first error is the one that is told
+        with anyio.move_on_after(_ASK_WITHIN), suppress(Exception):  # the first error is reported
             head = await self.client.head_object(Bucket=self.bucket, Key=self.key, **mode)
         if not head or head.get("ContentLength") != self.size:
             return None
         if any(head.get(name, value) != value for name, value in self.headers.items()):
-            return None  # the same body as before, with the headers of before
+            return None  # an earlier object with the same body but other headers
         etag = plain_etag(head.get("ETag"))
         if there := head.get("ChecksumSHA256"):
             expected = to_base64(composite_digest([part.digest for part in self.parts]))

@@ -1,7 +1,7 @@
-"""GetObject and HeadObject for a server that answers visitors: conditional, in ranges, and as a stream.
+"""Read objects for a server that responds to visitors: conditionally, in ranges, and as a stream.
 
-As in `fast_put`, requests are signed here, since aiobotocore spends more than a millisecond of CPU on each. Where it alone knows
-the way (a proxy, signatures of another kind), it makes them.
+As in `fast_put`, requests are signed here, because aiobotocore needs more than a millisecond of CPU for each. aiobotocore makes
+them where it is required (a proxy, another kind of signature).
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 
 _SMALL_AT_ONCE = 64
 _CONNECT_SECONDS = 3.0
-_SILENT_SECONDS = 10.0  # between two pieces of an answer
-_IDLE_SECONDS = 12.0  # as for aiobotocore: what is between forgets connections that are silent for longer
-_RETRY = RetryPolicy(first=0.05, longest=0.4, jitter=(0.5, 1.0), most=3)  # a visitor waits
+_SILENT_SECONDS = 10.0  # between two pieces of a response
+_IDLE_SECONDS = 12.0  # as in aiobotocore: proxies drop connections that are idle for longer
+_RETRY = RetryPolicy(first=0.05, longest=0.4, jitter=(0.5, 1.0), most=3)  # a visitor is waiting
 _PASSES = {429, 500, 502, 503, 504}
 _ANSWERS = {200, 206, 304, 404, 412, 416}
 _STATUS_OF_CODES = {"NoSuchKey": 404, "PreconditionFailed": 412, "InvalidRange": 416, "NotModified": 304}
@@ -43,16 +43,16 @@ _debug = logging.getLogger(__name__).debug
 
 @dataclass(frozen=True, slots=True)
 class ObjectResponse:
-    """What S3 says of an object, and its body, to be read once."""
+    """The response to a request for an object, and its body, which can be read once."""
 
     status: int  # 200, 206, 304, 404, 412 or 416
     etag: str  # of `plain_etag`
-    size: int  # bytes of this body; of the whole object where the status is 200
+    size: int  # bytes of the body; size of the whole object if the status is 200
     headers: Mapping[str, str]  # of the object; names in lower case
     _chunks: AsyncIterator[bytes]
 
     async def chunks(self) -> AsyncGenerator[bytes]:
-        """Return the body by pieces, as they come."""
+        """Yield the body in pieces as they arrive."""
         async for chunk in self._chunks:
             yield chunk
 
@@ -71,7 +71,7 @@ class SmallObject:
 
 
 class _Answered(Exception):
-    """S3 answered with something that is an exception to aiobotocore alone."""
+    """A response that aiobotocore alone would raise as an exception."""
 
     def __init__(self, status: int) -> None:
         super().__init__(status)
@@ -79,7 +79,7 @@ class _Answered(Exception):
 
 
 class ObjectReader:
-    """Reads objects of one bucket."""
+    """Read objects of one bucket."""
 
     def __init__(self, client: S3Client, bucket: str, endpoint_url: str | None, session: aiohttp.ClientSession) -> None:
         self._client = client
@@ -94,7 +94,7 @@ class ObjectReader:
         self._learnt = False
 
     async def warm_up(self) -> None:
-        """Have credentials found and the address of the bucket learnt before they are needed; once is enough."""
+        """Load credentials and resolve the address of the bucket in advance; a second call does nothing."""
         async with self._learning:
             if not self._learnt:
                 found = self._location = await locate(self._client, self._bucket)
@@ -152,16 +152,16 @@ class ObjectReader:
         unless: str | None = None,
         ranges: str | None = None,
     ) -> AsyncIterator[ObjectResponse]:
-        """Ask for an object.
+        """Request an object.
 
         Args:
-            key: of the object.
-            method: HEAD for all but the body.
-            unless: ETag of `plain_etag`; 304 if the object still has it.
+            key: key of the object.
+            method: GET, or HEAD for a response without body.
+            unless: ETag in the form of `plain_etag`; the response is 304 if the object still has it.
             ranges: value of the Range header.
 
         Raises:
-            S3Failed: the server cannot be reached (Unreachable), refuses (AccessRefused), or fails; also while the body is read.
+            S3Failed: the server is unreachable (Unreachable), refuses (AccessRefused) or fails, also while the body is read.
 
         """
         await self.warm_up()
@@ -184,7 +184,7 @@ class ObjectReader:
                 self._chunks(answer, key),
             )
         finally:
-            answer.release()  # closes the connection where something of the body was not read
+            answer.release()  # closes the connection if part of the body was not read
 
     async def _request(
         self, location: Location, key: str, method: str, headers: Mapping[str, str]
@@ -297,7 +297,7 @@ async def _no_chunks() -> AsyncIterator[bytes]:
 
 @asynccontextmanager
 async def open_session(concurrency: int) -> AsyncIterator[aiohttp.ClientSession]:
-    """Return the session that readers of several buckets share, for up to `concurrency` requests at once."""
+    """Open the session that readers of several buckets share, for up to `concurrency` concurrent requests."""
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS, sock_read=_SILENT_SECONDS)
     connector = aiohttp.TCPConnector(limit=concurrency, keepalive_timeout=_IDLE_SECONDS)
     async with aiohttp.ClientSession(

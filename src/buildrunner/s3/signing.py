@@ -1,4 +1,4 @@
-"""Where the objects of a bucket are, as aiobotocore found it out, and the signatures of requests to them (SigV4)."""
+"""Resolve the address of a bucket through aiobotocore, and sign requests to it (SigV4)."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ _debug = logging.getLogger(__name__).debug
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """Where the objects of a bucket are: by region, endpoint, style of addresses and redirects."""
+    """The address of a bucket, as resolved by region, endpoint, addressing style and redirects."""
 
     scheme: str
     hostname: str  # without brackets
     port: int
-    host: str  # as the header has it
+    host: str  # value of the Host header
     path: str  # of the bucket: / in the virtual-hosted style, /bucket/ in the path style
     region: str
-    tls: ssl.SSLContext | None = field(repr=False)  # None where there is no TLS
+    tls: ssl.SSLContext | None = field(repr=False)  # None without TLS
 
 
 async def locate(client: S3Client, bucket: str) -> Location | None:
-    """Make one request, HeadBucket, and see where it went; None where requests cannot be made without aiobotocore.
+    """Make one HeadBucket request and return the address it went to; None if only aiobotocore can make requests.
 
-    What S3 answers is of no interest. A proxy, or a signature of another kind, is left to aiobotocore.
+    The response to the request doesn't matter. Proxies and other kinds of signatures require aiobotocore.
     """
     seen: list[tuple[str, str]] = []
 
@@ -49,7 +49,7 @@ async def locate(client: S3Client, bucket: str) -> Location | None:
     events.register("before-send.s3.HeadBucket", see)
     try:
         await client.head_bucket(Bucket=bucket)
-    except Exception as error:  # told when it is in the way
+    except Exception as error:  # reported when an object is stored
         _debug("HeadBucket: %s", error)
     finally:
         events.unregister("before-send.s3.HeadBucket", see)
@@ -57,19 +57,19 @@ async def locate(client: S3Client, bucket: str) -> Location | None:
         return None
     try:
         return await _location_of(client, *seen[-1])  # after a redirect to the bucket's own region
-    except Exception as error:  # it leans on what aiobotocore keeps to itself, which another version may not have
-        _debug("not learnt (%s): aiobotocore does it", type(error).__name__)
+    except Exception as error:  # it uses private attributes of aiobotocore, which another version may lack
+        _debug("address not resolved (%s): passed to aiobotocore", type(error).__name__)
         return None
 
 
 async def _location_of(client: Any, url: str, authorization: str) -> Location | None:
     scope = authorization.partition("Credential=")[2].partition(",")[0].split("/")
     if not authorization.startswith(f"{_ALGORITHM} ") or scope[-2:-1] != ["s3"]:
-        _debug("signed in another way than %s for s3: aiobotocore does it", _ALGORITHM)
+        _debug("signature is not %s for s3: passed to aiobotocore", _ALGORITHM)
         return None
     http = client._endpoint.http_session
     if http._proxy_config.proxy_url_for(url):
-        _debug("there is a proxy: aiobotocore does it")
+        _debug("proxy configured: passed to aiobotocore")
         return None
     parts = urlsplit(url)
     default_port = {"http": 80, "https": 443}[parts.scheme]
@@ -88,7 +88,7 @@ async def _location_of(client: Any, url: str, authorization: str) -> Location | 
 
 
 class Signer:
-    """Signs requests with the credentials that a client has at that time."""
+    """Sign requests with the current credentials of a client."""
 
     def __init__(self, client: S3Client) -> None:
         self._client: Any = client
@@ -100,12 +100,12 @@ class Signer:
         """Return the headers of a request, all of them signed.
 
         Args:
-            path: URI-encoded, each part once, as S3 has it.
-            query: canonical: sorted by name, encoded, with a `=` for each.
-            headers: names in lower case.
-            host: as the header has it.
-            region: of the bucket.
-            sha256: of the body, in hexadecimal.
+            path: path, URI-encoded once.
+            query: canonical query string: sorted by name, encoded, with a `=` for each name.
+            headers: headers, with names in lower case.
+            host: value of the Host header.
+            region: region of the bucket.
+            sha256: SHA-256 of the body, hexadecimal.
 
         """
         credentials = await self._client._request_signer._credentials.get_frozen_credentials()
@@ -130,7 +130,7 @@ def _date(now: int) -> str:
 
 
 def make_key(secret_key: str, day: str, region: str) -> bytes:
-    """Derive the key of a day (YYYYMMDD), region and S3.
+    """Derive the signing key for a day (YYYYMMDD), a region and S3.
 
     https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html
     """
@@ -146,10 +146,10 @@ def authorization_of(
     """Return the Authorization header of a request (SigV4), which signs all of `headers`.
 
     Args:
-        path: URI-encoded, each part once, as S3 has it.
-        query: canonical: sorted by name, encoded, with a `=` for each.
-        headers: names in lower case; `x-amz-date` and `x-amz-content-sha256` among them.
-        key: of `make_key`.
+        path: path, URI-encoded once.
+        query: canonical query string: sorted by name, encoded, with a `=` for each name.
+        headers: headers, with names in lower case, including `x-amz-date` and `x-amz-content-sha256`.
+        key: key from `make_key`.
 
     """
     names = sorted(headers)

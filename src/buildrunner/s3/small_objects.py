@@ -1,4 +1,4 @@
-"""How small objects and parts are stored: by a path of our own, or by the client that all else goes through."""
+"""How small objects and parts are stored: on the fast path, or by aiobotocore."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from buildrunner.s3.limiter import AdaptiveLimiter
 
 
 class SmallObjectWriter(Protocol):
-    """Stores objects of one bucket; what it does not store goes through aiobotocore."""
+    """Store objects of one bucket; those it does not store go through aiobotocore."""
 
     async def learn(self, bucket: str) -> None:
-        """Find out what is needed before the first object."""
+        """Prepare for the first object."""
 
     def turn(self) -> AbstractAsyncContextManager[None]:
-        """Wait until one more request may be made, whichever way it goes."""
+        """Wait until another request may be made, here or by aiobotocore."""
 
     async def put(
         self,
@@ -27,20 +27,20 @@ class SmallObjectWriter(Protocol):
         headers: Mapping[str, str],
         query: str = "",
     ) -> str | None:
-        """Store a body, whose SHA-256 the server verifies; return the ETag, or None when it is not stored."""
+        """Store a body, whose SHA-256 the server verifies; return the ETag, or None if it was not stored."""
 
     def close(self) -> None:
-        """Close its connections."""
+        """Close the connections."""
 
 
 class ClientWriter:
-    """Leaves every object to aiobotocore (`S3_FAST_PUT=off`)."""
+    """Leave every object to aiobotocore (`S3_FAST_PUT=off`)."""
 
     def __init__(self, concurrency: int) -> None:
         self._limiter = AdaptiveLimiter(concurrency)
 
     async def learn(self, bucket: str) -> None:
-        """Do nothing: the client finds out by itself."""
+        """Do nothing: the client needs no preparation."""
 
     def turn(self) -> AbstractAsyncContextManager[None]:
         return self._limiter
