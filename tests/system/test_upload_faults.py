@@ -239,9 +239,7 @@ async def with_a_wrong_clock(exchange: Exchange) -> None:
     ("fault", "words", "hint"),
     [
         pytest.param(faults.change_the_body, "arrived damaged", "changes the data", id="wrong checksum"),
-        pytest.param(
-            faults.answer(400, "ExpiredToken"), "credentials have expired", "new ones", id="expired"
-        ),
+        pytest.param(faults.answer(400, "ExpiredToken"), "credentials have expired", "new ones", id="expired"),
         pytest.param(
             faults.answer(301, "PermanentRedirect"), "in another AWS region", "Set AWS_REGION", id="wrong region"
         ),

@@ -18,8 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from buildrunner.events import journal as journal_module
-from buildrunner.events.journal import RUNNER_EVENTS_BYTES, SILENCE_SECONDS, Journal, _Ring, lines_of_output
+from buildrunner.events.journal import RUNNER_EVENTS_BYTES, SILENCE_SECONDS, Journal, lines_of_output
 from buildrunner.events.lines import Line
+from buildrunner.events.ring import Ring
 from buildrunner.redaction import Redactor
 
 T = TypeVar("T")
@@ -477,7 +478,7 @@ def test_the_time_of_a_line_in_the_ring_is_when_it_was_read(monkeypatch: pytest.
 )
 def test_the_ring_holds_the_newest_records(capacity: int, steps: list[list[bytes] | float], overhead: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        ring = _Ring(Path(folder) / "ring", capacity)
+        ring = Ring(Path(folder) / "ring", capacity)
         model: list[bytes] = []
         for step in [*steps, 1.0]:
             if isinstance(step, list):
@@ -490,9 +491,9 @@ def test_the_ring_holds_the_newest_records(capacity: int, steps: list[list[bytes
             assert taken == model[len(model) - len(taken) :]
             assert sum(len(record) + overhead for record in taken) <= int(capacity * step)
             fallen = model[: len(model) - len(taken)]
-            assert ring.fallen_lines == len(fallen)
-            assert ring.fallen_bytes == sum(len(record) - 1 for record in fallen)
-            ring.fallen_lines = ring.fallen_bytes = 0
+            assert ring.dropped_lines == len(fallen)
+            assert ring.dropped_bytes == sum(len(record) - 1 for record in fallen)
+            ring.dropped_lines = ring.dropped_bytes = 0
             model = []
             ring.resize(capacity)
         assert os.stat(Path(folder) / "ring").st_size <= capacity

@@ -1,8 +1,8 @@
-r"""Draw a line on which the cursor moves, as spinners and progress bars do. Incremental, without I/O.
+r"""Apply the cursor movements of spinners and progress bars to a line. Incremental, without I/O.
 
-Only moves within the line count. Back at the beginning, the line begins anew (which `text` does with `\r`); elsewhere, new
-characters replace the old ones one by one, as on a terminal. In clean text, which has no other control characters, a move
-is MOVED, a count and a letter: D back, C forward, G to a column, P to a column that is there, S save, R restore.
+Only movements within the line count. A move back to its start begins a new state of the line (as `\r` does in `text`);
+elsewhere, new characters replace old ones one by one, as on a terminal. In clean text, which has no other control characters, a
+move is MOVED, a count and a letter: D back, C forward, G to a column, P to an existing column, S save, R restore.
 """
 
 from __future__ import annotations
@@ -12,23 +12,23 @@ import unicodedata
 from functools import lru_cache
 
 MOVED = "\x01"
-# CUF, CUB, CPL, CHA, HPA; EL 1 and 2, which erase the beginning; SCOSC, SCORC, DECSC, DECRC. Backspaces are removed like other
-# control characters: a program that prints one may only want to hide what it wrote before.
+# CUF, CUB, CPL, CHA, HPA; EL 1 and 2, which erase the start; SCOSC, SCORC, DECSC, DECRC. Backspaces are removed like other
+# control characters, because a program may print them only to hide its output.
 _MOVE = re.compile(r"(?:(?:\x1b\[|\x9b)(?:(?P<count>[0-9]{0,5})(?P<final>[CDFG`])|(?P<erase>[12]K)|[su])|\x1b[78])")
-# A constant beginning and no group: a third of the time that _MOVE takes to find none in colored text.
+# A constant prefix without a group takes a third of the time of _MOVE in colored text without moves.
 _SEVEN_BIT_MOVE = re.compile(r"\x1b(?:\[(?:[0-9]{0,5}[CDFGsu`]|[12]K)|[78])")
 _ENCODED = re.compile(r"\x01[0-9]*[A-Z]")
 _TOKEN = re.compile(r"\x01([0-9]*[A-Z])|(\x1b\[[0-9;:]*m)|([^\x01\x1b]+)")
 
 
 def may_move(text: str, start: int) -> bool:
-    """Return quickly whether there is a move after `start` in text that is not clean yet; colors alone are none."""
+    """Return quickly whether there is a move after `start` in text that is not clean yet; colors don't count."""
     return "\x9b" in text or _SEVEN_BIT_MOVE.search(text, start) is not None
 
 
 @lru_cache(maxsize=1024)
 def encode_move(sequence: str) -> str:
-    r"""Return the move that an escape sequence is, `\r` for one to the beginning, or nothing."""
+    r"""Return the move of an escape sequence, `\r` for one to the start of the line, or an empty string for others."""
     move = _MOVE.fullmatch(sequence)
     if not move:
         return ""
@@ -43,15 +43,15 @@ def encode_move(sequence: str) -> str:
 
 
 def drawn(state: str, longest: int) -> str:
-    """Return what can be seen at the end of a state of a line."""
+    """Return the visible text at the end of a state of a line."""
     return _ENCODED.sub("", _draw(state, longest)[0]) if MOVED in state else state
 
 
 class Drawing:
-    """A state of a line that still grows.
+    """The state of a line that is still being written.
 
     Args:
-        longest: characters, color codes included. A state that gets longer goes on without its moves, so that memory is bounded.
+        longest: characters, including color codes. A longer state continues without its moves, so that memory is bounded.
 
     """
 
@@ -61,13 +61,13 @@ class Drawing:
         self._is_long = False
 
     def add(self, text: str) -> str:
-        """Return what nothing can replace any more."""
+        """Return the text that can no longer be replaced."""
         if self._is_long:
             return _ENCODED.sub("", text)
         self._held += text
         if MOVED not in self._held:
             self._is_long = len(self._held) > self._longest
-        elif len(self._held) > 2 * self._longest:  # not at each chunk: it takes as long as all that is held
+        elif len(self._held) > 2 * self._longest:  # not for each chunk, because it takes as long as the whole text
             self._held, self._is_long = _draw(self._held, self._longest)
         if not self._is_long:
             return ""
@@ -75,18 +75,18 @@ class Drawing:
         return held
 
     def finish(self) -> str:
-        """Return the rest, and begin a new state."""
+        """Return the rest, and start a new state."""
         rest = drawn(self._held, self._longest)
         self._held, self._is_long = "", False
         return rest
 
 
 def _draw(state: str, longest: int) -> tuple[str, bool]:
-    """Follow the moves of a state; return what there is then, with the moves that restore the cursor.
+    """Apply the moves of a state; return the resulting text, with the moves that restore the cursor.
 
-    The second value tells whether it had more than `longest` characters; moves after that are left out.
+    The second value is true if the text has more than `longest` characters; moves after that are left out.
     """
-    # Each is a character with the color codes before it, or empty: the second half of a wide one.
+    # Each is a character with the color codes before it, or empty for the second half of a wide character.
     columns: list[str] = []
     codes = ""  # before the next character
     held = at = saved = 0
@@ -119,7 +119,7 @@ def _draw(state: str, longest: int) -> tuple[str, bool]:
             if kind == "D":
                 at = max(0, at - count)
             elif kind == "G" and count > len(columns) > 0:
-                if columns[-1] != " ":  # a gap, as between the columns of a table; it need not be as wide
+                if columns[-1] != " ":  # a gap, as between columns of a table, which need not be as wide
                     columns.append(" ")
                     held += 1
                 at = len(columns)
@@ -132,14 +132,14 @@ def _draw(state: str, longest: int) -> tuple[str, bool]:
 
 
 def _put(columns: list[str], at: int, character: str, codes: str) -> tuple[int, int]:
-    """Write a character; return the next column, and by how many characters `columns` has grown."""
+    """Write a character; return the next column, and the number of columns added."""
     width = 1 if character <= "\u02ff" else _width(character)
     if not width and at:
         columns[at - (1 if columns[at - 1] else 2)] += codes + character
         return at, len(codes) + 1
     cell = [codes + character, ""][: width or 1]
     end, more = at + len(cell), 0
-    # Of a wide character that is half written over, nothing stays.
+    # Overwriting half of a wide character removes it.
     if columns[at : at + 1] == [""]:
         more += 1 - len(columns[at - 1])
         columns[at - 1] = " "
@@ -152,7 +152,7 @@ def _put(columns: list[str], at: int, character: str, codes: str) -> tuple[int, 
 
 
 def _width(character: str) -> int:
-    """Return how many columns of a terminal a character takes."""
+    """Return the number of terminal columns of a character."""
     if unicodedata.category(character) in {"Mn", "Me", "Cf"}:
         return 0
     return 2 if unicodedata.east_asian_width(character) in "WF" else 1

@@ -1,4 +1,4 @@
-"""What a sink is, and how one keeps running: a fault in it must cost neither the build nor the rest of the log."""
+"""Define sinks, and keep them running: an internal error in one must affect neither the build nor the rest of the log."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from buildrunner.concurrency.retry import RetryPolicy
 if TYPE_CHECKING:
     from buildrunner.events.journal import Journal
 
-RETRY = RetryPolicy(first=0.1, longest=5.0)  # less than a build waits at its end for what was not delivered
+RETRY = RetryPolicy(first=0.1, longest=5.0)  # shorter than a build waits for delivery at its end
 
 
 class Sink(Protocol):
-    """Delivers the events of the journal to another system. It reads them through its own `Reader`.
+    """Deliver the events of the journal to another system, reading them through a `Reader` of its own.
 
-    Nothing waits for a sink until the end of a build. A subclass needs `name`, `undelivered` and `run`.
+    Nothing waits for a sink before the end of a build. A subclass needs `name`, `undelivered` and `run`.
     """
 
-    name: str  # in warnings, such as "the console"
-    fault: str | None = None  # how `run` failed last, for warnings
+    name: str  # for warnings, such as "the console"
+    fault: str | None = None  # last failure of `run`, for warnings
 
     @property
     @abstractmethod
     def undelivered(self) -> int:
-        """Number of events that the other system should have but hasn't."""
+        """Number of events that the other system should have received but has not."""
 
     @property
     def behind(self) -> str | None:
-        """Why the other system lacks events, such as "Redis does not answer"; None if nothing is wrong."""
+        """Why events are missing, such as "Redis does not answer"; None if nothing is wrong."""
         return None
 
     @property
     def pending_warning(self) -> str | None:
-        """A warning about what is not delivered when the build has ended, for the log itself."""
+        """A warning for the log about events that are not delivered when the build has ended; None if there are none."""
         name = self.name[:1].upper() + self.name[1:]
         return f"{name} is incomplete: {self.behind}. The archive in S3 has all of it." if self.behind else None
 
@@ -62,10 +62,10 @@ class Sink(Protocol):
 
     @abstractmethod
     async def run(self) -> None:
-        """Deliver all events up to the result, and return. After an exception it runs again, from the reader's position."""
+        """Deliver all events up to the result, and return. After an exception it is called again, with the reader where it was."""
 
     def flush(self) -> None:
-        """Deliver what is there without waiting for more: the journal is complete."""
+        """Deliver the remaining events without waiting for more; the journal is complete."""
         return
 
 
@@ -73,9 +73,9 @@ class Follower:
     """A sink of a build, and whether it has delivered everything.
 
     Args:
-        sink: runs again after each fault.
-        journal: of the build.
-        report: takes a fault, for the operator.
+        sink: sink to run, and to restart after an exception.
+        journal: journal of the build.
+        report: function that reports an exception to the operator.
 
     """
 
@@ -92,9 +92,9 @@ class Follower:
 
 
 async def restart_after_faults(sink: Sink, journal: Journal, *, report: Callable[[Exception], None]) -> None:
-    """Run a sink until it returns, again and again after an exception, with a pause between.
+    """Run a sink until it returns; after an exception, run it again after a pause.
 
-    The operator sees every exception; the log has a warning for the first of each kind.
+    The operator sees every exception; the log has one warning for consecutive ones of a kind.
     """
     faults = 0
     while True:

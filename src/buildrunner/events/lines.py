@@ -1,14 +1,14 @@
-r"""Make clean lines of text out of the bytes of a pipe. Incremental, without I/O.
+r"""Convert the bytes of a pipe to clean lines of text. Incremental, without I/O.
 
-A pipe's bytes become text, the text loses what would act on a terminal, and is split into lines; of a line that is
-redrawn the last state stays; then secrets are replaced. Blocks of many lines go through each step at once:
-a step looks closer only at a block in which one quick test has found something to do.
+Bytes are decoded, sequences that would control a terminal are removed, and the text is split into lines. Of a line that is
+redrawn, only the last state remains. Then secrets are replaced. Each step processes blocks of many lines at once, and examines a
+block only if one quick test finds something to do.
 
-A line is redrawn by `\r` and by what moves the cursor within it. Back at the beginning, a new state of the line begins;
-elsewhere, new characters replace the old ones one by one, as on a terminal.
+`\r` and cursor movements redraw a line. At the start of the line, a new state begins; elsewhere, new characters replace the
+old ones one by one, as on a terminal.
 
-What is an escape sequence: ECMA-48 5.3 to 5.6 and 8.3, ECMA-35 13, and *XTerm Control Sequences*. An interrupted one
-ends as in xterm: at the next ESC, at CAN and at SUB.
+Escape sequences follow ECMA-48 5.3 to 5.6 and 8.3, ECMA-35 13, and *XTerm Control Sequences*. An interrupted one ends as in
+xterm: at the next ESC, at CAN and at SUB.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from typing import TypeAlias
 from buildrunner.events.cursor import MOVED, Drawing, drawn, encode_move, may_move
 from buildrunner.redaction import SGR, Redactor
 
-# The text of a line, or of a piece of a long line; and whether it continues the piece before (`cont`). A plain tuple,
-# because it is made for every line: 0.03 µs, where a NamedTuple takes 0.27 µs and a frozen dataclass 0.37 µs.
+# The text of a line, or of a piece of a long line, and whether it continues the previous piece (`cont`). A plain tuple,
+# because one is created for every line: 0.03 µs, where a NamedTuple takes 0.27 µs and a frozen dataclass 0.37 µs.
 Line: TypeAlias = tuple[str, bool]
 
 MAX_LINE_BYTES = 16 * 1024  # of UTF-8
-_SHORT = 2048  # characters; not even replacing secrets in it makes as little text a long line
+_SHORT = 2048  # characters; even replacing secrets can't make such a text a long line
 
 _MAX_SGR = 128  # characters between `ESC [` and `m`; three colors and all attributes take less than 80
-_STRING = r"[^\x07\x18\x1a\x1b\x9c\n]*"  # up to BEL, ST or what interrupts it: a lost end must not lose the log
+_STRING = r"[^\x07\x18\x1a\x1b\x9c\n]*"  # up to BEL, ST or an interruption, so that a missing end doesn't hide the log
 _ESCAPE_SEQUENCE = (
     rf"\x1b(?!\[[0-9;:]{{0,{_MAX_SGR}}}m)"
     rf"(?:\[[ -?]*[@-~]?|[PX\]^_]{_STRING}[\x07\x9c]?|[ -/]+[0-~]?|[0-~])?"  # CSI; DCS, SOS, OSC, PM, APC; the others
 )
 _ESCAPES = re.compile(_ESCAPE_SEQUENCE)
 _UNWANTED = re.compile(
-    # The lookahead is what makes a search through innocent text twice as fast.
+    # The lookahead makes a search in text without sequences twice as fast.
     r"(?=[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069])(?:"
     rf"{_ESCAPE_SEQUENCE}"
     rf"|\x9b[ -?]*[@-~]?|[\x90\x98\x9d-\x9f]{_STRING}[\x07\x9c]?"  # the same with 8-bit introducers
@@ -46,40 +46,39 @@ _UNWANTED = re.compile(
 _UNFINISHED = re.compile(rf"\x1b(?:\[[ -?]*|[PX\]^_]{_STRING}|[ -/]*)|\x9b[ -?]*|[\x90\x98\x9d-\x9f]{_STRING}")
 
 _PLAIN = bytes({*b"\t\n\r", *range(0x20, 0x7F), *range(0x80, 0x100)} - {0xC2, 0xE2})
-# C1 controls and the bidirectional controls, as they are in UTF-8. One pattern each: a constant beginning is searched
-# with memchr.
+# C1 controls and the bidirectional controls, in UTF-8. One pattern each, because a constant prefix is searched with memchr.
 _RARE = [re.compile(pattern) for pattern in (rb"\xc2[\x80-\x9f]", rb"\xe2\x80[\xaa-\xae]", rb"\xe2\x81[\xa6-\xa9]")]
 
 
 class LineDecoder:
-    """Turn what is read from one pipe into lines.
+    """Convert the data of one pipe to lines.
 
-    Memory is bounded by 16 KiB, the longest secret with its color codes, and the chunk that is fed. A line comes out
-    whole when its end was read; of one longer than 16 KiB the pieces come out while it grows.
+    Memory is limited to 16 KiB, the longest secret with its color codes, and the chunk that is fed. A line is returned as a
+    whole when its end arrives; the pieces of a line longer than 16 KiB are returned while it grows.
     """
 
     def __init__(self, redactor: Redactor) -> None:
         self._redactor = redactor
         self._wrapped = redactor.wrapped_base64()
-        self._bytes = b""  # the beginning of a character
-        self._sequence = ""  # the beginning of an escape sequence
-        self._line = ""  # the beginning of a line: clean, with its `\r` and its moves, secrets still in it
-        # The line is long: its states so far are resolved, and `_line` is only the rest of the present one, of which
-        # `_state` is the redacted beginning (see `Redactor.split` for `_hidden`).
+        self._bytes = b""  # start of a character
+        self._sequence = ""  # start of an escape sequence
+        self._line = ""  # start of a line: clean, with its `\r` and moves, secrets not yet replaced
+        # The line is long: its earlier states are resolved, and `_line` is only the rest of the current one, which starts with the
+        # redacted `_state` (see `Redactor.split` for `_hidden`).
         self._long = False
-        self._kept = ""  # the state to show, if no better one follows
-        self._drawing = Drawing(MAX_LINE_BYTES)  # the present one, before it gets into `_line`
+        self._kept = ""  # state to show unless a better one follows
+        self._drawing = Drawing(MAX_LINE_BYTES)  # the current state, before it is added to `_line`
         self._state = ""
         self._hidden = 0
-        self._state_is_out = False  # pieces of it were handed out: what follows cannot replace it
+        self._state_is_out = False  # pieces of it were returned, so later text cannot replace it
         self._line_is_out = False
 
     def feed(self, data: bytes) -> list[Line]:
-        """Return the lines that end in `data`, and the pieces of a long one that are complete."""
+        """Return the lines that end in `data`, and the complete pieces of a long one."""
         return self._split(self._decode(data, final=False))
 
     def finish(self) -> list[Line]:
-        """Return what is left when the pipe was closed: a last line without an end."""
+        """Return the incomplete last line after the pipe was closed."""
         lines = self._split(self._decode(b"", final=True))
         rest = ""
         if not self._long:
@@ -101,14 +100,14 @@ class LineDecoder:
             return text
         text = self._sequence + text
 
-        # An ESC begins a sequence wherever it stands. So what comes before the last one cannot be unfinished.
+        # An ESC always starts a new sequence, so nothing before the last one can be unfinished.
         last = deque(pattern.finditer(text, max(text.rfind("\x1b"), 0)), maxlen=1)
         self._sequence = ""
         if last and last[0].end() == len(text) and _UNFINISHED.fullmatch(last[0][0]):
             self._sequence = _shortened(last[0][0])
             text = text[: last[0].start()]
         first = pattern.search(text)
-        if first is None:  # colors alone, as in most of what has escape sequences
+        if first is None:  # only colors, as in most text with escape sequences
             return text
         if not may_move(text, first.start()):
             return pattern.sub("", text)
@@ -125,7 +124,7 @@ class LineDecoder:
             lines += self._end_line()
         text, self._line = self._line + text, ""
         if "\r" in text:
-            text = text.replace("\r\n", "\n")  # only because it is faster than looking at the states of each line
+            text = text.replace("\r\n", "\n")  # faster than examining the states of each line
         block, newline, beginning = text.rpartition("\n")
         if newline:
             lines += self._whole_lines(block)
@@ -143,11 +142,11 @@ class LineDecoder:
             redrawn = [_last_state(line.split("\r")) if "\r" in line or MOVED in line else line for line in lines]
             block = "\n".join(redrawn)
         lines = self._redactor.redact(self._wrapped.redact(block)).split("\n")
-        if max(map(len, lines)) <= MAX_LINE_BYTES // 4:  # a character takes 4 bytes at the most
+        if max(map(len, lines)) <= MAX_LINE_BYTES // 4:  # a character takes at most 4 bytes
             return list(zip(lines, repeat(False)))
         return [(piece, index > 0) for line in lines for index, piece in enumerate(_pieces(line))]
 
-    # A line in parts, `_grow` after `_grow` and then `_end_line`, comes out as if it had been whole.
+    # A line in parts (`_grow`, then `_end_line`) gives the same result as a whole one.
 
     def _grow(self, text: str) -> list[Line]:
         self._long = True
@@ -195,18 +194,18 @@ class LineDecoder:
 
 
 def clean(text: str) -> str:
-    """Return `text`, a sentence of buildrunner's own, as one line that is clean like those of a build."""
-    text = re.sub(r"[\ud800-\udfff]", "\ufffd", text)  # of file names that are not UTF-8
+    """Return a line of buildrunner itself, cleaned like the lines of a build."""
+    text = re.sub(r"[\ud800-\udfff]", "\ufffd", text)  # from file names that are not UTF-8
     return re.sub(r"[\r\n]+", " ", _UNWANTED.sub("", text).strip("\r\n"))
 
 
 def without_color(text: str) -> str:
-    """Return a clean line, or several, without color codes."""
+    """Return clean lines without color codes."""
     return SGR.sub("", text) if "\x1b" in text else text
 
 
 def _last_state(states: list[str]) -> str:
-    """Return the last of the states of a line in which something can be seen, else the last that has color codes."""
+    """Return the last visible state of a line, else the last one with color codes."""
     colored = ""
     for raw in reversed(states):
         state = drawn(raw, MAX_LINE_BYTES)
@@ -217,7 +216,7 @@ def _last_state(states: list[str]) -> str:
 
 
 def _pieces(line: str) -> list[str]:
-    """Cut `line` so that each piece is as long as can be, between characters and not in a color code."""
+    """Cut `line` into pieces that are as long as possible, between characters and outside color codes."""
     if len(line) <= MAX_LINE_BYTES // (1 if line.isascii() else 4):
         return [line]
     data = line.encode()
@@ -237,7 +236,7 @@ def _pieces(line: str) -> list[str]:
 
 
 def _shortened(sequence: str) -> str:
-    """Return as little of an unfinished sequence as tells how it may end, so that an endless one costs nothing."""
+    """Return the shortest part of an unfinished sequence that determines its end, so that an endless one needs no memory."""
     if sequence.startswith(("\x1b[", "\x9b")):
         return sequence if len(sequence) <= _MAX_SGR + 2 else f"{sequence[:2].rstrip('0123456789')}?"
     return sequence[: 2 if sequence[0] == "\x1b" else 1]

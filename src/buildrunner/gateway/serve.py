@@ -142,7 +142,7 @@ class _Connection(web.RequestHandler):
         """Return the answer to what could not be parsed, after which the connection is closed."""
         if not isinstance(exc, HttpProcessingError):
             return super().handle_error(request, status, exc, message)
-        response = self._gateway.refuse_malformed(request, is_method=isinstance(exc, BadHttpMethod))
+        response = self._gateway.guard.refuse_malformed(request, is_method=isinstance(exc, BadHttpMethod))
         response.force_close()
         return response
 

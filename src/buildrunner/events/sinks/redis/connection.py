@@ -1,4 +1,4 @@
-"""Connect to Redis, and say in words for people what is wrong with it."""
+"""Connect to Redis, and explain connection failures to people."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from urllib.parse import urlsplit
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-ANSWER_SECONDS = 5.0  # a server that is silent for longer is taken for gone, and its connection for dead
-# What an ACL says (redis.io/docs/latest/operate/oss_and_stack/management/security/acl), or a server without the command.
+ANSWER_SECONDS = 5.0  # a server that is silent for longer counts as gone, and its connection as lost
+# Messages of an ACL (redis.io/docs/latest/operate/oss_and_stack/management/security/acl), or of a server without the command.
 _REFUSED = re.compile(
     r"(?i)(?:(?:this user|user \S+) has )?no permissions to (?:run the '\S+' command|access [\w ]+)"
     r"|unknown (?:redis )?command[^,]*"
 )
-# Why a server that answers does not take a write, by the code of its error. Redis 6 puts the code in the middle of a text
-# when a script was refused; the client removes the codes that it has a class for.
+# Reasons why a server refuses a write, by error code. Redis 6 puts the code in the middle of the message if a script was
+# refused; redis-py removes the codes that it has a class for.
 _NO_WRITES = {
     "OOM|OutOfMemoryError": "is out of memory (its maxmemory is reached)",
     "READONLY|ReadOnlyError": "is a read-only replica, not the primary",
@@ -36,7 +36,7 @@ class SentinelError(Exception):
 
 
 def open_client(uri: str) -> Redis:
-    """Return a client with one connection, which sends no command twice."""
+    """Return a client with one connection that never sends a command twice."""
     import redis.asyncio
     from redis.asyncio.retry import Retry
     from redis.backoff import NoBackoff
@@ -54,17 +54,17 @@ def open_client(uri: str) -> Redis:
 
 
 async def has_run_for(client: Redis, seconds: float) -> bool:
-    """Return whether it is certain that this server has been the primary for so long, and still has its data.
+    """Return whether this server has certainly been the primary for that long, and still has its data.
 
-    False where this user may not use `INFO`.
+    False if the user may not use `INFO`.
     """
     info = await _info(client)
-    never_replica = str(info.get("master_replid2")).strip("0") == ""  # the client makes a number of zeros
+    never_replica = str(info.get("master_replid2")).strip("0") == ""  # the client parses a string of zeros as a number
     return info.get("role") == "master" and never_replica and int(info["uptime_in_seconds"]) > seconds + 1
 
 
 async def find_sentinel(client: Redis, error: Exception) -> Exception:
-    """Return a better error where a command is unknown because the server is a Sentinel."""
+    """Return a better error for an unknown command on a Sentinel."""
     from redis.exceptions import RedisError
 
     with suppress(RedisError, OSError):
@@ -76,7 +76,7 @@ async def find_sentinel(client: Redis, error: Exception) -> Exception:
 
 
 async def reconnect(client: Redis) -> None:
-    """Connect if the connection is closed: some errors that a server answers with make the client close it."""
+    """Reconnect if the connection is closed; after some errors of the server the client closes it."""
     await client.initialize()
     if is_closed(client):
         assert client.connection is not None
@@ -85,32 +85,32 @@ async def reconnect(client: Redis) -> None:
 
 
 def is_closed(client: Redis) -> bool:
-    """Return whether the server has closed the connection: what is sent now is certain not to be executed."""
+    """Return whether the server has closed the connection, so that a command sent now is certainly not executed."""
     reader = client.connection._reader if client.connection else None  # redis has no public name for it
     return reader is None or reader.at_eof() or reader.exception() is not None
 
 
 def is_reply(error: BaseException) -> bool:
-    """Return whether the server answered with this error instead of executing the command."""
+    """Return whether the server returned this error instead of executing the command."""
     from redis.exceptions import AuthenticationError, BusyLoadingError, ResponseError
 
     return isinstance(error, ResponseError | BusyLoadingError | AuthenticationError)
 
 
 def find_refusal(error: Exception) -> str | None:
-    """Return the server's words when this user, or this server, may not run a command."""
+    """Return the server's message if this user, or this server, may not run a command."""
     found = _REFUSED.search(_words(error))
     return found[0] if found else None
 
 
 def address(uri: str) -> str:
-    """Return where a Redis is, without user and password."""
+    """Return the address of a Redis server without user and password."""
     parts = urlsplit(uri)
     return parts.path if parts.scheme == "unix" else f"{parts.hostname}:{parts.port or 6379}"
 
 
 def explain(error: Exception) -> str:
-    """Complete the sentence "Redis at … " for people, for whatever its client raised."""
+    """Complete the sentence "Redis at … " for an exception of the client."""
     name, text = type(error).__name__, _words(error)
     cause: BaseException | None = error
     while cause:
@@ -149,14 +149,14 @@ async def _info(client: Redis) -> dict[str, Any]:
 
 
 def _words(error: Exception) -> str:
-    """Return the server's own words, without the command that the client quotes: that has lines of the build in it."""
+    """Return the server's message without the command quoted by the client, which contains lines of the build."""
     text = " ".join(str(error).split())
     _, quoted, words = text.rpartition(" of pipeline caused error: ")
     return words.strip("(',)") if quoted else text
 
 
 def _packed_in_c(connection: Any) -> Any:
-    """Let hiredis pack commands, as redis-py has it do in its synchronous client: 1,000 arguments take 0.06 ms, not 0.8."""
+    """Let hiredis pack commands, as in redis-py's synchronous client: 1,000 arguments take 0.06 ms instead of 0.8 ms."""
     import hiredis
 
     class Packed(connection):  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""Turn events into messages for the channel. No line of a build can look like its end word."""
+"""Convert events to messages for the channel, so that no line of a build looks like its end word."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from buildrunner.events.journal import lines_of_output
 from buildrunner.events.lines import without_color
 
 _END_WORDS = ("Failed:", "Cancelled", "Timed out:", "Superseded", "Skipped:")
-# Matches at least the lines that `_message` escapes, in a third of the time; each line follows a line break.
+# Matches at least the lines that `_message` escapes, in a third of the time. Each line follows a line break.
 _LIKE_END_WORD = re.compile(rf"\n(?:[^\S\n]*Done|{'|'.join(_END_WORDS)})")
 
 
@@ -37,8 +37,8 @@ def make_messages(
 
 
 def _message(event: bytes, line: str | None, log_format: Literal["text", "json"]) -> str | bytes | None:
-    """Return the message for an event whose output is `line`; None for one without a line."""
-    own = line is None  # buildrunner's own line, or a heartbeat
+    """Return the message for an event whose output is `line`; None for an event without a line."""
+    own = line is None  # a line of buildrunner itself, or a heartbeat
     if line is None:
         fields = json.loads(event)
         line = fields.get("log")
@@ -46,7 +46,7 @@ def _message(event: bytes, line: str | None, log_format: Literal["text", "json"]
             return None
         own = fields["type"] != "log"
     plain = without_color(line)
-    # A line of the build must not end a viewer early, not even one that trims its messages.
+    # A line of the build must not stop a viewer early, even one that trims its messages.
     forged = not own and (plain.strip() == "Done" or plain.startswith(_END_WORDS))
     if log_format == "text":
         return f" {plain}" if forged else plain

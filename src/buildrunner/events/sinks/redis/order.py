@@ -39,7 +39,7 @@ class BuildOrder:
     def yield_stream(self) -> None:
         """Stop claiming the stream: a later build took over, but Redis doesn't know it yet.
 
-        Redis was away or lost its data. A stream that this build already owns is continued.
+        Redis was unreachable or lost its data. A stream that this build already owns is continued.
         """
         self._yields = True
 

@@ -1,4 +1,4 @@
-"""Adapt to what the Redis user may do: the stream, the channel, or only one of them."""
+"""Adapt to the permissions of the Redis user: the stream, the channel, or only one of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from buildrunner.events.sinks.redis.stream import StreamWriter
 if TYPE_CHECKING:
     from buildrunner.events.journal import Journal
 
-REFUSED_SECONDS = 10.0  # between attempts of what Redis refused: an operator may change the ACL
+REFUSED_SECONDS = 10.0  # between attempts after a refusal: an operator may change the ACL
 
 
 class Permissions:

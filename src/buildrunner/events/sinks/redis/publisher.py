@@ -1,11 +1,11 @@
-"""Follow the journal to Redis: events to the stream, lines to the channel, each exactly once and in order.
+"""Deliver the journal to Redis: events to the stream, lines to the channel, each exactly once and in order.
 
-The stream says itself how far it has got. So an answer that was lost, an eviction, FLUSHALL, a failover or a Redis that came
-back empty are all handled by the same rule: send again from where the stream is.
+The id of the last entry in the stream shows how far delivery got. One rule therefore handles lost responses, eviction, FLUSHALL,
+failover and a Redis that restarts empty: continue after that entry.
 
-The channel says nothing. A line goes out with the batch that has its event, and the stream's place tells whether that batch
-was executed, as long as the same server answers. Otherwise a line that may have gone out counts as sent, and is not sent again.
-While Redis refuses to write the stream, lines go to the channel alone.
+The channel has no such record. A line is sent in the batch that contains its event, and the stream shows whether the batch was
+executed, as long as the server is the same. Otherwise a line that may have been sent counts as sent, and is not sent again.
+While Redis refuses writes to the stream, lines only go to the channel.
 """
 
 from __future__ import annotations
@@ -45,31 +45,31 @@ if TYPE_CHECKING:
     from buildrunner.events.journal import Journal
 
 BATCH_EVENTS = 500
-BATCH_BYTES = 131072  # at the most: what 500 events have with lines of some 100 bytes
-FLUSH_BYTES = 65536  # so many do not wait for more
-BATCH_SECONDS = 0.05  # after the first event that waits
-# Between two batches while a build floods: that is 33,000 events/s, and the rest of the CPU is the build's.
+BATCH_BYTES = 131072  # maximum; the size of 500 events with lines of about 100 bytes
+FLUSH_BYTES = 65536  # so many don't wait for more
+BATCH_SECONDS = 0.05  # after the first waiting event
+# Between two batches while a build floods: that allows 33,000 events/s, and leaves the rest of the CPU to the build.
 FLOOD_BATCH_SECONDS = 0.015
-# How long a Redis that cannot be reached is tried before people are told that their log is not live.
+# How long an unreachable Redis is retried before a warning says that the log is not live.
 TRIED_SECONDS = 15.0
-# A run with nothing to say looks so often whether the stream is still its own: it is to know of a later run within 2 s.
+# A silent build checks this often whether a later build has taken its stream, which it must notice within 2 s.
 LOOK_SECONDS = 1.0
-RETRY = RetryPolicy(first=0.1, longest=1.0, jitter=(0.5, 1.0))  # of Redis after a failure
-SETBACK_RETRY = RetryPolicy(first=0.05, longest=2.0)  # after the stream was lost again
-FORGIVEN_SECONDS = 30.0  # after which a stream that was lost is the first one again
+RETRY = RetryPolicy(first=0.1, longest=1.0, jitter=(0.5, 1.0))  # after a failure
+SETBACK_RETRY = RetryPolicy(first=0.05, longest=2.0)  # after Redis lost the stream again
+FORGIVEN_SECONDS = 30.0  # after so long without losses, the next one counts as the first
 
 
 class Publisher(Sink):
-    """Delivers a journal to Redis for as long as it runs; a Redis that is away costs nothing but the live log.
+    """Deliver a journal to Redis; without Redis, only the live log is missing.
 
     Args:
-        uri: of Redis.
+        uri: address of Redis.
         channel: pub/sub channel of the lines.
         stream: key of the stream of events.
-        ttl: seconds that the stream is kept after its last event.
-        log_format: what a message on the channel is: the line, or the event.
-        on_superseded: called once, when a later run has taken the stream.
-        started: when the run began, by the clock of anyio; now, where it is not given.
+        ttl: seconds that the stream exists after its last event.
+        log_format: format of messages on the channel: the line, or the event.
+        on_superseded: function that is called once, when a later build has taken the stream.
+        started: start of the build (clock of anyio, seconds); by default now.
 
     """
 
@@ -90,7 +90,7 @@ class Publisher(Sink):
         self._journal = journal
         self._started = anyio.current_time() if started is None else started
         self._reader = journal.reader()
-        self._channel_reader = journal.reader()  # of what goes to the channel alone
+        self._channel_reader = journal.reader()  # for messages sent to the channel alone
         self._uri = uri
         self._channel = channel
         self._log_format = log_format
@@ -98,23 +98,23 @@ class Publisher(Sink):
         self._allowed = Permissions(journal, self._writer, channel=channel, stream=stream)
         self.order = BuildOrder(self._writer, on_superseded=on_superseded)
         self._batch_begun = -math.inf
-        # Up to which event lines are sent, or count as sent; and up to which they may have been, if the server says so.
+        # Lines up to this event are sent, or count as sent; and lines up to this one may have been sent, which the server can tell.
         self._sent = self._in_doubt = 0
         self._doubt_began = math.inf
-        self._asking_since: float | None = None  # of a question that Redis has not answered yet
+        self._asking_since: float | None = None  # time of the oldest request without response
         self._trouble_since: float | None = None
         self._told = False
-        self._flush = anyio.Event()  # somebody waits for the delivery
-        self._idle: anyio.CancelScope | None = None  # while there is nothing to deliver
-        self._setbacks, self._last_setback = 0, -math.inf  # how often Redis has lost the stream of late
-        self._begun = self._answered = 0  # appends, each a look at whose the stream is
+        self._flush = anyio.Event()  # set to deliver without delay
+        self._idle: anyio.CancelScope | None = None  # set while there is nothing to deliver
+        self._setbacks, self._last_setback = 0, -math.inf  # how often Redis has recently lost the stream
+        self._begun = self._answered = 0  # appends, each of which also checks the owner of the stream
         self._ever_delivered = False
-        self.delivered = 0  # number of the last event that is known to be in the stream
-        self.trouble: str | None = None  # why nothing can be delivered just now, for people
+        self.delivered = 0  # number of the last event known to be in the stream
+        self.trouble: str | None = None  # why nothing can be delivered at the moment, for people
 
     @property
     def undelivered(self) -> int:
-        """Number of events that are not known to be in the stream; none is missing in that of a later run."""
+        """Number of events not known to be in the stream; 0 once a later build owns it."""
         return 0 if self.order.superseded else self._journal.last_seq - self.delivered
 
     @property
@@ -125,20 +125,20 @@ class Publisher(Sink):
 
     @property
     def last_wait(self) -> float:
-        """Seconds that are worth waiting for the delivery at the end of a run, 15 at most.
+        """Seconds to wait for the delivery at the end of a build, at most 15.
 
-        A Redis that was never there is not waited for longer than it has been tried for 15 s.
+        A Redis that never responded is tried for 15 s in total.
         """
         if self._ever_delivered or self.trouble is None:
             return TRIED_SECONDS
         return max(1.0, self._started + TRIED_SECONDS - anyio.current_time())
 
     async def run(self) -> None:
-        """Deliver until the result is delivered; whatever is wrong with Redis only makes it try again.
+        """Deliver until the result is delivered; retry after any failure of Redis.
 
-        A fault of buildrunner's own is raised; then it can be run again, and continues.
+        Internal errors are raised; then this method can be called again, and continues.
         """
-        # redis takes 0.15 s to import: git has been started by then.
+        # Importing redis takes 0.15 s; git has been started by then.
         for name in ("redis.asyncio", "redis.asyncio.retry", "redis.backoff", "redis.exceptions"):
             await anyio.to_thread.run_sync(importlib.import_module, name)
         from redis.exceptions import RedisError
@@ -176,9 +176,9 @@ class Publisher(Sink):
             await self._pause(failures)
 
     async def caught_up(self, limit: float) -> None:
-        """Wait until all that has been written is delivered and the stream has been looked at once more.
+        """Wait until everything written is delivered and the owner of the stream has been checked once more.
 
-        Or until Redis is found away, or `limit` seconds have passed.
+        Return early if Redis is unreachable, or after `limit` seconds.
         """
         target, look = self._journal.last_seq, self._begun + 1
         self._flush.set()
@@ -191,22 +191,22 @@ class Publisher(Sink):
                         break
                     await anyio.sleep(0.002)
         finally:
-            self._flush = anyio.Event()  # also when the run is cancelled meanwhile: who hurries on does not wait
+            self._flush = anyio.Event()  # also after a cancellation, so that later deliveries are not hurried
 
     async def run_number(self, limit: float) -> int | None:
-        """Return the number by which Redis orders this run; None when it has not said so within `limit` seconds."""
+        """Return the number by which Redis orders this build; None if it is unknown after `limit` seconds."""
         with anyio.move_on_after(limit):
             while not (self.order.known or self.trouble) and self._allowed.writes:
                 await anyio.sleep(0.005)
         return self.order.number
 
     def flush(self) -> None:
-        """Wait for no more events to fill a batch: the run is at its end."""
+        """Stop waiting for more events to fill a batch: the build has ended."""
         self._flush.set()
 
     async def _deliver(self, client: Redis) -> None:
-        await client.initialize()  # connects: until then nothing is sent
-        # Of the server that the lines in doubt went to, the stream's place says what it executed.
+        await client.initialize()  # connects; nothing is sent before that
+        # On the same server as before, the stream shows which lines in doubt were sent.
         if self._in_doubt > self._sent and not await has_run_for(client, anyio.current_time() - self._doubt_began):
             self._settle_doubt()
         self._reader.go_to(self.delivered + 1)
@@ -214,7 +214,7 @@ class Publisher(Sink):
             await self._wait_for_batch()
             self._allowed.ask_again()
             await self._claim(client)
-            if self._allowed.publishes and not self.order.superseded:  # what was refused when its events were written
+            if self._allowed.publishes and not self.order.superseded:  # lines refused when their events were written
                 await self._publish_until(client, self.delivered)
             first = self._reader.next_seq
             events = self._reader.read(BATCH_EVENTS, BATCH_BYTES)
@@ -225,7 +225,7 @@ class Publisher(Sink):
             else:
                 self._begun = look = self._begun + 1
                 await self._publish(client, first, events)
-                await anyio.lowlevel.checkpoint()  # somebody may wait for a look, which this way cannot take
+                await anyio.lowlevel.checkpoint()  # lets a waiting `caught_up` continue
                 self._answered, self.delivered, self._ever_delivered = look, first + len(events) - 1, True
                 self._out_of_trouble()
 
@@ -240,7 +240,7 @@ class Publisher(Sink):
             self.order.supersede()
 
     async def _append(self, client: Redis, first: int, events: Sequence[bytes]) -> None:
-        """Write a batch, with its lines; what the answer says is where to continue."""
+        """Write a batch with its lines, and continue where the response says."""
         last = first + len(events) - 1
         messages = [message for _, message in self._messages(first, events)] if self._allowed.publishes else []
         if is_closed(client):
@@ -248,7 +248,7 @@ class Publisher(Sink):
         doubt = self._in_doubt
         if doubt <= self._sent:
             self._doubt_began = anyio.current_time()
-        self._in_doubt = max(doubt, last if messages else 0)  # before it is known: an answer may get lost
+        self._in_doubt = max(doubt, last if messages else 0)  # before the response, which may be lost
         self._begun = look = self._begun + 1
         self._asking_since = anyio.current_time()
         try:
@@ -265,7 +265,7 @@ class Publisher(Sink):
             self._ever_delivered = True
             return
         own = self.order.owns(place)
-        # A batch that is resent can be longer than the one that ran: the stream has none of the events after `place`.
+        # A batch that is sent again can be longer than the first one: the stream has no event after `place`.
         self._in_doubt = min(doubt, place.seq) if own else doubt
         self._settle_doubt()
         if self.order.is_lost(answer, place):
@@ -280,11 +280,11 @@ class Publisher(Sink):
     # --- the channel -----------------------------------------------------------------------------------------
 
     def _settle_doubt(self) -> None:
-        """Count as sent what may have been: no line is sent twice."""
+        """Count lines that may have been sent as sent, so that none is sent twice."""
         self._sent = self._in_doubt = max(self._sent, self._in_doubt)
 
     async def _publish_until(self, client: Redis, last: int) -> None:
-        """Send the lines up to that event to the channel alone."""
+        """Send the lines up to that event to the channel only."""
         if self._sent < last:
             self._settle_doubt()
         while self._sent < last:
@@ -294,12 +294,12 @@ class Publisher(Sink):
             await self._publish(client, first, events)
 
     async def _publish(self, client: Redis, first: int, events: Sequence[bytes]) -> None:
-        """Send a batch of lines to the channel alone; an error that Redis answers with leaves those that it refused."""
+        """Send a batch of lines to the channel only; lines that Redis refuses are kept for later."""
         before, last = self._sent, max(self._sent, first + len(events) - 1)
         messages = self._messages(first, events)
         if messages and is_closed(client):
             raise ConnectionError("the connection was closed")
-        self._sent = self._in_doubt = last  # also when the connection breaks under way
+        self._sent = self._in_doubt = last  # also if the connection breaks now
         if not messages:
             return
         async with client.pipeline(transaction=False) as pipeline:
@@ -317,9 +317,9 @@ class Publisher(Sink):
             raise refusals[0]
 
     async def _publish_end_word(self, client: Redis, events: Sequence[bytes]) -> None:
-        """Send the last word of a run that a later one took over, which has the channel now.
+        """Send the end word of a superseded build, whose channel a later build uses now.
 
-        Other end words than its own would end the viewers of the later one, unless each message names its build.
+        Another end word would stop the viewers of the later build, unless each message names its build.
         """
         seq = self._journal.last_seq
         if not (self._allowed.publishes and self._reader.at_end() and seq > self._sent):
@@ -328,21 +328,21 @@ class Publisher(Sink):
             await self._publish(client, seq, events[-1:])
 
     def _messages(self, first: int, events: Sequence[bytes]) -> list[tuple[int, str | bytes]]:
-        """Return the messages that are still to be sent, each with the number of its event."""
+        """Return the remaining messages, each with the number of its event."""
         sent = max(0, self._sent + 1 - first)
         return make_messages(first + sent, events[sent:], self._log_format) if events[sent:] else []
 
     # --- waiting ---------------------------------------------------------------------------------------------
 
     async def _pause_after_setback(self) -> None:
-        """Wait a little, and longer each time, where Redis loses the stream again and again: an eviction would eat the CPU."""
+        """Wait longer each time Redis loses the stream, because repeated eviction would use all of the CPU."""
         now = anyio.current_time()
         self._setbacks = self._setbacks + 1 if now - self._last_setback < FORGIVEN_SECONDS else 0
         self._last_setback = now
         await anyio.sleep(SETBACK_RETRY.pause(self._setbacks - 1) if self._setbacks else 0)
 
     async def _pause(self, failures: int) -> None:
-        """Wait before Redis is tried again; at the end of a run, when every line is there, only for a moment."""
+        """Wait before Redis is retried; at the end of a build, when all lines are written, only briefly."""
         pause = RETRY.pause(failures - 1)
         if self._journal.complete:
             await anyio.sleep(min(pause, 0.2))
@@ -352,7 +352,7 @@ class Publisher(Sink):
                 await anyio.sleep(0.05)
 
     async def _wait_for_batch(self) -> None:
-        """Wait for events, and a moment longer for more of them; not at all for one whom somebody waits for."""
+        """Wait for events, and a little longer for more of them, unless delivery is urgent."""
         if self.order.superseded:
             await self._reader.wait()
         elif not self._flush.is_set():
@@ -366,16 +366,14 @@ class Publisher(Sink):
                 await anyio.sleep_until(self._batch_begun + FLOOD_BATCH_SECONDS)
         self._batch_begun = anyio.current_time()
 
-    # --- what people are told --------------------------------------------------------------------------------
+    # --- messages for people ---------------------------------------------------------------------------------
 
     def _tell_trouble(self, *, lines_go_out: bool) -> None:
         now = anyio.current_time()
         if self._trouble_since is None:
-            self._trouble_since = (
-                self._asking_since or now
-            )  # a frozen server is noticed when its time to answer is over
+            self._trouble_since = self._asking_since or now  # a frozen server is noticed after its response timed out
         self._asking_since = None
-        # A connection that was cut is usually back before a sentence about it could be read.
+        # A dropped connection is usually restored before people could read about it.
         if not self._told and (not self._ever_delivered or now - self._trouble_since >= 1):
             self._told = True
             where, rest = (

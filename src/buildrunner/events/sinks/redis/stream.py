@@ -1,8 +1,8 @@
-"""Write the events of one build to the stream of its site, where the later of two builds wins.
+"""Write the events of one build to the stream of its site, which always belongs to the latest build.
 
-The stream itself says how far a build has got: the id of its last entry is `<run>-<seq>`. `run` orders the builds of a site:
-it is when the build began, in ms by the clock of Redis. A batch is one call of a Lua script, which Redis runs whole or not
-at all; where scripts are refused, a transaction that watches the stream does the same with twice the round trips.
+The id of the last entry is `<run>-<seq>`, and shows how far a build got. `run` orders the builds of a site: the start of the
+build in ms by the clock of Redis. A batch is one call of a Lua script, which Redis executes completely or not at all. Where
+scripts are refused, a transaction that watches the stream does the same with twice as many round trips.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-PROMPT_SECONDS = 0.05  # an answer that took no longer tells the time well enough
-MAX_NUMBER = 2**53 - 2  # Lua counts no further
+PROMPT_SECONDS = 0.05  # a response this fast is accurate enough to read the clock
+MAX_NUMBER = 2**53 - 2  # largest integer of a Lua number
 
-# Claims the stream for a run: removes earlier runs' entries, keeps the run's number as the stream's last id.
-# XADD and XTRIM rather than DEL: a deleted stream forgets its last id, and an older run could write again.
-# ARGV: TTL in seconds, and the run's number.
-# Answers '' when the stream is this run's, else the number that it is at, which is not smaller, and the time (ms).
+# Claims the stream for a build: removes entries of earlier builds, and stores the build's number as the stream's last id.
+# XADD and XTRIM instead of DEL: a deleted stream forgets its last id, so that an earlier build could write again.
+# ARGV: TTL in seconds, and the build's number.
+# Returns '' if the stream belongs to this build, else its current number, which is not smaller, and the time (ms).
 _CLAIM = """
 local last, run = 0, tonumber(ARGV[2])
 if redis.call('EXISTS', KEYS[1]) == 1 then
@@ -45,10 +45,10 @@ redis.call('EXPIRE', KEYS[1], ARGV[1])
 return {'', ''}
 """
 
-# Appends a batch. ARGV: run, number of the first event, TTL in seconds, channel, 1 if only a stream may be continued that is
-# this run's, how many events, the events, then the messages for the channel (none for what was sent before).
-# Answers {1, last id before} when it is done; {0, last id} when the stream is elsewhere, and {2, last id} when it is a later
-# run's: nothing was written then. A write that is refused comes before every message: an error means that none was sent.
+# Appends a batch. ARGV: number of the build, number of the first event, TTL in seconds, channel, 1 to continue only a stream of
+# this build, number of events, the events, then the messages for the channel (none for those already sent).
+# Returns {1, last id before} on success. Writes nothing and returns {0, last id} if the stream is at another event, and
+# {2, last id} if it belongs to a later build. Refused writes precede all messages: after an error, none was sent.
 _APPEND = """
 local run, first, count = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[6])
 local last = '0-0'
@@ -76,7 +76,7 @@ return {1, last}
 
 
 class AppendOutcome(IntEnum):
-    """How an append ends."""
+    """The outcome of an append."""
 
     ELSEWHERE = 0
     WRITTEN = 1
@@ -91,13 +91,13 @@ class StreamPosition(NamedTuple):
 
 
 class StreamWriter:
-    """Claims the stream for a build, and appends to it.
+    """Claim the stream for a build, and append to it.
 
     Args:
-        key: of the stream.
-        channel: of the messages that are published with a batch.
-        ttl: seconds that the stream is kept after its last event.
-        started: when the build began, by the clock of anyio; now, where it is not given.
+        key: key of the stream.
+        channel: channel of the messages that are published with a batch.
+        ttl: seconds that the stream exists after its last event.
+        started: start of the build (clock of anyio, seconds); by default now.
 
     """
 
@@ -106,17 +106,17 @@ class StreamWriter:
         self._channel = channel
         self._ttl = ttl
         self._started = anyio.current_time() if started is None else started
-        self.scripted = True  # until Redis refuses scripts
-        self.number: int | None = None  # that the stream is claimed with
+        self.scripted = True  # false once Redis has refused scripts
+        self.number: int | None = None  # number of the claim
         self.claimed = False
 
     async def claim(self, client: Redis) -> bool:
-        """Take the stream for this build; returns whether it has it, and not a build that began later.
+        """Claim the stream for this build; return False if a later build owns it.
 
-        The number is when the build began by the clock of Redis, which may have been away for a while: then not who asks last
-        began last. One that the stream is at already is outdone by one more: by a build that began in the same millisecond,
-        by this build's own claim whose answer was lost, which has written nothing yet, or by a clock that is ahead. So no two
-        builds can take the same number for theirs.
+        The number is the start of the build by the clock of Redis, which may have been unreachable for a while, so that a later
+        claim need not be of a later build. If the stream already has that number, the claim uses the next one: another build may
+        have started in the same millisecond, the response to this build's own claim may be lost, or the clock was ahead. No two
+        builds can therefore use the same number.
         """
         if self.number is None:
             self.number = await self._ask_beginning(client)
@@ -139,17 +139,17 @@ class StreamWriter:
     async def append(
         self, client: Redis, first: int, events: Sequence[bytes], messages: Sequence[str | bytes], *, only_own: bool
     ) -> tuple[AppendOutcome, StreamPosition]:
-        """Append events, which may be none, and publish messages: all of it or nothing.
+        """Append events (possibly none) and publish messages, all or nothing.
 
         Args:
-            client: of Redis.
+            client: client of Redis.
             first: number of the first event.
-            events: encoded.
-            messages: for the channel.
-            only_own: do nothing if the stream is not this build's, even if these are its first events.
+            events: encoded events.
+            messages: messages for the channel.
+            only_own: do nothing unless the stream belongs to this build, even for its first events.
 
         Returns:
-            How it ended, and the last id that the stream had before.
+            The outcome, and the last id of the stream before.
 
         """
         assert self.number is not None
@@ -162,7 +162,7 @@ class StreamWriter:
         )
 
     async def _ask_beginning(self, client: Redis) -> int:
-        """Return when the build began, by the clock of Redis, in ms: by the quickest of three answers, unless the first is."""
+        """Return the start of the build in ms, by the clock of Redis: the fastest of three responses, or a fast first one."""
         found: list[tuple[float, int]] = []
         while len(found) < 3 and (not found or min(found)[0] > PROMPT_SECONDS):
             asked = anyio.current_time()
@@ -177,7 +177,7 @@ class StreamWriter:
         return (int(last), int(now)) if last else None
 
     async def _claim_by_transaction(self, client: Redis, number: int) -> tuple[int, int] | None:
-        """Do what `_CLAIM` does."""
+        """Do the same as `_CLAIM`."""
 
         async def claim() -> tuple[int, int] | None:
             async with _transaction(client) as transaction:
@@ -196,7 +196,7 @@ class StreamWriter:
     async def _append_by_transaction(
         self, client: Redis, first: int, events: Sequence[bytes], messages: Sequence[str | bytes], *, only_own: bool
     ) -> tuple[AppendOutcome, StreamPosition]:
-        """Do what `_APPEND` does."""
+        """Do the same as `_APPEND`."""
         run = self.number
         assert run is not None
         async with _transaction(client) as transaction:
@@ -215,7 +215,7 @@ class StreamWriter:
                 transaction.expire(self._key, self._ttl)
                 for message in messages:
                     transaction.publish(self._channel, message)
-            # An empty one too: it ends the watch without UNWATCH, one command less to allow.
+            # Even if it is empty: it ends the watch without UNWATCH, which the user may not be permitted to use.
             await transaction.execute()
         return answer, last
 
@@ -229,7 +229,7 @@ class StreamWriter:
             return await client.eval(script, 1, self._key, *arguments)
 
     async def _watched_place(self, transaction: Any) -> StreamPosition:
-        """Return the stream's last id; the transaction fails (WatchError) when the stream changes from now on."""
+        """Return the stream's last id; after that, the transaction fails (WatchError) if the stream changes."""
         from redis.exceptions import ResponseError
 
         await transaction.watch(self._key)
@@ -247,14 +247,14 @@ def _place(entry: str) -> StreamPosition:
 
 
 async def _again_if_changed(transact: Callable[[], Awaitable[_T]]) -> _T:
-    """Do a transaction once more when the stream changed between its look and its write, which then did nothing."""
+    """Retry a transaction if the stream changed between its read and its write, which then did nothing."""
     from redis.exceptions import WatchError
 
     while True:
         try:
             return await transact()
         except WatchError as error:
-            if error.__context__:  # a connection that broke is reported by it, too: the write may have been executed
+            if error.__context__:  # also raised for a broken connection, after which the write may have been executed
                 raise error.__context__ from None
             await anyio.sleep(random.uniform(0.0, 0.02))  # noqa: S311 - so that two runs do not meet again
 
