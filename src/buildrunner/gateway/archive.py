@@ -1,4 +1,4 @@
-"""Read the logs of finished builds from the state bucket, in pieces, and what is known of each from its two ends."""
+"""Read the logs of finished builds from the state bucket in pieces, and describe a build by its first and last events."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _PIECE_BYTES = 256 * 2**10
-_HEAD_BYTES = 4 * 2**10  # the first event is short: it says what is being prepared
-_TAIL_BYTES = 32 * 2**10  # a result with its excerpt; more is read where it is longer
+_HEAD_BYTES = 4 * 2**10  # the first event is short
+_TAIL_BYTES = 32 * 2**10  # a result with its excerpt; more is read if it is longer
 _KEEP_SUMMARIES = 10_000
-_AT_ONCE = 16  # requests
+_AT_ONCE = 16  # concurrent requests
 _ANSWER_SECONDS = 8.0
-_MISSING_SECONDS = 2.0  # how long it is believed that a log is not there
+_MISSING_SECONDS = 2.0  # how long a missing log is cached as missing
 _PRESENT_SECONDS = 10.0  # a build with the same id may replace it
 
 
 @dataclass(frozen=True, slots=True)
 class ArchivedLog:
-    """What is known of a finished build."""
+    """A finished build."""
 
     build: str
     key: str
@@ -44,7 +44,7 @@ class ArchivedLog:
 
     @property
     def started(self) -> datetime:
-        """When its first event was written."""
+        """Time of its first event."""
         try:
             started = datetime.fromisoformat(self.first["ts"])
         except (KeyError, ValueError):
@@ -53,25 +53,27 @@ class ArchivedLog:
 
 
 class ArchiveReplaced(Exception):
-    """Another build with the same id has written its log meanwhile."""
+    """Another build with the same id has replaced the log."""
 
 
 class Archive:
-    """The logs of finished builds, `__logs/{slug}/{build}.ndjson`."""
+    """Read the logs of finished builds, `__logs/{slug}/{build}.ndjson`."""
 
     def __init__(self, bucket: Bucket, history: History) -> None:
         self._bucket = bucket
         self._history = history
-        self._known: OrderedDict[tuple[str, str], ArchivedLog] = OrderedDict()  # by key and ETag, which fix the rest
+        self._known: OrderedDict[tuple[str, str], ArchivedLog] = (
+            OrderedDict()
+        )  # by key and ETag, which identify the content
         self._recent: OrderedDict[str, tuple[float, ArchivedLog | None]] = (
             OrderedDict()
-        )  # by key, with when it was found
+        )  # by key, with the time of the request
         self._looks = SharedReads[tuple[float, ArchivedLog | None]]()
         self._listings = SharedReads[list[ArchivedLog]]()
         self._slots = asyncio.Semaphore(_AT_ONCE)
 
     async def find(self, slug: str, build: str) -> ArchivedLog | None:
-        """Return what is known of a build's log; nothing if it is not there, or is not complete."""
+        """Describe the log of a build; None if it does not exist or is incomplete."""
         key = f"{_folder(slug)}{build}.ndjson"
 
         async def look() -> tuple[float, ArchivedLog | None]:
@@ -86,10 +88,10 @@ class Archive:
         return log
 
     async def newest(self, slug: str, limit: int) -> list[ArchivedLog]:
-        """Return the builds that started last, the newest first.
+        """Return the builds that started last, newest first.
 
-        A log is written at the end of its build. So of the logs that were written before the build that is `limit`th by
-        its start had started, none can be among them, and they are not read.
+        A log is written at the end of its build. Logs written before the start of the `limit`th build therefore belong to earlier
+        builds, and are not read.
         """
         return await self._listings.get((slug, limit), lambda: self._find_newest(slug, limit))
 
@@ -105,7 +107,7 @@ class Archive:
         return found[:limit]
 
     async def pieces(self, log: ArchivedLog) -> AsyncIterator[Piece]:
-        """Return its events from the first, at the pace of the reader."""
+        """Yield its events from the first one, at the pace of the reader."""
         offset = 0
         while offset < log.size:
             piece = await self._history.get((log.key, log.etag, offset), partial(self._read_piece, log, offset))
@@ -113,7 +115,7 @@ class Archive:
             offset = piece.end
 
     async def lines(self, log: ArchivedLog) -> AsyncIterator[list[bytes]]:
-        """Return its events as they are, at the pace of the reader."""
+        """Yield its events unchanged, at the pace of the reader."""
         offset = 0
         while offset < log.size:
             lines = await self._read_lines(log, offset)
@@ -125,7 +127,7 @@ class Archive:
         return Piece(tuple(to_blocks((b"", line) for line in lines.splitlines())), keeps=True, end=offset + len(lines))
 
     async def _read_lines(self, log: ArchivedLog, offset: int) -> bytes:
-        """Read whole lines, some 256 KiB of them."""
+        """Read whole lines, about 256 KiB."""
         length = _PIECE_BYTES
         while True:
             part = await self._get(log.key, offset, length, log.etag)
@@ -173,14 +175,14 @@ class Archive:
         return await self._ask(self._bucket.get_range(key, start=start, length=length, etag=etag))
 
     async def _ask(self, request: Coroutine[Any, Any, T]) -> T:
-        """Await an answer of S3, whose own retries take longer than a viewer waits."""
+        """Await a response of S3, whose own retries take longer than a viewer waits."""
         try:
             async with self._slots, asyncio.timeout(_ANSWER_SECONDS):
                 return await request
         except TimeoutError:
             raise BuildFailed("finish", f"S3 does not answer within {_ANSWER_SECONDS:.0f} s.") from None
         finally:
-            request.close()  # one that did not get its turn
+            request.close()  # a request that has not started
 
 
 def _folder(slug: str) -> str:

@@ -1,4 +1,4 @@
-"""Load the page's files once and give each a name with a hash, also where they refer to each other."""
+"""Load the files of the page, and give each a name with a hash, also where they reference each other."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ _INDENTATION = re.compile(rb"^[ \t]+", re.M)
 
 @dataclass(frozen=True, slots=True)
 class Asset:
-    """A file as it is served."""
+    """A file as it is sent."""
 
     content_type: str
     body: bytes
-    compressed: bytes | None  # gzip, where that is smaller
+    compressed: bytes | None  # gzip, if that is smaller
     etag: str
 
 
@@ -43,12 +43,12 @@ class Assets:
 
     shell: Asset  # index.html
     error: Asset  # error.html, with {{title}} and {{message}}
-    modules: Mapping[str, Asset]  # by their plain names: what other pages import
+    modules: Mapping[str, Asset]  # by their plain names, for imports from other pages
     static: Mapping[str, Asset]  # by the name with the hash
 
 
 def load_assets(folder: Traversable | None = None) -> Assets:
-    """Read `static/`. One hash covers all files, since modules may import each other in a circle."""
+    """Read `static/`. One hash covers all files, because modules may import each other in a cycle."""
     folder = folder or files("buildrunner.gateway") / "static"
     bodies = {
         entry.name: entry.read_bytes()
@@ -81,7 +81,7 @@ def load_assets(folder: Traversable | None = None) -> Assets:
 
 
 def _compact(suffix: str, body: bytes) -> bytes:
-    """Remove whole lines of comment, and indentation: a seventh of what a page loads. No string may span lines."""
+    """Remove comment lines and indentation, a seventh of the size of the page. No string may span lines."""
     if suffix == "js":
         body = _COMMENT_LINES.sub(b"", body)
     elif suffix == "css":

@@ -1,4 +1,4 @@
-"""Describe builds as the API does: one build, the newest ones of a site. What is not known is absent."""
+"""Describe builds for the API: one build, or the newest builds of a site. Unknown fields are left out."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from buildrunner.gateway.sharing import SharedReads
 from buildrunner.gateway.streams import read_ends
 
 LATEST = "latest"
-LOST_SECONDS = 90.0  # without an event: a living build writes one every 30 s
+LOST_SECONDS = 90.0  # without an event; a running build writes one every 30 s
 _FROM_RESULT = (
     "status",
     "stage",
@@ -39,10 +39,10 @@ def describe_build(first: Mapping[str, Any], last: Mapping[str, Any], *, age: fl
     """Return the API's JSON for a build.
 
     Args:
-        first: the first event that is known.
-        last: the last one; the result, if the build has ended.
+        first: first known event.
+        last: last known event; the result if the build has ended.
         age: seconds since the last event.
-        url: of the site.
+        url: address of the site.
 
     """
     build: dict[str, Any] = {"build": last["build"]}
@@ -62,7 +62,7 @@ def describe_build(first: Mapping[str, Any], last: Mapping[str, Any], *, age: fl
 
 
 def timestamp(event: Mapping[str, Any]) -> float | None:
-    """Return `ts` in seconds."""
+    """Return `ts` as Unix time, seconds."""
     try:
         return datetime.fromisoformat(event["ts"]).timestamp()
     except (KeyError, ValueError, TypeError):
@@ -71,14 +71,14 @@ def timestamp(event: Mapping[str, Any]) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class StreamEnds:
-    """The first and the last event of the build that has a site's stream."""
+    """The first and the last event of the build that owns the stream of a site."""
 
     first: dict[str, Any]
     last: dict[str, Any]
 
 
 class Builds:
-    """What is known of builds, from the streams and from the archive."""
+    """Find builds in the streams and the archive."""
 
     def __init__(self, settings: GatewaySettings, feeds: Feeds, archive: Archive | None) -> None:
         self._settings = settings
@@ -87,7 +87,7 @@ class Builds:
         self._reads = SharedReads[StreamEnds | bool]()
 
     async def resolve(self, slug: str, build: str) -> str | None:
-        """Return the id that `latest` means now; other ids as they are; nothing if there is no build yet.
+        """Return the current id for `latest`, or any other id unchanged; None if there is no build yet.
 
         Raises:
             RedisError, OSError: Redis does not answer.
@@ -101,7 +101,7 @@ class Builds:
         return archived[0].build if archived else None
 
     async def find(self, slug: str, build: str) -> dict[str, Any] | None:
-        """Describe one build; nothing if it is not known.
+        """Describe one build; None if it is unknown.
 
         Raises:
             RedisError, OSError, BuildEnded: Redis or the archive does not answer, and the other does not know the build.
@@ -131,7 +131,7 @@ class Builds:
         return described
 
     async def ended_by(self, slug: str, build: str, seq: int) -> bool:
-        """Return whether the result of a build is not behind event `seq`."""
+        """Return whether the result of a build is at or before event `seq`."""
         try:
             ends = await self.stream_ends(slug)
         except (RedisError, OSError):
@@ -176,7 +176,7 @@ class Builds:
         ]
 
     async def stream_ends(self, slug: str) -> StreamEnds | None:
-        """Return the ends of a site's stream."""
+        """Return the ends of the stream of a site."""
         found = await self._reads.get(slug, lambda: self._read_ends(self._settings.logs.stream_of(slug)))
         return found if isinstance(found, StreamEnds) else None
 
@@ -196,7 +196,7 @@ class Builds:
         written = timestamp(ends.last)
         age = max(0.0, time.time() - written) if written is not None else 0.0
         feed = self._feeds.find(self._settings.logs.stream_of(slug))
-        if feed and feed.had_news:  # whoever watches it knows better than two clocks
+        if feed and feed.had_news:  # its watcher is more accurate than a comparison of two clocks
             age = min(age, feed.quiet)
         return describe_build(ends.first, ends.last, age=age, url=self._url(slug))
 

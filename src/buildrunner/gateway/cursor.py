@@ -1,4 +1,4 @@
-"""Decide what one viewer of one build gets next: from the stream, from the archive, or that there is no more to come."""
+"""Decide what a viewer of a build receives next: events of the stream or the archive, or the reason for the end."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from buildrunner.gateway.streams import START
 
 End = Literal["result", "superseded", "lost", "not_found"]
 
-STARTS_WITHIN_SECONDS = 300.0  # before its first event a task pulls the image
-TAKEN_OVER_SECONDS = 20.0  # in which a build that was taken over has ended, and written its archive
-_SILENCE_SECONDS = 35.0  # in which a living build has said something, and it has come through
+STARTS_WITHIN_SECONDS = 300.0  # a task pulls its image before the first event
+TAKEN_OVER_SECONDS = 20.0  # for a superseded build to end and to write its archive
+_SILENCE_SECONDS = 35.0  # in which a running build has written an event that has arrived
 _FLOWS_SECONDS = 1.0
-_LOOK_SECONDS = 5.0  # between two looks into the archive while nothing comes
-_TAKEN_OVER_LOOK_SECONDS = 1.0  # the same while the archive of a build that was taken over is awaited
-_WAIT_SECONDS = 1.0  # the longest wait for news while a limit runs
+_LOOK_SECONDS = 5.0  # between two checks of the archive while nothing arrives
+_TAKEN_OVER_LOOK_SECONDS = 1.0  # the same while waiting for the archive of a superseded build
+_WAIT_SECONDS = 1.0  # longest wait for events while a limit applies
 
 
 class Cursor:
-    """What a viewer has of a build, and where the rest may come from.
+    """The position of a viewer in a build, and the source of the rest.
 
     Args:
-        feed: of the site's stream.
-        build: id, or `latest`, which becomes the newest build as soon as there is one.
+        feed: feed of the site's stream.
+        build: id, or `latest`, which is replaced by the latest build as soon as there is one.
         after: number of the last event that the viewer has.
 
     """
@@ -43,16 +43,16 @@ class Cursor:
         self._archive = archive
         self._slug = slug
         self._position = Position(build, after) if build != LATEST else None
-        self._entry, self._epoch = START, feed.epoch  # how far the stream was read
-        self._in_stream = False  # whether the stream had this build
-        self._replaced_at: float | None = None  # when another build was seen to have taken the stream
+        self._entry, self._epoch = START, feed.epoch  # position in the stream
+        self._in_stream = False  # whether the stream contained this build
+        self._replaced_at: float | None = None  # time when another build had taken the stream
         self._result_passed = False
         self._began_at = time.monotonic()
-        self._away_seconds = 0.0  # in which Redis could not be asked
-        self._looked_at = -math.inf  # into the archive
+        self._away_seconds = 0.0  # in which Redis did not respond
+        self._looked_at = -math.inf  # time of the last check of the archive
 
     async def messages(self) -> AsyncGenerator[bytes | End]:
-        """Yield messages as they come, nothing (`b""`) when a while has passed without any, and last why there are no more."""
+        """Yield messages as they arrive, `b""` after a while without any, and finally the reason for the end."""
         await self._feed.ready()
         if self._position and self._position.seq:
             await self._skip()
@@ -75,7 +75,7 @@ class Cursor:
                     return
             if blocks:
                 continue
-            if self._epoch != self._feed.epoch:  # Redis lost its memory: the build sends everything again
+            if self._epoch != self._feed.epoch:  # Redis lost its data, so the build sends everything again
                 self._entry, self._epoch = START, self._feed.epoch
                 continue
             if self._flows:
@@ -95,7 +95,7 @@ class Cursor:
 
     @property
     def _flows(self) -> bool:
-        """Whether the build has just said something, so that there is nothing to decide."""
+        """Whether the build has just written an event, so that nothing needs to be decided."""
         return (
             self._in_stream and self._replaced_at is None and self._feed.quiet < _FLOWS_SECONDS and not self._feed.away
         )
@@ -104,7 +104,7 @@ class Cursor:
         position = self._position
         assert position
         if block.build != position.build:
-            if position.seq:  # entries of earlier builds are gone when those of this one begin
+            if position.seq:  # the entries of earlier builds are removed before those of this one start
                 self._replaced_at = self._replaced_at or time.monotonic()
             return b""
         self._in_stream, self._replaced_at = True, None
@@ -113,7 +113,7 @@ class Cursor:
         return new
 
     async def _skip(self) -> None:
-        """Begin behind what the viewer has, where that is found at once."""
+        """Start after the last event that the viewer has, if that is found immediately."""
         assert self._position
         try:
             if found := await self._feed.locate(self._position.build, self._position.seq):
@@ -123,7 +123,7 @@ class Cursor:
             return
 
     async def _resolve(self) -> None:
-        """Find the build that is the latest one now."""
+        """Find the latest build."""
         if self._feed.newest:
             self._position = Position(self._feed.newest.build)
         elif self._archive and not self._feed.away and self._is_time_to_look():
@@ -163,15 +163,15 @@ class Cursor:
                         yield new
                     self._result_passed = block.ends
         except (BuildEnded, ArchiveReplaced):
-            return  # it is asked again
+            return  # it is checked again later
 
     def _is_earlier(self, log: ArchivedLog) -> bool:
-        """Return whether it is the log of an earlier build with the same id."""
+        """Return whether this is the log of an earlier build with the same id."""
         began = self._position.began if self._position else ""
         return bool(began) and str(log.first.get("ts", "")) < began
 
     def _give_up(self) -> End | None:
-        """Return why nothing more is to be expected, once that is sure."""
+        """Return why no more events will follow, once that is certain."""
         now = time.monotonic()
         if self._replaced_at is not None:
             patience = TAKEN_OVER_SECONDS if self._archive else 0.0

@@ -1,4 +1,4 @@
-"""Read the whole log of a build so far, once, for a download."""
+"""Read the whole log of a build up to now for a download."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from buildrunner.gateway.builds import LOST_SECONDS, timestamp
 from buildrunner.gateway.events import Event, parse_event
 from buildrunner.gateway.streams import Entries, read_last, read_range
 
-_MAX_ENTRIES, _FIRST_ENTRIES = 500, 16  # of one read
-_MAX_BYTES = 256 * 2**10  # of events that are held for one viewer
+_MAX_ENTRIES, _FIRST_ENTRIES = 500, 16  # per read
+_MAX_BYTES = 256 * 2**10  # of events in memory for one viewer
 
 
 async def read_log(
     redis: Redis, key: str, archive: Archive | None, slug: str, build: str
 ) -> AsyncGenerator[list[bytes]]:
-    """Yield the events of a build as they are, in order; nothing if it is not known.
+    """Yield the events of a build in order; nothing if it is unknown.
 
-    What a later build removes from the stream meanwhile comes from the archive, if it is there by then.
+    Events that a later build removes from the stream meanwhile come from the archive, if it exists by then.
     """
     seq, is_so_far = 0, False
     error: Exception | None = None
@@ -48,7 +48,7 @@ async def read_log(
     except BuildEnded:
         if not is_so_far:
             raise
-        return  # the build goes on, and what it has written so far is in the stream
+        return  # the build is running, and everything it has written is in the stream
     if log and archive:
         async for lines in archive.lines(log):
             rest = [line for line in lines if (event := parse_event(line)) and event.seq > seq]

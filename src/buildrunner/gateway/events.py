@@ -17,7 +17,7 @@ _LINE_ENDS = re.compile(rb"\r\n|\r|\n")
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """The parts of an event that decide where it goes, and its JSON as it was written."""
+    """The fields of an event that decide where it belongs, and its original JSON."""
 
     build: str
     seq: int
@@ -28,12 +28,12 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Consecutive events of one build, encoded once for all of its viewers."""
+    """Consecutive events of one build, encoded once for all viewers."""
 
     build: str
-    first: int  # seq of its first event
+    first: int  # number of its first event
     last: int
-    began: str  # `ts` of the event with seq 1 if it is among them, else empty
+    began: str  # `ts` of the event with number 1 if it is included, else empty
     ended: str  # `ts` of the last event
     ends: bool  # whether the last event is the result
     entry: bytes  # id of the last event's entry in the stream; empty if it comes from an archive
@@ -41,17 +41,17 @@ class Block:
     starts: tuple[int, ...] = field(repr=False)  # offset of each message in `payload`
 
     def after(self, seq: int) -> bytes:
-        """Return the messages behind event `seq`."""
+        """Return the messages after event `seq`."""
         return self.payload if seq < self.first else self.payload[self.starts[seq - self.first + 1] :]
 
 
 @dataclass(slots=True)
 class Position:
-    """What a viewer has of one build."""
+    """The position of a viewer in a build."""
 
     build: str
-    seq: int = 0  # of the last event
-    began: str = ""  # `ts` of the first event, where it is known: a build that was started again has another one
+    seq: int = 0  # number of the last event
+    began: str = ""  # `ts` of the first event, if known; it differs for a restarted build
 
     def take(self, block: Block) -> bytes:
         """Return the messages of a block of the same build that are new to the viewer."""
@@ -67,7 +67,7 @@ class Position:
 
 
 def parse_event(encoded: bytes) -> Event | None:
-    """Return an event, or nothing if it is not one: whoever may write to the stream is trusted, but not to be correct."""
+    """Parse an event; None if it is invalid. Writers of the stream are trusted, but may be faulty."""
     try:
         event = json.loads(encoded)
         build, seq = event["build"], event["seq"]
@@ -79,7 +79,7 @@ def parse_event(encoded: bytes) -> Event | None:
 
 
 def to_blocks(entries: Iterable[tuple[bytes, bytes]]) -> list[Block]:
-    """Encode entries, each an id and an event, in their order, into few blocks of a bounded size."""
+    """Encode entries (id and event) in order, into few blocks of limited size."""
     blocks: list[Block] = []
     group: list[Event] = []
     size = 0  # bytes of the group
@@ -137,13 +137,13 @@ def end_message(reason: str) -> bytes:
 
 
 class PlainText:
-    """Turns a log into text without colors, one line for each event that has one."""
+    """Convert a log to text without colors, with one line for each event that has one."""
 
     def __init__(self) -> None:
         self._is_empty = True
 
     def add(self, events: Iterable[bytes]) -> str:
-        """Return the text of the next events; a line ends when the next begins, since pieces with `cont` belong to it."""
+        """Return the text of the next events; a line ends when the next one starts, because pieces with `cont` belong to it."""
         text = []
         for encoded in events:
             event = json.loads(encoded)
@@ -154,5 +154,5 @@ class PlainText:
         return "".join(text)
 
     def end(self) -> str:
-        """Return what ends the last line."""
+        """Return the end of the last line."""
         return "" if self._is_empty else "\n"

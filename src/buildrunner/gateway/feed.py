@@ -1,4 +1,4 @@
-"""Read each watched stream once, however many people watch it, and keep its newest blocks for all of them."""
+"""Read each watched stream once for all viewers, and store its newest blocks for them."""
 
 from __future__ import annotations
 
@@ -19,52 +19,52 @@ from buildrunner.gateway.events import Block, to_blocks
 from buildrunner.gateway.sharing import History, Piece
 from buildrunner.gateway.streams import START, entry_key, read_ends, read_last, read_last_id, read_new, read_range
 
-TICK_SECONDS = 10.0  # viewers are woken at least this often, to send a comment
-_WAIT_SECONDS = 1.0  # for news, before it is seen whether Redis lost its memory
+TICK_SECONDS = 10.0  # viewers wake up at least this often to send a comment
+_WAIT_SECONDS = 1.0  # for new entries, before a check whether Redis lost its data
 _RETRY_SECONDS = 0.5
-_RING_BYTES = 512 * 2**10  # of payload per stream; who is further behind reads from Redis
-_PIECE_BYTES = 128 * 2**10  # of events that one read of the history aims at
+_RING_BYTES = 512 * 2**10  # of payload per stream; viewers further behind read from Redis
+_PIECE_BYTES = 128 * 2**10  # of events, the target for one read of the history
 _MAX_PIECE_BYTES = 512 * 2**10
 _MAX_ENTRIES = 500
-# Between two reads of a stream: a pause for each of its viewers keeps 1,000 of them within half a core.
+# Between two reads of a stream. A pause proportional to its viewers limits 1,000 of them to half a core.
 _PAUSE_SECONDS = 0.02
 _PAUSE_SECONDS_PER_VIEWER = 50e-6
 
 
 class Feed:
-    """One stream: its newest blocks, how long it has been silent, and whether Redis answers."""
+    """One stream: its newest blocks, how long it has been silent, and whether Redis responds."""
 
     def __init__(self, key: str, redis: Redis, history: History) -> None:
         self.key = key
         self.viewers = 0
-        self.away = False  # whether Redis does not answer
-        self.quiet = 0.0  # seconds without a new entry in which Redis answered
-        self.exists = False  # whether there is a stream
-        self.epoch = 0  # how often Redis was seen to have lost its memory
+        self.away = False  # whether Redis does not respond
+        self.quiet = 0.0  # seconds without a new entry in which Redis responded
+        self.exists = False  # whether the stream exists
+        self.epoch = 0  # how often Redis has lost its data
         self.newest: Block | None = None  # the last block of the stream
-        self.had_news = False  # whether anything came while it was watched
+        self.had_news = False  # whether any entry arrived while it was watched
         self._redis = redis
         self._history = history
-        self._memory = object()  # what Redis has now: pieces of an earlier one are not taken for it
+        self._memory = object()  # identity of the current data of Redis; pieces of earlier data are not used
         self._ring: deque[Block] = deque()
         self._ring_bytes = 0
         self._ring_after = START  # the entry before the ring
         self._last = START  # the last entry that was read
-        self._mean_bytes = 256.0  # of an event, in recent pieces
-        self._ready = asyncio.Event()  # the end of the stream was seen once
+        self._mean_bytes = 256.0  # per event, in recent pieces
+        self._ready = asyncio.Event()  # set once the end of the stream has been read
         self._changed = asyncio.Event()
 
     @property
     def age(self) -> float:
-        """Seconds since the newest event by its own clock, which may differ from ours."""
+        """Seconds since the newest event by the clock of its writer, which may differ from this one."""
         return _age(self.newest) if self.newest else 0.0
 
     async def ready(self) -> None:
-        """Wait until Redis was asked for the first time."""
+        """Wait until Redis has been queried for the first time."""
         await self._ready.wait()
 
     async def locate(self, build: str, seq: int) -> tuple[bytes, str] | None:
-        """Return the entry of an event, and when its build began; nothing if it has to be searched for from the start."""
+        """Return the entry of an event, and the start of its build; None if a search from the start is required."""
         if not self.newest or self.newest.build != build:
             return None
         entry = b"%d-%d" % (entry_key(self.newest.entry)[0], seq)
@@ -75,7 +75,7 @@ class Feed:
         return (entry, blocks[0].began) if blocks[0].first == 1 and blocks[-1].last == seq else None
 
     def read_newest(self, after: bytes, epoch: int) -> list[Block] | None:
-        """Return the blocks behind entry `after` if all of them are at hand; none are if the list is empty."""
+        """Return the blocks after entry `after` if all of them are in memory, possibly none; else None."""
         if epoch != self.epoch or entry_key(after) < entry_key(self._ring_after):
             return None
         behind: list[Block] = []
@@ -86,7 +86,7 @@ class Feed:
         return behind
 
     async def read(self, after: bytes, epoch: int) -> Sequence[Block]:
-        """Return the next blocks behind entry `after`; none if there are none now."""
+        """Return the next blocks after entry `after`; none if there are none at present."""
         newest = self.read_newest(after, epoch)
         if newest is not None:
             return newest
@@ -95,11 +95,11 @@ class Feed:
 
     @property
     def changed(self) -> asyncio.Event:
-        """What is set when there is more, or something else has changed, and at least every TICK_SECONDS."""
+        """The event that is set when entries arrive or the state changes, and at least every TICK_SECONDS."""
         return self._changed
 
     async def run(self, connection: Redis) -> None:
-        """Read the stream while it has viewers, or until cancelled. `connection` is this feed's own: reads on it block."""
+        """Read the stream while it has viewers, or until cancelled. `connection` belongs to this feed, because reads block it."""
         before = ticked = time.monotonic()
         while self.viewers:  # `asyncio.wait_for` of Python 3.11, in the client of Redis, can swallow the cancellation
             blocks: list[Block] = []
@@ -135,7 +135,7 @@ class Feed:
         self._changed = asyncio.Event()
 
     async def _find_end(self, connection: Redis) -> None:
-        """Begin at the end of the stream: what is there already is read by those who want it."""
+        """Start at the end of the stream; viewers read earlier entries themselves."""
         newest = await read_last(connection, self.key)
         blocks = to_blocks(newest)
         self.newest = blocks[-1] if blocks else None
@@ -148,7 +148,7 @@ class Feed:
         if not entries:
             end = await read_last_id(connection, self.key)
             self.exists = end is not None
-            if entry_key(self._last) > entry_key(end or START):  # Redis lost its memory
+            if entry_key(self._last) > entry_key(end or START):  # Redis lost its data
                 self._last = self._ring_after = START
                 self._ring.clear()
                 self._ring_bytes = 0
@@ -175,12 +175,12 @@ class Feed:
         sizes = list(accumulate(len(event) for _, event in entries))
         if entries:
             self._mean_bytes = max(64.0, sizes[-1] / len(entries))
-        fits = max(1, bisect_right(sizes, _MAX_PIECE_BYTES))  # a viewer that takes it slowly holds no more
+        fits = max(1, bisect_right(sizes, _MAX_PIECE_BYTES))  # limits what a slow viewer keeps in memory
         return Piece(tuple(to_blocks(entries[:fits])), keeps=fits < len(entries) or len(entries) == count)
 
 
 class Feeds:
-    """The feeds of all streams that are watched now."""
+    """The feeds of all watched streams."""
 
     def __init__(self, redis: Redis, connect: Callable[[], Redis], tasks: asyncio.TaskGroup) -> None:
         self.redis = redis  # for reads that do not block
@@ -190,12 +190,12 @@ class Feeds:
         self._feeds: dict[str, tuple[Feed, asyncio.Task[None]]] = {}
 
     def find(self, key: str) -> Feed | None:
-        """Return the feed of a stream if it is watched."""
+        """Return the feed of a stream if it is watched; else None."""
         return self._feeds[key][0] if key in self._feeds else None
 
     @asynccontextmanager
     async def watch(self, key: str) -> AsyncIterator[Feed]:
-        """Watch a stream; the first viewer starts its reader, and the last one to leave ends it."""
+        """Watch a stream; the first viewer starts its reader, and the last one stops it."""
         if key not in self._feeds:
             feed = Feed(key, self.redis, self.history)
             self._feeds[key] = feed, self._tasks.create_task(self._run(feed), name=f"read {key}")

@@ -1,4 +1,4 @@
-"""Run the gateway from its environment until a signal comes: sockets, clients of Redis and S3, and the order of the end."""
+"""Run the gateway from its environment until a signal: sockets, clients of Redis and S3, and the shutdown."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from buildrunner.web.listening import (
 )
 
 _ANSWER_SECONDS = 5.0
-_CONNECTIONS = 16  # to Redis, for what does not block
+_CONNECTIONS = 16  # to Redis, for requests that do not block
 _END_SECONDS = 2.0
 
 
@@ -66,7 +66,7 @@ async def serve(environment: Mapping[str, str], *, host: str, port: int) -> int:
 
 @asynccontextmanager
 async def open_gateway(settings: GatewaySettings, listener: socket.socket) -> AsyncIterator[None]:
-    """Answer the connections of a listening socket while the block runs; afterwards it is closed."""
+    """Serve connections of a listening socket while the context is open, and close the socket afterwards."""
     loop = asyncio.get_running_loop()
     most = raise_connection_limit()
     async with AsyncExitStack() as stack:
@@ -122,7 +122,7 @@ _OPTIONS: dict[str, Any] = {
 
 
 class _Connection(web.RequestHandler):
-    """A connection on which also what is no request gets an answer of the gateway, and not one of aiohttp."""
+    """A connection on which the gateway, not aiohttp, answers invalid requests."""
 
     __slots__ = ("_gateway",)
 
@@ -139,7 +139,7 @@ class _Connection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """Return the answer to what could not be parsed, after which the connection is closed."""
+        """Respond to a request that could not be parsed, and close the connection."""
         if not isinstance(exc, HttpProcessingError):
             return super().handle_error(request, status, exc, message)
         response = self._gateway.guard.refuse_malformed(request, is_method=isinstance(exc, BadHttpMethod))

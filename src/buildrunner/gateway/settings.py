@@ -1,4 +1,4 @@
-"""Read the gateway's environment into one frozen `GatewaySettings`; every problem is named in one message."""
+"""Read the gateway's environment into one frozen `GatewaySettings`; one message lists all problems."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from buildrunner.web.listening import is_loopback
 
 @dataclass(frozen=True, slots=True)
 class GatewaySettings:
-    """Where the gateway listens, what it reads, and who may see it."""
+    """Where the gateway listens, what it reads, and who has access."""
 
     host: str
-    port: int  # 0: a free one
+    port: int  # 0 for a free port
     logs: LogSettings
-    secret: bytes | None = field(repr=False)  # of viewer tokens
+    secret: bytes | None = field(repr=False)  # for viewer tokens
     origins: tuple[str, ...]  # that may embed pages and call the API
     site_url: str | None  # with {slug}
 
@@ -26,7 +26,7 @@ def read_gateway_settings(environment: Mapping[str, str], *, host: str, port: in
     """Read the settings of `serve`.
 
     Raises:
-        ConfigurationError: with every problem, none of which shows a secret.
+        ConfigurationError: lists every problem, without secrets.
 
     """
     reader = EnvironmentReader(environment, "serve")
@@ -51,5 +51,5 @@ def read_gateway_settings(environment: Mapping[str, str], *, host: str, port: in
 
 
 def encode_secret(secret: str) -> bytes:
-    """Return the key of viewer tokens that `GATEWAY_SECRET` stands for."""
+    """Return the key for viewer tokens from `GATEWAY_SECRET`."""
     return secret.encode(errors="surrogateescape")

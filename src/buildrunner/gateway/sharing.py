@@ -1,4 +1,4 @@
-"""Let viewers who want the same thing at the same time read it once."""
+"""Share reads among viewers who need the same data at the same time."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from typing import Generic, TypeVar
 from buildrunner.gateway.events import Block
 
 T = TypeVar("T")
-_HISTORY_BYTES = 16 * 2**20  # of payload that is kept, over all builds
+_HISTORY_BYTES = 16 * 2**20  # of payload in memory, over all builds
 
 
 class SharedReads(Generic[T]):
-    """Reads under way, by what is read."""
+    """Reads in progress, by their key."""
 
     def __init__(self) -> None:
         self._reading: dict[Hashable, asyncio.Future[T | None]] = {}
 
     async def get(self, key: Hashable, read: Callable[[], Awaitable[T]]) -> T:
-        """Return what `read` returns, which is called once for all who ask meanwhile; one that fails, for each."""
+        """Call `read` once for all concurrent callers, and return its result; if it fails, each of them calls it."""
         while reading := self._reading.get(key):
             if (found := await asyncio.shield(reading)) is not None:
                 return found
@@ -33,25 +33,25 @@ class SharedReads(Generic[T]):
         finally:
             del self._reading[key]
             if not reading.done():
-                reading.set_result(None)  # whoever waits asks for itself
+                reading.set_result(None)  # waiting callers read themselves
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Some consecutive blocks of a stream or an archive."""
+    """Consecutive blocks of a stream or an archive."""
 
     blocks: tuple[Block, ...]
-    keeps: bool  # whether it will be the same when it is read again
-    end: int = 0  # offset behind it, in an archive
+    keeps: bool  # whether reading it again gives the same result
+    end: int = 0  # offset after it, in an archive
 
     @property
     def size(self) -> int:
-        """Bytes that it takes, about."""
+        """Approximate size in memory, bytes."""
         return sum(len(block.payload) + 100 for block in self.blocks)
 
 
 class History:
-    """Pieces that late and slow viewers read at their own pace; the ones read last are kept for those who follow."""
+    """Cache pieces for late and slow viewers; the most recently read ones stay."""
 
     def __init__(self) -> None:
         self._kept: OrderedDict[Hashable, Piece] = OrderedDict()
@@ -59,7 +59,7 @@ class History:
         self._reads = SharedReads[Piece]()
 
     async def get(self, key: Hashable, read: Callable[[], Awaitable[Piece]]) -> Piece:
-        """Return the piece of `key`, which `read` reads if it is not there."""
+        """Return the piece for `key`; call `read` if it is not cached."""
         if piece := self._kept.get(key):
             self._kept.move_to_end(key)
             return piece

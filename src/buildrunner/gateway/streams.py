@@ -1,4 +1,4 @@
-"""Read streams of events from Redis: pairs of an entry's id and the event in it."""
+"""Read streams of events from Redis as pairs of entry id and event."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Entries = list[tuple[bytes, bytes]]
 
 
 def entry_key(entry: bytes) -> tuple[int, int]:
-    """Return what orders the ids of a stream."""
+    """Return a key that orders the ids of a stream."""
     run, _, seq = entry.partition(b"-")
     return int(run), int(seq)
 
@@ -22,19 +22,19 @@ def entry_key(entry: bytes) -> tuple[int, int]:
 async def read_range(
     redis: Redis, key: str, *, after: bytes | None = None, first: bytes = _FIRST, last: bytes = _LAST, count: int
 ) -> Entries:
-    """Return up to `count` entries, from `first` or behind `after`."""
+    """Return up to `count` entries, from `first` or after `after`."""
     found: Any = await redis.xrange(key, min=b"(" + after if after else first, max=last, count=count)
     return _decode(found)
 
 
 async def read_last(redis: Redis, key: str) -> Entries:
-    """Return the last entry, if there is one."""
+    """Return the last entry; None if there is none."""
     found: Any = await redis.xrevrange(key, count=1)
     return _decode(found)
 
 
 async def read_ends(redis: Redis, key: str, entry: bytes | None = None) -> tuple[Entries, Entries]:
-    """Return the first entry, and the last one, or that with the id `entry`."""
+    """Return the first entry, and the last one or the one with the id `entry`."""
     async with redis.pipeline(transaction=False) as pipeline:
         pipeline.xrange(key, count=1)
         if entry:
@@ -46,16 +46,16 @@ async def read_ends(redis: Redis, key: str, entry: bytes | None = None) -> tuple
 
 
 async def read_new(redis: Redis, key: str, *, after: bytes, count: int, wait: float) -> Entries:
-    """Return entries behind `after`, waiting up to `wait` seconds for one."""
+    """Return entries after `after`; wait up to `wait` seconds for one."""
     answer: Any = await redis.xread({key: after}, count=count, block=int(wait * 1000))
     entries = next(iter(dict(answer or {}).values()), ())
-    if entries and isinstance(entries[0], list):  # RESP3, where REDIS_URI asks for it
+    if entries and isinstance(entries[0], list):  # RESP3, if REDIS_URI selects it
         (entries,) = entries
     return _decode(entries)
 
 
 async def read_last_id(redis: Redis, key: str) -> bytes | None:
-    """Return the last id that was given in a stream; None if there is no stream."""
+    """Return the last id generated in a stream; None if there is no stream."""
     try:
         info: dict[str, bytes] = await redis.xinfo_stream(key)
     except ResponseError as error:

@@ -1,4 +1,4 @@
-"""Make and check viewer tokens: JWT by HS256 whose `sub` is a slug, or `*` for all. Pure, but for the clock."""
+"""Create and verify viewer tokens: JWT by HS256 whose `sub` is a slug, or `*` for all sites. Pure, except for the clock."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from buildrunner.gateway.settings import encode_secret
 EVERY_SITE = "*"
 _ALGORITHM = "HS256"
 _MAX_SECONDS = 10 * 365 * 86400
-# `exp` and `nbf` count. Platforms sign tokens of their own, whose other claims mean nothing here.
+# Only `exp` and `nbf` are verified. Platforms sign their own tokens, whose other claims mean nothing here.
 _OPTIONS: Options = {
     "require": ["exp", "sub"],
     "verify_aud": False,
@@ -27,12 +27,12 @@ _OPTIONS: Options = {
 
 
 def make_token(secret: bytes, slug: str, seconds: float) -> str:
-    """Return a token that lets its holder see one site, or every site, for so long."""
+    """Return a token for one site, or for every site, that is valid for so many seconds."""
     return jwt.encode({"sub": slug, "exp": int(time.time() + seconds)}, secret, _ALGORITHM)
 
 
 def read_token(secret: bytes, token: str) -> str | None:
-    """Return whose builds a token shows: a slug or EVERY_SITE; nothing if it is not valid now."""
+    """Return whose builds a token shows: a slug or EVERY_SITE; None if it is not valid now."""
     try:
         claims = jwt.decode(token, secret, [_ALGORITHM], options=_OPTIONS)
     except (InvalidTokenError, ValueError, TypeError, OverflowError):
@@ -45,7 +45,7 @@ def read_token(secret: bytes, token: str) -> str | None:
 
 
 def print_token(environment: Mapping[str, str], slug: str, seconds: int) -> int:
-    """Print a token alone on stdout, for `buildrunner token`.
+    """Print a token on stdout, for `buildrunner token`.
 
     Raises:
         ConfigurationError: the secret, the slug or the time is missing or malformed.

@@ -77,7 +77,7 @@ def raise_connection_limit() -> int:
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether a host, as in a URL or of `--host`, is this machine itself: `localhost`, below it, or a loopback address."""
+    """Return whether a host of a URL or `--host` is this machine: `localhost`, a name below it, or a loopback address."""
     host = host.lower().removeprefix("[").removesuffix("]")
     if host == "localhost" or host.endswith(".localhost"):
         return True

@@ -1,4 +1,4 @@
-// The client of a gateway: every event of a build, once and in order, however often the connection breaks.
+// A client of the gateway: yields every event of a build once and in order, however often the connection breaks.
 //
 //   import { follow } from "https://builds.example.com/client.js";
 //   for await (const event of follow({ gateway: "https://builds.example.com", site: "my-site", build, token })) …
@@ -8,11 +8,11 @@
 
 const FIRST_DELAY = 500; // milliseconds before the second attempt; doubled for each further one
 const MAX_DELAY = 10_000;
-const SILENCE = 45_000; // the gateway writes a comment at least every 15 s; three missed ones are a dead connection
-const STALE = 20_000; // when a tab wakes, a connection that has been silent for this long is not trusted
+const SILENCE = 45_000; // the gateway writes a comment at least every 15 s; after three missed ones the connection is dead
+const STALE = 20_000; // when a tab wakes, a connection that has been silent for this long is replaced
 const SLICE = 10; // milliseconds of parsing after which the browser may draw
 
-/** An answer of the gateway that trying again will not change. */
+/** A response of the gateway that a retry will not change. */
 export class GatewayError extends Error {
   constructor(status, message) {
     super(message);
@@ -27,9 +27,9 @@ export class GatewayError extends Error {
  * options.gateway   origin of the gateway; empty for the origin of the page
  * options.site      slug
  * options.build     build id; "latest" for the newest build
- * options.token     viewer token, where the gateway needs one
+ * options.token     viewer token, if the gateway requires one
  * options.lastEventId  `{build}:{seq}` of the last event that you have
- * options.signal    AbortSignal that ends it
+ * options.signal    AbortSignal that stops it
  * options.renewToken  called with the status (401) when a token is missing or has expired; returns another one, or a
  *                   promise of it. Without it a 401 throws a GatewayError.
  * options.onstatus  called with {state: "connecting" | "open" | "waiting" | "offline", status, delay}
@@ -38,7 +38,7 @@ export async function* follow(options) {
   for await (const batch of followBatches(options)) yield* batch.events;
 }
 
-/** Like `follow`, but yield {events, end}: many events at a time, and at the end why it is one. */
+/** Like `follow`, but yield {events, end}: batches of events, and finally the reason for the end. */
 export async function* followBatches(options) {
   const { site, build = "latest", signal, renewToken, onstatus = () => {} } = options;
   const address = buildAddress(options.gateway, site, build, "/events");
@@ -93,7 +93,7 @@ export async function* followBatches(options) {
         delay = error.retryAfter;
         onstatus({ state: "waiting", status: error.status, failures });
       } else if (!(error instanceof TypeError || error.name === "AbortError")) {
-        throw error; // a fetch or a read that fails is a TypeError; anything else is ours
+        throw error; // a failed fetch or read is a TypeError; other errors are bugs
       }
     } finally {
       attempt.close();
@@ -141,7 +141,7 @@ async function describe(response) {
   try {
     message = JSON.parse(text).error ?? message;
   } catch {
-    // A proxy in between answers with a page.
+    // A proxy responded with a page.
   }
   const error = new GatewayError(response.status, message);
   const seconds = Number(response.headers.get("Retry-After"));
@@ -190,7 +190,7 @@ async function* readMessages(body, attempt) {
   }
 }
 
-/** One connection. It is given up when it is silent for too long, also while the tab slept. */
+/** One connection, which is closed if it is silent for too long, also while the tab is asleep. */
 class Attempt {
   #controller = new AbortController();
   #last = Date.now();
@@ -227,7 +227,7 @@ class Attempt {
   }
 }
 
-/** Wait, but not when the tab wakes or the network is back. */
+/** Wait, or return early when the tab wakes or the network is back. */
 export function sleep(milliseconds, signal) {
   return new Promise((resolve) => {
     const wake = () => globalThis.document?.visibilityState !== "hidden" && done();

@@ -59,7 +59,7 @@ class BuildLog extends HTMLElement {
       const link = element("link");
       link.rel = "stylesheet";
       link.href = new URL(style, import.meta.url).href;
-      link.addEventListener("load", () => this._list._resized());
+      link.addEventListener("load", () => this._list.measure());
       root.append(link);
     }
     const bar = element("div", "bar");

@@ -1,4 +1,4 @@
-// The header: state, site, commit, elapsed time, and the stages as one bar beside those of the last build.
+// The header: state, site, commit, elapsed time, and the stages as one bar above those of the last build.
 
 import { formatClock, formatExactTime, formatSeconds, formatTime } from "./format.js";
 import { safeAddress } from "./text.js";
@@ -48,7 +48,7 @@ export class Header {
     this.parts.site.href = `/sites/${site}`;
   }
 
-  /** Show what is known. `previous` is the site's last build, if it is known; `now` is the gateway's time. */
+  /** Update the header. `previous` is the site's last build, if it is known; `now` is the gateway's time. */
   update(log, status, { now, url, previous }) {
     const { parts } = this;
     const { word, state } = describeStatus(status, log.currentStage);

@@ -1,4 +1,4 @@
-// Events become a log: numbered lines in groups by stage, and what is known of the build. Nothing here touches the page.
+// Converts events to a log: numbered lines in groups by stage, and the state of the build. Without the DOM.
 
 import { clean, strip, styleAfter, DEFAULT_STYLE } from "./text.js";
 
@@ -13,7 +13,7 @@ const COMMIT = /\b([0-9a-f]{40}|[0-9a-f]{64})\b(?: of (\S+))?/;
 const FAILED = ["failed", "timed_out"];
 const MAIN_STAGES = ["clone", "install", "build", "upload"];
 
-/** How the hosts that are known address a line of a file in a commit, and the commit itself. */
+/** How known hosts address a line of a file in a commit, and the commit itself. */
 const HOSTS = [
   [/^github\.com$|^github\./, "/blob/{sha}/{file}", "#L{line}", "/commit/{sha}"],
   [/^gitlab\.com$|^gitlab\./, "/-/blob/{sha}/{file}", "#L{line}", "/-/commit/{sha}"],
@@ -34,13 +34,13 @@ export class Log {
     this.repository = null; // URL
     this.progress = null; // the last progress event of the upload
     this.result = null;
-    this.end = ""; // status of the result, or why there is none: "lost", "superseded"
+    this.end = ""; // status of the result, or the reason why there is none: "lost", "superseded"
     this.counts = [0, 0, 0]; // lines by level
     this.dropped = 0; // lines
     this._styles = {}; // SGR at the end of the last line of each stream: a color lasts until it is reset
   }
 
-  /** Take one event. */
+  /** Add one event. */
   add(event) {
     const time = Date.parse(event.ts) || this.last;
     this.build ||= event.build;
@@ -95,7 +95,7 @@ export class Log {
     const line = {
       number: this.lines.length + 1,
       text,
-      raw, // with SGR, or null where there is none
+      raw, // with SGR; null if there is none
       style,
       time,
       delta: previous ? (time - previous.time) / 1000 : 0, // seconds
@@ -103,7 +103,7 @@ export class Log {
       own,
       kind: own ? "output" : stream,
       group,
-      cells: -1, // columns that it takes; counted when needed
+      cells: -1, // columns; counted when needed
     };
     line.level = levelOf(event, text, own);
     this._count(line, 1);
@@ -136,7 +136,7 @@ export class Log {
     return group;
   }
 
-  /** Learn repository and commit from the runner's own words, which a build cannot forge. */
+  /** Read repository and commit from lines of the runner, which a build cannot forge. */
   _learn(event) {
     if (event.stage !== "clone") return;
     const address = /\bhttps?:\/\/\S+/.exec(event.log);
@@ -154,7 +154,7 @@ export class Log {
     }
   }
 
-  /** Return the state of a stage: "running", "succeeded", "failed", or "stopped" if it was cut short. */
+  /** Return the state of a stage: "running", "succeeded", "failed", or "stopped" if it did not finish. */
   stateOf(group) {
     const state = this.stages.get(group.stage)?.state ?? "succeeded";
     if (state === "succeeded" || !this.end) return state;
@@ -162,7 +162,7 @@ export class Log {
     return state === "running" && this.end === "succeeded" ? "succeeded" : "stopped";
   }
 
-  /** Return the stages of the bar: those that every build has, and others once they have taken a second. */
+  /** Return the stages of the bar: those of every build, and others after a second. */
   get mainStages() {
     const others = [...this.stages].filter(([name, { seconds }]) => !MAIN_STAGES.includes(name) && seconds >= 1);
     const names = [...MAIN_STAGES.filter((name) => !this._published || this.stages.has(name))];
@@ -195,7 +195,7 @@ export class Log {
     return `${this.repository.origin}${path}${rest.replace("{sha}", this.commit)}`;
   }
 
-  /** Return the whole log as text, as log.txt has it; with `from` and `to` these lines. */
+  /** Return the log as text, as in log.txt; only lines `from` to `to` if they are given. */
   text(from = 1, to = this.lines.length) {
     return this.lines.slice(from - 1, to).map((line) => line.text).join("\n");
   }
@@ -219,7 +219,7 @@ function levelOf(event, text, own) {
   return WARNING_LINE.test(start) ? WARNING : 0;
 }
 
-/** Return "src/App.tsx" of what a tool printed: without "./" and without the folder that the build ran in. */
+/** Return a path as a tool printed it, without "./" and the folder of the build: "src/App.tsx". */
 export function repositoryPath(file) {
   const inside = file.split("/repository/").at(-1).replace(/^(?:\.\/)+/, "");
   return inside.startsWith("/") || inside.includes("node_modules/") || inside.split("/").includes("..") ? null : inside;

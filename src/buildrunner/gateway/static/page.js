@@ -1,4 +1,4 @@
-// The build page: joins the client, the log, the list and what is around it.
+// The build page: connects the client, the log, the list and the parts around it.
 
 import { fetchJSON, fetchLog, followBatches, GatewayError, sleep } from "./client.js";
 import { formatSeconds, plural } from "./format.js";
@@ -8,10 +8,10 @@ import { ERROR, Log } from "./log.js";
 import { Summary, fileLinker, formatSilence } from "./summary.js";
 import { Toolbar } from "./toolbar.js";
 
-const QUIET = 150; // milliseconds without events after which what was there before is on the screen
-const LONG_STAGE = 12; // lines; a shorter one stays open when it has finished
-const LATER_BUILD = 4000; // milliseconds between looks for a later build of the site
-const LOST_AGAIN = 30_000; // milliseconds until a lost build is asked for again
+const QUIET = 150; // milliseconds without events after which all earlier events have arrived
+const LONG_STAGE = 12; // lines; a shorter stage stays open when it has finished
+const LATER_BUILD = 4000; // milliseconds between checks for a later build of the site
+const LOST_AGAIN = 30_000; // milliseconds until a lost build is requested again
 const SILENT = 10; // seconds without an event after which the page asks whether Redis responds
 const HEALTH = 10_000; // milliseconds between questions
 const BATCH = 5000; // milliseconds between announcements of new lines
@@ -20,12 +20,12 @@ class BuildPage extends HTMLElement {
   connectedCallback() {
     const [, , site, , build] = location.pathname.split("/").map(decodeURIComponent);
     this.site = site;
-    this.address = build; // undefined on the page of the newest build
+    this.address = build; // undefined on the page of the latest build
     this.token = takeToken(site);
     this.opened = performance.now();
     this.since = startOfBuild(build) ?? Date.now();
-    this.skew = Infinity; // milliseconds by which this clock is ahead of the build's
-    this.builds = null; // of the site, newest first, once they are known
+    this.skew = Infinity; // milliseconds that this clock is ahead of the build's
+    this.builds = null; // of the site, newest first; null until they are loaded
     this.range = parseRange(location.hash);
     this.header = new Header(site, { onstage: (stage) => this._showStage(stage) });
     this.summary = new Summary(site, {
@@ -60,7 +60,7 @@ class BuildPage extends HTMLElement {
     this.link = fileLinker(this.log);
     this.status = "waiting";
     this.ended = false;
-    this.isOpening = true; // what was there before is still coming
+    this.isOpening = true; // earlier events are still arriving
     this.jumped = false;
     this.announced = 0;
     this.summary.clear();
@@ -69,7 +69,7 @@ class BuildPage extends HTMLElement {
     document.getElementById("whole").textContent = "";
   }
 
-  /** Without a token the page's own answer was a 401, and no other would be better. */
+  /** Whether the gateway refused the page itself, because there is no token. */
   get _isLocked() {
     return !this.token && performance.getEntriesByType("navigation")[0]?.responseStatus === 401;
   }
@@ -175,13 +175,13 @@ class BuildPage extends HTMLElement {
 
   _started() {
     this.summary.showEmpty(null);
-    if (this.builds && !this.builds.length) this._loadBuilds(); // the site's first build, which had not begun yet
+    if (this.builds && !this.builds.length) this._loadBuilds(); // the first build of the site, which had not started
     const path = `/api/sites/${encodeURIComponent(this.site)}/builds/${this.log.build}`;
     document.getElementById("raw").href = document.getElementById("download-text").href = `${path}/log.txt`;
     document.getElementById("download-events").href = `${path}/events.ndjson`;
   }
 
-  /** What was there before has come: the page is open, and from now on only the reader moves it. */
+  /** All earlier events have arrived. From now on only the reader scrolls the page. */
   _opened() {
     this.isOpening = false;
     this._collapse();
@@ -216,14 +216,14 @@ class BuildPage extends HTMLElement {
     this._show();
   }
 
-  // ── What is shown
+  // ── Display
 
   get url() {
     const builds = this.builds ?? [];
     return this.log.result?.url ?? (builds.find((build) => build.build === this.log.build) ?? builds[0])?.url;
   }
 
-  /** Return the site's last build that succeeded, before this one. */
+  /** Return the last successful build of the site before this one. */
   get previous() {
     const builds = this.builds ?? [];
     const index = builds.findIndex((build) => build.build === this.log.build);
@@ -247,7 +247,7 @@ class BuildPage extends HTMLElement {
     this._showTail();
   }
 
-  /** Below the last line: what is going on, so that a build that says nothing is not taken for a dead one. */
+  /** Show the current activity below the last line, so that a silent build doesn't look dead. */
   _showTail() {
     const tail = document.getElementById("tail");
     tail.hidden = this.status !== "running";
@@ -277,7 +277,7 @@ class BuildPage extends HTMLElement {
     this.summary.showEmpty(this.address ? "waiting" : "none", { since: this.since });
   }
 
-  /** Tell a screen reader of new lines, in batches. */
+  /** Tell screen readers about new lines, in batches. */
   _announce() {
     const now = performance.now();
     const { length } = this.log.lines;
@@ -288,7 +288,7 @@ class BuildPage extends HTMLElement {
     this.announced = length;
   }
 
-  /** A build that says nothing for long lives on while Redis is away; ask for that. */
+  /** Find out whether Redis is the cause of the silence of a running build. */
   async _askForRedis() {
     const silent = performance.now() - this.heard > SILENT * 1000 && this.connected;
     if (!silent) {
@@ -316,7 +316,7 @@ class BuildPage extends HTMLElement {
     else if (failures > 1 && this.summary._notice !== "redis") this.summary.showNotice("reconnecting");
   }
 
-  /** There is no valid token. Nothing but another link helps. */
+  /** Ask for another link, because there is no valid token. */
   _lock() {
     this._locked = true;
     if (this.log.lines.length) this.summary.showNotice("expired");
@@ -353,13 +353,13 @@ class BuildPage extends HTMLElement {
       const { builds } = await fetchJSON({ site: this.site, token: this.token, limit: 10 });
       this.builds = builds;
     } catch {
-      return; // the event stream says what is the matter
+      return; // the event stream reports the cause
     }
     if (this.log.result) this.summary.showResult(this.log, this.log.result.status, { url: this.url });
     if (this.log.lines.length) this._show();
   }
 
-  // ── Where the page is scrolled to
+  // ── Scrolling
 
   _edges() {
     const { bottom } = document.querySelector(".toolbar").getBoundingClientRect();
@@ -372,13 +372,13 @@ class BuildPage extends HTMLElement {
     if (this.list.log) this.list.schedule();
   }
 
-  /** Change what is above the log without moving what is being read. */
+  /** Change what is above the log without moving the lines on the screen. */
   _keepPlace(change) {
     const content = document.getElementById("log");
     const before = content.getBoundingClientRect().top;
     change();
     const by = content.getBoundingClientRect().top - before;
-    if (scrollY > 0 && !this.list.following) this.list._scrollBy(by);
+    if (scrollY > 0 && !this.list.following) this.list.scrollBy(by);
   }
 
   _toCard() {
@@ -399,8 +399,8 @@ class BuildPage extends HTMLElement {
   }
 
   /**
-   * Close finished stages. When the page opens: those before the last one with output of the repository. Later: a long
-   * one whose lines have all left the screen, so that nothing moves that can be seen.
+   * Close finished stages. When the page opens: those before the last one with output of the repository. Later: long stages
+   * that are not on the screen, so that nothing visible moves.
    */
   _collapse() {
     const { groups } = this.log;
@@ -429,7 +429,7 @@ class BuildPage extends HTMLElement {
     const start = extend && this.range ? this.range.start : number;
     this.range = { start, from: Math.min(start, number), to: Math.max(start, number) };
     const { from, to } = this.range;
-    if (!this.address) this.pinned = true; // the address names this build now
+    if (!this.address) this.pinned = true; // the address now names this build
     history.replaceState(null, "", `${this._buildPath()}${location.search}#L${from}${to > from ? `-L${to}` : ""}`);
     this.list.follow(false);
     this.list.refresh();
@@ -458,12 +458,12 @@ class BuildPage extends HTMLElement {
   }
 }
 
-/** Copy text, and say so on the button. */
+/** Copy text, and confirm it on the button. */
 async function copyText(text, button) {
   try {
     await navigator.clipboard.writeText(text);
   } catch {
-    const field = document.createElement("textarea"); // where the page is not a secure context
+    const field = document.createElement("textarea"); // without a secure context there is no clipboard
     field.value = text;
     document.body.append(field);
     field.select();
@@ -475,7 +475,7 @@ async function copyText(text, button) {
   setTimeout(() => (button.textContent = button.dataset.label), 1500);
 }
 
-/** Return the token of this tab. One in the address is kept, and removed from there. */
+/** Return the token of this tab; one in the address is stored and removed from there. */
 function takeToken(site) {
   const parameters = new URLSearchParams(location.search);
   const given = parameters.get("token");
@@ -485,15 +485,15 @@ function takeToken(site) {
       const rest = parameters.size ? `?${parameters}` : "";
       history.replaceState(null, "", location.pathname + rest + location.hash);
       sessionStorage.setItem(`token:${site}`, given);
-      sessionStorage.setItem("token", given); // for the other sites that it may cover
+      sessionStorage.setItem("token", given); // for other sites that it may include
     }
     return sessionStorage.getItem(`token:${site}`) ?? sessionStorage.getItem("token") ?? "";
   } catch {
-    return given ?? ""; // storage is refused in some frames
+    return given ?? ""; // some frames have no storage
   }
 }
 
-/** Return the lines that a fragment names: "#L120", "#L120-L130". */
+/** Return the lines of a fragment such as "#L120" or "#L120-L130". */
 function parseRange(fragment) {
   const match = /^#L(\d+)(?:-L?(\d+))?$/.exec(fragment);
   if (!match) return null;
@@ -501,7 +501,7 @@ function parseRange(fragment) {
   return { start, from: Math.max(1, Math.min(start, end)), to: Math.max(start, end) };
 }
 
-/** Return when a build began by its id, if that is one of ours: 20261129-174842-…, in UTC. */
+/** Return the start of a build by its id if that is a generated one: 20261129-174842-…, in UTC. */
 function startOfBuild(build) {
   const match = /^(\d{4})(\d\d)(\d\d)-(\d\d)(\d\d)(\d\d)-/.exec(build ?? "");
   if (!match) return null;

@@ -1,4 +1,4 @@
-// The rows of the log: a line, the header of a stage, a time without output.
+// Makes the rows of the log: lines, headers of stages, and gaps without output.
 
 import { formatExactTime, formatSeconds, plural } from "./format.js";
 import { ERROR, WARNING } from "./log.js";
@@ -50,7 +50,7 @@ const ICONS = {
   closed: "M6 3.5L10.5 8L6 12.5",
 };
 
-/** Make the row of a line, or of one piece of a long one, broken so that it fits into `columns` (0: not broken). */
+/** Make the row of a line, or of one piece of a long one, wrapped to `columns` (0: not wrapped). */
 export function makeRow(line, piece, { link, marks, isSelected, href = (number) => `#L${number}` }, columns) {
   const row = element("div", "row");
   if (line.level === ERROR) row.classList.add("error");
@@ -121,7 +121,7 @@ export function updateHead(row, group, log) {
   part("seconds").textContent = typeof seconds === "number" ? formatSeconds(seconds) : "";
 }
 
-/** Make the row that says that nothing came for some time. */
+/** Make the row for a time without output. */
 export function makeGap(seconds) {
   const row = element("div", "gap");
   row.append(element("span", "", `${formatSeconds(Math.max(10, seconds)).replace(/^10s$/, `${Math.round(seconds)}s`)} without output`));

@@ -1,7 +1,7 @@
-// Search over all lines, in slices so that the page keeps drawing, and over new lines as they come.
+// Searches all lines, in slices so that the page keeps drawing, and new lines as they arrive.
 
 const SLICE = 6; // milliseconds
-const MAX_MATCHES = 500_000; // matches that are kept; the count says "+" then
+const MAX_MATCHES = 500_000; // matches that are stored; more are shown as "+"
 
 export class Search {
   /** `lines` is the log's own list; `onchange` is called when there are more matches. */
@@ -34,7 +34,7 @@ export class Search {
     return this.done >= this.lines.length || this.full;
   }
 
-  /** Begin a new search. `from` is the number of the line to which the first match shall be nearest. */
+  /** Start a new search. `from` is the number of the line that the first match should be close to. */
   start(query, from = 1) {
     this._reset();
     this.query = query;

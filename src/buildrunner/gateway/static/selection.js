@@ -1,10 +1,10 @@
-// Text that is selected stays selected when its rows leave the screen, and copying it gives every line, drawn or not.
+// Keeps text selected when its rows leave the screen, and copies every selected line, drawn or not.
 
 export class Selection {
   constructor(list) {
     this.list = list;
     document.addEventListener("selectionchange", () => {
-      if (this._range()) list.follow(false); // what is being selected does not move away
+      if (this._range()) list.follow(false); // the selected text must not move
     });
     document.addEventListener("copy", (event) => this._copy(event));
     document.addEventListener("keydown", (event) => this._selectAll(event));
@@ -19,7 +19,7 @@ export class Selection {
     return range.intersectsNode(this.list.content) ? range : null;
   }
 
-  /** Return the rows in which the selection begins and ends; they are kept while they are out of sight. */
+  /** Return the rows in which the selection begins and ends, which stay in the page while they are off the screen. */
   ends() {
     const range = this._range();
     return new Set(range ? [rowOf(range.startContainer), rowOf(range.endContainer)].filter(Boolean) : []);

@@ -1,4 +1,4 @@
-// What happened and what to do: the card of a result, the panel of a page without a log, and notices about the connection.
+// Shows what happened and what to do: the card of a result, the panel of a page without a log, and notices.
 
 import { formatBytes, formatExactTime, formatSeconds, formatTime, plural } from "./format.js";
 import { repositoryPath } from "./log.js";
@@ -37,7 +37,7 @@ function link(label, address, className = "button") {
   return made;
 }
 
-/** Return what the card says of a failure: {title, place, file, line, excerpt, number}. */
+/** Return the content of the card for a failure: {title, place, file, line, excerpt, number}. */
 export function describeFailure(log) {
   const { result } = log;
   const failure = result.failure ?? {};
@@ -182,7 +182,7 @@ export class Summary {
 
   // ── A page without a log
 
-  /** Say why there is no log: "waiting", "not_found", "locked", "expired", "forbidden", "error". */
+  /** Show why there is no log: "waiting", "not_found", "locked", "expired", "forbidden", "error". */
   showEmpty(kind, { since, message } = {}) {
     if (!kind) {
       this.empty.replaceChildren();
@@ -248,5 +248,5 @@ function joinParagraphs(parts) {
   return parts.filter((part) => part !== undefined && part !== null).join("\n").replace(/\n{3,}/g, "\n\n").trim(); // prettier-ignore
 }
 
-/** Return "12s" of a duration that is shown while it grows. */
+/** Format a growing duration, such as "12s". */
 export const formatSilence = (seconds) => formatSeconds(Math.floor(seconds) + 0.0001).replace(".0s", "s");

@@ -1,6 +1,6 @@
-// Text of a build becomes DOM: colors (SGR), links, search matches. Everything is a text node; nothing is ever parsed as HTML.
+// Converts text of a build to DOM: colors (SGR), links, search matches. All of it is text nodes; nothing is parsed as HTML.
 
-// Anything but SGR that a terminal or a bidirectional reader would obey. The runner has removed it; this is the second wall.
+// Control and bidirectional characters other than SGR. The runner removes them too; this is defense in depth.
 const UNSAFE = /\x1b(?!\[[\d;:]*m)|[\x00-\x08\x0a-\x1a\x1c-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]/g; // eslint-disable-line no-control-regex
 const SGR = /\x1b\[([\d;:]*)m/g; // eslint-disable-line no-control-regex
 const URL_PATTERN = /\bhttps?:\/\/[^\s<>"'`{}|\\^]+/gi;
@@ -13,7 +13,7 @@ const FLAGS = { 1: 1, 2: 2, 3: 4, 4: 8, 7: 16, 9: 32, 21: 8 }; // bold, dim, ita
 const RESETS = { 22: 1 | 2, 23: 4, 24: 8, 27: 16, 29: 32 };
 const FLAG_CLASSES = ["bold", "dim", "italic", "underline", "", "strike"];
 
-/** Return `text` without what must not reach a screen; SGR stays. */
+/** Return `text` without unsafe characters; SGR stays. */
 export function clean(text) {
   return text.replace(UNSAFE, "");
 }
@@ -77,13 +77,13 @@ export function parseSGR(raw, style = DEFAULT_STYLE) {
   return { spans, style };
 }
 
-/** Return the style that holds behind `raw`. */
+/** Return the style at the end of `raw`. */
 export function styleAfter(raw, style) {
   for (const match of raw.matchAll(SGR)) style = applySGR(style, match[1]);
   return style.fg === null && style.bg === null && !style.flags ? DEFAULT_STYLE : style;
 }
 
-// ── Colors. The sixteen are classes, which the stylesheet has for both schemes; others are moved until they can be read.
+// ── Colors. The first 16 are classes, which the stylesheet has for both schemes; others are adjusted for contrast.
 
 const ON = { light: [255, 255, 255], dark: [13, 15, 18] };
 const SIXTEEN = [
@@ -105,7 +105,7 @@ export function contrast(one, other) {
   return (high + 0.05) / (low + 0.05);
 }
 
-/** Return the color nearest to `color` that can be read on `background` (4.5 to 1, WCAG AA). */
+/** Return the color closest to `color` with enough contrast on `background` (4.5 to 1, WCAG AA). */
 export function readable(color, background) {
   const goal = luminance(background) > 0.18 ? 0 : 255;
   for (let share = 0; share < 1; share += 0.05) {
@@ -117,7 +117,7 @@ export function readable(color, background) {
 
 const css = (color) => `rgb(${color.join(" ")})`;
 
-/** Give `element` the look of `style`. Colors go through CSSOM, which the Content-Security-Policy allows. */
+/** Apply `style` to `element`. Colors go through CSSOM, which the Content-Security-Policy allows. */
 function paint(element, { fg, bg, flags }) {
   if (flags & 16) [fg, bg] = [bg ?? "background", fg ?? "foreground"];
   const classes = FLAG_CLASSES.filter((name, bit) => name && flags & (1 << bit));
@@ -217,7 +217,7 @@ export function appendText(parent, spans, { marks = [], breaks = [], link = () =
   }
 }
 
-/** Find what is a link in `text`: [{from, to, address}], sorted. */
+/** Find links in `text`: [{from, to, address}], sorted. */
 export function findLinks(text, linkFile = () => null) {
   const links = [];
   if (text.includes("://")) {
@@ -237,7 +237,7 @@ export function findLinks(text, linkFile = () => null) {
   return links.sort((a, b) => a.from - b.from);
 }
 
-/** Walk back from the extension; a regular expression would try each beginning, which a hostile line can make slow. */
+/** Walk back from the extension. A regular expression would try each start, which a hostile line can make slow. */
 function startOfFile(text, end) {
   let from = end;
   while (from > 0 && end - from < MAX_FILE_CHARACTERS && FILE_CHARACTER.test(text[from - 1])) from -= 1;
@@ -245,7 +245,7 @@ function startOfFile(text, end) {
   return from;
 }
 
-/** Return `url` without the punctuation behind it, and without brackets that it does not open; in one pass, whatever a line holds. */
+/** Return `url` without trailing punctuation and unmatched brackets, in one pass. */
 function trimURL(url) {
   const unopened = { ")": 0, "]": 0 };
   for (const character of url) {
@@ -272,7 +272,7 @@ export function safeAddress(address) {
   }
 }
 
-/** Make a link that a stranger's text names: it opens in a new tab, which learns nothing of this one. */
+/** Make a link from untrusted text: it opens in a new tab without a reference to this one. */
 export function makeLink(address) {
   const anchor = document.createElement("a");
   anchor.href = address;

@@ -1,4 +1,4 @@
-// Search, filters, follow, keys, and the marks beside the scrollbar.
+// The toolbar: search, filters, follow, keys, and the marks next to the scrollbar.
 
 import { formatCount } from "./format.js";
 import { ERROR } from "./log.js";
@@ -58,7 +58,7 @@ export class Toolbar {
     this._searched();
   }
 
-  /** Take the lines that are new. */
+  /** Process new lines. */
   extend() {
     this.search.extend();
     const [, warnings, errors] = this.list.log.counts;
@@ -76,7 +76,7 @@ export class Toolbar {
     clearTimeout(this._typing);
     const query = this.parts.search.value;
     if (query === this.search.query) return;
-    this._fresh = true; // the first Enter stays at the match that typing has found
+    this._fresh = true; // the first Enter stays at the match found while typing
     this.search.start(query, this.list.firstVisible);
     if (this.search.line) this.list.reveal(this.search.line);
     this._revealed = Boolean(this.search.line);
@@ -132,9 +132,9 @@ export class Toolbar {
     this.list.reveal(this._error, { focus: true });
   }
 
-  // ── What else is shown
+  // ── Display
 
-  /** Show whether the list follows, wraps and filters, and how many lines wait below. */
+  /** Show whether the list follows, wraps and filters, and how many lines are below the screen. */
   update() {
     const { list, parts } = this;
     parts.follow.setAttribute("aria-pressed", String(list.following));
@@ -148,7 +148,7 @@ export class Toolbar {
     this.drawMarks();
   }
 
-  /** Draw matches and errors beside the scrollbar. */
+  /** Draw matches and errors next to the scrollbar. */
   drawMarks(again = false) {
     const { list } = this;
     const canvas = this.parts.marks;

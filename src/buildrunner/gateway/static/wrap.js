@@ -1,11 +1,11 @@
-// Where long lines are broken. The page breaks them itself, so that it knows how high each row is without drawing it.
+// Wraps long lines. The page does so itself, to know the height of each row without drawing it.
 
 const ASCII = /^[\x20-\x7e]*$/;
 const WIDE =
   /^[\u1100-\u115f\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60\uffe0-\uffe6\u{1f300}-\u{1faff}]/u;
 const NARROW = /^[\u0300-\u036f\u200b-\u200d\ufe00-\ufe0f]/;
 const TAB = 8;
-const BEHIND = /[/\\,;:&?=)\]|_-]/; // where a line without spaces is best broken
+const BEHIND = /[/\\,;:&?=)\]|_-]/; // characters to break after in a line without spaces
 
 /** Return how many columns a terminal needs for `text`. */
 export function countCells(text) {
@@ -21,7 +21,7 @@ function widthOf(character, column) {
   return NARROW.test(character) ? 0 : 1;
 }
 
-/** Return the positions at which `text` is broken so that no part is wider than `columns`, behind words if possible. */
+/** Return the positions at which `text` is broken so that no part is wider than `columns`, after words if possible. */
 export function breakLine(text, columns) {
   const breaks = [];
   const plain = ASCII.test(text);
