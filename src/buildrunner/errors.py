@@ -1,15 +1,15 @@
-"""Every way in which a run can end, and the exit code of each.
+"""Every way in which a build can end, and the exit code of each.
 
-    BuildEnded                 the run ends here, for a reason that a person can read
+    BuildEnded                 the build ends here, for a reason that a person can read
     ├── BuildFailed            a step failed (exit code of its stage)
     │   └── CommandFailed      a command of the repository did
     ├── BuildTimedOut          a time limit ran out (124)
     ├── BuildCancelled         SIGINT or SIGTERM (130, 143)
-    └── BuildSuperseded        a later run of the same slug took over (60)
+    └── BuildSuperseded        a later build of the same slug took over (60)
     ConfigurationError         the configuration is missing or invalid; nothing was started (2)
 
-`reason` is one sentence that says what happened in the words of who reads it; `hint` says what to do about it.
-docs/exit-codes.md has the codes and statuses. Whatever else is raised is an internal error in buildrunner (1).
+`reason` is one sentence about what happened, for the person who reads it; `hint` says what to do about it.
+docs/exit-codes.md lists the codes and statuses. Any other exception is an internal error in buildrunner (1).
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ EXIT_OF_STAGE: dict[Stage, int] = {"clone": 20, "install": 30, "build": 40, "upl
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """What programs are told about a failure: `failure` of the result event. What is not known is None."""
+    """The fields of a failure for programs: `failure` of the result event. Unknown fields are None."""
 
-    kind: str | None = None  # a stable id; docs/troubleshooting.md lists all of them
+    kind: str | None = None  # stable id, listed in docs/troubleshooting.md
     file: str | None = None  # relative to the repository
     line: int | None = None  # from 1
     column: int | None = None  # from 1
@@ -41,7 +41,7 @@ class Failure:
 
     @property
     def fields(self) -> dict[str, str | int]:
-        """Return what is known, by the names in docs/events.md."""
+        """Return the known fields by their names in docs/events.md."""
         values = {
             "kind": self.kind,
             "file": self.file,
@@ -58,7 +58,7 @@ class ExitCode:
 
     codes: tuple[int, ...]
     meaning: str
-    status: str  # of the result event; empty: none is sent
+    status: str  # status of the result event; empty if none is sent
     fixed_by: str
 
 
@@ -82,7 +82,7 @@ EXIT_CODES = (
 
 
 class BuildEnded(Exception):
-    """End the run with a status, an exit code and one sentence for people."""
+    """End the build with a status, an exit code and one sentence for people."""
 
     status: Status = "failed"
 
@@ -97,12 +97,12 @@ class BuildEnded(Exception):
 
     @property
     def end_word(self) -> str:
-        """The last message of the run on the channel."""
+        """The last message of the build on the channel."""
         return f"Failed: {self.reason}"
 
 
 class BuildFailed(BuildEnded):
-    """Fail the run at `stage`; `kind` is the stable id of what went wrong (see `Failure`)."""
+    """Fail the build at `stage`; `kind` is a stable id (see `Failure`)."""
 
     def __init__(
         self,
@@ -119,10 +119,10 @@ class BuildFailed(BuildEnded):
 
 
 class CommandFailed(BuildFailed):
-    """Fail the run by a command of the repository.
+    """Fail the build because of a command of the repository.
 
-    `output` is the end of what it printed, `environment` what it ran with, `node` the line of Node that a retry chose. The hint
-    is final when it is `certain`; otherwise a known cause in the output goes first.
+    `output` is the end of its output, `environment` its environment, `node` the major version of Node of a retry. The hint is
+    final if it is `certain`; otherwise a known cause in the output takes precedence.
     """
 
     def __init__(
@@ -148,7 +148,7 @@ class CommandFailed(BuildFailed):
 
 
 class BuildTimedOut(BuildEnded):
-    """Stop a stage whose time limit ran out."""
+    """Stop a stage that exceeded its time limit."""
 
     status: Status = "timed_out"
 
@@ -161,7 +161,7 @@ class BuildTimedOut(BuildEnded):
 
 
 class BuildCancelled(BuildEnded):
-    """Stop because of a signal; the exit code is 128 + its number, as shells count."""
+    """Stop because of a signal; the exit code is 128 + its number, as in shells."""
 
     status: Status = "cancelled"
 
@@ -174,7 +174,7 @@ class BuildCancelled(BuildEnded):
 
 
 class BuildSuperseded(BuildEnded):
-    """Stop because a later run of the same slug took over."""
+    """Stop because a later build of the same slug took over."""
 
     status: Status = "superseded"
 
@@ -189,7 +189,7 @@ class BuildSuperseded(BuildEnded):
 
 
 class ConfigurationError(Exception):
-    """Name every problem of the environment in one message. Nothing was started."""
+    """List every problem of the environment in one message. Nothing was started."""
 
     def __init__(self, problems: list[str]) -> None:
         self.problems = problems
@@ -201,7 +201,7 @@ class ConfigurationError(Exception):
 
 @contextmanager
 def ungrouped() -> Iterator[None]:
-    """Raise the first error of a task group as itself, since whoever handles errors looks for their classes."""
+    """Raise the first error of a task group itself, because handlers look for its class."""
     try:
         yield
     except BaseExceptionGroup as group:

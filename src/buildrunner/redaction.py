@@ -1,7 +1,7 @@
-"""Replace secrets by `[redacted]` in text, also in a line that has no end yet. Incremental, without I/O.
+"""Replace secrets by `[redacted]` in text, also in an incomplete line. Incremental, without I/O.
 
-What is searched is the visible text: color codes inside a secret are replaced with it. This guards against accidents
-(`env` in a script, a URL in a stack trace); a program that has a secret and wants to print it can always encode it again.
+Only visible text is searched; color codes inside a secret are replaced with it. This protects against accidents (`env` in a
+script, a URL in a stack trace). A program that has a secret and wants to print it can always encode it differently.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from urllib.parse import quote, quote_plus, unquote
 
 REDACTED = "[redacted]"
 
-# SGR ("select graphic rendition", ECMA-48 8.3.117): color and weight, the only escape sequence that lines still have.
+# SGR ("select graphic rendition", ECMA-48 8.3.117): color and weight, the only escape sequences that remain in lines.
 SGR = re.compile(r"\x1b\[[0-9;:]*m")
 
-_SHORTEST = 6  # characters; shorter values stand in every log by chance
-# RFC 3986, 3.2: user info is what stands before the last `@` of the authority.
+_SHORTEST = 6  # characters; shorter values occur in every log by chance
+# RFC 3986, 3.2: user info is the part before the last `@` of the authority.
 _URL = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?:(?P<userinfo>[^/?#\s]*)@)?\S*", re.IGNORECASE)
 _CONTROLS = dict.fromkeys([*range(9), *range(10, 32), *range(127, 160), *range(0x202A, 0x202F), *range(0x2066, 0x206A)])
 _WORD = re.compile(r"[A-Za-z0-9]{4,}")
 
-# A secret counts as one when it takes at most this many characters for each of its own, color codes included: true
-# color with a reset around every character (what gradient libraries print) takes 24. A bound there must be, or a
-# build could make us hold any amount of codes after the first letter of a secret.
+# A secret is detected if it takes at most this many characters per character of its own, color codes included. True color
+# with a reset for every character (as printed by gradient libraries) takes 24. Without a limit, a build could make the runner
+# hold any number of codes after the first letter of a secret.
 _LENGTH_OF_COLORED_CHARACTER = 64
 
 
 class Redactor:
-    """Know a run's secrets in all the forms in which they may be printed."""
+    """The secrets of a build in all forms in which they may be printed."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
         values = {value for secret in secrets for value in _values(secret)}
@@ -41,8 +41,8 @@ class Redactor:
         self._base64 = _index(form for value in values for form in _base64_forms(_bytes(value)))
         self._needles = sorted(needles, key=len, reverse=True)
         self._longest = _LENGTH_OF_COLORED_CHARACTER * max(map(len, needles), default=0)
-        # Forms of one secret share most of their letters. A text that has none of these few anchors has no needle,
-        # and looking for one with `in` costs 10 µs for 64 KiB; 5 secrets have 100 needles and some 20 anchors.
+        # The forms of one secret have most letters in common. Text without any of these few anchors contains no form, and
+        # searching for one with `in` takes 10 µs per 64 KiB; 5 secrets have 100 forms and about 20 anchors.
         self._anchors: dict[str, list[str]] = {}
         for needle in sorted(needles, key=lambda needle: (len(needle), needle)):
             anchor = next((anchor for anchor in self._anchors if anchor in needle), None)
@@ -50,22 +50,22 @@ class Redactor:
             self._anchors.setdefault(anchor, []).append(needle)
 
     def wrapped_base64(self) -> WrappedBase64:
-        """Return what follows one stream of lines and replaces base64 that is wrapped over several of them."""
+        """Return an object that replaces base64 wrapped over several lines of one stream."""
         return WrappedBase64(self._base64)
 
     def redact(self, text: str, hidden: int = 0) -> str:
-        """Return `text`, one line or a block of whole lines, without its secrets; overlapping ones become one.
+        """Return `text`, one line or a block of whole lines, without secrets; overlapping secrets are replaced together.
 
-        With `hidden`, `text` is the rest that `split` returned, or begins with it.
+        With `hidden`, `text` begins with the rest that `split` returned.
         """
         return self._replace(text, hidden, growing=False)[0]
 
     def split(self, text: str, hidden: int = 0) -> tuple[str, str, int]:
-        """Redact the beginning of a line that still grows; return what can go out, the raw rest, and its `hidden`.
+        """Redact the start of an incomplete line; return the text that is safe to print, the raw rest, and its `hidden`.
 
-        The rest may be the beginning of a secret: the next call gets it again, with what came after it. Of its visible
-        characters the first `hidden` belong to a secret whose replacement has gone out already. That is what keeps the
-        rest short where a secret overlaps itself for gigabytes.
+        The rest may be the start of a secret; the next call receives it again with the following text. Its first `hidden`
+        visible characters belong to a secret whose replacement has already been returned, which keeps the rest short even if a
+        secret overlaps itself for gigabytes.
         """
         return self._replace(text, hidden, growing=True)
 
@@ -86,7 +86,7 @@ class Redactor:
         end = self._beginning(text, visible, position) if growing else len(visible)
 
         redacted: list[str] = []
-        replaced = hidden  # in `visible`: how far the last replacement reaches
+        replaced = hidden  # in `visible`: end of the last replacement
         copied = position(hidden - 1) + 1 if hidden else 0  # in `text`
         for start, stop in sorted(hits):
             if start >= end:
@@ -103,7 +103,7 @@ class Redactor:
         return "".join(redacted), text[cut:], max(replaced - end, 0)
 
     def _beginning(self, text: str, visible: str, position: Callable[[int], int]) -> int:
-        """Return where the longest end of `visible` begins that a secret may begin with."""
+        """Return the start of the longest end of `visible` that may be the start of a secret."""
         found = len(visible)
         for needle in self._needles:
             start = max(len(visible) - len(needle) + 1, 0)
@@ -123,9 +123,9 @@ def _find(needle: str, text: str) -> Iterator[tuple[int, int]]:
 
 
 def _positions(text: str) -> Callable[[int], int]:
-    """Return the function from the index of a visible character to its index in `text`."""
+    """Return a function that maps the index of a visible character to its index in `text`."""
     indexes: list[int] = []  # of the first visible character after each code
-    lengths = [0]  # of all codes so far
+    lengths = [0]  # total length of the codes so far
     for code in SGR.finditer(text):
         indexes.append(code.start() - lengths[-1])
         lengths.append(lengths[-1] + len(code[0]))
@@ -133,9 +133,9 @@ def _positions(text: str) -> Callable[[int], int]:
 
 
 def _values(secret: str) -> Iterator[str]:
-    """Yield the values that a secret consists of: no line breaks, at least 6 characters each.
+    """Yield the lines of a secret, at least 6 characters each.
 
-    Each line of a secret counts by itself, so that nothing is held back past the end of a line.
+    Each line counts as a secret of its own, so that nothing is held back beyond the end of a line.
     """
     for line in re.split(r"[\r\n]+", secret):
         for part in _secret_parts(line.strip()):
@@ -150,19 +150,19 @@ def _secret_parts(value: str) -> set[str]:
     if not url["userinfo"]:
         return set()
     user, _, password = url["userinfo"].partition(":")
-    # GitHub and others take a token as the user, with no password or a constant one. Not so in other schemes, where
-    # the user may be `default` or `postgres`.
+    # GitHub and others accept a token as the user, without a password or with a constant one. In other schemes, the user may
+    # be `default` or `postgres`.
     token = user if "http" in url["scheme"].lower() and password in {"", "x-oauth-basic"} else password
     parts = {token, password, url["userinfo"]} if password else {token}
     return {value, *parts, *map(unquote, parts)}
 
 
 def _bytes(value: str) -> bytes:
-    return value.encode("utf-8", "surrogateescape")  # the environment may hold bytes that are not UTF-8
+    return value.encode("utf-8", "surrogateescape")  # the environment may contain bytes that are not UTF-8
 
 
 def _forms(value: str) -> Iterator[str]:
-    """Yield `value` as it is, URL-encoded, in base64, in a JSON string, and as shells and HTML escape it."""
+    """Yield `value` unchanged, URL-encoded, in base64, in a JSON string, and as escaped by shells and in HTML."""
     data = _bytes(value)
     value = data.decode("utf-8", "replace")
     yield value.translate(_CONTROLS)
@@ -187,16 +187,16 @@ def _url_forms(data: bytes) -> Iterator[str]:
 
 
 def _base64_forms(data: bytes) -> Iterator[str]:
-    """Yield `data` in both alphabets of base64 (RFC 4648, 4 and 5), wherever it begins in a group of three bytes."""
+    """Yield `data` in both alphabets of base64 (RFC 4648, 4 and 5), for each offset in a group of three bytes."""
     for before in range(3):
         encoded = base64.b64encode(bytes(before) + data).decode()
-        # A character holds 6 bits; those of which all bits are the secret's are always the same.
+        # A character has 6 bits; characters that consist only of bits of the secret are always the same.
         encoded = encoded[-(-before * 8 // 6) : (before + len(data)) * 8 // 6]
         yield from {encoded, encoded.replace("+", "-").replace("/", "_")}
 
 
 def _shell_forms(value: str, data: bytes) -> Iterator[str]:
-    """Yield how shells quote `value`: in single quotes, in double quotes, with backslashes, and as `$'…'`."""
+    """Yield `value` as quoted by shells: in single quotes, in double quotes, with backslashes, and as `$'…'`."""
     yield value.replace("'", "'\\''")
     yield value.replace("'", "'\"'\"'")
     yield re.sub(r'([$`"\\])', r"\\\1", value)
@@ -210,31 +210,31 @@ def _shell_forms(value: str, data: bytes) -> Iterator[str]:
 
 
 def _html_forms(value: str) -> Iterator[str]:
-    """Yield how libraries escape `value` for HTML and XML; they differ in what they make of quotes and `/`."""
+    """Yield `value` as libraries escape it for HTML and XML; they differ in quotes and `/`."""
     inner = value.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     doubles, singles = ('"', "&quot;", "&#34;"), ("'", "&#39;", "&#x27;", "&#039;", "&apos;")
     for double, single in itertools.product(doubles, singles):
         yield inner.replace('"', double).replace("'", single)
     for character, entity in (("/", "&#x2F;"), ("=", "&#x3D;"), ("`", "&#x60;"), ('"', "&quot;"), ("'", "&#39;")):
-        inner = inner.replace(character, entity)  # as mustache.js does
+        inner = inner.replace(character, entity)  # as in mustache.js
     yield inner
 
 
 # --- base64 over several lines -----------------------------------------------------------------------------------
 
-_GRAM = 6  # characters by which a part of an encoded secret is found
-_SURE = 12  # characters of an encoded secret that are one wherever they stand
-_SHORT_LINES = 8  # characters of lines shorter than `_GRAM` that are one together
+_GRAM = 6  # characters that identify a part of an encoded secret
+_SURE = 12  # characters of an encoded secret that are certain anywhere in a line
+_SHORT_LINES = 8  # characters of consecutive lines shorter than `_GRAM` that are certain together
 _FIRST, _LAST = itemgetter(slice(None, _GRAM)), itemgetter(slice(-_GRAM, None))
-_RUN = re.compile(rf"[A-Za-z0-9+/_-]{{{_SHORT_LINES},}}")  # in short lines, one after the other
-_HELD = 64  # characters of short lines that are kept: some may be replaced only when the next one is there
-_AROUND = " \t\"',|>\\"  # what may stand around a wrapped line: indentation, quotes, a border
+_RUN = re.compile(rf"[A-Za-z0-9+/_-]{{{_SHORT_LINES},}}")  # in consecutive short lines
+_HELD = 64  # characters of short lines that are stored, because the next line may show that they must be replaced
+_AROUND = " \t\"',|>\\"  # what may surround a wrapped line: indentation, quotes, a border
 
 Index = Mapping[str, list[tuple[str, int]]]
 
 
 def _index(encodings: Iterable[str]) -> Index:
-    """Return where each run of `_GRAM` characters stands in the encodings; of one that repeats, a few places."""
+    """Return the positions of each sequence of `_GRAM` characters in the encodings, at most a few for repeated ones."""
     index: dict[str, list[tuple[str, int]]] = {}
     for encoding in set(encodings):
         for start in range(len(encoding) - _GRAM + 1):
@@ -245,17 +245,17 @@ def _index(encodings: Iterable[str]) -> Index:
 
 
 class WrappedBase64:
-    """Replace secrets in base64 that a program wrapped: `base64` does so after 76 characters, `openssl` after 64.
+    """Replace secrets in base64 that a program wrapped, as `base64` does after 76 characters and `openssl` after 64.
 
-    One object follows one stream. A line by itself gives a part of a secret away by its first or its last characters;
-    then it is known how the next line must begin. Of lines shorter than 6 characters the first few go out if they come
-    one by one, as long as they are no more than what is not replaced elsewhere either.
+    One object follows one stream. The first or last characters of a line identify it as part of a secret; then the start of
+    the next line is known. Of lines shorter than 6 characters that arrive one by one, the first few are printed, but no more
+    characters than the minimum length of a secret.
     """
 
     def __init__(self, index: Index) -> None:
         self._index = index
-        self._next: list[tuple[str, int]] = []  # how the next line may begin: an encoding, and where in it
-        self._short = ""  # short lines so far, one after the other
+        self._next: list[tuple[str, int]] = []  # possible starts of the next line: an encoding, and the position in it
+        self._short = ""  # consecutive short lines so far
 
     def redact(self, block: str) -> str:
         """Return `block`, whole lines, without parts of wrapped secrets."""
@@ -301,7 +301,7 @@ class WrappedBase64:
                     number -= 1
 
     def _find(self, line: str) -> tuple[int, int, list[tuple[str, int]]]:
-        """Return which part of `line` belongs to a secret, and how the next line may begin."""
+        """Return the part of `line` that belongs to a secret, and the possible starts of the next line."""
         if not (self._next or line[:_GRAM] in self._index or line[-_GRAM:] in self._index):
             return 0, 0, []
         best, following = (0, 0), list[tuple[str, int]]()
@@ -331,13 +331,13 @@ class WrappedBase64:
 
 
 def _common(one: str, other: str) -> int:
-    """Return how many characters two texts have in common at their beginning."""
+    """Return the length of the common prefix of two texts."""
     length = min(len(one), len(other))
     return next((index for index in range(length) if one[index] != other[index]), length)
 
 
 def _replace_visible(line: str, visible: str, start: int, stop: int) -> str:
-    """Replace a part of what can be seen of `line`, given as indexes into its stripped visible text."""
+    """Replace a part of the visible text of `line`, given as indexes into its stripped visible text."""
     position = _positions(line)
     offset = (SGR.sub("", line) if "\x1b" in line else line).index(visible)
     first, last = position(offset + start), position(offset + stop - 1) + 1
@@ -345,10 +345,10 @@ def _replace_visible(line: str, visible: str, start: int, stop: int) -> str:
 
 
 def visible(text: str) -> str:
-    r"""Show what does not print, such as control characters and bytes that are not UTF-8, as `\x1b`."""
+    r"""Show nonprintable characters, such as control characters and bytes that are not UTF-8, as `\x1b`."""
 
     def escaped(character: str) -> str:
-        if "\udc80" <= character <= "\udcff":  # how Python carries a byte that is not UTF-8 (PEP 383)
+        if "\udc80" <= character <= "\udcff":  # Python's representation of a byte that is not UTF-8 (PEP 383)
             return f"\\x{ord(character) - 0xDC00:02x}"
         return character.encode("unicode_escape", "surrogatepass").decode()
 

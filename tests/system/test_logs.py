@@ -244,7 +244,7 @@ def test_a_redis_that_comes_back_empty_costs_a_reader_nothing(
     assert (run.code, readers[0].end()) == (0, 0)
     assert readers[0].events == run.events
     assert "Redis at 127.0.0.1" in readers[0].stderr
-    assert "Redis answers again." in readers[0].stderr
+    assert "Redis responds again." in readers[0].stderr
 
 
 def test_a_connection_that_is_cut_again_and_again_costs_a_reader_nothing(

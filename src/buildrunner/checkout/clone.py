@@ -1,4 +1,4 @@
-"""Check out one commit of a repository, shallow, with its submodules and files of Git LFS."""
+"""Check out one commit of a repository, shallow, with its submodules and Git LFS files."""
 
 from __future__ import annotations
 
@@ -36,20 +36,20 @@ async def clone_repository(
     log: Callable[..., None],
     on_commit: Callable[[str], None] = lambda _: None,
 ) -> Checkout:
-    """Check one commit of `repository` out into `folder`, which must not exist, with its submodules and files of Git LFS.
+    """Check out one commit of `repository` into `folder`, which must not exist, with its submodules and Git LFS files.
 
-    Errors of the network are tried again.
+    Network errors are retried.
 
     Args:
-        submodules: fetch them; without it their folders are empty.
-        history: whether history and tags are fetched, too.
-        private: a folder of the runner's that commands can read but not write; git's configuration is put there.
-        environment: that the commands of this run find.
-        log: is told what is tried again, and as a "warning" what is left out.
-        on_commit: takes the id of the commit as soon as it is known: history, submodules and LFS may take their time.
+        submodules: whether to fetch them; otherwise their folders stay empty.
+        history: whether to fetch history and tags, too.
+        private: folder of the runner, for git's configuration; commands can read it but not write to it.
+        environment: environment of the commands of the build.
+        log: function that logs a line; its level is "warning" for anything left out.
+        on_commit: function that is called with the id of the commit before history, submodules and LFS files are fetched.
 
     Raises:
-        BuildFailed: at `clone`, in words of its own for what is known to go wrong.
+        BuildFailed: the stage `clone` failed; known errors have their own reasons and hints.
 
     """
     if not shutil.which("git", path=environment["PATH"]):
@@ -65,7 +65,7 @@ async def clone_repository(
     git = Git(sandbox, folder.parent, {**environment, **git_environment(repository, configuration)}, output)
     address, copy = repository.url, folder.parent / "source"
     if repository.scheme == "file" and sandbox.account and (closed := _closed_git_folder(address)):
-        # By processes rather than by a thread: those end when time runs out. Links are neither followed nor given away.
+        # In processes rather than a thread, so that a time limit stops them. Links are neither followed nor change their owner.
         owner = f"{sandbox.account.uid}:{sandbox.account.gid}"
         for command in (
             ["/bin/cp", "-R", "-P", "--", str(closed), str(copy)],
@@ -100,11 +100,11 @@ async def clone_repository(
             "Push one, or set REPO_REF to a branch.",
             kind="repository-empty",
         )
-    # A branch may be named by a space of Unicode's.
+    # Names of branches may contain Unicode spaces.
     commit, _, branch = printed.decode(errors="replace").rstrip("\n").partition("\n")
     on_commit(commit)
     _, _, printed = await git("-C", folder.name, "show", "--no-patch", "--format=%cs", "HEAD", shown=False)
-    # Its real path as it is now: the build may put a link in the place of any part of it.
+    # The real path now, because the build may replace any part of it by a link.
     real = Path(str(await anyio.Path(folder).resolve()))
     checkout = Checkout(real, commit, repository.ref or branch, printed.decode(errors="replace").strip())
 
@@ -116,7 +116,7 @@ async def clone_repository(
     tree = await run_in_thread(partial(read_tree, checkout.folder, commit))
     trees = {"": (address, tree)}  # of all repositories: path → address, tree
     if tree.submodules and submodules:
-        # Here and not at the top: most repositories have none.
+        # Imported here because most repositories have no submodules.
         from buildrunner.checkout.submodules import fetch_submodules
 
         trees |= await fetch_submodules(git, repository, checkout.folder, tree, log)
@@ -142,11 +142,11 @@ async def clone_repository(
 
 
 def _closed_git_folder(address: str) -> Path | None:
-    """Return the git folder of a local repository where other users than its owner cannot get to it, else None."""
-    with suppress(OSError):  # git says in its own words what is wrong there
+    """Return the git folder of a local repository that only its owner can read, else None."""
+    with suppress(OSError):  # git reports what is wrong
         place = Path(os.path.realpath(unquote(urlsplit(address).path)))
         folder = place / ".git" if (place / ".git").is_dir() else place
-        # What is no repository is never copied to where the build's user can read it.
+        # Only repositories are copied to where the build's user can read them.
         is_repository = (folder / "HEAD").is_file() and (folder / "objects").is_dir()
         if is_repository and not all(part.stat().st_mode & 0o001 for part in (folder, *folder.parents)):
             return folder

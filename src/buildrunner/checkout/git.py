@@ -1,7 +1,7 @@
 """Run git in the sandbox: its configuration, its environment, and the commands that fetch one commit.
 
-Git finds no configuration but ours, asks nobody anything, runs no hook or filter, and speaks only the scheme of the address
-(for submodules, https too). A token goes to git as a header for the repository's own origin, through the environment.
+Git reads only this configuration, never prompts, runs no hook or filter, and uses only the protocol of the address (for
+submodules, also https). The environment passes a token to git as a header for the origin of the repository.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from buildrunner.errors import BuildFailed
 from buildrunner.sandbox.command import Exit, Output, Sandbox
 
 RETRY = RetryPolicy(first=0.5, longest=2.0, jitter=(0.75, 1.25), most=3)
-# Of the end of what one command of git says, and of the part of it on stdout, where lists come.
+# Limits for the output of one git command that is stored, and for its part on stdout, such as lists.
 MAX_OUTPUT_BYTES, MAX_PRINTED_BYTES = 2**16, 2**20
 
-# A connection on which nothing comes for a minute is dropped and tried again; upload-pack sends a sign of life every 5 s.
+# A connection without data for a minute is closed and retried; upload-pack sends a keep-alive every 5 s.
 CONFIGURATION = """\
 [core]
 \thooksPath = /dev/null
@@ -62,12 +62,12 @@ class Checkout:
 
     folder: Path  # its real path
     commit: str  # full id
-    ref: str  # what was asked for, or the name of the default branch
-    committed: str  # the day, YYYY-MM-DD
+    ref: str  # requested ref, or the name of the default branch
+    committed: str  # date of the commit, YYYY-MM-DD
 
 
 class Git:
-    """Runs git in the sandbox, beside the checkout."""
+    """Run git in the sandbox, in the parent folder of the checkout."""
 
     def __init__(self, sandbox: Sandbox, folder: Path, variables: Mapping[str, str], output: Output) -> None:
         self.variables = variables
@@ -83,17 +83,17 @@ class Git:
         listen: Output | None = None,
         variables: Mapping[str, str] | None = None,
     ) -> tuple[Exit, str, bytes]:
-        """Run git; give how it ended, the end of all that it said, and the part of that on stdout.
+        """Run git; return its exit, the end of its output, and the part of that on stdout.
 
         Args:
-            arguments: of git.
-            program: another one, in git's place.
-            shown: in the log.
-            listen: is handed the output in the log's place.
-            variables: beside those of every command.
+            arguments: arguments of git.
+            program: another program to run instead of git.
+            shown: the command as logged.
+            listen: function that receives the output instead of the log.
+            variables: variables in addition to those of every command.
 
         Raises:
-            BuildFailed: when it cannot be started.
+            BuildFailed: git could not be started.
 
         """
         said, printed = bytearray(), bytearray()
@@ -122,14 +122,14 @@ class Git:
 
 
 class Retries:
-    """Counts how often one thing was tried again."""
+    """Count the retries of one operation."""
 
     def __init__(self, log: Callable[[str], None]) -> None:
         self._log = log
         self._count = 0
 
     async def wait(self, failure: BuildFailed, *, transient: bool) -> None:
-        """Wait before another attempt and say so, or raise `failure` where none is worth it."""
+        """Log the retry and wait before it, or raise `failure` if there is no further one."""
         if not transient or self._count == RETRY.most:
             raise failure
         pause = RETRY.pause(self._count)
@@ -139,10 +139,10 @@ class Retries:
 
 
 def commands(address: str, ref: str | None, folder: str, *, shallow: bool) -> list[list[str]]:
-    """Return the commands of one attempt. An address and a ref can be no options: they stand behind -- or =.
+    """Return the commands of one attempt. Addresses and refs follow `--` or `=`, so that they can't be options.
 
-    A name is a branch, and if there is none, a tag, as `git clone --branch` has it. A commit id, and a name that begins
-    with refs/ and so says which of them it is, are fetched.
+    As in `git clone --branch`, a name is a branch, or a tag if there is no such branch. A commit id, or a full name that
+    begins with refs/, is fetched.
     """
     depth = ["--depth=1"] if shallow else []
     commit_id = ref if re.fullmatch(r"[0-9a-fA-F]{40}([0-9a-fA-F]{24})?", ref or "") else None
@@ -151,7 +151,7 @@ def commands(address: str, ref: str | None, folder: str, *, shallow: bool) -> li
         return [["clone", "--template=", "--no-tags", "--single-branch", *depth, *branch, "--", address, folder]]
     inside = ["-C", folder]
     object_format = "sha256" if commit_id and len(commit_id) == 64 else "sha1"
-    # A commit that cannot be asked for by its id is looked for below all branches and tags.
+    # A commit that can't be requested by its id is searched for in all branches and tags.
     wanted = [ref] if shallow or not commit_id else ["+refs/heads/*:refs/remotes/origin/*", "+refs/tags/*:refs/tags/*"]
     return [
         ["init", "--quiet", "--template=", f"--object-format={object_format}", "--", folder],
@@ -162,21 +162,21 @@ def commands(address: str, ref: str | None, folder: str, *, shallow: bool) -> li
 
 
 def git_environment(repository: Repository, configuration: Path) -> dict[str, str]:
-    """Return git's own variables: gitenv(7) and git-config(1) name them."""
+    """Return git's own variables; see gitenv(7) and git-config(1)."""
     variables = {
         "GIT_CONFIG_NOSYSTEM": "1",
         "GIT_CONFIG_GLOBAL": str(configuration),
         "GIT_ATTR_NOSYSTEM": "1",
         "GIT_TERMINAL_PROMPT": "0",
         "GIT_ALLOW_PROTOCOL": repository.scheme,
-        "LC_ALL": "C.UTF-8",  # what git says is looked at, and it says it in English
+        "LC_ALL": "C.UTF-8",  # git's messages are matched in English
     }
     if repository.scheme == "ssh":
         variables["GIT_SSH_COMMAND"] = "ssh -oBatchMode=yes -oStrictHostKeyChecking=accept-new -oConnectTimeout=20"
         if agent := os.environ.get("SSH_AUTH_SOCK"):
             variables["SSH_AUTH_SOCK"] = agent
     if header := authorization(repository):
-        # Where the header goes, no redirect is followed: git would hand it to whatever host a 302 names.
+        # No redirects with the header: git would send it to the host of the redirect.
         entries = [
             (f"http.{repository.origin}/.extraHeader", header),
             (f"http.{repository.origin}/.followRedirects", "false"),
@@ -194,7 +194,7 @@ def authorization(repository: Repository) -> str | None:
 
 
 def configuration_of(entries: Sequence[tuple[str, str]]) -> dict[str, str]:
-    """Return the variables that set `entries` for one command of git (git-config(1))."""
+    """Return the variables that set configuration entries for one git command (git-config(1))."""
     variables = {"GIT_CONFIG_COUNT": str(len(entries))}
     for number, (key, value) in enumerate(entries):
         variables[f"GIT_CONFIG_KEY_{number}"] = key

@@ -1,4 +1,4 @@
-"""What git says when something is wrong, and what that means."""
+"""Explain known errors of git to people."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from buildrunner.sandbox.command import Exit
 
 @dataclass(frozen=True, slots=True)
 class GitErrorPattern:
-    """What git says (or the curl or ssh below it) when something is wrong, and what that means."""
+    """A message of git (or of the curl or ssh below it) and its explanation."""
 
     pattern: str  # regular expression
-    reason: str  # {host}, {url} and {ref} are filled in
+    reason: str  # may contain {host}, {url} and {ref}
     hint: str
-    transient: bool = False  # trying again may help
-    of_settings: bool = False  # the hint is about variables of REPO_URL, and thus none for a submodule
+    transient: bool = False  # whether a retry may help
+    of_settings: bool = False  # whether the hint is about REPO_URL's variables, and so useless for a submodule
     kind: str = "clone-failed"  # stable id
 
 
@@ -36,7 +36,7 @@ _REFUSED = (
     r"|Permission denied|HTTP Basic"
 )
 _RESOLVE = "Could not resolve host"
-# The first one that matches decides.
+# The first match counts.
 _PATTERNS = (
     GitErrorPattern(
         r"No space left on device|Disk quota exceeded",
@@ -104,7 +104,7 @@ _PATTERNS = (
     ),
     GitErrorPattern(r"Could not read from remote", *_NOT_FOUND, of_settings=True, kind="repository-not-found"),
 )
-# Dumb HTTP, and servers before version 2 of the protocol, which may give out only the ends of branches and tags.
+# Dumb HTTP, and servers before protocol version 2, which may serve only the tips of branches and tags.
 NO_SINGLE_COMMIT = re.compile(r"dumb http transport does not support shallow|unadvertised object|want \S+ not valid")
 
 
@@ -117,15 +117,15 @@ async def explain(
     token: bool,
     patterns: Sequence[GitErrorPattern] = _PATTERNS,
 ) -> tuple[BuildFailed, bool, GitErrorPattern | None]:
-    """Say why git failed, in the words of who runs or uses the platform, and whether trying again may help.
+    """Explain to users or operators of the platform why git failed, and decide whether a retry may help.
 
     Args:
-        url: of the repository, without user info.
-        ref: that was asked for.
-        text: what git said.
-        ended: how it ended.
-        token: one was sent.
-        patterns: that are known; the third part of the answer is the one that it was.
+        url: address of the repository, without user info.
+        ref: requested ref.
+        text: output of git.
+        ended: exit of git.
+        token: whether a token was sent.
+        patterns: known errors; the third part of the result is the one that matched.
 
     """
     host = urlsplit(url).hostname or "the server"
@@ -150,11 +150,11 @@ async def explain(
 
 
 async def _may_resolve(host: str) -> bool:
-    """Return whether a host name may exist: its resolver has no answer now, or has one by now."""
+    """Return whether a host name may exist: its resolver has no answer at present, or has an address by now."""
     try:
         await anyio.getaddrinfo(host, None)
     except socket.gaierror as error:
         return error.errno == socket.EAI_AGAIN
-    except UnicodeError:  # it cannot be a host's name
+    except UnicodeError:  # not a valid host name
         return False
     return True

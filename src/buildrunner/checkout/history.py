@@ -1,8 +1,8 @@
-"""History and tags: what a build asks of git beyond the one commit that is cloned (GIT_HISTORY).
+"""Fetch history and tags for builds that use git beyond the cloned commit (GIT_HISTORY).
 
-`auto` looks for signs that the repository uses them, by `git grep` in the sandbox. Commits, folders and tags are fetched then,
-without the contents of old files, unless a sign says that those are needed. They are fetched here because the token is here, and
-the build has none: what is missing afterwards is missing, and git never asks the network for it.
+`auto` searches the repository for signs of that with `git grep` in the sandbox. Then it fetches commits, folders and tags, without
+the contents of old files unless a sign requires them. They are fetched here because the build has no token. What is missing
+afterwards stays missing, and git never requests it from the network.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from buildrunner.checkout.git_errors import explain
 from buildrunner.config.addresses import Repository
 from buildrunner.errors import BuildFailed
 
-AUTO_SECONDS = 60.0  # for what may turn out not to be needed
+AUTO_SECONDS = 60.0  # for data that may turn out to be unnecessary
 _MAX_SIGN = 80
-# In configurations: the dates of pages, of VitePress, VuePress, Docusaurus, Starlight, Nextra and others.
+# Settings for the dates of pages, of VitePress, VuePress, Docusaurus, Starlight, Nextra and others.
 _CONFIGURATIONS = (
     *(f":(glob)**/{name}/**" for name in (".vitepress", ".vuepress", "docs/.vitepress")),
     *(
@@ -35,14 +35,14 @@ _KEYS = (
     r"([\"']? *[:=] *[a-z]+\b)?"
 )
 _IS_OFF = re.compile(r"[:=] *(?:false|null|undefined)\b")
-# Packages that ask git, as package.json names them.
+# Packages that read the history, by their names in package.json.
 _PACKAGES = (
     r'"(nextra(-[a-z-]+)?|@vuepress/plugin-(git|last-updated)|@nolebase/vitepress-plugin-git-changelog|gatsby-transformer-git[a-z]*'
     r"|[@a-z0-9/-]*git-(changelog|commit|date|describe|info|last|log|rev|revision|semver|tag|version)[a-z0-9-]*|gitversion|gitlog"
     r"|simple-git|@napi-rs/simple-git|nodegit|es-git|isomorphic-git|conventional-changelog[a-z-]*"
     r'|auto-changelog|unplugin-info|remark-[a-z-]*(git|modified)[a-z-]*|eleventy-plugin-[a-z-]*git[a-z-]*|git-cliff)" *:'
 )
-# Words of one command, in a shell's line or in a list of arguments.
+# Words of one command, in a shell command or a list of arguments.
 _BETWEEN = r"""["', \[]+"""
 _COMMANDS = (
     rf"\bgit{_BETWEEN}(-[-a-zA-Z.=/]+{_BETWEEN})*(log|describe|rev-list|blame|shortlog|tag|for-each-ref|show|diff)\b"
@@ -51,7 +51,7 @@ _SUFFIXES = ("js", "mjs", "cjs", "ts", "mts", "cts", "sh", "py", "astro", "vue",
 _PROGRAMS = (*(f"*.{suffix}" for suffix in _SUFFIXES), "Makefile", "*/Makefile", "package.json", "*/package.json")
 _DATES = r"^ *[\"']?date[\"']?: *[\"']?git (Last Modified|Created)"  # Eleventy's
 _PAGES = ("*.md", "*.mdx", "*.njk", "*.liquid", "*.html", "*.json", "*.yml", "*.yaml")
-# What compares files, as git does to find out that one was renamed.
+# Commands that compare files, as git does to detect renames.
 _CONTENTS = (
     rf"--follow\b|--name-(status|only)\b|--diff-filter|--(num|short)?stat\b|\bdiff-tree\b|\bgit{_BETWEEN}(blame|show|diff)\b"
     r"|isomorphic-git|nodegit|plugin-git\b|git-changelog"
@@ -65,17 +65,17 @@ async def fetch_history(
     wish: Literal["auto", "full"],
     log: Callable[..., None],
 ) -> None:
-    """Fetch the history and tags of a checkout where they are wanted.
+    """Fetch the history and tags of a checkout if they are needed.
 
     Args:
-        git: runs in the parent of the checkout.
-        repository: that is built.
-        checkout: of one commit, or of its whole history where the server had no other way.
-        wish: `full` fetches the contents of old files, too.
-        log: takes sentences for people, and "warning" for what could not be fetched.
+        git: runs in the parent folder of the checkout.
+        repository: repository of the build.
+        checkout: checkout of one commit, or of the whole history if the server supports nothing else.
+        wish: GIT_HISTORY; `full` also fetches the contents of old files.
+        log: function that logs a line; its level is "warning" for anything that could not be fetched.
 
     Raises:
-        BuildFailed: at `clone`, when `full` fails.
+        BuildFailed: `full` failed in the stage `clone`.
 
     """
     contents = wish == "full"
@@ -87,7 +87,7 @@ async def fetch_history(
         log(f"{text!a} needs the git history; fetching it with tags (GIT_HISTORY=none skips this).")
     else:
         log("Fetching the whole history, with tags (GIT_HISTORY=full).")
-    # The stage has a limit, and the commit itself is there.
+    # The stage has a time limit, and the commit itself is already checked out.
     seconds = min(AUTO_SECONDS, max(1.0, (anyio.current_effective_deadline() - anyio.current_time()) / 2))
     retries = Retries(log)
     while True:
@@ -115,7 +115,7 @@ async def fetch_history(
             "warning",
         )
         break
-    # Nobody is asked for what is missing: the build has no token, and libgit2 refuses repositories that name a promisor.
+    # Git must not request missing objects: the build has no token, and libgit2 refuses repositories with a promisor remote.
     for key in ("remote.origin.promisor", "remote.origin.partialclonefilter", "extensions.partialclone"):
         await git("-C", checkout.folder.name, "config", "--unset-all", key, shown=False)
 
@@ -140,7 +140,7 @@ def _command(checkout: Checkout, ref: str | None, *, contents: bool) -> list[str
 
 
 async def _sign(git: Git, checkout: Checkout) -> tuple[str, bool] | None:
-    """Find the first sign that history is used, and whether the contents of old files are."""
+    """Return the first sign that the history is used, and whether the contents of old files are needed."""
     searches = (
         (_KEYS, _CONFIGURATIONS),
         (_PACKAGES, ("package.json", "*/package.json")),
@@ -155,7 +155,7 @@ async def _sign(git: Git, checkout: Checkout) -> tuple[str, bool] | None:
 
 
 async def _grep(git: Git, folder: Path, pattern: str, files: tuple[str, ...]) -> str | None:
-    """Return what a pattern matches first in some files of the repository."""
+    """Return the first match of a pattern in some files of the repository."""
     arguments = (
         "grep",
         "-I",

@@ -1,4 +1,4 @@
-"""Read git's index: the submodules and LFS files of a checkout, so that repositories without them pay nothing."""
+"""Read git's index for submodules and LFS files, so that repositories without them cost nothing extra."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-# Of 600,000 files or so; and more than anybody writes into a .gitattributes.
+# Of about 600,000 files; and more than any real .gitattributes.
 _MAX_INDEX_BYTES, _MAX_ATTRIBUTES_BYTES = 64 * 2**20, 2**20
 
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """What the index of a checkout says about files that are elsewhere."""
+    """Submodules and LFS files according to the index of a checkout."""
 
     submodules: Mapping[str, str]  # path → commit
-    names_lfs: bool  # a .gitattributes speaks of LFS
-    pointers: tuple[str, ...] = ()  # files of LFS, where none does
+    names_lfs: bool  # whether a .gitattributes mentions LFS
+    pointers: tuple[str, ...] = ()  # LFS pointers in a repository whose .gitattributes doesn't mention LFS
 
 
 def read_tree(folder: Path, commit: str) -> Tree:
-    """Look for submodules and LFS in the index (gitformat-index(5), version 2) of a checkout that git has just made."""
+    """Find submodules and LFS files in the index (gitformat-index(5), version 2) of a new checkout."""
     index = _read_file(folder / ".git" / "index", _MAX_INDEX_BYTES)
     submodules: dict[str, str] = {}
     attributes: list[str] = []
     small: list[str] = []
-    size, place = len(commit) // 2, 12  # of an object's id; of the first entry
+    size, place = len(commit) // 2, 12  # of an object id; of the first entry
     for _ in range(int.from_bytes(index[8:12], "big")):
         start = place + 42 + size
         end = index.index(b"\0", start)
@@ -48,18 +48,18 @@ def read_tree(folder: Path, commit: str) -> Tree:
 
 
 def _may_be_pointer(size: bytes) -> bool:
-    """Decide by the size of a regular file."""
+    """Examine a regular file by its size."""
     return size[:3] == b"\0\0\0" and size[3] >= _MIN_POINTER
 
 
-_GITLINK = (0o160000).to_bytes(4, "big")  # the mode of a submodule
+_GITLINK = (0o160000).to_bytes(4, "big")  # mode of a submodule
 _POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:"
-_MIN_POINTER = len(_POINTER) + 64  # and at most 255 bytes
-_MAX_SMALL = 20_000  # files of such a size that are looked into
+_MIN_POINTER = len(_POINTER) + 64  # at most 255 bytes
+_MAX_SMALL = 20_000  # small files to examine
 
 
 def _read_file(path: Path, max_bytes: int) -> bytes:
-    """Return the content of a regular file; of a link, or a file that is larger than `max_bytes`, nothing."""
+    """Return the content of a regular file; empty for a link, or a file larger than `max_bytes`."""
     with suppress(OSError):
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         with open(descriptor, "rb") as file:

@@ -1,8 +1,8 @@
-"""Git LFS: files of a checkout that are pointers, a few lines each, to what a server keeps beside the repository.
+"""Fetch Git LFS files: a checkout has pointers of a few lines in their place, and a server has their contents.
 
-`git-lfs` gets them after the checkout, in the sandbox and by itself: no filter runs while git checks out. Of .lfsconfig
-git-lfs takes no key that runs anything (git-lfs-config(5), LFSCONFIG). Where the server is, is decided here: http or https,
-without the token unless it is on the repository's own host.
+`git-lfs` fetches them after the checkout, in the sandbox; no filter runs while git checks out. In .lfsconfig, git-lfs ignores
+every key that runs a command (git-lfs-config(5), LFSCONFIG). The address of the server is decided here: http or https, without
+the token unless it is on the host of the repository.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from buildrunner.sandbox.command import REMOVE_SECONDS, remove_tree
 
 _POINTER = "^version https://git-lfs.github.com/spec/v1$"
 _LEAVE_OUT = "Exclude files that the build does not need with lfs.fetchexclude in .lfsconfig."
-# What git-lfs says (3.3 and 3.6), with what is below it, Go's net/http, and what servers answer in their own words. A status
-# of 500 or more is a "Fatal error". The first one that matches decides.
+# Messages of git-lfs (3.3 and 3.6), of Go's net/http below it, and of servers. Statuses from 500 on are a "Fatal error". The
+# first match counts.
 _PATTERNS = (
     GitErrorPattern(
         r"No space left on device|Disk quota exceeded",
@@ -71,20 +71,20 @@ _PATTERNS = (
 
 
 async def fetch_lfs(git: Git, repository: Repository, url: str, folder: Path, log: Callable[..., None]) -> None:
-    """Put the files of Git LFS in the places of their pointers, where a checkout has such.
+    """Replace the pointers of Git LFS in a checkout by the contents of the files, if there are any.
 
     Args:
-        repository: that is built, whose token goes to its own host.
-        url: that this checkout came from, a submodule's perhaps.
-        folder: of the checkout, a real path.
-        log: is told how many files are fetched, and as a "warning" that git-lfs is missing.
+        repository: repository of the build, whose token is only sent to its own host.
+        url: address of this checkout, which may be a submodule.
+        folder: real path of the checkout.
+        log: function that logs how many files are fetched, and a "warning" if git-lfs is missing.
 
     Raises:
-        BuildFailed: at `clone`, when the server does not give them all: a site whose pictures are pointers is none.
+        BuildFailed: the stage `clone` failed: a site with pointers instead of images must not be published.
 
     """
     inside = ("-C", str(folder))
-    # Only regular files of the index, by git in the sandbox.
+    # Only regular files in the index, listed by git in the sandbox.
     arguments = ("grep", "--files-with-matches", "-z", "-I", "-e", _POINTER, "--", ":(attr:filter=lfs)")
     _, _, printed = await git(*inside, *arguments, shown=False)
     pointers = printed.split(b"\0")[:-1]
@@ -118,7 +118,7 @@ async def fetch_lfs(git: Git, repository: Repository, url: str, folder: Path, lo
         try:
             ended, text, _ = await git(*inside, "lfs", "pull", variables=variables)
         finally:
-            # Where it writes its environment, and thus the token, when a server fails.
+            # On a server error, git-lfs logs its environment, which includes the token.
             with cleanup(REMOVE_SECONDS):
                 await remove_tree(folder / ".git" / "lfs" / "logs")
         if not ended.failed:
@@ -129,26 +129,26 @@ async def fetch_lfs(git: Git, repository: Repository, url: str, folder: Path, lo
 
 
 def _default(url: str) -> str:
-    """Return the server's address as git-lfs derives it from a repository's (git-lfs, docs/api/server-discovery)."""
+    """Return the server's address as git-lfs derives it from that of a repository (git-lfs, docs/api/server-discovery)."""
     url = url.rstrip("/")
     if urlsplit(url).scheme not in {"http", "https"}:
-        return url  # of a file it is the same; over ssh the server says it
+        return url  # the same for a file; over ssh, the server returns it
     return f"{url}/info/lfs" if url.endswith(".git") else f"{url}.git/info/lfs"
 
 
 def _variables(repository: Repository, server: str) -> dict[str, str]:
-    """Return the configuration of `git lfs pull`, in place of that of other commands: it wins over .lfsconfig."""
+    """Return the configuration of `git lfs pull`, which replaces that of other commands and takes precedence over .lfsconfig."""
     entries = [
         ("lfs.url", server),
         ("lfs.transfer.maxRetries", "3"),
-        # Without them it leaves the checkout as it is. It refreshes the index by them when it has written the files.
+        # Without them, it leaves the checkout unchanged. It uses them to refresh the index after writing the files.
         ("filter.lfs.clean", "git-lfs clean -- %f"),
         ("filter.lfs.smudge", "git-lfs smudge -- %f"),
         ("filter.lfs.process", "git-lfs filter-process"),
         ("filter.lfs.required", "true"),
     ]
-    # For one address alone, that of the request for a list: the server's answer has all that a download needs, and what it
-    # names may be elsewhere. (On the whole host the header would be sent twice where the server hands it back for the downloads.)
+    # Only for the address of the batch request: the response contains all that a download needs, and may name another host. (For
+    # the whole host, the header would be sent twice if the server returns it for the downloads.)
     own = origin_of(server) == repository.origin.lower() and re.fullmatch(r"[A-Za-z0-9.:/_~%+-]+", server)
     if own and (header := authorization(repository)):
         entries.append((f"http.{server.rstrip('/')}/objects/batch.extraHeader", header))

@@ -1,8 +1,8 @@
-"""Submodules: other repositories at recorded commits, in folders of a checkout.
+"""Fetch submodules: other repositories at recorded commits, in folders of a checkout.
 
-Each is fetched as the repository itself is, one commit and shallow, by the same commands of git, and not by
-`git submodule`. So no name of a submodule becomes a path, and of .gitmodules nothing has an effect but which address
-belongs to which path. The paths and commits are those of the index, which git has checked.
+Each is fetched like the repository itself: one commit, shallow, by the same git commands instead of `git submodule`. Names of
+submodules therefore never become paths, and .gitmodules only maps paths to addresses. Paths and commits come from the index,
+which git has validated.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from buildrunner.errors import BuildFailed
 from buildrunner.redaction import visible
 from buildrunner.sandbox.command import Exit, remove_tree
 
-# A commit can name an older one of its own repository as a submodule, and so on: somewhere that has to end.
+# A commit can contain an older commit of its own repository as a submodule, and so on, so the depth needs a limit.
 MAX_SUBMODULES = 256
 MAX_DEPTH = 5
 AT_ONCE = 8
-_MAX_PER_COMMAND = 32  # a path may have 4 KB and stands in a job several times: Linux allows 2 MB
+_MAX_PER_COMMAND = 32  # a path of up to 4 KB occurs several times in a job; Linux allows 2 MB
 _MAX_ADDRESS, _MAX_SHOWN = 2048, 200
 _NOT_IN_ADDRESS = re.compile(r"[\x00-\x20\x7f-\x9f\ud800-\udfff\\]")
-# Each job is a script for sh, and each line that it says bears its number.
+# Each job is a shell script, and each line of its output starts with its number.
 _RUN_JOBS = ("/bin/sh", "-c", f'printf "%s\\0" "$@" | xargs -0 -n 1 -P {AT_ONCE} sh -c', "sh")
 _OFF = "GIT_SUBMODULES=off builds without submodules."
 
@@ -46,12 +46,12 @@ class _Submodule:
     path: str  # from the top of the checkout
     url: str
     commit: str
-    token: bool  # is sent, where there is one
+    token: bool  # whether to send the token
     shallow: bool = True
 
     @property
     def shown(self) -> str:
-        """Its address, without what its author may have written there of a password."""
+        """Its address without a password that its author may have written there."""
         return visible(without_user(self.url))
 
 
@@ -62,20 +62,20 @@ def _shown(path: str) -> str:
 async def fetch_submodules(
     git: Git, repository: Repository, folder: Path, tree: Tree, log: Callable[..., None]
 ) -> dict[str, tuple[str, Tree]]:
-    """Fetch the submodules of a checkout, and theirs.
+    """Fetch the submodules of a checkout recursively.
 
     Args:
-        git: runs in the parent of `folder`, a real path.
-        repository: whose address relative ones start from, and whose token goes to its own host.
-        folder: of the checkout.
-        tree: what its index says.
-        log: is told what is fetched, tried again, and left out.
+        git: runs in the parent folder of `folder`.
+        repository: repository of the build; base of relative addresses, and owner of the token.
+        folder: real path of the checkout.
+        tree: contents of its index.
+        log: function that logs what is fetched, retried and left out.
 
     Returns:
-        Of each submodule: its path from `folder` → its address, and what its own index says.
+        Path of each submodule from `folder` → its address and the contents of its index.
 
     Raises:
-        BuildFailed: at `clone`, with the path and address of the one that cannot be fetched.
+        BuildFailed: the stage `clone` failed; the reason names the path and address of the submodule.
 
     """
     done: dict[str, tuple[str, Tree]] = {}
@@ -114,8 +114,8 @@ async def fetch_submodules(
 async def _read_submodules(
     git: Git, repository: Repository, folder: Path, place: str, url: str, tree: Tree, log: Callable[..., None]
 ) -> list[_Submodule]:
-    """Return the submodules of one repository, which is checked out at `place` and came from `url`."""
-    # Out of the commit and not out of the checkout, where .gitmodules might be a link.
+    """Return the submodules of one repository, which is checked out at `place` and was fetched from `url`."""
+    # From the commit instead of the checkout, where .gitmodules might be a link.
     arguments = ("config", "-z", "--blob=HEAD:.gitmodules", "--get-regexp", r"^submodule\..*\.(path|url)$")
     _, _, printed = await git("-C", f"{folder.name}/{place}", *arguments, shown=False)
     if len(printed) >= MAX_PRINTED_BYTES:
@@ -149,7 +149,7 @@ async def _read_submodules(
                 f"Write it into .gitmodules as https://…, and push that. {_OFF}",
                 kind="submodule-address-refused",
             )
-        # Git makes no such tree, but a hostile one can be written: nothing is fetched to behind a link.
+        # Git never writes such a tree, but an attacker can. Nothing is fetched into the target of a link.
         inside = any(str(parent) in tree.submodules for parent in Path(path).parents)
         if inside or await anyio.Path(folder / whole).resolve() != folder / whole:
             raise BuildFailed(
@@ -163,23 +163,23 @@ async def _read_submodules(
 
 
 def find_address(url: str, parent: str, repository: Repository) -> str | None:
-    """Return the address that a submodule is fetched from: https, or the scheme of REPO_URL.
+    """Return the address to fetch a submodule from: https, or the scheme of REPO_URL.
 
-    The other forms that people write lead to the same repository on the same host: git@host:path, ssh:// and git://, which
-    take a key or are gone from most hosts, and http://.
+    Other usual forms lead to the same repository on the same host: git@host:path and ssh://, which need a key, git://, which most
+    hosts have dropped, and http://.
 
     Args:
-        url: as .gitmodules has it, absolute, or relative to `parent` (git-submodule(1)).
-        parent: the address of the repository in which it stands.
-        repository: that is built.
+        url: address in .gitmodules, absolute or relative to `parent` (git-submodule(1)).
+        parent: address of the repository that contains it.
+        repository: repository of the build.
 
     Returns:
-        None where it has another form. It begins with its scheme, or a / where REPO_URL is a file's, and so is no option.
+        None for any other form. The address begins with its scheme, or with / if REPO_URL is a file, so it can't be an option.
 
     """
     if not url or len(url) > _MAX_ADDRESS or _NOT_IN_ADDRESS.search(url):
         return None
-    # Programs do not agree where the host is then, and the one that is shown has to be the one that is asked.
+    # Programs disagree about the host of such an address, but the host shown must be the one contacted.
     if re.search(r"[?#]|://[^/]*@[^/]*@", url):
         return None
     if re.match(r"\.\.?(/|$)", url):
@@ -250,8 +250,8 @@ async def _fetch(
             if transient:
                 passing = failure
             elif submodule.token and repository.password is not None:
-                # The token may be good for the repository only, where everybody can read the submodule; or it has moved, and
-                # redirects are followed where no token is sent.
+                # The token may be for the repository only, and the submodule public. Or it has moved: redirects are only followed
+                # without a token.
                 submodule.token = False
             else:
                 raise failure
@@ -265,7 +265,7 @@ async def _fetch(
 async def _run_jobs(
     git: Git, repository: Repository, folder: Path, submodules: Sequence[_Submodule]
 ) -> list[tuple[Exit, str]]:
-    """Fetch some submodules side by side, in one command of the sandbox; return how each ended, and its output."""
+    """Fetch some submodules in parallel, in one command of the sandbox; return the exit and the output of each."""
     jobs = []
     for number, submodule in enumerate(submodules):
         target = f"{folder.name}/{submodule.path}"
@@ -279,10 +279,10 @@ async def _run_jobs(
     def listen(stream: Literal["stdout", "stderr"], data: bytes) -> None:
         nonlocal rest
         *lines, rest = (rest + data).split(b"\n")
-        rest = rest[:MAX_OUTPUT_BYTES]  # its beginning: there is the number
+        rest = rest[:MAX_OUTPUT_BYTES]  # its start, which has the number
         for line in lines:
             number, text = (*line.split(b" ", 1), b"")[:2]
-            # What has no number comes from the shell, and belongs to nobody.
+            # Output without a number comes from the shell.
             if re.fullmatch(rb"[0-9]{1,3}", number) and int(number) < len(outputs):
                 outputs[int(number)] += text + b"\n"
                 del outputs[int(number)][:-MAX_OUTPUT_BYTES]
@@ -295,7 +295,7 @@ async def _run_jobs(
     for text in outputs:
         code = re.search(rb"^exit ([0-9]{1,3})\n\Z", bytes(text), re.MULTILINE)
         ended = whole if whole.failed or not code else Exit(int(code[1]), whole.out_of_memory, whole.left_behind)
-        # A job that never came to its end has failed, whatever became of the others.
+        # A job that did not finish has failed, whatever the others did.
         results.append((ended if code or ended.failed else Exit(1, None), text.decode(errors="replace")))
     return results
 

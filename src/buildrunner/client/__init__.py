@@ -1,4 +1,4 @@
-"""Read the logs of builds in a program: `follow` one until its result, `fetch` what there is."""
+"""Read the logs of builds in a program: `follow` one until its result, or `fetch` its current content."""
 
 from typing import TYPE_CHECKING
 

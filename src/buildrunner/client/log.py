@@ -1,4 +1,4 @@
-"""The events of a build for programs, with or without asyncio: `for event in follow(…)`, `async for event in follow(…)`."""
+"""Events of a build for programs, with or without asyncio: `for event in follow(…)`, `async for event in follow(…)`."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _logger = logging.getLogger("buildrunner.client")
 
 
 class LogIncomplete(Exception):
-    """Say why a log has no result.
+    """A log has no result.
 
     `reason` is `superseded` (a later build took over, and the rest is not in the archive), `lost` (90 s without an event),
-    `not_found` (nothing is known of the build, or it did not begin within 300 s) or `refused` (by Redis or the gateway).
+    `not_found` (the build is unknown, or did not start within 300 s) or `refused` (by Redis or the gateway).
     """
 
     def __init__(self, reason: Reason, sentence: str) -> None:
@@ -33,7 +33,7 @@ class LogIncomplete(Exception):
 
 @dataclass(frozen=True)
 class Log:
-    """The events of one build, each once and in order: an iterator for programs with and without asyncio."""
+    """Events of one build, each once and in order: an iterator for programs with and without asyncio."""
 
     source: str = field(repr=False)
     slug: str
@@ -112,15 +112,15 @@ def follow(
 ) -> Log:
     """Follow a build until its result.
 
-    It does not matter when you come, whether connections hold, and whether Redis or the gateway restart meanwhile. If a task is
-    started again under the same build id, its events follow with `seq` 1 once more.
+    It works whenever you start, and if connections break or Redis or the gateway restart meanwhile. If a task is started again
+    under the same build id, its events follow with `seq` 1 once more.
 
     Args:
-        source: where the events are: `redis://…`, `rediss://…` or `unix://…`, or the `https://…` address of a gateway.
+        source: source of events: `redis://…`, `rediss://…` or `unix://…`, or the `https://…` address of a gateway.
         slug: id of the site.
-        build: id of the build, which is waited for; None for the newest.
+        build: id of the build, which need not have started; None for the latest.
         after: number (`seq`) of the last event that you have.
-        token: viewer token, for a gateway.
+        token: viewer token for a gateway.
         bucket: state bucket, for events that Redis no longer has; read with AWS's variables. A gateway needs none.
         event_stream: name of the streams in Redis.
 
@@ -144,9 +144,9 @@ def fetch(
     bucket: str | None = None,
     event_stream: str = "events:{slug}",
 ) -> Log:
-    """Fetch what there is of a build's log now; the result is its last event if the build has ended.
+    """Fetch the current content of a build's log; the last event is the result if the build has ended.
 
-    The arguments and errors are those of `follow`. A build that is named but not known to Redis is waited for; a
-    gateway answers at once.
+    Arguments and errors are those of `follow`. A named build that Redis doesn't know is waited for; a gateway responds
+    immediately.
     """
     return Log(source, slug, build, 0, False, token, bucket, event_stream)

@@ -15,8 +15,8 @@ from buildrunner.concurrency.retry import RetryPolicy
 
 _SILENCE_SECONDS = 45.0  # a gateway sends a comment at least every 15 s
 _CONNECT_SECONDS = 10.0
-_RETRY = RetryPolicy(first=0.5, longest=10.0)  # of a connection that gave no event
-_FINAL = {400, 401, 403, 404, 405, 421}  # asking again does not help
+_RETRY = RetryPolicy(first=0.5, longest=10.0)  # after a connection without events
+_FINAL = {400, 401, 403, 404, 405, 421}  # statuses that a retry will not change
 _LINE_BYTES = 2**20
 
 Batch = list[bytes] | tuple[Reason, str]
@@ -25,7 +25,7 @@ Batch = list[bytes] | tuple[Reason, str]
 async def read_from_gateway(
     gateway: str, slug: str, build: str | None, *, after: int, follow: bool, token: str | None
 ) -> AsyncGenerator[Batch]:
-    """Yield events as they are, some at a time, and last why there is no result, if there is none."""
+    """Yield events unchanged, in batches, and finally the reason why there is no result, if there is none."""
     path = f"{gateway}/api/sites/{slug}/builds/{build or 'latest'}"
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     timeout = ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS, sock_read=_SILENCE_SECONDS)
@@ -55,13 +55,13 @@ async def read_from_gateway(
                                 retries = 0
                                 yield events
                             if last:
-                                # `latest` is this build from now on: a later one has a log of its own.
+                                # From now on `latest` is this build; a later one has another log.
                                 path = f"{gateway}/api/sites/{slug}/builds/{last.partition(':')[0]}"
                                 position, query = last, {}
                             if reason == "result":
                                 return
                             if reason:
-                                yield reason, f"The log of {build or slug} ends without a result: {reason}."
+                                yield reason, f"The log of {build or slug} ended without a result: {reason}."
                                 return
             except (ClientError, TimeoutError, OSError):
                 if not follow:
@@ -71,7 +71,7 @@ async def read_from_gateway(
 
 
 async def _messages(answer: ClientResponse) -> AsyncGenerator[tuple[list[bytes], str, Any]]:
-    """Yield events that came together, the id of the last one, and the reason of the end.
+    """Yield events that arrived together, the id of the last one, and the reason for the end.
 
     https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation
     """
@@ -107,6 +107,6 @@ async def _lines(answer: ClientResponse) -> AsyncGenerator[list[bytes]]:
 
 async def _error(answer: ClientResponse) -> str:
     try:
-        return f"The gateway answered {answer.status}: {(await answer.json())['error']}"
+        return f"The gateway returned status {answer.status}: {(await answer.json())['error']}"
     except (ClientError, ValueError, KeyError, TypeError):
-        return f"The gateway answered {answer.status}."
+        return f"The gateway returned status {answer.status}."

@@ -1,8 +1,8 @@
-"""Read one build's log out of its stream, exactly once and in order; out of the archive what the stream has no longer.
+"""Read the log of one build from its stream, exactly once and in order; from the archive if the stream no longer has it.
 
-A reader of the stream has three rules (docs/events.md): continue from the last id, start again from 0 when that id is larger
-than the stream's own, skip what you have. What is not in the stream any more, because a later build took it or Redis
-lost it, is in the build's archive.
+A reader of the stream follows three rules (docs/events.md): continue after the last id, start again from 0 if that id is larger
+than the last id of the stream, and skip known events. Events that are no longer in the stream, because a later build took it or
+Redis lost it, are in the archive of the build.
 """
 
 from __future__ import annotations
@@ -25,37 +25,37 @@ from buildrunner.events.sinks.redis.connection import ANSWER_SECONDS, SentinelEr
 if TYPE_CHECKING:
     from buildrunner.s3 import Bucket
 
-LOST_SECONDS = 90  # without an event: a living build writes one every 30 s
-STARTS_WITHIN_SECONDS = 300  # before its first event a task pulls the image
-SILENCE_SECONDS = 35  # in which a living build has said something, and it has come through
-TAKEN_OVER_SECONDS = 20  # in which a build that was taken over has ended, and written its archive
+LOST_SECONDS = 90  # without an event; a running build writes one every 30 s
+STARTS_WITHIN_SECONDS = 300  # a task pulls its image before the first event
+SILENCE_SECONDS = 35  # in which a running build has written an event that has arrived
+TAKEN_OVER_SECONDS = 20  # for a superseded build to end and to write its archive
 BLOCK_MILLISECONDS = 1000
-ARCHIVE_EVERY_SECONDS = 5  # while nothing comes
+ARCHIVE_EVERY_SECONDS = 5  # while no events arrive
 
 Reason = Literal["result", "superseded", "lost", "not_found", "running", "refused"]
 
 
 @dataclass(frozen=True, slots=True)
 class LogEnd:
-    """Why there is no more of a log."""
+    """The reason for the end of a log."""
 
     reason: Reason
-    exit_code: int  # as that of `buildrunner logs`
+    exit_code: int  # exit code of `buildrunner logs`
     sentence: str = ""  # for people; empty after a result
 
 
 class LogReader:
-    """What has been read of which build, and where the rest may come from.
+    """The position of a reader in the log of a build, and the sources of the rest.
 
     Args:
-        settings: where the events are.
-        slug: of the site.
-        build: id of the build, which is waited for; None for the newest.
-        after: number of the last event that the reader has already.
-        follow: whether to stay until the result; otherwise only what there is now is read.
+        settings: connection settings.
+        slug: name of the site.
+        build: id of the build, which need not have started; None for the latest.
+        after: number of the last event that the caller has.
+        follow: whether to wait for the result; otherwise only current events are read.
         moves_on: whether to continue with a later build that takes the stream.
         starts_within: seconds in which a build that is waited for begins.
-        notice: called with a sentence for people when something happens that is not an event.
+        notice: function that is called with a sentence for people for anything but events.
 
     """
 
@@ -71,7 +71,7 @@ class LogReader:
         starts_within: float = STARTS_WITHIN_SECONDS,
         notice: Callable[[str], None],
     ) -> None:
-        self.end: LogEnd | None = None  # once it is known
+        self.end: LogEnd | None = None  # set once it is known
         self._settings = settings
         self._slug = slug
         self._stream = settings.stream_of(slug)
@@ -80,22 +80,22 @@ class LogReader:
         self._follow = follow
         self._starts_within = starts_within
         self._say = notice
-        self._build = build  # whose events are read
-        self._shown: dict[str, Any] = {"seq": after}  # the last event that was
-        self._began = ""  # `ts` of its first event: another build may have the same id
-        self._is_earlier = False  # the events that are being read, of another build with that id
-        self._quiet = 0.0  # seconds in which Redis could be asked, and had nothing of this run
-        self._replaced = False  # a later run has taken the stream from the one that is named
+        self._build = build  # id of the build being read
+        self._shown: dict[str, Any] = {"seq": after}  # last event that was yielded
+        self._began = ""  # `ts` of its first event, because another build may have the same id
+        self._is_earlier = False  # whether the current events belong to an earlier build with that id
+        self._quiet = 0.0  # seconds in which Redis responded without an event of this build
+        self._replaced = False  # whether a later build has taken the stream
         self._stream_is_there = False
         self._redis_is_away: str | None = None
-        self._redis_refuses = False  # this user: it will not help to ask again
+        self._redis_refuses = False  # whether Redis refuses this user, so that retries are useless
         self._bucket: Bucket | None = None
         self._stack = AsyncExitStack()
         self._has_archive = settings.state_bucket is not None
         self._no_archive = None if self._has_archive else "AWS_BUCKET_NAME is not set"
 
     async def batches(self) -> AsyncGenerator[list[bytes]]:
-        """Yield events as they are, some at a time, until it is clear how the build ended; then `end` says it."""
+        """Yield events unchanged, in batches, until the outcome of the build is known; then `end` has it."""
         async with self._stack:
             async for events in self._read():
                 yield events
@@ -106,7 +106,7 @@ class LogReader:
         from redis.asyncio import Redis
         from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
 
-        looked = -math.inf  # into the archive: a run may be over, and its stream gone
+        looked = -math.inf  # time of the last check of the archive; the build may be over, and its stream deleted
         last, waited, before = b"0-0", False, time.monotonic()
         client: Any = Redis.from_url(
             self._settings.redis_uri, socket_timeout=ANSWER_SECONDS, socket_connect_timeout=ANSWER_SECONDS
@@ -118,18 +118,18 @@ class LogReader:
                     block = BLOCK_MILLISECONDS if self._stays else None
                     answer = await client.xread({self._stream: last}, count=500, block=block)
                     entries = next(iter(dict(answer).values()), ())
-                    if entries and isinstance(entries[0], list):  # RESP3, where REDIS_URI asks for it
+                    if entries and isinstance(entries[0], list):  # RESP3, if REDIS_URI selects it
                         (entries,) = entries
                     newest = entries[-1][0] if entries else await self._last_id(client)
                     self._stream_is_there = newest is not None
                     if _place(last) > _place(newest or b"0-0"):
-                        last = b"0-0"  # Redis lost its memory, and the run is sending everything again
+                        last = b"0-0"  # Redis lost its data, so the build sends everything again
                     self._redis_answers(None)
                 except (RedisError, OSError) as error:
                     reason = await find_sentinel(client, error)
                     self._redis_refuses = isinstance(reason, AuthenticationError | NoPermissionError | SentinelError)
                     self._redis_answers(explain(reason))
-                # Of the time in which Redis is away, or takes much longer than it may block, nothing can be said.
+                # Time in which Redis is unreachable, or exceeds its blocking time by far, doesn't count as silence.
                 now = time.monotonic()
                 if not self._redis_is_away or not self._follow:
                     self._quiet += min(now - before, 2 * BLOCK_MILLISECONDS / 1000)
@@ -141,10 +141,10 @@ class LogReader:
                         yield fresh
                         continue
                     if not self._stays:
-                        continue  # they are other builds': read on to the end of what there is
+                        continue  # events of other builds: read until the end of the stream
 
-                # Nothing of this run is to be had from Redis just now. One that has ended has an archive. A living one speaks
-                # every 30 s, and an S3 that does not answer must not hold up what it says.
+                # Redis has no new event of this build. If the build has ended, it has an archive. If not, it writes an event every
+                # 30 s, which an unresponsive S3 must not delay.
                 lives = self._shown["seq"] and self._stream_is_there and not (self._replaced or self._redis_is_away)
                 patience = SILENCE_SECONDS if lives and self._age < LOST_SECONDS else 0
                 if self._quiet >= patience and (not self._stays or now - looked >= ARCHIVE_EVERY_SECONDS):
@@ -164,24 +164,24 @@ class LogReader:
 
     @property
     def _stays(self) -> bool:
-        """Whether to wait for more than there is.
+        """Whether to wait for more events.
 
-        For a run that is named, or has just begun, until its first event; for one that seems to be lost, until that is sure:
-        this clock and the run's may differ.
+        True for a named or new build until its first event, and for a build that seems lost until that is certain, because the
+        clocks may differ.
         """
         waits = self._named or self._stream_is_there if not self._shown["seq"] else self._age >= LOST_SECONDS
         return self._follow or waits
 
     @property
     def _age(self) -> float:
-        """Seconds since the last event that was shown, if the clocks agree."""
+        """Seconds since the last event by both clocks."""
         if "ts" not in self._shown:
             return 0.0
         return (datetime.now().astimezone() - datetime.fromisoformat(self._shown["ts"])).total_seconds()
 
     @property
     def _limit(self) -> float:
-        """Seconds of quiet after which nothing more is to be expected."""
+        """Seconds of silence after which no more events are expected."""
         if self._replaced:
             return TAKEN_OVER_SECONDS if self._has_archive else 0
         if not self._shown["seq"]:
@@ -200,10 +200,10 @@ class LogReader:
         return info["last-generated-id"]
 
     def _take(self, events: Sequence[bytes], *, archived: bool = False) -> list[bytes]:
-        """Return those events of the build that were not there yet.
+        """Return the events of the build that are new.
 
-        A platform may start two builds with one id, or a task again. Their first events differ in time; of the archive it
-        tells which of the two is the later one.
+        A platform may start two builds with one id, or restart a task. The times of their first events differ, and show which
+        of them is later when the archive is read.
         """
         fresh = []
         for encoded in events:
@@ -216,7 +216,9 @@ class LogReader:
             if self._is_earlier:
                 continue
             if event["build"] != self._build and self._build and not self._moves_on:
-                self._replaced = bool(self._shown["seq"])  # entries of earlier builds are gone when ours begin
+                self._replaced = bool(
+                    self._shown["seq"]
+                )  # the entries of earlier builds are removed before these start
             elif event["build"] != self._build:
                 if self._build:
                     self._say(f"A later build took over: {event['build']}.")
@@ -227,17 +229,17 @@ class LogReader:
                 self._began = event["ts"] if event["seq"] == 1 else self._began
                 fresh.append(encoded)
             elif event["build"] == self._build and event["type"] == "result":
-                self._shown = event  # the reader had it already
+                self._shown = event  # the caller has it already
         return fresh
 
     async def _read_archive(self) -> AsyncGenerator[list[bytes]]:
-        """Yield what the archive has and the stream has not; it is written at the end of a build, so it may not be there."""
+        """Yield events of the archive that the stream lacks. It is written at the end of a build, and may not exist yet."""
         from buildrunner.s3 import open_s3
 
         settings = self._settings
         away = self._redis_is_away and not self._redis_refuses
         if not self._build and (self._stream_is_there or (self._follow and away)):
-            return  # the newest run is in the stream, or may be: what is in the archive is older
+            return  # the latest build is in the stream, or may be; the archive only has earlier events
         if not self._bucket and not self._no_archive and settings.state_bucket:
             try:
                 s3 = await self._stack.enter_async_context(
@@ -267,16 +269,16 @@ class LogReader:
         if trouble and not self._redis_is_away:
             self._say(
                 f"Redis at {address(self._settings.redis_uri)} {trouble}."
-                + (" It is tried again." * (self._stays and not self._redis_refuses))
+                + (" Retrying." * (self._stays and not self._redis_refuses))
             )
         elif self._redis_is_away and not trouble:
-            self._say("Redis answers again.")
+            self._say("Redis responds again.")
         self._redis_is_away = trouble
 
     def _leave(self) -> LogEnd:
-        """Return why a log has no end."""
+        """Return the reason why a log has no result."""
         slug, build, why = self._slug, self._build, self._why_no_archive
-        if self._replaced:  # most likely: of one that had ended before, the stream had the result
+        if self._replaced:  # probably: had the build ended before, the stream would have had its result
             sentence = f"A later build took over. The rest of the log of {build} is not available{why}."
             return LogEnd("superseded", BuildSuperseded().exit_code, sentence)
         if not self._shown["seq"] and self._quiet >= self._limit:
@@ -298,6 +300,6 @@ class LogReader:
 
 
 def _place(entry: bytes) -> tuple[int, int]:
-    """Order ids of a stream."""
+    """Return a key that orders ids of a stream."""
     run, _, seq = entry.partition(b"-")
     return int(run), int(seq)

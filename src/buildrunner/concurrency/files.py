@@ -1,4 +1,4 @@
-"""Write large files without stopping the event loop, which forwards every line of the log: a disk may be slow, or full."""
+"""Write large files without blocking the event loop, which forwards every line of the log; a disk may be slow or full."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import anyio.to_thread
 
 @asynccontextmanager
 async def open_for_writing(path: Path) -> AsyncIterator[Callable[[bytes], Awaitable[None]]]:
-    """Open a file and return its `write`, which waits for a thread that writes all of the data.
+    """Open a file and yield its `write`, which writes all of the data in a thread.
 
     Raises:
-        OSError: from `write` as well.
+        OSError: the disk is full, for instance; also raised by `write`.
 
     """
-    file: FileIO = await anyio.to_thread.run_sync(partial(FileIO, path, "wb"))  # nothing is buffered
+    file: FileIO = await anyio.to_thread.run_sync(partial(FileIO, path, "wb"))  # unbuffered
 
     def write_all(data: bytes) -> None:
         left = memoryview(data)

@@ -1,4 +1,4 @@
-"""Doing the same for many things at once."""
+"""Process many items in parallel."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _T = TypeVar("_T")
 
 
 async def in_parallel(work: Callable[[_T], Awaitable[None]], items: Collection[_T], *, limit: int) -> None:
-    """Do `work` for each of `items`, begun in their order, `limit` at once.
+    """Run `work` for each of `items`, in their order, at most `limit` at once.
 
-    The first failure stops the rest at once, and is raised as itself and not in a group.
+    The first error cancels the rest, and is raised itself instead of a group.
     """
     waiting = iter(items)
 

@@ -1,4 +1,4 @@
-"""How long to wait before something is tried again."""
+"""Compute how long to wait before a retry."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """Exponential backoff with a bound and jitter.
+    """Exponential backoff with a maximum and jitter.
 
     https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/ compares kinds of jitter.
     """
@@ -20,6 +20,6 @@ class RetryPolicy:
     most: float = math.inf  # retries
 
     def pause(self, retries: int) -> float:
-        """Return the seconds to wait before the next retry, after so many."""
+        """Return the seconds to wait before the next retry, after so many retries."""
         seconds = min(self.longest, self.first * 2.0 ** min(retries, 60))
         return seconds * random.uniform(*self.jitter)  # noqa: S311 - no secret

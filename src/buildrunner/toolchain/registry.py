@@ -1,6 +1,6 @@
-"""Packages of the npm registry: which releases there are, and what is in them.
+"""Read packages of the npm registry: their releases and files.
 
-What the registry says of a release names its digest, and nothing is unpacked before that is right.
+The metadata of a release contains its digest, which is verified before anything is unpacked.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ _SILENT_SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """What the registry says of one version of a package."""
+    """One version of a package, according to the registry."""
 
     package: str
     version: str
-    engines: str | None  # range of Node
+    engines: str | None  # range of Node versions
     tarball: str
     algorithm: str
     digest: str  # hexadecimal
@@ -60,23 +60,23 @@ class Release:
 
 
 class ToolStore(Protocol):
-    """Keeps packages from build to build."""
+    """Cache packages between builds."""
 
     async def get_tool(self, name: str, algorithm: str, digest: str, path: Path) -> bool:
-        """Put a cached package into a file; return whether it is there and has the digest."""
+        """Write a cached package to a file; return whether it exists and has the digest."""
 
     def add_tool(self, name: str, algorithm: str, digest: str, path: Path) -> None:
-        """Note that the registry sent a package, which may be cached."""
+        """Record that the registry sent a package, which may be cached."""
 
 
 class Registry:
-    """The registry that npm would ask.
+    """The registry that npm would use.
 
     Args:
-        environment: that of the commands, with the settings of npm and of the network.
-        downloads: a folder for the archives of packages.
-        log: takes a line for the build's log.
-        tool_store: is asked for a package before the registry is.
+        environment: environment of the commands, with settings of npm and the network.
+        downloads: folder for the archives of packages.
+        log: function that logs a line.
+        tool_store: cache that is tried before the registry.
 
     """
 
@@ -98,12 +98,12 @@ class Registry:
         self._one: dict[tuple[str, str], Release] = {}  # by package and version
 
     async def releases(self, package: str) -> list[Release]:
-        """List the releases of a package, prereleases included.
+        """List the releases of a package, including prereleases.
 
         https://github.com/npm/registry/blob/main/docs/responses/package-metadata.md
 
         Raises:
-            BuildFailed: when that is not available.
+            BuildFailed: the list is not available.
 
         """
         if package not in self._documents:
@@ -116,20 +116,20 @@ class Registry:
         return [release for release in found if release]
 
     async def find(self, package: str, wanted: str) -> list[Release]:
-        """List the releases among which is the one that is wanted: that one alone where an exact version is, and is there.
+        """List releases that include the wanted one; only that one if it is an exact version that exists.
 
-        npm's document of all has 3 MB, that of one version has 5 kB.
+        npm's metadata for all versions is 3 MB, for one version 5 kB.
         https://github.com/npm/registry/blob/main/docs/REGISTRY-API.md#get-v1packageversion
 
         Raises:
-            BuildFailed: when that is not available.
+            BuildFailed: the list is not available.
 
         """
         exact = _EXACT.fullmatch(wanted)
         if exact and package not in self._documents:
             if known := self._one.get((package, exact[1])):
                 return [known]
-            # Not every registry has this, and who is asked for a version that is not there wants to know which ones are.
+            # Not every registry supports this, and for a missing version the caller needs the list of existing ones.
             with suppress(_RefusedError, ValueError, TypeError, AttributeError, RecursionError):
                 entry = json.loads(await self._document(package, f"/{exact[1]}"))
                 if entry.get("version") == exact[1] and (release := _release(package, exact[1], entry)):
@@ -138,10 +138,10 @@ class Registry:
         return await self.releases(package)
 
     async def fetch(self, release: Release) -> Path:
-        """Return the archive of a release, with its digest checked.
+        """Return the archive of a release after verifying its digest.
 
         Raises:
-            BuildFailed: when it is not available.
+            BuildFailed: it is not available.
 
         """
         file_name = f"{release.file_name}.tgz"
@@ -159,19 +159,19 @@ class Registry:
                     await write(data)
             if not hmac.compare_digest(sum_.hexdigest(), release.digest):
                 part.unlink()
-                raise self._failure(release.package, "the package that it sends does not have the digest that it names")
+                raise self._failure(release.package, "the downloaded package does not match its digest")
             part.replace(path)
         except OSError as error:
-            raise self._failure(release.package, f"it cannot be written here ({error.strerror})") from None
+            raise self._failure(release.package, f"it cannot be written ({error.strerror})") from None
         if self._tool_store:
             self._tool_store.add_tool(file_name, *check, path)
         return path
 
     async def unpack(self, release: Release, target: Path, *, only: str | None = None) -> None:
-        """Unpack what was fetched, or the one file `only` of it.
+        """Unpack a downloaded archive, or only its file `only`.
 
         Raises:
-            BuildFailed: when that is not possible.
+            BuildFailed: the archive cannot be unpacked.
 
         """
         archive = self._downloads / f"{release.file_name}.tgz"
@@ -189,18 +189,18 @@ class Registry:
 
 
 class _RefusedError(BuildFailed):
-    """The registry has answered, and does not give this."""
+    """The registry responded that the package does not exist or may not be read."""
 
 
 @asynccontextmanager
 async def open_registry(
     environment: Mapping[str, str], *, downloads: Path, log: Callable[[str], None], tool_store: ToolStore | None
 ) -> AsyncIterator[Registry]:
-    """Open the registry with npm's settings for proxies and certificates; the arguments are those of `Registry`."""
-    import aiohttp  # not needed by most builds
+    """Open the registry with npm's settings for proxies and certificates; see `Registry` for the arguments."""
+    import aiohttp  # most builds don't need it
 
-    context = ssl.create_default_context()  # which reads SSL_CERT_FILE and SSL_CERT_DIR
-    with suppress(OSError):  # npm ignores one that it cannot read, too
+    context = ssl.create_default_context()  # reads SSL_CERT_FILE and SSL_CERT_DIR
+    with suppress(OSError):  # npm ignores an unreadable file, too
         for path in (environment.get("NODE_EXTRA_CA_CERTS"), _npm_setting(environment, "cafile")):
             if path:
                 await anyio.to_thread.run_sync(_trust, context, path)
@@ -214,15 +214,15 @@ async def open_registry(
 
 
 def _trust(context: ssl.SSLContext, path: str) -> None:
-    if os.path.isfile(path):  # a pipe would be waited for
+    if os.path.isfile(path):  # a named pipe would block
         context.load_verify_locations(path)
 
 
 async def _download(session: aiohttp.ClientSession, url: str, package: str, max_bytes: int) -> AsyncIterator[bytes]:
-    """Yield the body of `url` in chunks; retry as long as none was yielded.
+    """Yield the body of `url` in chunks; retry until the first chunk.
 
     Raises:
-        BuildFailed: when it is not available; _RefusedError where there was an answer.
+        BuildFailed: it is not available; _RefusedError if the registry responded.
 
     """
     import aiohttp
@@ -258,19 +258,19 @@ def _why(error: Exception) -> str:
     import aiohttp
 
     if isinstance(error, aiohttp.ClientResponseError):
-        return f"it answers with status {error.status}"
+        return f"it returned status {error.status}"
     if isinstance(error, (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError)):
-        return "its certificate is not trusted here"
+        return "its certificate is not trusted"
     if isinstance(error, TimeoutError):
-        return "it does not answer in time"
+        return "it did not respond in time"
     if isinstance(error, aiohttp.ClientConnectorError):
-        return "no connection to it can be made"
+        return "it cannot be reached"
     return str(error) or type(error).__name__
 
 
 def _unreachable(url: str, package: str, why: str) -> tuple[str, str]:
-    """Return reason and hint."""
-    host = urlsplit(url).hostname or "the registry"  # without what of the address may be a secret
+    """Return the reason and the hint."""
+    host = urlsplit(url).hostname or "the registry"  # without other parts of the address, which may contain secrets
     return (
         f"{package} could not be fetched from {host}: {why}.",
         "The registry of npm_config_registry must be reachable, directly or by a proxy. Try again, then look at the network.",
@@ -278,16 +278,16 @@ def _unreachable(url: str, package: str, why: str) -> tuple[str, str]:
 
 
 def has_digest(path: Path, algorithm: str, digest: str) -> bool:
-    """Return whether a file is there and has this digest, in hexadecimal."""
+    """Return whether a file exists and has this hexadecimal digest."""
     with suppress(OSError, ValueError), path.open("rb") as file:
         return hmac.compare_digest(hashlib.file_digest(file, algorithm).hexdigest(), digest)
     return False
 
 
 def _release(package: str, version: str, entry: Any) -> Release | None:
-    """Read what the registry says of one version; None where that is not what it should be."""
+    """Parse the metadata of one version; None if it is invalid."""
     with suppress(KeyError, TypeError, ValueError, AttributeError):
-        if re.fullmatch(r"\d[\w.+-]{1,100}", version):  # it becomes the name of a file
+        if re.fullmatch(r"\d[\w.+-]{1,100}", version):  # it is used in a file name
             algorithm, digest = _digest(entry["dist"])
             engines = entry.get("engines")
             node = engines.get("node") if isinstance(engines, dict) else None
@@ -296,7 +296,7 @@ def _release(package: str, version: str, entry: Any) -> Release | None:
 
 
 def _digest(dist: Mapping[str, Any]) -> tuple[str, str]:
-    """Read the strongest digest of a release: `integrity` (W3C Subresource Integrity), or the SHA-1 of old ones."""
+    """Return the strongest digest of a release: `integrity` (W3C Subresource Integrity), or the SHA-1 of old releases."""
     for part in sorted(str(dist.get("integrity") or "").split(), reverse=True):  # sha512 before sha384, sha256, sha1
         algorithm, _, value = part.partition("-")
         if algorithm in {"sha512", "sha384", "sha256"}:
@@ -305,7 +305,7 @@ def _digest(dist: Mapping[str, Any]) -> tuple[str, str]:
 
 
 class _BoundedGzip(gzip.GzipFile):
-    """A file that unpacks to `_MAX_UNPACKED_BYTES` at most: headers and files that are skipped count too."""
+    """A file that limits the unpacked size to _MAX_UNPACKED_BYTES, including headers and skipped files."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, "rb")
@@ -320,7 +320,7 @@ class _BoundedGzip(gzip.GzipFile):
 
 
 def _unpack(archive: Path, target: Path, only: str | None) -> None:
-    """Unpack the regular files of a package, as npm does: without links, and without the topmost folder."""
+    """Unpack the regular files of a package like npm, without links and without the top folder."""
     part = target.with_name(f"{target.name}.part")
     with _BoundedGzip(archive) as stream, tarfile.open(fileobj=stream, mode="r|") as package:
         for member in package:
@@ -334,7 +334,7 @@ def _unpack(archive: Path, target: Path, only: str | None) -> None:
             file.parent.mkdir(parents=True, exist_ok=True)
             with file.open("wb") as written:
                 shutil.copyfileobj(source, written, 1 << 20)
-            file.chmod(0o755)  # which of its files are programs only its package.json says
+            file.chmod(0o755)  # only package.json says which files are programs
             if only:
                 break
     for folder, _, _ in os.walk(part):
@@ -343,5 +343,5 @@ def _unpack(archive: Path, target: Path, only: str | None) -> None:
 
 
 def _npm_setting(environment: Mapping[str, str], name: str) -> str | None:
-    """Read a setting of npm's: npm takes its variables in any case."""
+    """Read a setting of npm, whose variables are case-insensitive."""
     return next((v for n, v in environment.items() if n.lower() == f"npm_config_{name}" and v), None)

@@ -25,7 +25,7 @@ def node_package() -> str:
 
 
 def find_commands(manager: PackageManager, package: Path) -> dict[str, str]:
-    """Return the commands of a manager, and the file of its unpacked package that each starts."""
+    """Return the commands of a manager, and the file in its unpacked package for each."""
     fetching = manager.fetching
     if fetching.program:
         return dict.fromkeys(fetching.commands, fetching.program)
