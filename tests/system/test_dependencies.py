@@ -100,7 +100,7 @@ def test_the_second_build_of_a_lockfile_does_not_install_and_a_damaged_archive_i
     assert unchanged == [key]
     # Damaged: one line, the whole install, and another in its place.
     warnings = [event["log"] for event in third.events if event.get("level") == "warning"]
-    assert warnings == ["The cached dependencies are not used: it is damaged: its SHA-256 is another."]
+    assert warnings == ["The cached dependencies are not used: it is damaged: its SHA-256 differs."]
     assert third.said("$ npm ci")
     assert len(kept(program, slug)) == 1
     assert names_in(body_of(program, kept(program, slug)[0]))

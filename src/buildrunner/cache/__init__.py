@@ -1,4 +1,4 @@
-"""Keep dependencies and tools between builds, in the state bucket or a folder."""
+"""Store dependencies and tools between builds, in the state bucket or a folder."""
 
 from typing import TYPE_CHECKING
 

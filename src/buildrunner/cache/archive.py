@@ -1,4 +1,4 @@
-"""Archives of dependencies: what their names say, and which of them fits an install."""
+"""Name archives of dependencies, and choose the one that fits an install."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 Kind = Literal["modules", "packages", "shared"]
 Compression = Literal["zst", "gz"]
 
-MIN_WAIT_SECONDS = 5.0  # for an archive, otherwise as long as the install took that it saves
-MAX_SHARED_WAIT_SECONDS = 30.0  # for one of other slugs, which may be made to take long
+MIN_WAIT_SECONDS = 5.0  # minimum wait for an archive; otherwise as long as the install that it replaces
+MAX_SHARED_WAIT_SECONDS = 30.0  # for an archive of other slugs, which may be slow on purpose
 _NAME = re.compile(
     r"(?P<kind>modules|packages|shared)-(?P<manager>[a-z]+)-(?P<key>[0-9a-f]{32})-(?P<seconds>[0-9]{1,5})-(?P<sha256>[0-9a-f]{64})\.tar\.(?P<compression>zst|gz)"
 )
@@ -25,12 +25,12 @@ _COMPRESSIONS: Mapping[str, Compression] = {"zst": "zst", "gz": "gz"}
 
 @dataclass(frozen=True, slots=True)
 class DependencyArchive:
-    """What the name of an archive says of it."""
+    """An archive as described by its name."""
 
     kind: Kind
-    manager: str  # the id of its `DownloadCache`
+    manager: str  # id of its `DownloadCache`
     key: str
-    seconds: int  # that the install took of which it was made
+    seconds: int  # duration of the install that it was made from
     sha256: str
     compression: Compression = "zst"
 
@@ -40,13 +40,13 @@ class DependencyArchive:
 
     @property
     def longest_wait(self) -> float:
-        """Return how many seconds an install waits for it, unpacked."""
+        """Return how many seconds an install waits for the unpacked archive."""
         seconds = max(self.seconds, MIN_WAIT_SECONDS)
         return min(seconds, MAX_SHARED_WAIT_SECONDS) if self.kind == "shared" else seconds
 
     @classmethod
     def parse(cls, name: str) -> DependencyArchive | None:
-        """Read a name; None when it is not one of an archive."""
+        """Parse a name; None if it is not the name of an archive."""
         match = _NAME.fullmatch(name)
         if not match:
             return None
@@ -62,16 +62,16 @@ class DependencyArchive:
 
 @dataclass(frozen=True, slots=True)
 class CacheableInstall:
-    """What a build can use of earlier installs, and can store of its own."""
+    """What a build can use from earlier installs, and store from its own."""
 
     label: str  # of the manager, for people
     cache: DownloadCache
-    keys: Mapping[Kind, str]  # of each kind that it can be, the better one first
+    keys: Mapping[Kind, str]  # key for each possible kind, best first
     lockfile: str
-    scripts: bool  # whether npm is to run any
-    own_scripts: bool  # whether the repository has any
-    root: Path  # where dependencies are installed
-    downloads: Path  # where the manager puts what it downloads
+    scripts: bool  # whether npm runs scripts
+    own_scripts: bool  # whether the repository has scripts
+    root: Path  # folder where dependencies are installed
+    downloads: Path  # folder of the manager's downloads
 
     @property
     def best_kind(self) -> Kind:
@@ -81,5 +81,5 @@ class CacheableInstall:
         return archive.manager == self.cache.id and self.keys.get(archive.kind) == archive.key
 
     def folder(self, kind: Kind) -> Path:
-        """Return the folder in which an archive is packed and unpacked."""
+        """Return the folder that an archive is packed from and unpacked into."""
         return self.root if kind == "modules" else self.downloads

@@ -1,9 +1,9 @@
 """Cache dependencies between builds: one tar, packed with zstd, in the state bucket under `__cache/{scope}/`, or in a folder.
 
-    prefetch()  during the clone: lists the scope, and downloads the newest archive before anybody knows whether it fits
+    prefetch()  during the clone: lists the scope, and downloads the newest archive, which probably fits
     restore()   in the install stage: unpacks the archive of the plan's key
-    pack()      during the upload: makes an archive where there was none
-    save()      when the site is published: stores it, and removes what is too old or too many
+    pack()      during the upload: creates an archive if there was none
+    save()      when the site is published: stores it, and removes old and excess archives
 
 | who shares it | manager | kind | what is cached |
 |---|---|---|---|
@@ -42,23 +42,23 @@ if TYPE_CHECKING:
 WORTH_SECONDS = 2.0  # for S3, an install that took less is not worth an archive
 WORTH_SECONDS_ON_DISK = 0.5
 _CONTENT_TYPES: Mapping[Compression, str] = {"zst": "application/zstd", "gz": "application/gzip"}
-MAX_ARCHIVES = 3  # of one scope: of the branch that is live, of the one before, and of another
+MAX_ARCHIVES = 3  # of one scope: of the live branch, the one before, and another one
 
 
 class DependencyCache:
     """The archives of one build.
 
     Args:
-        store: of the scope whose builds share it.
-        own: whether that is one slug.
-        private: a folder that the build's user can pass through and not write to.
-        work: a folder that it may write to.
-        log: takes sentences for people.
+        store: cache of the scope.
+        own: whether the scope is a single slug.
+        private: folder that the build's user can enter but not write to.
+        work: folder that the build's user can write to.
+        log: function that logs a line.
         worth_seconds: an install that took less is not worth an archive.
 
     """
 
-    SAVE_SECONDS = 10.0  # the result waits so long for the rest of packing, and for the upload: of tools, too
+    SAVE_SECONDS = 10.0  # limit of the wait for packing and uploading, tools included, before the result
 
     def __init__(
         self,
@@ -80,18 +80,18 @@ class DependencyCache:
         self._worth_seconds = worth_seconds
         self._packer = Packer(sandbox, private / "packed.tar")
         self._compressions = self._packer.compressions()
-        self._guess: str | None = None  # the archive that most likely fits
+        self._guess: str | None = None  # the archive that probably fits
         self._prefetching = anyio.CancelScope()
         self._prefetched: Path | UnusableError | None = None
         self._prefetch_done = anyio.Event()
         self._install: CacheableInstall | None = None
         self._restored: DependencyArchive | None = None
-        self._install_seconds: float | None = None  # of one that is worth an archive
-        self._packed: PackedArchive | str | None = None  # or why there is none
+        self._install_seconds: float | None = None  # duration of an install that is worth an archive
+        self._packed: PackedArchive | str | None = None  # or the reason why there is none
         self._pack_done = anyio.Event()
 
     async def prefetch(self) -> None:
-        """List the scope, and download the newest archive: most builds have the lockfile of the build before."""
+        """List the scope, and download the newest archive: most builds have the same lockfile as the previous one."""
         await self._store.fetch_list()
         self._guess = next(iter(self._usable()), None)
         with self._prefetching:
@@ -105,16 +105,16 @@ class DependencyCache:
     def prepare(
         self, plan: BuildPlan, *, node: str | None, manager: str | None, install_env: Mapping[str, str]
     ) -> Mapping[str, str]:
-        """Find out what can be cached of this plan; return what the install needs in its environment.
+        """Determine what can be cached for this plan; return variables for the environment of the install.
 
         Args:
-            plan: of the build.
+            plan: plan of the build.
             node: version of Node.
-            manager: version of the package manager, None for the one that comes with Node.
-            install_env: what the install finds besides.
+            manager: version of the package manager; None for the one included in Node.
+            install_env: other variables of the install.
 
         """
-        from buildrunner.cache.key import describe_install  # not needed before git has been started
+        from buildrunner.cache.key import describe_install  # not needed before git has started
 
         downloads = self._work / "downloads"
         if Packer.is_available():
@@ -131,13 +131,13 @@ class DependencyCache:
 
     @property
     def restored(self) -> bool:
-        """Whether anything of an earlier build is in use."""
+        """Whether the build uses anything of an earlier build."""
         return self._restored is not None
 
     async def restore(self) -> bool:
-        """Unpack what fits; return whether it is an install that need not run again: `modules` of the same key.
+        """Unpack a fitting archive; return whether it replaces the install: `modules` with the same key.
 
-        Waits for the list for 2 s at most, and for the archive and its unpacking as long as the install took that it saves.
+        It waits up to 2 s for the list, and for the archive as long as the install took that it replaces.
         """
         install = self._install
         if install is None:
@@ -150,7 +150,7 @@ class DependencyCache:
         archive = self._usable()[name]
         started = anyio.current_time()
         ended = False
-        why = "it took longer than the install that it was to save."
+        why = "it took longer than the install it replaces."
         with anyio.move_on_after(archive.longest_wait):
             try:
                 await self._packer.unpack(
@@ -178,15 +178,15 @@ class DependencyCache:
         fitting = [name for name, archive in archives.items() if install.fits(archive)]
         fitting.sort(key=lambda name: kinds.index(archives[name].kind))
         alike = [name for name, it in archives.items() if (it.kind, it.manager) == (kinds[-1], install.cache.id)]
-        # What is added to it has to fit as well.
+        # Packages added to it have to fit as well.
         fitting += [name for name in alike if self._store.stored[name].size <= MAX_PACKED_BYTES // 2]
         return next(iter(fitting), None)
 
     def list_remaining_commands(self, package: Mapping[str, Any]) -> list[tuple[str, ...]]:
-        """List what is left to do of the install when node_modules has been restored.
+        """List the remaining commands of an install after node_modules was restored.
 
-        Install scripts run again, the dependencies' and the repository's own: some read the repository (a Prisma schema, patches),
-        and some write beside node_modules (the browser that puppeteer downloads).
+        Install scripts of dependencies and the repository run again: some read the repository (a Prisma schema, patches), and
+        some write outside of node_modules (the browser of puppeteer).
 
         Args:
             package: package.json of the folder where dependencies are installed.
@@ -206,7 +206,7 @@ class DependencyCache:
         return complete(lockfile, package, install.root)
 
     async def discard(self) -> None:
-        """Remove what was restored and installed with it; it is replaced if this build is published."""
+        """Remove what was restored and installed; a new archive replaces it if this build is published."""
         assert self._restored is not None
         assert self._install is not None
         self._store.damaged.add(self._restored.name)
@@ -216,7 +216,7 @@ class DependencyCache:
         self._restored = None
 
     def note_install(self, seconds: float) -> None:
-        """Note that the install ran by itself, to its end and from the lockfile alone: it may be cached."""
+        """Record that the install completed exactly as locked, so that it may be cached."""
         install = self._install
         if install and seconds >= self._worth_seconds and not self._is_stored(install, install.best_kind):
             with suppress(OSError):
@@ -224,7 +224,7 @@ class DependencyCache:
                 self._install_seconds = seconds
 
     async def pack(self) -> None:
-        """Make an archive, if there is something to cache. Nothing of the repository may run meanwhile."""
+        """Create an archive if there is something to cache. No command of the repository may run meanwhile."""
         try:
             if self._install and self._install_seconds is not None:
                 self._packed = await self._pack(self._install)
@@ -232,7 +232,7 @@ class DependencyCache:
             self._pack_done.set()
 
     async def save(self) -> None:
-        """Store the archive, and remove those that are damaged, too old or too many. The caller limits the time."""
+        """Store the archive, and remove archives that are damaged, old or in excess. The caller limits the time."""
         if self._install is None:
             return
         started = anyio.current_time()
@@ -265,7 +265,7 @@ class DependencyCache:
             )
         finally:
             os.close(descriptor)
-        # What builds of another kind of scope have stored under the same name is theirs.
+        # An archive of that name stored by builds of another kind of scope belongs to them.
         theirs = {
             name for name in self._store.stored if (it := DependencyArchive.parse(name)) and not self._is_ours(it)
         }
@@ -275,11 +275,11 @@ class DependencyCache:
 
     @property
     def _record(self) -> Path:
-        """A file that is changed last when the install has ended."""
+        """The file that is modified last in an install."""
         return self._private / "installed"
 
     def _usable(self) -> dict[str, DependencyArchive]:
-        """Return the archives that may be used by their names, the newest first."""
+        """Return the archives whose names permit using them, newest first."""
         archives = ((name, DependencyArchive.parse(name)) for name in self._store.usable(MAX_PACKED_BYTES))
         return {
             name: archive
@@ -288,14 +288,14 @@ class DependencyCache:
         }
 
     def _is_ours(self, archive: DependencyArchive) -> bool:
-        """Return whether it was made by builds that are trusted as this one is."""
+        """Return whether builds as trusted as this one created it."""
         return (archive.kind != "shared") == self._own
 
     def _is_stored(self, install: CacheableInstall, kind: Kind) -> bool:
         return any(archive.kind == kind and install.fits(archive) for archive in self._usable().values())
 
     async def _get(self, name: str) -> Path:
-        """Return an archive on disk. Raises UnusableError."""
+        """Return an archive on disk; raise UnusableError if there is none."""
         if name != self._guess:
             self._prefetching.cancel()
             return await self._download(name)
@@ -306,19 +306,19 @@ class DependencyCache:
         return self._prefetched
 
     async def _download(self, name: str) -> Path:
-        """Download an archive, and check that it is what was stored. Raises UnusableError."""
+        """Download an archive and verify it; raise UnusableError if it differs from what was stored."""
         archive = DependencyArchive.parse(name)
         assert archive is not None
         path = self._private / f"{archive.sha256[:16]}.tar"
         digest = hashlib.sha256()
         await self._store.save(name, path, digest, max_bytes=MAX_PACKED_BYTES)
         if digest.hexdigest() != archive.sha256:
-            raise UnusableError("it is damaged: its SHA-256 is another.")
+            raise UnusableError("it is damaged: its SHA-256 differs.")
         path.chmod(0o644)  # the build's user unpacks it
         return path
 
     async def _pack(self, install: CacheableInstall) -> PackedArchive | str:
-        """Pack the best that scripts of the repository have not changed, or return why there is nothing."""
+        """Pack the best kind that scripts of the repository have not changed; return the reason if there is none."""
         kind = install.best_kind
         if install.cache.linked and await self._packer.is_changed(install, kind, self._record):
             self._log(f"Scripts of the repository changed packages in {install.label}'s cache, so it is not cached.")

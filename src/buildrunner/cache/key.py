@@ -1,4 +1,4 @@
-"""The key of an install: the same for installs that come out the same, from the lockfile and what else decides."""
+"""Compute the key of an install from its lockfile and all other inputs; installs with the same key are the same."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from buildrunner.project.package_managers.record import ManagerRequirement
     from buildrunner.project.plan import BuildPlan
 
-MIN_LOCKFILE_CHARACTERS = 4096  # npm's has some 300 for a package: below a dozen nobody needs a cache
+MIN_LOCKFILE_CHARACTERS = 4096  # npm's has about 300 per package; fewer than a dozen packages need no cache
 _MAX_PATCHES = 200
 _MAX_LINKS = 500  # packages of a workspace
-_MAX_INPUT = 8 * 2**20  # characters of all files that go into the key
-_FORMAT = 2  # a part of every key: to be raised when what is cached, or how, changes
+_MAX_INPUT = 8 * 2**20  # characters of all files in the key
+_FORMAT = 2  # part of every key; raise it when the content or format of the cache changes
 NO_SCRIPTS = r"^[ \t]*ignore-scripts[ \t]*=[ \t]*[\"']?true"
 
 
@@ -43,12 +43,12 @@ def describe_install(
     """Return what can be cached of a plan's install; None for nothing.
 
     Args:
-        plan: of the build.
-        own: whether the scope is that of one slug.
-        downloads: where the manager will put what it downloads.
+        plan: plan of the build.
+        own: whether the scope is a single slug.
+        downloads: folder for the manager's downloads.
         node: version of Node.
-        manager: version of the package manager, None for the one that comes with Node.
-        install_env: what the install finds besides.
+        manager: version of the package manager; None for the one included in Node.
+        install_env: other variables of the install.
 
     """
     install, app = plan.install, plan.app
@@ -57,14 +57,14 @@ def describe_install(
     cached = install.manager.record.cache
     if cached is None or not (own or cached.shareable):
         return None
-    if os.path.lexists(app.root / "node_modules"):  # the repository brings its own
+    if os.path.lexists(app.root / "node_modules"):  # the repository contains its own
         return None
     try:
         lockfile = read_lockfile(install.lockfile, app.checkout) or ""
         if len(lockfile) < MIN_LOCKFILE_CHARACTERS:
             return None
         files = read_inputs(app.root, app.checkout)
-    except ValueError:  # what cannot be read here, the install complains about
+    except ValueError:  # the install reports unreadable files
         return None
     kinds: tuple[Kind, ...] = ("packages",) if own else ("shared",)
     if own and cached.complete_modules and not _has_linked_scripts(lockfile, app.root, app.checkout):
@@ -91,11 +91,11 @@ def key_of(
     """Return the key of an install.
 
     Args:
-        kind: of what is cached.
-        versions: of the manager, Node and the machine.
-        lockfile: its text.
-        files: what else of the repository decides, by path.
-        environment: of the install. Of a secret only the name counts: tokens change from build to build, and nothing
+        kind: what is cached.
+        versions: versions of the manager, Node and the machine.
+        lockfile: text of the lockfile.
+        files: text of other files of the repository that matter, by path.
+        environment: environment of the install. Only the names of secrets count: tokens change between builds, and nothing
             derived from them belongs in a bucket.
 
     """
@@ -110,7 +110,7 @@ def _versions(manager: ManagerRequirement, version: str | None, node: str | None
 
 
 def read_inputs(root: Path, checkout: Path) -> dict[str, str]:
-    """Read what of the repository decides beside the lockfile. Raises ValueError."""
+    """Read the other files of the repository that matter; raise ValueError if there are too many."""
     paths = [root / name for name in CONFIG_FILES]
     patches = root / "patches"
     with suppress(OSError):
@@ -137,7 +137,7 @@ def _parse_package(text: str) -> Mapping[str, Any]:
 
 
 def _has_linked_scripts(lockfile: str, root: Path, checkout: Path) -> bool:
-    """Return whether linked packages of the repository have install scripts, which npm runs with the dependencies'."""
+    """Return whether linked packages of the repository have install scripts, which npm runs with those of dependencies."""
     lock = _parse_package(lockfile)
     packages = lock.get("packages")
     if not isinstance(packages, dict):

@@ -1,6 +1,6 @@
-"""Pack and unpack archives by tar and zstd, or gzip, as the build's user, from and to folders that this user may write anyway.
+"""Pack and unpack archives with tar and zstd, or gzip, as the build's user, in folders that this user may write to anyway.
 
-What is in an archive was written by a repository's own code. buildrunner itself only counts its bytes and takes their SHA-256.
+Code of a repository wrote the content of an archive. buildrunner itself only counts its bytes and hashes them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 MAX_PACKED_BYTES = 512 * 2**20
 MAX_UNPACKED_BYTES = 4 * 2**30
-_DEPTH = 6  # of folders in which node_modules is looked for: packages of a workspace
+_DEPTH = 6  # of folders to search for node_modules: packages of a workspace
 _PROGRAMS = ("bash", "find", "head", "tar")
 _COMPRESSORS: Mapping[
     Compression, tuple[str, str, str]
@@ -34,10 +34,10 @@ _COMPRESSORS: Mapping[
     "gz": ("gzip", "gzip -c1", "gzip -dc"),
 }
 _PATH = "/usr/bin:/bin"
-# `head` bounds both ways: who puts in more finds the pipe closed, and pipefail says so.
+# `head` limits both directions: more input closes the pipe, which pipefail reports.
 _FIND = f"find . -maxdepth {_DEPTH} -name .git -prune -o -name node_modules -type d -prune"
 _PACK = "set -o pipefail; {what} | head -c {most} | {compressor}"
-# Tools put what they generate into hidden folders there (.cache, .vite, .prisma). It names paths of one build, or comes from a
+# Tools store generated files in hidden folders there (.cache, .vite, .prisma). They contain paths of one build, or come from a
 # script that runs again.
 _TOOLS_OWN = (
     r"-path '*/node_modules/.*' ! -path '*/node_modules/.bin' ! -path '*/node_modules/.bin/*'"
@@ -47,13 +47,13 @@ _PACK_MODULES = (
     f"{_FIND} -exec find {{}} {_TOOLS_OWN} -prune -o -print0 \\;"
     " | tar --create --format=posix --no-recursion --null --files-from=-"
 )
-# Times of change (ctime) cannot be set. Folders named node_modules change with the hidden ones in them.
+# Times of change (ctime) can't be set. Folders named node_modules change with their hidden folders.
 _FIND_CHANGED = (
     f'test -e "$1" || exit 1; {_FIND} -exec find {{}} {_TOOLS_OWN} -prune'
     ' -o ! -name node_modules -cnewer "$1" -print -quit \\; | head -n 1'
 )
 _UNPACK = f'set -o pipefail; $2 -- "$1" | head -c {MAX_UNPACKED_BYTES} | tar --extract --no-same-owner'
-# Other slugs made it: no link in it may lead what npm writes to somewhere else.
+# Written by other slugs, so no link in it may redirect what npm writes.
 _UNPACK_SHARED = f"{_UNPACK} -- npm/_cacache/content-v2 && find . ! -type f ! -type d -delete"
 _FIND_CHANGED_IN_CACHE = 'find . -type f -cnewer "$1" -print -quit'
 _NPM_RECORD = "node_modules/.package-lock.json"  # npm 7 and later write it before they run the repository's own scripts
@@ -70,11 +70,11 @@ class PackedArchive:
 
 
 class Packer:
-    """Packs and unpacks what one build installs.
+    """Pack and unpack what one build installs.
 
     Args:
         sandbox: runs commands as the build's user.
-        file: where the archive goes that is packed; the build's user cannot write it.
+        file: path of the packed archive, which the build's user can't write to.
 
     """
 
@@ -93,10 +93,10 @@ class Packer:
         return tuple(name for name, (program, _, _) in _COMPRESSORS.items() if _is_installed(program))
 
     async def unpack(self, path: Path, folder: Path, kind: Kind, compression: Compression) -> None:
-        """Unpack an archive into a folder and remove it.
+        """Unpack an archive into a folder and remove the archive.
 
         Raises:
-            UnusableError: when that is not possible.
+            UnusableError: it cannot be unpacked.
 
         """
         script = _UNPACK_SHARED if kind == "shared" else _UNPACK
@@ -109,16 +109,16 @@ class Packer:
             raise UnusableError(f"it cannot be unpacked ({complaint or f'exit code {code}'}).")
 
     async def remove(self, folder: Path, kind: Kind) -> None:
-        """Remove what an archive of a kind is unpacked to, or an install has put there."""
+        """Remove what an archive of a kind was unpacked to, or an install has written there."""
         await self._run(f"{_FIND} -exec rm -rf {{}} +" if kind == "modules" else "rm -rf ./*", folder)
 
     async def is_changed(self, install: CacheableInstall, kind: Kind, record: Path) -> bool:
-        """Return whether scripts of the repository have changed what would be packed, in the install or in the build.
+        """Return whether scripts of the repository have changed what would be packed, during the install or the build.
 
         Args:
-            install: of the build.
-            kind: of the archive.
-            record: a file that is changed last when the install has ended.
+            install: install of the build.
+            kind: kind of the archive.
+            record: file that is modified last in the install.
 
         """
         script = _FIND_CHANGED if kind == "modules" else _FIND_CHANGED_IN_CACHE
@@ -129,12 +129,12 @@ class Packer:
         return bool(code or changed)
 
     async def pack(self, install: CacheableInstall, kind: Kind) -> PackedArchive | str:
-        """Pack into `file`; return why there is no archive, empty where there is nothing to pack."""
+        """Pack into `file`; return the reason why there is no archive, or an empty string if there is nothing to pack."""
         if kind == "modules":
             what = _PACK_MODULES
         else:
             if not _is_folder(install.downloads / install.cache.content):
-                return ""  # the manager did not use it: its own settings win
+                return ""  # the repository's own settings for the manager won
             what = f"tar --create --format=posix -- {install.cache.content}"
         compression = self.compressions()[0]
         script = _PACK.format(what=what, most=MAX_UNPACKED_BYTES, compressor=_COMPRESSORS[compression][1])
@@ -170,7 +170,7 @@ class Packer:
     async def _run(
         self, script: str, folder: Path, *arguments: str, take: Callable[[bytes], Awaitable[None] | None] | None = None
     ) -> tuple[int, str]:
-        """Run a script of ours as the build's user; return its exit code and the last line of stderr."""
+        """Run an internal script as the build's user; return its exit code and the last line of stderr."""
         complaint = b""
 
         def output(stream: Literal["stdout", "stderr"], data: bytes) -> Awaitable[None] | None:

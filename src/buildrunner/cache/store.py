@@ -1,11 +1,11 @@
-"""Store what builds of one scope share, under `__cache/{scope}/` in the state bucket.
+"""Store what the builds of one scope share, under `__cache/{scope}/` in the state bucket.
 
 | name | what it is | whose |
 |---|---|---|
 | `tools/{package}-{version}.tgz` | Node or a package manager, as the registry sent it | `tools.ToolCache` |
 | any other | an archive of dependencies | `dependencies.DependencyCache` |
 
-Nothing of it fails a build: what does not work is reported in one sentence, and the build continues as if there were no cache.
+The cache never fails a build: problems are reported in one sentence, and the build continues without the cache.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ if TYPE_CHECKING:
     from buildrunner.cache.folder import FolderBucket, StoredFile
     from buildrunner.s3.bucket import Bucket, Listed
 
-Log = Callable[..., None]  # a sentence for people, and "warning" if it is one
+Log = Callable[..., None]  # a sentence for people, and its level if it is a warning
 
-LIST_SECONDS = 2.0  # that the install waits for the list; mostly it is there when git has ended
+LIST_SECONDS = 2.0  # maximum wait of the install for the list, which usually arrives during the clone
 MAX_AGE = timedelta(days=14)
 
 
 class UnusableError(Exception):
-    """What is cached cannot be used; the text completes "The cached … is not used: "."""
+    """A cached file cannot be used; the text completes "The cached … is not used: "."""
 
 
 class CacheStore:
-    """The objects of one scope, as one build finds them.
+    """The objects of one scope.
 
     Args:
-        scope: whose builds share it.
+        scope: name of the scope.
         bucket: returns the state bucket when S3 is ready, or a folder.
         log: takes sentences for people.
 

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
-# In no address. Surrogates are what Python makes of bytes in the environment that are not UTF-8.
+# Never part of an address. Python represents bytes in the environment that are not UTF-8 as surrogates.
 _NOT_IN_URL = re.compile(r"[\x00-\x20\x7f-\x9f\ud800-\udfff]")
 _ORIGIN = r"https?://(?:[a-z0-9-]+(?:\.[a-z0-9-]+)*|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?"
 _SHORTEST_TOKEN = 16  # characters of a user name in REPO_URL: GitHub's have 40, GitLab's 26; gitlab-ci-token has 15
@@ -29,7 +29,7 @@ _REDIS_OPTIONS = {
 
 @dataclass(frozen=True, slots=True)
 class Repository:
-    """What to clone. `url` never contains credentials: git gets them as a header for their origin."""
+    """What to clone. `url` never contains credentials; git receives them as a header for their origin."""
 
     url: str
     scheme: str
@@ -80,11 +80,11 @@ def parse_repository(text: str, schemes: frozenset[str], ref: str | None, token:
         return Repository(f"file://{parts.path}", "file", ref, None, None)
     host = parts.netloc.rpartition("@")[2]
     if token:
-        # GitHub and GitLab take any user name beside a token, Bitbucket wants x-token-auth: a name in the URL wins.
+        # GitHub and GitLab accept any user name with a token, Bitbucket requires x-token-auth; a name in the URL takes precedence.
         user, secret = (unquote(username) if username and password is None else "") or "x-access-token", token
     else:
         user, secret = unquote(username or ""), unquote(password or "")
-    # A bare short name (https://git@…) is no credential: git would not send it either before it was asked for a password.
+    # A bare short name (https://git@…) is not a credential: git itself would not send it before being asked for a password.
     has_credentials = bool(secret) or len(user) >= _SHORTEST_TOKEN
     return Repository(
         f"{parts.scheme}://{host}{parts.path}",
@@ -112,7 +112,7 @@ def parse_redis_uri(text: str) -> str:
         raise ValueError(f"a valid address, {shape}. {encode}") from None
     if parts.scheme not in {"redis", "rediss", "unix"} or not text.startswith(f"{parts.scheme}://"):
         raise ValueError(shape)
-    # An @ after the authority: the password contains what ends an authority (RFC 3986, 3.2).
+    # An @ after the authority: the password contains a character that ends an authority (RFC 3986, 3.2).
     if "@" in text.partition("://")[2][len(parts.netloc) :] and parts.scheme != "unix":
         raise ValueError(f"a valid address, {shape}. {encode}")
     if not has_host:

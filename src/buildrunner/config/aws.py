@@ -1,4 +1,4 @@
-"""Read what AWS's own tools read too: keys, and the region of a profile."""
+"""Read settings that AWS's own tools read too: keys, and the region of a profile."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ _REFUSED_NAMES = re.compile(
 # Secrets that are not variables of the table.
 _MORE_CREDENTIALS = (
     "AWS_CONTAINER_AUTHORIZATION_TOKEN",
-    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",  # whoever knows it gets the role's credentials
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",  # whoever knows it can get the credentials of the role
 )
 _CONTROLS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")  # but for TAB
 
@@ -51,7 +51,7 @@ class EnvironmentReader:
         return self._parse(find_variable(name), name, text)
 
     def name_of(self, variable: Variable) -> str:
-        """Return the name under which a variable is set; its own name where it is not."""
+        """Return the name that a variable is set by, which may be an alias; its own name if it is not set."""
         names = (variable.name, *variable.aliases)
         return next((name for name in names if self.environment.get(name)), variable.name)
 
@@ -132,7 +132,7 @@ def read_variables(environment: Mapping[str, str], command: str) -> dict[str, An
     """Return the values of a command's variables by name; see `EnvironmentReader.read`.
 
     Raises:
-        ConfigurationError: with every problem, each naming its variable, what was found and what is expected.
+        ConfigurationError: lists every problem with its variable, the value found and the value expected.
 
     """
     reader = EnvironmentReader(environment, command)

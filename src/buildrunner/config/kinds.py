@@ -44,7 +44,7 @@ class Kind:
 
 
 def matching(pattern: str, rule: str, metavar: str = "TEXT") -> Kind:
-    """Accept text that matches a pattern as a whole."""
+    """Accept text that matches a pattern completely."""
     return Kind(lambda text: text if re.fullmatch(pattern, text) else None, rule, metavar)
 
 

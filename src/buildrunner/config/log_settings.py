@@ -1,4 +1,4 @@
-"""Read what programs that read logs need of a build's environment: where its events are."""
+"""Read the variables that readers of logs need: the source of events."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from buildrunner.config.environment import EnvironmentReader
 
 @dataclass(frozen=True, slots=True)
 class LogSettings:
-    """Where the events of builds are."""
+    """The source of the events of builds."""
 
     redis_uri: str = field(repr=False)
     event_stream: str  # with {slug}
@@ -30,8 +30,8 @@ def read_log_settings(environment: Mapping[str, str], *, slug: str = "", build: 
 
     Args:
         environment: of which nothing else is read.
-        slug: checked if given.
-        build: checked if given.
+        slug: checked if it is given.
+        build: checked if it is given.
 
     Raises:
         ConfigurationError: with every problem, as a build would name it.

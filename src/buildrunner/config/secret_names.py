@@ -1,6 +1,6 @@
 """Decide by its name whether a variable holds a secret.
 
-`deploy/run_task.py` and `deploy/run-task.mjs` are made to be copied and repeat this rule; a test compares them.
+`deploy/run_task.py` and `deploy/run-task.mjs`, which users copy, repeat this rule; a test compares them.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import re
 from fnmatch import fnmatchcase
 from itertools import pairwise
 
-# Whole words of a name, which `_`, a digit or a change of case separates.
+# Whole words of a name, separated by `_`, a digit or a change of case.
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _SECRET_WORDS = {"TOKEN", "SECRET", "SECRETS", "PASSWORD", "PASSWD", "PASS", "PASSPHRASE", "CREDENTIAL", "CREDENTIALS"}
 _SECRET_WORDS |= {"JWT", "PAT"}

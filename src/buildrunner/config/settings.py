@@ -1,4 +1,4 @@
-"""What a build is given: the environment as one frozen `Settings`.
+"""Read the environment of a build into one frozen `Settings`.
 
 Written by hand rather than with pydantic-settings because of the cold start: its import takes 0.18 s of the 0.3 s in which
 git must have been started (asyncio and anyio take 0.08 s).
@@ -88,7 +88,7 @@ def read_settings(environment: Mapping[str, str], *, publishes: str | None = Non
     With `publishes`, a folder to publish as it is, no repository is needed, and Redis only for a live log.
 
     Raises:
-        ConfigurationError: with every problem, each naming its variable, what was found and what is expected.
+        ConfigurationError: lists every problem with its variable, the value found and the value expected.
 
     """
     reader = EnvironmentReader(environment, "run" if publishes is None else "publish")

@@ -1,4 +1,4 @@
-"""One environment variable: what `variables` says of each."""
+"""Describe one environment variable, as listed in `variables`."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ class Variable:
     default: Any = None  # as `kind` parses it
     default_words: str = ""  # how people read the default, where it is no value
     required: Sequence[str] = ()  # the commands that cannot do without
-    aliases: Sequence[str] = ()  # other names, which count where this one is not set
+    aliases: Sequence[str] = ()  # other names, used if this one is not set
     example: str = ""
     secret: bool = False  # its value is never shown, and it has no option: command lines are public on their machine
 
     @property
     def prefix(self) -> str:
-        """What comes before the `<NAME>` of a family of variables; empty for a single one."""
+        """The part before `<NAME>` for a family of variables; empty for a single one."""
         return self.name.removesuffix("<NAME>") if self.name.endswith("<NAME>") else ""
 
     @property
     def option(self) -> str:
-        """The option that overrides it, such as `--repo-url`; empty where there is none."""
+        """The option that overrides it, such as `--repo-url`; empty if there is none."""
         return "" if self.secret or self.prefix else option_of(self.name)
 
     def describe_default(self) -> str:
-        """Return the default for people, in Markdown; nothing where there is none."""
+        """Return the default for people, in Markdown; empty if there is none."""
         if self.default_words or self.default in (None, ()):
             return self.default_words
         return self.kind.describe(self.default)

@@ -1,4 +1,4 @@
-"""Run one untrusted command, and leave nothing of it behind."""
+"""Run one untrusted command, and remove everything it leaves behind."""
 
 from typing import TYPE_CHECKING
 

@@ -1,8 +1,8 @@
-"""Wait for what a command left running, as `node data.cjs & node pages.cjs` does, for as long as it makes progress.
+"""Wait for processes that a command left running, as in `node data.cjs & node pages.cjs`, while they make progress.
 
-What a command starts stays in its session (setsid(2)), unless it is made a daemon. Only the command's own session is waited for.
-Progress is CPU time, or bytes that are written to anything but the log. What makes none may wait for a timer or for the network; a
-server or a watcher waits for nobody. What still runs at the end is stopped, and named.
+Processes stay in the session of their command (setsid(2)) unless they become daemons. Only that session is waited for. Progress is
+CPU time, or bytes written to anything but the log. A process without progress may wait for a timer or the network; a server or
+watcher does not. What still runs at the end is stopped and named in the log.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ from buildrunner.sandbox.processes import (
 
 POLL_SECONDS = 0.1
 SAMPLE_SECONDS = 1.0
-TOLD_SECONDS = 2.0  # then the log says what is waited for
-# Without progress, for so long:
-SERVICE_QUIET_SECONDS = 1.0  # what listens, or watches files
-QUIET_SECONDS = 10.0  # what may wait for a timer, which nothing shows
-CONNECTED_QUIET_SECONDS = 30.0  # what may wait for an answer over a connection
-WORKING_CPU_SHARE = 0.03  # of one CPU; servers at rest use 0.01 at the most, for collecting garbage
-DAEMON_CPU_SECONDS = 1.0  # a daemon that has used so much has worked
-MAX_PROCESSES = 50  # that are looked at
+TOLD_SECONDS = 2.0  # after which the log names the process that is waited for
+# Time without progress after which a process is stopped:
+SERVICE_QUIET_SECONDS = 1.0  # listens, or watches files
+QUIET_SECONDS = 10.0  # may wait for a timer, which can't be detected
+CONNECTED_QUIET_SECONDS = 30.0  # may wait for a response over a connection
+WORKING_CPU_SHARE = 0.03  # of one CPU; idle servers use at most 0.01, for garbage collection
+DAEMON_CPU_SECONDS = 1.0  # a daemon that has used so much was working
+MAX_PROCESSES = 50  # examined processes
 
-# Prints for each process what it has written (proc(5), `io`) and its open files, with the mode that they were opened in. It runs as
-# the build's user: in a container root may not look at other users' processes, but that user may look at its own.
+# Prints what each process has written (proc(5), `io`), and its open files with their modes. It runs as the build's user, because
+# in a container root may not inspect processes of other users, but that user may inspect its own.
 LOOK = """
 for pid do
   while read -r name count; do [ "$name" = wchar: ] && printf 'W%s %s\\0' "$pid" "$count"; done <"/proc/$pid/io"
@@ -60,7 +60,7 @@ _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 @dataclass(slots=True)
 class OpenFiles:
-    """What a process has written so far, and has open."""
+    """What a process has written and has open."""
 
     written: int = 0  # bytes, to files, pipes and sockets
     targets: set[str] = field(default_factory=set)
@@ -69,12 +69,12 @@ class OpenFiles:
 
 @dataclass(frozen=True, slots=True)
 class Leftovers:
-    """What still ran when it was stopped."""
+    """The processes that still ran when they were stopped."""
 
-    programs: tuple[str, ...] = ()  # as a person would type them
-    worked: bool = False  # one of them was the command's own, or at work
-    serves: bool = False  # they wait for requests or for changes of files, and would not end by themselves
-    unfinished: Mapping[str, str] = field(default_factory=dict)  # files that were open for writing → the program
+    programs: tuple[str, ...] = ()  # as people would type them
+    worked: bool = False  # whether one of them was in the command's session, or working
+    serves: bool = False  # whether they wait for requests or file changes, and would not exit by themselves
+    unfinished: Mapping[str, str] = field(default_factory=dict)  # files open for writing → the program
 
 
 async def wait_for_background(
@@ -85,14 +85,14 @@ async def wait_for_background(
     on_wait: Callable[[str], None],
     redact: Callable[[str], str],
 ) -> Leftovers:
-    """Wait for the processes of a session that has lost its leader, and return what is left to be stopped.
+    """Wait for the processes of a session whose leader has exited, and return those that have to be stopped.
 
     Args:
-        session: of the command, which has ended.
-        look: runs LOOK as the build's user, for these processes.
-        printed: bytes that the command's processes wrote to the log so far.
-        on_wait: is called with what is waited for, once that takes long.
-        redact: replaces secrets in a command line.
+        session: session of the command, which has exited.
+        look: function that runs LOOK as the build's user for these processes.
+        printed: function that returns how many bytes the command's processes have written to the log.
+        on_wait: function that is called with the name of a process after a while.
+        redact: function that replaces secrets in a command line.
 
     """
     started = quiet_since = last_sample = anyio.current_time()
@@ -129,7 +129,7 @@ async def _leftovers(
 ) -> Leftovers:
     alive = await run_in_thread(running_descendants)
     if alive:
-        await anyio.sleep(POLL_SECONDS)  # helpers that notice the end of their parent end now
+        await anyio.sleep(POLL_SECONDS)  # helper processes that notice the end of their parent exit now
         alive = await run_in_thread(running_descendants)
     if not alive:
         return Leftovers()
@@ -137,11 +137,11 @@ async def _leftovers(
     first = parse_look(await look(pids))
     unfinished: dict[str, str] = {}
     if any(files.writable for files in first.values()):
-        await anyio.sleep(POLL_SECONDS)  # a file that is written at once is no longer open then
+        await anyio.sleep(POLL_SECONDS)  # a file written in one go is closed by then
         for pid, files in parse_look(await look(pids)).items():
             for path in files.writable & first.get(pid, OpenFiles()).writable:
                 unfinished[path] = as_typed(command_line(pid), redact)
-    # Of daemons it is no news that they were left: many tools start one, or something short that sends their telemetry.
+    # Daemons are not reported: many tools start one, or a short process that sends telemetry.
     worked = bool(unfinished) or any(
         process.session == session or process.cpu >= DAEMON_CPU_SECONDS for process in alive
     )
@@ -150,7 +150,7 @@ async def _leftovers(
 
 
 def parse_look(text: bytes) -> dict[int, OpenFiles]:
-    """Read what LOOK printed, by process; anything else is the build's, which can write to the same pipe, and is left out."""
+    """Parse the output of LOOK by process; ignore everything else, because the build can write to the same pipe."""
     found: dict[int, OpenFiles] = {}
     for record in os.fsdecode(text).split("\0")[:-1]:
         match = _RECORD.fullmatch(record)
@@ -169,7 +169,7 @@ def parse_look(text: bytes) -> dict[int, OpenFiles]:
 
 
 def _shown(processes: Sequence[Process], redact: Callable[[str], str]) -> list[str]:
-    """Name the programs as a person would, without the shells and package managers around them."""
+    """Return the programs as a person would name them, without shells and package managers."""
     lines = [line for process in processes[:MAX_PROCESSES] if (line := command_line(process.pid))]
     own = [line for line in lines if not is_wrapper(line)]
     return list(dict.fromkeys(as_typed(line, redact) for line in own or [main_program(lines)]))
@@ -181,7 +181,7 @@ def _cpu_since(before: Sequence[Process], now: Sequence[Process]) -> float:
 
 
 def _sleeps_for_long(processes: Sequence[Process]) -> bool:
-    """Return whether nothing is there but `sleep` with more time to go than would be waited for, and shells around it."""
+    """Return whether only shells and `sleep`s are left that sleep longer than they would be waited for."""
     lines = [(process, line) for process in processes if (line := command_line(process.pid)) and not is_wrapper(line)]
     with open("/proc/uptime", encoding="ascii") as file:
         uptime = float(file.read().split()[0])

@@ -1,11 +1,10 @@
-"""Run one untrusted command: its user, its environment, its time, its process tree; hand out its raw output.
+"""Run one untrusted command with its own user, environment, time limit and process tree, and pass on its raw output.
 
-As root every command runs as another user, through `setpriv`, without capabilities and new privileges. `setpriv` itself
-starts with an empty environment: what the command is to find reaches it only after the user has changed, from a memory
-file on stdin, and is never on a command line. (An `LD_PRELOAD` in setpriv's own environment would run as root.)
-Without root it keeps its user, and gets no new privileges all the same. `prlimit` bounds what it may take of the machine.
-Nothing that a command starts outlives it: the runner is a child subreaper, so that also what called `setsid` or forked
-twice comes back to it and is ended.
+As root, every command runs as another user through `setpriv`, without capabilities and new privileges. `setpriv` itself starts
+with an empty environment. The command's environment is read after the change of user, from a memory file on stdin, and is never
+on a command line. (An `LD_PRELOAD` in setpriv's own environment would run as root.) Without root, the user stays the same, also
+without new privileges. `prlimit` limits the resources. No process outlives its command: the runner is a child subreaper, so
+that processes that called `setsid` or forked twice become its children and are killed.
 """
 
 from __future__ import annotations
@@ -39,26 +38,26 @@ from buildrunner.sandbox.processes import (
 )
 
 CHUNK_BYTES = 65536
-# After a command has ended, what it left behind may hold its pipes open: that is read for so long, and then ended.
+# After a command has exited, its background processes may keep its pipes open. They are read for this time, and then closed.
 DRAIN_SECONDS = 0.3
-# Between SIGTERM and SIGKILL when a command is cut short.
+# Between SIGTERM and SIGKILL when a command is stopped.
 GRACE_SECONDS = 2.0
-END_SECONDS = 5.0  # what cannot be killed for so long (the kernel does not let go of it) fails the run
-LOOK_SECONDS = 2.0  # for `Sandbox.look`, and what it may print
+END_SECONDS = 5.0  # the build fails if processes can't be killed within this time
+LOOK_SECONDS = 2.0  # for `Sandbox.look`
 LOOK_BYTES = 4 * 2**20
 MAX_STOPPED = 50
-KILLED_SECONDS = 1.0  # for a program of ours that was killed
+KILLED_SECONDS = 1.0  # for an internal program after it was killed
 REMOVE_SECONDS = 60.0
-# What a command and all that it starts may take. No tool that builds sites comes near; a fork bomb and a file without end do.
+# Limits for a command and its processes. No tool that builds sites comes near them; a fork bomb or an endless file does.
 MAX_PROCESSES = 4096  # of its user, threads included
 MAX_FILE_BYTES = 16 * 2**30
-# sh reads the environment that is meant for the command, and only after that is there anything in it. The kernel is told to
-# end the command before the runner when memory runs out, so that somebody is left to say so.
+# The shell reads the environment intended for the command from stdin; its own is empty before that. When memory runs out, the
+# kernel kills the command before the runner, which can then report it.
 _START = (
     'eval "$(/bin/cat)"; { echo 1000 >/proc/self/oom_score_adj; } 2>/dev/null;'
     ' cd "$1" && unset OLDPWD && shift && exec "$@" </dev/null'
 )
-_FOLDERS = ("/usr/bin", "/bin")  # where util-linux is; PATH may be anything
+_FOLDERS = ("/usr/bin", "/bin")  # location of util-linux; PATH may be anything
 _PR_SET_DUMPABLE = 4  # <linux/prctl.h>
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -66,13 +65,13 @@ LEFT_BEHIND_HINT = (
     "The kernel does not release them, for example because a disk does not respond. Build again on another machine."
 )
 
-# Takes a chunk of one pipe. What it returns is awaited before the next chunk is read, so that the command waits.
+# Receives a chunk of one pipe. Its awaitable is awaited before the next chunk is read, so that the command waits.
 Output = Callable[[Literal["stdout", "stderr"], bytes], Awaitable[None] | None]
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Who runs the commands of the repository."""
+    """The user that runs the commands of the repository."""
 
     name: str
     uid: int
@@ -81,11 +80,11 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """How a command ended: `code` as a shell counts it (128 + signal), and whether memory ran out meanwhile."""
+    """How a command ended: `code` as a shell reports it (128 + signal), and whether memory ran out meanwhile."""
 
     code: int
-    out_of_memory: bool | None  # None: nothing counts that here
-    left_behind: bool = False  # something that it started cannot be ended
+    out_of_memory: bool | None  # None if that is not counted here
+    left_behind: bool = False  # whether processes that it started could not be stopped
 
     @property
     def failed(self) -> bool:
@@ -101,7 +100,7 @@ class Exit:
         if self.code == 128 + signal.SIGKILL and self.out_of_memory is None:
             return "was killed (SIGKILL), most likely because it used more memory than the build has"
         if self.code > 128 and self.code - 128 in set(signal.Signals):
-            # Killed itself, or a shell below it that said so by its own exit code: the same sentence is true of both.
+            # It may have killed itself, or a shell below it reported that by its own exit code: the sentence is true for both.
             number = signal.Signals(self.code - 128)
             meaning = (signal.strsignal(number) or "").lower()
             return f"ended with exit code {self.code}, which stands for {number.name} ({meaning})"
@@ -109,10 +108,10 @@ class Exit:
 
 
 def harden_process() -> None:
-    """Make the runner's memory and environment unreadable for its own user, and let orphans come back to it.
+    """Make the runner's memory and environment unreadable for its own user, and become a child subreaper.
 
-    Both by prctl(2); called before anything else, since a process of the same user could read `/proc/<runner>/environ`.
-    Nothing writes a core dump either: one of the runner would hold its secrets.
+    Both use prctl(2). Call this first, because a process of the same user could read `/proc/<runner>/environ`. It also disables
+    core dumps, which would contain secrets.
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     prctl = ctypes.CDLL(None, use_errno=True).prctl
@@ -122,10 +121,10 @@ def harden_process() -> None:
 
 
 async def remove_tree(folder: Path) -> None:
-    """Remove what a repository has left, as far as that can be done.
+    """Remove the files of a repository as far as possible.
 
-    By rm(1), which follows no link and goes as deep as folders can: Python's own `rmtree` ends with a RecursionError. Without
-    root a folder that was closed has to be opened first; chmod(1) follows no link below its argument.
+    It uses rm(1), which follows no links and has no depth limit; Python's `rmtree` fails with a RecursionError. Without root,
+    folders without permissions are opened first; chmod(1) follows no links below its argument.
     """
     remove = ["/bin/rm", "-rf", "--", str(folder)]
     with suppress(OSError), anyio.move_on_after(REMOVE_SECONDS):
@@ -135,10 +134,10 @@ async def remove_tree(folder: Path) -> None:
 
 
 async def run_program(*command: str) -> int:
-    """Run a program of the system's own, and return its exit code.
+    """Run a program of the system, and return its exit code.
 
-    It has no environment: that could be read by every process of the same user. Cancelling kills it, and does not wait for what
-    the kernel does not let go of, as on a disk that does not answer.
+    Its environment is empty, because every process of the same user could read it. A cancellation kills it without waiting for
+    the kernel to release it, for instance because a disk does not respond.
     """
     nothing = subprocess.DEVNULL
     process = await anyio.open_process(command, stdin=nothing, stdout=nothing, stderr=nothing, env={})
@@ -149,9 +148,9 @@ async def run_program(*command: str) -> int:
 
 
 async def _kill(process: anyio.abc.Process) -> None:
-    """Kill a program of ours that has not ended, and wait for it for a moment."""
+    """Kill an internal program that has not exited, and wait for it briefly."""
     if process.returncode is None:
-        with suppress(ProcessLookupError):  # not `process.kill`: that reaps it where asyncio is about to
+        with suppress(ProcessLookupError):  # not `process.kill`, which reaps it while asyncio is about to
             os.kill(process.pid, signal.SIGKILL)
         with cleanup(KILLED_SECONDS):
             await process.wait()
@@ -161,13 +160,13 @@ async def _kill(process: anyio.abc.Process) -> None:
 
 
 class Sandbox:
-    """As whom commands run; one for a run.
+    """Run commands as one user, for one build.
 
     Args:
-        in_image: the process is alone in a container of its own, so that all processes of the user may be ended.
+        in_image: whether this process is alone in its container, so that all processes of the user can be killed.
 
     Raises:
-        BuildFailed: as root, where there is no user or no `setpriv` to become it with.
+        BuildFailed: this is root, and the user or `setpriv` is missing.
 
     """
 
@@ -189,13 +188,13 @@ class Sandbox:
             identity += [f"--reuid={entry.pw_uid}", f"--regid={entry.pw_gid}", "--clear-groups"]
             identity += ["--inh-caps=-all", "--bounding-set=-all"]
         elif prlimit:
-            most_processes += count_tasks(os.geteuid())  # of the person's other programs: the limit is the user's
+            most_processes += count_tasks(os.geteuid())  # of the user's other programs, because the limit is per user
         identity += ["--"] if identity else []
-        self.stopped: list[str] = []  # command lines of what ran when a command was cancelled, parents first
-        self.has_leftovers = False  # something cannot be ended: the kernel does not let go of it
+        self.stopped: list[str] = []  # command lines that ran when a command was cancelled, parents first
+        self.has_leftovers = False  # whether a process could not be killed, because the kernel does not release it
         self._in_image = in_image and self.account is not None
-        self._identity = identity  # begins a command line that is run as the account
-        self._limits = []  # the same, for limits
+        self._identity = identity  # start of a command line that runs as the account
+        self._limits = []  # the same for limits
         if prlimit:
             wanted = {"core": 0, "fsize": MAX_FILE_BYTES, "nproc": most_processes}
             self._limits = [prlimit, *(f"--{name}={_at_most(name, value)}" for name, value in wanted.items()), "--"]
@@ -209,19 +208,19 @@ class Sandbox:
         output: Output,
         on_exit: Callable[[int, int], Awaitable[None]] | None = None,
     ) -> Exit:
-        """Run `command` in `folder` and hand each chunk of its output to `output`, until all that it started has ended.
+        """Run `command` in `folder`, and pass each chunk of its output to `output`, until all its processes have ended.
 
-        It has no terminal and an empty stdin. Cancelling ends it: SIGTERM to its process group, then SIGKILL to all that
-        descends from it. `on_exit` is awaited when the command itself has ended, with its session and its exit code, and before
-        what it left running is ended; meanwhile its output is read.
+        It has no terminal and an empty stdin. A cancellation sends SIGTERM to its process group, then SIGKILL to all its
+        descendants. `on_exit` is awaited after the command itself has exited, with its session and exit code, and before its
+        background processes are stopped; their output is read meanwhile.
 
         Raises:
-            BuildEnded: when the machine cannot start a process.
+            BuildEnded: the machine cannot start a process.
 
         """
         kills_before = count_memory_kills()
         try:
-            with anyio.CancelScope(shield=True):  # what has been started is ended below
+            with anyio.CancelScope(shield=True):  # the started process is stopped below
                 process = await self._start(command, folder, environment)
         except OSError as error:
             raise BuildEnded(
@@ -235,7 +234,7 @@ class Sandbox:
             taking = taken_chunks = 0
 
             async def read(pipe: anyio.abc.ByteReceiveStream, name: Literal["stdout", "stderr"]) -> None:
-                # What a command says after it was told to stop is part of its log: only `stop_reading` ends this early.
+                # Output after a signal is part of the log, too; only `stop_reading` ends this early.
                 with anyio.CancelScope(shield=True) as scope:
                     scopes.append(scope)
                     with suppress(anyio.EndOfStream):
@@ -251,7 +250,9 @@ class Sandbox:
 
             async def read_to_end(seconds: float) -> None:
                 seen = -1
-                while taking or seen != taken_chunks:  # a slow taker gets all that the command has written
+                while (
+                    taking or seen != taken_chunks
+                ):  # a slow consumer still receives everything the command has written
                     seen = taken_chunks
                     with anyio.move_on_after(seconds):
                         for event in ended:
@@ -308,7 +309,7 @@ class Sandbox:
             os.close(variables)
 
     async def look(self, script: str, arguments: Sequence[str]) -> bytes:
-        """Run a script of ours as the user of the commands, for what only that user may read, and return what it printed."""
+        """Run an internal script as the user of the commands, to read what only that user may, and return its output."""
         found = bytearray()
         with suppress(OSError):
             process = await anyio.open_process(
@@ -316,7 +317,7 @@ class Sandbox:
                 stdin=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 env={"PATH": os.pathsep.join(_FOLDERS)},
-                start_new_session=True,  # the build may trace it, and is not to reach a terminal of the runner's
+                start_new_session=True,  # the build may trace it, and must not reach the runner's terminal
             )
             assert process.stdout is not None
             try:
@@ -329,10 +330,10 @@ class Sandbox:
         return bytes(found)
 
     async def end_all(self, child: int) -> bool:
-        """Kill all that descends from the runner, and return whether nothing is left but `child`, which others reap.
+        """Kill all descendants of the runner, and return whether only `child` is left, which is reaped elsewhere.
 
-        In the image one `kill -1` as the build's user gets everything at once. Elsewhere that would end strangers'
-        processes: there descendants are looked for again until there are none, because they may fork meanwhile.
+        In the image, one `kill -1` as the build's user kills everything at once. Elsewhere that would kill unrelated processes of
+        the user, so descendants are listed again until there are none, because they may fork meanwhile.
         """
         if self._in_image:
             try:
@@ -345,7 +346,7 @@ class Sandbox:
         return False
 
     def end_all_now(self) -> None:
-        """Kill all that descends from the runner without waiting for anything, for a runner that ends at once."""
+        """Kill all descendants of the runner without waiting, before the runner exits immediately."""
         if self._in_image:
             self._kill_user()
         for _ in range(10):
@@ -353,22 +354,22 @@ class Sandbox:
                 return
 
     def _kill_user(self) -> None:
-        """Kill all of the user's processes, and remove what takes memory without one: System V's segments, /dev/shm.
+        """Kill all processes of the user, and remove memory that outlives processes: System V segments and /dev/shm.
 
-        This is a process of the same user for a moment, which others may stop: then it is given up, and the runner's own kill(2) is
-        left, which nobody can stop. So it is where no process at all can be started.
+        The process that does so belongs to the same user, so others may stop it. Then it is abandoned, and the runner's own
+        kill(2), which can't be stopped, remains. The same happens if no process can be started.
         """
-        # Without the limits: at the limit of its processes a user cannot start the one that ends the others.
+        # Without the limits: at its limit of processes, a user can't start the one that kills the others.
         command = [*self._identity, "/bin/sh", "-c", "kill -KILL -1; ipcrm -a; rm -rf /dev/shm/*"]
         nothing = subprocess.DEVNULL
         with suppress(OSError, subprocess.TimeoutExpired):
-            # Not waited for any longer: `end_descendants` ends and reaps it like all others.
+            # Don't wait any longer: `end_descendants` kills and reaps it like all others.
             subprocess.Popen(command, env={}, stdin=nothing, stdout=nothing, stderr=nothing).wait(1)
 
 
 @asynccontextmanager
 async def _closed_at_end(process: anyio.abc.Process) -> AsyncIterator[None]:
-    """Close the pipes of a process that has ended. `async with process` would wait for one that cannot be ended."""
+    """Close the pipes of a process that has ended. `async with process` would wait for one that cannot be killed."""
     try:
         with ungrouped():
             yield
@@ -383,7 +384,7 @@ def _program(name: str) -> str | None:
 
 
 def _at_most(name: str, value: int) -> int:
-    """Return a limit that raises none: without privileges it could not, and with them it would undo the operator's."""
+    """Return a limit that is never raised: that fails without privileges, and with them would undo the operator's limit."""
     there = resource.getrlimit(getattr(resource, f"RLIMIT_{name.upper()}"))
     return min(value, *(limit for limit in there if limit != resource.RLIM_INFINITY), value)
 

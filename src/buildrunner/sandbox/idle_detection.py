@@ -1,7 +1,7 @@
-"""See that a build script has stopped working and only serves or watches, as `vite build && vite preview` does.
+"""Detect that a build script has finished and only serves or watches, as in `vite build && vite preview`.
 
-A build that is still at work uses the CPU or the disk, or waits for an answer of the network; it may listen on a port all the
-while, as prerenderers do. One that never ends says nothing, does nothing, and waits for nobody in particular.
+A build in progress uses the CPU or the disk, or waits for a response of the network; it may also listen on a port, as prerenderers
+do. A script that never exits prints nothing, does nothing, and waits for no particular peer.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ from buildrunner.sandbox.processes import (
 )
 
 SAMPLE_SECONDS = 1.0
-# Without a sound, work, or a change among its processes, for so long. What serves or watches is quiet a second after its last
-# word: measured with vite, serve, http-server, sirv, live-server, browser-sync, parcel, next, webpack, rollup and tsc.
+# Without output, work or a change of its processes for this time. Servers and watchers are quiet a second after their last
+# output: measured with vite, serve, http-server, sirv, live-server, browser-sync, parcel, next, webpack, rollup and tsc.
 QUIET_SECONDS = 10.0
 QUIET_WITHOUT_OUTPUT_SECONDS = 15.0
-# While it may be waiting for something: an answer over a connection, a timer, a page in a browser. For comparison: serve looks
-# for updates of itself for 7 s. What stays connected to a database is ended all the same.
+# While it may be waiting for a response, a timer, or a page in a browser. For comparison: serve checks for updates for 7 s. A
+# script that stays connected to a database is stopped, too.
 QUIET_WAITING_SECONDS = 120.0
-MAX_SCRIPT = 10_000  # characters of a script, and processes, that are looked through
+MAX_SCRIPT = 10_000  # characters of a script, and processes, that are examined
 MAX_COMMANDS = 200
-MAX_DESCRIPTORS = 20_000  # of all processes: some open so many to keep whoever looks busy
-IDLE_CPU_SHARE = 0.03  # of one CPU; those tools take 0.01 at the most, for collecting garbage
+MAX_DESCRIPTORS = 20_000  # of all processes; some open very many to keep this check busy
+IDLE_CPU_SHARE = 0.03  # of one CPU; those tools use at most 0.01, for garbage collection
 
-# What a command line or a script says that watches. `-w` alone is npm's too: it names a workspace.
+# Command lines and scripts that watch files. `-w` alone is also npm's option for a workspace.
 _WATCHES = re.compile(
     r"(?<!\S)--watch(?!\S)|(?<!\S)--watch[= ]true"
     r"|\b(webpack|rollup|rolldown|tsc|tsup|esbuild|sass|postcss|tailwindcss|babel|microbundle|ng build)\b[^&|;\n]{0,200}\s-w(?!\S)"
@@ -54,7 +54,7 @@ _WAITS = re.compile(r"(\S*/)?(sleep|wait-on|chrome|chromium|chrome-headless-shel
 
 @dataclass(frozen=True, slots=True)
 class IdleProcess:
-    """What a command that never ends is at: the program that is left, and whether it only watches files."""
+    """A command that never exits: the program that is left, and whether it only watches files."""
 
     program: str
     watches: bool
@@ -70,7 +70,7 @@ class IdleProcess:
 
     @property
     def hint(self) -> str:
-        """Say what to change."""
+        """What to change."""
         if self.watches:
             return "Remove --watch (or -w, or watch: true) from the build: it must write its files and exit."
         if self.has_output:
@@ -117,16 +117,16 @@ async def wait_until_idle(
     user: int | None,
     redact: Callable[[str], str],
 ) -> IdleProcess:
-    """Wait until what descends from this process only serves or watches; of a command that works or ends, for ever.
+    """Wait until the descendants of this process only serve or watch; forever for a command that works or exits.
 
     Args:
-        script: the text of the build script.
-        silent: seconds since its last output.
-        output: the end of its output, without colors.
-        has_output: whether it wrote a page; called in another thread.
-        user: as whom the command runs, where that is another user: that one's sockets are the command's where its open
-            files cannot be read, as in a container.
-        redact: replaces secrets in a command line.
+        script: text of the build script.
+        silent: function that returns the seconds since its last output.
+        output: function that returns the end of its output, without colors.
+        has_output: function that returns whether it wrote a page; called in another thread.
+        user: id of the command's user if it is not this one. If open files can't be read, as in a container, all sockets of
+            that user count.
+        redact: function that replaces secrets in a command line.
 
     """
     look_now = partial(_look, user, redact)
@@ -147,10 +147,10 @@ async def wait_until_idle(
         if quiet < (QUIET_WAITING_SECONDS if look.waits else QUIET_SECONDS):
             continue
         says_so = look.listens or _watches(f"{script[:MAX_SCRIPT]}\n{look.commands}", output())
-        if not says_so and not (look.watches and quiet >= QUIET_WAITING_SECONDS):  # a timer of its own does not show
+        if not says_so and not (look.watches and quiet >= QUIET_WAITING_SECONDS):  # its own timers can't be detected
             continue
         has_page = await run_in_thread(has_output)
-        # Looking for pages may have taken long, and the command may be at work again.
+        # Looking for pages may have taken long, and the command may be working again.
         if silent() < SAMPLE_SECONDS or (await run_in_thread(look_now)).has_worked_since(look, SAMPLE_SECONDS):
             first, started = look, anyio.current_time()
         elif has_page or (says_so and quiet >= QUIET_WITHOUT_OUTPUT_SECONDS):
@@ -158,26 +158,26 @@ async def wait_until_idle(
 
 
 def _watches(commands: str, output: str) -> bool:
-    # Package managers print the scripts that they run: "> webpack --watch", "$ webpack --watch".
+    # Package managers print the scripts they run: "> webpack --watch", "$ webpack --watch".
     scripts = re.findall(r"(?m)^(?:>|\$) .*", output)
     return bool(_WATCHES.search("\n".join([commands, *scripts])) or _SAYS_WATCHES.search(output))
 
 
 @dataclass(frozen=True, slots=True)
 class _ProcessSnapshot:
-    """The command's processes at one moment."""
+    """The processes of a command at one moment."""
 
     processes: frozenset[int]
-    cpu: float  # seconds, of all of them so far
-    busy: bool  # one of them runs, or waits for a disk
+    cpu: float  # total seconds of all of them
+    busy: bool  # whether one of them is running, or waiting for a disk
     commands: str  # command lines, one a line
     program: str  # as a person would type it
     listens: bool
-    watches: bool  # files, as far as the kernel tells: by inotify(7)
-    waits: bool  # for something that may come
+    watches: bool  # whether it watches files, as far as the kernel shows (inotify(7))
+    waits: bool  # whether it waits for something that may arrive
 
     def has_worked_since(self, earlier: _ProcessSnapshot, seconds: float) -> bool:
-        """Return whether something works, or has worked in the seconds since an earlier look."""
+        """Return whether a process works, or has worked since an earlier snapshot."""
         return self.busy or self.processes != earlier.processes or self.cpu - earlier.cpu > seconds * IDLE_CPU_SHARE
 
 
@@ -198,16 +198,16 @@ def _look(user: int | None, redact: Callable[[str], str]) -> _ProcessSnapshot:
 
 
 def _what_is_open(processes: list[int], user: int | None) -> tuple[set[str], bool]:
-    """Return the states of the TCP sockets of these processes, and of UDP's, where a name is asked for over one.
+    """Return the states of the TCP sockets of these processes, and of UDP sockets with a peer, such as DNS lookups.
 
-    And whether one of them watches files, which is known only where their open files can be read.
+    Also return whether one of them watches files, which is only known if their open files can be read.
     """
     links: set[str] = set()
     readable = True
     left = MAX_DESCRIPTORS
     for pid in processes:
         check_cancelled()
-        # It has ended; or root without CAP_SYS_PTRACE may list them, and not more.
+        # It has ended, or root without CAP_SYS_PTRACE may only list them.
         with suppress(FileNotFoundError, ProcessLookupError), os.scandir(f"/proc/{pid}/fd") as descriptors:
             try:
                 for descriptor in islice(descriptors, left):
@@ -221,7 +221,7 @@ def _what_is_open(processes: list[int], user: int | None) -> tuple[set[str], boo
             except PermissionError:
                 readable = False
     states = socket_states(links, None if readable else user)
-    # Of those that were not looked at, any may be a connection.
+    # Any descriptor that was not examined may be a connection.
     if not left:
         states |= CONNECTED
     return states, "anon_inode:inotify" in links

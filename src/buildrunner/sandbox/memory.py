@@ -1,4 +1,4 @@
-"""How much memory the container has, what of it Node's heap may take, and what was killed for want of it."""
+"""Find the memory limit of the container, size Node's heap for it, and count processes killed for exceeding it."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-RUNNER_BYTES = 100 * 2**20  # what buildrunner itself takes while a command runs
-# Node's own flag, and those that decide the same: https://nodejs.org/api/cli.html. V8 takes _ for -.
+RUNNER_BYTES = 100 * 2**20  # used by buildrunner itself while a command runs
+# Node's own flag, and flags with the same effect: https://nodejs.org/api/cli.html. V8 accepts _ for -.
 _HEAP_FLAG = re.compile(r"--max[-_](old[-_]space[-_]size|heap[-_]size)")
 
 
 def memory_limit(groups: Path = Path("/proc/self/cgroup"), mounted: Path = Path("/sys/fs/cgroup")) -> int | None:
-    """Return the bytes that this process's control group may use, and those above it as far as they can be seen.
+    """Return the memory limit of this process's control group and the visible groups above it, bytes.
 
-    Control groups v2: `memory.max`; v1: `memory.limit_in_bytes`, and in `memory.stat` the lowest limit of the groups above,
-    which is that of a whole task where its containers have none of their own. In a container the group's own folder is
-    mounted as the root. None where nothing is limited, or to no less than the machine has.
+    Control groups v2: `memory.max`; v1: `memory.limit_in_bytes`, and in `memory.stat` the lowest limit of the groups above, which
+    is that of the whole task if its containers have no limit. In a container, the folder of its own group is mounted as the
+    root. None without a limit below the memory of the machine.
     """
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     limits = [machine]
@@ -34,11 +34,11 @@ def memory_limit(groups: Path = Path("/proc/self/cgroup"), mounted: Path = Path(
 
 
 def count_memory_kills(groups: Path = Path("/proc/self/cgroup"), mounted: Path = Path("/sys/fs/cgroup")) -> int | None:
-    """Count the processes of this control group that were killed for memory; None where nothing counts them.
+    """Count the processes of this control group killed for exceeding memory; None if nothing counts them.
 
-    Control groups v2: `oom_kill` in `memory.events`; v1: in `memory.oom_control`. In a container the group's own folder is
-    mounted as the root. Both count a process of the group also when the limit is that of a group above it, as the limit of
-    a whole task is (measured with v1).
+    Control groups v2: `oom_kill` in `memory.events`; v1: in `memory.oom_control`. In a container, the folder of its own group is
+    mounted as the root. Both also count a process that exceeds the limit of a group above, such as that of a whole task
+    (measured with v1).
     """
     for root, group, version in _memory_groups(groups, mounted):
         for place in (group, root):
@@ -62,7 +62,7 @@ def peak_memory(groups: Path = Path("/proc/self/cgroup"), mounted: Path = Path("
 
 
 def _memory_groups(groups: Path, mounted: Path) -> Iterator[tuple[Path, Path, int]]:
-    """Yield the control groups of this process that limit memory: their root, their folder, and the version (1 or 2)."""
+    """Yield the control groups of this process that limit memory: root, folder and version (1 or 2)."""
     with suppress(OSError):
         for line in groups.read_text().splitlines():
             _, controllers, path = line.split(":", 2)
@@ -73,19 +73,19 @@ def _memory_groups(groups: Path, mounted: Path) -> Iterator[tuple[Path, Path, in
 
 
 def heap_megabytes(limit: int) -> int:
-    """Return what Node's heap may take of a container with `limit` bytes: three quarters of what buildrunner leaves.
+    """Return the size of Node's heap for a limit in bytes: three quarters of what buildrunner leaves, in megabytes.
 
-    Measured with Node 18, 20, 22 and 24 in 512 MB to 2 GB, `npm run build` filling the heap: V8 gives up, with its own
-    message, at 85 to 95 % of the container. By itself Node takes half of it, and never more than 2 GB below 16; Node 18
-    does not see every kind of limit, takes 4 GB, and is killed.
+    Measured with Node 18, 20, 22 and 24 in 512 MB to 2 GB, with `npm run build` filling the heap: V8 aborts with its own message
+    at 85 to 95 % of the container. Node's default is half of it, at most 2 GB before Node 16; Node 18 doesn't detect every kind
+    of limit, uses 4 GB, and is killed.
     """
     return max(limit - RUNNER_BYTES, 0) * 3 // 4 // 2**20
 
 
 def node_options(given: str, limit: int | None) -> str:
-    """Add the heap's limit to `NODE_OPTIONS`, unless it is given there already or memory is not limited.
+    """Add the limit of the heap to `NODE_OPTIONS`, unless it is already set or memory is not limited.
 
-    Without a limit Node's own choice is left alone: it goes by the machine, which other programs use too.
+    Without a limit, Node's default stays: it depends on the machine, which other programs use too.
     """
     if limit is None or _HEAP_FLAG.search(given):
         return given

@@ -1,6 +1,6 @@
-"""The processes below the runner: which there are, what a person calls them, and their end.
+"""List, name and kill the processes below the runner.
 
-Orphans come back to the runner, which is a child subreaper: so all that a command started descends from it.
+The runner is a child subreaper, so that orphans become its children and all processes of a command stay its descendants.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ import anyio.lowlevel
 
 # States of sockets: https://www.kernel.org/doc/Documentation/networking/proc_net_tcp.txt
 LISTENS = "0A"
-CONNECTED = frozenset(("01", "02"))  # or asking for a connection
+CONNECTED = frozenset(("01", "02"))  # or connecting
 _ACCEPTS = 1 << 16  # __SO_ACCEPTCON in <linux/net.h>
 _TICKS = os.sysconf("SC_CLK_TCK")
-_MAX_COMMAND_LINE = 4096  # bytes that are read of a command line
-_MAX_PROGRAM = 1000  # characters of it that tell which program it is
+_MAX_COMMAND_LINE = 4096  # bytes read of a command line
+_MAX_PROGRAM = 1000  # characters of it that identify the program
 _MAX_SHOWN = 60  # characters of it that are shown
-# What runs another program, which is the one to name.
+# Programs that run another program, which is named instead.
 _SHELL = re.compile(r"(\S*/)?(ba|da|z|a)?sh\b")
 _MANAGER = re.compile(
     r"(\S*/)?node\b.*/(npm-cli|npx-cli|pnpm|yarn|yarnpkg|corepack)[\w.-]*( |$)|(\S*/)?(npm|npx|pnpm|pnpx|yarn|yarnpkg|bun|bunx)\s"
@@ -32,22 +32,22 @@ _MANAGER = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A process as proc(5) describes it in `stat`."""
+    """A process, as in `stat` of proc(5)."""
 
     pid: int
     parent: int
     session: int
     state: str
-    cpu: float  # seconds, with those of its children that have ended
-    started: float  # seconds after the start of the machine
+    cpu: float  # seconds, including children that have ended
+    started: float  # seconds after the boot of the machine
 
 
 def descendants(root: int) -> list[Process]:
-    """List what descends from `root`, parents first."""
+    """List the descendants of `root`, parents first."""
     children: dict[int, list[Process]] = {}
     for pid in _process_ids():
         with suppress(OSError), open(f"/proc/{pid}/stat", "rb") as file:
-            # The name of the program stands in brackets, and may itself hold brackets and spaces.
+            # The name of the program is in parentheses, and may itself contain parentheses and spaces.
             fields = file.read().rpartition(b")")[2].split()
             cpu = sum(int(field) for field in fields[11:15]) / _TICKS
             state, parent, started = fields[0].decode(), int(fields[1]), int(fields[19]) / _TICKS
@@ -73,33 +73,33 @@ def count_tasks(uid: int) -> int:
 
 
 def running_descendants() -> list[Process]:
-    """List what descends from the runner and is not dead, parents first."""
+    """List the living descendants of the runner, parents first."""
     return [process for process in descendants(os.getpid()) if process.state not in "ZX"]
 
 
 def command_line(pid: int) -> str:
-    """Return the beginning of a command line, its words separated by spaces; empty for a dead process."""
+    """Return the start of a command line, its words separated by spaces; empty for a dead process."""
     with suppress(OSError), open(f"/proc/{pid}/cmdline", "rb") as file:
         return file.read(_MAX_COMMAND_LINE).replace(b"\0", b" ").decode(errors="replace").strip()
     return ""
 
 
 def is_wrapper(line: str) -> bool:
-    """Return whether a command line is that of a shell or a package manager, which runs another program."""
+    """Return whether a command line is that of a shell or package manager, which runs another program."""
     line = line[:_MAX_PROGRAM]
     return bool(_SHELL.match(line) or _MANAGER.match(line))
 
 
 def main_program(lines: list[str]) -> str:
-    """Choose from command lines, parents first, the program that a person would name."""
+    """Return the program that a person would name, from command lines with parents first."""
     own = [line for line in lines if not is_wrapper(line)]
     return (own or lines or [""])[0]
 
 
 def as_typed(line: str, redact: Callable[[str], str] = str) -> str:
-    """Shorten a command line to what a person would type: without folders, and without the interpreter of a package's program.
+    """Shorten a command line to what a person would type: without folders, and without the interpreter of a program.
 
-    Secrets are replaced before it is cut, since half of a secret would not be recognized.
+    Secrets are replaced before it is cut, because half of a secret would not be recognized.
     """
     line = redact(line)
     interpreter = re.match(r"(?:\S*/)?(node|nodejs|bun|python[\d.]*)\s+(?:--?\S+\s+)*(?=(\S+))", line)
@@ -107,14 +107,14 @@ def as_typed(line: str, redact: Callable[[str], str] = str) -> str:
         own = not re.search(r"node_modules/|/bin/", interpreter[2]) and re.search(r"\.[a-z]{2,3}$", interpreter[2])
         program = re.sub(r"^\S*/", "", line[interpreter.end() :])
         line = f"{interpreter[1]} {program}" if own else program
-    line = re.sub(r"^next-server\b.*", "next start", re.sub(r"^\S*/", "", line))  # what Next calls itself
+    line = re.sub(r"^next-server\b.*", "next start", re.sub(r"^\S*/", "", line))  # Next's name for itself
     return "".join(character for character in line if character.isprintable())[:_MAX_SHOWN].strip() or "a program"
 
 
 def socket_states(links: Set[str], user: int | None = None) -> set[str]:
-    """Return the states of sockets, given as what links in `/proc/pid/fd` lead to, or all those of a user.
+    """Return the states of sockets, given as the targets of links in `/proc/pid/fd`, or of all sockets of a user.
 
-    A socket of UDP counts while it is connected to a peer, as where a name is asked for.
+    A UDP socket counts while it is connected to a peer, as in a DNS lookup.
     """
     states = set()
     for table in ("tcp", "tcp6", "udp", "udp6"):
@@ -123,13 +123,13 @@ def socket_states(links: Set[str], user: int | None = None) -> set[str]:
             for line in file:
                 fields = line.split()
                 if f"socket:[{fields[9]}]" in links or (user is not None and fields[7] == str(user)):
-                    # An unconnected socket of UDP is in the state that TCP calls closed.
+                    # An unconnected UDP socket has the state that TCP calls closed.
                     states.add(fields[3])
     return states
 
 
 def listens_locally(links: Set[str]) -> bool:
-    """Return whether one of these sockets is a Unix one that accepts connections, as those of build daemons (unix(7))."""
+    """Return whether one of these is a Unix socket that accepts connections, as those of build daemons (unix(7))."""
     with suppress(OSError), open("/proc/net/unix", encoding="utf-8", errors="replace") as file:
         next(file, None)
         for line in file:
@@ -140,14 +140,14 @@ def listens_locally(links: Set[str]) -> bool:
 
 
 async def end_descendants(spare: int) -> None:
-    """Kill all that descends from the runner, until nothing is left but `spare`, which somebody else reaps.
+    """Kill all descendants of the runner until only `spare` is left, which is reaped elsewhere.
 
-    The caller limits the time: the kernel may not let go of a process. They are looked for again and again, because they may
-    fork meanwhile. Between two looks other tasks have their turn.
+    The caller limits the time, because the kernel may not release a process. Descendants are listed again each time, because
+    they may fork meanwhile. Other tasks run in between.
     """
     with _before_all_others():
         while True:
-            with suppress(OSError):  # no descriptor or memory is left for reading /proc: try again
+            with suppress(OSError):  # no descriptor or memory is left to read /proc: retry
                 for _ in range(20):
                     if _kill_listed(spare):
                         break
@@ -158,7 +158,7 @@ async def end_descendants(spare: int) -> None:
 
 
 def end_descendants_now(spare: int) -> bool:
-    """Do the same once and without waiting; return whether nothing is left."""
+    """Do the same once without waiting; return whether nothing is left."""
     for _ in range(20):
         if _kill_listed(spare):
             break
@@ -166,9 +166,9 @@ def end_descendants_now(spare: int) -> bool:
 
 
 def _kill_listed(spare: int) -> bool:
-    """Kill what the files that list children name (proc(5), `/proc/pid/task/tid/children`), and return whether that is all.
+    """Kill the processes in lists of children (proc(5), `/proc/pid/task/tid/children`); return whether those are all.
 
-    What forks faster than all of /proc can be read, and ends its own parent each time, comes back to the runner as a child.
+    A process that forks faster than all of /proc can be read, and exits each time, becomes a child of the runner.
     """
     children = [pid for task in os.listdir("/proc/self/task") for pid in _children("self", task)]
     waiting = children.copy()
@@ -180,7 +180,7 @@ def _kill_listed(spare: int) -> bool:
 
 
 def _kill_found(spare: int) -> bool:
-    """Kill what is found by reading all of /proc: not every kernel lists children (CONFIG_PROC_CHILDREN)."""
+    """Kill the processes found in all of /proc: not every kernel lists children (CONFIG_PROC_CHILDREN)."""
     left = [process.pid for process in descendants(os.getpid()) if process.state != "Z" or process.pid != spare]
     for pid in left:
         _kill(pid, spare)
@@ -199,7 +199,7 @@ def _process_ids() -> list[int]:
 
 @contextmanager
 def _before_all_others() -> Iterator[None]:
-    """Get the CPU whenever it is wanted (sched(7)), where that is allowed: a fork bomb leaves everybody a hundredth of it."""
+    """Raise the runner's CPU priority (sched(7)) if permitted: a fork bomb leaves each process a hundredth of the CPU."""
     with suppress(PermissionError):
         os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(1))
     try:
@@ -210,7 +210,7 @@ def _before_all_others() -> Iterator[None]:
 
 
 def _kill(pid: int, spare: int) -> None:
-    """Kill a process, and reap it if it is a dead child of the runner's that nobody else waits for, as for `spare`."""
+    """Kill a process, and reap it if it is a dead child of the runner other than `spare`, which is reaped elsewhere."""
     with suppress(ProcessLookupError, PermissionError):
         os.kill(pid, signal.SIGKILL)
     if pid != spare:
