@@ -56,7 +56,7 @@ def without_node(lock: str) -> str:
     return re.sub(rf"^{NODE}==(?:.*\\\n)*.*\n", "", lock, flags=re.MULTILINE)
 
 
-def run(command: Sequence[str], *, meanwhile: str = "unpacking") -> None:
+def run(command: Sequence[str], *, meanwhile: str = "reading packages") -> None:
     """Run a command, and say every few seconds what it does. Its output is printed if it fails, and the process ends."""
     lines: list[str] = []
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
@@ -70,7 +70,9 @@ def run(command: Sequence[str], *, meanwhile: str = "unpacking") -> None:
                 break
             packages = [line.split()[1] for line in lines[seen:] if line.startswith("Collecting ")]
             seen = len(lines)
-            say(f"  {packages[-1].replace('==', ' ')}" if packages else f"  {meanwhile}")
+            at_last = any(line.startswith("Installing collected") for line in lines)
+            doing = "unpacking" if at_last else meanwhile
+            say(f"  {packages[-1].replace('==', ' ')}" if packages else f"  {doing}")
     if process.returncode:
         sys.stderr.writelines(lines)
         sys.exit(f"{' '.join(command[:4])} failed.")
