@@ -61,19 +61,19 @@ def with_failure_hint(
 
 @dataclass(frozen=True, slots=True)
 class ExplainedFailure:
-    """What the output of a failed command tells."""
+    """The diagnosis of a failed command's output."""
 
     hint: str | None  # of the rule that knows the cause
     failure: Failure | None  # for programs
 
 
 def explain_failure(plan: BuildPlan, error: CommandFailed, node: str | None = None) -> ExplainedFailure:
-    """Find a known cause in the output, and what programs are told of the failure."""
+    """Find a known cause in the output, and describe the failure for programs."""
     return describe(_failed_command(plan, error, node))
 
 
 def describe(failed: FailedCommand) -> ExplainedFailure:
-    """Find a known cause in the output of a command that failed, and what programs are told of it."""
+    """Find a known cause in the output of a failed command, and describe it for programs."""
     from buildrunner.diagnose.matcher import find_hint, quote_failure
     from buildrunner.diagnose.packet import Cause, describe_failure
 
@@ -87,7 +87,7 @@ def describe(failed: FailedCommand) -> ExplainedFailure:
 
 
 def known_cause(plan: BuildPlan, error: CommandFailed, node: str | None = None) -> str | None:
-    """Return what to do about a failure whose cause a rule knows."""
+    """Return the hint for a failure whose cause a rule knows."""
     return explain_failure(plan, error, node).hint
 
 
@@ -132,7 +132,7 @@ def _quote(plan: BuildPlan, error: CommandFailed, committed: str) -> str:
 
 
 def _install_advice(plan: BuildPlan, error: CommandFailed) -> str:
-    """Say what to do about an install that fails for what nobody knows, by the script that failed."""
+    """Return the hint for an install that failed for an unknown reason, by the script that failed."""
     from buildrunner.diagnose.matcher import find_failed_script
 
     said = without_color(error.output)
@@ -156,7 +156,7 @@ def _install_advice(plan: BuildPlan, error: CommandFailed) -> str:
 
 
 def _advice(plan: BuildPlan, committed: str) -> str:
-    """Say what to do about a build that fails for what nobody knows."""
+    """Return the hint for a build that failed for an unknown reason."""
     if (
         plan.install.manager
         and not plan.install.lockfile

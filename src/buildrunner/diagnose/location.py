@@ -1,4 +1,4 @@
-"""Where a tool's output says that an error is: file, line and column, as the tool prints them.
+"""Find the position of an error in a tool's output: file, line and column, as the tool prints them.
 
 Each format is one regular expression for one line, so the cost stays in proportion to the output. What stands on a line before
 the message (a file that ESLint names above its findings) is remembered as the heading of the lines that follow.
@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-_MAX_COLUMNS = 1000  # characters of a line that are looked at
+_MAX_COLUMNS = 1000  # characters of a line that are examined
 _FILE = r"(?!at |\d{1,6}  )(?P<file>(?:file://)?[^\s:()\[\]'\"!?*|<>][^\n:()'\"!?*|<>]{0,298}\.\w{1,10})"
 _LINE, _COLUMN = r"(?P<line>\d{1,7})", r"(?P<column>\d{1,7})"
 _AT = rf":{_LINE}(?::{_COLUMN})?"
@@ -37,7 +37,7 @@ _PLACES = tuple(
         rf" {{0,8}}{_FILE}{_AT}:?$",  # Next, svelte-check, esbuild, Astro; Node above an excerpt of code
     )
 )
-# A line that names only the file of the findings below it, and how those lines begin.
+# A line with only the file of the findings below it, and the start of those lines.
 _HEADING = re.compile(rf"(?:\./)?{_FILE}$")
 _FINDING = re.compile(
     r" {2,6}(?P<line>\d{1,7}):(?P<column>\d{1,7}) {1,6}error\b"  # ESLint
@@ -47,9 +47,9 @@ _FINDING = re.compile(
     r"|Cannot find module: |Attempted import error: )"
 )
 _INDENTED = re.compile(r" {2,6}\d{1,7}:\d{1,7} {1,6}\w|\d{1,7}:\d{1,7} {2}\w| {2}Line \d")
-# A frame of a stack: the weakest place, since it tells where a program failed, and not of what.
+# A frame of a stack is the weakest position, because it shows where a program failed instead of the cause.
 _FRAME = re.compile(rf" {{2,8}}at (?:[^\n(]{{1,200}} \()?{_FILE}{_AT}\)?$")
-_IN_BRACKETS = re.compile(r"\((?P<line>\d{1,7}):(?P<column>\d{1,7})\)")  # of a message whose file stands above
+_IN_BRACKETS = re.compile(r"\((?P<line>\d{1,7}):(?P<column>\d{1,7})\)")  # of a message whose file is above it
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +58,8 @@ class Location:
 
     file: str  # as printed
     line: int | None
-    column: int | None  # as the tool counts: some begin with 0
-    first: int  # index of the output's line that begins to tell of it
+    column: int | None  # as counted by the tool; some start with 0
+    first: int  # index of the first line of the output about it
     at: int  # index of the line that names it
     frame: bool = False  # of a stack
 

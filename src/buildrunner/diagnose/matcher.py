@@ -30,7 +30,7 @@ __all__ = [
     "quote_failure",
 ]
 
-# The line with which a manager announces a script: what stands above it did not fail.
+# The line with which a manager announces a script; nothing above it failed.
 _SCRIPT_STARTS = re.compile(r"^(?:> \S{1,200}@\S{1,50} [\w:.-]{1,100}(?: /[^\n]{0,500})?$|\$ \S)", re.MULTILINE)
 
 

@@ -14,7 +14,7 @@ PACKAGE_MISSING = "package-not-installed"
 FILE_MISSING = "module-not-found"
 CASE_MISMATCH = "module-case-mismatch"
 
-# What names a module that is not there, and mostly who asked for it.
+# Names a missing module, and usually the module that imports it.
 _MISSING = tuple(
     re.compile(pattern, re.MULTILINE)
     for pattern in (
@@ -27,7 +27,7 @@ _MISSING = tuple(
         # react-scripts 2 to 5
         r"(?:^\.?/?(?P<file>[^\s:'\"]{1,300})\n)?Cannot find module: '(?P<module>[^'\n]{1,200})'\. Make sure this package is",
         r"Cannot find file:? '(?P<module>[^'\n]{1,200})' in '(?P<folder>[^'\n]{1,300})'\.",
-        # Vue CLI 3 and later, Nuxt 2; what stands before the last ! are loaders
+        # Vue CLI 3 and later, Nuxt 2; the part before the last ! names loaders
         r"(?:dependency was|dependencies were|relative module was|relative modules were) not found:\s{1,5}"
         r"\* (?P<module>[^\s]{1,200}) in (?:[^\s!]{0,300}!){0,30}(?P<file>[^\s!?,]{1,300})",
         r"Could not find module `(?P<module>[^`\n]{1,200})` imported from `(?P<file>[^`\n]{1,300})`",  # Ember
@@ -58,13 +58,13 @@ class MissingModule:
 
     rule: str  # its id
     hint: str
-    start: int  # where the output says so, in characters
+    start: int  # position in the output, characters
     end: int
     file: str | None  # that imports it, as printed
 
 
 def find_missing_module(failed: FailedCommand, text: str) -> MissingModule | None:
-    """Find a module that the output says is not there."""
+    """Find a module that is missing according to the output."""
     match = next((match for pattern in _MISSING if (match := pattern.search(text))), None)
     explained = _explain(failed, match) if match else None
     return MissingModule(*explained, *match.span(), match.groupdict().get("file")) if match and explained else None

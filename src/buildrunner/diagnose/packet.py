@@ -1,4 +1,4 @@
-"""What programs are told about a failed command: its kind, the place in the repository, and an excerpt of the output."""
+"""Describe a failed command for programs: its kind, the position in the repository, and an excerpt of the output."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from buildrunner.errors import Failure
 
 MAX_LINES = 20  # of an excerpt
 _MAX_LINE_CHARACTERS = 400
-_LINES_ABOVE = 4  # between a place and the message that it belongs to, when the place stands above
-_LINES_BELOW = 12  # the same, when it stands below
+_LINES_ABOVE = 4  # between a position and its message, if the position comes first
+_LINES_BELOW = 12  # the same, if the position comes last
 _STACK = re.compile(r"\s{0,12}(?:at \S|\d{1,3}: <unknown>|Stack (?:back)?trace:$)")
-_SCRIPT = re.compile(  # what stands above the output of a script, and progress
+_SCRIPT = re.compile(  # header of a script's output, and progress
     r"[>$] \S|npm (?:warn|WARN|notice)\b|\s{0,4}(?:\[?\d\d:\d\d:\d\d|[✓▲⚠]|(?:transform|render|comput|Creat|Lint)ing\b"
     r"|(?:Collect|Generat)ing\b)"
 )
@@ -45,7 +45,7 @@ class Cause:
 
 
 def describe_failure(failed: FailedCommand, cause: Cause | None, *, quoted: str = "") -> Failure | None:
-    """Return what is known of a failed command; None where it printed nothing that helps.
+    """Return the description of a failed command; None if its output doesn't help.
 
     Args:
         failed: the command and its output.
@@ -110,7 +110,7 @@ def _nearest_place(
 def _in_repository(failed: FailedCommand, path: str, task_folder: str) -> str | None:
     """Return the path of a file relative to the repository; None for one outside of it, or one that is not there.
 
-    The path is from a log, so a hostile one: it is only looked for, never opened.
+    The path comes from an untrusted log, so it is only checked for existence, never opened.
     """
     path = path.removeprefix("file://").rpartition("!")[2].partition("?")[0]
     top, folder = failed.checkout, failed.folder or failed.checkout
@@ -141,7 +141,7 @@ def _task_folders(failed: FailedCommand, task_folder: str) -> Sequence[str]:
 
 
 def _without_tasks(lines: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Remove what a runner of several tasks puts before each line, and return it beside them."""
+    """Remove the prefixes that a runner of several tasks adds to each line, and return both."""
     found = [_TASK.match(line) for line in lines]
     return (
         [line[match.end() :] if match else line for line, match in zip(lines, found, strict=True)],
@@ -150,7 +150,7 @@ def _without_tasks(lines: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def _find_line(lines: Sequence[str], quoted: str) -> int:
-    """Return the line with the quoted text, or the one with which the end of the output begins."""
+    """Return the line with the quoted text, or the line at which the end of the output starts."""
     start = " ".join(quoted.split())[:40]
     if start:
         for index, line in enumerate(lines):
@@ -161,7 +161,7 @@ def _find_line(lines: Sequence[str], quoted: str) -> int:
 
 
 def _excerpt(failed: FailedCommand, lines: Sequence[str], first: int, place: Location | None) -> str | None:
-    """Return the lines of a message: from the first one until a stack begins, without folders of this machine."""
+    """Return the lines of a message from its start to the start of a stack, without folders of this machine."""
     for _ in range(_MAX_LINES_BEFORE):
         if first == 0 or first > len(lines) or not lines[first - 1].strip() or _begins(lines[first - 1]):
             break

@@ -9,15 +9,15 @@ from typing import Literal
 
 from buildrunner.events.lines import clean, without_color
 
-MAX_CHARACTERS = 32 * 1024  # of an output that are looked at
+MAX_CHARACTERS = 32 * 1024  # of an output, from its end
 _MAX_QUOTE_CHARACTERS = 200
-# What stands before what a line says: the time, or which task or package of several says it (gulp, concurrently, Turborepo,
+# The prefix of a line: the time, or the task or package of several that printed it (gulp, concurrently, Turborepo,
 # the package managers).
 _TASK = re.compile(
     r"(?:\[\d\d:\d\d:\d\d\] |\[\d{1,2}\] |[\w@/.-]{1,80}[: ]build: |npm (?:error|ERR!) (?=\S)"
     r"|[\w@/.-]{1,200} (?:(?:pre|post)?install|prepare): |➤ YN\d{4}: (?:[│┌└] ){0,2}(?:\S{1,200} STD(?:ERR|OUT) )?)?"
 )
-# What looks like the reason: a line that begins as errors do, or has at least a word of theirs.
+# Probable reasons: a line that starts like an error, or contains a word of one.
 _ERROR = re.compile(
     r"[^\w\s]{0,4} ?(?:\[[^\]\n]{1,40}\][: ]{0,2}){0,2}(?:(?i:uncaught|unhandled)[ :]{1,2})?(?:[A-Z]\w{0,60}(?:Error|Exception)\b"
     r"|(?i:fatal error|error|fatal|panic|failed|cannot|can't|could not|couldn't|unable to)\b(?![-/\w]|\.\w)|ERR!)|[✘✖✗×⨯🚨❌]"
@@ -26,7 +26,7 @@ _WORD_OF_ERRORS = re.compile(
     r"\b(?:E[A-Z]{4,12}|(?i:errors?|failed|failure|cannot|can't|could not|couldn't|not found|no such|does not exist|is not"
     r"|unexpected|invalid|missing|denied|unknown|undefined|unresolved))\b(?![-/\w]|\.\w)"
 )
-# A line that tells that there is an error, and leaves to the next what it is; and one that tells only where.
+# A line that only announces an error on the next line, and one that only shows its position.
 _HEADING = re.compile(
     r"(?:x |\W{0,6})(?:\[[^\]\n]{1,40}\]:? ){0,2}(?:error:? )?(?:error during build|build error(?: occurred)?|errors?|failed"
     r"|(?:failed to compile|(?:the )?build failed|transform failed|(?:webpack [\d.]{1,20} )?compiled)"
@@ -55,7 +55,7 @@ _NO_REASON = re.compile(
 )
 
 
-# The beginning of a program's usage text, and what belongs to it: it tells how to call the program, not what failed.
+# The start of a usage text and its lines, which explain how to call the program, not what failed.
 _USAGE = re.compile(r"\s{0,20}(?:npm (?:error|ERR!) )?(?:usage|syntax)\b ?:?(?: |$)", re.IGNORECASE)
 _OF_USAGE = re.compile(
     r"\s|$|-|(?:npm (?:error|ERR!))?\s*$|(?i:(?:[a-z]{1,20} ){0,2}"
@@ -70,7 +70,7 @@ _ABOUT_USAGE = re.compile(
 def quote_failure(
     output: str, *, folder: Path | None = None, stage: Literal["install", "build"] = "build"
 ) -> str | None:
-    """Quote what looks most like the reason of a failure that is not known, in a sentence; None where nothing was said.
+    """Return a sentence that quotes the most probable reason of an unknown failure; None without output.
 
     The quote is one line of at most 200 characters, without colors and control characters.
 
@@ -99,12 +99,12 @@ def is_noise(line: str) -> bool:
 
 
 def is_heading(line: str) -> bool:
-    """Return whether a line only says that there is an error, and leaves to the next what it is."""
+    """Return whether a line only announces an error on the next line."""
     return bool(_HEADING.fullmatch(" ".join(line[:1000].split())))
 
 
 def is_usage(line: str) -> bool:
-    """Return whether a program's usage text begins with this line."""
+    """Return whether a program's usage text starts with this line."""
     return bool(_USAGE.match(line))
 
 
@@ -121,7 +121,7 @@ def _begins_as_error(line: str) -> bool:
 
 
 def _with_what_follows(lines: Sequence[str]) -> str | None:
-    """Quote the first line, with the next while it is but a heading or a place; None where there is nothing else."""
+    """Return the first line, with the next one while it is only a heading or a position; None if there is nothing else."""
     said: list[str] = []
     for line in lines:
         if _HEADING.fullmatch(line):

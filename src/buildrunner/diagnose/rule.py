@@ -18,19 +18,19 @@ class FailedCommand:
     text: str  # the end of its output, without colors
     command: str = "npm run build"  # as a person would type it
     stage: Literal["install", "build"] = "build"
-    folder: Path | None = None  # where it ran
+    folder: Path | None = None  # working directory
     checkout: Path | None = None  # the top of the repository
     script: str = ""  # the text of the script that ran
     manager: str = "npm"
     node: str | None = None  # version
-    node_named_by: str | None = None  # such as NODE_VERSION or .nvmrc; None where it was our choice
+    node_named_by: str | None = None  # such as NODE_VERSION or .nvmrc; None if buildrunner chose it
     environment: Mapping[str, str] = field(default_factory=dict)
     package: Mapping[str, Any] = field(default_factory=dict)  # package.json
-    memory: int | None = None  # bytes that the container may use, where that is limited
+    memory: int | None = None  # memory limit, bytes; None without one
 
     @property
     def prefix(self) -> str:
-        """Return what stands before the name of a variable that is set for this command."""
+        """Return the prefix for the names of variables of this command."""
         return "INSTALL_ENV_" if self.stage == "install" else "BUILD_ENV_"
 
     @property
@@ -101,7 +101,7 @@ class BuildFallback:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One known cause of a failure; the docstring of `rules` says what its fields mean."""
+    """One known cause of a failure; the docstring of `rules` describes its fields."""
 
     id: str
     area: str

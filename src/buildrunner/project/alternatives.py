@@ -1,4 +1,4 @@
-"""Find what else in a repository makes a site, where its build makes a library: another script, or a package of its own."""
+"""Find another script or package that builds a site in a repository whose build makes a library."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from buildrunner.project.frameworks.vite import is_library_mode
 from buildrunner.project.package_json import DEPENDENCY_TABLES, get_scripts, get_table, is_server, read_package
 from buildrunner.project.scripts import makes_no_site, parse_script
 
-# What scripts that build a site beside a library are called, likeliest first.
+# Usual names of scripts that build a site of a library, likeliest first.
 _SUBJECTS = (
     r"docs?|documentation|doc-?site",
     r"site|website|www|pages|gh-?pages|homepage|landing",
@@ -70,7 +70,7 @@ def only_bundles_scripts(package: Mapping[str, Any], build_script: str) -> bool:
 
 
 def offered_entry(package: Mapping[str, Any]) -> bool:
-    """Return whether a package offers a file that its build makes to those who import it."""
+    """Return whether a package exports a file that its build creates."""
     with suppress(RecursionError):
         offered = json.dumps([package.get(field) for field in ("main", "module", "exports", "types", "bin")])
         return bool(_ENTRY.search(offered[:20_000]))
@@ -78,7 +78,7 @@ def offered_entry(package: Mapping[str, Any]) -> bool:
 
 
 def site_script(package: Mapping[str, Any], *, sure: bool) -> str | None:
-    """Return the name of a script that makes a site beside a library; None for none.
+    """Return the name of a script that builds a site of a library; None for none.
 
     Args:
         package: package.json.
@@ -110,7 +110,7 @@ def site_folders(app: Path, checkout: Path) -> list[Path]:
 
 
 def needs_its_parent(package: Mapping[str, Any]) -> bool:
-    """Return whether a package depends on one beside it, which has to be built first."""
+    """Return whether a package depends on another one of the repository, which has to be built first."""
     versions = [str(version) for kind in DEPENDENCY_TABLES for version in get_table(package, kind).values()]
     return any(version.startswith(("file:", "link:", "portal:")) for version in versions)
 

@@ -32,7 +32,7 @@ from buildrunner.project.workspaces import Workspaces
 
 @dataclass(frozen=True, slots=True)
 class BuildStep:
-    """The command that builds, for exec and not for a shell, unless it begins with one."""
+    """The command that builds, for exec instead of a shell, unless it starts with one."""
 
     command: tuple[str, ...] = ()  # empty where the site is published as it is
     shown: str = ""  # as a person would type it
@@ -59,7 +59,7 @@ class BuildContext:
 
     @property
     def script_name(self) -> str:
-        """The script that builds; empty with BUILD_COMMAND, and where there is none."""
+        """The script that builds; empty with BUILD_COMMAND, or if there is none."""
         return "" if self.build_command else find_build_script(self.app.package) or ""
 
     def find_site(self) -> Path:

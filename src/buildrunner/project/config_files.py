@@ -26,7 +26,7 @@ class Config:
     name: str = ""  # of the file, relative to the app
 
 
-# Each takes all of what it begins with, closed or not: so that no text takes more than one pass.
+# Each matches everything that it starts with, closed or not, so that no text takes more than one pass.
 _STRING = r"\"(?:\\.|[^\"\\\n])*+\"?|'(?:\\.|[^'\\\n])*+'?|`(?:\\.|[^`\\])*+`?"
 _COMMENT = re.compile(rf"({_STRING})|(?<![:\\])//[^\n]*|/\*.*?(?:\*/|\Z)", re.DOTALL)
 
@@ -36,14 +36,14 @@ def without_comments(text: str) -> str:
 
 
 def read_configuration(path: Path, checkout: Path) -> str | None:
-    """Read a file of the repository; None where there is none that is its own and not too large."""
+    """Read a file of the repository; None if it is missing, too large, or outside of the repository."""
     with suppress(ValueError):
         return read_text(path, checkout, max_bytes=_MAX_BYTES)
     return None
 
 
 def parse_json(text: str | None) -> dict[str, Any] | None:
-    """Parse JSON as tools write it: with comments, and commas behind the last of a list."""
+    """Parse JSON as tools accept it: with comments and trailing commas."""
     text = re.sub(rf"({_STRING})|,(?=\s*[}}\]])", lambda match: match[1] or "", without_comments(text or ""))
     try:
         found = json.loads(text)
@@ -73,7 +73,7 @@ def paths_of(config: Config, *keys: str, whole: str | None = None) -> list[str]:
 
 
 def _expression(text: str, start: int) -> str:
-    """Return the expression that begins at `start`: to the comma, or the end of the line, that ends it."""
+    """Return the expression at `start`, up to the comma, or the end of the line, that ends it."""
     depth, index = 0, start
     while index < min(len(text), start + 400):
         character = text[index]

@@ -50,7 +50,7 @@ def is_file(path: Path) -> bool:
 
 
 def read_text(path: Path, root: Path, *, max_bytes: int = MAX_BYTES) -> str | None:
-    """Read a text file of the repository `root`; None where there is none.
+    """Read a text file of the repository `root`; None if there is none.
 
     Raises:
         ValueError: its text completes the sentence "package.json …".
@@ -79,7 +79,7 @@ def read_text(path: Path, root: Path, *, max_bytes: int = MAX_BYTES) -> str | No
 
 
 def read_json(path: Path, root: Path) -> dict[str, Any] | None:
-    """Read a file that holds a JSON object, such as package.json; None where there is none.
+    """Read a file that contains a JSON object, such as package.json; None if there is none.
 
     Raises:
         ValueError: as `read_text`.
@@ -112,7 +112,7 @@ def parse_json(text: str) -> Any:
 
 
 def read_yaml(path: Path, root: Path) -> dict[str, Any] | None:
-    """Read a file that holds a YAML mapping, such as pnpm-workspace.yaml; None where there is none. Scalars stay text.
+    """Read a file that contains a YAML mapping, such as pnpm-workspace.yaml; None if there is none. Scalars stay text.
 
     Raises:
         ValueError: as `read_text`.
@@ -138,7 +138,7 @@ def parse_yaml(text: str) -> Any:
     value: Any
     root: list[Any] = []
     open_ones: list[Any] = [root]  # lists and mappings
-    keys: list[str | None] = [None]  # of the mappings that are open: the one whose value comes next
+    keys: list[str | None] = [None]  # of the open mappings: the key of the next value
     anchors: dict[str, Any] = {}
     values = aliases = 0
     try:

@@ -115,7 +115,7 @@ def merge_settings(found: Sequence[HostSettings]) -> HostSettings:
 
 
 def resolve_folder(base: Path, name: str, checkout: Path) -> Path | None:
-    """Return the folder that a setting names, relative to `base`; None where it leads out of the repository."""
+    """Return the folder that a setting names, relative to `base`; None if it is outside of the repository."""
     path = Path(os.path.normpath(base / name.strip("/"))) if name.strip("/") else base
     return path if path.is_relative_to(checkout) and (not path.exists() or is_inside(path, checkout)) else None
 

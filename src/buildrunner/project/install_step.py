@@ -17,7 +17,7 @@ from buildrunner.project.workspaces import Workspaces
 
 @dataclass(frozen=True, slots=True)
 class RequiredTools:
-    """The manager and the Node that a repository asks for."""
+    """The manager and the Node that a repository requires."""
 
     root: Path  # where dependencies are installed: the app's folder, or the top of its workspace
     manager: ManagerRequirement

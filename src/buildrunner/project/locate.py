@@ -56,7 +56,7 @@ _MAX_NAMED = 10  # folders in a sentence
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """Where an app is looked for, and what is known already."""
+    """Where to look for an app, and what is already known."""
 
     checkout: Path
     top: Path  # the folder of ROOT_DIR, or the repository's
@@ -132,7 +132,7 @@ class AppLocator:
         return self._static_page()
 
     def no_app(self) -> BuildFailed:
-        """Return the error that explains that there is no app, and what there is instead."""
+        """Return the error that explains that there is no app, and what exists instead."""
         where = self._shown(self._top) or " at its top"
         if other := self._other_language():
             name, language = other
@@ -158,7 +158,7 @@ class AppLocator:
         )
 
     def _no_script(self, package: Mapping[str, Any]) -> BuildFailed:
-        """Return the error that explains that nothing says how to build, and what to add."""
+        """Return the error that explains that it is unknown how to build, and what to add."""
         where = self._shown(self._top)
         add = suggest_build_script(self._top, self._checkout, package)
         other = self._other_language()
@@ -208,7 +208,7 @@ class AppLocator:
         return LocatedApp(sites[0], read_package(sites[0], self._checkout), notes=(note,))
 
     def _beside_server(self, package: Mapping[str, Any]) -> LocatedApp | None:
-        """Find the site of a repository whose top is the server for it, which only compiles itself."""
+        """Find the site of a repository whose top folder is its server, which only compiles itself."""
         if self._command or self._fixed or not self._below or not is_server(package):
             return None
         found = None
@@ -232,7 +232,7 @@ class AppLocator:
         if len(sites) != 1 or sites[0] not in uninstalled:
             return None
         own = read_package(sites[0], self._checkout)
-        # What it is built with, or imports, may be the top's: then that has to be installed, too.
+        # Its bundler or imports may be dependencies of the top folder, which then have to be installed, too.
         if (
             (dependency_names(package) - dependency_names(own) and not is_server(package))
             or find_build_script(own) != builds.scripts[os.path.relpath(sites[0], self._top)]
@@ -243,7 +243,7 @@ class AppLocator:
         return LocatedApp(sites[0], own, notes=(f"{where}: the app is in {self._relative(sites[0])}.",))
 
     def _beside_library(self, package: Mapping[str, Any]) -> LocatedApp | None:
-        """Find the site of a library, a package of its own in a folder such as website."""
+        """Find the site of a library: a package in a folder such as website."""
         script = read_build_script(self._top, self._checkout)
         if self._command or self._fixed or not self._below:
             return None
@@ -284,7 +284,7 @@ class AppLocator:
         for name in _COMMITTED:
             folder = self._top / name
             if framework.name and name not in framework.folders:
-                continue  # what pages are made from
+                continue  # sources of pages
             if is_complete(folder, self._checkout) or (
                 name == "public" and not framework.name and self._is_page(folder)
             ):
@@ -293,7 +293,7 @@ class AppLocator:
         return None
 
     def _static_page(self) -> LocatedApp:
-        """Find the one folder with a page; raises BuildFailed where there is none, or several."""
+        """Return the only folder with a page; raise BuildFailed if there is none or more than one."""
         if self._is_page(self._top / "public"):
             return LocatedApp(self._top / "public", static=True)
         if self._below and (pages := self._page_folders()):

@@ -1,4 +1,4 @@
-"""Which Node a repository asks for.
+"""Determine which Node a repository requires.
 
 The first of these decides, each looked for from the app's folder up to the repository's top:
 
@@ -26,7 +26,7 @@ from buildrunner.project.package_managers.table import PACKAGE_MANAGERS
 from buildrunner.project.versions import intersects, is_range, major, satisfies
 
 _PACKAGE_NAME = re.compile(r"(@[a-z0-9~_-][\w.~-]*/)?[A-Za-z0-9~_-][\w.~-]*")
-_MAX_PACKAGES = 500  # of an app that are asked for their Node
+_MAX_PACKAGES = 500  # of an app whose Node requirements are read
 _MAX_LINES = 200  # of a file that names versions
 _MAX_CHARACTERS = 200  # characters of a version
 _LATER_LINES = 12
@@ -63,7 +63,7 @@ _SASS_IN_LOCKFILE = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class NodeRequirement:
-    """The Node that a repository or its operator asks for."""
+    """The Node that a repository or its operator requires."""
 
     ranges: tuple[str, ...]  # of semver: all must hold
     because: str  # NODE_VERSION, .nvmrc, …
@@ -85,7 +85,7 @@ def names_version(text: str) -> bool:
 
 
 def find_node(folder: Path, checkout: Path, given: str | None) -> tuple[NodeRequirement | None, tuple[str, ...]]:
-    """Return which Node the app in `folder` asks for, and warnings about it; `given` is NODE_VERSION.
+    """Return the Node that the app in `folder` requires, and warnings about it; `given` is NODE_VERSION.
 
     Raises:
         BuildFailed: when NODE_VERSION names no version.
@@ -125,7 +125,7 @@ def find_node(folder: Path, checkout: Path, given: str | None) -> tuple[NodeRequ
 
 
 def _named(folder: Path, checkout: Path, warnings: list[str]) -> Iterator[NodeRequirement]:
-    """Yield what the repository says, the most certain first."""
+    """Yield the requirements of the repository, the most certain first."""
     for name, read in _FILES:
         for place in ancestors(folder, checkout):
             text = None
@@ -199,7 +199,7 @@ def _of_dev_engines(folder: Path, checkout: Path, warnings: list[str]) -> Iterat
 
 
 def _of_manager(place: Path, checkout: Path, warnings: list[str]) -> Iterator[NodeRequirement]:
-    """Read the Node that a package manager is told to run scripts with."""
+    """Read the Node that a package manager is configured to run scripts with."""
     for name, key in (setting for record in PACKAGE_MANAGERS for setting in record.node_settings):
         with suppress(ValueError):
             yield from _of_text(_read_setting(place / name, checkout, key), name, warnings, must=True)
@@ -285,7 +285,7 @@ _FILES: tuple[tuple[str, Callable[[str], list[str]]], ...] = (
 
 
 def _read_version(text: str, because: str, *, must: bool) -> NodeRequirement | None:
-    """Read a version, a range or an alias of a version manager; None where it is none of them."""
+    """Parse a version, a range or an alias of a version manager; None if it is none of them."""
     shown = text.strip()[:_MAX_CHARACTERS]
     match = _AROUND.fullmatch(shown)
     plain = (match["version"] if match else shown).strip().removeprefix("--")
@@ -305,7 +305,7 @@ def _read_version(text: str, because: str, *, must: bool) -> NodeRequirement | N
 def node_of_packages(
     folder: Path, root: Path, checkout: Path, package: Mapping[str, Any], node: str
 ) -> NodeRequirement | None:
-    """Find out whether packages that are installed ask for a later Node than `node`, and for which: the lowest line that will do.
+    """Return the lowest major version of Node that installed packages require, if they require a later one than `node`.
 
     Only what the app itself names counts, and only `engines.node` that a later Node satisfies: small old packages often name
     one that is long gone, and run all the same.

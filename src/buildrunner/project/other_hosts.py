@@ -24,10 +24,10 @@ _FIREBASE = ("rewrites", "redirects", "headers", "cleanUrls", "trailingSlash", "
 
 @dataclass(frozen=True, slots=True)
 class OtherHost:
-    """What the files of other hosts ask for."""
+    """Settings in the files of other hosts."""
 
     warning: str | None = None  # that names the settings
-    published: tuple[Path, str] | None = None  # the folder that one of them publishes, and the setting that says so
+    published: tuple[Path, str] | None = None  # folder that one of them publishes, and the setting that names it
 
 
 def read_other_hosts(app: Path, checkout: Path, *, given: Collection[str]) -> OtherHost:

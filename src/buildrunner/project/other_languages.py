@@ -13,7 +13,7 @@ from buildrunner.project.files import is_file, read_text
 class OtherLanguage:
     """What a repository is if Node does not build it."""
 
-    files: tuple[str, ...]  # any of them tells
+    files: tuple[str, ...]  # any of them is a sign
     kind: str  # for people, after "it is "
     needs_server: bool = False
 
@@ -56,7 +56,7 @@ _WORDPRESS_THEME = OtherLanguage(
 
 
 def detect_other_language(folder: Path, checkout: Path) -> tuple[str, OtherLanguage] | None:
-    """Return the file that tells that Node does not build a folder, and what builds it instead."""
+    """Return the file that shows that Node does not build a folder, and the tool that does."""
     style = ""
     with suppress(ValueError):
         style = read_text(folder / "style.css", checkout) or ""

@@ -37,7 +37,7 @@ class Overrides:
     node_version: str | None = None
     strict_lockfile: bool = False
     # What the files of other hosts add
-    sources: Mapping[str, str] = field(default_factory=dict)  # variable → the setting that stands in its place
+    sources: Mapping[str, str] = field(default_factory=dict)  # variable → setting that replaces it
     output: Path | None = None  # in place of OUTPUT_DIR, absolute
     preset: str | None = None  # the framework, by our name
     skip_install: bool = False
@@ -47,7 +47,7 @@ class Overrides:
     warnings: tuple[str, ...] = ()
 
     def source_of(self, variable: str) -> str:
-        """Return what gives the value of a variable: itself, or a setting of a file."""
+        """Return the source of a variable's value: the variable itself, or a setting of a file."""
         return self.sources.get(variable, variable)
 
     def names(self) -> list[str]:
@@ -61,7 +61,7 @@ class Overrides:
 
 
 def find_top(checkout: Path, root_dir: str | None, source: str = "ROOT_DIR") -> Path:
-    """Return the folder that is built; `source` names what says so.
+    """Return the folder to build; `source` is the setting that names it.
 
     Raises:
         BuildFailed: the repository has no such folder.
@@ -84,7 +84,7 @@ def apply_host_settings(checkout: Path, given: Overrides, *, app: Path | None = 
     Args:
         checkout: the repository.
         given: by variables.
-        app: the folder of the app where that is known to be below; its own files count before the repository's.
+        app: folder of the app if it is known to be below; its own files take precedence over the repository's.
 
     Raises:
         BuildFailed: a folder that is named does not exist.

@@ -21,14 +21,14 @@ _SERVERS = {"express", "koa", "fastify", "@nestjs/core", "@hapi/hapi", "hono"}
 
 
 def read_package(folder: Path, checkout: Path) -> Mapping[str, Any]:
-    """Return the package.json of a folder; empty where it is missing or cannot be read."""
+    """Return the package.json of a folder; empty if it is missing or cannot be read."""
     with suppress(ValueError):
         return read_json(folder / "package.json", checkout) or {}
     return {}
 
 
 def get_table(package: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """Return an object of package.json, such as its scripts; empty where there is none."""
+    """Return an object of package.json, such as its scripts; empty if there is none."""
     table = package.get(name)
     return table if isinstance(table, dict) else {}
 
@@ -49,5 +49,5 @@ def has_install_scripts(package: Mapping[str, Any]) -> bool:
 
 
 def is_server(package: Mapping[str, Any]) -> bool:
-    """Return whether the package is a server, whose index.html is only a part of what it shows."""
+    """Return whether the package is a server, whose index.html is only part of what it sends."""
     return bool(_SERVERS & get_table(package, "dependencies").keys())

@@ -33,10 +33,10 @@ class AppLocation:
     """Where the app is."""
 
     checkout: Path  # the top of the repository
-    folder: Path  # of the app: what builds is run here, and OUTPUT_DIR is below it
+    folder: Path  # of the app: commands of the build run here, and OUTPUT_DIR is relative to it
     root: Path  # where dependencies are installed: the app's folder, or the top of its workspace
     site: Path  # of the package whose output is the site: the app's, or one that its build script builds
-    package: Mapping[str, Any] = field(default_factory=dict)  # package.json of `site`; empty where there is none
+    package: Mapping[str, Any] = field(default_factory=dict)  # package.json of `site`; empty if there is none
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class InstallStep:
     strategies: tuple[InstallStrategy, ...] = ()  # tried in this order; empty where nothing is to be installed
     manager: ManagerRequirement | None = None  # None where nothing is installed
     lockfile: Path | None = None  # that the manager reads
-    node: NodeRequirement | None = None  # what the repository or NODE_VERSION asks for
+    node: NodeRequirement | None = None  # requirement of the repository or NODE_VERSION
     other_managers: frozenset[str] = frozenset()  # names of those that scripts call besides
     needs_tools: bool = False  # whether Node is run for sure
     is_custom: bool = False  # by INSTALL_COMMAND, or a setting in its place
@@ -60,7 +60,7 @@ class ExpectedOutput:
     folder: str | None = None  # OUTPUT_DIR, or that of a site that nothing builds
     framework: DetectedFramework = field(default_factory=DetectedFramework)
     other_site: str | None = None  # the hint that names what else makes a site, where the build makes none
-    other_host: tuple[Path, str] | None = None  # the folder that another host publishes, and the setting that says so
+    other_host: tuple[Path, str] | None = None  # folder that another host publishes, and the setting that names it
     source: str | None = None  # the setting of a file that names `folder`; None for OUTPUT_DIR
 
 
@@ -184,12 +184,12 @@ def _locate(checkout: Path, top: Path, workspaces: Workspaces, overrides: Overri
 
 
 def _output_dir(overrides: Overrides, app: Path) -> str | None:
-    """Return OUTPUT_DIR, or what stands in its place, relative to the folder of the app."""
+    """Return OUTPUT_DIR or its replacement, relative to the folder of the app."""
     return overrides.output_dir or (os.path.relpath(overrides.output, app) if overrides.output else None)
 
 
 def _source_of_output(overrides: Overrides) -> str | None:
-    """Return the setting of a file that stands in the place of OUTPUT_DIR."""
+    """Return the setting of a file that replaces OUTPUT_DIR."""
     return overrides.sources.get("OUTPUT_DIR") if overrides.output else None
 
 

@@ -1,4 +1,4 @@
-"""Parse the scripts of a package.json: the commands that they run, in which folder, and what that tells of a build."""
+"""Parse the scripts of a package.json: their commands and folders, and what follows for the build."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _NAMES = "|".join(MANAGERS)
 _MAX_COMMANDS = 100
 _MAX_SCRIPTS, _MAX_SCRIPT_CHARACTERS = 30, 2048
 _MAX_MATCHED = 200  # scripts of a package.json that a pattern is held against
-# Programs beside which a build still makes nothing but what its framework makes.
+# Programs next to which a build still writes only what its framework writes.
 HARMLESS = re.compile(
     "(tsc|vue-tsc|svelte-check|eslint|prettier|biome|stylelint|vitest|jest|prisma|drizzle-kit|rimraf|rm|mkdir|echo|true"
     "|contentlayer|velite|next-sitemap|graphql-codegen|panda|paraglide-js|typesafe-i18n|lingui)( |$)"
@@ -33,7 +33,7 @@ class ScriptCommand:
     words: tuple[str, ...]  # the program's bare name, and its arguments
     environment: Mapping[str, str]
     folder: str = ""  # that it is run in, relative to the package; empty for the package's own
-    asked: str = ""  # what a manager is asked to run: a script, and by all but npm perhaps a program
+    asked: str = ""  # what a manager runs: a script, or for all but npm perhaps a program
 
     @property
     def line(self) -> str:
@@ -166,7 +166,7 @@ def _one_command(words: list[str], scripts: Mapping[str, str], seen: set[str], h
 
 
 def _other_folder(program: str, arguments: list[str]) -> tuple[str, list[str]]:
-    """Split off the folder that a manager is told to run in."""
+    """Split off the folder that a manager is told to run in by an option."""
     for index, word in enumerate(arguments if program in MANAGERS else ()):
         name, equals, value = word.partition("=")
         if word == "--":
@@ -222,7 +222,7 @@ class SubfolderBuilds:
 
     scripts: Mapping[str, str]  # a folder → the script that is run there; empty for anything but a script
     installed: frozenset[str]  # folders that something is installed in before
-    alone: bool  # each is one script as it stands, and it does nothing besides that could matter to a site
+    alone: bool  # whether each is a single script, and does nothing else that could matter to a site
 
 
 _OF_HOOKS = {"cd", "husky", "patch-package", "simple-git-hooks", "lefthook", "is-ci", "exit", "test"}
@@ -230,9 +230,9 @@ _NO_MATTER = {"cd", "echo", "true", "exit", "rm", "rimraf", "mkdir"}
 
 
 def find_subfolder_builds(package: Mapping[str, Any], build_script: str) -> SubfolderBuilds | None:
-    """Find out whether a build script leads into folders below; None where it does not, or where that cannot be told.
+    """Return whether a build script continues in folders below; None if it does not, or if that is uncertain.
 
-    What could have installed something there, such as a program of the repository's own, makes that it cannot.
+    It is uncertain if something could have been installed there, for instance by a program of the repository.
     """
     scripts = get_scripts(package)
     hooks = [scripts.get(name, "") for name in ("preinstall", "install", "postinstall", "prepublish", "prepare")]

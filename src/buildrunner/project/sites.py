@@ -18,7 +18,7 @@ from buildrunner.project.workspaces import Workspaces
 # Run in this order where there is no other that builds: `build` is npm's custom, the others are what
 # VitePress's and VuePress's, older Nuxt's, and Vercel's own instructions put into package.json.
 _BUILD_SCRIPTS = ("build", "build:prod", "build:production", "docs:build", "generate", "vercel-build")
-# A page in the sources says that a bundler makes a site.
+# A page in the sources shows that a bundler builds a site.
 _PAGES = ("index.html", "public/index.html", "src/index.html", "app/index.html", "client/index.html")
 _MAX_SUBFOLDERS = 5  # that a build script goes into
 
@@ -71,7 +71,7 @@ def find_uninstalled(
     workspaces: Workspaces,
     checkout: Path,
 ) -> list[Path]:
-    """Return those of some folders below `top` whose own dependencies are missing once those of `top` are installed.
+    """Return the folders below `top` whose own dependencies are missing after those of `top` are installed.
 
     Args:
         top: the folder that is installed.

@@ -15,7 +15,7 @@ from buildrunner.project.config_files import Config, dict_of, parse_json, paths_
 from buildrunner.project.files import folders
 from buildrunner.project.package_json import DEPENDENCY_TABLES, get_table, read_package
 
-_PROJECT_DEPTH = 3  # of folders that are looked through for projects of Nx
+_PROJECT_DEPTH = 3  # of folders searched for projects of Nx
 _MAX_PROJECTS = 200
 _MAX_STEPS = 1000
 
@@ -31,7 +31,7 @@ class Step:
 def steps_before(app: Path, root: Path, checkout: Path, members: Mapping[str, Path]) -> list[Step]:
     """List the scripts that have to run before the app's build script, in their order.
 
-    What the app depends on in its workspace is built first, whether a graph says so or not; a graph adds tasks to that.
+    Workspace dependencies of the app are built first, even without a task graph; a graph adds tasks to them.
 
     Args:
         app: the folder of the app; `checkout` is the repository's.
@@ -153,7 +153,7 @@ class NxProject:
 
 
 def nx_project(folder: Path, root: Path, checkout: Path) -> NxProject | None:
-    """Read the project.json of a folder; None where there is none."""
+    """Read the project.json of a folder; None if there is none."""
     found = parse_json(read_configuration(folder / "project.json", checkout))
     if found is None:
         return None

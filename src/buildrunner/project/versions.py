@@ -51,7 +51,7 @@ def intersects(*ranges: str) -> bool:
 
 
 def numbers(version: str) -> tuple[int, ...]:
-    """Return what releases are sorted by; prereleases are in no range that does not name them."""
+    """Return a sort key for releases; prereleases only match ranges that name them."""
     return tuple(int(part) for part in re.findall(r"\d{1,9}", version)[:3])
 
 

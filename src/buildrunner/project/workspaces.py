@@ -18,7 +18,7 @@ _BRACES = re.compile(r"\{([^{}]*)\}")
 
 
 class Workspaces:
-    """The workspaces of a checkout; each is looked through once."""
+    """The workspaces of a checkout; each is searched once."""
 
     def __init__(self, checkout: Path) -> None:
         self._checkout = checkout
@@ -33,7 +33,7 @@ class Workspaces:
         return None
 
     def members(self, root: Path) -> tuple[Path, ...]:
-        """List the packages of the workspace whose top is `root`."""
+        """List the packages of the workspace with the top folder `root`."""
         if root not in self._members:
             patterns = self._read_patterns(root)
             self._members[root] = tuple(
@@ -69,7 +69,7 @@ def matches(parts: Sequence[str], patterns: Sequence[str]) -> bool:
 
 
 def _expand_braces(pattern: str) -> list[str]:
-    """Return the patterns that one with braces stands for: {apps,packages}/* is apps/* and packages/*."""
+    """Expand a pattern with braces: {apps,packages}/* to apps/* and packages/*."""
     patterns = [pattern]
     while (braces := _BRACES.search(patterns[0])) and len(patterns) <= _MAX_PATTERNS:
         start, end = braces.span()
@@ -79,7 +79,7 @@ def _expand_braces(pattern: str) -> list[str]:
 
 
 def match_parts(parts: Sequence[str], wanted: Sequence[str]) -> bool:
-    """Return whether a path matches a pattern, in one pass over the path: ** stands for any number of folders."""
+    """Return whether a path matches a pattern, in one pass over the path; ** matches any number of folders."""
 
     def skip_stars(positions: Iterable[int]) -> set[int]:
         found = set(positions)
@@ -88,7 +88,7 @@ def match_parts(parts: Sequence[str], wanted: Sequence[str]) -> bool:
                 found.add(position + 1)
         return found
 
-    positions = skip_stars([0])  # in `wanted`, where the rest of the path may begin to match
+    positions = skip_stars([0])  # in `wanted`, where the rest of the path may start to match
     for part in parts:
         positions = skip_stars(
             position + (wanted[position] != "**")

@@ -19,7 +19,7 @@ MAX_FILE_BYTES = {"_redirects": 2**20, "_headers": 2**20, "netlify.toml": 2**18,
 
 _Rule = TypeVar("_Rule", Rule, HeaderRule)
 
-# Reads a file: its content, None where there is no such regular file. Of a larger one, more than MAX_FILE_BYTES are enough.
+# Reads a file; None if there is no such regular file. Of a larger file, more than MAX_FILE_BYTES are sufficient.
 Read = Callable[[], bytes | None]
 
 
@@ -46,7 +46,7 @@ def collect_rules(files: Collection[RuleFile], pages: Collection[str], *, noinde
     Args:
         files: that may have rules, those nearest to the output first: of each name the first that exists counts.
         pages: the keys of the site's pages (.html).
-        noindex: search engines are asked to leave the site out.
+        noindex: whether to ask search engines not to index the site.
 
     Returns:
         The document, and a warning for everything that is not applied.

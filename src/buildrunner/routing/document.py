@@ -38,10 +38,10 @@ class Pattern:
 
     path: str | None = None
     regex: str | None = None
-    prefix: str = "/"  # what each path that `regex` matches begins with
+    prefix: str = "/"  # prefix of each path that `regex` matches
     names: tuple[str, ...] = ()  # of its groups, in their order; "" for one without a name
     unless: tuple[str, ...] = ()  # expressions for whole paths that do not match all the same
-    either_slash: bool = False  # a path matches with and without a trailing slash; `regex` says so itself
+    either_slash: bool = False  # whether a path matches with and without a trailing slash; `regex` includes that
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ class HeaderRule:
 
 @dataclass(frozen=True)
 class Document:
-    """All that decides how a site answers, beside its files."""
+    """All rules of a site, in addition to its files."""
 
     redirects: tuple[Rule, ...] = ()  # of vercel.json, before anything else
     rules: tuple[Rule, ...] = ()  # of _redirects, then netlify.toml
@@ -87,7 +87,7 @@ class Document:
     headers: tuple[HeaderRule, ...] = ()
     clean_urls: bool = False
     trailing_slash: bool | None = None
-    noindex: bool = False  # search engines are asked to leave the site out
+    noindex: bool = False  # whether search engines are asked not to index the site
     single_page: bool = False  # index.html is its only page, and there is no 404.html
     version: int = field(default=VERSION, compare=False)
     compiled: dict[str, object] = field(
@@ -96,7 +96,7 @@ class Document:
 
     @property
     def summary(self) -> str:
-        """Return what it has, for the log; empty if there are no rules."""
+        """Return a summary for the log; empty without rules."""
         redirects = sum(rule.status in REDIRECTS for rule in (*self.redirects, *self.rules))
         rewrites = len(self.redirects) + len(self.rules) + len(self.rewrites) - redirects
         counts = ((redirects, "redirect"), (rewrites, "rewrite"), (len(self.headers), "header rule"))

@@ -9,7 +9,7 @@ from buildrunner.routing.sources import RuleError
 MAX_VALUE_CHARACTERS = 8_000
 _NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")  # RFC 9110, 5.6.2
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-# What the server itself says about a message, which a wrong word would break: RFC 9110 and 9112, and Netlify's own list,
+# Headers that the server sets itself, and that a wrong value would break: RFC 9110 and 9112, and Netlify's own list,
 # https://docs.netlify.com/manage/routing/headers/#limitations
 _RESERVED = frozenset(
     (

@@ -1,4 +1,4 @@
-"""Find the lines of rules in TOML and JSON, whose parsers do not tell."""
+"""Find the lines of rules in TOML and JSON, whose parsers do not report them."""
 
 from __future__ import annotations
 

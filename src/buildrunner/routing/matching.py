@@ -18,7 +18,7 @@ from buildrunner.routing.document import MAX_DYNAMIC_RULES, Condition, Document,
 from buildrunner.routing.expressions import Expression, compile_expression
 from buildrunner.routing.paths import MAX_KEY_BYTES, without_slash
 
-_MAX_PARAMETERS = 100  # of a query that is looked at
+_MAX_PARAMETERS = 100  # of a query that are examined
 _MAX_VALUE_CHARACTERS = 2_000  # of a query's parameter or a header that is matched
 
 
@@ -154,7 +154,7 @@ class RuleIndex:
 
 
 def index_of(document: Document) -> RuleIndex:
-    """Return the rules of a document, compiled when they are first asked for."""
+    """Return the rules of a document, compiled at the first call."""
     index = document.compiled.get("index")
     if not isinstance(index, RuleIndex):
         index = document.compiled["index"] = RuleIndex(document)

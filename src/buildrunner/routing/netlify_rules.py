@@ -27,13 +27,13 @@ def compile_rule(
     query: Mapping[str, str],
     conditions: Mapping[str, object],
 ) -> tuple[Rule, str | None]:
-    """Compile a redirect, rewrite or error page of Netlify's, and return a warning where it may not do what it says.
+    """Compile a redirect, rewrite or error page of Netlify, and return a warning if it may behave differently.
 
     Args:
         source: a path or URL, with placeholders.
         destination: the same; None for the source itself, for a rewrite that ends with `/*`.
         status: of the answer.
-        forced: whether it applies where there is a file.
+        forced: whether it also applies to existing files.
         query: parameters that a request must have, by their names; `:name` captures the value.
         conditions: Netlify's conditions of a visitor.
 

@@ -26,7 +26,7 @@ _ERROR_LINE = re.compile(r"at line ([0-9]+)")
 
 @dataclass(frozen=True, slots=True)
 class NetlifyRules:
-    """What a netlify.toml says about answers."""
+    """The rules of a netlify.toml."""
 
     rules: tuple[Rule, ...] = ()
     headers: tuple[HeaderRule, ...] = ()

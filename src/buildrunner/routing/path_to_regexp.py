@@ -31,7 +31,7 @@ class _Builder:
     names: list[str] = field(default_factory=list)
     unless: list[str] = field(default_factory=list)
     custom: bool = False  # it has expressions of the author's own
-    loose: bool = False  # where a later group begins depends on what earlier ones take
+    loose: bool = False  # whether the start of a later group depends on the match of an earlier one
 
     def add_text(self, text: str) -> None:
         self.regex += escape(unquote(text))
@@ -64,7 +64,7 @@ class _Builder:
             self.regex += f"(?:{start}({inner}){end}){modifier}"
 
     def _take_look_aheads(self, start: str, pattern: str, modifier: str) -> str:
-        """Turn `(?!x)` at the begin of a group into an expression that must not match; RE2 has no look-ahead."""
+        """Turn `(?!x)` at the start of a group into an expression that must not match; RE2 has no look-ahead."""
         while pattern.startswith(_LOOK_AHEAD):
             if modifier or self.loose:
                 raise RuleError(
@@ -134,7 +134,7 @@ def _finish(builder: _Builder) -> tuple[Pattern, int]:
 
 
 def _read_key(source: str, position: int) -> tuple[str, str, int]:
-    """Return name and expression of a group that begins here, and where it ends."""
+    """Return the name and expression of the group that starts here, and its end."""
     name = ""
     if source[position] == ":":
         found = _NAME.match(source, position)
@@ -151,7 +151,7 @@ def _read_key(source: str, position: int) -> tuple[str, str, int]:
 
 
 def _end_of_group(text: str, position: int) -> int:
-    """Return the position behind the parenthesis that closes the one at `position`."""
+    """Return the position after the parenthesis that closes the one at `position`."""
     depth = 0
     in_class = False
     while position < len(text):

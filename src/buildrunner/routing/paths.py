@@ -6,7 +6,7 @@ import re
 from urllib.parse import quote, unquote
 
 MAX_KEY_BYTES = 1024  # https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html
-# What may stand in a path (RFC 3986, 3.3) and needs no escape there.
+# Characters that need no escape in a path (RFC 3986, 3.3).
 _PATH_SAFE = "/:@!$&'()*+,;=-._~"
 # Of a text that is escaped already: nothing is escaped twice.
 _URL_SAFE = f"{_PATH_SAFE}%?#[]"
@@ -56,10 +56,10 @@ def encode_path(path: str) -> str:
 
 
 def encode_part(text: str) -> str:
-    """Return a text as it is written in a URL where it must not end what it stands in: a host or a query."""
+    """Escape a text so that it can't end the part of a URL that contains it: a host or a query."""
     return quote(text, safe="-._~", errors="replace")
 
 
 def encode_url(text: str) -> str:
-    """Return the text of a URL with everything escaped that may not stand in one; escapes stay."""
+    """Escape every character that is not valid in a URL; existing escapes stay."""
     return quote(text, safe=_URL_SAFE, errors="replace")

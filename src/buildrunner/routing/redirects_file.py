@@ -1,6 +1,6 @@
 """Read `_redirects`, as Netlify and Cloudflare Pages define it.
 
-A line is `source [parameter=value …] destination [status[!]] [Condition=value …]`; `#` begins a comment.
+A line is `source [parameter=value …] destination [status[!]] [Condition=value …]`; `#` starts a comment.
 https://docs.netlify.com/manage/routing/redirects/overview/#syntax-for-the-_redirects-file
 https://developers.cloudflare.com/pages/configuration/redirects/
 """

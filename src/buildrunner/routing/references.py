@@ -31,13 +31,13 @@ _OF_HOST = re.compile(r"/(?:_vercel|\.netlify|cdn-cgi|__|_sites)/")
 class Reference:
     """An address of the site that a page refers to."""
 
-    address: str  # path and query, from /, as a browser asks for it
+    address: str  # path and query, from /, as a browser requests it
     element: str  # script, link, img, a, …
 
 
 @dataclass(slots=True)
 class ReferenceCheck:
-    """Checks page after page. What many pages refer to is asked for once.
+    """Check pages one after the other; references shared by many pages are checked once.
 
     Args:
         document: the rules of the site.

@@ -1,4 +1,4 @@
-"""Decide how a site answers a request: with which object, to where it redirects, or that there is nothing.
+"""Decide how a site responds to a request: with which object, with which redirect, or with an error.
 
 The order is that of "Rules" in docs/routing.md, point by point:
 
@@ -31,7 +31,7 @@ from buildrunner.routing.sources import is_url
 
 Exists = Callable[[str], bool]  # whether the site has a file with this key, relative to the site
 
-# What a redirect or an error says may be different after the next deployment.
+# The target of a redirect or an error may change with the next deployment.
 _FRESH = ("Cache-Control", "public, max-age=0, must-revalidate")
 _NO_INDEX = ("X-Robots-Tag", "noindex")
 _MAX_LOCATION_CHARACTERS = 8_000
@@ -250,7 +250,7 @@ class _Router:
         return Answer(status, location=f"{encode_path(path)}{'?' if query else ''}{query}")
 
     def _location(self, rule: Rule, captures: Sequence[str], *, either_slash: bool = False) -> str | None:
-        """Return where a redirect leads to; None where that is the address of the request itself."""
+        """Return the target of a redirect; None if that is the address of the request itself."""
         location = _expand_url(rule.destination, captures)
         query = _safe_query(self._request.query)
         if rule.passes_query and query:
@@ -281,14 +281,14 @@ def _capture(captures: Sequence[str], number: int) -> str:
 
 
 def _expand_url(template: Template, captures: Sequence[str]) -> str:
-    """Return the URL of a destination. A path inside the site begins with exactly one slash."""
+    """Return the URL of a destination. A path inside the site starts with exactly one slash."""
     url = ""
     for part in template:
         if isinstance(part, str):
             follows_nothing = url.endswith("/") and part.startswith("/") and not is_url(part)
             url += encode_url(part[1:] if follows_nothing else part)
         else:
-            # A capture must not end the host that it stands in, nor the parameter of a query.
+            # A capture must not end the host or the query parameter that contains it.
             inside = "?" in url or "#" in url or (is_url(url) and url.count("/") < 3)
             url += (encode_part if inside else encode_path)(_capture(captures, part))
     return url if is_url(url) else _WITH_SLASHES.sub("/", url)

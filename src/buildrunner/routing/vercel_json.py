@@ -28,7 +28,7 @@ _NAMED_PLACES = re.compile(r":([A-Za-z_][A-Za-z0-9_]*)[*+?]?")
 
 @dataclass(frozen=True, slots=True)
 class VercelRules:
-    """What a vercel.json says about answers."""
+    """The rules of a vercel.json."""
 
     redirects: tuple[Rule, ...] = ()
     rewrites: tuple[Rule, ...] = ()
@@ -167,7 +167,7 @@ def _numbers(names: Sequence[str], conditions: Sequence[Condition]) -> dict[str,
 
 
 def _conditions(item: Mapping[str, Any]) -> tuple[tuple[Condition, ...], int]:
-    """Return what `has` and `missing` ask for, and how large their expressions are."""
+    """Return the conditions of `has` and `missing`, and the size of their expressions."""
     found: list[Condition] = []
     for member in ("has", "missing"):
         entries = item.get(member) or []
@@ -212,7 +212,7 @@ def _condition(entry: Mapping[str, Any]) -> Condition:
 
 
 def _regex_of(value: object) -> str:
-    """Return the expression for the whole value that a condition asks for: a text, or an object with one comparison."""
+    """Return the expression for the whole value of a condition: a text, or an object with one comparison."""
     if isinstance(value, str):
         return value
     if isinstance(value, dict) and len(value) == 1:

@@ -14,7 +14,7 @@ class RuleWarning:
 
     file: str  # relative to the repository, or to the output
     line: int | None  # from 1; None for the file as a whole
-    reason: str  # begins in lower case, without a period
+    reason: str  # starts in lower case, without a period
 
     def __str__(self) -> str:
         """Return the sentence for the log of the build."""

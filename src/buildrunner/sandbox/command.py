@@ -43,8 +43,8 @@ DRAIN_SECONDS = 0.3
 # Between SIGTERM and SIGKILL when a command is stopped.
 GRACE_SECONDS = 2.0
 END_SECONDS = 5.0  # the build fails if processes can't be killed within this time
-LOOK_SECONDS = 2.0  # for `Sandbox.look`
-LOOK_BYTES = 4 * 2**20
+LOOK_SECONDS = 2.0  # time limit of `Sandbox.look`
+LOOK_BYTES = 4 * 2**20  # limit of its output
 MAX_STOPPED = 50
 KILLED_SECONDS = 1.0  # for an internal program after it was killed
 REMOVE_SECONDS = 60.0

@@ -105,7 +105,7 @@ def package_missing(failed: FailedCommand, _: str) -> str:
 
 
 def workspace_protocol(failed: FailedCommand, _: str) -> str:
-    """Explain workspace: and catalog: where they mean nothing."""
+    """Explain workspace: and catalog: outside of managers that support them."""
     if re.search(r"ERR_PNPM_CATALOG_ENTRY_NOT_FOUND", failed.text):
         return (
             "A dependency uses catalog:, but pnpm-workspace.yaml has no such entry. Add it under catalog, or write the version in"
@@ -196,7 +196,7 @@ _FAILED_SCRIPTS = (
 
 
 def find_failed_script(said: str, root: Path, checkout: Path) -> FailedScript | None:
-    """Find out whose install script failed; None where the output does not tell."""
+    """Return the package whose install script failed; None if the output doesn't show it."""
     started = re.findall(
         r"^> \S{1,200}@\S{1,50} ((?:pre|post)?(?:install|prepare))(?: /[^\n]{0,500})?$", said, re.MULTILINE
     )

@@ -7,7 +7,7 @@ import re
 from buildrunner.diagnose.rule import FailedCommand
 
 _LINES = (24, 22, 20, 18, 16, 14, 12, 10)  # with long-term support, the newest first
-# What a program says that it needs, as a range of semver or nearly one.
+# The requirement of a program, as a range of semver or similar.
 _REQUIRED = re.compile(
     r"Required: {{0,2}[^}\n]{0,60}\"node\":\"(?P<a>[^\"\n]{1,80})\""  # npm
     r"|engine \"node\" is incompatible with this module\. Expected version \"(?P<b>[^\"\n]{1,80})\""  # Yarn 1
@@ -26,7 +26,7 @@ _NPM_REQUIRED = re.compile(
 
 
 def _range(said: str) -> str:
-    """Return a range of semver for what people are told: "20.19+ or 22.12+", "v14.20, v16.13 or v18.10"."""
+    """Return a range of semver for a text for people: "20.19+ or 22.12+", "v14.20, v16.13 or v18.10"."""
     parts = re.split(r",? or |, (?=v?\d)", said.strip())
     at_least = [re.sub(r"^v?(\d[\d.]{0,20})\+?$", r">=\1", part.strip()) for part in parts]
     return " || ".join(at_least)

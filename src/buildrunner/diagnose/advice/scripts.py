@@ -35,7 +35,7 @@ _SYSTEM_PROGRAMS = {
     "elm": "elm",
     "purs": "purescript",
 }
-# Packages whose program has another name.
+# Packages whose program has a different name.
 _PACKAGES = {
     "tsc": "typescript",
     "ng": "@angular/cli",
@@ -90,7 +90,7 @@ def _read(failed: FailedCommand, name: str) -> str | None:
 
 
 def windows_line_ends(failed: FailedCommand, name: str) -> str | None:
-    """Explain a shell script with CR before each line feed, where that is sure."""
+    """Explain a shell script with CR before each line feed, if that is certain."""
     if name:
         text = _read(failed, name)
         if text is None or "\r\n" not in text or not re.match(r"#!|[^\n]{0,2000}", text):

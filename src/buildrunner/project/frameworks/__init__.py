@@ -1,1 +1,1 @@
-"""Know frameworks: how each is recognized, and where it writes the site."""
+"""Describe frameworks: how to recognize each, and where it writes the site."""

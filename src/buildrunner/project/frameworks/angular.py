@@ -14,7 +14,7 @@ from buildrunner.project.scripts import ScriptCommand
 def _find_output(app: App, commands: Sequence[ScriptCommand]) -> list[str]:
     """Read outputPath, a text or an object.
 
-    The application builder, which came with Angular 17, puts what is for browsers into a folder of its own.
+    The application builder, introduced in Angular 17, writes files for browsers into a folder of their own.
     """
     workspace = parse_json(app.read("angular.json")) or parse_json(app.read(".angular.json")) or {}
     projects = dict_of(workspace.get("projects"))

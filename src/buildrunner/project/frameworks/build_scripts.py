@@ -1,4 +1,4 @@
-"""What builds an app whose package.json has no build script: found out, or suggested to people."""
+"""Find, or suggest, the command that builds an app whose package.json has no build script."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _TASK_FILES: tuple[tuple[str, tuple[str, ...], str], ...] = (
 def find_default_command(app: Path, checkout: Path, package: Mapping[str, Any]) -> str | None:
     """Return what builds an app without a build script: another script, or its framework's own command.
 
-    None where its files do not tell that it is a site.
+    None if its files don't show that it is a site.
     """
     facts = App(app, checkout, package)
     for framework in FRAMEWORKS:
@@ -49,7 +49,7 @@ def find_default_command(app: Path, checkout: Path, package: Mapping[str, Any]) 
 
 
 def suggest_build_script(app: Path, checkout: Path, package: Mapping[str, Any]) -> str | None:
-    """Return what to put under "scripts" of a package.json without a build script, for people; None where nothing tells."""
+    """Return what to add under "scripts" of a package.json without a build script, for people; None if that is unknown."""
     facts = App(app, checkout, package)
     if is_file(checkout / "nx.json"):
         sites = [project.name for project in nx_projects(checkout, checkout) if not project.name.endswith("-e2e")]

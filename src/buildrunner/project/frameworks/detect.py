@@ -2,7 +2,7 @@
 
 Configuration is JavaScript, and nothing of the repository runs here: it is read as text, without its comments. So what is
 found are places to look, the likeliest first: a folder is published because of what is in it once the build has ended.
-docs/frameworks.md says where the defaults come from.
+docs/frameworks.md lists the sources of the defaults.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def prefer_preset(detected: DetectedFramework, name: str | None) -> DetectedFram
 
 
 def find_site_generator(package: Mapping[str, Any], script: str, *, bundlers: bool = False) -> str | None:
-    """Return the name of the program among a script's commands that makes a site; None where there is none.
+    """Return the name of the program in a script's commands that builds a site; None if there is none.
 
     Args:
         package: package.json.
@@ -93,7 +93,7 @@ def find_site_generator(package: Mapping[str, Any], script: str, *, bundlers: bo
 
 
 def _find_output(framework: Framework, app: App) -> list[tuple[str, str]]:
-    """List where this framework's output can be, and what says so: the app first, then the default."""
+    """List the possible output folders of this framework, and their sources: the app first, then the default."""
     commands = app.commands_like(framework.commands)
     options = [value for command in commands for value in command.option(*framework.output_options)]
     named = [name for command in commands for name in command.option("--config", "-c") if "=" not in name]
@@ -124,7 +124,7 @@ def _find_output(framework: Framework, app: App) -> list[tuple[str, str]]:
 
 
 def _find_nx_outputs(app: App) -> list[str]:
-    """List where the project that `nx build` names writes to; of a workspace with one application, where that does."""
+    """List the output folders of the project of `nx build`, or of the only application in a workspace."""
     if not (commands := app.commands_like("nx ")):
         return []
     projects = nx_projects(app.folder, app.checkout)
@@ -137,7 +137,7 @@ def _find_nx_outputs(app: App) -> list[str]:
 
 
 def _find_option_values(commands: Iterable[ScriptCommand]) -> list[str]:
-    """List the folders that any program is told to write to, and those around them."""
+    """List the folders that options of any program name as output, and their parents."""
     found: list[str] = []
     for command in commands:
         found += [above for value in command.option(*_FOLDER_OPTIONS, *_FILE_OPTIONS) for above in with_parents(value)]

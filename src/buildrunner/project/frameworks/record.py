@@ -31,20 +31,22 @@ class Framework:
     commands: str  # a pattern of the commands that build with it
     needs_package: bool = False  # the commands are another framework's, too
 
-    # Where it writes the site
+    # Output
     output: tuple[str, ...] = ()  # by default, the likeliest first
     config_files: tuple[str, ...] = ()  # without the suffix
-    output_keys: tuple[str, ...] = ()  # of these files, whose value is the output folder
+    output_keys: tuple[str, ...] = ()  # keys in these files whose value is the output folder
     output_options: tuple[str, ...] = ()  # the same on the command line
     browser_folder: str = ""  # the folder of the output folder that is for browsers
     root_output: str = ""  # the output folder, relative to a root that its configuration can move
     writes_below: bool = False  # into a folder of the site in the output folder: `public/build`
     find_output: Callable[[App, Sequence[ScriptCommand]], list[str]] | None = None  # what the fields above cannot say
-    output_subfolders: bool = False  # each of several sites in a folder of its own, so `dist/about` is no page
+    output_subfolders: bool = (
+        False  # whether each of several sites has its own folder, so that `dist/about` is not a page
+    )
 
     # What it makes: bundlers make scripts for others to import as often as sites, showcases show the parts of a library
     kind: Literal["site", "bundler", "showcase"] = "site"
-    writes_page: bool = False  # a bundler whose own command writes the page into the output folder
+    writes_page: bool = False  # whether its bundler's command writes the page into the output folder
 
     # What can be published of it
     check_server: Callable[[App, DetectedFramework], Mapping[str, object]] | None = None  # changes of what was detected
@@ -53,7 +55,7 @@ class Framework:
     # Its settings, for people
     default_commands: tuple[DefaultCommand, ...] = ()
     suggested_command: str = ""  # a build script to add, where the command may need more options
-    base_setting: str = ""  # completes "Set … to /": where it says at which address the site is
+    base_setting: str = ""  # completes "Set … to /": the setting for the address of the site
     openssl_3: tuple[tuple[str, int], ...] = ()  # packages, and the first major version that runs with OpenSSL 3
 
     def has_package(self, packages: Mapping[str, str]) -> bool:
@@ -62,7 +64,7 @@ class Framework:
 
 @dataclass(frozen=True, slots=True)
 class DetectedFramework:
-    """What an app is built with, as far as its files tell."""
+    """The framework of an app, as far as its files show."""
 
     record: Framework | None = None  # None when none is recognized
     folders: tuple[str, ...] = ()  # where its output can be, relative to the app; its own configuration's first
@@ -73,7 +75,7 @@ class DetectedFramework:
     # What to run instead of the build script: the name of another script, or else a line for a shell that finds
     # node_modules/.bin in its PATH.
     build_instead: str | None = None
-    note: str | None = None  # the sentence that says so in the log
+    note: str | None = None  # sentence for the log
 
     @property
     def name(self) -> str | None:

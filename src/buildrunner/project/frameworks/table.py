@@ -1,4 +1,4 @@
-"""The frameworks that are known. One whose record needs code has a module of its own."""
+"""List the known frameworks; a framework whose record needs code has its own module."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from buildrunner.project.frameworks.vite import VITE
 from buildrunner.project.frameworks.vitepress import VITEPRESS, VUEPRESS
 from buildrunner.project.frameworks.webpack import WEBPACK
 
-# A framework that is built on another one comes before it. Where no command tells, the first whose package is there counts.
+# A framework comes before the ones it is built on. Without a known command, the first one with an installed package counts.
 FRAMEWORKS: tuple[Framework, ...] = (
     SVELTEKIT,
     REACT_ROUTER,
@@ -312,6 +312,6 @@ BY_NAME: Mapping[str, Framework] = {framework.name: framework for framework in F
 
 
 def find_base_setting(name: str | None) -> str:
-    """Return where a framework says at which address the site is; empty for one that is not known."""
+    """Return the framework's setting for the address of the site; empty if it is unknown."""
     framework = BY_NAME.get(name or "")
     return framework.base_setting if framework else ""

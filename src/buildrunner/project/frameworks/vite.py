@@ -51,7 +51,7 @@ VITE = Framework(
     kind="bundler",
     writes_page=True,
     check_server=_check_server,
-    # Vite leaves scripts that are no modules where they are.
+    # Vite does not move scripts that are not modules.
     default_commands=(DefaultCommand(("index.html",), "vite build", content=r"\btype\s?=\s?[\"']?module\b"),),
     base_setting="base in vite.config",
 )

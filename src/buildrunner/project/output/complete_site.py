@@ -17,7 +17,7 @@ from buildrunner.project.output.pages import MAX_PAGE_BYTES, find_references, te
 from buildrunner.project.package_json import get_scripts
 from buildrunner.project.scripts import parse_script
 
-_MAX_READ = 300  # files that are looked through for what they ask for
+_MAX_READ = 300  # files to search for references
 _MAX_PAGES = 200  # at the top of a site
 # What a browser cannot run or show.
 _SOURCES: tuple[str, ...] = (
@@ -44,7 +44,7 @@ _ASKED = re.compile(
     r"url\(\s?[\"']?([^\"')\s]{1,300})|@import\s{1,3}[\"']([^\"'\n]{1,300})"
     r"|(?:\bfrom|\bimport|\bimport\(|\bnew URL\(|\bfetch\()\s?[\"'](\.{0,2}/[^\"'\n]{1,300})"
 )
-# Folders that hold what a site is made from, unless its pages ask for something in them.
+# Folders with sources of a site, unless its pages reference something in them.
 _SOURCE_FOLDERS = {
     "src",
     "source",
@@ -76,8 +76,8 @@ _MEDIA = (
     ".woff2",
     ".json",
 )
-_INSTALLED = {"node_modules", "bower_components"}  # of these only what pages ask for
-# What visitors are never meant to have, unless a page links to it: keys, databases, and programs of a server.
+_INSTALLED = {"node_modules", "bower_components"}  # only what pages reference in these counts
+# Never intended for visitors, unless a page links to it: keys, databases, and server-side programs.
 _PRIVATE = (
     *(".pem", ".key", ".p12", ".pfx", ".jks", ".keystore", ".sqlite", ".sqlite3", ".db", ".sql", ".bak"),
     *(".py", ".rb", ".go", ".rs", ".java", ".cs", ".pl", ".lua"),
@@ -94,7 +94,7 @@ _OF_A_PACKAGE = re.compile(
 
 
 def is_complete(folder: Path, checkout: Path) -> bool:
-    """Return whether a folder has a page, and all scripts and style sheets that it asks for, as a browser can use them."""
+    """Return whether a folder has a page, and all scripts and style sheets it references, in a form browsers can use."""
     page = _read(folder / "index.html", checkout)
     if not page.strip() or template_language(page):
         return False
@@ -113,7 +113,7 @@ def is_complete(folder: Path, checkout: Path) -> bool:
 
 
 def source_of_page(folder: Path, checkout: Path) -> str | None:
-    """Return the first script or style sheet that a folder's page asks for and that has to be compiled first."""
+    """Return the first script or style sheet that a folder's page references and that has to be compiled first."""
     for reference in find_references(_read(folder / "index.html", checkout), "index.html"):
         if (
             reference.kind in {"script", "style"}
@@ -128,12 +128,12 @@ class Selection:
     """Which entries of the top of a package are its site's: not its sources, its configuration, or what is installed."""
 
     def __init__(self, top: Path, checkout: Path, package: Mapping[str, Any], *, only_installed: bool = False) -> None:
-        """Look through the pages at the top for what they ask for.
+        """Collect the references of the pages at the top.
 
         Args:
             top: the folder of the package.
             checkout: the repository's.
-            package: its package.json, whose scripts name what the build reads.
+            package: its package.json, whose scripts name inputs of the build.
             only_installed: whether nothing but what was installed is left out.
 
         """
@@ -167,7 +167,7 @@ class Selection:
 
 
 def _all_asked(top: Path, checkout: Path) -> Iterator[str]:
-    """Follow what the pages at the top of a site ask for, and what that asks for in turn."""
+    """Follow the references of the pages at the top of a site recursively."""
     pages: list[str] = []
     with suppress(OSError), os.scandir(top) as entries:
         pages = sorted(entry.name for entry in islice(entries, 5000) if entry.name.endswith((".html", ".htm")))

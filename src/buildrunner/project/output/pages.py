@@ -1,4 +1,4 @@
-"""What the text of a page says: whether it is a template of some language, and which files it asks for.
+"""Analyze the text of a page: whether it is a template of another language, and which files it references.
 
 A page may have any text in it, quoted or not, so a template is recognized only by what no browser could make a page of. Vue,
 Angular and Alpine fill `{{ … }}` in the browser, Underscore fills `<% … %>` in a script: pages with these are whole.
@@ -14,7 +14,7 @@ from html import unescape
 from itertools import islice
 from urllib.parse import unquote, urljoin, urlsplit
 
-MAX_PAGE_BYTES = 256 * 1024  # of a page that is looked through
+MAX_PAGE_BYTES = 256 * 1024  # of a page, for the analysis
 _MAX_REFERENCES = 500  # of a page
 _SITE = "http://site.invalid"
 _EXTENSIONS = (".html", ".htm", ".xhtml", ".shtml")
@@ -101,10 +101,10 @@ def template_language(text: str) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class PageReference:
-    """A file or page of the same site that a page asks for."""
+    """A file or page of the same site that a page references."""
 
     path: str  # in the site, without the first /; a key if all is well
-    shown: str  # as the browser asks for it
+    shown: str  # as the browser requests it
     kind: str  # "script", "style", "asset" or "page"
 
 
@@ -132,9 +132,9 @@ _NO_FILE = {
 
 
 def find_references(text: str, page: str, *, imports: bool = True) -> list[PageReference]:
-    """List what the page that is published as `page` asks for of its own site, as a browser resolves it.
+    """List the references of the page published as `page` to its own site, as a browser resolves them.
 
-    Without `imports`, only what elements ask for counts: code that a page shows to its readers imports things, too.
+    Without `imports`, only references of elements count: code shown to readers contains imports, too.
     """
     found = islice(_all_references(text[:MAX_PAGE_BYTES], page, imports=imports), _MAX_REFERENCES)
     return [reference for reference in found if reference]
@@ -185,16 +185,16 @@ def is_there(path: str, files: Collection[str]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class BasePath:
-    """A folder that pages ask for files in which the site has elsewhere: it was built for that address."""
+    """A path that pages expect files below, which the site has elsewhere: the site was built for that address."""
 
     path: str  # such as /my-repo
     page: str  # that asks
-    asked: str  # for this, such as /my-repo/a.js
+    asked: str  # for instance, /my-repo/a.js
     there: str  # which the site has as this, such as a.js
 
 
 def find_base_path(pages: Collection[tuple[str, str]], files: Collection[str]) -> BasePath | None:
-    """Find the address that the pages were built for, where it is not the site's own.
+    """Return the address that the pages were built for, if it is not the site's own.
 
     Args:
         pages: paths and texts of some pages.
@@ -202,7 +202,7 @@ def find_base_path(pages: Collection[tuple[str, str]], files: Collection[str]) -
 
     """
     votes: dict[str, list[tuple[str, BasePath]]] = {}
-    resolved = 0  # what is asked for by an absolute path that is there
+    resolved = 0  # references by an absolute path that exist
     for page, text in pages:
         for reference in find_references(text, page):
             if is_there(reference.path, files):

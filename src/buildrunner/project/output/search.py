@@ -60,7 +60,7 @@ def find_output(
     Args:
         app: the folder of the app, as a real path from before the build.
         checkout: the repository's, likewise.
-        output_dir: the only folder that is looked at, where it is given.
+        output_dir: the only folder to search, if it is given.
         framework: what `detect_framework` returned.
         before: the snapshot; without one everything counts as written by the build.
         package: package.json of the app.
@@ -224,7 +224,7 @@ def _find_complete(
 
 
 def _entry_in_dist(package: Mapping[str, Any]) -> str | None:
-    """Find a file of dist that a package offers to those who import it: https://docs.npmjs.com/cli/configuring-npm/package-json#main."""
+    """Find a file in dist that a package exports: https://docs.npmjs.com/cli/configuring-npm/package-json#main."""
     with suppress(RecursionError):
         offered = json.dumps([package.get(field) for field in ("main", "module", "exports")])
         if match := re.search(r'"(?:\./)?(dist/[\w./@-]{1,100}\.[cm]?js)"', offered):
@@ -242,7 +242,7 @@ def _dist_without_page(app: Path, checkout: Path, written: WrittenFiles) -> Outp
             kind="output-without-page",
         )
     if not any(not stat.S_ISDIR(status.st_mode) for _, status in walk(str(app / "dist"), hidden=True)):
-        return Output(app / "dist")  # there is nothing to publish, which is an error of its own
+        return Output(app / "dist")  # nothing to publish, which is reported as an error of its own
     if not written(app / "dist"):
         return Output(
             app / "dist", warning="The build wrote nothing to dist; it is published as it is in the repository."
@@ -282,7 +282,7 @@ def _new_pages(
 ) -> list[Path]:
     """Find the folders with an index.html that the build made; of those in each other the outermost.
 
-    Where none has a new one, those count that have one and into which the build wrote (a style sheet beside a page).
+    If no folder has a new page, folders count that have a page and into which the build wrote (a style sheet, for instance).
     """
     pages = [os.path.dirname(path) for path, _ in walk(str(top)) if path.endswith("/index.html")]
     pages = [page for page in pages if page != str(top)]
@@ -317,7 +317,7 @@ def _has_page(folder: Path) -> bool:
 def _may_have_page(folder: Path, *, filled: bool = False) -> bool:
     """Return whether there is a page anywhere in a folder, or so much that it cannot be told.
 
-    With `filled`, no template counts, nor what lies where programs of a server keep them.
+    With `filled`, templates don't count, nor do folders of server-side programs.
     """
     entries = 0
     for place, folders, names in os.walk(folder):
@@ -349,7 +349,7 @@ def _bundles_into_dist(framework: DetectedFramework, package: Mapping[str, Any])
 
 
 def _read_page(folder: Path, checkout: Path, name: str = "index.html") -> str:
-    """Read a page of a folder; empty where there is none that is the repository's own and not too large."""
+    """Read a page of a folder; empty if it is missing, too large, or outside of the repository."""
     with suppress(ValueError):
         return read_text(folder / name, checkout, max_bytes=MAX_PAGE_BYTES) or ""
     return ""
@@ -363,7 +363,7 @@ def _has(folder: Path, suffix: str = "") -> bool:
 
 
 def _is_folder(app: Path, name: str) -> bool:
-    """Return whether there is such a folder; raises BuildFailed where it is a file."""
+    """Return whether the folder exists; raise BuildFailed if it is a file."""
     with suppress(OSError):
         if stat.S_ISDIR(os.stat(app / name).st_mode):
             return True

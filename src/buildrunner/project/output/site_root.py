@@ -1,6 +1,6 @@
-"""Which folder is the top of a site whose pages are all deeper than the folder that the build writes to.
+"""Find the top folder of a site whose pages are all deeper than the folder that the build writes to.
 
-A page tells by what it asks for: `/main.js` is in the folder where the site's addresses begin, and `../main.js` in one above.
+References show it: `/main.js` is in the top folder of the site, and `../main.js` one folder above the page.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ _LOCALE = re.compile(r"[a-z]{2,3}(?:[-_][A-Za-z]{2,4}){0,2}")
 # How Polymer and others name several builds of one site; the first is for every browser.
 _BUILDS = re.compile(r"(?:default|bundled|unbundled|(?:es\d{1,4}|esm|modern|legacy)(?:-(?:un)?bundled)?)")
 _BUILD_ORDER = ("default", "es5-bundled", "es6-bundled", "esm-bundled", "bundled", "legacy", "modern")
-# What tools leave beside the folders that they write.
+# Files that tools leave next to the folders they write.
 _BY_THE_WAY = re.compile(r"\..*|.*\.tsbuildinfo|stats\.json|3rdpartylicenses\.txt|.*\.log")
-# What scripts add beside a site, and no page asks for.
+# Files that scripts add next to a site, and no page references.
 _FOR_ROBOTS = re.compile(
     r"robots\.txt|humans\.txt|sitemap[\w-]{0,40}\.(?:xml|txt)(?:\.gz)?|CNAME|version\.(?:json|txt)"
 )
@@ -75,7 +75,7 @@ def _one_of_several_builds(around: Path, common: Path, names: dict[str, Path], c
 
 
 def _is_whole_site(page: Path, text: str, around: Path) -> bool:
-    """Return whether a page finds what it asks for only if its own folder is the top of the site."""
+    """Return whether a page's references only resolve if its own folder is the top of the site."""
     return _found(page, page, text) > _found(around, page, text)
 
 
@@ -117,7 +117,7 @@ def _is_chain(top: Path, bottom: Path) -> bool:
 
 
 def _has_files(folder: Path) -> bool:
-    """Return whether files lie in a folder itself: then it is the site, and its addresses begin there."""
+    """Return whether a folder itself contains files; then it is the top of the site."""
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in islice(entries, 1000):
             expected = _BY_THE_WAY.fullmatch(entry.name) or _FOR_ROBOTS.fullmatch(entry.name)

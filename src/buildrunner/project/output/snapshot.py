@@ -30,7 +30,7 @@ class WrittenFiles:
     def __call__(self, folder: Path) -> bool:
         real = os.path.realpath(folder)
         if self._before is None or not Path(real).is_relative_to(self._checkout):
-            return True  # a link that leads out is refused where it is opened
+            return True  # a link that leads outside is refused when it is opened
         # What is new shows in the folder that it is in, so what was too deep for the snapshot needs no look.
         return self.itself(str(folder)) or any(
             self._before.get(path, status.st_ctime_ns) != status.st_ctime_ns for path, status in walk(real, hidden=True)

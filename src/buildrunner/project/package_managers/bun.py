@@ -21,7 +21,7 @@ from buildrunner.project.package_managers.registry_urls import replace_hosts
 
 _DIGEST = re.compile(r"sha\d{1,3}-[A-Za-z0-9+/=]{20,200}")
 _OUTDATED = "{lockfile} does not match package.json. Run `bun install` and commit {lockfile}."
-# Writes the binary lockfile, which nothing else reads, as text beside it.
+# Writes the binary lockfile, which nothing else reads, as text next to it.
 WRITE_TEXT_LOCKFILE = ("bun", "install", "--save-text-lockfile", "--frozen-lockfile", "--lockfile-only")
 
 

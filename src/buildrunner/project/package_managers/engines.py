@@ -1,4 +1,4 @@
-"""Read what `engines` of package.json says of package managers: a range, or a text that forbids one."""
+"""Read the package managers in `engines` of package.json: a range, or a text that forbids one."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class EngineRefusal:
 
     source: str  # for people
     text: str
-    instead: str | None  # the name of the manager that it asks for
+    instead: str | None  # name of the manager to use instead
     enforced: bool = False  # an install by the manager fails
 
 

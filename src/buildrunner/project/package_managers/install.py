@@ -18,7 +18,7 @@ _NO_LOCKFILE = (
     " Run `{name} install` and commit {lockfile}."
 )
 _NO_SPACE = re.compile(r"ENOSPC|(?i:no space left on device)")
-# Nothing of a site that uses it can be built without its native part, and it is used where it is installed.
+# Sites that use these can't be built without their native part.
 _INDISPENSABLE = {"node-sass"}
 
 
@@ -49,12 +49,12 @@ def list_strategies(manager: ManagerRequirement, *, lockfile: str | None, needed
 
 
 def find_failed_scripts(manager: ManagerRequirement, output: str, root: Path, checkout: Path) -> tuple[str, ...]:
-    """Name the dependencies whose install scripts failed an install; none where something else failed as well.
+    """Return the dependencies whose install scripts failed an install; none if something else failed as well.
 
     Args:
         manager: that installed.
         output: the end of its output, without colors.
-        root: the folder where it installed.
+        root: folder of the install.
         checkout: the top of the repository.
 
     """

@@ -16,7 +16,7 @@ _HOST = re.compile(r"https?://([\w.-]{1,253})")
 
 
 def read_lockfile(path: Path, checkout: Path) -> str | None:
-    """Return the text of a lockfile; None where there is none.
+    """Return the text of a lockfile; None if there is none.
 
     Raises:
         ValueError: as `read_text`; also for one that is larger than `MAX_LOCKFILE_BYTES`.
@@ -26,7 +26,7 @@ def read_lockfile(path: Path, checkout: Path) -> str | None:
 
 
 def read_lockfile_or_empty(path: Path, checkout: Path) -> str:
-    """Return the text of a lockfile; empty where there is none that can be read."""
+    """Return the text of a lockfile; empty if it is missing or cannot be read."""
     with suppress(ValueError):
         return read_lockfile(path, checkout) or ""
     return ""

@@ -114,7 +114,7 @@ def _registry_of(name: str, line: str) -> str:
 
 
 def rewrite_settings(name: str, text: str, hosts: Iterable[str]) -> str:
-    """Name the npm registry in a file of settings where it names one of `hosts`; with credentials the file stays as it is."""
+    """Replace `hosts` by the npm registry in a settings file; a file with credentials stays unchanged."""
     if _CREDENTIALS.search(text):
         return text
     named = set(hosts)
@@ -127,7 +127,7 @@ def rewrite_settings(name: str, text: str, hosts: Iterable[str]) -> str:
 
 
 def replace_mirrors_in_settings(name: str, text: str) -> str:
-    """Name the npm registry in a file of settings where it names a public mirror of it."""
+    """Replace public mirrors by the npm registry in a settings file."""
     return rewrite_settings(name, text, {mirror.partition("/")[0] for mirror in MIRRORS})
 
 

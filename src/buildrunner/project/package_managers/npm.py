@@ -1,4 +1,4 @@
-"""npm: the manager that comes with Node, and the only one whose node_modules is cached."""
+"""npm: the manager included in Node, and the only one whose node_modules is cached."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ NPMRC = RegistrySettings(".npmrc", is_npmrc_key)
 
 
 def list_scripted(lockfile: object, root: Path) -> list[str] | None:
-    """List the packages with install scripts that npm's lockfile names and that are there; None where it does not tell.
+    """List the installed packages with install scripts according to npm's lockfile; None if it doesn't show them.
 
     The repository's own packages, which are linked, are among them.
     """
@@ -143,7 +143,7 @@ def list_scripted(lockfile: object, root: Path) -> list[str] | None:
 
 
 def list_skipped(root: Path, checkout: Path) -> list[str] | None:
-    """List the packages whose install scripts were skipped, by the record of npm 7 and later in node_modules."""
+    """List the packages whose install scripts were skipped, according to the record of npm 7 and later in node_modules."""
     with suppress(ValueError):
         text = read_lockfile(root / "node_modules" / ".package-lock.json", checkout)
         return list_scripted(parse_json(text), root) if text else None

@@ -106,7 +106,7 @@ def _find_undigested(text: str) -> Iterator[str]:
 
 
 def list_skipped(root: Path, checkout: Path) -> list[str]:
-    """List the packages whose install scripts pnpm skipped, by its record in node_modules: YAML, from pnpm 10 on JSON.
+    """List the packages whose install scripts pnpm skipped, by its record in node_modules: YAML, or JSON from pnpm 10 on.
 
     The record lists every package, which may be more than a YAML parser is given here.
     """

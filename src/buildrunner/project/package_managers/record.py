@@ -29,7 +29,7 @@ Packages = Sequence[tuple[Path, Mapping[str, Any]]]  # from the app's folder up 
 
 @dataclass(frozen=True, slots=True)
 class InstallStrategy:
-    """One way to install. The next whose `after` matches the output of a failed one is tried."""
+    """One way to install. After a failure, the next one whose `after` matches the output is tried."""
 
     command: tuple[str, ...]
     after: str | None = None  # regular expression on what the strategy before it printed
@@ -64,7 +64,7 @@ class RegistrySettings:
     """A file of settings in which a manager looks for its registry."""
 
     name: str
-    is_registry_key: Callable[[str], bool]  # of what stands before the address in its line
+    is_registry_key: Callable[[str], bool]  # of the text before the address in its line
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class DownloadCache:
     id: str  # a part of the names of archives: letters
     variables: tuple[str, ...]  # by which the manager finds its folder
     folder: str  # below the folder for downloads
-    content: str  # the part of it that is kept
+    content: str  # the part of it that is cached
     shareable: bool = False  # the manager checks all of it against the lockfile, so other slugs may have written it
     # The commands that complete an install once node_modules is restored, from the lockfile, package.json and the folder.
     # None: node_modules is not cached.
@@ -126,12 +126,12 @@ class HeldRelease:
     source: str  # the file of settings
     file: Path | None  # that is in the repository
     version: str | None
-    assumed: str  # range of versions where the settings do not tell
+    assumed: str  # range of versions, if the settings don't decide
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What in a repository tells which release of its manager suits."""
+    """What identifies a suitable release of a manager in a repository."""
 
     lockfile: Path | None
     head: str  # the first characters of the lockfile
@@ -150,11 +150,11 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class ManagerRequirement:
-    """A package manager as a repository asks for it."""
+    """A package manager as required by a repository."""
 
     record: PackageManager
     version: str | None = None  # a range of semver; None is any: for npm the one that comes with Node
-    because: str = "nothing names another"  # what says so
+    because: str = "nothing names another"  # the source of the requirement
     digest: tuple[str, str] | None = None  # of what is fetched: algorithm, hexadecimal
     release: Path | None = None  # the manager as the repository itself holds it
     engines: tuple[str, ...] = ()  # ranges that the version has to satisfy as well
@@ -176,7 +176,7 @@ class ManagerRequirement:
 class PackageManager:
     """A package manager. Yarn 1 and Yarn 2 and later are two that share a name and a lockfile."""
 
-    # Who it is
+    # Identity
     name: str  # its program, and its name in `packageManager`
     label: str  # as people write it
     plausible: str  # range of versions that exist or may; a range outside of it forbids the manager
@@ -188,13 +188,13 @@ class PackageManager:
 
     # Which release
     suitable_releases: Callable[[Evidence], SuitableReleases]
-    # The record for a range of versions, where one name stands for several managers.
+    # The record for a range of versions, if one name stands for several managers.
     for_version: Callable[[str], PackageManager] | None = None
     held_release: Callable[[Evidence], HeldRelease | None] = lambda _: None
     # Why a range of versions ignores settings of the repository: a warning, after "… requires ".
     unread_settings: Callable[[str, Evidence], str | None] | None = None
     refuses_outside_engines: Callable[[Evidence], bool] = lambda _: False
-    heeds_engines: bool = True  # a range in `engines` counts also where it does not refuse to run outside of it
+    heeds_engines: bool = True  # whether a range in `engines` counts even though the manager runs outside of it
     node_settings: tuple[tuple[str, str], ...] = ()  # files, and the key of the Node that runs scripts
     release_of_node: Callable[[str, int | None], str | None] | None = None  # of a manager that comes with Node
     node_conflict: NodeConflict | None = None
@@ -206,7 +206,7 @@ class PackageManager:
     installs_below: bool = True  # also in a folder below another project
 
     # What its commands look like in scripts
-    wrappers: tuple[str, ...]  # programs of it that run the program behind them
+    wrappers: tuple[str, ...]  # programs of it that run another program
     aliases: tuple[str, ...] = ()  # other names of its program
     installs_by_default: bool = False  # without any argument
     folder_options: tuple[str, ...] = ()  # for the folder to run in
@@ -221,7 +221,7 @@ class PackageManager:
     script_failure_sign: str = ""  # that its output must have
     own_script_failure: str = OWN_SCRIPT_FAILURE  # of the repository itself; empty: it has the name of its package
     skip_scripts: str = "--ignore-scripts"
-    # Packages whose scripts were skipped; None: it cannot run the scripts of some packages alone.
+    # Packages whose scripts were skipped; None if it can't run the scripts of individual packages.
     list_skipped: Callable[[Path, Path], list[str] | None]
     own_scripts_by: Literal["install", "run", "none"]  # what runs the repository's own scripts after a skipped install
 

@@ -24,7 +24,7 @@ MIRRORS = (
     "mirrors.huaweicloud.com/repository/npm",
     "repo.huaweicloud.com/repository/npm",
 )
-# Addresses are found first, and looked at one by one: no character of a lockfile is passed over more than a few times.
+# Addresses are found first, then examined one by one, so that no character of a lockfile is read more than a few times.
 _ADDRESS = re.compile(r"https?://([^/\s\"'#?<>\\]{1,255})/([^\s\"'#?<>\\]{1,2000})(?:\?[^\"'#\s]{0,2000})?")
 _TARBALL = re.compile(
     r"(?:[\w.~-]{1,100}/){0,8}?((?:@[\w.~-]{1,214}(?:/|%2[fF]))?[\w.~-]{1,214})/(?:download|-)/"
@@ -48,7 +48,7 @@ def replace_mirrors(lockfile: str) -> str:
 
 
 def replace_hosts(lockfile: str, hosts: set[str]) -> str:
-    """Name the npm registry where a lockfile names one of `hosts` for a package whose digest it has.
+    """Replace `hosts` by the npm registry in a lockfile, for packages whose digest it contains.
 
     Without the digest another package of the same name could be installed.
     """

@@ -1,4 +1,4 @@
-"""The package managers that are known, and who has which name, file and program."""
+"""List the known package managers by name, file and program."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from buildrunner.project.package_managers.yarn import YARN_BERRY, YARN_CLASSIC
 PACKAGE_MANAGERS: tuple[PackageManager, ...] = (PNPM, YARN_CLASSIC, YARN_BERRY, BUN, NPM)
 DEFAULT_MANAGER = NPM
 
-# By name. Which Yarn it is, its version tells.
+# By name. The version determines which Yarn it is.
 MANAGERS: Mapping[str, PackageManager] = {
     record.name: record for record in PACKAGE_MANAGERS if record is not YARN_BERRY
 }

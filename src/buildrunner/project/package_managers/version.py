@@ -119,7 +119,7 @@ def _choose(
     constraints: Sequence[_Constraint],
     notes: list[str],
 ) -> tuple[str | None, list[str], str]:
-    """Return the range of the best release that is allowed, what else it has to satisfy, and what says so.
+    """Return the range of the best permitted release, other ranges it has to satisfy, and their source.
 
     Args:
         manager: without a version, or with a range.
