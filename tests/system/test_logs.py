@@ -57,8 +57,8 @@ def test_a_build_that_failed_gives_its_exit_code_and_its_hint(program: Program, 
 
     assert reader.process.returncode == run.code == 40
     lines = reader.stdout.splitlines()
-    assert f"What to do: {run.result['hint']}" in lines
-    cause, excerpt, result = lines[-3:]
+    cause, excerpt, hint, result = lines[-4:]
+    assert hint == f"What to do: {run.result['hint']}"
     assert (cause, excerpt.strip()) == ("Cause: node-heap", run.result["failure"]["excerpt"])
     assert result == run.result["log"]
 

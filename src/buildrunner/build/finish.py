@@ -39,8 +39,9 @@ class Facts:
     commit: str | None = None
     files: int | None = None
     bytes: int | None = None
-    uploaded: int | None = None  # files: the others were there already
     cache: Literal["hit", "miss", "off"] | None = None  # of dependencies
+    sent: Mapping[str, float] | None = None  # files and bytes that were uploaded
+    size_changes: Mapping[str, float] | None = None  # bytes by kind of file, since the deployment before
 
 
 class Finish:
@@ -123,6 +124,8 @@ class Finish:
             "commit": facts.commit,
             "files": facts.files,
             "bytes": facts.bytes,
+            "sent": facts.sent,
+            "size_changes": facts.size_changes,
             "url": None if cause else self._settings.site_url,
         }
         word = "done" if state == "succeeded" else "failed"
@@ -187,7 +190,7 @@ class Finish:
                 "cicd.pipeline.run.url.full": settings.build_url,
                 "vcs.repository.url.full": settings.repository.url or None,
                 "vcs.ref.head.name": settings.repository.ref,
-                "buildrunner.upload.files": facts.uploaded,
+                "buildrunner.upload.files": facts.sent["files"] if facts.sent else None,
                 "buildrunner.cache": facts.cache,
                 "buildrunner.log.events": self._journal.last_seq,
                 "buildrunner.log.bytes": self._journal.size,

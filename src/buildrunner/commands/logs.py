@@ -7,11 +7,13 @@ import signal
 from collections.abc import Mapping
 from contextlib import aclosing
 
+import anyio
+
 from buildrunner.client.reader import LogReader
 from buildrunner.commands.dev.running import find_newest
 from buildrunner.config.log_settings import read_log_settings
-from buildrunner.errors import ConfigurationError
-from buildrunner.events.sinks.console import STDERR, make_formatter, print_bytes, print_line
+from buildrunner.errors import ConfigurationError, ungrouped
+from buildrunner.events.sinks.console import FRAME_SECONDS, STDERR, Display, make_display, print_bytes, print_line
 
 
 async def show_log(
@@ -39,17 +41,30 @@ async def show_log(
     build = build or None  # as a shell's variable that is not set gives it
     settings = read_log_settings(environment, slug=slug, build=build or "")
     reader = LogReader(settings, slug, build, follow=follow, moves_on=build is None, notice=_say)
-    to_output = make_formatter("json" if as_json else "auto")
+    display = make_display("json" if as_json else "auto", live=follow)
     try:
-        async with aclosing(reader.batches()) as batches:
-            async for events in batches:
-                print_bytes(to_output(events))
+        with ungrouped():
+            async with anyio.create_task_group() as tasks:
+                if display.live:
+                    tasks.start_soon(_keep_moving, display)
+                async with aclosing(reader.batches()) as batches:
+                    async for events in batches:
+                        print_bytes(display.show(events))
+                tasks.cancel_scope.cancel()
     except BrokenPipeError:  # of stdout, as at `| head`: the clients of Redis and S3 have errors of their own
         return 128 + signal.SIGPIPE  # as the shell says of a program that is ended by it
+    print_bytes(display.clear())
     assert reader.end
     if reader.end.sentence:
         _say(reader.end.sentence)
     return reader.end.exit_code
+
+
+async def _keep_moving(display: Display) -> None:
+    """Redraw the row that shows what is going on."""
+    while True:
+        await anyio.sleep(FRAME_SECONDS)
+        print_bytes(display.show(()))
 
 
 def _find_servers(environment: Mapping[str, str], slug: str | None) -> tuple[Mapping[str, str], str]:

@@ -28,6 +28,7 @@ from buildrunner.publish.lock import STEP_SECONDS, DeploymentLock
 from buildrunner.publish.manifest import Manifest
 from buildrunner.publish.remote_site import RemoteSite
 from buildrunner.publish.retention import find_leftovers
+from buildrunner.publish.size_changes import compare_sizes
 from buildrunner.publish.walk import SiteFile
 from buildrunner.s3.bucket import Bucket
 from buildrunner.s3.errors import Unreachable
@@ -92,6 +93,7 @@ class Upload:
         self._publishing_since = 0.0
         self._deleted = 0
         self.unchanged = 0  # files
+        self.unchanged_bytes = 0
         self.files_done = 0
         self.bytes_done = 0
 
@@ -283,6 +285,16 @@ class Upload:
             self._warn(f"Obsolete files were not removed: {error.reason} {error.hint or ''}".strip())
 
     @property
+    def size_changes(self) -> dict[str, int] | None:
+        """Bytes that each kind of file has gained or lost since the deployment before; None if there is none."""
+        if self._newest is None or self._site is None:
+            return None
+        return compare_sizes(
+            ((file.path, file.size) for file in self._site.files),
+            ((key, published.size) for key, published in self._newest.objects.items()),
+        )
+
+    @property
     def superseded(self) -> bool:
         """Whether a later build is known to have claimed the site."""
         return self._lock.superseded
@@ -339,6 +351,7 @@ class Upload:
 
         def keep(files: Sequence[SiteFile]) -> None:
             self.unchanged += len(files)
+            self.unchanged_bytes += sum(file.size for file in files)
             stored.update((prefix + file.path, objects[prefix + file.path]) for file in files)
             self._done(len(files), sum(file.size for file in files))
 

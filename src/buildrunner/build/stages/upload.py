@@ -40,7 +40,11 @@ async def publish_site(run: Run, site: PreparedSite) -> None:
         await run.check_superseded()
         await run.publish(uploader.publish, lambda: uploader.what_is_new)
         run.facts.files, run.facts.bytes = total, total_bytes
-        run.facts.uploaded = total - uploader.unchanged
+        run.facts.sent = {
+            "files": total - uploader.unchanged,
+            "bytes": total_bytes - uploader.unchanged_bytes,
+        }
+        run.facts.size_changes = uploader.size_changes
         await run.tidy_up(
             lambda: uploader.tidy_up(build=settings.build_id, slug=settings.slug, commit=run.facts.commit)
         )

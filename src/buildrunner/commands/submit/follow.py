@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 
 import anyio
@@ -17,8 +17,8 @@ from buildrunner.commands.submit.engine import Engine, NotStarted, TaskState
 from buildrunner.commands.submit.request import Request
 from buildrunner.commands.submit.start import Starter
 from buildrunner.concurrency.retry import RetryPolicy
-from buildrunner.errors import EXIT_FAULT
-from buildrunner.events.sinks.console import STDERR, make_formatter, print_bytes
+from buildrunner.errors import EXIT_FAULT, ungrouped
+from buildrunner.events.sinks.console import FRAME_SECONDS, STDERR, Display, make_display, print_bytes
 
 STOP_SECONDS = 60.0  # for the result of a build that is stopped
 # From the end of the task on, for its last events. Of a build that has begun, the reader looks into the archive after 35 s of
@@ -66,6 +66,7 @@ class Following:
         self._stopped_by = 0  # the signal
         self._may_print = anyio.Event()
         self._may_print.set()
+        self._printing = anyio.Lock()
 
     async def run(self) -> int:
         """Follow the build to its end, and return its exit code, or why there is none."""
@@ -101,14 +102,17 @@ class Following:
         reader = LogReader(
             request.log, request.slug, request.build, follow=True, starts_within=math.inf, notice=self._say
         )
-        show = make_formatter("auto", progress=self._is_terminal)
+        display = make_display("auto", live=self._is_terminal)
         try:
-            async with aclosing(reader.batches()) as batches:
-                async for events in batches:
-                    self._has_begun = True
-                    await self._may_print.wait()
-                    # In a thread, which is abandoned at the end: Ctrl-S may have stopped the terminal.
-                    await anyio.to_thread.run_sync(print_bytes, show(events), abandon_on_cancel=True)
+            with ungrouped():
+                async with anyio.create_task_group() as tasks:
+                    if display.live:
+                        tasks.start_soon(self._keep_moving, display)
+                    async with aclosing(reader.batches()) as batches:
+                        async for events in batches:
+                            self._has_begun = True
+                            await self._print(display, events)
+                    tasks.cancel_scope.cancel()
         except BrokenPipeError:  # of stdout; the build goes on, as at `| head`
             self._end(128 + signal.SIGPIPE)
             return
@@ -118,6 +122,19 @@ class Following:
         if reader.end.reason == "lost" and (state := await self._look()):
             self._report(state)
         self._end(reader.end.exit_code)
+
+    async def _print(self, display: Display, events: Sequence[bytes] = ()) -> None:
+        await self._may_print.wait()
+        async with self._printing:
+            if shown := display.show(events):
+                # In a thread, which is abandoned at the end: Ctrl-S may have stopped the terminal.
+                await anyio.to_thread.run_sync(print_bytes, shown, abandon_on_cancel=True)
+
+    async def _keep_moving(self, display: Display) -> None:
+        """Redraw the row that shows what is going on."""
+        while True:
+            await anyio.sleep(FRAME_SECONDS)
+            await self._print(display)
 
     async def _watch_task(self) -> None:
         while True:

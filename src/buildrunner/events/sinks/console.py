@@ -1,7 +1,7 @@
 """Follow the journal to the process's own output: a person's terminal, a pipe, or CloudWatch.
 
-A terminal gets headers with times, color, and a line that is redrawn while the site is published; a pipe gets plain lines;
-`CONSOLE_FORMAT=json` gets the events as they are, one a line, which CloudWatch Logs Insights reads by itself.
+A terminal gets what `terminal` makes of the events; a pipe gets plain lines; `CONSOLE_FORMAT=json` gets the events as they
+are, one a line, which CloudWatch Logs Insights reads by itself.
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ import os
 import select
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import anyio
 import anyio.to_thread
@@ -30,10 +29,9 @@ _BATCH_EVENTS = 2000
 _BATCH_BYTES = 256 * 1024
 # Between two batches while a build floods: that is more than eyes can follow, and the CPU is the build's.
 _FLOOD_BATCH_SECONDS = 0.2
-# Before this a site of the usual size is published, and a line that only flashes up is for nobody.
-_BAR_AFTER_SECONDS = 0.5
-_BAR_COLUMNS = 24
-_CLEAR_LINE = "\r\x1b[K"
+HINT = "What to do: "
+_SHORT_SECONDS = 0.05  # a stage that took less is not worth a word
+FRAME_SECONDS = 0.1  # between two states of the row that moves
 # Somebody keeps what is printed there, even if it looks like a terminal (`docker run --tty`).
 _KEPT_LOGS = ("CI", "ECS_CONTAINER_METADATA_URI_V4")
 
@@ -57,15 +55,17 @@ class Console(Sink):
     async def run(self) -> None:
         """Print every event up to the result. When standard output is closed (EPIPE), only the printing ends."""
         reader = self._reader
-        show = await anyio.to_thread.run_sync(lambda: make_formatter(self._format, progress=True))
+        display = await anyio.to_thread.run_sync(lambda: make_display(self._format, live=True))
         try:
             while not reader.at_end():
-                await reader.wait()
+                with anyio.move_on_after(FRAME_SECONDS if display.live else None):
+                    await reader.wait()
                 if reader.flooded:
                     await anyio.sleep(_FLOOD_BATCH_SECONDS)
                 events = reader.read(_BATCH_EVENTS, _BATCH_BYTES)
-                # In a thread, which is abandoned when the build ends: Ctrl-S may have stopped the terminal.
-                await anyio.to_thread.run_sync(print_bytes, show(events), abandon_on_cancel=True)
+                if shown := display.show(events):
+                    # In a thread, which is abandoned when the build ends: Ctrl-S may have stopped the terminal.
+                    await anyio.to_thread.run_sync(print_bytes, shown, abandon_on_cancel=True)
         except OSError:
             return
 
@@ -81,21 +81,52 @@ class Console(Sink):
             await anyio.to_thread.run_sync(print_bytes, f"{line}\n".encode(), abandon_on_cancel=True)
 
 
-def make_formatter(
-    console_format: Literal["auto", "text", "json"], *, progress: bool = False
-) -> Callable[[Sequence[bytes]], bytes]:
-    """Return a function that makes of encoded events what stdout is to get for them.
+class Display(Protocol):
+    """Turns events into what stdout is to get for them."""
 
-    With `progress` a terminal gets the line that is redrawn, too: nobody else may write there meanwhile.
+    @property
+    def live(self) -> bool:
+        """Whether `show` has something to write without events, too: a row that moves."""
+
+    def show(self, events: Sequence[bytes]) -> bytes:
+        """Return what is to be written for encoded events."""
+
+    def clear(self) -> bytes:
+        """Return what is to be written before a line of somebody else."""
+
+
+class _Lines:
+    """Plain lines, or the events themselves."""
+
+    live = False
+
+    def __init__(self, show: Callable[[Sequence[bytes]], bytes]) -> None:
+        self._show = show
+
+    def show(self, events: Sequence[bytes]) -> bytes:
+        return self._show(events)
+
+    def clear(self) -> bytes:
+        return b""
+
+
+def make_display(console_format: Literal["auto", "text", "json"], *, live: bool = False) -> Display:
+    """Return how events are shown on stdout.
+
+    With `live` a terminal gets the row that moves, too: nobody else may write there meanwhile.
     """
     if console_format == "json":
-        return lambda events: b"\n".join([*events, b""])
-    if console_format == "text" or not os.isatty(_STDOUT) or os.environ.get("TERM", "dumb") == "dumb":
-        return _plain
+        return _Lines(lambda events: b"\n".join([*events, b""]) if events else b"")
+    plain = not os.isatty(_STDOUT) or os.environ.get("TERM", "dumb") == "dumb" or os.environ.get("NO_COLOR")
+    if console_format == "text" or plain:
+        return _Lines(_plain)
     from rich.console import Console  # takes 0.08 s, and is wanted by people alone
 
+    from buildrunner.events.sinks.terminal import Terminal
+
     person = Console(highlight=False, soft_wrap=True)
-    return _Terminal(person, progress=progress and not any(map(os.environ.get, _KEPT_LOGS))).show
+    live = live and not any(map(os.environ.get, _KEPT_LOGS))
+    return Terminal(person, columns=lambda: os.get_terminal_size(_STDOUT).columns, live=live)
 
 
 def print_bytes(data: bytes, descriptor: int = _STDOUT) -> None:
@@ -111,8 +142,9 @@ def print_bytes(data: bytes, descriptor: int = _STDOUT) -> None:
 
 
 def print_line(sentence: str, descriptor: int = _STDOUT) -> None:
-    """Print a sentence of our own."""
-    print_bytes(f"{sentence}\n".encode(errors="surrogateescape"), descriptor)
+    """Print a sentence of our own; on a terminal in the place of the row that a build may draw there."""
+    clear = "\r\x1b[K" if os.isatty(descriptor) and os.environ.get("TERM", "dumb") != "dumb" else ""
+    print_bytes(f"{clear}{sentence}\n".encode(errors="surrogateescape"), descriptor)
 
 
 def _plain(events: Sequence[bytes]) -> bytes:
@@ -128,105 +160,28 @@ def _own(encoded: bytes) -> str:
     line = event["log"]
     if event["type"] == "stage" and event["state"] == "started":
         return f"==> {line}\n"
+    if event["stage"] == "finish" and line.startswith(HINT):
+        return ""  # the result has it, too
     if event.get("level") == "warning":
         return f"warning: {line}\n"
-    return "".join(f"{each}\n" for each in (*_failure_lines(event), line))
+    more = _summary_lines(event) if event["type"] == "result" else []
+    return "".join(f"{each}\n" for each in (*more, line))
 
 
-def _failure_lines(event: dict[str, Any]) -> list[str]:
-    """Return what a result tells of a failure: its kind, its place, and the excerpt of the output."""
-    failure = event.get("failure") or {}
-    place = ":".join(str(failure[name]) for name in ("file", "line", "column") if name in failure)
-    kind = failure.get("kind")
-    heading = f"{place} ({kind})" if place and kind else place or kind
-    excerpt = str(failure.get("excerpt", "")).split("\n") if "excerpt" in failure else []
-    return [*([f"Cause: {heading}"] if heading else []), *(f"    {line}" for line in excerpt)]
+def _summary_lines(event: dict[str, Any]) -> list[str]:
+    """Return what a result tells besides its end word: the cause of a failure, or what was published."""
+    from buildrunner.events.sinks.terminal import describe_failure, describe_files  # not needed before the end
 
-
-class _Terminal:
-    """What a person sees: the lines so far, and below them how far publishing has got, as long as it goes on.
-
-    Of the events of one call only the last state is drawn, in the same write as the lines above it: so nothing flickers, and
-    a terminal that was stopped catches up at once.
-    """
-
-    def __init__(self, console: Any, *, progress: bool) -> None:
-        self._console = console  # rich's
-        self._progress = progress
-        self._started: datetime | None = None  # of the upload
-        self._first: dict[str, Any] | None = None  # of its states: the rate is counted from there
-        self._bar = ""  # what is drawn
-
-    def show(self, events: Sequence[bytes]) -> bytes:
-        """Return what is to be written for these events."""
-        lines, bar, state = "", self._bar, None
-        for event in map(json.loads, events):
-            lines += _shown(self._console, event)
-            if event["type"] == "progress" and "done" in event:
-                state = event
-            elif event["type"] in {"stage", "result"}:
-                self._started = self._first = state = None
-                bar = ""
-                if event["stage"] == "upload" and event.get("state") == "started":
-                    self._started = datetime.fromisoformat(event["ts"])
-        if state and self._progress:
-            bar = self._draw(state) or bar
-        drawn, self._bar = self._bar, bar
-        if not lines and bar == drawn:
-            return b""
-        # Without lines the old state is written over, and never away before the new one is there.
-        return (
-            (_CLEAR_LINE if drawn and (lines or not bar) else "") + lines + (f"\r{bar}\x1b[K" if bar else "")
-        ).encode()
-
-    def _draw(self, state: dict[str, Any]) -> str:
-        """Return the line for a state of the upload, as much of it as fits the terminal; none while it is too early."""
-        now = datetime.fromisoformat(state["ts"])
-        self._first = self._first or state
-        if self._started and (now - self._started).total_seconds() < _BAR_AFTER_SECONDS:
-            return ""
-        seconds = (now - datetime.fromisoformat(self._first["ts"])).total_seconds()
-        unit, name = (1e6, "MB") if state["total_bytes"] >= 1e6 else (1e3, "kB")
-        parts = [
-            f"{state['done']:,} of {state['total']:,} files",
-            f"{state['bytes'] / unit:,.1f} of {state['total_bytes'] / unit:,.1f} {name}",
-        ]
-        if seconds > 0:
-            parts.append(f"{(state['bytes'] - self._first['bytes']) / seconds / 1e6:,.1f} MB/s")
-        # The last column stays free: a terminal that has written there is about to begin a new line.
-        room = (os.get_terminal_size(_STDOUT).columns or 80) - 1
-        while len(parts) > 1 and len("  " + ", ".join(parts)) > room:
-            parts.pop()
-        text = f"  {', '.join(parts)}"[:room]
-        if len(text) + _BAR_COLUMNS + 2 > room:
-            return text
-        full = int(_BAR_COLUMNS * min(1.0, state["bytes"] / (state["total_bytes"] or 1)))
-        color, end = ("", "") if self._console.no_color else ("\x1b[36m", "\x1b[0m")
-        return f"  {color}{'━' * full}{end}{'╌' * (_BAR_COLUMNS - full)}{text}"
-
-
-def _shown(console: Any, event: dict[str, Any]) -> str:
-    """Return what a person at a terminal sees of one event; `console` is rich's."""
-    from rich.markup import escape  # rich is there by now: it made `console`
-
-    log = event.get("log")
-    if log is None:
-        return ""
-    if event["type"] == "log" and event["stream"] != "runner":
-        # The line's own colors go through as they are, and end with it.
-        return f"  {log}\x1b[0m\n" if "\x1b" in log else f"  {log}\n"
-    text = escape(without_color(log))
-    if event["type"] == "stage" and event["state"] == "started":
-        text = f"\n[bold cyan]●[/] [bold]{text}[/]"
-    elif event["type"] == "stage":
-        text = f"{'[green]✓[/]' if event['state'] == 'succeeded' else '[red]✗[/]'} [dim]{text}[/]"
-    elif event["type"] == "result":
-        color = "green" if event["status"] == "succeeded" else "red"
-        cause = "".join(f"\n[dim]{escape(line)}[/]" for line in _failure_lines(event))
-        text = f"{cause}\n[bold {color}]{text}[/] [dim]{event['seconds']:.1f} s[/]"
-    else:
-        color = "yellow" if event.get("level") == "warning" or event["type"] == "dropped" else "dim"
-        text = f"  [{color}]{text}[/]"
-    with console.capture() as captured:
-        console.print(text)
-    return str(captured.get())
+    place, excerpt = describe_failure(event)
+    lines = [*([f"Cause: {place}"] if place else []), *(f"    {line}" for line in excerpt)]
+    if hint := event.get("hint"):
+        lines.append(f"{HINT}{hint}")
+    if event["status"] == "succeeded" and (files := describe_files(event)):
+        commit = f" commit {event['commit'][:12]}" if "commit" in event else ""
+        stages = ", ".join(
+            f"{name} {seconds:.1f} s" for name, seconds in event.get("stages", {}).items() if seconds >= _SHORT_SECONDS
+        )
+        took = f"{event['seconds']:.1f} s{f' ({stages})' if stages else ''}"
+        address = f" {event['url']}" if "url" in event else ""
+        lines.append(f"Published{commit} in {took}: {files}.{address}")
+    return lines
