@@ -118,6 +118,8 @@ def compare(program: Program, folder: Path, parts: list[str], rounds: int, secon
     publish(program, folder / "site", pages)
     with node_proxy(program.s3, folder) as node, nginx(program.s3, folder) as front, buildrunner(program) as ours:
         servers = {"buildrunner sites": ours, "Node http-proxy": node, "nginx proxy_cache": front}
+        for server in servers.values():
+            wait_for(lambda server=server: etag_of(server.port) != "", "the server to know the site")  # type: ignore[misc]
         for part in (part for part in PARTS if part in parts and part != "sites"):
             found: dict[str, list[Rate]] = {name: [] for name in servers}
             next_page = 0
@@ -192,8 +194,11 @@ def measure(server: Server, seconds: int, *, etag: str | None = None, first: int
 def etag_of(port: int) -> str:
     """Return the validator of the page."""
     request = urllib.request.Request(f"http://127.0.0.1:{port}/", headers={"Host": "bench.localhost"})
-    with urllib.request.urlopen(request, timeout=10) as answer:
-        return str(answer.headers["ETag"])
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return str(answer.headers["ETag"])
+    except OSError:
+        return ""
 
 
 @contextmanager

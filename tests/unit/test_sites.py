@@ -15,8 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from buildrunner.errors import ConfigurationError
+from buildrunner.routing.collect import RuleFile, collect_rules
 from buildrunner.routing.document import Document
-from buildrunner.routing.route import Answer, Request
+from buildrunner.routing.route import Answer, Request, route
 from buildrunner.s3 import Unreachable
 from buildrunner.sites.cache import ObjectCache, StoredObject
 from buildrunner.sites.catalog import Catalog, Unavailable
@@ -226,6 +227,20 @@ def test_equal_answers_are_one_object() -> None:
     assert index.document.single_page
     assert index.answer(Request("/a")) is index.answer(Request("/b")) is index.answer(Request("/a", query="c=d"))
     assert index.answer(Request("/a.js")).status == 404
+
+
+@given(st.sampled_from(["/a", "/b", "/c/x", "/c/", "/index.html", "/n"]), st.sampled_from(["", "x=1", "q"]))
+def test_a_remembered_answer_is_the_one_of_route(path: str, query: str) -> None:
+    texts = {"_redirects": "/a /a?x=1 301\n/b /d 302\n/c/* /index.html 200\n/n /n 301"}
+    files = [RuleFile(name, name, text.encode) for name, text in texts.items()]
+    document = collect_rules(files, ["index.html"]).document
+    objects = {"index.html": Indexed("e", 1)}
+    index = SiteIndex(objects, document, RuleBudget())
+    request = Request(path, query=query)
+
+    for _ in range(2):
+        index.answer(Request(path))
+        assert index.answer(request) == route(request, document, objects.__contains__)
 
 
 def test_settings_of_sites_are_read() -> None:

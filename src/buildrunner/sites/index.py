@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from buildrunner.project.output.pages import is_page
@@ -78,21 +78,25 @@ class SiteIndex:
             RulesTooSlow: the rules of the site take more than their share of the time.
 
         """
-        remembered = self._by_path_alone and not request.query and len(request.path) <= _MAX_PATH_CHARACTERS
-        if remembered and (found := self._answers.get(request.path)):
-            return found
+        if not self._by_path_alone or len(request.path) > _MAX_PATH_CHARACTERS:
+            return self._decide(request)
+        answer = self._answers.get(request.path)
+        if answer is None:
+            answer = self._decide(replace(request, query=""))
+            if len(self._answers) >= _MAX_ANSWERS:
+                self._answers.clear()
+            self._answers[request.path] = answer
+        # The query matters to redirects alone, which pass it on.
+        return answer if answer.location is None or not request.query else self._decide(request)
+
+    def _decide(self, request: Request) -> Answer:
         now = time.monotonic()
         self._budget.check(now)
         answer = route(request, self.document, self._exists)
         self._budget.spend(time.monotonic() - now)
         if len(self._same) >= _MAX_ANSWERS:
             self._same.clear()
-        answer = self._same.setdefault(answer, answer)
-        if remembered:
-            if len(self._answers) >= _MAX_ANSWERS:
-                self._answers.clear()
-            self._answers[request.path] = answer
-        return answer
+        return self._same.setdefault(answer, answer)
 
     def _exists(self, key: str) -> bool:
         return key in self.objects or key in self.retired
