@@ -221,6 +221,14 @@ def test_the_only_folder_with_a_page_is_the_site(app: Path, name: str | None) ->
     assert (found.folder, found.warning) == (app / "dist/apps/web", None)
 
 
+def test_the_only_folder_is_the_site_also_where_its_page_names_it(app: Path) -> None:
+    """Qwik and others write a site whose base is /shop/ to dist/shop: a warning about the base follows later."""
+    page = '<script src="/shop/build/main.js"></script>'
+    write(app, {"dist/shop/index.html": page, "dist/shop/404.html": page, "dist/shop/build/main.js": ""})
+
+    assert output(app) == "dist/shop"
+
+
 def test_files_for_robots_beside_a_site_do_not_make_it_another(app: Path) -> None:
     write(app, {"dist/apps/web/index.html": PAGE, "dist/robots.txt": "", "dist/apps/sitemap.xml": ""})
 

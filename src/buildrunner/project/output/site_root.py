@@ -40,6 +40,8 @@ def find_roots(around: Path, pages: Sequence[Path], checkout: Path, *, pages_by_
 
     """
     common = Path(os.path.commonpath(pages))
+    if len(pages) == 1 and _is_chain(around, common):
+        return [common]  # else the site's own address would show nothing; a page that asks for more gets a warning
     candidates = [common, *(above for above in common.parents if above == around or above.is_relative_to(around))]
     texts = {page: _read_page(page, checkout) for page in pages[:_MAX_READ]}
     if len(pages) > 1:
