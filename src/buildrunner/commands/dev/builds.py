@@ -5,7 +5,8 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 
 import anyio
 from anyio.abc import Process
@@ -36,9 +37,9 @@ class Builds:
                 # It stands in a session of its own, so the terminal's Ctrl-C has not reached it yet.
                 build.send_signal(signal.SIGINT if number is signal.SIGINT else signal.SIGTERM)
 
-    async def run(self, environment: Mapping[str, str]) -> int:
-        """Run one build, which supersedes those before it, and return its exit code. Its log streams to where ours goes."""
-        earlier = list(self._running)
+    @asynccontextmanager
+    async def start(self, environment: Mapping[str, str]) -> AsyncIterator[Process]:
+        """Start a build, whose log streams to where ours goes. It is stopped if it still runs when the block ends."""
         with anyio.CancelScope(shield=True):  # a process that nobody knows of cannot be ended
             build = await anyio.open_process(
                 ends_with_us([sys.executable, "-P", "-m", "buildrunner"], signal.SIGTERM),
@@ -52,16 +53,20 @@ class Builds:
         try:
             if self.stopped_by:  # while it was being started
                 build.send_signal(signal.SIGTERM)
-            async with anyio.create_task_group() as tasks:
-                for other in earlier:
-                    tasks.start_soon(_let_yield, other)
-                code = await build.wait()
+            yield build
         finally:
             if build.returncode is None:
                 build.send_signal(signal.SIGTERM)
                 with anyio.CancelScope(shield=True):
                     await build.wait()
             self._running.remove(build)
+
+    async def wait(self, build: Process) -> int:
+        """Wait for the end of a build, which supersedes those that were started before, and return its exit code."""
+        async with anyio.create_task_group() as tasks:
+            for other in self._running[: self._running.index(build)]:
+                tasks.start_soon(_let_yield, other)
+            code = await build.wait()
         return code if code >= 0 else 128 - code  # as shells count
 
 

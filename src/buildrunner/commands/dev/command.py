@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import anyio
 import anyio.to_thread
+from anyio.abc import Process
 
 from buildrunner.commands.dev.builds import Builds
 from buildrunner.commands.dev.folders import cache_of
@@ -142,15 +143,19 @@ class _Run:
 
                 _lead_to(started)
                 settings = read_gateway_settings(environment, host="127.0.0.1", port=0)
-                async with open_gateway(settings, page_listener), serve_site(started, self._slug, site_listener):
-                    with announce(RunningDev(self._slug, _addresses(environment))):
+                if snapshot:
+                    print_line(f"Building {request.repo}: {snapshot.what}.")
+                with announce(RunningDev(self._slug, _addresses(environment))):
+                    async with (
+                        self._builds.start(environment) as build,  # while it starts, so do page and site
+                        open_gateway(settings, page_listener),
+                        serve_site(started, self._slug, site_listener),
+                    ):
                         if request.open_browser:
                             await _open_browser(page)
-                        if snapshot:
-                            print_line(f"Building {request.repo}: {snapshot.what}.")
                         if repository and snapshot and request.watch:
-                            return await self._watch(environment, repository, snapshot, site_address)
-                        return await self._build_once(environment, started, page, site_address)
+                            return await self._watch(build, environment, repository, snapshot, site_address)
+                        return await self._build_once(build, started, page, site_address)
 
     @asynccontextmanager
     async def _prepared(
@@ -172,8 +177,8 @@ class _Run:
         async with servers(prepare) as started:
             yield started, repository, snapshot, path
 
-    async def _build_once(self, environment: Mapping[str, str], started: Servers, page: str, site_address: str) -> int:
-        code = await self._builds.run(environment)
+    async def _build_once(self, build: Process, started: Servers, page: str, site_address: str) -> int:
+        code = await self._builds.wait(build)
         if self._builds.stopped_by:  # also when it was too late to stop the build, but not to stop here
             return code or 128 + self._builds.stopped_by
         self._idle = True
@@ -192,15 +197,20 @@ class _Run:
 
     async def _watch(
         self,
+        first: Process,
         environment: Mapping[str, str],
         repository: SnapshotRepository,
         snapshot: Snapshot,
         site_address: str,
     ) -> int:
-        """Build, and again whenever the folder's content changes, until a signal comes."""
+        """Wait for the first build, and build again whenever the folder's content changes, until a signal comes."""
 
-        async def build(content: Snapshot) -> None:
-            code = await self._builds.run(environment)
+        async def build_again(content: Snapshot) -> None:
+            async with self._builds.start(environment) as build:
+                await wait(build, content)
+
+        async def wait(build: Process, content: Snapshot) -> None:
+            code = await self._builds.wait(build)
             if content is not snapshot:  # a later build took over
                 return
             if self._builds.stopped_by:
@@ -213,7 +223,7 @@ class _Run:
             print_line("Watching for changes. Ctrl-C ends it.")
 
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(build, snapshot)
+            tasks.start_soon(wait, first, snapshot)
             async for _ in watch_changes(repository):
                 try:
                     now = await repository.take()
@@ -225,7 +235,7 @@ class _Run:
                     snapshot = now
                     self._idle = False
                     print_line(f"{changed} changed. Building {self._request.repo}: {now.what}.")
-                    tasks.start_soon(build, snapshot)
+                    tasks.start_soon(build_again, snapshot)
         raise AssertionError  # watching ends only with the scope
 
     def _environment(
