@@ -48,7 +48,9 @@ def main() -> None:
             photograph(address[0])
         os.killpg(demo.pid, signal.SIGINT)
         demo.wait()
-    (HERE / "terminal.svg").write_text(picture(shown.replace("\r\n", "\n").strip("\n")))
+    lines = shown.replace("\r\n", "\n")
+    lines = re.sub(r"[^\n]*\r|\x1b\[K", "", lines)  # of a row that is redrawn the last state stays
+    (HERE / "terminal.svg").write_text(picture(lines.strip("\n")))
 
 
 def picture(shown: str) -> str:

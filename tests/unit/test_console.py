@@ -260,10 +260,10 @@ def test_a_success_ends_with_a_summary() -> None:
     assert shown[-1] == [
         "",
         "✓ Published in 1 min 15 s",
-        "  clone      0.5 s ▎",
+        "  clone        0.5 s ▎",
         "  install  1 min 0 s " + "█" * 32,
-        "  build     12.0 s ██████▍",
-        "  upload     2.0 s █▏",
+        "  build       12.0 s ██████▍",
+        "  upload       2.0 s █▏",
         "  commit   0123456789ab",
         "  site     28 files (1.2 MB), 16 sent (400.0 kB), 12 unchanged",
         "  size     js +12.3 kB, css −0.4 kB since the last deployment",
@@ -280,8 +280,8 @@ def test_a_failure_ends_with_its_place_excerpt_and_hint() -> None:
     assert shown[0] == [""]
     assert shown[1] == [
         "",
-        "  clone      1.0 s ████████████████",
-        "  build      2.0 s ████████████████████████████████",
+        "  clone    1.0 s ████████████████",
+        "  build    2.0 s ████████████████████████████████",
         "",
         "┃ Failed: npm run build ended with exit code 2.",
         "┃ src/app.ts:12:5 (typescript-error)",

@@ -265,12 +265,13 @@ def _describe_stages(stages: Mapping[str, float], failed: str) -> list[Any]:
         name: seconds for name, seconds in stages.items() if name not in _QUIET_STAGES or seconds >= _QUICK_SECONDS
     }
     longest = max(shown.values(), default=0.0) or 1.0
+    width = max((len(_duration(seconds)) for seconds in shown.values()), default=0)
     rows = []
     for name, seconds in shown.items():
         style = "red" if name == failed else "cyan"
         eighths = round(seconds / longest * _STAGE_BAR_COLUMNS * 8)
         bar = "█" * (eighths // 8) + ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"][eighths % 8]
-        rows.append(Text.assemble((f"  {name:<9}", "dim"), f"{_duration(seconds):>7} ", (bar or "▏", style)))
+        rows.append(Text.assemble((f"  {name:<9}", "dim"), f"{_duration(seconds):>{width}} ", (bar or "▏", style)))
     return rows
 
 
