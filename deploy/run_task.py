@@ -99,11 +99,12 @@ def start_build(
                 propagateTags="TASK_DEFINITION",
                 enableExecuteCommand=False,
             )
-            if answer["tasks"]:
+            if answer.get("tasks"):
                 return build_id, answer["tasks"][0]["taskArn"]
             launches += 1  # ECS reports this with status 200
-            error: Exception = RuntimeError(f"ECS started no task: {answer['failures']}")
-            lacks = lacks_capacity("", next((each.get("reason", "") for each in answer["failures"]), ""), 200)
+            failures = answer.get("failures", [])
+            error: Exception = RuntimeError(f"ECS started no task: {failures}")
+            lacks = lacks_capacity("", next((each.get("reason", "") for each in failures), ""), 200)
         except Exception as caught:
             if not (response := getattr(caught, "response", None)):  # none of botocore's ClientErrors
                 raise

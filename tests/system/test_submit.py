@@ -25,7 +25,7 @@ from support.harness import wait_for as wait_for_at_most
 
 TASK = f"arn:aws:ecs:{REGION}:{ACCOUNT}:task/builds/0123456789abcdef"
 URL = "https://github.com/owner/name"
-FULL = {"tasks": [], "failures": [{"reason": "Capacity is unavailable at this time. Please try again later"}]}
+FULL = {"failures": [{"reason": "Capacity is unavailable at this time. Please try again later"}]}
 STARTED = {"tasks": [{"taskArn": TASK}], "failures": []}
 
 

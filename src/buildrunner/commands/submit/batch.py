@@ -62,7 +62,7 @@ class Batch:
         async with errors_explained():
             if not self._knows_share:
                 answer = await self._client.describe_job_queues(jobQueues=[target.queue])
-                if not answer["jobQueues"]:
+                if not answer.get("jobQueues"):
                     raise NotStarted(f"there is no job queue {target.queue}")
                 self._share = _DEFAULT_SHARE if answer["jobQueues"][0].get("schedulingPolicyArn") else None
                 self._knows_share = True
@@ -79,7 +79,7 @@ class Batch:
     async def look(self) -> TaskState | None:
         async with errors_explained():
             answer = await self._client.describe_jobs(jobs=[self._job])
-        if not answer["jobs"]:
+        if not answer.get("jobs"):
             return None
         job = answer["jobs"][0]
         phase: Any = _PHASES.get(job["status"], "queued")

@@ -80,10 +80,10 @@ class Ecs:
                     else {"launchType": "FARGATE"}
                 ),
             )
-        if answer["tasks"]:
-            self._task = answer["tasks"][0]["taskArn"]
+        if tasks := answer.get("tasks"):
+            self._task = tasks[0]["taskArn"]
             return
-        failure = answer["failures"][0] if answer["failures"] else {}
+        failure: dict[str, str] = next(iter(answer.get("failures", ())), {})
         reason = failure.get("reason") or "RunTask returned no task"
         self._lacks(classify("", reason) == "capacity")
         raise NotStarted(": ".join(filter(None, [reason, failure.get("detail")])), classify("", reason))
@@ -91,7 +91,7 @@ class Ecs:
     async def look(self) -> TaskState | None:
         async with errors_explained():
             answer = await self._client.describe_tasks(cluster=self._target.cluster, tasks=[self._task])
-        if not answer["tasks"]:  # ECS is eventually consistent
+        if not answer.get("tasks"):  # ECS is eventually consistent
             return None
         task = answer["tasks"][0]
         if task["lastStatus"] != "STOPPED":
