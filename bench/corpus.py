@@ -60,7 +60,7 @@ class Entry:
 
     @property
     def buildable(self) -> bool:
-        """Whether a person who does what is documented has a site in the end."""
+        """Whether a user who follows the documentation has a site in the end."""
         return self.expected[0].startswith("published")
 
 
@@ -142,7 +142,7 @@ def read_results(file: Path) -> dict[str, Result]:
 
 
 class Runs:
-    """Runs the program on servers of its own."""
+    """Run the program on servers of its own."""
 
     def __init__(self, program: Program, mirror: Path | None, results: Path) -> None:
         self._program = program
@@ -235,7 +235,7 @@ def trouble_of(site: Mapping[str, tuple[str, bytes]]) -> str | None:
     there = [path for _, reference in wanted if (path := _find(reference, site))]
     missing = [path for tag, path in wanted if not _find(path, site) and (tag == "script" or not there)]
     if missing:
-        return f"index.html asks for {missing[0]}, which is not there."
+        return f"index.html references {missing[0]}, which does not exist."
     for path in there:
         expected = TYPES.get(Path(path).suffix)
         if expected and not site[path][0].startswith(expected):
@@ -244,7 +244,7 @@ def trouble_of(site: Mapping[str, tuple[str, bytes]]) -> str | None:
 
 
 class _References(HTMLParser):
-    """Collects the scripts, styles and pictures that a page asks for."""
+    """Collect the scripts, styles and images that a page references."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -111,7 +111,7 @@ def test_the_commands_of_the_readme_build_an_image_and_run_it(
     assert program.objects(environment["SLUG"])["index.html"]["body"] == b"page\n"
 
 
-def test_commands_of_the_repository_run_as_nobody_of_any_rights(program: Fargate, app: Callable[..., str]) -> None:
+def test_commands_of_the_repository_have_no_privileges(program: Fargate, app: Callable[..., str]) -> None:
     script = """
 grep -E '^(Uid|Gid|Groups|Cap|NoNewPrivs|Seccomp)' /proc/self/status | sed 's/^/status /'
 env | sed 's/^/env /'
@@ -402,9 +402,7 @@ def test_a_build_that_eats_all_memory_is_named_as_that(program: Fargate, app: Ca
     assert program.archive(run, "state")[-1] == run.result
 
 
-def test_a_process_of_the_build_that_is_killed_for_memory_is_named_even_when_its_parent_goes_on(
-    program: Fargate, app: Callable[..., str]
-) -> None:
+def test_a_process_killed_for_memory_is_named(program: Fargate, app: Callable[..., str]) -> None:
     run = program.run(app(f"{EAT}; echo went on; exit 1"))
 
     assert run.code == 40
@@ -419,9 +417,7 @@ def test_a_heap_that_node_may_not_enlarge_has_its_own_hint(program: Fargate, app
     assert "BUILD_ENV_NODE_OPTIONS" in run.result["hint"]
 
 
-def test_a_build_that_fills_the_disk_is_told_so_and_keeps_its_whole_log(
-    program: Fargate, app: Callable[..., str]
-) -> None:
+def test_a_build_that_fills_the_disk_fails_with_its_whole_log(program: Fargate, app: Callable[..., str]) -> None:
     program.tmp = "size=240m,mode=1777"
     fill = "cat /dev/zero >big; seq 1 20000; echo the end; exit 1"
 

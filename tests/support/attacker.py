@@ -26,7 +26,7 @@ def in_one_place(test: Test) -> Test:
 
 
 class Attacker:
-    """Pushes repositories, and looks at everything that their builds leave behind.
+    """Push repositories, and examine everything that their builds leave behind.
 
     Args:
         place: where the builds run.
@@ -63,7 +63,7 @@ class Attacker:
         timeout: float = 120,
         **variables: str | None,
     ) -> Run:
-        """Run a build whose script is `script` (for sh, in the repository's root), beside other files of the repository."""
+        """Run a build whose script is `script` (a shell script in the repository's root), with other files of the repository."""
         given: dict[str, Any] = {**PLAIN, **variables}
         return self.program.run(self.push(script, files), timeout=timeout, **given)
 
@@ -77,7 +77,7 @@ class Attacker:
             yield running
 
     def push(self, script: str, files: Mapping[str, str | bytes] | None = None) -> str:
-        """Make a repository with a build script, and give its address."""
+        """Create a repository with a build script, and return its address."""
         return self.url(self.repositories.app(script, **dict(files or {})))
 
     def site(self, run: Run) -> dict[str, Any]:
@@ -101,7 +101,7 @@ class PersonsProgram(Program):
 
 
 def as_person() -> list[str]:
-    """Return the beginning of a command line that runs the rest as a person who is not root.
+    """Return the start of a command line that runs the rest as a user who is not root.
 
     Python and this project may lie in a folder of root's alone. So the rest sees another file system, in which such folders
     hold only what is needed of them and can be passed through.

@@ -28,7 +28,7 @@ MOTO = {"moto": "decides"}  # as an answer: the call reaches moto
 
 @dataclass(frozen=True)
 class AwsServer:
-    """Where it is, and what it was asked."""
+    """The address, and the received requests."""
 
     endpoint: str
     requests: Path
@@ -56,7 +56,7 @@ class AwsServer:
         )
 
     def answer(self, action: str, *answers: Mapping[str, Any], status: int = 200) -> None:
-        """Answer the next calls of an action so, in their order; the last answer stays. None of them reaches moto."""
+        """Answer the next calls of an action with these responses, in order; the last one stays. None of them reaches moto."""
         folder = self.requests.parent / "answers" / action
         folder.mkdir(parents=True, exist_ok=True)
         for old in sorted(folder.iterdir()):
@@ -107,7 +107,7 @@ def serve(port: int, requests: Path) -> None:
     lock = threading.Lock()
 
     def take_answer(action: str) -> dict[str, Any] | None:
-        """Return the answer that a test has put there for this call; the last one stays for the calls after it."""
+        """Return the response that a test has set for this call; the last one stays for later calls."""
         folder = requests.parent / "answers" / action
         with lock:
             found = sorted(folder.glob("*.json")) if folder.is_dir() else []

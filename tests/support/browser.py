@@ -41,7 +41,7 @@ def chromium() -> Iterator[Browser]:
 
 
 class Tab:
-    """One page in a context of its own, that remembers what it asked for and complained of."""
+    """One page in a context of its own, which records its requests and errors."""
 
     def __init__(
         self, browser: Browser, *, allowed_errors: str | None = None, elsewhere: str | None = None, **options: Any

@@ -86,7 +86,7 @@ class Gateway:
 
 
 class Viewer:
-    """Somebody who watches a build: its messages so far, read in a thread."""
+    """A viewer of a build: its messages so far, read in a thread."""
 
     def __init__(self, port: int, path: str, **headers: str) -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
@@ -133,7 +133,7 @@ class Viewer:
     def end(self, seconds: float = 60) -> str | None:
         """Wait until the server has closed, and say why."""
         self._thread.join(seconds)
-        assert not self._thread.is_alive(), f"the stream goes on after {self.messages[-2:]}"
+        assert not self._thread.is_alive(), f"the stream continues after {self.messages[-2:]}"
         self._connection.close()
         return self.reason
 
@@ -182,7 +182,7 @@ class StreamWriter:
 
     @property
     def archive(self) -> bytes:
-        """The log as it is kept in the bucket."""
+        """The log as stored in the bucket."""
         lines = (json.dumps(event, ensure_ascii=False, separators=(",", ":")) for event in self.events)
         return "".join(f"{line}\n" for line in lines).encode()
 

@@ -1,4 +1,4 @@
-"""A real git server on loopback, `git http-backend` behind Python's http.server, with the faults that tests ask for."""
+"""A real git server on loopback, `git http-backend` behind Python's http.server, with faults on request."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ HELD_SECONDS = 30  # that a request which is held waits at most
 
 @dataclass
 class GitServer:
-    """What one server does, and what it was asked."""
+    """The behavior of one server, and the requests it received."""
 
     folder: Path  # of the repositories
     host: str
     port: int
-    password: str | None = None  # asked for with basic authentication; any user may know it
+    password: str | None = None  # required by basic authentication; any user name is accepted
     refusal: int = 401  # what is answered without the password
     redirect_to: str | None = None  # an origin that every request is sent on to
     troubles: list[int | Literal["reset"]] = field(default_factory=list)  # the first requests are answered with these
     hold: threading.Event | None = None  # each request waits for it
     dumb: bool = False  # files and nothing else, as after `git update-server-info`
-    old: bool = False  # speaks version 0 of the protocol only, which gives out the ends of branches and tags
-    refuses_tokens_for: str | None = None  # a repository that all can read, and whoever shows a token cannot
+    old: bool = False  # only supports version 0 of the protocol, which serves the tips of branches and tags
+    refuses_tokens_for: str | None = None  # a public repository that refuses requests with a token
     lfs: Mapping[str, bytes] = field(default_factory=dict)  # objects of Git LFS by their SHA-256
     lfs_storage: str | None = None  # an origin at which they are, if it is not this one
     troubles_of_lfs: list[int] = field(default_factory=list)  # the first requests for a list are answered with these
@@ -154,7 +154,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(404)
 
     def _list_lfs(self, server: GitServer, asked: Mapping[str, Any]) -> None:
-        """Answer as the document docs/api/batch.md of Git LFS says, with downloads that need a header of their own."""
+        """Respond as specified in docs/api/batch.md of Git LFS, with downloads that need a header of their own."""
         answer: dict[str, Any] = {"transfer": "basic", "objects": []}
         status = 200
         if server.troubles_of_lfs:
@@ -173,7 +173,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(status, {"Content-Type": "application/vnd.git-lfs+json"}, json.dumps(answer).encode())
 
     def _backend(self, server: GitServer, body: bytes) -> None:
-        """Run the backend as CGI (RFC 3875), as git-http-backend(1) says."""
+        """Run the backend as CGI (RFC 3875), as described in git-http-backend(1)."""
         parts = urlsplit(self.path)
         environment = {
             "PATH": os.environ["PATH"],

@@ -71,7 +71,7 @@ class Redis:
         self.process.wait()
 
     def state(self) -> str:
-        """Return what the kernel says of the server, for the message of a test that could not reach it."""
+        """Return what the kernel reports about the server, for the message of a test that could not reach it."""
         code = self.process.poll()
         if code is not None:
             return f"Valkey has ended with {code}"
@@ -120,7 +120,7 @@ class Run:
 
 
 class Subscriber:
-    """Somebody who was there from the start, keeps each message of the channel, and comes back when the connection is lost."""
+    """A subscriber from the start, which stores each message of the channel and reconnects."""
 
     def __init__(self, redis: Redis, channel: str) -> None:
         self.messages: list[str] = []
@@ -174,7 +174,7 @@ class Subscriber:
         """Read what the server has sent by now, and leave."""
         if not self._thread.is_alive():
             return
-        # It sends a subscriber's messages in the order in which it got them: what comes behind this one is too late.
+        # Redis sends a subscriber's messages in the order of their arrival: anything after this one is too late.
         with suppress(OSError, RedisError), self._redis.client(socket_timeout=1) as client:
             if client.publish(self._own_channel, ""):
                 self._thread.join(1)
@@ -183,7 +183,7 @@ class Subscriber:
 
 
 class Running:
-    """A run under way: what its console has said so far, and its end."""
+    """A running build: the output of its console so far, and its end."""
 
     def __init__(self, process: subprocess.Popen[str], redis: Redis, subscriber: Subscriber, slug: str) -> None:
         self.process = process
@@ -198,11 +198,11 @@ class Running:
             reader.start()
 
     def wait_for_line(self, text: str, seconds: float = 30) -> None:
-        """Wait until the console has said it."""
+        """Wait until the console has printed it."""
         wait_for(lambda: any(text in line for line in self.stdout), f"the console to say {text!r}", seconds)
 
     def end(self, timeout: float = 90) -> Run:
-        """Wait for the end, and give all that its readers have seen."""
+        """Wait for the end, and return everything its readers have received."""
         wait_for_end(self.process, timeout)
         for reader in self._readers:
             reader.join()
@@ -218,7 +218,7 @@ def _keep(pipe: IO[str], lines: list[str]) -> None:
 
 
 class Program:
-    """`python -m buildrunner` on the session's servers. Each run has a slug of its own unless the test names one."""
+    """`python -m buildrunner` on the session's servers. Each build has its own slug unless the test names one."""
 
     def __init__(self, redis: Redis, s3: S3Server, folder: Path) -> None:
         self.redis = redis
@@ -265,7 +265,7 @@ class Program:
         meanwhile: Callable[[subprocess.Popen[str], str], None] | None = None,
         **variables: str | None,
     ) -> Run:
-        """Run it to its end. `meanwhile(process, slug)` runs beside it; variables that are None are left out."""
+        """Run a build to its end. `meanwhile(process, slug)` runs in parallel; variables that are None are left out."""
         with self.running(repository, *arguments, **variables) as running:
             helper = threading.Thread(target=meanwhile, args=(running.process, running.slug)) if meanwhile else None
             if helper:
@@ -431,7 +431,7 @@ def add_first_event(redis: Redis, slug: str, build: str, seconds_ago: float, seq
 
 def wait_for_end(process: subprocess.Popen[str], seconds: float) -> None:
     """Wait until it has ended; `Popen.wait` with a limit looks 20 times a second, and so is late."""
-    with suppress(ProcessLookupError):  # somebody has waited for it already
+    with suppress(ProcessLookupError):  # already reaped
         descriptor = os.pidfd_open(process.pid)
         try:
             select.select([descriptor], [], [], seconds)

@@ -35,7 +35,7 @@ def _refusing_many(refusal: Fault) -> Server:
 
 
 def _rewriting(pattern: bytes, by: bytes) -> Fault:
-    """Change the head of an answer, and the body of a listing."""
+    """Change the head of a response, and the body of a listing."""
 
     def change(head: bytes, body: bytes) -> tuple[bytes, bytes]:
         is_listing = b"<ListBucketResult" in body
@@ -69,7 +69,7 @@ def ignoring_conditions(access_key: str, secret_key: str) -> Fault:
 
 
 def web_page(status: int, *headers: str, page: str = _HTML) -> Fault:
-    """Answer whatever is asked with a page, as a website or a console does."""
+    """Respond to everything with a page, like a website or a console."""
 
     async def show(exchange: Exchange) -> None:
         await exchange.skip_body()

@@ -1,4 +1,4 @@
-"""A relay on loopback in front of a real Redis: away, back, in front of another one, or losing the answers a test names."""
+"""A relay on loopback in front of a real Redis: it can be down, move to another one, or lose chosen responses."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class RedisRelay:
 
     Args:
         target: port of the server.
-        away: nobody listens until `come`, so that connections are refused.
+        away: whether nothing listens until `come`, so that connections are refused.
 
     """
 
@@ -25,7 +25,7 @@ class RedisRelay:
         self.loses: Callable[[bytes], bool] = lambda _request: False
         # For each piece that a client sends: is the connection cut before the server gets it?
         self.drops: Callable[[bytes], bool] = lambda _piece: False
-        self.lost: list[bytes] = []  # the requests that were executed and whose answers nobody got
+        self.lost: list[bytes] = []  # requests that were executed and whose responses were lost
         self.connections = 0  # that were made so far
         self.answered = 0  # requests so far
         self._target = target
@@ -78,7 +78,7 @@ class RedisRelay:
                     _reset(client)
                     continue
                 self._sockets.append(server)
-                request = bytearray()  # what came since the last answer
+                request = bytearray()  # data since the last response
                 threading.Thread(target=self._requests, args=(client, server, request), daemon=True).start()
                 threading.Thread(target=self._answers, args=(server, client, request), daemon=True).start()
 
@@ -89,7 +89,7 @@ class RedisRelay:
                 request.clear()
                 if asked and not data.startswith(b"-") and self.loses(asked):
                     server.settimeout(0.1)
-                    with suppress(TimeoutError):  # of a transaction the first answers come before the last command
+                    with suppress(TimeoutError):  # the first responses of a transaction come before its last command
                         while server.recv(65536):
                             pass
                     self.lost.append(asked + request)

@@ -31,14 +31,14 @@ def archive(files: Mapping[str, str | bytes], more: tuple[tarfile.TarInfo, ...] 
 
 
 class Registry:
-    """Answers as the npm registry does; tests may take away and break what it has."""
+    """Respond like the npm registry; tests can remove and break its packages."""
 
     def __init__(self) -> None:
         self.documents: dict[str, dict[str, Any]] = {}
         self.archives: dict[str, bytes] = {}
-        self.failures: list[int] = []  # statuses of the next answers
+        self.failures: list[int] = []  # statuses of the next responses
         self.requests: list[str] = []
-        self.knows_versions = True  # and answers for one of them, which not every registry does
+        self.knows_versions = True  # whether it serves single versions, which not every registry does
         self.url = ""
 
     def add(self, package: str, version: str, data: bytes, *, node: str | None = None, **dist: Any) -> None:
@@ -51,7 +51,7 @@ class Registry:
         self.archives[path] = data
 
     def add_node(self, version: str, machine: str, more: Mapping[str, bytes] | None = None) -> None:
-        """Add a Node that is the installed one but for the version that it tells."""
+        """Add a Node that differs from the installed one only in its version."""
         script = (
             f'#!/bin/sh\n[ "$1" = --version ] && exec echo v{version}\n'
             f'FAKE_NODE={version} exec {shutil.which("node")} "$@"\n'

@@ -42,7 +42,7 @@ class Request:
 
 
 class Exchange:
-    """A request on its way to the server, and the answer on its way back."""
+    """A request on its way to the server, and its response."""
 
     def __init__(self, request: Request, client: _Side, server: _Side) -> None:
         self.request = request
@@ -74,11 +74,11 @@ class Exchange:
             await self._read(_AT_ONCE)
 
     async def answer(self, head: str, body: str) -> None:
-        """Answer in the server's place."""
+        """Respond instead of the server."""
         await self._client.write(f"HTTP/1.1 {head}\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
 
     async def pass_answer(self, data: bytes) -> None:
-        """Pass on what the server said."""
+        """Pass on the response of the server."""
         if data.startswith(b"HTTP/1.1 100"):  # the client waits with its body for that
             await self._client.write(data)
             return
@@ -126,7 +126,7 @@ async def cut_in_the_body(exchange: Exchange) -> None:
 
 
 async def cut_after_the_body(exchange: Exchange) -> None:
-    """Lose the answer of a server that has done what it was asked."""
+    """Lose the response of a server that has executed the request."""
     exchange.keep_answer = True
     await exchange.send()
     await exchange.answered.wait()
@@ -152,7 +152,7 @@ async def change_the_body(exchange: Exchange) -> None:
 
 
 def changed_answer(change: Callable[[bytes, bytes], tuple[bytes, bytes]]) -> Fault:
-    """Let the server do what it is asked, and change its answer: the head, without its last empty line, and the body."""
+    """Let the server execute the request, and change its response: the head, without its last empty line, and the body."""
 
     async def pass_changed(exchange: Exchange) -> None:
         exchange.change_answer = change
@@ -183,7 +183,7 @@ def _whole_answer(data: bytes, method: str) -> tuple[bytes, bytes] | None:
 
 
 def answer(status: int, code: str, *headers: str, text: str = "said so by a test") -> Fault:
-    """Refuse as S3 does: at once where the client asked first whether it may send the body."""
+    """Refuse like S3: at once, if the client asked first whether it may send the body."""
 
     async def refuse(exchange: Exchange) -> None:
         body = f'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>{code}</Code><Message>{text}</Message></Error>'

@@ -28,7 +28,7 @@ _PR_SET_PDEATHSIG = 1
 
 @dataclass(frozen=True, slots=True)
 class S3Server:
-    """Where the server is, and who may do everything on it."""
+    """The address of the server, and credentials for everything on it."""
 
     endpoint: str
     access_key: str
@@ -144,7 +144,7 @@ def s3_server(
     finally:
         server.stop()
         shutil.rmtree(home, ignore_errors=True)
-        for name, port in ports.items():  # sockets that SeaweedFS puts there whatever it is told
+        for name, port in ports.items():  # sockets that SeaweedFS creates in any case
             Path(f"/tmp/seaweedfs-{name}-grpc-{port + _GRPC_OFFSET}.sock").unlink(missing_ok=True)
 
 
@@ -211,7 +211,7 @@ def _die_with_parent() -> None:
 
 
 def _wait_until_ready(server: S3Server, log: Path) -> None:
-    """Wait until buckets can be made: the port answers earlier than the volumes are there."""
+    """Wait until buckets can be created: the port accepts connections before the volumes are ready."""
     until = time.monotonic() + READY_WITHIN
     while True:
         try:

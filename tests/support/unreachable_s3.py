@@ -1,4 +1,4 @@
-"""Runs that cannot publish and need long to be sure of it: they begin with the session of the tests, and are looked at later."""
+"""Builds that cannot publish and take long to be sure of it. They start with the test session, and are checked later."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class UnreachableS3:
         self._ended = time.monotonic()
 
     def end(self) -> tuple[Run, float]:
-        """Wait for the end; give it, and the seconds since the first fault, or the start where there was no request."""
+        """Wait for the end; return it, and the seconds since the first fault, or since the start if there was no request."""
         run = self.running.end(150)
         self._watch.join()
         return run, self._ended - (self.relay.first_fault or self.started)
@@ -67,7 +67,7 @@ def unreachable_s3_runs(program: Program, repositories: Repositories) -> Iterato
 
 
 def _once(begins: Callable[[Request], bool], first: Fault, then: Fault) -> Callable[[Request], Fault | None]:
-    """Let one thing befall the request with which it begins, and another all that come later: other keys, the archive, too."""
+    """Apply one fault to the request with which it starts, and another to all later ones, including the archive."""
     begun = threading.Event()
 
     def befalls(request: Request) -> Fault | None:

@@ -326,7 +326,7 @@ def test_cuts_after_the_server_executed_a_batch_double_nothing_and_lose_nothing(
     assert run.messages == [event["log"] for event in archive if "log" in event]
 
 
-def test_a_subscriber_so_slow_that_the_server_drops_it_costs_the_others_nothing(
+def test_a_dropped_slow_subscriber_does_not_affect_others(
     own_program: Program, own_redis: Redis, repositories: Repositories, open_folder: Path
 ) -> None:
     build = PacedBuild(open_folder, padding=2000)

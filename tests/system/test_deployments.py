@@ -193,7 +193,7 @@ async def test_hashed_assets_stay_for_the_grace_and_all_else_that_is_gone_is_rem
         assert set(await bodies_of(bucket, prefix)) == {"index.html", NEW}
 
 
-async def test_assets_that_are_too_many_are_not_kept_for_ever(
+async def test_too_many_assets_are_removed_early(
     server: S3Server, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where no manifest is ever read, so that all of them seem to be new."""
@@ -212,7 +212,7 @@ async def test_assets_that_are_too_many_are_not_kept_for_ever(
     assert len(warnings) == 3
 
 
-async def test_a_manifest_without_room_for_all_is_read_back_and_said(
+async def test_a_full_manifest_is_read_back_with_a_warning(
     server: S3Server, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("buildrunner.publish.lock.MAX_BYTES", 1000)

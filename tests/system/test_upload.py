@@ -679,7 +679,7 @@ async def test_opening_the_client_does_not_hold_up_the_event_loop(server: S3Serv
     assert longest < 0.5
 
 
-async def test_the_server_dies_with_who_started_it(tmp_path: Path) -> None:
+async def test_the_server_exits_with_its_starter(tmp_path: Path) -> None:
     script = "import time, s3_server\nwith s3_server.s3_server() as s: print(s.process.pid, flush=True); time.sleep(60)"
     folder = os.path.dirname(sys.modules["support.s3_server"].__file__ or "")
     environment = {**os.environ, "PYTHONPATH": folder, "TMPDIR": str(tmp_path)}

@@ -80,7 +80,7 @@ def test_a_sleep_says_how_long_it_takes(seconds: str, long: bool) -> None:
             child.kill()
 
 
-def test_servers_and_watchers_wait_for_nobody(tmp_path: Path) -> None:
+def test_servers_and_watchers_are_not_waited_for(tmp_path: Path) -> None:
     def patience(*targets: str) -> float:
         return _patience({1: OpenFiles(targets=set(targets))})
 

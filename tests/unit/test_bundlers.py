@@ -30,7 +30,7 @@ def outputs() -> dict[str, list[tuple[str, str]]]:
 
 
 @pytest.mark.parametrize("tool", outputs())
-def test_what_a_tool_has_hashed_is_kept_and_nothing_else(tool: str) -> None:
+def test_only_files_hashed_by_a_tool_are_immutable(tool: str) -> None:
     names = outputs()[tool]
 
     assert [name for kind, name in names if cache_control(name) != RULES[kind]] == []

@@ -427,7 +427,7 @@ def test_a_scope_of_several_sites_has_only_what_the_lockfile_proves(
         ("bun", False, "BUN_INSTALL_CACHE_DIR"),
     ],
 )
-def test_each_manager_is_told_where_its_downloads_are(
+def test_each_manager_gets_the_folder_of_its_downloads(
     name: Any, modern: bool, variable: str | None, place: Callable[[], Path]
 ) -> None:
     async def environment() -> Mapping[str, str]:
@@ -438,7 +438,7 @@ def test_each_manager_is_told_where_its_downloads_are(
     assert next(iter(anyio.run(environment)), None) == variable
 
 
-def test_an_install_that_took_no_time_is_not_kept(place: Callable[[], Path]) -> None:
+def test_a_fast_install_is_not_cached(place: Callable[[], Path]) -> None:
     bucket = FakeBucket()
 
     async def builds() -> None:
@@ -453,7 +453,9 @@ def test_an_install_that_took_no_time_is_not_kept(place: Callable[[], Path]) -> 
     assert bucket.objects == {}
 
 
-def test_what_is_too_large_is_not_kept_and_said(place: Callable[[], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_too_large_is_reported_and_not_cached(
+    place: Callable[[], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(packing, "MAX_UNPACKED_BYTES", 100_000)
     bucket = FakeBucket()
 
@@ -567,7 +569,7 @@ RECORD = "echo '{}' >node_modules/.package-lock.json; sleep 0.05"
         ({"prepare": "x"}, "rm node_modules/.package-lock.json", ["packages"]),  # npm 6 has none
     ],
 )
-def test_node_modules_that_scripts_have_changed_are_not_kept(
+def test_node_modules_changed_by_scripts_are_not_cached(
     scripts: dict[str, str], after: str, kinds: list[str], place: Callable[[], Path]
 ) -> None:
     bucket = FakeBucket()
@@ -611,7 +613,7 @@ def test_scripts_of_workspace_packages_count_as_the_repositorys(member: object, 
 @pytest.mark.parametrize(
     "change", ["echo b >>../downloads/bun/a@1/index.js", "cp -p package.json ../downloads/bun/a@1/index.js"]
 )
-def test_packages_in_buns_cache_that_a_build_changed_are_not_kept(change: str, place: Callable[[], Path]) -> None:
+def test_changed_packages_in_buns_cache_are_not_cached(change: str, place: Callable[[], Path]) -> None:
     """Bun links the files of its cache into node_modules, and takes them as they are."""
     bucket = FakeBucket()
 
@@ -632,7 +634,7 @@ def test_packages_in_buns_cache_that_a_build_changed_are_not_kept(change: str, p
     assert kinds_in(bucket) == ["packages"]
 
 
-def test_nothing_of_bun_is_kept_where_the_repository_has_install_scripts(place: Callable[[], Path]) -> None:
+def test_bun_is_not_cached_with_own_install_scripts(place: Callable[[], Path]) -> None:
     async def environment() -> Mapping[str, str]:
         build = Build(place(), FakeBucket(), manager=ManagerRequirement(MANAGERS["bun"]))
         (build.checkout / "package.json").write_text(json.dumps({"scripts": {"postinstall": "patch-package"}}))
@@ -684,7 +686,7 @@ async def fetched(build: Build, place: Path, name: str, data: bytes) -> bool:
 
 
 @pytest.mark.parametrize("own", [True, False])
-def test_a_tool_that_was_fetched_is_kept_and_a_damaged_one_is_replaced(
+def test_a_fetched_tool_is_cached_and_a_damaged_one_replaced(
     own: bool, place: Callable[[], Path], tmp_path: Path
 ) -> None:
     bucket = FakeBucket()
@@ -711,7 +713,7 @@ def test_a_tool_that_was_fetched_is_kept_and_a_damaged_one_is_replaced(
 
 
 @pytest.mark.parametrize("change", ["other bytes", "a link", "a pipe", "gone"])
-def test_a_tool_that_the_build_has_changed_is_not_kept(change: str, place: Callable[[], Path], tmp_path: Path) -> None:
+def test_a_tool_changed_by_the_build_is_not_cached(change: str, place: Callable[[], Path], tmp_path: Path) -> None:
     bucket = FakeBucket()
 
     async def one() -> None:

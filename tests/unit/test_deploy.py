@@ -167,7 +167,7 @@ def test_one_init_is_enough(container: dict[str, Any]) -> None:
     assert 'ENTRYPOINT ["/usr/bin/tini", "--", ' in dockerfile  # and no -g
 
 
-def test_no_capability_is_kept_that_the_runner_does_not_use(container: dict[str, Any]) -> None:
+def test_capabilities_that_the_runner_does_not_use_are_dropped(container: dict[str, Any]) -> None:
     capabilities = container["linuxParameters"]["capabilities"]
 
     assert capabilities == {"drop": sorted(DEFAULT_CAPABILITIES - NEEDED_CAPABILITIES)}
@@ -229,7 +229,7 @@ def test_each_key_and_each_value_of_the_task_definition_has_its_reason() -> None
     assert set().union(*rows) - set().union(*lines) <= {"value"}, "explained, but not there"
 
 
-def test_what_is_said_to_be_absent_is_absent(task: dict[str, Any]) -> None:
+def test_what_is_documented_as_absent_is_absent(task: dict[str, Any]) -> None:
     readme = (ROOT / "deploy" / "README.md").read_text()
     found = re.search(r"^Settings that are absent on purpose:\n\n((?:^\|.*\n)+)", readme, re.MULTILINE)
     assert found
@@ -337,7 +337,7 @@ def test_a_prefix_of_the_family_bounds_what_may_be_written() -> None:
 
 
 @pytest.mark.parametrize("prefix", TASK_POLICIES)
-def test_a_run_may_list_a_site_and_never_the_whole_bucket(prefix: str) -> None:
+def test_a_build_may_list_a_site_but_not_the_whole_bucket(prefix: str) -> None:
     policy = TASK_POLICIES[prefix]
 
     def may_list(bucket: str, **context: str) -> bool:
@@ -350,7 +350,7 @@ def test_a_run_may_list_a_site_and_never_the_whole_bucket(prefix: str) -> None:
     assert not may_list("state", **{"s3:prefix": "__logs/my-site/"})
 
 
-def test_a_run_may_read_and_remove_kept_dependencies_and_nothing_else() -> None:
+def test_a_build_may_read_and_remove_only_cached_dependencies() -> None:
     policy = TASK_POLICIES[""]
 
     for action in ("s3:GetObject", "s3:DeleteObject"):
@@ -366,7 +366,7 @@ def test_a_run_may_do_nothing_else_to_a_bucket(action: str) -> None:
     assert not allows(TASK_POLICIES[""], action, "arn:aws:s3:::sites")
 
 
-def test_the_execution_role_reaches_what_the_task_definition_names_and_nothing_beside(
+def test_the_execution_role_only_has_what_the_task_needs(
     container: dict[str, Any],
 ) -> None:
     policy = deploy_file("execution-role-policy.json")

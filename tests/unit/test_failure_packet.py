@@ -120,7 +120,7 @@ def test_an_excerpt_is_short_plain_and_without_folders(path: Path, repository: P
     "path",
     ["/etc/passwd.txt", "../other/a.ts", "src/../../a.ts", "node_modules/x/a.ts", ".next/server/a.ts", "gone.ts"],
 )
-def test_a_file_outside_of_the_repository_is_not_told(path: str, tmp_path: Path) -> None:
+def test_a_file_outside_of_the_repository_is_not_named(path: str, tmp_path: Path) -> None:
     folder = tmp_path / "repository"
     for name in ("node_modules/x/a.ts", ".next/server/a.ts", "../other/a.ts", "../a.ts"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -174,7 +174,7 @@ def test_hostile_output_costs_time_in_proportion(text: str) -> None:
     assert large < 12 * small + 0.2
 
 
-def test_the_line_that_json_parse_names_is_told(repository: Path) -> None:
+def test_the_line_named_by_json_parse_is_reported(repository: Path) -> None:
     said = (
         b"npm error code EJSONPARSE\nnpm error JSON.parse Expected double-quoted property name in JSON at position 52"
         b" (line 5 column 3) while parsing near\n"  # Node 22

@@ -145,7 +145,7 @@ def test_requests_get_fewer_when_s3_asks_to_slow_down_and_more_again_when_it_goe
     assert anyio.run(main) == [16, 8, 2, 16]
 
 
-def test_who_wants_one_request_at_once_never_gets_two() -> None:
+def test_a_concurrency_of_one_never_sends_two_requests() -> None:
     pace = AdaptiveLimiter(1)
 
     pace.slower(math.inf)

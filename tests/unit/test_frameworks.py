@@ -457,7 +457,7 @@ def test_nuxt_is_generated(app: Path, script: str, scripts: Files, instead: str 
     assert not found.certain
 
 
-def test_what_does_not_run_on_a_generated_site_is_said(app: Path) -> None:
+def test_what_does_not_run_on_a_generated_site_is_reported(app: Path) -> None:
     found = made_with(app, "nuxt=^3", "nuxt build", {"server/api/hello.ts": ""})
 
     assert "folder server does not run" in (found.note or "")

@@ -286,7 +286,7 @@ async def test_half_an_answer_on_a_used_connection_is_not_asked_for_again() -> N
 
 
 @pytest.mark.anyio
-async def test_an_answer_whose_end_is_that_of_the_connection_is_one() -> None:
+async def test_a_response_that_ends_with_the_connection_is_valid() -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await read(reader)
         writer.write(b"HTTP/1.1 503 Slow Down\r\n\r\n<Code>SlowDown</Code>")
@@ -501,7 +501,7 @@ async def test_a_request_that_is_cancelled_takes_its_connection_with_it() -> Non
 
 
 @pytest.mark.anyio
-async def test_an_answer_that_nobody_has_asked_for_is_not_taken_for_the_next() -> None:
+async def test_an_unrequested_response_is_not_used_for_the_next() -> None:
     made = 0
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -522,7 +522,7 @@ async def test_an_answer_that_nobody_has_asked_for_is_not_taken_for_the_next() -
 
 
 @pytest.mark.anyio
-async def test_who_raises_while_a_body_is_read_gets_the_same() -> None:
+async def test_an_error_while_a_body_is_read_is_raised_unchanged() -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
 

@@ -106,7 +106,7 @@ def test_a_conflict_that_npm_only_warns_of_is_none() -> None:
         assert not re.search(attempt.after or "never", warning)
 
 
-def test_yarn_1_that_refuses_a_node_is_told_not_to_mind() -> None:
+def test_yarn_1_that_refuses_a_node_ignores_engines() -> None:
     said = 'error camelcase@7.0.1: The engine "node" is incompatible with this module. Expected version ">=14.16".'
     attempts = list_strategies(ManagerRequirement(MANAGERS["yarn"]), lockfile="yarn.lock", needed=True)
 
@@ -310,7 +310,7 @@ def test_an_attempt_without_scripts_is_otherwise_the_same() -> None:
         '    "@swc/core@1.3.0",\n    "--x@1"\n  ],\n  "publicHoistPattern": [\n    "b@1"\n  ]\n}\n',
     ],
 )
-def test_what_pnpm_has_not_built_is_read_of_what_it_keeps(checkout: Path, text: str) -> None:
+def test_packages_that_pnpm_skipped_are_read_from_its_record(checkout: Path, text: str) -> None:
     (checkout / "node_modules").mkdir()
     assert list_skipped(checkout, checkout) == []
     (checkout / "node_modules" / ".modules.yaml").write_text(text)
@@ -427,7 +427,7 @@ def hint_of_failure(plan: Any, said: str, hint: str | None) -> str | None:
     return caught.value.hint
 
 
-def test_each_thing_that_an_install_had_to_leave_is_said(monkeypatch: pytest.MonkeyPatch, checkout: Path) -> None:
+def test_every_fallback_of_an_install_is_a_warning(monkeypatch: pytest.MonkeyPatch, checkout: Path) -> None:
     engine = 'error a@1.0.0: The engine "node" is incompatible with this module.'
     outdated, engines = "yarn.lock does not match", "A package requires another Node"
     for lockfile, said, expected in (

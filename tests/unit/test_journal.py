@@ -76,7 +76,7 @@ def is_output(event: Event) -> bool:
 # --- events ---
 
 
-def test_events_are_numbered_without_a_gap_whoever_writes_them() -> None:
+def test_events_of_all_writers_are_numbered_without_a_gap() -> None:
     async def use(journal: Journal) -> list[Event]:
         journal.log("Hello")
         journal.stage = "build"
@@ -325,7 +325,7 @@ LIMITS = st.one_of(st.sampled_from([1, 2, 3, 100, 400, 1000, 5000, 33000, 70000]
 
 @QUICKLY
 @given(STAGES, LIMITS)
-def test_output_is_kept_at_its_head_and_tail_and_what_was_left_out_is_told_exactly(
+def test_head_and_tail_of_output_stay_and_the_rest_is_counted(
     stages: list[tuple[list[tuple[Literal["stdout", "stderr"], list[Line]]], float, bool]], max_bytes: int
 ) -> None:
     async def use(journal: Journal) -> None:
@@ -514,7 +514,7 @@ def test_the_room_on_disk_is_reserved_at_the_start(tmp_path: Path) -> None:
     run(main)
 
 
-def test_a_disk_without_room_is_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_fails_immediately(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 

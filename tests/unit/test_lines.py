@@ -400,7 +400,7 @@ def test_a_secret_at_the_end_of_a_long_line_changes_nothing_in_the_next() -> Non
     assert lines == [(overlapping[:64], False), (overlapping[64:], True), ("x" * 64, False), ("x" * 6, True)]
 
 
-def test_a_line_that_comes_whole_does_not_wait_for_a_secret() -> None:
+def test_a_complete_line_does_not_wait_for_a_secret() -> None:
     assert LineDecoder(REDACTOR).feed(b"see s3cr3t-\n") == [("see s3cr3t-", False)]
 
 

@@ -19,9 +19,7 @@ import pytest
         ("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://example.com/x", "S3"),
     ],
 )
-def test_a_wrong_aws_configuration_is_said_without_traceback(
-    tmp_path: Path, name: str, value: str, expected: str
-) -> None:
+def test_a_wrong_aws_configuration_has_no_traceback(tmp_path: Path, name: str, value: str, expected: str) -> None:
     if value == "garbage":
         value = str(tmp_path / "config")
         Path(value).write_text("no section\n")

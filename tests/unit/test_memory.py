@@ -66,7 +66,7 @@ def test_no_control_groups_at_all_are_no_limit(tmp_path: Path) -> None:
         ("--no-warnings", None, "--no-warnings"),
     ],
 )
-def test_the_heap_is_limited_unless_somebody_did(given: str, limit: int | None, options: str) -> None:
+def test_the_heap_is_limited_unless_it_already_is(given: str, limit: int | None, options: str) -> None:
     assert node_options(given, limit) == options
 
 

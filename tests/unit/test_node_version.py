@@ -93,7 +93,7 @@ def test_a_link_out_of_the_repository_names_no_node(checkout: Path, tmp_path: Pa
     assert find_node(checkout, checkout, None) == (None, ())
 
 
-def test_what_names_no_version_is_said_and_for_the_operator_it_is_an_error(checkout: Path) -> None:
+def test_an_invalid_node_version_warns_or_fails_for_the_operator(checkout: Path) -> None:
     (checkout / ".nvmrc").write_text("system\n")
     write(checkout, engines={"node": "the newest"})
 

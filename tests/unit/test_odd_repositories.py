@@ -93,7 +93,7 @@ def test_whatever_package_json_holds_there_is_a_plan_or_a_reason(checkout: Path,
         },
     ],
 )
-def test_values_of_a_kind_that_nobody_expects_are_no_fault_of_ours(checkout: Path, files: dict[str, Any]) -> None:
+def test_values_of_unexpected_types_are_not_internal_errors(checkout: Path, files: dict[str, Any]) -> None:
     for name, value in files.items():
         (checkout / name).write_text(json.dumps(value))
 
@@ -141,7 +141,7 @@ def test_what_is_read_of_a_repository_takes_no_more_than_seconds(checkout: Path,
     ],
     ids=["empty lines of .npmrc", "a script of one word"],
 )
-def test_what_is_searched_beside_a_build_takes_no_more_than_seconds(search: Callable[[], object]) -> None:
+def test_searches_take_no_more_than_seconds(search: Callable[[], object]) -> None:
     with quickly():
         search()
 

@@ -92,7 +92,7 @@ def test_a_frameworks_folder_comes_before_dist(app: Path) -> None:
     assert found.note == "The site is in build, where Create React App puts it."
 
 
-def test_what_is_published_instead_of_dist_is_said(app: Path) -> None:
+def test_what_is_published_instead_of_dist_is_logged(app: Path) -> None:
     write(app, {"build/index.html": PAGE})
 
     assert find_output(app, app).note == "No dist; publishing build, where index.html is."
@@ -162,7 +162,7 @@ def test_a_project_in_dist_is_descended_to_and_a_page_in_dist_is_not(app: Path) 
     assert output(app, DetectedFramework(BY_NAME["Astro"], ("dist",))) == "dist"
 
 
-def test_languages_beside_each_other_are_one_site(app: Path) -> None:
+def test_folders_of_languages_are_one_site(app: Path) -> None:
     write(app, {"dist/shop/en/index.html": PAGE, "dist/shop/de/index.html": PAGE})
 
     found = find_output(app, app)
@@ -191,7 +191,7 @@ def test_a_single_page_app_may_come_under_another_name(app: Path) -> None:
     assert "no index.html in build" in (found.warning or "")
 
 
-def test_an_output_without_a_page_is_said_to_have_none(app: Path) -> None:
+def test_an_output_without_a_page_is_reported(app: Path) -> None:
     write(app, {"lib/index.js": "1"})
 
     assert (
@@ -229,7 +229,7 @@ def test_the_only_folder_is_the_site_also_where_its_page_names_it(app: Path) -> 
     assert output(app) == "dist/shop"
 
 
-def test_files_for_robots_beside_a_site_do_not_make_it_another(app: Path) -> None:
+def test_files_for_robots_do_not_make_a_folder_a_site(app: Path) -> None:
     write(app, {"dist/apps/web/index.html": PAGE, "dist/robots.txt": "", "dist/apps/sitemap.xml": ""})
 
     found = find_output(app, app)
@@ -243,7 +243,7 @@ def test_files_for_robots_beside_a_site_do_not_make_it_another(app: Path) -> Non
     assert find_output(app, app).folder == app / "dist"
 
 
-def test_libraries_beside_the_app_do_not_hide_it(app: Path) -> None:
+def test_libraries_do_not_hide_the_app(app: Path) -> None:
     write(app, {"dist/apps/web/index.html": SHELL, "dist/apps/web/main.js": "", "dist/apps/web/styles.css": ""})
     write(app, {"dist/apps/api/main.js": "", "dist/libs/ui/index.js": "", "dist/stats.json": "{}"})
 
@@ -268,7 +268,7 @@ def test_a_page_in_each_language_is_one_site(app: Path) -> None:
     assert output(app, DetectedFramework(BY_NAME["Angular"], ("dist/app",))) == "dist/app/browser"
 
 
-def test_several_apps_each_whole_are_not_one_site(app: Path) -> None:
+def test_several_complete_apps_are_not_one_site(app: Path) -> None:
     for name in ("web", "admin"):
         write(app, {f"dist/apps/{name}/index.html": SHELL, f"dist/apps/{name}/main.js": ""})
     write(app, {"dist/apps/web/styles.css": "", "dist/apps/admin/styles.css": ""})
@@ -432,7 +432,7 @@ def test_a_complete_page_in_the_repository_is_published_where_the_build_makes_no
         {"index.html": "{% extends 'a' %}"},
     ],
 )
-def test_a_page_that_is_not_whole_is_not_published(app: Path, files: Files) -> None:
+def test_an_incomplete_page_is_not_published(app: Path, files: Files) -> None:
     write(app, files)
     before = take_snapshot(app, app)
 
@@ -563,7 +563,7 @@ def test_no_output_names_the_folders_that_have_pages(app: Path) -> None:
 
 
 @pytest.mark.parametrize("output_dir", [None, "dist"])
-def test_an_output_that_is_a_file_is_said(app: Path, output_dir: str | None) -> None:
+def test_an_output_that_is_a_file_is_reported(app: Path, output_dir: str | None) -> None:
     (app / "dist").touch()
 
     with pytest.raises(BuildFailed, match="dist is a file"):

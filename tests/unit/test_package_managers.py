@@ -118,7 +118,7 @@ def test_dev_engines_names_a_manager_too(checkout: Path) -> None:
     assert (found(checkout).name, found(checkout).because, best(found(checkout))) == ("pnpm", "devEngines", "10.34.9")
 
 
-def test_a_lockfile_of_another_manager_than_the_field_names_is_said(checkout: Path) -> None:
+def test_a_lockfile_of_another_manager_is_reported(checkout: Path) -> None:
     write(checkout, packageManager="pnpm@9.1.0")
     (checkout / "package-lock.json").write_text(V3)
 
@@ -128,7 +128,7 @@ def test_a_lockfile_of_another_manager_than_the_field_names_is_said(checkout: Pa
     assert "package-lock.json is not used" in notes[0]
 
 
-def test_of_several_lockfiles_the_one_that_agrees_with_package_json_is_used_and_that_is_said(checkout: Path) -> None:
+def test_the_lockfile_that_matches_package_json_is_used(checkout: Path) -> None:
     write(checkout, dependencies={"a": "^1.0.0"}, devDependencies={"b": "2"})
     (checkout / "bun.lockb").write_bytes(b"#!/usr/bin/env bun\n\0")
     (checkout / "package-lock.json").write_text('{"packages": {"": {"dependencies": {"a": "^1.0.0", "b": "2"}}}}')
@@ -355,7 +355,7 @@ def test_where_nothing_fits_both_one_wins_and_both_are_named(
     assert next(iter(package)) in notes[0]
 
 
-def test_engines_of_a_yarn_that_the_repository_holds_are_only_said(checkout: Path) -> None:
+def test_engines_only_warn_for_a_yarn_in_the_repository(checkout: Path) -> None:
     (checkout / ".yarnrc.yml").write_text("yarnPath: .yarn/releases/yarn-3.2.1.cjs\n")
     write(checkout, engines={"yarn": "1.x"})
 
@@ -445,7 +445,7 @@ def test_text_in_engines_that_forbids_nothing(checkout: Path, text: Any) -> None
     assert (best(found(checkout)), notes_of(checkout)) == ("1.22.22", "")
 
 
-def test_what_is_no_range_and_forbids_nothing_is_said(checkout: Path) -> None:
+def test_an_invalid_range_in_engines_is_reported(checkout: Path) -> None:
     write(checkout, engines={"yarn": "v1,22 (classic)"})
     (checkout / "yarn.lock").write_text(CLASSIC)
 

@@ -114,7 +114,7 @@ def test_a_command_that_builds_needs_no_package_json(checkout: Path) -> None:
     assert (found.install.strategies, found.build.shown, found.app.folder) == ((), "sh build.sh", checkout)
 
 
-def test_a_script_that_builds_under_another_name_is_run_and_said(checkout: Path) -> None:
+def test_a_build_script_with_another_name_is_run_and_logged(checkout: Path) -> None:
     write(checkout, scripts={"docs:build": "vitepress build docs"})
 
     found = plan(checkout)
@@ -225,7 +225,7 @@ def test_package_json_may_be_a_link_inside_the_repository(checkout: Path) -> Non
 
 
 @pytest.mark.parametrize("target", ["nothing.json", "package.json"])
-def test_a_link_that_leads_nowhere_is_said(checkout: Path, target: str) -> None:
+def test_a_dangling_link_is_reported(checkout: Path, target: str) -> None:
     (checkout / "package.json").unlink()
     (checkout / "package.json").symlink_to(target)
 
@@ -254,7 +254,7 @@ def test_package_json_that_is_gigantic_is_not_read(checkout: Path) -> None:
 # --- lockfiles ---
 
 
-def test_no_lockfile_is_a_warning_that_names_what_mends_it(checkout: Path) -> None:
+def test_a_missing_lockfile_is_a_warning_with_a_remedy(checkout: Path) -> None:
     (checkout / "package-lock.json").unlink()
     write(checkout, scripts={"build": "x"}, dependencies={"a": "1"})
 
@@ -331,7 +331,7 @@ def test_the_build_script_at_the_top_comes_before_all_others(checkout: Path) -> 
     assert plan(checkout).app.folder == checkout
 
 
-def test_the_site_beside_a_server_that_only_compiles_itself_is_the_app(checkout: Path) -> None:
+def test_the_site_next_to_a_server_at_the_top_is_the_app(checkout: Path) -> None:
     server = {"express": "4"}
     write(checkout / "frontend", scripts={"build": "vite build"})
     (checkout / "frontend/index.html").touch()
@@ -379,7 +379,7 @@ def test_what_could_make_a_site_at_the_top_of_a_server_is_run_there(checkout: Pa
     assert plan(checkout).app.folder == checkout, "of two sites it is not known which"
 
 
-def test_an_example_beside_a_library_for_servers_is_not_the_site(checkout: Path) -> None:
+def test_an_example_of_a_server_library_is_not_the_site(checkout: Path) -> None:
     write(checkout, scripts={"build": "tsup"}, dependencies={"hono": "4"})
     write(checkout / "examples/app", scripts={"build": "vite build"})
     (checkout / "examples/app/index.html").touch()
@@ -814,7 +814,7 @@ def test_a_folder_with_a_page_and_no_package_json_is_a_site(checkout: Path, page
     assert "publishing the folder with index.html as it is" in found.notes[0]
 
 
-def test_a_page_beside_a_package_json_without_a_build_script_is_a_site_and_that_is_said(checkout: Path) -> None:
+def test_a_page_without_a_build_script_is_a_site_and_logged(checkout: Path) -> None:
     write(checkout, devDependencies={"prettier": "3"}, scripts={"format": "prettier -w ."})
     (checkout / "index.html").touch()
 
@@ -958,7 +958,7 @@ def test_a_package_in_the_theme_of_a_hugo_site_is_not_the_app(checkout: Path) ->
         ({"hugo.toml": ""}, "hugo.toml", "a Hugo site, which hugo builds"),
     ],
 )
-def test_what_node_cannot_build_is_recognized_beside_a_package_json(
+def test_other_languages_are_recognized_despite_a_package_json(
     checkout: Path, files: dict[str, str], name: str, kind: str
 ) -> None:
     write(checkout, devDependencies={"gulp": "4"} if kind != "a Hugo site, which hugo builds" else {})
@@ -1054,7 +1054,7 @@ def test_what_node_cannot_build_is_recognized(checkout: Path, name: str, said: s
 # --- ROOT_DIR ---
 
 
-def test_what_is_missing_in_a_folder_is_said_of_the_folder(checkout: Path) -> None:
+def test_a_missing_dependency_names_its_folder(checkout: Path) -> None:
     (checkout / "web").mkdir()
 
     assert failure(checkout, root_dir="web").reason == "The repository has no package.json in web."

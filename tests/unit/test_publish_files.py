@@ -329,7 +329,7 @@ def test_a_link_in_the_place_of_the_checkout_leads_nowhere(dist: Path, tmp_path:
         collect(dist, dist.parent)
 
 
-def test_names_in_every_script_are_kept(dist: Path, site_of: SiteOf) -> None:
+def test_names_in_every_script_stay(dist: Path, site_of: SiteOf) -> None:
     (dist / "über uns & mehr").mkdir()
     (dist / "über uns & mehr/日本語 🎉.html").write_text("")
 

@@ -192,7 +192,7 @@ def test_a_batch_has_the_messages_that_its_events_have_one_by_one(lines: list[st
     anyio.run(main)
 
 
-def test_what_redis_says_is_told_in_words_for_people() -> None:
+def test_errors_of_redis_are_explained() -> None:
     in_transaction = (
         "Command # 1 (XADD events:x) of pipeline caused error: User u has no permissions to run the 'xadd' command"
     )

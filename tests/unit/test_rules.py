@@ -1006,7 +1006,7 @@ SMALL = FULL.replace("145", "6").replace("150", "7")
         ),
     ],
 )
-def test_memory_is_told_in_numbers(output: str, memory: int | None, words: tuple[str, ...]) -> None:
+def test_memory_hints_have_numbers(output: str, memory: int | None, words: tuple[str, ...]) -> None:
     hint = hint_of(output, memory=memory)
 
     for word in words:
@@ -1381,7 +1381,7 @@ def test_engine_strict_with_an_npm_that_is_too_old_does_not_blame_node() -> None
     assert found.text.startswith("npm >=11 is required")
 
 
-def test_missing_tags_are_told_by_what_was_cloned(tmp_path: Path) -> None:
+def test_missing_tags_are_explained_by_what_was_cloned(tmp_path: Path) -> None:
     said = "fatal: No names found, cannot describe anything.\n"
     (tmp_path / ".git").mkdir()
 

@@ -134,7 +134,7 @@ def test_work_in_a_thread_does_not_delay_a_limit(tmp_path: Path) -> None:
     ],
     ids=["site", "snapshot", "folders", "dist", "processes"],
 )
-def test_what_walks_looks_whether_it_is_still_wanted(
+def test_walks_stop_when_they_are_cancelled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: Any, walk: Callable[[Path], object]
 ) -> None:
     class NoLonger(BaseException):

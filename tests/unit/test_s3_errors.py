@@ -73,7 +73,7 @@ def test_whatever_is_raised_at_the_boundary_is_a_reason(error: Exception) -> Non
 @pytest.mark.parametrize(
     ("status", "code"), [(301, "301"), (302, "302"), (308, "308"), (404, "404"), (405, "405"), (200, "unknown")]
 )
-def test_an_answer_without_an_error_of_s3_is_told_as_no_s3(status: int, code: str) -> None:
+def test_a_response_without_an_error_of_s3_is_not_s3(status: int, code: str) -> None:
     answered = ClientError(
         {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}},  # type: ignore[typeddict-item]
         "PutObject",

@@ -711,7 +711,7 @@ def test_a_problem_shows_no_more_than_helps() -> None:
         ({"HTTPS_PROXY": f"u:{TOKEN}@proxy:3128"}, [TOKEN]),
     ],
 )
-def test_the_redactor_is_told_every_secret(environment: dict[str, str], secrets: list[str]) -> None:
+def test_the_redactor_knows_every_secret(environment: dict[str, str], secrets: list[str]) -> None:
     found = read(environment)
 
     redactor = Redactor(found.secrets)
@@ -776,7 +776,7 @@ def test_what_is_no_secret_is_not_hidden(environment: dict[str, str]) -> None:
         "AUTH",
     ],
 )
-def test_names_of_secrets_are_told_by_whole_words(name: str) -> None:
+def test_names_of_secrets_are_found_by_whole_words(name: str) -> None:
     assert is_secret_name(name)
 
 
@@ -816,7 +816,7 @@ def test_malformed_redact_vars_are_a_problem(value: str) -> None:
 
 
 @pytest.mark.parametrize("password", ["a#bcdef", "a/bcdef", "a?bcdef", "12/34ab", "p@ss/word", "x:1#y"])
-def test_redis_passwords_need_encoding_is_said(password: str) -> None:
+def test_redis_passwords_that_need_encoding_are_explained(password: str) -> None:
     problem = only_problem(REDIS_URI=f"redis://default:{password}@cache:6379/0")
 
     assert "# as %23" in problem

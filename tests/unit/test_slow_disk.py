@@ -91,7 +91,7 @@ def test_an_archive_that_is_downloaded_does_not_hold_up_the_log(tmp_path: Path) 
     assert disk.written == CONTENT
 
 
-def test_an_archive_that_is_packed_is_whole_and_holds_up_no_line(open_folder: Path) -> None:
+def test_packing_an_archive_does_not_delay_lines(open_folder: Path) -> None:
     """The disk is stalled longer than the output of a command that has ended is waited for: 0.3 s, then 1 s."""
     lines = 2000  # a millisecond each, at least
     folder = open_folder / "slow-disk"

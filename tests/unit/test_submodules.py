@@ -220,7 +220,7 @@ def test_nothing_is_fetched_to_behind_a_link_or_into_another_submodule(
         ("write .git/lfs/tmp/1: no space left on device", "do not fit", False),
     ],
 )
-def test_what_git_lfs_says_is_told_in_words(said: str, reason: str, transient: bool) -> None:
+def test_errors_of_git_lfs_are_explained(said: str, reason: str, transient: bool) -> None:
     text = f"{said}\nFailed to fetch some objects from 'https://x.example/a.git/info/lfs'\n"
 
     async def told() -> tuple[BuildFailed, bool, object]:

@@ -152,9 +152,7 @@ def test_an_old_node_gets_an_npm_that_reads_the_lockfile(
     assert get(tools(tmp_path, registry), "14", lockfile_version=lockfile_version).manager == npm
 
 
-def test_a_version_that_the_registry_lacks_is_replaced_by_its_line_and_that_is_said(
-    tmp_path: Path, registry: Registry
-) -> None:
+def test_a_missing_version_is_replaced_with_a_warning(tmp_path: Path, registry: Registry) -> None:
     registry.add("npm", "8.19.4", manager_files("npm", "8.19.4"))
     registry.add("pnpm", "9.15.9", manager_files("pnpm", "9.15.9"))
 
@@ -167,7 +165,7 @@ def test_a_version_that_the_registry_lacks_is_replaced_by_its_line_and_that_is_s
     )
 
 
-def test_what_cannot_be_had_is_said_with_what_is_there(tmp_path: Path, registry: Registry) -> None:
+def test_an_unavailable_version_is_reported_with_available_ones(tmp_path: Path, registry: Registry) -> None:
     registry.add("pnpm", "9.15.9", manager_files("pnpm", "9.15.9"))
     some = tools(tmp_path, registry)
 
@@ -268,7 +266,7 @@ def test_a_digest_of_package_json_is_checked(tmp_path: Path, registry: Registry)
             get(tools(tmp_path / "b", registry), None, ManagerRequirement(MANAGERS["pnpm"], "9.15.9", digest=wrong))
 
 
-def test_nothing_is_unpacked_whose_digest_is_not_the_registrys(tmp_path: Path, registry: Registry) -> None:
+def test_a_package_with_a_wrong_digest_is_not_unpacked(tmp_path: Path, registry: Registry) -> None:
     registry.add("pnpm", "9.15.9", manager_files("pnpm", "9.15.9"), integrity="sha512-AAAA")
     some = tools(tmp_path, registry)
 
@@ -317,7 +315,7 @@ class Kept:
         self.packages[name] = path.read_bytes()
 
 
-def test_the_registry_is_asked_once_for_what_is_kept(tmp_path: Path, registry: Registry) -> None:
+def test_the_registry_is_asked_once_for_a_cached_package(tmp_path: Path, registry: Registry) -> None:
     data = manager_files("yarn", "4.1.0")
     registry.add("@yarnpkg/cli-dist", "4.1.0", data)
     kept = Kept()
@@ -467,7 +465,7 @@ def test_a_registry_that_is_away_ends_in_a_sentence_without_secrets(
 
 
 @pytest.mark.parametrize("document", [[], {"versions": []}, {}, {"versions": {"1.0.0": {}, "2.0.0": 1, "../x": {}}}])
-def test_a_registry_that_answers_nonsense_is_said(tmp_path: Path, registry: Registry, document: Any) -> None:
+def test_an_invalid_response_of_the_registry_is_reported(tmp_path: Path, registry: Registry, document: Any) -> None:
     registry.documents["pnpm"] = document or {"x": 1}
 
     with pytest.raises(BuildFailed) as caught:
@@ -547,9 +545,7 @@ def test_a_manager_that_needs_a_later_node_gets_the_lowest_line_unless_another_m
         assert run(chain, "pnpm", "install") == "pnpm 11.17.0 install 22.12.0"
 
 
-def test_where_no_node_can_be_fetched_for_the_manager_that_is_said_and_it_is_tried(
-    tmp_path: Path, registry: Registry
-) -> None:
+def test_a_missing_node_for_the_manager_is_a_warning(tmp_path: Path, registry: Registry) -> None:
     registry.add("pnpm", "11.17.0", manager_files("pnpm", "11.17.0"), node=">=22.12")
     del registry.documents[f"node-linux-{MACHINE}"]
 

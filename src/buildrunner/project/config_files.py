@@ -73,7 +73,7 @@ def paths_of(config: Config, *keys: str, whole: str | None = None) -> list[str]:
 
 
 def _expression(text: str, start: int) -> str:
-    """Return the expression at `start`, up to the comma, or the end of the line, that ends it."""
+    """Return the expression at `start`, up to the comma or the end of the line after it."""
     depth, index = 0, start
     while index < min(len(text), start + 400):
         character = text[index]
