@@ -149,7 +149,7 @@ def test_files_refer_to_each_other_by_hashed_names(tmp_path: Path) -> None:
     (tmp_path / "error.html").write_text("{{title}}")
     (tmp_path / "embed.js").write_text('import "./a.js";')
     (tmp_path / "client.js").write_text("")
-    (tmp_path / "a.js").write_text('import { b } from "./b.js"; // not ./b.js')
+    (tmp_path / "a.js").write_text('import { b } from "./b.js"; // from ./b.js\nconst c = "; // ./b.js";')
     (tmp_path / "b.js").write_text("import './a.js';")
     (tmp_path / "page.css").write_text("a{background:url(./dot.svg)}")
     (tmp_path / "dot.svg").write_text("<svg/>")
@@ -161,7 +161,7 @@ def test_files_refer_to_each_other_by_hashed_names(tmp_path: Path) -> None:
 
     assert assets.shell.body.decode() == f'<script src="/static/{a}"></script><a href="/static/none.js">a.js</a>'
     assert assets.modules["embed.js"].body.decode() == f'import "/static/{a}";'
-    assert bodies[a] == f'import {{ b }} from "/static/b.{version}.js"; // not ./b.js'
+    assert bodies[a] == f'import {{ b }} from "/static/b.{version}.js";\nconst c = "; // ./b.js";'
     assert bodies[f"b.{version}.js"] == f"import '/static/{a}';"
     assert bodies[f"page.{version}.css"] == f"a{{background:url(/static/dot.{version}.svg)}}"
     (tmp_path / "dot.svg").write_text("<svg></svg>")
