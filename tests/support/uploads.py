@@ -1,4 +1,4 @@
-"""A site on its way into a bucket, step by step, without a run around it."""
+"""Upload a site step by step, without a build around it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def make_upload(
     began: float | None = None,
     state: Bucket | None = None,
 ) -> Upload:
-    """Return an upload whose state lies in the same bucket unless `state` is given; `slug` is the prefix's unless it is given."""
+    """Return an upload; its state is in the same bucket unless `state` is given, and its slug is the prefix by default."""
     warn: Callable[[str], None] = (lambda _: None) if warnings is None else warnings.append
     start = time.monotonic() if began is None else began
 
@@ -56,7 +56,7 @@ async def plan(
     warnings: list[str] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Upload:
-    """Return an upload that is planned; `seen` gets what it tells of its progress."""
+    """Return a planned upload; `seen` receives its progress."""
     upload = make_upload(bucket, prefix, concurrency=concurrency, warnings=warnings)
     told = (lambda *each: seen.append(each)) if seen is not None else (lambda *_: None)
     await upload.plan(site, on_progress=on_progress or told)
@@ -72,7 +72,7 @@ def site_of(folder: Path, files: dict[str, str]) -> Site:
 
 
 async def publish(upload: Upload, site: Site, build: str, prefix: str) -> str | None:
-    """Take all steps of an upload, and give what is said at the end."""
+    """Run all steps of an upload, and return its last sentence."""
     await upload.survey()
     await upload.plan(site, on_progress=lambda _files, _bytes: None)
     await upload.send_new()
@@ -82,7 +82,7 @@ async def publish(upload: Upload, site: Site, build: str, prefix: str) -> str | 
 
 
 async def bodies_of(bucket: Bucket, prefix: str) -> dict[str, str]:
-    """Return what is stored, by path."""
+    """Return the stored bodies by path."""
     found = {}
     for key in await bucket.list_objects(prefix):
         fetched = await bucket.get(key, most=10**8)

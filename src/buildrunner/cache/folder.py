@@ -1,4 +1,4 @@
-"""Store the cache in a folder of this machine, by the operations that `CacheStore` asks of a bucket."""
+"""Store the cache in a folder of this machine, with the operations that `CacheStore` needs of a bucket."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ _UNFINISHED = ".unfinished-"
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
-    """A file as a listing shows it."""
+    """A file in a listing."""
 
     size: int  # bytes
     modified: datetime  # with a time zone
 
 
 class FolderBucket:
-    """A folder with the keys of a bucket as paths. Every method raises BuildFailed with what went wrong in words for people.
+    """A folder with the keys of a bucket as paths. Every method raises BuildFailed with a reason for people.
 
-    Processes may share it: a file appears whole, and one that is being read stays readable when it is removed.
+    Processes may share it: files appear complete, and stay readable for their readers when they are removed.
 
     Args:
-        root: the folder, which is made when something is stored.
+        root: path of the folder, which is created when something is stored.
 
     """
 
@@ -40,7 +40,7 @@ class FolderBucket:
         self._root = root
 
     async def list_objects(self, prefix: str) -> Mapping[str, StoredFile]:
-        """Return every key that begins with `prefix`, which ends with `/`."""
+        """Return every file whose key begins with `prefix`, which ends with `/`."""
         return await anyio.to_thread.run_sync(self._list, prefix)
 
     def _list(self, prefix: str) -> Mapping[str, StoredFile]:
@@ -51,14 +51,14 @@ class FolderBucket:
                     if name.startswith(_UNFINISHED):
                         continue
                     path = Path(folder, name)
-                    with suppress(FileNotFoundError):  # another build removes it
+                    with suppress(FileNotFoundError):  # another build removed it
                         status = path.stat(follow_symlinks=False)
                         modified = datetime.fromtimestamp(status.st_mtime, UTC)
                         found[path.relative_to(self._root).as_posix()] = StoredFile(status.st_size, modified)
         return found
 
     async def stream(self, key: str) -> AsyncGenerator[bytes]:
-        """Yield the content of a file by pieces; nothing when there is no such file."""
+        """Yield the content of a file in pieces; nothing if it does not exist."""
         with self._explained("read"):
             try:
                 file = await anyio.open_file(self._root / key, "rb")
@@ -88,7 +88,7 @@ class FolderBucket:
                 os.close(target)
 
     async def remove(self, key: str) -> None:
-        """Remove a file; it is no error when there is none."""
+        """Remove a file; a missing file is not an error."""
         with self._explained("write to"), suppress(FileNotFoundError):
             (self._root / key).unlink()
 
