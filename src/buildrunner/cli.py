@@ -28,7 +28,7 @@ def main() -> NoReturn:
             os.fstat(descriptor)
         except OSError:  # closed by the parent: the next file opened would take its place, and get our output
             os.open(os.devnull, os.O_RDWR)
-    # What a parent may leave: no exit status of children, blocked signals, folders that nobody may enter.
+    # Undo what a parent process may have set: ignored exits of children, blocked signals, or an inaccessible umask.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     os.umask(0o022)

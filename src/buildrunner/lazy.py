@@ -1,4 +1,4 @@
-"""Doors of rooms that open late: a package exports names, and imports their modules when somebody first uses one (PEP 562).
+"""Export names of a package lazily: import their modules when a name is first used (PEP 562).
 
 What git does not need is imported after git has started. With this, others import the whole room at their top.
 """

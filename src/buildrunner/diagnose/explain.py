@@ -23,17 +23,16 @@ _INSTALL_SCRIPTS = ("preinstall", "install", "postinstall", "prepublish", "prepr
 def with_failure_hint(
     plan: BuildPlan, lacking: Mapping[str, str] | None = None, *, committed: str, node: str | None = None
 ) -> Iterator[None]:
-    """Have a command that fails say why, and what to do, by the most certain evidence.
+    """Add the reason and the hint with the most certain evidence to a command's failure.
 
-    That is first what the kernel says (memory), then a package that `Installed.lacking` holds, then a known cause in the output.
-    Without any, the output is quoted, with what to do where there was no lockfile, and else with how to see the same on
-    another machine.
+    The kernel's evidence (memory) comes first, then a package in `Installed.failed_packages`, then a known cause in the output.
+    Otherwise the output is quoted, with a hint about a missing lockfile, or about reproducing the failure on another machine.
 
     Args:
-        plan: of the build.
-        lacking: of the install, once it has ended.
-        committed: the day of the commit, YYYY-MM-DD.
-        node: the version that ran.
+        plan: plan of the build.
+        lacking: failed packages of the install, once it has ended.
+        committed: date of the commit, YYYY-MM-DD.
+        node: version of Node that ran the command.
 
     """
     try:

@@ -220,8 +220,8 @@ NPM = PackageManager(
     own_script_failure="",
     list_skipped=list_skipped,
     own_scripts_by="run",
-    # The content is found by the digest that the lockfile names, and checked by it when it is read. The index beside it has
-    # registry documents, which npm would believe.
+    # npm finds content by the digest in the lockfile, and verifies it by the digest. The index next to it contains registry
+    # documents, which npm would trust.
     cache=DownloadCache(
         "npm",
         ("npm_config_cache",),
