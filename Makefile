@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEMO_STAMP := $(VENV)/.installed-demo
 
-.PHONY: help demo test test-unit image-test check format docs lock package bench bench-image bench-corpus bench-dependencies bench-gateway bench-logs bench-sites bench-upload soak clean
+.PHONY: help demo test test-unit image-test check check-template format docs lock package bench bench-image bench-corpus bench-dependencies bench-fleet bench-gateway bench-logs bench-sites bench-upload soak clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -48,9 +48,17 @@ check: $(STAMP) ## check format, lint, types, imports, Dockerfile, shell scripts
 	@$(BIN)/ruff check
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
-	@$(BIN)/actionlint .github/workflows/*.yml
+	@$(BIN)/actionlint .github/workflows/*.yml deploy/push-image.yml
 	@$(BIN)/hadolint Dockerfile
 	@git ls-files '*.sh' .ci/run | xargs $(BIN)/shellcheck
+
+# checkov pins a hundred packages of its own, so it has an environment of its own.
+check-template: .cache/checkov/bin/checkov ## check deploy/cloudformation.yaml against checkov's rules
+	@$< --file deploy/cloudformation.yaml --config-file deploy/checkov.yaml --compact --quiet --skip-download
+
+.cache/checkov/bin/checkov:
+	@$(PYTHON) -m venv .cache/checkov
+	@.cache/checkov/bin/python -m pip install --quiet --disable-pip-version-check checkov==3.3.30
 
 format: $(STAMP) ## format and fix what ruff can fix
 	@$(BIN)/ruff format
@@ -79,6 +87,10 @@ bench-gateway: $(STAMP) ## measure the gateway: 1,000 viewers of a build, 200 bu
 
 bench-sites: $(STAMP) ## measure `sites` against a Node proxy and nginx (needs wrk, nginx, node and the npm registry)
 	@PYTHONPATH=tests $(BIN)/python bench/sites.py
+
+bench-fleet: $(STAMP) ## measure 50 builds at once on one Valkey and one S3 server, and simulate a queue
+	@PYTHONPATH=tests $(BIN)/python bench/fleet.py
+	@$(BIN)/python bench/fair_queue.py
 
 bench-dependencies: $(STAMP) ## measure the dependency cache against `npm ci` (needs the npm registry)
 	@PYTHONPATH=tests $(BIN)/python bench/dependencies.py

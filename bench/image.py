@@ -22,10 +22,11 @@ from datetime import datetime
 from pathlib import Path
 from statistics import median
 
-from support.fargate import Fargate, deploy_file, docker, shell, task_network
+from support.fargate import Fargate, docker, shell, task_network
 from support.git_server import git_server
 from support.harness import ROOT, Redis, Repositories, free_port
 from support.s3_server import s3_server
+from support.template import Template
 
 TAG = "buildrunner:bench"
 ROUNDS = 9
@@ -55,7 +56,7 @@ def main() -> None:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="buildrunner-bench-")))
         folder.chmod(0o755)
         host = docker("network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Gateway}}")
-        s3 = stack.enter_context(s3_server(host=host, roles={"task": deploy_file("task-role-policy.json")}))
+        s3 = stack.enter_context(s3_server(host=host, roles={"task": Template().policy("BuildRole")}))
         for bucket in ("sites", "state"):
             s3.make_bucket(bucket)
         redis = Redis(free_port(), folder, host)

@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from support.attacker import Attacker
-from support.fargate import Fargate, Task, deploy_file, docker, task_network
+from support.fargate import Fargate, Task, docker, task_network
 from support.git_server import GitServer, git_server
 from support.harness import ROOT, Redis, Repositories, free_port
 from support.s3_server import S3Server, s3_server
+from support.template import Template
 
 TAG = "buildrunner:image-test"
 
@@ -80,7 +81,7 @@ def own_redis(host: str, open_folder: Path) -> Iterator[Redis]:
 
 @pytest.fixture(scope="session")
 def s3(host: str) -> Iterator[S3Server]:
-    with s3_server(host=host, roles={"task": deploy_file("task-role-policy.json")}) as server:
+    with s3_server(host=host, roles={"task": Template().policy("BuildRole")}) as server:
         server.make_bucket("sites")
         server.make_bucket("state")
         yield server

@@ -1,7 +1,7 @@
-"""Whole runs of the image as tasks of `deploy/task-definition.json`: root file system, capabilities, limits and role are its own.
+"""Whole runs of the image as tasks of the template: root file system, capabilities, limits and role are its own.
 
 The role is real: its credentials are given by the endpoint that a task has, and the S3 server lets them do what
-`deploy/task-role-policy.json` says, and nothing else.
+`BuildRole` in `deploy/cloudformation.yaml` says, and nothing else.
 """
 
 from __future__ import annotations

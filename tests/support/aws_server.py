@@ -81,7 +81,7 @@ def aws_server(folder: Path) -> Iterator[AwsServer]:
     with (folder / "aws-server.log").open("wb") as log:
         process = subprocess.Popen([sys.executable, __file__, str(port), str(requests)], stdout=log, stderr=log)
     try:
-        wait_for(lambda: can_connect(port), "moto to listen", 30)
+        wait_for(lambda: can_connect(port), "moto to listen", 120)
         yield AwsServer(f"http://127.0.0.1:{port}", requests)
     finally:
         process.kill()
@@ -92,6 +92,7 @@ def serve(port: int, requests: Path) -> None:
     from moto.ecs.models import EC2ContainerServiceBackend
     from moto.moto_api import state_manager
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+    from stack_types import add_types  # type: ignore[import-not-found] # this file is a program here, not a package
     from werkzeug.serving import run_simple
 
     # It adds up the memory of a task's containers, and fails where only the task has one, as on Fargate.
@@ -102,7 +103,18 @@ def serve(port: int, requests: Path) -> None:
         "PORTS_UDP": [],
     }
     state_manager.set_transition("ecs::task", {"progression": "immediate"})  # has ended whenever somebody looks
-    moto = DomainDispatcherApplication(create_backend_app)
+
+    def backend(service: Any) -> Any:
+        app = create_backend_app(service)
+        app.config["PROPAGATE_EXCEPTIONS"] = True  # an error of moto's is in its log
+        return app
+
+    def record(action: str, request: Any) -> None:
+        with requests.open("a") as file:
+            file.write(json.dumps({"action": action, "request": request}) + "\n")
+
+    add_types(record)
+    moto = DomainDispatcherApplication(backend)
 
     lock = threading.Lock()
 
@@ -126,8 +138,7 @@ def serve(port: int, requests: Path) -> None:
             body = environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
             environ["wsgi.input"] = io.BytesIO(body)
             request = json.loads(body)
-            with requests.open("a") as file:
-                file.write(json.dumps({"action": action, "request": request}) + "\n")
+            record(action, request)
             if answer := take_answer(action):
                 content = [("Content-Type", "application/x-amz-json-1.1")]
                 kind = answer["document"].get("__type")

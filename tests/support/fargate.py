@@ -1,4 +1,4 @@
-"""Run `deploy/task-definition.json` on a Docker engine as Fargate would: what it says is what the container gets."""
+"""Run the task definition of `deploy/cloudformation.yaml` on a Docker engine as Fargate would."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from support.ecs_endpoint import ADDRESS, PATH
-from support.harness import ROOT, Program, Redis, wait_for
+from support.harness import Program, Redis, wait_for
 from support.s3_server import S3Server
+from support.template import Template
 
 PYTHON = "/opt/buildrunner/bin/python"  # the image's
 # What Fargate itself sets: https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-metadata-endpoint-v4-fargate.html
@@ -24,22 +25,12 @@ PLATFORM = {
     "ECS_AGENT_URI": f"http://{ADDRESS}/api/0123456789abcdef",
     "ECS_CONTAINER_METADATA_URI_V4": f"http://{ADDRESS}/v4/0123456789abcdef",
 }
-VALUES = {"<SITE_BUCKET>": "sites", "<STATE_BUCKET>": "state", "<REGION>": "us-east-1", "<SITE_PREFIX>": ""}
 
 
 def docker(*arguments: str) -> str:
     done = subprocess.run(["docker", *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"docker {' '.join(arguments)}: {done.stderr}"
     return done.stdout.strip()
-
-
-def deploy_file(name: str) -> dict[str, Any]:
-    """Read a file of `deploy/`, filled in for the servers of the tests."""
-    text = (ROOT / "deploy" / name).read_text()
-    for placeholder, value in VALUES.items():
-        text = text.replace(placeholder, value)
-    document: dict[str, Any] = json.loads(text)
-    return document
 
 
 def shell(image: str, script: str, *options: str) -> str:
@@ -75,7 +66,7 @@ def task_network(image: str, credentials: Mapping[str, str]) -> Iterator[Task]:
 
 
 class Fargate(Program):
-    """The program as a task of `deploy/task-definition.json`. A run's container has the name of its slug."""
+    """The program as a task of the template's `BuildTask`. A run's container has the name of its slug."""
 
     def __init__(self, image: str, task: Task, redis: Redis, s3: S3Server, folder: Path) -> None:
         super().__init__(redis, s3, folder)
@@ -87,12 +78,13 @@ class Fargate(Program):
         self._made: list[str] = []
 
     def environment(self, repository: str | Path | None, **variables: str | None) -> dict[str, str]:
-        definition = deploy_file("task-definition.json")["containerDefinitions"][0]
+        definition = Template().task_definition()["containerDefinitions"][0]
         secrets = {"REDIS_URI": self.redis.uri}
         given: dict[str, str | None] = {
             **PLATFORM,
             **{variable["name"]: variable["value"] for variable in definition["environment"]},
             **{secret["name"]: secrets[secret["name"]] for secret in definition["secrets"]},
+            "AWS_REGION": "us-east-1",
             "AWS_ENDPOINT_URL_S3": self.s3.endpoint,
             # Node has certificates of its own: these are the image's, to which stand-ins add the machine's.
             "NODE_EXTRA_CA_CERTS": "/etc/ssl/certs/ca-certificates.crt",
@@ -104,7 +96,7 @@ class Fargate(Program):
         return {name: value for name, value in given.items() if value is not None}
 
     def start(self, environment: Mapping[str, str], *arguments: str, **options: Any) -> subprocess.Popen[str]:
-        task = deploy_file("task-definition.json")
+        task = Template().task_definition()
         (container,) = task["containerDefinitions"]
         linux = container["linuxParameters"]
         name = environment.get("SLUG", uuid.uuid4().hex)

@@ -2,13 +2,15 @@
 
 AWS is moto. It says whether the CLI knows each option, whether each call is well-formed and names things that are there, and what
 came of it. It does not say whether AWS would allow it: it evaluates no policy, lets any role and any tag through, knows no
-sizes of Fargate, pulls no image, runs no task, and its network carries nothing. Policies, sizes and the model of ECS are checked in
-`tests/unit/test_deploy.py`. docker, soci, skopeo and npm are stubs that write down how they were called.
+sizes of Fargate, pulls no image, runs no task, and its network carries nothing. `tests/support/stack_types.py` adds to its
+CloudFormation what it does not know. The template itself is checked in `tests/unit/test_template.py`. docker, soci, skopeo
+and npm are stubs that write down how they were called.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -19,27 +21,28 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import jwt
 import pytest
 
 from buildrunner.commands.dev.node import path_with_node
 from support.aws_cli import CLIENT
 from support.aws_server import ACCOUNT, MOTO, REGION, AwsServer, aws_server
+from support.gateway import Gateway
 from support.harness import ROOT, Program, Redis, Repositories, wait_for
 from support.node_modules import node_modules
 from support.s3_server import S3Server
+from support.template import Template
 
 DOCUMENT = (ROOT / "docs" / "deploying.md").read_text()
 REGISTRY = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com"
+IMAGE = f"{REGISTRY}/buildrunner:0.1.0"
 BUILD_ID = r"\d{8}-\d{6}-[0-9a-f]{16}"
-PRIVATE = ("10.20.16.0/20", "10.20.32.0/20")
+# A program that reads the password that it is given, and says how it was called.
+STUB = '#!/bin/sh\ncase "$*" in *--password-stdin*) cat >/dev/null;; esac\n'
 STUBS = ("docker", "npm", "skopeo", "soci")
-# What the task itself would have written by the time the document looks: moto's tasks do nothing.
+# What the first build itself would have written by the time the document looks: moto's tasks do nothing.
 PRETENDED_TASK = """
-aws logs create-log-stream --log-group-name /ecs/buildrunner --log-stream-name "run/buildrunner/${TASK##*/}"
-aws logs put-log-events --log-group-name /ecs/buildrunner --log-stream-name "run/buildrunner/${TASK##*/}" \\
-  --log-events "timestamp=$(date +%s)000,message=Done"
-echo '<h1>hello</h1>' | aws s3 cp - "s3://$SITE_BUCKET/first-try/index.html"
-echo '{"type":"result"}' | aws s3 cp - "s3://$STATE_BUCKET/__logs/first-try/$BUILD_ID.ndjson"
+echo '<h1>hello</h1>' | aws s3 cp - "s3://$(output SiteBucket)/first-try/index.html"
 """
 
 
@@ -52,7 +55,7 @@ class Account:
     """What there is after all of the document was run, and what it printed."""
 
     aws: AwsServer
-    folder: Path  # with the clone's deploy/ and the document's filled/
+    folder: Path  # with the clone's deploy/
     environment: dict[str, str]
     printed: str
     stubs: list[str]  # command lines
@@ -62,23 +65,21 @@ class Account:
             command, cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=60, check=False
         )
 
-    def filled(self, name: str) -> Any:
-        return json.loads((self.folder / "filled" / name).read_text())
+    def outputs(self, stack: str = "buildrunner") -> dict[str, str]:
+        (found,) = self.aws.client("cloudformation").describe_stacks(StackName=stack)["Stacks"]
+        return {output["OutputKey"]: output["OutputValue"] for output in found["Outputs"]}
 
-    def subnets_and_groups(self) -> tuple[str, str]:
-        """Return what a task needs of the network, as the starters take it."""
-        network = self.network()
-        private = [network["subnets"][block]["SubnetId"] for block in PRIVATE]
-        return ",".join(private), network["groups"]["builds"]["GroupId"]
+    def variables(self) -> dict[str, str]:
+        """Return the variables with which builds are started."""
+        return dict(pair.split("=", 1) for pair in self.outputs()["Submit"].split())
 
-    def network(self) -> dict[str, Any]:
-        """Return the VPC of the document and what is in it."""
-        ec2 = self.aws.client("ec2")
-        (vpc,) = ec2.describe_vpcs(Filters=[{"Name": "cidr", "Values": ["10.20.0.0/16"]}])["Vpcs"]
-        here = [{"Name": "vpc-id", "Values": [vpc["VpcId"]]}]
-        groups = {group["GroupName"]: group for group in ec2.describe_security_groups(Filters=here)["SecurityGroups"]}
-        subnets = {subnet["CidrBlock"]: subnet for subnet in ec2.describe_subnets(Filters=here)["Subnets"]}
-        return {"here": here, "groups": groups, "subnets": subnets}
+    def properties(self, kind: str) -> list[dict[str, Any]]:
+        """Return the properties of what the stack created of a type that moto does not know."""
+        return self.aws.asked(f"AWS::{kind}")
+
+    def secret(self, name: str) -> str:
+        secret = self.aws.client("secretsmanager").get_secret_value(SecretId=self.outputs()[name])
+        return str(secret["SecretString"])
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +93,7 @@ def aws_cli(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     program.write_text(CLIENT.format(python=sys.executable, socket=str(path)))
     program.chmod(0o755)
     try:
-        wait_for(path.exists, "the AWS CLI")
+        wait_for(path.exists, "the AWS CLI", 120)
         yield program.parent
     finally:
         process.kill()
@@ -109,11 +110,9 @@ def account(tmp_path_factory: pytest.TempPathFactory, open_folder: Path, aws_cli
     (folder / "node_modules").symlink_to(node_modules(path))
     for name in STUBS:
         stub = tools / name
-        stub.write_text(f'#!/bin/sh\ncat >/dev/null\nprintf "%s\\n" "{name} $*" >>"{tools}/calls"\n')
+        stub.write_text(f"{STUB}printf '%s\\n' \"{name} $*\" >>'{tools}/calls'\n")
         stub.chmod(0o755)
-    script = "\n".join(
-        block + (PRETENDED_TASK if "aws ecs run-task" in block else "") for block in blocks("sh") if block
-    )
+    script = "\n".join(block + (PRETENDED_TASK if "buildrunner submit" in block else "") for block in blocks("sh"))
     (home / "script").write_text(script)
     with aws_server(home) as aws:
         environment = {
@@ -130,175 +129,148 @@ def account(tmp_path_factory: pytest.TempPathFactory, open_folder: Path, aws_cli
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=300,
+            timeout=600,
             check=False,
         )
-        assert done.returncode == 0, done.stdout[-5000:]
+        log = (home / "aws-server.log").read_text()
+        assert done.returncode == 0, done.stdout[-5000:] + log[-5000:]
         yield Account(aws, folder, environment, done.stdout, (tools / "calls").read_text().splitlines())
 
 
-# --- what the commands made ------------------------------------------------------------------------------------------
+# --- the stack -------------------------------------------------------------------------------------------------------
 
 
-def test_the_image_goes_to_an_immutable_repository_that_scans_it_and_keeps_twenty(account: Account) -> None:
-    ecr = account.aws.client("ecr")
-    (repository,) = ecr.describe_repositories()["repositories"]
-    policy = ecr.get_lifecycle_policy(repositoryName="buildrunner")["lifecyclePolicyText"]
+def test_five_commands_lead_to_the_page_of_a_build(account: Account) -> None:
+    steps = re.findall(r"^\*\*(\d)\. .*?^```sh\n(.*?)^```$", DOCUMENT, re.MULTILINE | re.DOTALL)
+    address = re.search(r"^https://\S+\.cloudfront\.net/sites/first-try\?token=\S+$", account.printed, re.MULTILINE)
+
+    assert [number for number, _ in steps] == ["1", "2", "3", "4", "5"]
+    assert address
+    assert address[0].startswith(account.outputs()["Gateway"])
+    token = address[0].partition("token=")[2]
+    claims = jwt.decode(token, account.secret("GatewaySecret"), algorithms=["HS256"])
+    assert claims["sub"] == "first-try"
+
+
+def test_the_stack_is_created_and_then_updated_with_the_image(account: Account) -> None:
+    (stack,) = account.aws.client("cloudformation").describe_stacks(StackName="buildrunner")["Stacks"]
+    ecs = account.aws.client("ecs")
+    (cluster,) = ecs.describe_clusters(clusters=[account.variables()["ECS_CLUSTER"]])["clusters"]
+    services = ecs.describe_services(
+        cluster=cluster["clusterArn"], services=ecs.list_services(cluster=cluster["clusterArn"])["serviceArns"]
+    )["services"]
+
+    assert stack["StackStatus"] == "UPDATE_COMPLETE"
+    assert [service["taskDefinition"].rpartition("/")[2] for service in services] == ["buildrunner-gateway:1"]
+    assert len(account.properties("CloudFront::Distribution")) == 1
+
+
+def test_the_image_goes_to_an_immutable_repository(account: Account) -> None:
+    (repository,) = account.aws.client("ecr").describe_repositories()["repositories"]
 
     assert repository["repositoryUri"] == f"{REGISTRY}/buildrunner"
     assert repository["imageTagMutability"] == "IMMUTABLE"
-    assert repository["imageScanningConfiguration"] == {"scanOnPush": True}
-    assert json.loads(policy) == account.filled("ecr-lifecycle.json")
 
 
-def test_the_image_is_pushed_with_zstd_or_converted_for_soci(account: Account) -> None:
-    login, builder, zstd, gzip, soci, skopeo_login, skopeo, npm = account.stubs
-    image = account.filled("task-definition.json")["containerDefinitions"][0]["image"]
+def test_the_image_is_pushed_with_gzip_or_zstd_or_converted_for_soci(account: Account) -> None:
+    login, gzip, builder, zstd, archive, soci, skopeo_login, skopeo, npm = account.stubs
     revision = account.run("git", "rev-parse", "HEAD").stdout.strip()
 
     assert login == f"docker login --username AWS --password-stdin {REGISTRY}"
+    assert f"--build-arg REVISION={revision} --tag {IMAGE} --push ." in gzip
     assert builder == "docker buildx create --name buildrunner --driver docker-container"
-    assert f"--build-arg REVISION={revision} " in zstd
-    assert (
-        f"--output type=image,name={image},oci-mediatypes=true,compression=zstd,force-compression=true,push=true ."
-        in zstd
-    )
-    assert "--output type=oci,dest=buildrunner.tar,compression=gzip,force-compression=true ." in gzip
+    assert f"name={IMAGE}-zstd,oci-mediatypes=true,compression=zstd,force-compression=true,push=true ." in zstd
+    assert "--output type=oci,dest=buildrunner.tar,compression=gzip,force-compression=true ." in archive
     assert soci == "soci convert --standalone buildrunner.tar buildrunner-soci.tar"
     assert skopeo_login == f"skopeo login --username AWS --password-stdin {REGISTRY}"
-    assert skopeo == f"skopeo copy --all oci-archive:buildrunner-soci.tar docker://{image}-soci"
+    assert skopeo == f"skopeo copy --all oci-archive:buildrunner-soci.tar docker://{IMAGE}-soci"
     assert npm == "npm install --no-save @aws-sdk/client-ecs"
 
 
-def test_the_buckets_are_there_and_the_one_of_the_logs_is_closed(account: Account) -> None:
-    s3 = account.aws.client("s3")
-
-    assert {bucket["Name"] for bucket in s3.list_buckets()["Buckets"]} == {"example-sites", "example-build-state"}
-    closed = s3.get_public_access_block(Bucket="example-build-state")["PublicAccessBlockConfiguration"]
-    assert len(closed) == 4
-    assert all(closed.values())
-    for bucket in ("example-sites", "example-build-state"):
-        rules = s3.get_bucket_lifecycle_configuration(Bucket=bucket)["Rules"]
-        assert rules == account.filled("s3-lifecycle.json")["Rules"]
-
-
 def test_tasks_are_in_private_subnets_with_a_way_out_and_the_endpoint_of_s3(account: Account) -> None:
-    ec2, network = account.aws.client("ec2"), account.network()
-    subnets = network["subnets"]
-    private = [subnets[block] for block in PRIVATE]
-    tables = {
-        association["SubnetId"]: table
-        for table in ec2.describe_route_tables(Filters=network["here"])["RouteTables"]
-        for association in table["Associations"]
-        if "SubnetId" in association
+    ec2 = account.aws.client("ec2")
+    (vpc,) = ec2.describe_vpcs(Filters=[{"Name": "cidr", "Values": ["10.20.0.0/16"]}])["Vpcs"]
+    here = [{"Name": "vpc-id", "Values": [vpc["VpcId"]]}]
+    private = account.variables()["ECS_SUBNETS"].split(",")
+    subnets = {subnet["SubnetId"]: subnet for subnet in ec2.describe_subnets(Filters=here)["Subnets"]}
+    tables = ec2.describe_route_tables(Filters=here)["RouteTables"]
+    (endpoint,) = ec2.describe_vpc_endpoints(Filters=here)["VpcEndpoints"]
+    (nat,) = ec2.describe_nat_gateways(Filters=here)["NatGateways"]
+    ways_out = {
+        table["RouteTableId"]: route.get("NatGatewayId") or route["GatewayId"]
+        for table in tables
+        for route in table["Routes"]
+        if route.get("DestinationCidrBlock") == "0.0.0.0/0"
     }
-    (endpoint,) = ec2.describe_vpc_endpoints(Filters=network["here"])["VpcEndpoints"]
-    (nat,) = ec2.describe_nat_gateways(Filters=network["here"])["NatGateways"]
 
-    def way_out(subnet: dict[str, Any]) -> dict[str, Any]:
-        routes: list[dict[str, Any]] = tables[subnet["SubnetId"]]["Routes"]
-        (route,) = (route for route in routes if route.get("DestinationCidrBlock") == "0.0.0.0/0")
-        return route
-
-    assert private[0]["AvailabilityZone"] != private[1]["AvailabilityZone"]
-    assert nat["SubnetId"] == subnets["10.20.0.0/24"]["SubnetId"]
-    assert way_out(subnets["10.20.0.0/24"])["GatewayId"].startswith("igw-")
-    assert [way_out(subnet)["NatGatewayId"] for subnet in private] == [nat["NatGatewayId"]] * 2
-    assert endpoint["VpcEndpointType"] == "Gateway"
+    assert len(subnets) == 3
+    assert len({subnets[subnet]["AvailabilityZone"] for subnet in private}) == 2
+    assert nat["SubnetId"] not in private
+    assert sorted(way[:4] for way in ways_out.values()) == ["igw-", "nat-"]
     assert endpoint["ServiceName"] == f"com.amazonaws.{REGION}.s3"
-    assert endpoint["RouteTableIds"] == [tables[private[0]["SubnetId"]]["RouteTableId"]]
+    assert [ways_out[table] for table in endpoint["RouteTableIds"]] == [nat["NatGatewayId"]]
 
 
-def test_nothing_comes_in_and_only_tls_and_redis_go_out(account: Account) -> None:
-    groups = account.network()["groups"]
-    builds, redis = groups["builds"], groups["builds-redis"]
+def test_redis_has_tls_and_passwords_that_only_secrets_know(account: Account) -> None:
+    users = {user["UserName"]: user["AuthenticationMode"] for user in account.properties("ElastiCache::User")}
+    (cache,) = account.properties("ElastiCache::ReplicationGroup")
+    found = re.fullmatch(r"rediss://viewers:([0-9a-f]{64})@(\S+):6379", account.secret("ViewersRedisUri"))
 
-    def open_ports(rules: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
-        return sorted(
-            (rule["IpProtocol"], rule.get("FromPort"), rule.get("ToPort"), target)
-            for rule in rules
-            for target in (
-                *(entry["CidrIp"] for entry in rule["IpRanges"]),
-                *(entry["GroupId"] for entry in rule["UserIdGroupPairs"]),
-            )
-        )
-
-    assert builds["IpPermissions"] == []
-    assert open_ports(builds["IpPermissionsEgress"]) == [
-        ("tcp", 443, 443, "0.0.0.0/0"),
-        ("tcp", 6379, 6379, redis["GroupId"]),
-    ]
-    assert open_ports(redis["IpPermissions"]) == [("tcp", 6379, 6379, builds["GroupId"])]
-
-
-def test_redis_has_tls_and_a_password_that_only_the_secret_knows(account: Account) -> None:
-    (group,) = account.aws.client("elasticache").describe_replication_groups()["ReplicationGroups"]
-    secret = account.aws.client("secretsmanager").get_secret_value(SecretId="buildrunner/redis-uri")
-    found = re.fullmatch(r"rediss://:([0-9a-f]{64})@(\S+):6379", secret["SecretString"])
-
-    assert group["TransitEncryptionEnabled"] is True
-    assert group["AuthTokenEnabled"] is True
+    assert cache["TransitEncryptionEnabled"] is True
     assert found
-    assert found[2] == group["NodeGroups"][0]["PrimaryEndpoint"]["Address"]
-    assert account.filled("task-definition.json")["containerDefinitions"][0]["secrets"] == [
-        {"name": "REDIS_URI", "valueFrom": secret["ARN"]}
-    ]
-    assert found[1] not in account.printed
-    for path in account.folder.rglob("*"):
-        if path.is_file() and "node_modules" not in path.parts:
-            assert found[1] not in path.read_text(errors="replace"), path
+    assert users["viewers"]["Passwords"] == [found[1]]
+    assert users["builds"]["Passwords"] != users["viewers"]["Passwords"]
+    assert all(password not in account.printed for user in users.values() for password in user["Passwords"])
+    (uri,) = (
+        secret["SecretString"]
+        for secret in account.properties("SecretsManager::Secret")
+        if secret["Description"] == "REDIS_URI of builds"
+    )
+    assert uri == f"rediss://builds:{users['builds']['Passwords'][0]}@{found[2]}:6379"
 
 
-def test_the_log_group_forgets(account: Account) -> None:
-    (group,) = account.aws.client("logs").describe_log_groups()["logGroups"]
-    options = account.filled("task-definition.json")["containerDefinitions"][0]["logConfiguration"]["options"]
-
-    assert group["logGroupName"] == options["awslogs-group"]
-    assert group["retentionInDays"] == 14
+def test_the_site_of_the_first_build_is_found(account: Account) -> None:
+    assert re.search(r" first-try/index\.html$", account.printed, re.MULTILINE)
 
 
-def test_both_roles_are_ecs_own_and_have_the_policies_of_the_files(account: Account) -> None:
-    iam = account.aws.client("iam")
-    task = account.filled("task-definition.json")
+def test_the_queue_is_measured(account: Account) -> None:
+    """The function of the stack prints CloudWatch's embedded metric format."""
+    code = account.aws.client("lambda").get_function(FunctionName=function_of(account))["Configuration"]
+    source = Template().document["Resources"]["QueueAge"]["Properties"]["Code"]["ZipFile"]
+    batch = account.aws.client("batch")
+    environment = batch.create_compute_environment(
+        computeEnvironmentName="measured",
+        type="UNMANAGED",
+        serviceRole=account.aws.client("iam").create_role(RoleName="batch", AssumeRolePolicyDocument="{}")["Role"][
+            "Arn"
+        ],
+    )["computeEnvironmentArn"]
+    order = [{"order": 1, "computeEnvironment": environment}]
+    batch.create_job_queue(jobQueueName="measured", state="ENABLED", priority=1, computeEnvironmentOrder=order)
 
-    for name in ("task", "execution"):
-        role = iam.get_role(RoleName=f"buildrunner-{name}")["Role"]
-        assert task[f"{name}RoleArn"] == role["Arn"]
-        assert role["AssumeRolePolicyDocument"] == account.filled("trust-policy.json")
-        assert iam.list_role_policies(RoleName=role["RoleName"])["PolicyNames"] == ["buildrunner"]
-        policy = iam.get_role_policy(RoleName=role["RoleName"], PolicyName="buildrunner")["PolicyDocument"]
-        assert policy == account.filled(f"{name}-role-policy.json")
-    arn = f"arn:aws:iam::{ACCOUNT}:policy/buildrunner-api-server"
-    version = iam.get_policy_version(PolicyArn=arn, VersionId="v1")["PolicyVersion"]
-    assert version["Document"] == account.filled("api-server-policy.json")
+    done = subprocess.run(
+        [sys.executable, "-c", f"{source}\nhandler(None, None)"],
+        env={**os.environ, **account.aws.environment(), "QUEUE": "measured", "NAME": "buildrunner"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
-
-def test_nothing_is_left_to_fill_in(account: Account) -> None:
-    filled = sorted((account.folder / "filled").iterdir())
-
-    assert [path.name for path in filled] == sorted(path.name for path in (ROOT / "deploy").glob("*.json"))
-    assert all(not re.search(r"<[A-Z_]+>", path.read_text()) for path in filled)
-
-
-def test_the_task_definition_is_registered_as_it_was_filled_in(account: Account) -> None:
-    (request,) = account.aws.asked("RegisterTaskDefinition")
-    registered = account.aws.client("ecs").describe_task_definition(taskDefinition="buildrunner")["taskDefinition"]
-    filled = account.filled("task-definition.json")
-
-    assert request == filled
-    assert registered["status"] == "ACTIVE"
-    for name, value in filled.items():
-        if name != "containerDefinitions":
-            assert registered[name] == value, name
-    (container,) = registered["containerDefinitions"]
-    assert {name: container[name] for name in filled["containerDefinitions"][0]} == filled["containerDefinitions"][0]
+    assert code["Runtime"] == "python3.13"
+    assert done.returncode == 0, done.stderr
+    metrics = json.loads(done.stdout)
+    assert (metrics["QueueAge"], metrics["QueueLength"]) == (0.0, 0)
+    (directive,) = metrics["_aws"]["CloudWatchMetrics"]
+    alarm = Template()["QueueAgeAlarm"]
+    assert directive["Namespace"] == alarm["Namespace"]
+    assert alarm["MetricName"] in {metric["Name"] for metric in directive["Metrics"]}
+    assert directive["Dimensions"] == [[alarm["Dimensions"][0]["Name"]]]
+    assert metrics[alarm["Dimensions"][0]["Name"]] == alarm["Dimensions"][0]["Value"]
 
 
-def test_the_cluster_has_fargate_and_spot(account: Account) -> None:
-    (cluster,) = account.aws.client("ecs").describe_clusters(clusters=["builds"])["clusters"]
-
-    assert sorted(cluster["capacityProviders"]) == ["FARGATE", "FARGATE_SPOT"]
-    assert [entry["capacityProvider"] for entry in cluster["defaultCapacityProviderStrategy"]] == ["FARGATE"]
+def function_of(account: Account) -> str:
+    (function,) = account.aws.client("lambda").list_functions()["Functions"]
+    return str(function["FunctionName"])
 
 
 # --- the tasks -------------------------------------------------------------------------------------------------------
@@ -308,7 +280,8 @@ def request_of(account: Account, slug: str) -> dict[str, Any]:
     (request,) = (
         request
         for request in account.aws.asked("RunTask")
-        if request["tags"] == [{"key": "slug", "value": slug}] and request["cluster"] == "builds"
+        if request["tags"] == [{"key": "slug", "value": slug}]
+        and request["cluster"] == account.variables()["ECS_CLUSTER"]
     )
     return request
 
@@ -326,40 +299,40 @@ def without_what_differs(request: dict[str, Any]) -> dict[str, Any]:
     return document
 
 
-def test_the_first_run_is_a_task_with_its_overrides_in_the_private_subnets(account: Account) -> None:
-    request, network = request_of(account, "first-try"), account.network()
+def test_the_first_build_is_a_task_in_the_private_subnets(account: Account) -> None:
+    request, given = request_of(account, "first-try"), account.variables()
     ecs = account.aws.client("ecs")
-    (arn,) = ecs.list_tasks(cluster="builds", startedBy=request["startedBy"])["taskArns"]
-    (task,) = ecs.describe_tasks(cluster="builds", tasks=[arn])["tasks"]
+    (arn,) = ecs.list_tasks(cluster=given["ECS_CLUSTER"], startedBy=request["startedBy"])["taskArns"]
+    (task,) = ecs.describe_tasks(cluster=given["ECS_CLUSTER"], tasks=[arn])["tasks"]
     variables = variables_of(request)
 
     assert variables.keys() == {"REPO_URL", "SLUG", "BUILD_ID"}
-    assert re.fullmatch(BUILD_ID, variables["BUILD_ID"])
-    assert request["clientToken"] == request["startedBy"] == variables["BUILD_ID"]
+    assert request["startedBy"] == variables["BUILD_ID"]
+    assert request["clientToken"].startswith(variables["BUILD_ID"])
     assert request["enableExecuteCommand"] is False
     assert request["networkConfiguration"]["awsvpcConfiguration"] == {
-        "subnets": [network["subnets"][block]["SubnetId"] for block in PRIVATE],
-        "securityGroups": [network["groups"]["builds"]["GroupId"]],
+        "subnets": given["ECS_SUBNETS"].split(","),
+        "securityGroups": [given["ECS_SECURITY_GROUPS"]],
         "assignPublicIp": "DISABLED",
     }
-    assert task["taskDefinitionArn"].endswith(":task-definition/buildrunner:1")
+    assert task["taskDefinitionArn"] == registered_arn(account)
     assert task["overrides"] == request["overrides"]
-    assert re.search(r"^Done$", account.printed, re.MULTILINE), "the console in CloudWatch"
-    assert re.search(r" first-try/index\.html$", account.printed, re.MULTILINE), "the site"
-    assert '{"type":"result"}' in account.printed, "the archive"
+
+
+def registered_arn(account: Account) -> str:
+    task = account.aws.client("ecs").describe_task_definition(taskDefinition="buildrunner")["taskDefinition"]
+    return str(task["taskDefinitionArn"])
 
 
 @pytest.mark.parametrize("slug", ["second-try", "third-try"])
-def test_python_and_node_send_the_request_of_the_cli(account: Account, slug: str) -> None:
+def test_python_and_node_send_the_same_request(account: Account, slug: str) -> None:
     """The second is `deploy/run_task.py`, the third `deploy/run-task.mjs`."""
     request = request_of(account, slug)
     variables = variables_of(request)
 
     assert re.fullmatch(BUILD_ID, variables["BUILD_ID"])
-    assert without_what_differs(request) == without_what_differs(request_of(account, "first-try"))
-    assert re.search(
-        rf"^{variables['BUILD_ID']} arn:aws:ecs:\S+:task/builds/[0-9a-f-]+$", account.printed, re.MULTILINE
-    )
+    assert without_what_differs(request) == without_what_differs(request_of(account, "second-try"))
+    assert re.search(rf"^{variables['BUILD_ID']} arn:aws:ecs:\S+:task/\S+/[0-9a-f-]+$", account.printed, re.MULTILINE)
 
 
 PYTHON = ("python3", "deploy/run_task.py")
@@ -369,8 +342,9 @@ NODE = ("node", "deploy/run-task.mjs")
 @pytest.mark.parametrize("starter", [PYTHON, NODE], ids=["python", "node"])
 class TestAStarter:
     def start(self, account: Account, starter: tuple[str, str], cluster: str, *variables: str) -> Any:
-        subnet, group = account.subnets_and_groups()
-        return account.run(*starter, "--cluster", cluster, "--subnets", subnet, "--security-groups", group, *variables)
+        given = account.variables()
+        network = ("--subnets", given["ECS_SUBNETS"], "--security-groups", given["ECS_SECURITY_GROUPS"])
+        return account.run(*starter, "--cluster", cluster or given["ECS_CLUSTER"], *network, *variables)
 
     def test_takes_the_build_id_of_its_caller_and_gives_it_back(
         self, account: Account, starter: tuple[str, str]
@@ -378,7 +352,7 @@ class TestAStarter:
         build_id, slug = f"mine-{starter[0]}", f"chosen-{starter[0]}"
 
         done = self.start(
-            account, starter, "builds", "REPO_URL=https://example.org/a?b=c", f"SLUG={slug}", f"BUILD_ID={build_id}"
+            account, starter, "", "REPO_URL=https://example.org/a?b=c", f"SLUG={slug}", f"BUILD_ID={build_id}"
         )
 
         assert done.returncode == 0, done.stderr
@@ -389,7 +363,7 @@ class TestAStarter:
     def test_fails_when_ecs_answers_that_it_started_nothing(self, account: Account, starter: tuple[str, str]) -> None:
         account.aws.answer("RunTask", {"tasks": [], "failures": [{"reason": "MISSING"}]})
 
-        done = self.start(account, starter, "builds", "REPO_URL=https://example.org/a", "SLUG=a")
+        done = self.start(account, starter, "", "REPO_URL=https://example.org/a", "SLUG=a")
 
         account.aws.answer("RunTask")
         assert done.returncode != 0
@@ -402,7 +376,7 @@ class TestAStarter:
         full = {"tasks": [], "failures": [{"reason": "Capacity is unavailable at this time."}]}
         account.aws.answer("RunTask", full, MOTO)
 
-        done = self.start(account, starter, "builds", "REPO_URL=https://example.org/a", "SLUG=a", "BUILD_ID=retried")
+        done = self.start(account, starter, "", "REPO_URL=https://example.org/a", "SLUG=a", "BUILD_ID=retried")
 
         account.aws.answer("RunTask")
         assert done.returncode == 0, done.stderr
@@ -419,7 +393,7 @@ class TestAStarter:
         secret += ["BUILD_ENV_DATABASE=postgres://user:password@host/name"]
         asked = len(account.aws.asked("RunTask"))
 
-        done = self.start(account, starter, "builds", "REPO_URL=https://example.org/a", "SLUG=a", *secret)
+        done = self.start(account, starter, "", "REPO_URL=https://example.org/a", "SLUG=a", *secret)
 
         names = ", ".join(variable.partition("=")[0] for variable in secret)
         assert done.returncode != 0
@@ -430,25 +404,34 @@ class TestAStarter:
 # --- Redis -----------------------------------------------------------------------------------------------------------
 
 
-def test_the_redis_user_of_the_document_can_do_what_a_run_does_and_nothing_else(
+def with_users(redis: Redis) -> None:
+    """Give a Redis the users of the template, as ElastiCache would."""
+    with redis.client() as client:
+        for user in Template().resources("AWS::ElastiCache::User").values():
+            if user["UserName"] != "default":  # with which the test itself comes
+                access = ["resetkeys", *user["AccessString"].split()]
+                client.execute_command("ACL", "SETUSER", user["UserName"], ">s3cret-of-the-test", *access)
+
+
+def uri_of(redis: Redis, user: str) -> str:
+    return redis.uri.replace("//", f"//{user}:s3cret-of-the-test@")
+
+
+def test_the_user_of_builds_can_do_what_a_build_does_and_nothing_else(
     own_redis: Redis, s3: S3Server, open_folder: Path, repositories: Repositories
 ) -> None:
     from redis.exceptions import NoPermissionError
 
-    (command,) = blocks("redis")
-    with own_redis.client() as client:
-        client.execute_command(*command.replace("PASSWORD", "s3cret-of-the-test").split())
+    with_users(own_redis)
 
-    run = Program(own_redis, s3, open_folder).run(
-        repositories.app(), REDIS_URI=own_redis.uri.replace("//", "//buildrunner:s3cret-of-the-test@"), SLUG="acl"
-    )
+    run = Program(own_redis, s3, open_folder).run(repositories.app(), REDIS_URI=uri_of(own_redis, "builds"), SLUG="acl")
 
     assert run.code == 0, run.stderr
     assert run.result["status"] == "succeeded"
     assert run.messages[-1] == "Done"
     assert "not delivered" not in run.stdout + run.stderr
     with own_redis.client() as client:
-        client.execute_command("AUTH", "buildrunner", "s3cret-of-the-test")
+        client.execute_command("AUTH", "builds", "s3cret-of-the-test")
         for refused in (
             ["XRANGE", "events:acl", "-", "+"],
             ["XADD", "other", "*", "a", "b"],
@@ -459,3 +442,97 @@ def test_the_redis_user_of_the_document_can_do_what_a_run_does_and_nothing_else(
         ):
             with pytest.raises(NoPermissionError):
                 client.execute_command(*refused)
+
+
+def test_the_user_of_viewers_can_read_and_nothing_else(
+    own_redis: Redis, s3: S3Server, open_folder: Path, repositories: Repositories
+) -> None:
+    """The gateway and `logs` work with it."""
+    from redis.exceptions import NoPermissionError
+
+    with_users(own_redis)
+    program = Program(own_redis, s3, open_folder)
+    run = program.run(repositories.app(), SLUG="acl", BUILD_ID="one")
+    variables = {**os.environ, "REDIS_URI": uri_of(own_redis, "viewers")}
+
+    log = subprocess.run(
+        [sys.executable, "-m", "buildrunner", "logs", "acl", "--build", "one", "--follow"],
+        env=variables,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    gateway = Gateway(program, REDIS_URI=uri_of(own_redis, "viewers"))
+    try:
+        build = gateway.request("/api/sites/acl/builds/one").json
+        viewer = gateway.events("acl", "one")
+        reason = viewer.end()
+        health = gateway.request("/healthz").status
+    finally:
+        gateway.close()
+
+    assert run.code == log.returncode == 0, log.stderr
+    assert (build["status"], health) == ("succeeded", 200)
+    assert (reason, viewer.events) == ("result", run.events)
+    with own_redis.client() as client:
+        client.execute_command("AUTH", "viewers", "s3cret-of-the-test")
+        for refused in (
+            ["XADD", "events:acl", "*", "a", "b"],
+            ["PUBLISH", "logs:acl", "x"],
+            ["DEL", "events:acl"],
+            ["KEYS", "*"],
+        ):
+            with pytest.raises(NoPermissionError):
+                client.execute_command(*refused)
+
+
+# --- the end ---------------------------------------------------------------------------------------------------------
+
+
+def test_one_command_deletes_the_stack(account: Account) -> None:
+    """A second stack of another name, with everything that can be in one."""
+    options = {
+        "ImageUri": IMAGE,
+        "SiteDomain": "sites.example.com",
+        "CertificateArn": f"arn:aws:acm:us-east-1:{ACCOUNT}:certificate/1",
+        "AlarmEmail": "me@example.com",
+        "GitHubRepository": "me/buildrunner",
+        "GatewayOrigins": "https://app.example.com",
+    }
+    template = ("--template-file", "deploy/cloudformation.yaml", "--capabilities", "CAPABILITY_IAM")
+    deploy = ("aws", "cloudformation", "deploy", "--stack-name", "other", *template)
+    before = remaining(account)
+
+    created = account.run(*deploy, "--parameter-overrides", *(f"{name}={value}" for name, value in options.items()))
+    outputs = account.outputs("other")
+    (command,) = re.findall(r"aws cloudformation delete-stack --stack-name buildrunner", DOCUMENT)
+    deleted = account.run(*command.replace("buildrunner", "other").split())
+
+    assert created.returncode == 0, created.stderr
+    assert {"SitesDistribution", "PushRole", "Gateway"} <= outputs.keys()
+    assert deleted.returncode == 0, deleted.stderr
+    assert remaining(account) == before
+
+
+def remaining(account: Account) -> dict[str, int]:
+    """Count what costs money or can do something, of those that moto deletes with a stack."""
+    aws = account.aws
+    return {
+        "vpcs": len(aws.client("ec2").describe_vpcs()["Vpcs"]),
+        "load balancers": len(aws.client("elbv2").describe_load_balancers()["LoadBalancers"]),
+        "roles": len(aws.client("iam").list_roles()["Roles"]),
+        "repositories": len(aws.client("ecr").describe_repositories()["repositories"]),
+        "queues": len(aws.client("sqs").list_queues().get("QueueUrls", [])),
+        "functions": len(aws.client("lambda").list_functions()["Functions"]),
+        "log groups": len(aws.client("logs").describe_log_groups()["logGroups"]),
+        **{
+            kind: len(aws.asked(f"AWS::{kind}")) - len(aws.asked(f"delete AWS::{kind}"))
+            for kind in (
+                "SecretsManager::Secret",
+                "ElastiCache::ReplicationGroup",
+                "CloudFront::Distribution",
+                "Batch::JobQueue",
+            )
+        },
+    }

@@ -19,8 +19,9 @@ from support.harness import ROOT, Program, Redis, Repositories, free_port, wait_
 from support.registry import Registry, serving
 from support.relay import Relay, answer
 from support.s3_server import S3Server, s3_server
+from support.template import Template
 
-POLICY = (ROOT / "deploy" / "task-role-policy.json").read_text()
+POLICY = json.dumps(Template().policy("BuildRole"))
 ACL = re.search(r"^ACL SETUSER buildrunner on >PASSWORD (.*)$", (ROOT / "docs" / "security.md").read_text(), re.M)
 SITE, STATE = "doctor-sites", "doctor-state"
 # Check → what the policy of the task role lacks then: the id of a statement, and an action.
@@ -44,9 +45,7 @@ PERMISSIONS = {
 
 def policy(lacks: tuple[str, str] | None = None) -> dict[str, Any]:
     """Return the policy of the task role, without one action."""
-    text = POLICY
-    for name, value in {"SITE_BUCKET": SITE, "STATE_BUCKET": STATE, "SITE_PREFIX": ""}.items():
-        text = text.replace(f"<{name}>", value)
+    text = POLICY.replace(":::sites", f":::{SITE}").replace(":::state", f":::{STATE}")
     document: dict[str, Any] = json.loads(text)
     for statement in document["Statement"]:
         if lacks and statement["Sid"] == lacks[0]:

@@ -14,17 +14,10 @@ import pytest
 from botocore.validate import ParamValidator
 
 from buildrunner import __version__
+from support.template import Template
 
 ROOT = Path(__file__).parents[2]
-VALUES = {
-    "<ACCOUNT_ID>": "123456789012",
-    "<REGION>": "eu-central-1",
-    "<SITE_BUCKET>": "sites",
-    "<STATE_BUCKET>": "state",
-    "<SITE_PREFIX>": "",
-    "<IMAGE_TAG>": "0.1.0",
-    "<SUFFIX>": "a1B2c3",
-}
+IMAGE = "123456789012.dkr.ecr.eu-central-1.amazonaws.com/buildrunner:0.1.0"
 
 # What a build reads (docs/configuration.md). What begins with BUILD_ENV_ or INSTALL_ENV_ is free as to its rest.
 DOCUMENTED_VARIABLES = set(
@@ -35,7 +28,7 @@ DOCUMENTED_VARIABLES = set(
     AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN AWS_ENDPOINT_URL_S3 AWS_ENDPOINT_URL REPO_REF ROOT_DIR
     INSTALL_COMMAND BUILD_COMMAND OUTPUT_DIR NODE_VERSION GIT_TOKEN REPO_ALLOWED_SCHEMES S3_KEY_PREFIX LOG_FORMAT
     LOG_CHANNEL EVENT_STREAM LOG_TTL LOG_MAX_BYTES CONSOLE_FORMAT CLONE_TIMEOUT INSTALL_TIMEOUT BUILD_TIMEOUT
-    UPLOAD_TIMEOUT UPLOAD_CONCURRENCY ASSET_GRACE DEPENDENCY_CACHE CACHE_SCOPE
+    UPLOAD_TIMEOUT UPLOAD_CONCURRENCY SITE_URL BUILD_URL ASSET_GRACE DEPENDENCY_CACHE CACHE_SCOPE
     SITE_MAX_FILES SITE_MAX_BYTES SITE_MAX_FILE_BYTES
     """,
     )
@@ -73,18 +66,9 @@ NOT_ON_FARGATE |= {"hostname", "links", "privileged"}
 LINUX_NOT_ON_FARGATE = {"devices", "maxSwap", "sharedMemorySize", "swappiness"}
 
 
-def deploy_file(name: str, **values: str) -> dict[str, Any]:
-    """Read a file of `deploy/` as its README has it filled in."""
-    text = (ROOT / "deploy" / name).read_text()
-    for placeholder, value in (VALUES | {f"<{name}>": value for name, value in values.items()}).items():
-        text = text.replace(placeholder, value)
-    document: dict[str, Any] = json.loads(text)
-    return document
-
-
 @pytest.fixture(scope="module")
 def task() -> dict[str, Any]:
-    return deploy_file("task-definition.json")
+    return Template(ImageUri=IMAGE).task_definition()
 
 
 @pytest.fixture(scope="module")
@@ -107,12 +91,6 @@ def wrong_enums(shape: Any, value: Any, path: str = "") -> Iterator[str]:
 
 
 # --- the task definition ---------------------------------------------------------------------------------------------
-
-
-def test_every_placeholder_is_known() -> None:
-    texts = "".join(path.read_text() for path in sorted((ROOT / "deploy").glob("*.json")))
-
-    assert set(re.findall(r"<[^>]*>", texts)) == set(VALUES)
 
 
 def test_ecs_takes_the_task_definition(task: dict[str, Any]) -> None:
@@ -197,46 +175,59 @@ def test_the_console_never_holds_up_a_build(container: dict[str, Any]) -> None:
 
 
 def reasons() -> list[set[str]]:
-    """Return what each row of the table "The task definition, line by line" gives the reason of."""
+    """Return what each row of the table "The task of a build, line by line" gives the reason of."""
     readme = (ROOT / "deploy" / "README.md").read_text()
-    found = re.search(r"^## The task definition, line by line\n\n((?:^\|.*\n)+)", readme, re.MULTILINE)
+    found = re.search(r"^## The task of a build, line by line\n\n((?:^\|.*\n)+)", readme, re.MULTILINE)
     assert found
     rows = [row.strip("|").split("|") for row in found[1].splitlines()[2:]]
     assert [row for row in rows if len(row) != 2 or len(row[1].split()) < 3] == [], "rows without a reason"
     return [set(re.findall(r"`(.+?)`", row[0])) for row in rows]
 
 
-def lines_of(document: Any, key: str | None = None) -> Iterator[set[str]]:
-    """Walk a document and give what belongs together on a line: a key and its value, or an item of a list."""
-    if isinstance(document, dict) and document.keys() == {"name", "value"}:
-        yield {document["name"], document["value"]}
+def names_of(document: Any) -> Iterator[str]:
+    """Walk a part of the template and yield each key and each value that is no function."""
+    if isinstance(document, dict) and document.keys() == {"Name", "Value"}:
+        yield from (document["Name"], *names_of(document["Value"]))
     elif isinstance(document, dict):
+        if len(document) == 1 and re.match("Ref$|Fn::", next(iter(document))):
+            return
         for name, value in document.items():
-            yield {name}
-            yield from lines_of(value, name)
+            yield from (name, *names_of(value))
     elif isinstance(document, list):
         for item in document:
-            yield from lines_of(item)
+            yield from names_of(item)
     else:
-        yield {document if isinstance(document, str) else json.dumps(document), *([key] if key else [])}
+        yield document if isinstance(document, str) else json.dumps(document)
 
 
-def test_each_key_and_each_value_of_the_task_definition_has_its_reason() -> None:
-    lines = list(lines_of(json.loads((ROOT / "deploy" / "task-definition.json").read_text())))
-    rows = reasons()
+def test_each_line_of_the_task_definition_has_its_reason() -> None:
+    names = set(names_of(Template().document["Resources"]["BuildTask"]["Properties"]))
+    explained: set[str] = set().union(*reasons())
 
-    assert [line for line in lines if not any(line <= row for row in rows)] == []
-    assert set().union(*rows) - set().union(*lines) <= {"value"}, "explained, but not there"
+    assert names - explained == set()
+    assert explained - names == set(), "explained, but not there"
 
 
-def test_what_is_documented_as_absent_is_absent(task: dict[str, Any]) -> None:
+def test_what_is_documented_as_absent_is_absent() -> None:
     readme = (ROOT / "deploy" / "README.md").read_text()
     found = re.search(r"^Settings that are absent on purpose:\n\n((?:^\|.*\n)+)", readme, re.MULTILINE)
     assert found
     absent = {name for row in found[1].splitlines()[2:] for name in re.findall(r"`(.+?)`", row.split("|")[1])}
 
-    assert "user" in absent
-    assert not absent & set().union(*lines_of(task))
+    assert "User" in absent
+    assert not absent & set(names_of(Template().document["Resources"]["BuildTask"]["Properties"]))
+
+
+def test_each_statement_of_a_role_has_its_purpose() -> None:
+    readme = (ROOT / "deploy" / "README.md").read_text()
+    table = readme.partition("## What each role may do")[2]
+    explained = {
+        name for row in re.findall(r"^\| (.*?) \|", table, re.MULTILINE) for name in re.findall(r"`(.+?)`", row)
+    }
+    statements = {statement["Sid"] for name in POLICIES for statement in EVERYTHING.policy(name)["Statement"]}
+
+    assert statements - explained == set()
+    assert explained - statements - set(EVERYTHING.resources()) == set(), "explained, but not there"
 
 
 def test_the_image_is_labelled_with_the_version() -> None:
@@ -269,19 +260,26 @@ def allows(policy: dict[str, Any], action: str, resource: str, **context: str) -
     return False
 
 
-TASK_POLICIES = {prefix: deploy_file("task-role-policy.json", SITE_PREFIX=prefix) for prefix in ("", "__outputs/")}
+TASK_POLICIES = {prefix: Template(SitePrefix=prefix).policy("BuildRole") for prefix in ("", "__outputs/")}
+EVERYTHING = Template(
+    ImageUri=IMAGE, SiteDomain="sites.example.com", CertificateArn="arn:aws:acm:x", GitHubRepository="me/buildrunner"
+)
+POLICIES = [*EVERYTHING.resources("AWS::IAM::Role"), *EVERYTHING.resources("AWS::IAM::ManagedPolicy")]
+# https://docs.aws.amazon.com/service-authorization/latest/reference/reference_policies_actions-resources-contextkeys.html
+WITHOUT_RESOURCES = {"batch:DescribeJobQueues", "batch:DescribeJobs", "batch:ListJobs"}
+WITHOUT_RESOURCES |= {"ecr:GetAuthorizationToken", "ecs:DescribeTaskDefinition", "ecs:ListTasks"}
 
 
-@pytest.mark.parametrize("name", ["task-role-policy.json", "execution-role-policy.json", "api-server-policy.json"])
+@pytest.mark.parametrize("name", POLICIES)
 def test_policies_name_each_action_in_full(name: str) -> None:
-    policy = deploy_file(name)
+    policy = EVERYTHING.policy(name)
 
     assert policy["Version"] == "2012-10-17"
     for statement in policy["Statement"]:
         actions = as_list(statement["Action"])
         assert all(re.fullmatch(r"[a-z0-9]+:[A-Z][A-Za-z]+", action) for action in actions)
         if "*" in as_list(statement["Resource"]):
-            assert actions in (["ecr:GetAuthorizationToken"], ["ecs:ListTasks"]), "those that know no resource"
+            assert set(actions) <= WITHOUT_RESOURCES
 
 
 # Calls of S3 and the permission of each: https://docs.aws.amazon.com/AmazonS3/latest/userguide/using-with-s3-policy-actions.html
@@ -297,6 +295,7 @@ PERMISSIONS: Mapping[str, str | None] = {
     "delete_object": "s3:DeleteObject",
     "get_object": "s3:GetObject",
     "head_object": "s3:GetObject",
+    "generate_presigned_url": None,  # asks for nothing; what is done with it are the calls above
     "head_bucket": None,  # opens a connection; that it is refused is of no interest
 }
 
@@ -369,7 +368,7 @@ def test_a_run_may_do_nothing_else_to_a_bucket(action: str) -> None:
 def test_the_execution_role_only_has_what_the_task_needs(
     container: dict[str, Any],
 ) -> None:
-    policy = deploy_file("execution-role-policy.json")
+    policy = Template().policy("BuildExecutionRole")
     options = container["logConfiguration"]["options"]
     account = "eu-central-1:123456789012"
     streams = f"arn:aws:logs:{account}:log-group:{options['awslogs-group']}:log-stream"
@@ -397,8 +396,13 @@ def test_the_execution_role_only_has_what_the_task_needs(
 
 def test_only_tasks_of_this_account_and_region_take_the_roles() -> None:
     """As https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-iam-roles.html has it: no cluster can be named."""
-    (statement,) = deploy_file("trust-policy.json")["Statement"]
+    roles = EVERYTHING.resources("AWS::IAM::Role")
+    trusted = {name: role["AssumeRolePolicyDocument"]["Statement"][0] for name, role in roles.items()}
+    assert trusted.pop("QueueAgeRole")["Principal"] == {"Service": "lambda.amazonaws.com"}
+    assert trusted.pop("PushRole")["Action"] == "sts:AssumeRoleWithWebIdentity"
+    statement = trusted["BuildRole"]
 
+    assert set(map(str, trusted.values())) == {str(statement)}
     assert statement["Principal"] == {"Service": "ecs-tasks.amazonaws.com"}
     assert statement["Action"] == "sts:AssumeRole"
     assert statement["Condition"] == {
@@ -410,13 +414,13 @@ def test_only_tasks_of_this_account_and_region_take_the_roles() -> None:
 def test_the_api_server_starts_this_family_in_one_cluster_with_these_roles_and_nothing_else(
     task: dict[str, Any],
 ) -> None:
-    statements = {s["Sid"]: s for s in deploy_file("api-server-policy.json")["Statement"]}
+    statements = {s["Sid"]: s for s in Template().policy("StartBuilds")["Statement"]}
     account = "eu-central-1:123456789012"
     start, tag, roles = (statements.pop(name) for name in ("StartBuilds", "TagThemAtTheirStart", "HandThemTheirRoles"))
 
     assert start["Action"] == "ecs:RunTask"
     assert start["Resource"] == f"arn:aws:ecs:{account}:task-definition/{task['family']}:*"
-    assert start["Condition"] == {"ArnEquals": {"ecs:cluster": f"arn:aws:ecs:{account}:cluster/builds"}}
+    assert start["Condition"] == {"ArnEquals": {"ecs:cluster": f"arn:aws:ecs:{account}:cluster/Cluster"}}
     assert tag["Action"] == "ecs:TagResource"
     assert tag["Condition"] == {"StringEquals": {"ecs:CreateAction": "RunTask"}}
     assert roles["Action"] == "iam:PassRole"
@@ -424,28 +428,57 @@ def test_the_api_server_starts_this_family_in_one_cluster_with_these_roles_and_n
     assert roles["Condition"] == {"StringEquals": {"iam:PassedToService": "ecs-tasks.amazonaws.com"}}
     look, find = statements.pop("LookAtAndStopBuilds"), statements.pop("FindTheTaskOfABuild")
     assert look["Action"] == ["ecs:DescribeTasks", "ecs:StopTask"]
-    assert look["Resource"] == tag["Resource"] == f"arn:aws:ecs:{account}:task/builds/*"
+    assert look["Resource"] == tag["Resource"] == f"arn:aws:ecs:{account}:task/Cluster/*"
     assert (find["Action"], find["Condition"]) == ("ecs:ListTasks", start["Condition"])
     read, list_logs = statements.pop("ReadLogs"), statements.pop("FindLogs")
     assert (read["Action"], read["Resource"]) == ("s3:GetObject", "arn:aws:s3:::state/__logs/*")
     assert (list_logs["Action"], list_logs["Resource"]) == ("s3:ListBucket", "arn:aws:s3:::state")
     assert list_logs["Condition"] == {"StringLike": {"s3:prefix": "__logs/*"}}
+    for name in ("LookUpWhatIsThere", "QueueBuilds", "StopQueuedBuilds", "ReadLiveLogs"):
+        del statements[name]
     assert statements == {}
 
 
-def test_the_lifecycles_are_ones_that_aws_takes() -> None:
-    shape = (
-        botocore.session.Session()
-        .get_service_model("s3")
-        .operation_model("PutBucketLifecycleConfiguration")
-        .input_shape
-    )
-    assert shape is not None
-    request = {"Bucket": "sites", "LifecycleConfiguration": deploy_file("s3-lifecycle.json")}
+def test_the_policy_of_starters_has_the_calls_of_submit_and_of_logs() -> None:
+    """`ecs:ListTasks` is for people: `startedBy` finds the task of a build."""
+    folder = ROOT / "src" / "buildrunner" / "commands" / "submit"
+    services = {"ecs": (folder / "ecs.py").read_text(), "batch": (folder / "batch.py").read_text()}
+    calls = {
+        f"{service}:{''.join(word.capitalize() for word in name.split('_'))}"
+        for service, source in services.items()
+        for name in re.findall(r"\b_client\.([a-z]+_[a-z_]+)\(", source)
+    }
+    actions = {a for s in Template().policy("StartBuilds")["Statement"] for a in as_list(s["Action"])}
 
-    report = ParamValidator().validate(request, shape)
+    assert calls <= actions
+    assert actions - calls == {
+        "ecs:ListTasks",
+        "ecs:TagResource",  # of RunTask's own tags
+        "iam:PassRole",  # of RunTask
+        "s3:GetObject",
+        "s3:ListBucket",
+        "secretsmanager:GetSecretValue",
+    }
 
-    assert not report.has_errors(), report.generate_report()
-    assert list(wrong_enums(shape, request)) == []
-    (rule,) = deploy_file("ecr-lifecycle.json")["rules"]
-    assert rule["selection"] == {"tagStatus": "any", "countType": "imageCountMoreThan", "countNumber": 20}
+
+def test_batch_retries_as_submit_asks_it_to() -> None:
+    """`submit` sends its own strategy, which is also right for compute environments on EC2."""
+    from buildrunner.commands.submit.batch import _RETRY
+
+    asked: Any = _RETRY["evaluateOnExit"]
+    ours = Template()["BuildJob"]["RetryStrategy"]["EvaluateOnExit"]
+
+    assert [one for one in asked if "Host EC2*" not in one.values()] == [
+        {name[0].lower() + name[1:]: value for name, value in one.items()} for one in ours
+    ]
+
+
+def test_the_workflow_pins_each_action_to_a_commit() -> None:
+    """actionlint, which `make check` runs, says the rest."""
+    workflow = (ROOT / "deploy" / "push-image.yml").read_text()
+    uses = re.findall(r"uses: (.*)$", workflow, re.MULTILINE)
+
+    assert uses
+    assert [each for each in uses if not re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40} # v[\d.]+", each)] == []
+    assert "secrets." not in workflow
+    assert re.search(r"^permissions: \{\}$", workflow, re.MULTILINE), "nothing but what the job names"
