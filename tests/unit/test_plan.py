@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from buildrunner.errors import BuildFailed
+from buildrunner.errors import BuildFailed, Failure
 from buildrunner.project.files import folders
 from buildrunner.project.overrides import Overrides
 from buildrunner.project.plan import BuildPlan, plan_build
@@ -1339,3 +1339,13 @@ def test_a_monorepo_that_is_not_read_is_warned_of(checkout: Path, name: str) -> 
     write(checkout / "apps/web", scripts={"build": "vite build"})
 
     assert plan(checkout, root_dir="apps/web").warnings[-1].startswith(f"{name} is not read: ")
+
+
+def test_the_source_page_of_an_example_is_no_site(checkout: Path) -> None:
+    """A Python project with an app among its examples: the app's own index.html works only after its build."""
+    (checkout / "package.json").unlink(missing_ok=True)
+    (checkout / "pyproject.toml").write_text('[project]\nname = "tool"\n')
+    write(checkout / "examples/app", scripts={"build": "vite build"}, devDependencies={"vite": "5"})
+    (checkout / "examples/app/index.html").write_text('<script type="module" src="/src/main.ts"></script>')
+
+    assert failure(checkout).failure == Failure("not-a-node-app")

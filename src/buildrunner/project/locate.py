@@ -314,6 +314,8 @@ class AppLocator:
         for folder in folders(self._top, _DEPTH):
             if has_templates and not self._fixed and not _TEMPLATES.isdisjoint(folder.relative_to(self._top).parts):
                 continue
+            if find_build_script(read_package(folder, self._checkout)):
+                continue  # its page is a source
             if self._is_page(folder) and not any(folder.is_relative_to(other) for other in found):
                 found.append(folder)
         return found
