@@ -41,7 +41,7 @@ def main() -> None:
     ) as demo:
         os.close(theirs)
         shown = ""
-        while "Ctrl-C ends it." not in shown:
+        while "Press Ctrl-C to stop." not in shown:
             shown += os.read(ours, 65536).decode()
         address = re.search(r"http://127\.0\.0\.1:\d+/", shown)
         if address and shutil.which("chromium"):

@@ -248,7 +248,7 @@ def test_a_failed_build_keeps_its_page_at_a_terminal(temp: TempDir, make_app: Ma
     with terminal() as stdin, started(make_app("process.exit(7)"), temp, stdin) as process:
         assert process.stdout
         page = read_until(r"http://\S+/sites/\S+", process.stdout)
-        read_until("until Ctrl-C", process.stdout)
+        read_until("until you press Ctrl-C", process.stdout)
         status = get(page)[0]
         failed = json.loads(get(page.replace("/sites/", "/api/sites/") + "/builds/latest")[3])
         process.send_signal(signal.SIGINT)
@@ -342,7 +342,7 @@ def test_ctrl_c_under_make_ends_the_preview_with_0(temp: TempDir, make_app: Make
         seen = b""
         with open(ours, "r+b", buffering=0) as screen, suppress(OSError):  # EIO, when the last process has gone
             while chunk := screen.read(4096):
-                if b"Ctrl-C ends it" in seen + chunk and b"Ctrl-C ends it" not in seen:
+                if b"Press Ctrl-C to stop" in seen + chunk and b"Press Ctrl-C to stop" not in seen:
                     screen.write(b"\x03")
                 seen += chunk
         process.wait(timeout=30)

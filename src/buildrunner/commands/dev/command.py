@@ -184,14 +184,18 @@ class _Run:
         self._idle = True
         stays = os.isatty(0)
         if code == EXIT_PUBLISHED:
-            print_line(f"The site, from the bucket:\n{site_address}")
+            print_line(f"\nThe site is served at\n{site_address}")
             if not stays:
                 from buildrunner.commands.dev.site import visit
 
                 print_line(await visit(site_address, started, self._slug))
         if stays:
             self.exit_code = code
-            print_line("Ctrl-C ends it." if code == EXIT_PUBLISHED else f"Its page stays until Ctrl-C: {page}")
+            print_line(
+                "Press Ctrl-C to stop."
+                if code == EXIT_PUBLISHED
+                else f"The build page stays at {page} until you press Ctrl-C."
+            )
             await anyio.sleep_forever()
         return code
 
@@ -219,8 +223,8 @@ class _Run:
                 return
             self._idle, self.exit_code = True, code
             if code == EXIT_PUBLISHED:
-                print_line(f"The site, from the bucket:\n{site_address}")
-            print_line("Watching for changes. Ctrl-C ends it.")
+                print_line(f"\nThe site is served at\n{site_address}")
+            print_line("Watching for changes. Press Ctrl-C to stop.")
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(wait, first, snapshot)
