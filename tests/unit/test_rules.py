@@ -1093,7 +1093,10 @@ SITUATIONS: list[tuple[str, dict[str, Any], str, str]] = [
         "BUILD_COMMAND",
     ),
     ("npm error code ERESOLVE\n", {"command": "npm ci --legacy-peer-deps"}, "did not help", "=true"),
-    ("[ERR_REQUIRE_ESM]: require() of ES Module /w/x.js\n", {"node": "22.1.0"}, "CommonJS", "NODE_VERSION"),
+    ("[ERR_REQUIRE_ESM]: require() of ES Module /w/x.js\n", {"node": "22.12.0"}, "CommonJS", "NODE_VERSION"),
+    ("[ERR_REQUIRE_ESM]: require() of ES Module /w/x.js\n", {"node": "20.19.1"}, "CommonJS", "NODE_VERSION"),
+    ("[ERR_REQUIRE_ESM]: require() of ES Module /w/x.js\n", {"node": "22.2.0"}, "NODE_VERSION=22", "what require()"),
+    ("[ERR_REQUIRE_ESM]: require() of ES Module /w/x.js\n", {"node": "21.7.0"}, "NODE_VERSION=22", "what require()"),
     (ENGINE, {"node": "20.1.0", "node_named_by": ".nvmrc"}, "Change .nvmrc to 22", "commit an .nvmrc"),
     ("TypeError: crypto.hash is not a function\n", {"node": "24.1.0"}, "", "NODE_VERSION"),
     # Programs of the system are no packages.

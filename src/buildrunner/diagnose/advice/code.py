@@ -9,10 +9,14 @@ from buildrunner.diagnose.rule import FailedCommand
 
 
 def require_of_es_module(failed: FailedCommand, name: str) -> str:
-    """Explain require() of an ES module, by the Node that ran."""
+    """Explain require() of an ES module by the Node that ran.
+
+    Since 20.19 and 22.12 it is allowed without an option (https://nodejs.org/api/modules.html, "Loading ECMAScript modules").
+    """
     at = f" ({name})" if name else ""
     older = "Install the last version of the package that is CommonJS (chalk 4, del 6, node-fetch 2)."
-    if failed.node_major and failed.node_major >= 22:
+    version = tuple(int(part) for part in re.findall(r"\d{1,9}", failed.node or "")[:2])
+    if version >= (22, 12) or (20, 19) <= version < (21,):
         return f"An ES module is loaded with require(){at}, and it uses what require() cannot load. {older}"
     node = f"Node {failed.node}" if failed.node else "this Node"
     return (
