@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 import sys
+import tempfile
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
@@ -672,23 +673,26 @@ async def test_opening_the_client_does_not_hold_up_the_event_loop(server: S3Serv
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(watch)
+        started = anyio.current_time()
         async with bucket_of(server) as bucket:
             await bucket.list_objects("none/")
+        took = anyio.current_time() - started
         tasks.cancel_scope.cancel()
 
-    assert longest < 0.5
+    assert longest < max(0.2, took / 2)  # on a busy machine everything takes longer
 
 
-async def test_the_server_exits_with_its_starter(tmp_path: Path) -> None:
+async def test_the_server_exits_with_its_starter() -> None:
     script = "import time, s3_server\nwith s3_server.s3_server() as s: print(s.process.pid, flush=True); time.sleep(60)"
     folder = os.path.dirname(sys.modules["support.s3_server"].__file__ or "")
-    environment = {**os.environ, "PYTHONPATH": folder, "TMPDIR": str(tmp_path)}
-    async with await anyio.open_process([sys.executable, "-c", script], env=environment, stderr=None) as parent:
-        assert parent.stdout
-        pid = int(await parent.stdout.receive())
+    with tempfile.TemporaryDirectory(dir="/tmp") as short:  # its sockets have names of at most 107 bytes
+        environment = {**os.environ, "PYTHONPATH": folder, "TMPDIR": short}
+        async with await anyio.open_process([sys.executable, "-c", script], env=environment, stderr=None) as parent:
+            assert parent.stdout
+            pid = int(await parent.stdout.receive())
 
-        parent.kill()
+            parent.kill()
 
-    with anyio.fail_after(10):
-        while os.path.exists(f"/proc/{pid}") and " Z " not in Path(f"/proc/{pid}/stat").read_text():
-            await anyio.sleep(0.02)
+        with anyio.fail_after(30):
+            while os.path.exists(f"/proc/{pid}") and " Z " not in Path(f"/proc/{pid}/stat").read_text():
+                await anyio.sleep(0.02)

@@ -23,7 +23,7 @@ from support.unreachable_s3 import UnreachableS3
 
 # What is tried again for 8 s on the hot path, and four times on aiobotocore's; both make two requests of one where a used
 # connection is cut.
-MAX_TIMES = 60
+MAX_TIMES = 100
 CONCURRENCY = 8
 BUCKET, STATE = "faults-sites", "faults-state"
 
