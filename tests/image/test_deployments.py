@@ -6,6 +6,7 @@ import http.client
 import json
 import uuid
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 
@@ -68,9 +69,10 @@ def test_a_service_of_the_stack_answers_its_health_check(
         port = int(docker("port", container, "8080").splitlines()[0].rpartition(":")[2])
         wait_for(lambda: can_connect(port), "the port", 60)
         wait_for(lambda: "Listening on" in docker("logs", container), "the service to listen", 60)
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-        connection.request("GET", path)
-        answer = connection.getresponse()
+        with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            answer.read()
     finally:
         docker("rm", "--force", "--volumes", container)
 
