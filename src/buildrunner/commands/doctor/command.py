@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import signal
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,10 +19,10 @@ from buildrunner.commands.doctor.buckets import BucketChecks, BucketSettings, de
 from buildrunner.commands.doctor.check import Check, Checks
 from buildrunner.commands.doctor.log import RedisChecks
 from buildrunner.commands.doctor.machine import MachineChecks
+from buildrunner.commands.interruptible import run_until_signal
 from buildrunner.config.addresses import Repository, parse_repository
 from buildrunner.config.aws import check_keys, read_region
 from buildrunner.config.environment import EnvironmentReader, list_secrets
-from buildrunner.errors import ungrouped
 from buildrunner.events.sinks.console import print_bytes, print_line
 from buildrunner.redaction import Redactor, visible
 from buildrunner.sandbox import remove_tree
@@ -44,25 +43,15 @@ async def doctor(environment: Mapping[str, str], *, as_json: bool, early_signals
         0, or 1 if a check failed.
 
     """
-    interrupted = list(early_signals)
-    found: list[Check] = []
-    with ungrouped(), anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
-        async with anyio.create_task_group() as tasks:
 
-            async def listen() -> None:
-                async for number in signals:
-                    interrupted.append(number)
-                    tasks.cancel_scope.cancel()
+    async def check() -> int:
+        found: list[Check] = []
+        printer = _Printer(Redactor(list_secrets(environment)).redact, as_json=as_json)
+        await _run(environment, found, printer)
+        printer.end(found)
+        return 1 if any(check.status == "failed" for check in found) else 0
 
-            if not interrupted:
-                tasks.start_soon(listen)
-                printer = _Printer(Redactor(list_secrets(environment)).redact, as_json=as_json)
-                await _run(environment, found, printer)
-                printer.end(found)
-            tasks.cancel_scope.cancel()
-    if interrupted:
-        return 128 + interrupted[0]
-    return 1 if any(check.status == "failed" for check in found) else 0
+    return await run_until_signal(check, early_signals)
 
 
 async def _run(environment: Mapping[str, str], found: list[Check], printer: _Printer) -> None:

@@ -6,20 +6,18 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import anyio
-
+from buildrunner.commands.interruptible import run_until_signal
 from buildrunner.commands.plan.checkout import Source, find_source, open_checkout
 from buildrunner.commands.plan.report import CacheSettings, InstalledTools, PlanReport, describe_plan
 from buildrunner.concurrency.cancellation import run_in_thread
 from buildrunner.config.environment import list_secrets, read_variables
-from buildrunner.errors import EXIT_CONFIGURATION, BuildEnded, ungrouped
+from buildrunner.errors import EXIT_CONFIGURATION, BuildEnded
 from buildrunner.events.sinks.console import STDERR, print_line
 from buildrunner.project import Overrides, plan_build
 from buildrunner.redaction import Redactor, visible
@@ -46,20 +44,7 @@ async def plan(environment: Mapping[str, str], repo: str, *, as_json: bool, earl
     values = read_variables(environment, "plan")
     source = find_source(repo, values["REPO_ALLOWED_SCHEMES"], values["REPO_REF"], values["GIT_TOKEN"])
     redact = Redactor(list_secrets(environment)).redact
-    interrupted = list(early_signals)
-    with ungrouped(), anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
-        async with anyio.create_task_group() as tasks:
-
-            async def listen() -> None:
-                async for number in signals:
-                    interrupted.append(number)
-                    tasks.cancel_scope.cancel()
-
-            if not interrupted:
-                tasks.start_soon(listen)
-                code = await _plan(source, values, redact, as_json=as_json)
-            tasks.cancel_scope.cancel()
-    return 128 + interrupted[0] if interrupted else code
+    return await run_until_signal(lambda: _plan(source, values, redact, as_json=as_json), early_signals)
 
 
 async def _plan(source: Source, values: Mapping[str, Any], redact: Callable[[str], str], *, as_json: bool) -> int:
