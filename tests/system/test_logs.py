@@ -59,7 +59,10 @@ def test_a_build_that_failed_gives_its_exit_code_and_its_hint(program: Program, 
     lines = reader.stdout.splitlines()
     cause, excerpt, hint, result = lines[-4:]
     assert hint == f"What to do: {run.result['hint']}"
-    assert (cause, excerpt.strip()) == ("Cause: node-heap", run.result["failure"]["excerpt"])
+    assert (cause, excerpt.strip()) == (
+        f"Cause: {run.result['reason']} (node-heap)",
+        run.result["failure"]["excerpt"],
+    )
     assert result == run.result["log"]
 
 

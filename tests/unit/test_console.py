@@ -318,6 +318,19 @@ def test_plain_lines_end_with_the_same() -> None:
     ]
 
 
+def test_plain_lines_name_the_failure_before_the_hint() -> None:
+    result = {
+        **FAILED,
+        "failure": {"kind": "manifest-missing"},
+        "reason": "There is no package.json.",
+        "hint": "Add it.",
+    }
+
+    (lines, _, _) = watch([[result]], columns=200, console_format="text")
+
+    assert lines[-1][:2] == ["Cause: There is no package.json. (manifest-missing)", "What to do: Add it."]
+
+
 def test_output_that_would_block_is_waited_for_and_whole() -> None:
     """Node sets a terminal or a pipe that it shares to be non-blocking."""
     ours, theirs = os.pipe()

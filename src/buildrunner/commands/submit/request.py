@@ -84,7 +84,9 @@ def read_request(
 
 
 def find_refusal(name: str, value: str, more_secrets: tuple[str, ...] = ()) -> str | None:
-    """Return why a variable must not be set for one build: whoever may describe a task can read it. None if it may.
+    """Return why a variable must not be set for one build, or None if it may be set.
+
+    Overrides are visible to everyone with the permission ecs:DescribeTasks.
 
     Args:
         name: of the variable.
@@ -95,7 +97,7 @@ def find_refusal(name: str, value: str, more_secrets: tuple[str, ...] = ()) -> s
     try:
         variable = find_variable(name)
     except KeyError:
-        return f"{name} is not a variable of a build.{_suggest(name)}"
+        return f"{name} is not a variable of a build.{'' if is_secret_name(name) else _suggest(name)}"
     if variable.name in _OWN:
         return f"{name} cannot be set with --env: it is an argument, or made for each build."
     if "run" not in variable.commands:
@@ -104,7 +106,7 @@ def find_refusal(name: str, value: str, more_secrets: tuple[str, ...] = ()) -> s
     is_secret = (variable.secret and not variable.prefix) or is_secret_name(own or name)
     if is_secret or matches_any(own, more_secrets) or not is_public_value(value):
         return (
-            f"{name} is a secret, which everyone who may describe the task could read."
+            f"{name} is a secret, and everyone with the permission to describe the task can read overrides."
             " Put it into the task definition's secrets."
         )
     return None
@@ -149,7 +151,7 @@ def _check_repository(reader: EnvironmentReader, url: str) -> None:
         return
     if repository.password or (repository.username and repository.scheme in {"http", "https"}):
         reader.problems.append(
-            "REPO_URL contains credentials, which everyone who may describe the task could read."
+            "REPO_URL contains credentials, and everyone with the permission to describe the task can read overrides."
             " Put GIT_TOKEN into the task definition's secrets."
         )
 

@@ -32,7 +32,7 @@ _FLOOD_BATCH_SECONDS = 0.2
 HINT = "What to do: "
 _SHORT_SECONDS = 0.05  # a stage that took less is not worth a word
 FRAME_SECONDS = 0.1  # between two states of the row that moves
-# Somebody keeps what is printed there, even if it looks like a terminal (`docker run --tty`).
+# A collector stores this output, even if it looks like a terminal (`docker run --tty`).
 _KEPT_LOGS = ("CI", "ECS_CONTAINER_METADATA_URI_V4")
 
 
@@ -92,7 +92,7 @@ class Display(Protocol):
         """Return what is to be written for encoded events."""
 
     def clear(self) -> bytes:
-        """Return what is to be written before a line of somebody else."""
+        """Return what to write before a line of another writer."""
 
 
 class _Lines:
@@ -113,7 +113,7 @@ class _Lines:
 def make_display(console_format: Literal["auto", "text", "json"], *, live: bool = False) -> Display:
     """Return how events are shown on stdout.
 
-    With `live` a terminal gets the row that moves, too: nobody else may write there meanwhile.
+    With `live`, a terminal also gets the row that moves; no other program may write there then.
     """
     if console_format == "json":
         return _Lines(lambda events: b"\n".join([*events, b""]) if events else b"")
@@ -172,8 +172,10 @@ def _summary_lines(event: dict[str, Any]) -> list[str]:
     """Return what a result tells besides its end word: the cause of a failure, or what was published."""
     from buildrunner.events.sinks.terminal import describe_failure, describe_files  # not needed before the end
 
-    place, excerpt = describe_failure(event)
-    lines = [*([f"Cause: {place}"] if place else []), *(f"    {line}" for line in excerpt)]
+    cause, excerpt = describe_failure(event)
+    if "reason" in event and "file" not in (event.get("failure") or {}):  # else a stable id alone, or nothing
+        cause = f"{event['reason']} ({cause})" if cause else event["reason"]
+    lines = [*([f"Cause: {cause}"] if cause else []), *(f"    {line}" for line in excerpt)]
     if hint := event.get("hint"):
         lines.append(f"{HINT}{hint}")
     if event["status"] == "succeeded" and (files := describe_files(event)):
