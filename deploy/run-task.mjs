@@ -11,7 +11,7 @@ import { ECSClient, RunTaskCommand } from "@aws-sdk/client-ecs";
 const SECRET_WORDS = /^(TOKEN|SECRETS?|PASSWORD|PASSWD|PASS|PASSPHRASE|CREDENTIALS?|JWT|PAT)$/;
 const KEY_WORDS = /^(API|ACCESS|PRIVATE|SECRET|SIGNING|ENCRYPTION|DEPLOY|SERVICE|ROLE|MASTER|SSH|HMAC)$/;
 
-/** Return whether a variable must not be an override, which everyone who can call DescribeTasks can read. */
+/** Return whether a variable must not be an override: overrides are visible in DescribeTasks. */
 const isSecret = (name, value) => {
   const words = (name.match(/[A-Z]+(?![a-z])|[A-Z]?[a-z]+/g) ?? []).map((word) => word.toUpperCase());
   return (

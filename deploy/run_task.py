@@ -30,7 +30,7 @@ KEY_WORDS |= {"HMAC"}
 
 
 def is_secret(name: str, value: str) -> bool:
-    """Return whether a variable must not be an override, which everyone who can call DescribeTasks can read."""
+    """Return whether a variable must not be an override: overrides are visible in DescribeTasks."""
     words = [word.upper() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)]
     return (
         name in {"REDIS_URI", "WEBHOOK_URL"}

@@ -441,7 +441,7 @@ VARIABLES: tuple[Variable, ...] = (
     Variable(
         "WEBHOOK_URL",
         "Notifications",
-        "Address that is told when a build starts and when it has finished. Set it together with `WEBHOOK_SECRET`.",
+        "Address that receives a webhook when a build starts and when it ends. Set it together with `WEBHOOK_SECRET`.",
         _HTTP_URL,
         PUBLISHING,
         default_words="none",

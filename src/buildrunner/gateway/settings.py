@@ -12,7 +12,7 @@ from buildrunner.web.listening import is_loopback
 
 @dataclass(frozen=True, slots=True)
 class GatewaySettings:
-    """Where the gateway listens, what it reads, and who has access."""
+    """The gateway's address, data sources and access rules."""
 
     host: str
     port: int  # 0 for a free port

@@ -166,7 +166,7 @@ def _one_command(words: list[str], scripts: Mapping[str, str], seen: set[str], h
 
 
 def _other_folder(program: str, arguments: list[str]) -> tuple[str, list[str]]:
-    """Split off the folder that a manager is told to run in by an option."""
+    """Split off the option that names the folder in which a manager runs."""
     for index, word in enumerate(arguments if program in MANAGERS else ()):
         name, equals, value = word.partition("=")
         if word == "--":

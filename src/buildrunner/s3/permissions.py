@@ -70,7 +70,7 @@ class PermissionProbe:
                 return
 
     async def get(self, key: str) -> None:
-        """Read an object, which may be missing: S3 says so only to who may read it, or else names what may not be done."""
+        """Read an object that may be missing; S3 reports that only to a role with s3:GetObject."""
         from botocore.exceptions import ClientError
 
         with self._explained("get", key):
@@ -79,7 +79,7 @@ class PermissionProbe:
                 async with answer["Body"] as body:
                     await body.read()
             except ClientError as error:
-                # "not authorized to perform: s3:ListBucket": it may be read, but who may not list is not told that it is missing.
+                # "not authorized to perform: s3:ListBucket": without it, S3 hides that an object is missing.
                 said = str(error.response.get("Error", {}).get("Message"))
                 if code_of(error) not in _MISSING and "s3:ListBucket" not in said:
                     raise

@@ -36,7 +36,7 @@ _LISTING_SHARE = 0.1  # of the time may go into listings of one site
 _MAX_KEYS = 2_000_000  # of all sites in memory: some 400 MB
 _MAX_SITES = 20_000
 _AT_ONCE = 32  # checks
-_NEW_AT_ONCE = 16  # of them, of sites that nobody asked for before: names can be made up
+_NEW_AT_ONCE = 16  # of them, of sites without earlier requests: names can be made up
 
 
 class Unavailable(Exception):

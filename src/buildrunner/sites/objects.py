@@ -36,7 +36,7 @@ class Changed(Exception):
 
 
 class SharedTasks:
-    """Work that several wait for and that is done once. It is done even when all who wait have left.
+    """Run work once for all callers that wait for the same result, to its end even if all of them leave.
 
     Args:
         start: starts a task in a group that ends with the server.
@@ -63,7 +63,7 @@ class SharedTasks:
     async def _keep_error(work: Coroutine[Any, Any, _T]) -> _T | Exception:
         try:
             return await work
-        except Exception as error:  # each who waits raises it; the task group must not end of it
+        except Exception as error:  # every caller raises it; the task group must survive
             return error
 
 

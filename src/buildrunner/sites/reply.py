@@ -92,7 +92,7 @@ class Reply:
         await self._request.writer.drain()
 
     def end(self) -> Written:
-        """Return what aiohttp is told of an answer that was written by pieces."""
+        """Return the response object for aiohttp after a body was written in pieces."""
         return _KEEP if self._keeps else _CLOSE
 
     def abort(self) -> Written:

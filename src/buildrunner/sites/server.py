@@ -56,7 +56,7 @@ class SiteServer:
     Args:
         catalog: of the sites.
         objects: of their bucket.
-        viewers: who is sent something that takes long.
+        viewers: clients that receive long responses.
         find_slug: returns the slug that a host name stands for; None if there is none.
 
     """

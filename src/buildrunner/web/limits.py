@@ -25,7 +25,7 @@ class TooManyRequests(Exception):
 
 
 class Clients:
-    """Requests under way, by the address of who asks."""
+    """Open requests by client address."""
 
     def __init__(self) -> None:
         self._requests: Counter[str] = Counter()
@@ -49,9 +49,9 @@ class Clients:
 
 
 def client_address(peer: str | None, forwarded: list[str]) -> str | None:
-    """Return the public address that a request comes from; nothing if it comes from this network, and nobody says from where.
+    """Return the public address of the client, or None if it is unknown.
 
-    A proxy in this network is believed, and of what it says the last part: only that was added by itself.
+    Of X-Forwarded-For, only the last entry counts, and only from a proxy in a private network. The client sets the others.
     """
     if not _is_private(peer):
         return peer
@@ -67,14 +67,14 @@ def _is_private(address: str | None) -> bool:
 
 
 class Writer(Protocol):
-    """What takes a body by pieces, and makes whoever writes wait."""
+    """Destination of a body in pieces, with back-pressure."""
 
     async def write(self, data: bytes | memoryview) -> None:
         """Write a piece."""
 
 
 class Viewer:
-    """Somebody who is sent a log."""
+    """A client that receives a long response."""
 
     def __init__(self, request: web.BaseRequest, now: float) -> None:
         self.written_at = now

@@ -40,7 +40,7 @@ class Builds:
     @asynccontextmanager
     async def start(self, environment: Mapping[str, str]) -> AsyncIterator[Process]:
         """Start a build, whose log streams to where ours goes. It is stopped if it still runs when the block ends."""
-        with anyio.CancelScope(shield=True):  # a process that nobody knows of cannot be ended
+        with anyio.CancelScope(shield=True):  # a process without a handle could not be stopped
             build = await anyio.open_process(
                 ends_with_us([sys.executable, "-P", "-m", "buildrunner"], signal.SIGTERM),
                 stdin=subprocess.DEVNULL,

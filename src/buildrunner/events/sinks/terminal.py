@@ -23,7 +23,7 @@ _FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 _FRAME_SECONDS = 0.1
 _BAR_COLUMNS, _LEAST_BAR_COLUMNS = 24, 8
 _STAGE_BAR_COLUMNS = 32
-_QUIET_STAGES = {"prepare", "finish"}  # that are nobody's concern while they are quick and silent
+_QUIET_STAGES = {"prepare", "finish"}  # hidden while they are quick and silent
 _QUICK_SECONDS = 1.0
 _HINT = "What to do: "
 _PLAIN_STYLES = {"succeeded": "green", "failed": "red", "timed_out": "red"}
@@ -35,7 +35,7 @@ class Terminal:
     Args:
         console: rich's, for styles and the width.
         columns: returns the width of the terminal as it is now.
-        live: whether a row is redrawn; nobody else may write there meanwhile.
+        live: whether a row is redrawn; no other program may write to the terminal then.
         clock: in seconds.
 
     """
@@ -72,7 +72,7 @@ class Terminal:
         return ((CLEAR_ROW if drawn and (text or not row) else "") + text + (f"\r{row}\x1b[K" if row else "")).encode()
 
     def clear(self) -> bytes:
-        """Return what removes the row, for a line of somebody else."""
+        """Return the control sequence that removes the row before a line of another writer."""
         drawn, self._row = self._row, ""
         return CLEAR_ROW.encode() if drawn else b""
 
