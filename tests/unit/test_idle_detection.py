@@ -94,9 +94,14 @@ def test_without_output_it_takes_longer(start: Callable[..., None]) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root is forbidden something here")
-def test_it_is_seen_in_a_container_where_open_files_of_other_users_cannot_be_read() -> None:
-    user = 64_321  # nobody else runs as that one, while other tests build
-    other = ["setpriv", f"--reuid={user}", "--clear-groups", sys.executable, "-c", LISTEN + "time.sleep(60)"]
+@pytest.mark.parametrize(
+    "missing", ["-sys_ptrace", "-sys_ptrace,-dac_override,-dac_read_search"], ids=["not read", "not even listed"]
+)
+def test_it_is_seen_where_open_files_of_others_cannot_be_read(missing: str) -> None:
+    user = 64_321  # no build of another test runs as that one
+    # Perl, because that user may not reach this Python.
+    listen = 'use IO::Socket::INET; $s = IO::Socket::INET->new(Listen => 1, LocalAddr => "127.0.0.1"); sleep 60'
+    other = ["setpriv", f"--reuid={user}", "--clear-groups", "perl", "-e", listen]
     script = (
         "import anyio, subprocess; from buildrunner.sandbox import idle_detection as e\n"
         "e.SAMPLE_SECONDS, e.QUIET_SECONDS = 0.05, 0.4\n"
@@ -105,7 +110,7 @@ def test_it_is_seen_in_a_container_where_open_files_of_other_users_cannot_be_rea
         f"script='', silent=lambda: 9, output=lambda: '', has_output=lambda: True, user={user}, redact=str)\n"
         "    print(anyio.run(wait)); process.kill()"
     )
-    less = ["setpriv", "--bounding-set=-sys_ptrace", "--inh-caps=-sys_ptrace", sys.executable, "-c", script]
+    less = ["setpriv", f"--bounding-set={missing}", f"--inh-caps={missing}", sys.executable, "-c", script]
 
     ended = subprocess.run(less, capture_output=True, text=True, timeout=20, check=True)
 

@@ -207,9 +207,8 @@ def _what_is_open(processes: list[int], user: int | None) -> tuple[set[str], boo
     left = MAX_DESCRIPTORS
     for pid in processes:
         check_cancelled()
-        # It has ended, or root without CAP_SYS_PTRACE may only list them.
-        with suppress(FileNotFoundError, ProcessLookupError), os.scandir(f"/proc/{pid}/fd") as descriptors:
-            try:
+        try:
+            with suppress(FileNotFoundError, ProcessLookupError), os.scandir(f"/proc/{pid}/fd") as descriptors:
                 for descriptor in islice(descriptors, left):
                     left -= 1
                     try:
@@ -218,8 +217,9 @@ def _what_is_open(processes: list[int], user: int | None) -> tuple[set[str], boo
                         raise
                     except OSError:  # it is closed, or its path is longer than a page
                         pass
-            except PermissionError:
-                readable = False
+        # Without CAP_SYS_PTRACE root may only list them, and other users not even that while a process ends or is not dumpable.
+        except PermissionError:
+            readable = False
     states = socket_states(links, None if readable else user)
     # Any descriptor that was not examined may be a connection.
     if not left:
