@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import struct
 import threading
@@ -9,6 +10,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
 from typing import Self
+
+EXECUTED = re.compile(rb"(^|\r\n)([*_]|-EXECABORT)")  # the response to EXEC
 
 
 class RedisRelay:
@@ -85,14 +88,13 @@ class RedisRelay:
     def _answers(self, server: socket.socket, client: socket.socket, request: bytearray) -> None:
         with suppress(OSError):
             while data := server.recv(65536):
+                # The first responses of a transaction come before its last command.
+                while b"\r\nMULTI\r\n" in request and not EXECUTED.search(data) and (more := server.recv(65536)):
+                    data += more
                 asked = bytes(request)
                 request.clear()
                 if asked and not data.startswith(b"-") and self.loses(asked):
-                    server.settimeout(0.1)
-                    with suppress(TimeoutError):  # the first responses of a transaction come before its last command
-                        while server.recv(65536):
-                            pass
-                    self.lost.append(asked + request)
+                    self.lost.append(asked)
                     break
                 client.sendall(data)
                 self.answered += 1 if asked else 0

@@ -69,6 +69,26 @@ def test_a_redis_away_for_hours_is_still_tried(tmp_path: Path, monkeypatch: pyte
     assert max(pauses) <= 2
 
 
+def test_a_connection_that_just_dropped_is_no_warning_at_the_end(tmp_path: Path) -> None:
+    """Redis is asked again within 0.1 s; only what lasts makes the log incomplete."""
+
+    async def main() -> None:
+        with Journal(tmp_path, build="b", redactor=Redactor(()), max_bytes=10_000) as journal:
+            publisher = make(journal)
+            publisher._ever_delivered = True
+            publisher.trouble = "refuses connections"
+
+            publisher._tell_trouble(lines_go_out=False)
+            assert publisher.pending_warning is None
+
+            assert publisher._trouble_since is not None
+            publisher._trouble_since -= 1
+            publisher._tell_trouble(lines_go_out=False)
+            assert "Redis refuses connections" in str(publisher.pending_warning)
+
+    anyio.run(main)
+
+
 def test_a_sink_that_fails_is_restarted_and_reported(tmp_path: Path) -> None:
     reported: list[Exception] = []
 

@@ -39,7 +39,11 @@ class Sink(Protocol):
     def pending_warning(self) -> str | None:
         """A warning for the log about events that are not delivered when the build has ended; None if there are none."""
         name = self.name[:1].upper() + self.name[1:]
-        return f"{name} is incomplete: {self.behind}. The archive in S3 has all of it." if self.behind else None
+        return (
+            f"{name} is incomplete at this point: {self.behind}. The archive in S3 has all of it."
+            if self.behind
+            else None
+        )
 
     def final_warning(self, *, finished: bool, total: int, place: str) -> str | None:
         """Return a warning for the console when nothing more is sent.

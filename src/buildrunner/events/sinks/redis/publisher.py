@@ -119,9 +119,17 @@ class Publisher(Sink):
 
     @property
     def behind(self) -> str | None:
-        silent = self._asking_since is not None and anyio.current_time() - self._asking_since >= 1
-        trouble = self.trouble or ("has not answered yet" if silent else None)
+        trouble = self.trouble or ("has not answered yet" if self._is_silent else None)
         return f"Redis {trouble}" if trouble else None
+
+    @property
+    def pending_warning(self) -> str | None:
+        # As elsewhere, a dropped connection is not worth a warning: it is usually restored at once.
+        return super().pending_warning if self._told or self._is_silent else None
+
+    @property
+    def _is_silent(self) -> bool:
+        return self._asking_since is not None and anyio.current_time() - self._asking_since >= 1
 
     @property
     def last_wait(self) -> float:
