@@ -28,7 +28,7 @@ $(STAMP): requirements.lock pyproject.toml
 
 $(DEMO_STAMP): requirements-demo.lock pyproject.toml
 	$(check-python)
-	@$(PYTHON) scripts/install.py $(VENV) requirements-demo.lock
+	@$(PYTHON) scripts/install.py $(VENV) requirements-demo.lock --use-installed-node
 	@touch $@
 
 demo: $(DEMO_STAMP) ## build examples/react-app on local servers and serve the site

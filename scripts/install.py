@@ -1,8 +1,9 @@
 """Install locked packages into a virtual environment, and print a line every few seconds; `make` runs it before the rest.
 
-    python3 scripts/install.py .venv requirements-demo.lock
+    python3 scripts/install.py .venv requirements-demo.lock --use-installed-node
 
-Run it with the Python that the environment is for. It needs nothing that is not in the standard library.
+With that option, the wheel of Node is left out on a machine that has a suitable Node; tests need it in any case. Run this with
+the Python that the environment is for. It needs nothing that is not in the standard library.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ SAY_EVERY_SECONDS = 3.0
 STARTED = time.monotonic()
 
 
-def main(venv: Path, lock: Path) -> None:
+def main(venv: Path, lock: Path, *, use_installed_node: bool) -> None:
     """Make the environment, install what `lock` names, and this project in place."""
     python = venv / "bin" / "python"
     if not python.exists():
@@ -31,7 +32,7 @@ def main(venv: Path, lock: Path) -> None:
         run([sys.executable, "-m", "venv", str(venv)], meanwhile="setting up pip")
     pip = [str(python), "-m", "pip", "--disable-pip-version-check", "install", "--no-compile", "--no-deps"]
     with tempfile.NamedTemporaryFile("w", suffix=".lock") as chosen:
-        chosen.write(without_node(lock.read_text()) if has_node() else lock.read_text())
+        chosen.write(without_node(lock.read_text()) if use_installed_node and has_node() else lock.read_text())
         chosen.flush()
         say(f"Installing the packages of {lock.name} into {venv}")
         run([*pip, "--progress-bar", "off", "--require-hashes", "--requirement", chosen.name])
@@ -84,4 +85,4 @@ def say(line: str) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), use_installed_node="--use-installed-node" in sys.argv[3:])
