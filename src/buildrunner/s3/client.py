@@ -7,6 +7,7 @@ import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -115,11 +116,7 @@ def _import_client(concurrency: int, has_endpoint: bool) -> tuple[AioSession, Ai
 
     session = get_session()
     session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_timestamp)
-    loader = session.get_component("data_loader")  # it caches what it reads
-    for model in ("service-2", "endpoint-rule-set-1", "paginators-1", "waiters-2"):
-        loader.load_service_model("s3", model)
-    for data in ("endpoints", "partitions", "sdk-default-configuration", "_retry"):
-        loader.load_data(data)
+    session.register_component("data_loader", _load_models(session.get_config_variable("data_path")))
     config = AioConfig(
         connect_timeout=CONNECT_TIMEOUT,
         read_timeout=READ_TIMEOUT,
@@ -133,6 +130,19 @@ def _import_client(concurrency: int, has_endpoint: bool) -> tuple[AioSession, Ai
         s3={"addressing_style": "path" if has_endpoint else "auto"},
     )
     return session, config
+
+
+@cache
+def _load_models(search_path: str | None) -> Any:
+    """Return botocore's loader, which caches what it reads, for all clients of this process."""
+    from botocore.loaders import create_loader
+
+    loader = create_loader(search_path)
+    for model in ("service-2", "endpoint-rule-set-1", "paginators-1", "waiters-2"):
+        loader.load_service_model("s3", model)
+    for data in ("endpoints", "partitions", "sdk-default-configuration", "_retry"):
+        loader.load_data(data)
+    return loader
 
 
 def _timestamp(text: str) -> datetime:
