@@ -51,6 +51,7 @@ async def _build_site(root: Path, run: Run, *, in_image: bool) -> None:
         else None
     )
 
+    run.storage.open()  # now that only other processes are busy
     context = stages.StageContext(run, workspace, checkout, plan, commands)
     provider = stages.ToolchainProvider(context, caches)
     install = stages.InstallStage(context, provider, caches)
@@ -70,6 +71,7 @@ async def _publish_folder(folder: Path, run: Run) -> None:
     settings = run.settings
     async with run.stage("prepare", None, f"Publishing {folder} as {settings.slug}, build {settings.build_id}"):
         run.release_followers()
+        run.storage.open()
         site = await stages.prepare_site(run, folder, folder)
     with site:
         await stages.publish_site(run, site)

@@ -36,6 +36,7 @@ class Storage:
         self._age = age
         self._order = order
         self._warn = warn
+        self._wanted = anyio.Event()
         self._opened: tuple[s3.S3, publish.Upload] | BuildEnded | None = None
         self._ready = anyio.Event()
 
@@ -57,12 +58,17 @@ class Storage:
         """
         return (await self._wait())[1]
 
+    def open(self) -> None:
+        """Let `run` open the client before it is used, while other processes do the work of the build."""
+        self._wanted.set()
+
     async def run(self, *, on_superseded: Callable[[], None]) -> None:
-        """Open the client and list the bucket; keep the client open until cancelled.
+        """Open the client at its first use or after `open`, list the bucket, and keep the client open until cancelled.
 
         `client` and `uploader` raise the errors of this method, so a failure surfaces when the site is published.
         """
         settings = self._settings
+        await self._wanted.wait()
         try:
             async with s3.open_s3(
                 region=settings.region,
@@ -95,6 +101,7 @@ class Storage:
         self._ready.set()
 
     async def _wait(self) -> tuple[s3.S3, publish.Upload]:
+        self._wanted.set()
         await self._ready.wait()
         if isinstance(self._opened, BuildEnded):
             raise self._opened
