@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from buildrunner import checkout
 from buildrunner.build.command import output_of
 from buildrunner.build.run import Run
-from buildrunner.build.workspace import Workspace
+from buildrunner.build.workspace import Workspace, temporary_folder
+from buildrunner.config.addresses import Repository
 
 
 async def clone_repository(run: Run, workspace: Workspace) -> checkout.Checkout:
@@ -16,7 +19,7 @@ async def clone_repository(run: Run, workspace: Workspace) -> checkout.Checkout:
 
     """
     settings = run.settings
-    async with run.stage("clone", settings.clone_timeout, f"Cloning {settings.repository.url}"):
+    async with run.stage("clone", settings.clone_timeout, f"Cloning {_name_of(settings.repository)}"):
         with output_of(run) as output:
             run.release_followers()
             cloned = await checkout.clone_repository(
@@ -33,3 +36,9 @@ async def clone_repository(run: Run, workspace: Workspace) -> checkout.Checkout:
             )
         run.log(f"Commit {cloned.commit} of {cloned.ref}")
     return cloned
+
+
+def _name_of(repository: Repository) -> str:
+    """Return what people know a repository by: its address, or the name of a copy that `dev` has made for this build."""
+    path = Path(repository.url.removeprefix("file://"))
+    return path.stem if repository.scheme == "file" and str(path.parent) == temporary_folder() else repository.url

@@ -117,8 +117,7 @@ def make_display(console_format: Literal["auto", "text", "json"], *, live: bool 
     """
     if console_format == "json":
         return _Lines(lambda events: b"\n".join([*events, b""]) if events else b"")
-    plain = not os.isatty(_STDOUT) or os.environ.get("TERM", "dumb") == "dumb" or os.environ.get("NO_COLOR")
-    if console_format == "text" or plain:
+    if not is_for_people(console_format):
         return _Lines(_plain)
     from rich.console import Console  # takes 0.08 s, and is wanted by people alone
 
@@ -127,6 +126,12 @@ def make_display(console_format: Literal["auto", "text", "json"], *, live: bool 
     person = Console(highlight=False, soft_wrap=True)
     live = live and not any(map(os.environ.get, _KEPT_LOGS))
     return Terminal(person, columns=lambda: os.get_terminal_size(_STDOUT).columns, live=live)
+
+
+def is_for_people(console_format: str) -> bool:
+    """Return whether stdout gets what `terminal` makes of the events, rather than plain lines or the events themselves."""
+    plain = not os.isatty(_STDOUT) or os.environ.get("TERM", "dumb") == "dumb" or os.environ.get("NO_COLOR")
+    return console_format == "auto" and not plain
 
 
 def print_bytes(data: bytes, descriptor: int = _STDOUT) -> None:
