@@ -129,6 +129,8 @@ class Sample:
 async def main() -> int:
     options = parse()
     async with open_workspace() as folder, servers() as started:
+        await started.redis_ready.wait()
+        await started.s3_ready.wait()
         try:
             bench = await prepare(Path(folder), started, warm=options.npm_cache == "warm")
             print(describe(options), flush=True)

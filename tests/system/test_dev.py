@@ -158,6 +158,7 @@ def test_the_example_is_built_and_a_second_time_from_the_cache(temp: TempDir) ->
         assert code == 0, output
         assert re.match(r"Build page: http://127\.0\.0\.1:\d+/sites/react-app\n", output)
         assert len(ADDRESS.findall(output)) == 1, output
+        assert "==> Cloning react-app\n" in output, output
         assert "vite" in output
         assert re.search(
             r"Fetched http.*as published; its script /assets/index-.*\.js: \d+ bytes, as published", output
@@ -349,6 +350,7 @@ def test_ctrl_c_under_make_ends_the_preview_with_0(temp: TempDir, make_app: Make
 
     assert process.returncode == 0, seen.decode()
     assert b"***" not in seen
+    assert len(re.findall(rb"http://127\.0\.0\.1:\d+/\s", seen)) == 1, seen.decode()
     assert left_behind(temp) == []
 
 

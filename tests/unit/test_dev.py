@@ -12,11 +12,14 @@ from pathlib import Path
 
 import anyio
 import pytest
+from anyio.abc import SocketStream
 
 from buildrunner.commands.dev.command import make_slug
+from buildrunner.commands.dev.early_port import open_early_port
 from buildrunner.commands.dev.folders import cache_of, runtime_folder
 from buildrunner.commands.dev.listeners import open_listeners
 from buildrunner.commands.dev.running import RunningDev, announce, find_newest
+from buildrunner.commands.dev.servers import held_ports, servers
 from buildrunner.commands.dev.snapshot import SnapshotRepository
 from buildrunner.commands.dev.watch import watch_changes
 from buildrunner.errors import BuildEnded
@@ -72,6 +75,61 @@ def test_a_named_port_is_the_page_and_the_site_is_next_to_it() -> None:
     with open_listeners(port) as (page, site):
         assert port_of(page) == port
         assert page.getsockname()[0] == site.getsockname()[0] == "127.0.0.1"
+
+
+def test_connections_wait_for_their_server() -> None:
+    async def check() -> None:
+        ready = anyio.Event()
+        with socket.create_server(("127.0.0.1", 0)) as late:
+            port = port_of(late)
+        async with open_early_port(port, ready) as early, await anyio.connect_tcp("127.0.0.1", early) as first:
+            await first.send(b"sent early")
+            await first.send_eof()
+            async with (
+                await anyio.create_tcp_listener(local_host="127.0.0.1", local_port=port) as server,
+                anyio.create_task_group() as tasks,
+            ):
+                tasks.start_soon(server.serve, echo)
+                ready.set()
+                assert b"".join([chunk async for chunk in first]) == b"sent early, received"
+                async with await anyio.connect_tcp("127.0.0.1", early) as second:
+                    await second.send(b"x" * 3_000_000)
+                    await second.send_eof()
+                    assert len(b"".join([chunk async for chunk in second])) == 3_000_000 + len(", received")
+                tasks.cancel_scope.cancel()
+            async with await anyio.connect_tcp("127.0.0.1", early) as third:  # the server has gone
+                assert [chunk async for chunk in third] == []
+
+    async def echo(client: SocketStream) -> None:
+        async with client:
+            received = b"".join([chunk async for chunk in client])
+            await client.send(received + b", received")
+
+    anyio.run(check)
+
+
+def test_a_server_that_does_not_start_is_named_with_its_log(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    program = tmp_path / "broken"
+    program.write_text("#!/bin/sh\necho no space left\nexit 1\n")
+    program.chmod(0o755)
+    monkeypatch.setattr("buildrunner.commands.dev.servers._program", lambda *_: str(program))
+
+    async def start() -> None:
+        async with servers():
+            await anyio.sleep_forever()
+
+    with pytest.raises(BuildEnded, match=r"does not start on this machine. The end of its log:\nno space left"):
+        anyio.run(start)
+
+
+def test_no_other_program_is_given_a_port_that_a_server_will_use() -> None:
+    with held_ports(3) as ports:
+        assert len(set(ports)) == 3
+        for port in ports:
+            with pytest.raises(OSError, match="in use"), socket.socket() as other:
+                other.bind(("127.0.0.1", port))
+            with socket.create_server(("127.0.0.1", port)) as server:
+                socket.create_connection(server.getsockname()).close()
 
 
 # --- folders ---------------------------------------------------------------------------------------------------------

@@ -7,9 +7,8 @@ import re
 import signal
 import sys
 import webbrowser
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
 import anyio
@@ -17,6 +16,7 @@ import anyio.to_thread
 from anyio.abc import Process
 
 from buildrunner.commands.dev.builds import Builds
+from buildrunner.commands.dev.early_port import open_early_port
 from buildrunner.commands.dev.folders import cache_of
 from buildrunner.commands.dev.listeners import open_listeners
 from buildrunner.commands.dev.node import path_with_node
@@ -27,7 +27,7 @@ from buildrunner.commands.dev.terminal import follow_job, own_terminal
 from buildrunner.commands.dev.watch import watch_changes
 from buildrunner.commands.dev.workspace import open_workspace
 from buildrunner.errors import EXIT_CONFIGURATION, EXIT_PUBLISHED, BuildEnded, ungrouped
-from buildrunner.events.sinks.console import STDERR, print_line
+from buildrunner.events.sinks.console import STDERR, is_for_people, print_line
 
 # What would lead the build away from our servers, and what it would tell others.
 _OURS = re.compile(
@@ -134,69 +134,64 @@ class _Run:
             page = f"http://127.0.0.1:{page_listener.getsockname()[1]}/sites/{self._slug}"
             site_address = f"http://127.0.0.1:{site_listener.getsockname()[1]}/"
             print_line(f"Build page: {page}")
-            async with open_workspace() as folder, self._prepared(folder) as (started, repository, snapshot, path):
+            async with (
+                servers() as direct,
+                open_early_port(direct.s3_port, direct.s3_ready) as s3_port,
+                open_workspace() as folder,
+            ):
+                started = replace(direct, s3_port=s3_port)
+                repository, snapshot, path = await self._prepare(folder)
                 environment = self._environment(started, repository, folder, path, site_address)
-                # Imported while the servers start.
-                from buildrunner.commands.dev.site import serve_site
-                from buildrunner.gateway.serve import open_gateway
-                from buildrunner.gateway.settings import read_gateway_settings
-
-                _lead_to(started)
-                settings = read_gateway_settings(environment, host="127.0.0.1", port=0)
+                await started.redis_ready.wait()
                 if snapshot:
                     print_line(f"Building {request.repo}: {snapshot.what}.")
                 with announce(RunningDev(self._slug, _addresses(environment))):
-                    async with (
-                        self._builds.start(environment) as build,  # while it starts, so do page and site
-                        open_gateway(settings, page_listener),
-                        serve_site(started, self._slug, site_listener),
-                    ):
-                        if request.open_browser:
-                            await _open_browser(page)
-                        if repository and snapshot and request.watch:
-                            return await self._watch(build, environment, repository, snapshot, site_address)
-                        return await self._build_once(build, started, page, site_address)
+                    async with self._builds.start(environment) as build:
+                        await anyio.to_thread.run_sync(_import_site)  # for as long as the build clones
+                        from buildrunner.commands.dev.site import serve_page_and_site
 
-    @asynccontextmanager
-    async def _prepared(
-        self, folder: str
-    ) -> AsyncIterator[tuple[Servers, SnapshotRepository | None, Snapshot | None, str]]:
-        """Start the servers, and meanwhile commit the folder and look for Node."""
+                        _lead_to(started)
+                        async with serve_page_and_site(started, environment, self._slug, page_listener, site_listener):
+                            if request.open_browser:
+                                await _open_browser(page)
+                            if repository and snapshot and request.watch:
+                                return await self._watch(build, environment, repository, snapshot, site_address)
+                            return await self._build_once(build, started, page, site_address)
+
+    async def _prepare(self, folder: str) -> tuple[SnapshotRepository | None, Snapshot | None, str]:
+        """Commit the folder, and look for Node meanwhile."""
         request = self._request
         repository = SnapshotRepository(request.repo, f"{folder}/{self._slug}.git") if request.is_folder else None
         snapshot: Snapshot | None = None
         path = ""
 
-        async def prepare() -> None:
-            nonlocal snapshot, path
+        async def find_node() -> None:
+            nonlocal path
+            path = await path_with_node(folder)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(find_node)
             if repository:
                 snapshot = await repository.take(request.ref)
-            path = await path_with_node(folder)
-            await anyio.to_thread.run_sync(_import_servers)
-
-        async with servers(prepare) as started:
-            yield started, repository, snapshot, path
+        return repository, snapshot, path
 
     async def _build_once(self, build: Process, started: Servers, page: str, site_address: str) -> int:
         code = await self._builds.wait(build)
         if self._builds.stopped_by:  # also when it was too late to stop the build, but not to stop here
             return code or 128 + self._builds.stopped_by
         self._idle = True
-        stays = os.isatty(0)
-        if code == EXIT_PUBLISHED:
-            print_line(f"\nThe site is served at\n{site_address}")
-            if not stays:
-                from buildrunner.commands.dev.site import visit
-
-                print_line(await visit(site_address, started, self._slug))
-        if stays:
-            self.exit_code = code
-            print_line(
-                "Press Ctrl-C to stop."
-                if code == EXIT_PUBLISHED
-                else f"The build page stays at {page} until you press Ctrl-C."
-            )
+        self.exit_code = code
+        published = code == EXIT_PUBLISHED
+        if published:
+            self._name_site(site_address)
+        if os.isatty(0):
+            page_stays = f"The build page stays at {page} until you press Ctrl-C."
+            print_line("Press Ctrl-C to stop." if published else page_stays)
             await anyio.sleep_forever()
+        if published:
+            from buildrunner.commands.dev.site import visit
+
+            print_line(await visit(site_address, started, self._slug))
         return code
 
     async def _watch(
@@ -223,7 +218,7 @@ class _Run:
                 return
             self._idle, self.exit_code = True, code
             if code == EXIT_PUBLISHED:
-                print_line(f"\nThe site is served at\n{site_address}")
+                self._name_site(site_address)
             print_line("Watching for changes. Press Ctrl-C to stop.")
 
         async with anyio.create_task_group() as tasks:
@@ -241,6 +236,11 @@ class _Run:
                     print_line(f"{changed} changed. Building {self._request.repo}: {now.what}.")
                     tasks.start_soon(build_again, snapshot)
         raise AssertionError  # watching ends only with the scope
+
+    def _name_site(self, address: str) -> None:
+        """Print where the site is served, unless the last line of the build's summary just did."""
+        is_last = is_for_people(self._inherited.get("CONSOLE_FORMAT") or "auto")
+        print_line("" if is_last else f"\nThe site is served at\n{address}")
 
     def _environment(
         self,
@@ -294,10 +294,8 @@ def _lead_to(started: Servers) -> None:
     os.environ.update(started.aws_variables)
 
 
-def _import_servers() -> None:
-    """Import what serves the page and the site while other programs start."""
-    import buildrunner.commands.dev.site
-    import buildrunner.gateway.serve  # noqa: F401
+def _import_site() -> None:
+    import buildrunner.commands.dev.site  # noqa: F401
 
 
 async def _open_browser(address: str) -> None:

