@@ -67,6 +67,9 @@ def parse_vercel_json(text: str, warnings: Warnings) -> VercelRules:
     if content.get("routes"):
         line = line_of(json_item_lines(text, "routes"), 0)
         warnings.add(line, '"routes" is not supported; use "redirects", "rewrites" and "headers"')
+    if content.get("bulkRedirectsPath"):
+        line = line_of(json_item_lines(text, "bulkRedirectsPath"), 0)
+        warnings.add(line, '"bulkRedirectsPath" is not supported; use "redirects", or a _redirects file in the output')
     budget = _Budget()
     found: dict[str, list[Any]] = {"redirects": [], "rewrites": [], "headers": []}
     for name, read in (("redirects", _redirect), ("rewrites", _rewrite), ("headers", _headers)):
