@@ -5,6 +5,8 @@ PYTHON ?= python3
 MINUTES ?= 10
 VENV := .venv
 BIN := $(VENV)/bin
+# Where it is set, as in many containers, each worker and program of the tests compiles all of its modules again.
+unexport PYTHONDONTWRITEBYTECODE
 # Newer than the lock file once everything in it is installed; the demo needs a fraction of it.
 STAMP := $(VENV)/.installed
 DEMO_STAMP := $(VENV)/.installed-demo

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import yaml
@@ -23,7 +24,7 @@ NAMES = {
 }
 
 
-class _Loader(yaml.SafeLoader):  # type: ignore[misc] # PyYAML has no types
+class _Loader(yaml.CSafeLoader):  # type: ignore[misc] # PyYAML has no types
     """Reads the short forms of functions as the long ones."""
 
 
@@ -42,11 +43,18 @@ def _function(loader: yaml.SafeLoader, suffix: str, node: yaml.Node) -> dict[str
 _Loader.add_multi_constructor("!", _function)
 
 
+@cache
+def _document() -> dict[str, Any]:
+    """Read the template once for all tests, which do not change it."""
+    document: dict[str, Any] = yaml.load(TEMPLATE.read_text(), _Loader)
+    return document
+
+
 class Template:
     """The template with parameters of which those not named have their default."""
 
     def __init__(self, **parameters: str) -> None:
-        self.document: dict[str, Any] = yaml.load(TEMPLATE.read_text(), _Loader)
+        self.document = _document()
         self.parameters = {name: value.get("Default", "") for name, value in self.document["Parameters"].items()}
         assert parameters.keys() <= self.parameters.keys()
         self.parameters |= parameters

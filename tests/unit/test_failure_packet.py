@@ -169,9 +169,9 @@ def test_hostile_output_costs_time_in_proportion(text: str) -> None:
         describe(FailedCommand(said, checkout=Path("/w"), folder=Path("/w")))
         return time.thread_time() - started
 
-    small, large = seconds(longest[: MAX_CHARACTERS // 4]), seconds(longest)
+    large = seconds(longest)
 
-    assert large < 12 * small + 0.2
+    assert large < 0.2 or large < 12 * seconds(longest[: MAX_CHARACTERS // 4]) + 0.2
 
 
 def test_the_line_named_by_json_parse_is_reported(repository: Path) -> None:

@@ -184,12 +184,12 @@ def test_a_failed_install_says_which_registry_it_could_not_read(said: str, expec
 @pytest.mark.parametrize(
     "text",
     [
-        "https://a/-/" * 200_000,
-        '"a": ["a@1' * 200_000,
-        '    "a": ["a@1.0.0", "https://a/-/b.tgz", {' * 50_000,
-        "    resolution: {integrity: sha512-" + "a" * 2_000_000,
-        ('  resolution: "' + "@npm:1" * 80 + "\n") * 4_000,
-        "registry=" * 200_000,
+        "https://a/-/" * 50_000,
+        '"a": ["a@1' * 50_000,
+        '    "a": ["a@1.0.0", "https://a/-/b.tgz", {' * 12_500,
+        "    resolution: {integrity: sha512-" + "a" * 500_000,
+        ('  resolution: "' + "@npm:1" * 80 + "\n") * 1_000,
+        "registry=" * 50_000,
     ],
 )
 def test_hostile_lockfiles_and_settings_take_no_time(text: str) -> None:
@@ -202,17 +202,17 @@ def test_hostile_lockfiles_and_settings_take_no_time(text: str) -> None:
     for name in SETTINGS:
         rewrite_settings(name, text, ["a"])
 
-    assert time.thread_time() - started < 20
+    assert time.thread_time() - started < 10  # squared, half a megabyte takes an hour
 
 
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("yarn.lock", "__metadata:\n__archiveUrl=" + "%41" * 250_000),
-        ("bun.lock", "ab\n" * 150_000),
-        ("pnpm-lock.yaml", "ab\n" * 150_000),
-        ("yarn.lock", "__metadata:\n" + "ab\n\n" * 150_000),
-        ("yarn.lock", "ab\n\n" * 150_000),
+        ("yarn.lock", "__metadata:\n__archiveUrl=" + "%41" * 60_000),
+        ("bun.lock", "ab\n" * 40_000),
+        ("pnpm-lock.yaml", "ab\n" * 40_000),
+        ("yarn.lock", "__metadata:\n" + "ab\n\n" * 40_000),
+        ("yarn.lock", "ab\n\n" * 40_000),
         ("package-lock.json", "[" + "{}," * 550_000),
     ],
 )
@@ -227,4 +227,4 @@ def test_hostile_lockfiles_take_little_memory(name: str, text: str) -> None:
     finally:
         tracemalloc.stop()
 
-    assert most < 8 * len(text) + 10_000_000
+    assert most < 8 * len(text) + 2_500_000

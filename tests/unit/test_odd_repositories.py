@@ -63,7 +63,7 @@ NAMES = [
 ]
 
 
-@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.dictionaries(
         st.sampled_from(NAMES), VALUES | st.dictionaries(st.sampled_from(["build", "next", "node"]), VALUES)

@@ -120,10 +120,10 @@ PIECES = "<pre|{{|---\n|<title>|<script src=|<a '|<a href=\"x|@if (|<link |<a x 
 
 @pytest.mark.parametrize("piece", PIECES.split("|"))
 def test_no_page_takes_long(piece: str) -> None:
-    text = piece * (256 * 1024 // len(piece))
+    text = piece * (128 * 1024 // len(piece))  # squared, they are minutes
     started = time.process_time()
 
     template_language(text)
     find_references(text, "index.html")
 
-    assert time.process_time() - started < 20
+    assert time.process_time() - started < 5

@@ -1355,14 +1355,14 @@ def test_hostile_output_costs_time_in_proportion(text: str) -> None:
     def seconds(said: str) -> float:
         started = time.thread_time()
         find_hint(FailedCommand(said, script=said[:10_000]))
-        quote_failure(said)
-        quote_failure(said.replace(" ", "\n"))
+        for text in {said, said.replace(" ", "\n")}:
+            quote_failure(text)
         return time.thread_time() - started
 
-    small, large = seconds(longest[: MAX_CHARACTERS // 4]), seconds(longest)
+    large = seconds(longest)
 
-    assert large < 12 * small + 0.2
     assert large < 5  # 0.3 on the machine where this was written
+    assert large < 0.2 or large < 12 * seconds(longest[: MAX_CHARACTERS // 4]) + 0.2
 
 
 def test_only_the_end_of_an_output_is_looked_at() -> None:

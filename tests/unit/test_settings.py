@@ -840,7 +840,6 @@ VALUES = st.one_of(
 )
 
 
-@settings(deadline=None, max_examples=150)
 @given(
     st.dictionaries(
         st.sampled_from([*SHOWN_NAMES, *SECRET_NAMES, "AWS_PROFILE", "https_proxy", "AWS_CONFIG_FILE", "HOME"]), VALUES
