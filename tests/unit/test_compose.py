@@ -18,7 +18,7 @@ OURS = [name for name, service in SERVICES.items() if "entrypoint" not in servic
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_a_service_of_ours_has_a_command_and_variables_that_exist(name: str) -> None:
+def test_a_service_of_ours_has_a_known_command_and_variables(name: str) -> None:
     service = SERVICES[name]
     command = parse_command_line(service["command"]).command
 
@@ -52,7 +52,7 @@ def test_secrets_have_no_default() -> None:
         assert f"${{{name}:-" not in text
 
 
-def test_its_image_is_a_stage_of_the_dockerfile_that_copies_what_the_engine_gets() -> None:
+def test_its_image_is_a_dockerfile_stage_with_the_engines_files() -> None:
     dockerfile = (ROOT / "Dockerfile").read_text()
     (target,) = {service["build"]["target"] for service in SERVICES.values()}
     sent = (ROOT / ".dockerignore").read_text().split()

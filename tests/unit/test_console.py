@@ -137,7 +137,7 @@ def row(rest: str, seconds: int, stage: str = "upload") -> str:
 # --- the row that moves ----------------------------------------------------------------------------------------------
 
 
-def test_the_row_shows_stage_time_and_upload_and_goes_with_the_stage() -> None:
+def test_the_row_shows_stage_time_and_upload_and_ends_with_it() -> None:
     shown, _, screen = watch(UPLOAD)
 
     assert shown[0] == [row("1 of 1,500 files, 0.0 of 9.0 MB", 0).replace("  1", f"  {'╌' * 24}  1")]

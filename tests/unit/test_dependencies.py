@@ -97,7 +97,7 @@ def test_the_value_of_a_secret_is_not_in_the_key() -> None:
 # --- what is left of npm ci ----------------------------------------------------------------------------------------------
 
 
-def test_only_what_has_scripts_is_rebuilt_and_only_where_it_is_installed(tmp_path: Path) -> None:
+def test_only_installed_packages_with_scripts_are_rebuilt(tmp_path: Path) -> None:
     for name in ("esbuild", "a/node_modules/@x/b", "plain"):
         (tmp_path / "node_modules" / name).mkdir(parents=True)
     script = {"hasInstallScript": True}
@@ -124,7 +124,7 @@ def test_only_what_has_scripts_is_rebuilt_and_only_where_it_is_installed(tmp_pat
         {"packages": {f"node_modules/p{i}": {"hasInstallScript": True} for i in range(1000)}},
     ],
 )
-def test_everything_is_rebuilt_where_the_lockfile_does_not_say_what(lockfile: object, tmp_path: Path) -> None:
+def test_everything_is_rebuilt_if_the_lockfile_names_nothing(lockfile: object, tmp_path: Path) -> None:
     (tmp_path / "node_modules" / "--prefix=x").mkdir(parents=True)
     for i in range(1000):
         (tmp_path / "node_modules" / f"p{i}").mkdir()
@@ -257,7 +257,7 @@ TREE = (
 )
 
 
-def test_all_node_modules_of_a_workspace_come_back_and_nothing_else_does(place: Callable[[], Path]) -> None:
+def test_exactly_the_node_modules_of_a_workspace_are_restored(place: Callable[[], Path]) -> None:
     bucket = FakeBucket()
 
     async def builds() -> tuple[Build, Build]:
@@ -337,7 +337,7 @@ def test_an_archive_that_is_none_is_left_out_with_one_line(
     assert not (run.checkout / "node_modules").exists()
 
 
-def test_an_archive_cannot_write_where_the_user_of_the_build_cannot(place: Callable[[], Path], tmp_path: Path) -> None:
+def test_an_archive_cannot_write_where_the_build_user_cannot(place: Callable[[], Path], tmp_path: Path) -> None:
     folder = place()
     secret = folder / "journal"
     secret.write_text("of the runner")
@@ -366,7 +366,7 @@ def test_an_archive_cannot_write_where_the_user_of_the_build_cannot(place: Calla
     assert secret.read_text() == "of the runner"
 
 
-def test_old_archives_are_not_used_and_those_that_are_too_many_are_removed(place: Callable[[], Path]) -> None:
+def test_old_archives_are_unused_and_too_many_are_removed(place: Callable[[], Path]) -> None:
     bucket = FakeBucket()
 
     async def builds() -> None:
@@ -407,7 +407,7 @@ def test_old_archives_are_not_used_and_those_that_are_too_many_are_removed(place
         ("bun", False, False),
     ],
 )
-def test_a_scope_of_several_sites_has_only_what_the_lockfile_proves(
+def test_a_shared_scope_has_only_what_the_lockfile_proves(
     name: Any, modern: bool, kept: bool, place: Callable[[], Path]
 ) -> None:
     async def environment() -> Mapping[str, str]:
@@ -736,7 +736,7 @@ def test_a_tool_changed_by_the_build_is_not_cached(change: str, place: Callable[
     assert bucket.objects == {}
 
 
-def test_tools_and_archives_do_not_displace_each_other_and_both_are_bounded(
+def test_tools_and_archives_are_bounded_separately(
     place: Callable[[], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tools, "MAX_TOOL_BYTES", 10)

@@ -300,7 +300,7 @@ PERMISSIONS: Mapping[str, str | None] = {
 }
 
 
-def test_the_task_role_has_the_actions_of_the_calls_in_the_source_and_no_other() -> None:
+def test_the_task_role_allows_exactly_the_calls_in_the_source() -> None:
     source = "".join(path.read_text() for path in sorted(ROOT.glob("src/buildrunner/s3/*.py")))
     calls = set(re.findall(r"\b_?client\.([a-z0-9]+_[a-z0-9_]+)", source))
     actions = {a for s in TASK_POLICIES[""]["Statement"] for a in as_list(s["Action"])}
@@ -411,7 +411,7 @@ def test_only_tasks_of_this_account_and_region_take_the_roles() -> None:
     }
 
 
-def test_the_api_server_starts_this_family_in_one_cluster_with_these_roles_and_nothing_else(
+def test_the_api_server_starts_this_family_in_one_cluster_only(
     task: dict[str, Any],
 ) -> None:
     statements = {s["Sid"]: s for s in Template().policy("StartBuilds")["Statement"]}
@@ -439,7 +439,7 @@ def test_the_api_server_starts_this_family_in_one_cluster_with_these_roles_and_n
     assert statements == {}
 
 
-def test_the_policy_of_starters_has_the_calls_of_submit_and_of_logs() -> None:
+def test_the_policy_of_starters_has_the_calls_of_submit_and_logs() -> None:
     """`ecs:ListTasks` is for people: `startedBy` finds the task of a build."""
     folder = ROOT / "src" / "buildrunner" / "commands" / "submit"
     services = {"ecs": (folder / "ecs.py").read_text(), "batch": (folder / "batch.py").read_text()}

@@ -242,7 +242,7 @@ def test_a_folder_with_changes_is_committed_as_it_lies_there(app: Path, tmp_path
     assert git(app, "status", "--porcelain") != ""
 
 
-def test_a_snapshot_is_replaced_and_tells_whether_content_changed(app: Path, tmp_path: Path) -> None:
+def test_a_replaced_snapshot_reports_whether_content_changed(app: Path, tmp_path: Path) -> None:
     async def check() -> None:
         repository = SnapshotRepository(str(app), f"{tmp_path}/snapshot")
         first = await repository.take()

@@ -110,7 +110,7 @@ def test_any_request_is_signed_as_botocore_signs_it(headers: dict[str, str], key
     assert header.endswith(f"Signature={expected}")
 
 
-def test_requests_get_fewer_when_s3_asks_to_slow_down_and_more_again_when_it_goes_well() -> None:
+def test_fewer_requests_run_when_s3_asks_to_slow_down() -> None:
     async def main() -> list[int]:
         pace, most, counts = AdaptiveLimiter(16), 0, list[int]()
 

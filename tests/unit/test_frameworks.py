@@ -278,7 +278,7 @@ def test_angulars_output_is_that_of_its_project(app: Path, workspace: str, folde
     assert "dist/lib" not in found.folders
 
 
-def test_the_script_is_followed_through_the_scripts_that_it_calls(app: Path) -> None:
+def test_the_script_is_followed_through_scripts_that_it_calls(app: Path) -> None:
     scripts = {
         "prebuild": "npm run clean",
         "clean": "rimraf dist",
@@ -307,7 +307,7 @@ def test_where_any_program_writes_to_is_looked_at(app: Path) -> None:
     assert (found.name, found.folders) == (None, ("public/css/out.css", "public/css", "public"))
 
 
-def test_a_configuration_behind_a_link_that_leads_out_is_not_read(app: Path) -> None:
+def test_a_configuration_behind_a_link_outside_is_not_read(app: Path) -> None:
     write(app.parent, {"secret.js": "outDir: 'secret'"})
     (app / "vite.config.js").symlink_to("../secret.js")
     (app / "vite.config.ts").symlink_to("/dev/zero")
@@ -494,7 +494,7 @@ BUN = '{\n  "packages": {\n    "%s": ["%s@4.46.0", "", {}],\n'
         ("webpack-cli", "3.3.12", False),
     ],
 )
-def test_an_old_webpack_in_the_lockfile_needs_openssls_legacy_provider(
+def test_an_old_webpack_in_the_lockfile_needs_legacy_openssl(
     lockfile: str, name: str, version: str, needed: bool
 ) -> None:
     text = lockfile % (name, version)
@@ -522,7 +522,7 @@ def test_buns_lockfile_is_read_too() -> None:
         ("webpack", "4 || 5", False),
     ],
 )
-def test_without_a_lockfile_the_versions_that_are_asked_for_count(name: str, versions: str, needed: bool) -> None:
+def test_without_a_lockfile_the_requested_versions_count(name: str, versions: str, needed: bool) -> None:
     assert needs_legacy_openssl({"devDependencies": {name: versions}}, None, 18) == needed
 
 
@@ -558,7 +558,7 @@ def test_no_text_of_a_configuration_takes_long_to_read(app: Path, text: str) -> 
     assert time.monotonic() - started < 10
 
 
-def test_scripts_that_call_each_other_without_end_are_taken_apart_once(app: Path) -> None:
+def test_scripts_that_call_each_other_are_parsed_once(app: Path) -> None:
     scripts = {f"s{number}": "npm run s0; npm run s1; X=1; " * 100 for number in range(300)}
     started = time.monotonic()
 

@@ -195,7 +195,7 @@ def put(body: bytes | int) -> bytes:
 
 
 @pytest.mark.anyio
-async def test_a_connection_is_used_again_and_no_more_are_open_than_requests_at_once() -> None:
+async def test_connections_are_reused_up_to_the_number_of_requests() -> None:
     bodies: list[bytes] = []
     made = 0
 
@@ -223,7 +223,7 @@ async def test_a_connection_is_used_again_and_no_more_are_open_than_requests_at_
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("how", ["closed before", "closed after", "reset after"])
-async def test_what_a_server_does_not_answer_on_a_used_connection_is_sent_once_more(how: str) -> None:
+async def test_an_unanswered_request_on_a_reused_connection_is_resent(how: str) -> None:
     """It closes what was idle for too long for its taste, and the request may be on its way then."""
     asked: list[bytes] = []
 
@@ -267,7 +267,7 @@ async def test_a_connection_that_breaks_in_an_answer_is_an_error(said: bytes) ->
 
 
 @pytest.mark.anyio
-async def test_half_an_answer_on_a_used_connection_is_not_asked_for_again() -> None:
+async def test_half_a_reply_on_a_reused_connection_is_not_retried() -> None:
     asked = 0
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -321,7 +321,7 @@ async def test_a_connection_that_is_not_to_be_used_again_is_closed(monkeypatch: 
 
 
 @pytest.mark.anyio
-async def test_after_an_answer_that_is_no_success_the_next_request_has_another_connection() -> None:
+async def test_after_an_error_reply_the_next_request_reconnects() -> None:
     """It may have come before the body was read, and a server may take that for a request of its own."""
     unread = True
 
@@ -344,7 +344,7 @@ async def test_after_an_answer_that_is_no_success_the_next_request_has_another_c
 
 
 @pytest.mark.anyio
-async def test_garbage_ends_the_connection_and_the_next_request_has_another() -> None:
+async def test_after_garbage_the_next_request_reconnects() -> None:
     said = [b"220 mail.example.com ESMTP\r\n", OK]
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -359,7 +359,7 @@ async def test_garbage_ends_the_connection_and_the_next_request_has_another() ->
 
 
 @pytest.mark.anyio
-async def test_an_early_answer_stops_the_body_and_the_connection_is_not_used_again() -> None:
+async def test_an_early_reply_stops_the_body_and_ends_the_connection() -> None:
     """As S3 answers 503, or 403, to a large object whose head says enough."""
     made = 0
     given: list[bytes] = []
@@ -391,7 +391,7 @@ async def test_an_early_answer_stops_the_body_and_the_connection_is_not_used_aga
 
 
 @pytest.mark.anyio
-async def test_a_small_body_that_the_kernel_has_not_taken_when_the_answer_comes_ends_the_connection() -> None:
+async def test_an_early_reply_before_a_small_body_is_sent_reconnects() -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(OK)
@@ -479,7 +479,7 @@ async def test_a_slow_way_is_no_silent_server(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.anyio
-async def test_a_request_that_is_cancelled_takes_its_connection_with_it() -> None:
+async def test_a_cancelled_request_closes_its_connection() -> None:
     asked, gone = asyncio.Event(), asyncio.Event()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -576,7 +576,7 @@ async def test_over_tls_it_is_the_same(tmp_path: Path, body: bytes) -> None:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("name", ["localhost", "s3.example.com"])
-async def test_a_certificate_of_an_unknown_authority_or_for_another_name_is_refused(tmp_path: Path, name: str) -> None:
+async def test_a_certificate_of_another_authority_or_name_is_refused(tmp_path: Path, name: str) -> None:
     certificate = make_certificate(tmp_path, name)
     asked: list[bytes] = []
 
@@ -592,7 +592,7 @@ async def test_a_certificate_of_an_unknown_authority_or_for_another_name_is_refu
 
 
 @pytest.mark.anyio
-async def test_a_tls_connection_that_is_lost_while_it_is_looked_at_does_not_end_the_looking(
+async def test_a_tls_connection_lost_during_a_check_does_not_stop_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(http1, "_LOOK_EACH", 0.0005)

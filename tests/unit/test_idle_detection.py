@@ -154,9 +154,7 @@ def test_what_watches_need_not_listen(start: Callable[..., None]) -> None:
     assert found.watches
 
 
-def test_what_watches_files_without_a_word_is_seen_by_the_kernels_notifications(
-    start: Callable[..., None], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_silent_file_watchers_are_seen_by_inotify(start: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(idle_detection, "QUIET_WAITING_SECONDS", 1)
     # webpack with `watch: true` in its configuration prints what it always does.
     start(sys.executable, "-c", "import ctypes, time; assert ctypes.CDLL(None).inotify_init1(0) >= 0; time.sleep(60)")

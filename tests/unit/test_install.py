@@ -86,7 +86,7 @@ def test_a_lockfile_of_another_pnpm_is_not_called_out_of_step() -> None:
     assert "This pnpm cannot read pnpm-lock.yaml, which another version wrote" in (chosen.remedy or "")
 
 
-def test_packages_that_do_not_go_together_are_installed_as_npm_6_did() -> None:
+def test_conflicting_packages_are_installed_as_npm_6_did() -> None:
     conflict = "npm error code ERESOLVE\nnpm error ERESOLVE could not resolve"
     attempts = list_strategies(ManagerRequirement(MANAGERS["npm"]), lockfile="package-lock.json", needed=True)
 
@@ -195,9 +195,7 @@ YARN_ENTRY = '  resolved "ADDRESS#af1e3a8a7b0a4a1b1c7d4d0f4a5e3d2c1b0a9f8e"\n  i
         (NPM_ENTRY, "git+ssh://git@npm.acme.com/a/b.git#1", None),
     ],
 )
-def test_a_host_in_a_lockfile_is_left_for_the_registry_where_there_is_a_digest(
-    entry: str, address: str, expected: str | None
-) -> None:
+def test_a_lockfile_host_is_replaced_when_there_is_a_digest(entry: str, address: str, expected: str | None) -> None:
     text = entry.replace("ADDRESS", address)
 
     rewritten = entry.replace("ADDRESS", f"https://registry.npmjs.org/{expected}") if expected else text
@@ -355,9 +353,7 @@ def install(
     return installed, ran, warnings
 
 
-def test_after_an_install_without_scripts_those_that_can_be_run_are_run(
-    monkeypatch: pytest.MonkeyPatch, checkout: Path
-) -> None:
+def test_after_an_install_without_scripts_allowed_scripts_run(monkeypatch: pytest.MonkeyPatch, checkout: Path) -> None:
     write(checkout, name="app", scripts={"postinstall": "x", "build": "x"})
     packages = {f"node_modules/{name}": {"hasInstallScript": True} for name in ("cypress", "esbuild", "sharp")}
     for path in (*packages, "node_modules/web"):
@@ -412,9 +408,7 @@ def test_each_manager_runs_the_scripts_of_the_repository_itself(
     assert not installed.clean
 
 
-def test_what_fails_of_anything_else_or_by_a_command_of_the_owner_is_not_run_again(
-    monkeypatch: pytest.MonkeyPatch, checkout: Path
-) -> None:
+def test_other_failures_and_commands_of_the_owner_run_once(monkeypatch: pytest.MonkeyPatch, checkout: Path) -> None:
     for command, said in ((("npm", "ci"), "npm error code E404\n"), ((*SHELL, "npm ci"), CYPRESS)):
         with pytest.raises(CommandFailed, match="npm ci failed"):
             install(monkeypatch, checkout, ManagerRequirement(MANAGERS["npm"]), InstallStrategy(command), [said])
@@ -474,7 +468,7 @@ NPM_ATTEMPTS = list_strategies(ManagerRequirement(MANAGERS["npm"]), lockfile="pa
         "npm error code E401\nnpm error Unable to authenticate, your authentication token seems to be invalid.",
     ],
 )
-def test_the_npm_registry_is_asked_by_digests_for_what_another_refuses(
+def test_npm_is_asked_by_digest_for_refused_packages(
     monkeypatch: pytest.MonkeyPatch, checkout: Path, said: str
 ) -> None:
     lockfile = lock_of_host(checkout)
@@ -509,9 +503,7 @@ def test_without_a_digest_nothing_is_taken_from_elsewhere(monkeypatch: pytest.Mo
     assert f"package-lock.json names {HOST}, which this build cannot read. Without digests" in (caught.value.hint or "")
 
 
-def test_settings_of_a_registry_are_not_changed_without_a_lockfile(
-    monkeypatch: pytest.MonkeyPatch, checkout: Path
-) -> None:
+def test_registry_settings_stay_without_a_lockfile(monkeypatch: pytest.MonkeyPatch, checkout: Path) -> None:
     (checkout / ".npmrc").write_text(f"registry=https://{HOST}/x/\n")
 
     with pytest.raises(CommandFailed) as caught:
@@ -572,9 +564,7 @@ def test_another_lockfile_is_used_where_one_cannot_be(monkeypatch: pytest.Monkey
     ]
 
 
-def test_a_package_that_the_npm_registry_lacks_names_the_first_cause(
-    monkeypatch: pytest.MonkeyPatch, checkout: Path
-) -> None:
+def test_a_package_that_npm_lacks_reports_the_first_cause(monkeypatch: pytest.MonkeyPatch, checkout: Path) -> None:
     lockfile = lock_of_host(checkout)
     missing = (
         "npm error code E404\nnpm error 404 Not Found - GET https://registry.npmjs.org/a/-/a-1.0.0.tgz - Not found"
@@ -648,7 +638,7 @@ def test_a_package_for_another_system_is_installed_and_named(
     assert warnings[-1].startswith("@rollup/rollup-win32-x64-msvc is for another operating system or processor")
 
 
-def test_install_scripts_that_fail_alike_are_not_run_a_third_time(
+def test_install_scripts_that_fail_alike_do_not_run_a_third_time(
     monkeypatch: pytest.MonkeyPatch, checkout: Path
 ) -> None:
     monkeypatch.setattr(scripts, "_LONG_REBUILD_SECONDS", 0.0)
@@ -668,7 +658,7 @@ def test_install_scripts_that_fail_alike_are_not_run_a_third_time(
     assert "failed twice for the same reason" in warnings[-1]
 
 
-def test_a_build_that_fails_for_a_package_that_is_lacking_says_so(checkout: Path) -> None:
+def test_a_build_that_lacks_a_package_says_so(checkout: Path) -> None:
     def hint(said: str) -> str | None:
         return hint_of_failure(make_plan(checkout), said, "Fix it.")
 
@@ -682,7 +672,7 @@ def test_a_build_that_fails_for_a_package_that_is_lacking_says_so(checkout: Path
 UNKNOWN = "\x1b[31mSyntaxError: Named export 'createFilter' not found in CHECKOUT/x.js\x1b[39m\n    at x (node:internal/x:1:2)\n"
 
 
-def test_a_build_that_fails_and_says_nothing_known_is_quoted_with_what_to_do(checkout: Path) -> None:
+def test_an_unknown_build_failure_is_quoted_with_what_to_do(checkout: Path) -> None:
     def hint(
         name: str, *, needed: bool = True, lockfile: str | None = None, given: str | None = None, said: str = UNKNOWN
     ) -> str | None:

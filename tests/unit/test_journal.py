@@ -158,7 +158,7 @@ def test_what_is_encoded_is_what_was_written(lines: list[Line]) -> None:
 
 @QUICKLY
 @given(LINES, st.sampled_from(["a", "B-1_x"]))
-def test_the_line_of_an_event_of_output_is_found_without_decoding_all_of_it(lines: list[Line], build: str) -> None:
+def test_the_line_of_an_event_is_found_without_full_decoding(lines: list[Line], build: str) -> None:
     async def write(journal: Journal) -> None:
         journal.output("stdout", lines)
         journal.log('"type":"log","stream":"stdout","log":"x"}')
@@ -184,7 +184,7 @@ def test_a_line_cannot_forge_an_event() -> None:
     assert (event["type"], event["log"]) == ("log", forged)
 
 
-def test_sentences_of_the_runner_are_cleaned_and_redacted_in_every_field() -> None:
+def test_sentences_of_the_runner_are_redacted_in_every_field() -> None:
     async def use(journal: Journal) -> list[Event]:
         journal.log(f"Cloning\n\x1b[2Jhttps://x:{TOKEN}@host\u202e/\udcff", "warning")
         journal.write("result", "Failed: no", reason=f"{TOKEN} is refused.", hint=f"See {TOKEN}\x07.")
@@ -201,7 +201,7 @@ def test_sentences_of_the_runner_are_cleaned_and_redacted_in_every_field() -> No
 
 @QUICKLY
 @given(LINES, st.integers(1, 7), st.integers(1, 5000))
-def test_a_reader_gets_every_event_in_order_in_batches_of_any_size(
+def test_a_reader_gets_events_in_order_in_batches_of_any_size(
     lines: list[Line], max_events: int, max_bytes: int
 ) -> None:
     async def use(journal: Journal) -> None:
@@ -238,7 +238,7 @@ def test_a_reader_can_go_to_any_event(batches: list[int], data: st.DataObject) -
     with_journal(use)
 
 
-def test_a_reader_is_in_a_flood_while_more_is_written_than_it_reads() -> None:
+def test_a_reader_slower_than_the_writer_is_in_a_flood() -> None:
     async def use(journal: Journal) -> None:
         reader, flooded = journal.reader(), list[bool]()
 
@@ -384,7 +384,7 @@ def test_head_and_tail_fill_the_room_that_they_have(count: int, length: int, bat
     assert len(tail) * cost >= max_bytes // 2 * 13 // 16 - 3 * cost
 
 
-def test_the_head_goes_out_live_and_the_tail_follows_at_the_end_of_the_stage() -> None:
+def test_the_head_is_sent_live_and_the_tail_when_the_stage_ends() -> None:
     async def use(journal: Journal) -> None:
         journal.output("stdout", [(f"line {n}", False) for n in range(1000)])
         live = [event["log"] for event in all_events(journal) if is_output(event)]
@@ -434,7 +434,7 @@ def test_later_stages_have_a_tail_too() -> None:
         assert tail == [f"{stage} {n}" for n in range(480, 500)]
 
 
-def test_own_words_do_not_count_and_are_there_when_output_has_used_up_its_room() -> None:
+def test_own_lines_are_kept_when_output_has_used_its_space() -> None:
     async def use(journal: Journal) -> list[Event]:
         for n in range(100):
             journal.output("stdout", [("x" * 200, False)] * 10)
@@ -530,7 +530,7 @@ def test_a_full_disk_fails_immediately(tmp_path: Path, monkeypatch: pytest.Monke
 # --- the end ---
 
 
-def test_the_sealed_events_are_in_the_archive_before_readers_see_them() -> None:
+def test_sealed_events_are_archived_before_readers_see_them() -> None:
     async def use(journal: Journal) -> None:
         journal.log("one")
 
@@ -563,7 +563,7 @@ def archive(journal: Journal, size: int) -> list[Event]:
 
 
 @pytest.mark.parametrize("late", ["SIGTERM received", "x" * 3000])
-def test_an_event_after_the_seal_neither_tears_the_archive_nor_follows_the_result(late: str) -> None:
+def test_an_event_after_the_seal_does_not_follow_the_result(late: str) -> None:
     async def use(journal: Journal) -> None:
         journal.log("one")
         size = journal.seal([("result", "Done", {"exit_code": 0})])
@@ -579,7 +579,7 @@ def test_an_event_after_the_seal_neither_tears_the_archive_nor_follows_the_resul
     with_journal(use)
 
 
-def test_events_after_a_seal_stand_before_the_result_when_it_is_sealed_again() -> None:
+def test_events_after_a_seal_precede_the_result_of_the_next_seal() -> None:
     async def use(journal: Journal) -> None:
         journal.log("one")
         journal.seal([("stage", "finish: done", {"state": "succeeded"}), ("result", "Done", {"reason": "long" * 100})])

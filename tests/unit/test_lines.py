@@ -210,13 +210,13 @@ CUTS = st.lists(st.integers(0, 400), max_size=8)
 
 @settings(max_examples=4 * settings().max_examples)
 @given(HOSTILE, CUTS)
-def test_any_bytes_cut_anywhere_give_the_lines_that_the_rules_give(data: bytes, cuts: list[int]) -> None:
+def test_any_cut_of_the_bytes_gives_the_lines_of_the_rules(data: bytes, cuts: list[int]) -> None:
     assert decode(*cut(data, cuts), redactor=REDACTOR) == decode_slowly(data, REDACTOR)
 
 
 @settings(max_examples=4 * settings().max_examples)
 @given(HOSTILE, CUTS)
-def test_any_bytes_cut_anywhere_give_the_same_pieces_of_long_lines(data: bytes, cuts: list[int]) -> None:
+def test_any_cut_of_the_bytes_gives_the_same_long_pieces(data: bytes, cuts: list[int]) -> None:
     with lines_of_64_bytes():
         assert decode(*cut(data, cuts), redactor=REDACTOR) == decode_slowly(data, REDACTOR)
 
@@ -345,7 +345,7 @@ def test_of_escape_sequences_only_colors_stay(printed: str, expected: str) -> No
     assert texts(*cut(data, list(range(len(data))))) == [expected]
 
 
-def test_a_string_sequence_that_never_ends_takes_no_more_than_its_line() -> None:
+def test_an_endless_string_sequence_takes_only_its_line() -> None:
     assert texts(b"a\x1b]0;lost\nb\x1bPlost", b" too\nc") == ["a", "b", "c"]
 
 
@@ -367,7 +367,7 @@ def test_a_long_line_comes_in_pieces_while_it_grows() -> None:
     assert decoder.finish() == []
 
 
-def test_a_line_of_16_kib_is_one_piece_and_characters_and_colors_are_not_cut() -> None:
+def test_a_16_kib_line_is_one_piece_and_cuts_no_characters() -> None:
     euros = "€" * (MAX_LINE_BYTES // 3)
     colored = "x" * (MAX_LINE_BYTES - 3) + "\x1b[31m"
 
@@ -382,7 +382,7 @@ def test_a_line_of_16_kib_is_one_piece_and_characters_and_colors_are_not_cut() -
     ]
 
 
-def test_a_state_that_is_longer_than_a_line_stays_when_it_is_redrawn() -> None:
+def test_a_state_longer_than_a_line_stays_when_it_is_redrawn() -> None:
     data = b"gone\r" + b"x" * (MAX_LINE_BYTES + 1) + b"\rgone\rlast\n"
 
     expected = [("x" * MAX_LINE_BYTES, False), ("x", True), ("last", True)]
@@ -391,7 +391,7 @@ def test_a_state_that_is_longer_than_a_line_stays_when_it_is_redrawn() -> None:
     assert decode(*cut(data, list(range(0, len(data), 1000)))) == expected
 
 
-def test_a_secret_at_the_end_of_a_long_line_changes_nothing_in_the_next() -> None:
+def test_a_secret_that_ends_a_long_line_keeps_the_next_line() -> None:
     overlapping = "." * 60 + REDACTED
 
     with lines_of_64_bytes():

@@ -198,7 +198,7 @@ def test_stars_of_a_workspace_match_as_patterns_do(parts: list[str], wanted: lis
     assert match_parts(tuple(parts), tuple(wanted)) == matches(parts, wanted)
 
 
-def test_a_version_of_node_sass_that_is_all_spaces_is_read_at_once(checkout: Path) -> None:
+def test_a_node_sass_version_of_only_spaces_is_read_at_once(checkout: Path) -> None:
     package = {"scripts": {"build": "vite build"}, "dependencies": {"node-sass": f"{' ' * 60_000}5"}}
     (checkout / "package.json").write_text(json.dumps(package))
 

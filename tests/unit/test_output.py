@@ -62,7 +62,7 @@ def test_a_library_is_no_site(app: Path, package: Mapping[str, object]) -> None:
     assert find_output(app, app, package=package).folder == app / "dist"
 
 
-def test_a_dist_without_a_page_that_is_no_library_is_published_with_a_warning(app: Path) -> None:
+def test_a_dist_without_pages_is_published_with_a_warning(app: Path) -> None:
     write(app, {"dist/data.json": ""})
 
     found = find_output(app, app, package={"main": "index.js"})
@@ -109,7 +109,7 @@ def test_a_folder_that_the_build_did_not_write_is_not_its_output(app: Path) -> N
 @pytest.mark.parametrize(
     "changed", ["public/index.html", "public/build/bundle.js", "public/build/new.js", "public/a/b/c/d.js"]
 )
-def test_a_folder_that_was_there_is_the_output_when_the_build_wrote_to_it(app: Path, changed: str) -> None:
+def test_an_old_folder_that_the_build_wrote_to_is_the_output(app: Path, changed: str) -> None:
     write(app, {"public/index.html": "<script src=build/bundle.js></script>", "public/build/bundle.js": "old"})
     before = take_snapshot(app, app)
     time.sleep(0.02)  # the kernel's clock for files has a grain
@@ -118,7 +118,7 @@ def test_a_folder_that_was_there_is_the_output_when_the_build_wrote_to_it(app: P
     assert output(app, before=before) == "public"
 
 
-def test_a_time_of_change_that_the_build_set_back_does_not_hide_it(app: Path) -> None:
+def test_a_file_time_set_back_by_the_build_does_not_hide_it(app: Path) -> None:
     write(app, {"public/index.html": PAGE})
     before = take_snapshot(app, app)
     time.sleep(0.02)
@@ -154,7 +154,7 @@ def test_of_several_new_folders_none_is_guessed(app: Path) -> None:
     assert "OUTPUT_DIR" in (error.hint or "")
 
 
-def test_a_project_in_dist_is_descended_to_and_a_page_in_dist_is_not(app: Path) -> None:
+def test_a_project_in_dist_is_entered_and_a_page_in_dist_is_not(app: Path) -> None:
     write(app, {"dist/shop/browser/index.html": PAGE, "dist/shop/3rdpartylicenses.txt": ""})
 
     assert output(app) == "dist/shop/browser"
@@ -171,7 +171,7 @@ def test_folders_of_languages_are_one_site(app: Path) -> None:
     assert "no index.html in dist/shop" in (found.warning or "")
 
 
-def test_dist_without_a_page_is_published_when_nothing_better_is_there(app: Path) -> None:
+def test_dist_without_a_page_is_published_if_nothing_is_better(app: Path) -> None:
     write(app, {"dist/library.js": "1"})
 
     found = find_output(app, app)
@@ -221,7 +221,7 @@ def test_the_only_folder_with_a_page_is_the_site(app: Path, name: str | None) ->
     assert (found.folder, found.warning) == (app / "dist/apps/web", None)
 
 
-def test_the_only_folder_is_the_site_also_where_its_page_names_it(app: Path) -> None:
+def test_the_only_folder_is_the_site_even_if_its_page_names_it(app: Path) -> None:
     """Qwik and others write a site whose base is /shop/ to dist/shop: a warning about the base follows later."""
     page = '<script src="/shop/build/main.js"></script>'
     write(app, {"dist/shop/index.html": page, "dist/shop/404.html": page, "dist/shop/build/main.js": ""})
@@ -251,7 +251,7 @@ def test_libraries_do_not_hide_the_app(app: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["Astro", "Vite", "webpack", None])
-def test_a_page_that_asks_for_what_is_above_it_is_of_the_folder_above(app: Path, name: str | None) -> None:
+def test_a_page_that_requests_its_parent_belongs_to_the_parent(app: Path, name: str | None) -> None:
     for number, page in enumerate(('<script src="/_astro/a.js"></script>', '<script src="../_astro/a.js"></script>')):
         folder = app / f"{number}"
         write(folder, {"dist/about/index.html": page, "dist/_astro/a.js": ""})
@@ -389,7 +389,7 @@ def published(found: Output, app: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("built", [None, "css/site.css"])
-def test_a_complete_page_at_the_top_is_published_without_the_sources(app: Path, built: str | None) -> None:
+def test_a_complete_top_page_is_published_without_the_sources(app: Path, built: str | None) -> None:
     write(app, {**SOURCES, **SITE})
     before = take_snapshot(app, app)
     time.sleep(0.02)
@@ -411,7 +411,7 @@ def test_a_style_sheet_in_dist_belongs_to_the_page_at_the_top(app: Path) -> None
 
 
 @pytest.mark.parametrize("folder", ["public", "docs"])
-def test_a_complete_page_in_the_repository_is_published_where_the_build_makes_none(app: Path, folder: str) -> None:
+def test_a_complete_page_is_published_when_the_build_makes_none(app: Path, folder: str) -> None:
     write(app, {f"{folder}/index.html": '<script src="app.js"></script>', f"{folder}/app.js": ""})
     before = take_snapshot(app, app)
     write(app, {"dist/index.js": ""})
@@ -448,7 +448,7 @@ def test_the_top_is_published_without_what_was_installed(app: Path) -> None:
     assert published(found, app) == {"index.html", "package.json"}
 
 
-def test_what_the_install_made_is_published_where_the_build_makes_no_page(app: Path) -> None:
+def test_install_output_is_published_when_the_build_has_no_page(app: Path) -> None:
     write(app, {"package.json": "{}"})
     at_first = take_snapshot(app, app)
     write(app, {"public/index.html": PAGE})
@@ -483,7 +483,7 @@ def test_an_output_in_the_repository_around_the_app_is_found(app: Path) -> None:
         find_output(web, web, framework=DetectedFramework(BY_NAME["Vite"], ("../../dist/apps/web",)), before=before)
 
 
-def test_an_output_for_a_server_is_refused_and_not_published_half(app: Path) -> None:
+def test_a_server_output_is_refused_and_not_published_partly(app: Path) -> None:
     write(app, {"dist/client/index.html": PAGE, "dist/server/entry.mjs": ""})
     adapter = {"astro.config.mjs": "adapter: node()"}
 
@@ -577,7 +577,7 @@ def test_links_that_loop_or_lead_nowhere_are_no_output(app: Path) -> None:
     assert "produced no output" in failure(app).reason
 
 
-def test_a_build_that_removed_its_own_folder_or_put_a_link_there_made_no_output(app: Path) -> None:
+def test_a_removed_or_linked_output_folder_is_no_output(app: Path) -> None:
     app.rmdir()
     assert "produced no output" in failure(app).reason
 
@@ -586,7 +586,7 @@ def test_a_build_that_removed_its_own_folder_or_put_a_link_there_made_no_output(
     assert "produced no output" in failure(app).reason
 
 
-def test_a_folder_that_another_host_publishes_is_named_if_it_has_a_page(app: Path) -> None:
+def test_a_folder_of_another_host_is_named_if_it_has_a_page(app: Path) -> None:
     write(app, {"dist/index.html": PAGE, "out/a.txt": ""})
     other = (app / "out", "build.publish of netlify.toml")
 

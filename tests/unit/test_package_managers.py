@@ -251,7 +251,7 @@ def test_yarn_is_modern_from_2_on(checkout: Path, field: str, modern: bool) -> N
     assert (found(checkout).record is YARN_BERRY) == modern
 
 
-def test_a_lockfile_of_yarn_1_with_the_settings_of_a_later_one_is_for_the_later_one(checkout: Path) -> None:
+def test_a_yarn_1_lockfile_with_later_settings_is_for_later_yarn(checkout: Path) -> None:
     (checkout / "yarn.lock").write_text(CLASSIC)
     (checkout / ".yarnrc.yml").write_text("nodeLinker: node-modules\n")
 

@@ -93,7 +93,7 @@ def test_what_is_given_needs_not_be_found(checkout: Path, given: str, missing: s
 
 
 @pytest.mark.parametrize("package", [None, "{", "[]"])
-def test_package_json_is_not_looked_at_when_both_commands_are_given(checkout: Path, package: str | None) -> None:
+def test_with_both_commands_given_package_json_is_not_read(checkout: Path, package: str | None) -> None:
     (checkout / "package.json").unlink()
     (checkout / "package-lock.json").unlink()
     if package:
@@ -123,7 +123,7 @@ def test_a_build_script_with_another_name_is_run_and_logged(checkout: Path) -> N
     assert found.notes == ("package.json has no script build; running docs:build.",)
 
 
-def test_a_framework_that_only_a_server_can_show_is_refused_before_anything_is_installed(checkout: Path) -> None:
+def test_a_server_only_framework_is_refused_before_the_install(checkout: Path) -> None:
     write(checkout, scripts={"build": "next build"}, dependencies={"next": "15.0.0"})
 
     error = failure(checkout)
@@ -361,7 +361,7 @@ def test_the_site_next_to_a_server_at_the_top_is_the_app(checkout: Path) -> None
     assert plan(checkout).app.folder == checkout
 
 
-def test_what_could_make_a_site_at_the_top_of_a_server_is_run_there(checkout: Path) -> None:
+def test_what_could_build_a_site_above_a_server_runs_there(checkout: Path) -> None:
     server = {"express": "4"}
     write(checkout / "client", scripts={"build": "vite build"})
     (checkout / "client/index.html").touch()
@@ -398,7 +398,7 @@ def test_what_pages_are_made_from_is_no_committed_site(checkout: Path) -> None:
     assert plan(checkout).app.folder == checkout / "docs"
 
 
-def test_a_page_whose_scripts_vite_would_leave_is_not_built_by_it(checkout: Path) -> None:
+def test_a_page_whose_scripts_vite_would_skip_is_not_built_by_it(checkout: Path) -> None:
     write(checkout, devDependencies={"vite": "7"})
     (checkout / "index.html").write_text('<script src="main.js"></script>')
     assert "no build script" in failure(checkout).reason
@@ -451,7 +451,7 @@ def test_several_sites_are_named_with_what_to_set(checkout: Path) -> None:
     assert plan(checkout, root_dir="docs").app.folder == checkout / "docs"
 
 
-def test_examples_and_themes_are_passed_by_where_there_is_something_else(checkout: Path) -> None:
+def test_examples_and_themes_are_skipped_if_there_is_another_app(checkout: Path) -> None:
     write(checkout, name="app")
     for name in ("examples/basic", "tests/fixture", "themes/dark"):
         write(checkout / name, scripts={"build": "astro build"}, dependencies={"astro": "5"})
@@ -495,7 +495,7 @@ CLIENT: dict[str, Any] = {"scripts": {"build": "vite build"}, "dependencies": {"
         "npm run web",
     ],
 )
-def test_the_folder_that_the_build_script_only_goes_into_is_the_app(checkout: Path, script: str) -> None:
+def test_the_only_folder_that_the_build_script_enters_is_the_app(checkout: Path, script: str) -> None:
     write(
         checkout,
         scripts={"build": script, "web": "cd client && npm run build"},
@@ -514,7 +514,7 @@ def test_the_folder_that_the_build_script_only_goes_into_is_the_app(checkout: Pa
     assert found.notes == ("The build script uses client, and nothing installs there: the app is in client.",)
 
 
-def test_of_several_folders_that_the_build_script_goes_into_the_one_that_is_a_site_is_the_app(checkout: Path) -> None:
+def test_of_several_folders_the_one_with_a_site_is_the_app(checkout: Path) -> None:
     scripts = {
         "build": "npm run build:server && npm run build:client",
         "build:server": "cd server && npm run build",
@@ -547,7 +547,7 @@ def test_of_several_folders_that_the_build_script_goes_into_the_one_that_is_a_si
         {"build": "cd alias && npm run build"},
     ],
 )
-def test_a_build_script_that_installs_or_may_do_so_is_run_as_it_is(checkout: Path, scripts: dict[str, str]) -> None:
+def test_a_build_script_that_may_install_runs_unchanged(checkout: Path, scripts: dict[str, str]) -> None:
     write(checkout, scripts=scripts)
     write(checkout / "client", **CLIENT)
     (checkout / "alias").symlink_to("../outside")
@@ -559,7 +559,7 @@ def test_a_build_script_that_installs_or_may_do_so_is_run_as_it_is(checkout: Pat
 
 
 @pytest.mark.parametrize("why", ["workspace", "nothing of its own", "linked", "node_modules"])
-def test_a_folder_whose_dependencies_are_there_anyway_is_built_by_the_script(checkout: Path, why: str) -> None:
+def test_a_folder_with_its_dependencies_is_built_by_the_script(checkout: Path, why: str) -> None:
     package: dict[str, Any] = {"scripts": {"build": "cd client && npm run build"}}
     write(checkout / "client", **CLIENT)
     if why == "workspace":
@@ -588,7 +588,7 @@ def test_a_folder_whose_dependencies_are_there_anyway_is_built_by_the_script(che
         "cd client && vite build",
     ],
 )
-def test_a_build_script_that_does_more_has_what_is_missing_installed_first(checkout: Path, script: str) -> None:
+def test_a_longer_build_script_has_missing_packages_installed(checkout: Path, script: str) -> None:
     write(checkout, scripts={"build": script}, dependencies={"react": "18"})
     write(checkout / "client", **CLIENT)
     (checkout / "client/yarn.lock").touch()
@@ -606,7 +606,7 @@ def test_a_build_script_that_does_more_has_what_is_missing_installed_first(check
         assert plan(checkout, **given).build.command == ("npm", "run", "build")
 
 
-def test_a_top_that_names_packages_which_the_folder_may_import_is_installed_too(checkout: Path) -> None:
+def test_a_top_with_packages_for_the_folder_is_installed_too(checkout: Path) -> None:
     write(checkout, scripts={"build": "cd client && npm run build"}, dependencies={"react-icons": "4"})
     write(checkout / "client", **CLIENT)
 
@@ -617,7 +617,7 @@ def test_a_top_that_names_packages_which_the_folder_may_import_is_installed_too(
 
 
 @pytest.mark.parametrize("given", [{"output_dir": "client/dist"}, {"root_dir": "."}])
-def test_the_app_stays_at_the_top_where_a_setting_is_meant_for_it(checkout: Path, given: dict[str, str]) -> None:
+def test_the_app_stays_at_the_top_where_a_setting_requires_it(checkout: Path, given: dict[str, str]) -> None:
     write(checkout, scripts={"build": "cd client && npm run build"})
     write(checkout / "client", **CLIENT)
 
@@ -699,7 +699,7 @@ def test_the_workspace_of_pnpm_is_read(checkout: Path, text: str) -> None:
     assert found.install.manager.name == "pnpm"
 
 
-def test_a_folder_that_is_no_package_of_the_workspace_is_installed_by_itself(checkout: Path) -> None:
+def test_a_folder_outside_the_workspace_is_installed_by_itself(checkout: Path) -> None:
     write(checkout, workspaces=["packages/*", "!packages/web"])
     write(checkout / "packages/web", scripts={"build": "x"}, dependencies={"a": "1"})
 
@@ -708,7 +708,7 @@ def test_a_folder_that_is_no_package_of_the_workspace_is_installed_by_itself(che
     assert (found.app.root, found.install.lockfile) == (checkout / "packages/web", None)
 
 
-def test_the_lockfile_in_the_apps_own_folder_comes_before_the_workspaces(checkout: Path) -> None:
+def test_the_lockfile_of_the_app_comes_before_the_workspaces(checkout: Path) -> None:
     write(checkout, workspaces=["web"])
     write(checkout / "web", scripts={"build": "x"})
     (checkout / "web/yarn.lock").touch()
@@ -718,7 +718,7 @@ def test_the_lockfile_in_the_apps_own_folder_comes_before_the_workspaces(checkou
     assert (found.app.root, found.install.lockfile) == (checkout / "web", checkout / "web/yarn.lock")
 
 
-def test_what_the_app_needs_of_its_workspace_is_built_first_and_in_order(checkout: Path) -> None:
+def test_workspace_dependencies_of_the_app_are_built_in_order(checkout: Path) -> None:
     write(checkout, workspaces=["*"])
     write(checkout / "web", name="web", scripts={"build": "astro build"}, dependencies={"ui": "*", "astro": "5"})
     write(checkout / "ui", name="ui", scripts={"build": "tsc"}, devDependencies={"core": "*", "web": "*"})
@@ -728,7 +728,7 @@ def test_what_the_app_needs_of_its_workspace_is_built_first_and_in_order(checkou
     assert plan(checkout).build.shown == "(cd ../core && npm run build) && (cd ../ui && npm run build) && npm run build"
 
 
-def test_the_one_site_that_the_script_of_a_workspace_builds_is_known(checkout: Path) -> None:
+def test_the_one_site_that_a_workspace_script_builds_is_known(checkout: Path) -> None:
     write(checkout, workspaces=["apps/*"], scripts={"build": "turbo run build"}, devDependencies={"turbo": "2"})
     write(checkout / "apps/web", scripts={"build": "astro build"}, dependencies={"astro": "5"})
     write(checkout / "apps/api", scripts={"build": "tsc"})
@@ -765,7 +765,7 @@ def test_a_hostile_pattern_of_a_workspace_takes_no_time(checkout: Path, pattern:
         " && ".join(f"npm run build --prefix a{index}" for index in range(60)),
     ],
 )
-def test_a_hostile_build_script_that_goes_into_folders_takes_no_time(checkout: Path, script: str) -> None:
+def test_a_hostile_script_that_enters_folders_takes_no_time(checkout: Path, script: str) -> None:
     write(checkout, scripts={"build": script, **{f"pre{name}": script for name in ("build", "install", "pare")}})
     for index in range(60):
         write(checkout / f"a{index}", **CLIENT)
@@ -875,7 +875,7 @@ def test_a_generator_of_sites_at_the_top_needs_no_build_script(
     assert plan(checkout, build_command="make").build.shown == "make"
 
 
-def test_a_script_that_runs_the_generator_comes_before_its_plain_command(checkout: Path) -> None:
+def test_a_script_for_the_generator_precedes_its_plain_command(checkout: Path) -> None:
     scripts = {
         "dev": "hexo generate --watch",
         "deploy": "hexo g && hexo deploy",
@@ -917,7 +917,7 @@ def test_a_generator_whose_files_are_not_there_is_explained(checkout: Path) -> N
         ("Gruntfile.js", "grunt.registerTask('default', ['sass'])", "grunt"),
     ],
 )
-def test_the_task_that_builds_is_named_where_there_is_no_build_script(
+def test_the_build_task_is_named_if_there_is_no_build_script(
     checkout: Path, name: str, text: str, command: str
 ) -> None:
     write(checkout, devDependencies={"gulp": "4", "webpack": "5"})
@@ -929,7 +929,7 @@ def test_the_task_that_builds_is_named_where_there_is_no_build_script(
     assert error.hint == f'Add one under "scripts", "build": "{command}", or set BUILD_COMMAND.'
 
 
-def test_another_script_that_builds_is_named_where_there_is_no_build_script(checkout: Path) -> None:
+def test_another_build_script_is_named_if_there_is_none(checkout: Path) -> None:
     write(checkout, scripts={"dev": "vite", "admin:build": "vite build"}, devDependencies={"vite": "7"})
 
     assert failure(checkout).hint == 'Add one under "scripts", "build": "npm run admin:build", or set BUILD_COMMAND.'

@@ -67,7 +67,7 @@ def test_gits_own_folder_is_left_out_without_a_word(tmp_path: Path) -> None:
         assert site.left_out == ()
 
 
-def test_files_come_in_the_order_of_their_paths_with_sizes_and_headers(dist: Path, site_of: SiteOf) -> None:
+def test_files_are_sorted_by_path_with_sizes_and_headers(dist: Path, site_of: SiteOf) -> None:
     (dist / "assets").mkdir()
     (dist / "assets/index-B4x9ZQab.js").write_text("1234")
     (dist / ".well-known").mkdir()
@@ -98,7 +98,7 @@ def test_a_link_to_a_file_inside_is_published_as_that_file(dist: Path, site_of: 
     assert {file.size for file in site.files} == {14}
 
 
-def test_links_that_lead_out_nowhere_or_around_are_left_out_and_named(dist: Path, site_of: SiteOf) -> None:
+def test_links_that_lead_out_nowhere_or_around_are_named(dist: Path, site_of: SiteOf) -> None:
     (dist / "folder").mkdir()
     (dist / "passwd").symlink_to("/etc/passwd")
     (dist / "up").symlink_to("../../secret")
@@ -126,7 +126,7 @@ def test_links_that_lead_out_nowhere_or_around_are_left_out_and_named(dist: Path
     )
 
 
-def test_a_folder_whose_name_begins_like_the_root_is_not_inside_it(dist: Path, site_of: SiteOf) -> None:
+def test_a_folder_with_the_prefix_of_the_root_is_not_inside_it(dist: Path, site_of: SiteOf) -> None:
     (dist.parent / "dist2").mkdir()
     (dist.parent / "dist2/secret.txt").write_text("secret")
     (dist / "link.txt").symlink_to("../dist2/secret.txt")
@@ -157,7 +157,7 @@ def test_pipes_and_sockets_are_left_out_without_waiting_for_them(
     )
 
 
-def test_names_that_no_key_can_have_are_left_out_and_shown_visibly(dist: Path, site_of: SiteOf) -> None:
+def test_names_that_no_key_can_have_are_skipped_and_shown(dist: Path, site_of: SiteOf) -> None:
     for name in (b"latin1-\xe9.txt", b"line\nbreak.txt", b"esc\x1b[31m.txt", b"c1-\xc2\x85.txt"):
         with open(os.path.join(os.fsencode(dist), name), "w"):
             pass
@@ -246,7 +246,7 @@ def test_links_that_multiply_do_not_exceed_the_limits_of_a_site(dist: Path) -> N
         assert any("0/a is left out: it is a link to a folder, and links may add" in text for text in site.left_out)
 
 
-def test_a_folder_that_became_a_link_after_the_walk_is_not_followed_behind_a_link(dist: Path, site_of: SiteOf) -> None:
+def test_a_folder_that_became_a_link_is_not_followed_by_a_link(dist: Path, site_of: SiteOf) -> None:
     (dist / "v2").mkdir()
     (dist / "v2/passwd").write_text("mine")
     (dist / "latest").symlink_to("v2")
@@ -299,7 +299,7 @@ def test_an_output_that_is_no_site_is_refused(tmp_path: Path, out: str, target: 
     assert failure.value.exit_code == 40
 
 
-def test_a_name_with_a_backslash_is_left_out_because_browsers_take_it_for_a_slash(dist: Path, site_of: SiteOf) -> None:
+def test_a_backslash_in_a_name_is_skipped_as_browsers_change_it(dist: Path, site_of: SiteOf) -> None:
     (dist / "a\\..\\b").write_text("x")
 
     site = site_of()
@@ -309,7 +309,7 @@ def test_a_name_with_a_backslash_is_left_out_because_browsers_take_it_for_a_slas
     assert sentence.endswith("is left out: its name contains a backslash, which browsers treat as /.")
 
 
-def test_an_output_of_folders_and_pipes_without_end_is_not_walked_to_its_end(dist: Path) -> None:
+def test_endless_folders_and_pipes_are_not_walked_to_the_end(dist: Path) -> None:
     for number in range(20):
         os.mkfifo(dist / f"{number}")
 
@@ -383,7 +383,7 @@ def test_the_root_may_not_be_a_link_out_of_the_checkout(dist: Path, tmp_path: Pa
     assert failure.value.exit_code == 40
 
 
-def test_a_folder_that_is_not_there_a_file_and_an_empty_folder_each_have_their_words(dist: Path) -> None:
+def test_a_missing_folder_a_file_and_an_empty_folder_are_errors(dist: Path) -> None:
     (dist.parent / "out").write_text("")
     (dist.parent / "empty/inner").mkdir(parents=True)
 
@@ -398,7 +398,7 @@ def test_a_folder_that_is_not_there_a_file_and_an_empty_folder_each_have_their_w
         assert "OUTPUT_DIR" in (failure.value.hint or "")
 
 
-def test_what_belongs_to_another_user_is_left_out_also_behind_a_link(dist: Path) -> None:
+def test_files_of_another_user_are_skipped_even_behind_a_link(dist: Path) -> None:
     (dist / "link").symlink_to("index.html")
 
     with collect(dist, dist.parent, owner=os.getuid()) as site:
@@ -417,7 +417,7 @@ def test_what_belongs_to_another_user_is_left_out_also_behind_a_link(dist: Path)
         (Limits(9, 10_000, 1000), "The file c is 1,001 bytes; the limit is 1,000 bytes.", "SITE_MAX_FILE_BYTES"),
     ],
 )
-def test_a_site_that_has_more_than_it_may_fails_with_the_name_of_the_limit(
+def test_a_site_over_a_limit_fails_with_the_name_of_the_limit(
     dist: Path, limits: Limits, words: str, variable: str
 ) -> None:
     (dist / "index.html").unlink()
@@ -444,7 +444,7 @@ def test_a_file_that_changed_after_the_walk_is_not_sent(dist: Path, site_of: Sit
         site.open(page)
 
 
-def test_a_file_or_folder_that_became_a_link_after_the_walk_is_not_followed(dist: Path, site_of: SiteOf) -> None:
+def test_a_file_or_folder_that_became_a_link_is_not_followed(dist: Path, site_of: SiteOf) -> None:
     (dist / "a").mkdir()
     (dist / "a/passwd").write_text("mine")
     site = site_of()
@@ -516,7 +516,7 @@ def test_content_types_are_those_of_the_webs_registries(path: str, expected: str
 
 
 @given(st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1))
-def test_every_name_has_a_content_type_and_a_cache_rule_that_fit_a_header(path: str) -> None:
+def test_every_name_has_a_content_type_and_a_cache_rule(path: str) -> None:
     assert content_type(path).isascii()
     assert cache_control(path) in {IMMUTABLE, REVALIDATE}
 
@@ -616,7 +616,7 @@ def test_a_content_hash_is_recognized(path: str) -> None:
         "sw.js",
     ],
 )
-def test_a_name_that_only_resembles_a_hash_is_asked_for_each_time(folder: str, name: str) -> None:
+def test_a_name_that_only_resembles_a_hash_is_revalidated(folder: str, name: str) -> None:
     assert cache_control(folder + name) == REVALIDATE
 
 

@@ -28,7 +28,7 @@ def make(journal: Journal, log_format: Literal["text", "json"] = "text") -> Publ
     return Publisher(journal, **names, ttl=60, log_format=log_format, on_superseded=lambda: None)
 
 
-def test_a_look_that_is_cancelled_does_not_leave_the_publisher_hurrying(tmp_path: Path) -> None:
+def test_a_cancelled_check_does_not_leave_the_publisher_hurrying(tmp_path: Path) -> None:
     """Or it would send empty batches without a pause until the run is over."""
 
     async def main() -> None:
@@ -167,9 +167,7 @@ def test_lost_answers_to_a_growing_batch_lose_no_line(tmp_path: Path, monkeypatc
         ('say "Done"', 'say "Done"'),
     ],
 )
-def test_a_line_of_the_build_that_looks_like_an_end_word_is_sent_with_a_space(
-    tmp_path: Path, line: str, message: str
-) -> None:
+def test_a_line_that_looks_like_an_end_word_gets_a_space(tmp_path: Path, line: str, message: str) -> None:
     async def main() -> None:
         with Journal(tmp_path, build="b", redactor=Redactor(()), max_bytes=10_000) as journal:
             journal.output("stdout", [(line, False)])
@@ -189,7 +187,7 @@ def test_a_line_of_the_build_that_looks_like_an_end_word_is_sent_with_a_space(
     st.lists(st.sampled_from(["", "x", "Done", "\tDone ", "\u2028 Done", "Failed:", '"\\', "\x1b[1mred\x1b[m", None])),
     st.integers(0, 9),
 )
-def test_a_batch_has_the_messages_that_its_events_have_one_by_one(lines: list[str | None], sent: int) -> None:
+def test_a_batch_has_the_same_messages_as_its_events(lines: list[str | None], sent: int) -> None:
     async def main() -> None:
         with (
             TemporaryDirectory() as folder,

@@ -99,7 +99,7 @@ def test_a_framework_is_recognized_by_its_package(framework: Framework, tmp_path
 
 
 @each_framework
-def test_a_framework_recognizes_the_commands_that_are_suggested_for_it(framework: Framework) -> None:
+def test_a_framework_recognizes_the_commands_suggested_for_it(framework: Framework) -> None:
     suggested = [default.command for default in framework.default_commands]
     for command in filter(None, [*suggested, framework.suggested_command]):
         assert re.match(framework.commands, command)

@@ -237,7 +237,7 @@ def test_each_line_of_a_secret_is_redacted_by_itself() -> None:
     assert redactor.split("-----BEGIN KEY-----\n") == ("[redacted]\n", "", 0)
 
 
-def test_a_secret_of_bytes_that_are_not_utf_8_is_redacted_as_it_is_shown() -> None:
+def test_a_secret_that_is_not_utf_8_is_redacted_as_it_is_shown() -> None:
     secret = b"caf\xe9-secret".decode("utf-8", "surrogateescape")
 
     assert Redactor([secret]).redact("caf\ufffd-secret, caf%E9-secret") == "[redacted], [redacted]"
@@ -263,7 +263,7 @@ def test_a_secret_that_overlaps_itself_for_ever_is_not_held_back() -> None:
     assert result + redactor.redact(rest, hidden) == REDACTED
 
 
-def test_color_codes_without_end_inside_a_secret_are_not_held_back() -> None:
+def test_endless_color_codes_in_a_secret_are_not_held_back() -> None:
     redactor = Redactor(["s3cr3t"])
     longest, rest = 0, ""
 
@@ -274,7 +274,7 @@ def test_color_codes_without_end_inside_a_secret_are_not_held_back() -> None:
     assert longest < 64 * max(map(len, redactor._needles))
 
 
-def test_more_codes_than_a_secret_may_hold_leave_it_alone_in_one_piece_and_in_parts() -> None:
+def test_more_codes_than_a_secret_may_hold_leave_it_unredacted() -> None:
     redactor = Redactor(["s3cr3t"])
     parts = ["s3c", *["\x1b[1m" * 100] * 20, "r3t"]
 

@@ -971,7 +971,7 @@ def test_harmless_lines_hide_no_hint() -> None:
         assert found.rule == expected.partition(": ")[0]
 
 
-def test_a_host_out_of_reach_decides_only_where_nothing_else_does() -> None:
+def test_an_unreachable_host_decides_only_if_nothing_else_does() -> None:
     # simplehttp2server with npm 11
     line = f"{ERROR} GotError [RequestError]: getaddrinfo ENOTFOUND github.com\n"
 
@@ -1041,7 +1041,7 @@ def test_a_file_with_other_capitals_is_named(tmp_path: Path, output: str, hint: 
         assert f"its name is src/{hint.removeprefix('src/')}: Linux file names are case-sensitive" in found
 
 
-def test_nothing_is_looked_for_outside_of_the_folder_or_through_a_link(tmp_path: Path) -> None:
+def test_nothing_is_read_outside_the_folder_or_through_a_link(tmp_path: Path) -> None:
     folder = tmp_path / "app"
     folder.mkdir()
     (tmp_path / "Secret").mkdir()
@@ -1371,7 +1371,7 @@ def test_only_the_end_of_an_output_is_looked_at() -> None:
     assert quote_failure("Error: 1\n" + "\n" * MAX_CHARACTERS) is None
 
 
-def test_engine_strict_with_an_npm_that_is_too_old_does_not_blame_node() -> None:
+def test_engine_strict_with_an_old_npm_does_not_blame_node() -> None:
     said = (
         "npm error code EBADENGINE\nnpm error notsup Not compatible with your version of node/npm: a@1.0.0\n"
         'npm error notsup Required: {"node":">=18","npm":">=11"}\n'

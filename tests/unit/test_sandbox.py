@@ -28,15 +28,15 @@ def group(folder: Path, line: str, files: dict[str, str]) -> int | None:
     return count_memory_kills(folder / "cgroup", folder / "mounted")
 
 
-def test_in_a_container_of_control_groups_v2_the_groups_folder_is_the_root(tmp_path: Path) -> None:
+def test_in_a_cgroup_v2_container_the_root_is_the_groups_folder(tmp_path: Path) -> None:
     assert group(tmp_path, "0::/\n", {"memory.events": EVENTS.format(3)}) == 3
 
 
-def test_on_a_host_of_control_groups_v2_the_folder_has_the_groups_name(tmp_path: Path) -> None:
+def test_on_a_cgroup_v2_host_the_folder_has_the_groups_name(tmp_path: Path) -> None:
     assert group(tmp_path, "0::/user.slice/a:b.scope\n", {"user.slice/a:b.scope/memory.events": EVENTS.format(2)}) == 2
 
 
-def test_in_a_container_of_control_groups_v1_the_hosts_name_of_the_group_is_not_there(tmp_path: Path) -> None:
+def test_in_a_cgroup_v1_container_the_hosts_group_name_is_absent(tmp_path: Path) -> None:
     lines = "9:name=systemd:/docker/1f\n4:cpu,memory:/ecs/task/1f\n0::/docker/1f\n"
 
     assert group(tmp_path, lines, {"memory/memory.oom_control": CONTROL.format(1)}) == 1

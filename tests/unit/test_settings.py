@@ -231,7 +231,7 @@ def test_a_variable_is_read(name: str, value: str, attribute: str, expected: Any
         ("AWS_SESSION_TOKEN", ["a\n"]),
     ],
 )
-def test_a_malformed_value_is_a_problem_that_names_variable_value_and_rule(name: str, values: list[str]) -> None:
+def test_a_malformed_value_names_its_variable_value_and_rule(name: str, values: list[str]) -> None:
     for value in values:
         problem = only_problem({name: value})
 
@@ -620,9 +620,7 @@ def assert_hidden(message: str, secret: str) -> None:
 
 @QUICKLY
 @given(st.dictionaries(st.sampled_from(SECRET_NAMES), SECRETS, min_size=1), st.data())
-def test_a_secret_is_never_in_a_message_whatever_variable_it_strays_into(
-    secrets: dict[str, str], data: st.DataObject
-) -> None:
+def test_a_secret_in_any_variable_is_never_in_a_message(secrets: dict[str, str], data: st.DataObject) -> None:
     stray = {
         name: data.draw(st.sampled_from(["", "x" * 190, "a b "]))
         + data.draw(st.sampled_from(list(secrets.values())))
@@ -661,9 +659,7 @@ PASSWORDS = st.text(string.ascii_letters + string.digits + "/?#:@+=%&!$~ \n", mi
     st.sampled_from(["@host", "@host/path", "@host:port/x", "@[/x", "@-host/x?a=b"]),
 )
 @example("ghp_/0123456789abcdef", "REPO_URL", "https://user:", "@github.com/owner/name")
-def test_what_stands_before_the_at_of_an_address_is_never_in_a_message(
-    password: str, name: str, before: str, after: str
-) -> None:
+def test_user_info_of_an_address_is_never_in_a_message(password: str, name: str, before: str, after: str) -> None:
     changes: dict[str, str | None] = {name: f"{before}{password}{after}", "SLUG": None}
     if name == "GIT_REPOSITORY__URL":
         changes["REPO_URL"] = None

@@ -56,7 +56,7 @@ def test_rules_of_an_output_that_is_the_app_are_read_once(tmp_path: Path) -> Non
     assert take(tmp_path, files, output=".") == (["index.html"], [], "/b")
 
 
-def test_rules_of_an_app_that_publishes_some_of_its_files_are_read(tmp_path: Path) -> None:
+def test_rules_of_an_app_that_publishes_some_files_are_read(tmp_path: Path) -> None:
     """A finished site in a repository: its configuration is not published, and counts all the same."""
     write(tmp_path, {"index.html": "", "netlify.toml": TOML.format("b")})
     with collect(tmp_path, tmp_path, selected=lambda path, _: path != "netlify.toml") as site:

@@ -88,7 +88,7 @@ HTTP = Repository("http://git.example.org/team/app", "http", None, None, None)
         (HTTPS, "https://github.com/" + "a" * 3000, None),
     ],
 )
-def test_a_submodule_comes_by_https_or_as_the_repository_does_or_not_at_all(
+def test_a_submodule_comes_by_https_or_as_its_repository_does(
     repository: Repository, url: str, address: str | None
 ) -> None:
     assert find_address(url, repository.url, repository) == address
@@ -181,7 +181,7 @@ def test_submodules_and_lfs_are_read_from_the_index(tmp_path: Path) -> None:
     ("links", "is_link"),
     [({"a/b": "1" * 40}, True), ({"a": "1" * 40, "a/b": "1" * 40}, False)],
 )
-def test_nothing_is_fetched_to_behind_a_link_or_into_another_submodule(
+def test_nothing_is_fetched_behind_a_link_or_into_a_submodule(
     tmp_path: Path, links: Mapping[str, str], is_link: bool
 ) -> None:
     class Answers(Git):

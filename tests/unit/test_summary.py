@@ -66,7 +66,7 @@ def test_summary_has_the_names_of_opentelemetry() -> None:
         ("superseded", 60, "cancellation"),
     ],
 )
-def test_outcome_tells_failures_of_a_site_from_errors_of_the_system(status: str, code: int, outcome: str) -> None:
+def test_outcome_separates_site_failures_from_system_errors(status: str, code: int, outcome: str) -> None:
     assert summary_of(status=status, exit_code=code)["cicd.pipeline.result"] == outcome
 
 

@@ -119,16 +119,14 @@ def manager_files(name: str, version: str, *, main: str | None = None) -> bytes:
     return archive({"package.json": json.dumps({"bin": {name: main, extra: f"./{main}"}}), main: script})
 
 
-def test_an_installed_node_that_will_do_is_used_and_nothing_is_asked(tmp_path: Path, registry: Registry) -> None:
+def test_an_installed_node_that_satisfies_asks_nothing(tmp_path: Path, registry: Registry) -> None:
     chain = get(tools(tmp_path, registry), ">=12")
 
     assert (chain.node, chain.manager) == ("24.21.0", None)
     assert registry.requests == []
 
 
-def test_the_newest_node_that_satisfies_is_fetched_with_the_npm_it_came_with(
-    tmp_path: Path, registry: Registry
-) -> None:
+def test_the_newest_satisfying_node_is_fetched_with_its_npm(tmp_path: Path, registry: Registry) -> None:
     for version, node in (("6.14.18", "6 >=6.2.0 || 8 || >=9.3.0"), ("8.19.4", "^12.13.0 || ^14.15.0 || >=16.0.0")):
         registry.add("npm", version, manager_files("npm", version), node=node)
     said: list[str] = []
@@ -193,7 +191,7 @@ def test_engines_that_cannot_be_had_are_a_warning(tmp_path: Path, registry: Regi
     assert "Using the installed one." in chain.warnings[0]
 
 
-def test_a_manager_that_is_too_new_for_the_node_runs_with_the_installed_one(tmp_path: Path, registry: Registry) -> None:
+def test_a_manager_too_new_for_the_node_uses_the_installed_one(tmp_path: Path, registry: Registry) -> None:
     registry.add("pnpm", "9.15.9", manager_files("pnpm", "9.15.9", main="bin/pnpm.cjs"), node=">=18.12")
     registry.add("npm", "8.19.4", manager_files("npm", "8.19.4"))
 
@@ -203,7 +201,7 @@ def test_a_manager_that_is_too_new_for_the_node_runs_with_the_installed_one(tmp_
     assert run(chain, "node", "--version") == "v16.20.2"
 
 
-def test_of_a_range_that_manager_is_taken_that_works_with_the_node(tmp_path: Path, registry: Registry) -> None:
+def test_a_range_selects_a_manager_that_works_with_the_node(tmp_path: Path, registry: Registry) -> None:
     registry.add("pnpm", "6.35.1", manager_files("pnpm", "6.35.1"), node=">=12.17")
     registry.add("pnpm", "7.33.7", manager_files("pnpm", "7.33.7"), node=">=14.6")
 
@@ -216,9 +214,7 @@ def test_of_a_range_that_manager_is_taken_that_works_with_the_node(tmp_path: Pat
 
 
 @pytest.mark.parametrize("version", ["6.35.1", "7.5.0", "8.2.0"])
-def test_an_old_pnpm_that_cannot_fetch_with_this_node_is_replaced(
-    tmp_path: Path, registry: Registry, version: str
-) -> None:
+def test_an_old_pnpm_that_cannot_fetch_with_node_is_replaced(tmp_path: Path, registry: Registry, version: str) -> None:
     for there in (version, "7.33.7", "8.15.9"):
         registry.add("pnpm", there, manager_files("pnpm", there))
 
@@ -331,7 +327,7 @@ def test_the_registry_is_asked_once_for_a_cached_package(tmp_path: Path, registr
     assert kept.packages["@yarnpkg+cli-dist-4.1.0.tgz"] == data
 
 
-def test_for_an_exact_version_the_registry_is_not_asked_for_all_of_them(tmp_path: Path, registry: Registry) -> None:
+def test_an_exact_version_does_not_ask_the_registry_for_all(tmp_path: Path, registry: Registry) -> None:
     registry.add("@yarnpkg/cli-dist", "4.0.0-rc.53", manager_files("yarn", "4.0.0-rc.53"))
     registry.add("@yarnpkg/cli-dist", "4.1.0", manager_files("yarn", "4.1.0"))
     wanted = ManagerRequirement(YARN_BERRY, "4.0.0-rc.53")
@@ -362,9 +358,7 @@ def test_for_an_exact_version_the_registry_is_not_asked_for_all_of_them(tmp_path
         {"version": "9.15.9", "dist": 1},
     ],
 )
-def test_a_registry_that_answers_something_else_for_a_version_is_asked_for_all(
-    tmp_path: Path, registry: Registry, answer: Any
-) -> None:
+def test_a_strange_reply_for_a_version_asks_for_all_versions(tmp_path: Path, registry: Registry, answer: Any) -> None:
     registry.add("pnpm", "9.15.9", manager_files("pnpm", "9.15.9"))
     registry.knows_versions = False
     registry.documents["pnpm/9.15.9"] = answer or {"x": 1}
@@ -442,7 +436,7 @@ def test_a_registry_that_stumbles_is_asked_again(
     assert get(tools(tmp_path, registry), None, ManagerRequirement(MANAGERS["pnpm"], "9.15.9")).manager == "9.15.9"
 
 
-def test_a_registry_that_is_away_ends_in_a_sentence_without_secrets(
+def test_an_unreachable_registry_ends_without_secrets_in_text(
     tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(registry_module, "_RETRY", dataclasses.replace(registry_module._RETRY, first=0.01))
@@ -497,7 +491,7 @@ def test_without_a_node_there_must_be_one_in_the_registry(tmp_path: Path, regist
         ({"a": 7, "b": "no range", "../../x": ">=99"}, "20.20.2", None),
     ],
 )
-def test_packages_that_need_a_later_node_name_the_lowest_line_that_will_do(
+def test_packages_for_a_later_node_name_the_lowest_line(
     tmp_path: Path, engines: dict[str, Any], node: str, expected: str | None
 ) -> None:
     for name, wanted in engines.items():
@@ -524,7 +518,7 @@ def test_packages_that_need_a_later_node_name_the_lowest_line_that_will_do(
         (NodeRequirement(("20.x",), ".nvmrc", "20.x", must=True), "20.20.2"),
     ],
 )
-def test_a_manager_that_needs_a_later_node_gets_the_lowest_line_unless_another_must_be_used(
+def test_a_manager_for_a_later_node_gets_the_lowest_line(
     tmp_path: Path, registry: Registry, wanted: NodeRequirement | None, expected: str
 ) -> None:
     registry.add("pnpm", "11.17.0", manager_files("pnpm", "11.17.0"), node=">=22.12")
@@ -555,7 +549,7 @@ def test_a_missing_node_for_the_manager_is_a_warning(tmp_path: Path, registry: R
     assert chain.warnings[0].endswith("pnpm 11.17.0 requires Node >=22.12; 20.20.2 is used.")
 
 
-def test_with_another_node_for_the_build_a_manager_runs_too_if_it_can(tmp_path: Path, registry: Registry) -> None:
+def test_with_another_node_for_builds_a_manager_runs_if_it_can(tmp_path: Path, registry: Registry) -> None:
     """Yarn starts scripts with the Node that it runs with, whatever PATH says."""
     registry.add("yarn", "1.22.22", manager_files("yarn", "1.22.22"), node=">=4.0.0")
     registry.add("pnpm", "10.9.0", manager_files("pnpm", "10.9.0"), node=">=18.12")
@@ -586,7 +580,7 @@ def test_with_another_node_for_the_build_a_manager_runs_too_if_it_can(tmp_path: 
     assert run(chain, "node", "--version") == "v10.24.1"
 
 
-def test_no_other_node_is_fetched_that_yarn_cannot_start_the_build_with(tmp_path: Path, registry: Registry) -> None:
+def test_no_node_is_fetched_that_yarn_cannot_build_with(tmp_path: Path, registry: Registry) -> None:
     registry.add("@yarnpkg/cli-dist", "4.9.0", manager_files("yarn", "4.9.0"), node=">=18.12.0")
     chain = get(tools(tmp_path / "a", registry), None, ManagerRequirement(YARN_BERRY, "4.9.0"))
     changed = tools(tmp_path / "b", registry)
