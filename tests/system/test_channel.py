@@ -457,7 +457,7 @@ def test_a_sentinel_is_named_and_nothing_counts_as_delivered(
     assert "is a Sentinel" in reader.stderr
 
 
-def test_a_sentinel_that_allows_no_info_counts_nothing_as_delivered(own_redis: Redis, tmp_path: Path) -> None:
+def test_a_sentinel_that_allows_no_info_counts_no_delivery(own_redis: Redis, tmp_path: Path) -> None:
     async def main(port: int) -> None:
         from redis import Redis as Client
 

@@ -123,7 +123,7 @@ def test_one_commit_is_checked_out_whatever_names_it(
         ("dumb", "older", True),
     ],
 )
-def test_a_server_that_cannot_give_a_single_commit_gives_its_history(
+def test_a_server_without_single_commits_sends_its_history(
     program: Program, open_folder: Path, history: History, kind: str, ref: str | None, whole: bool
 ) -> None:
     expected = history.older if ref == "older" else history.tip
@@ -137,7 +137,7 @@ def test_a_server_that_cannot_give_a_single_commit_gives_its_history(
     assert run.said("fetching the whole history") == whole
 
 
-def test_a_repository_of_the_newer_object_format_is_built_by_its_commit_id(
+def test_a_sha256_repository_is_built_by_its_commit_id(
     program: Program, repositories: Repositories, open_folder: Path
 ) -> None:
     path = open_folder / "newer-object-format"
@@ -153,7 +153,7 @@ def test_a_repository_of_the_newer_object_format_is_built_by_its_commit_id(
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root reads folders that the build's user cannot enter")
-def test_a_repository_of_root_in_a_closed_folder_is_built_and_no_copy_of_it_is_left(
+def test_a_closed_repository_of_root_is_built_and_no_copy_stays(
     program: Program, repositories: Repositories, tmp_path: Path
 ) -> None:
     closed = tmp_path / "a%b c"
@@ -184,7 +184,7 @@ def add_submodule(repositories: Repositories, path: Path, place: str, url: str |
     repositories.git(path, "commit", "-q", "-m", "a submodule")
 
 
-def test_submodules_come_at_their_commits_by_every_kind_of_address_and_the_token_goes_to_its_own_host_alone(
+def test_submodules_of_every_kind_get_the_token_on_its_host_only(
     program: Program, repositories: Repositories, history: History, open_folder: Path
 ) -> None:
     look = (
@@ -230,7 +230,7 @@ def test_submodules_come_at_their_commits_by_every_kind_of_address_and_the_token
             assert secret not in seen(program, run)
 
 
-def test_a_submodule_that_cannot_be_fetched_is_named_and_can_be_left_out(
+def test_a_submodule_that_cannot_be_fetched_is_named_or_skipped(
     program: Program, repositories: Repositories, history: History, open_folder: Path
 ) -> None:
     with git_server(open_folder) as asked:
@@ -338,9 +338,7 @@ def test_a_gitmodules_file_that_is_too_large_is_named(
     assert run.result["reason"] == ".gitmodules is larger than 1 MiB."
 
 
-def test_pointers_of_lfs_without_attributes_are_named_in_a_warning(
-    program: Program, repositories: Repositories
-) -> None:
+def test_lfs_pointers_without_attributes_are_named_in_a_warning(program: Program, repositories: Repositories) -> None:
     path = repositories.make({"page": "x", "img/a.png": POINTER, "b.png": POINTER})
     run = build(program, path, LOOK)
 
@@ -355,7 +353,7 @@ needs_lfs = pytest.mark.skipif(not shutil.which("git-lfs"), reason="git-lfs is n
 
 
 @needs_lfs
-def test_files_of_lfs_take_the_places_of_their_pointers_and_the_token_is_not_sent_to_where_they_are(
+def test_lfs_files_replace_pointers_and_other_hosts_get_no_token(
     program: Program, repositories: Repositories, open_folder: Path
 ) -> None:
     attributes = "*.png filter=lfs diff=lfs merge=lfs -text\n"
@@ -381,7 +379,7 @@ def test_files_of_lfs_take_the_places_of_their_pointers_and_the_token_is_not_sen
 
 
 @needs_lfs
-def test_files_of_lfs_whose_quota_is_used_up_fail_the_run_in_words(
+def test_an_exhausted_lfs_quota_fails_with_a_clear_message(
     program: Program, repositories: Repositories, open_folder: Path
 ) -> None:
     path = repositories.make({"page": "1", "a.png": POINTER, ".gitattributes": "*.png filter=lfs\n"})
@@ -450,7 +448,7 @@ def test_a_token_opens_a_private_repository_and_is_seen_nowhere(
         assert not any(secret in text for text in sampled)
 
 
-def test_user_info_in_the_address_opens_a_private_repository_and_is_seen_nowhere(
+def test_user_info_in_the_url_opens_a_private_repository_unseen(
     program: Program, history: History, open_folder: Path
 ) -> None:
     pair = base64.b64encode(b"some one:p@ss/w0rd:x").decode()
@@ -494,7 +492,7 @@ def test_a_token_is_not_sent_to_where_a_redirect_leads(program: Program, history
     assert other.authorizations() == set()
 
 
-def test_a_token_is_not_sent_to_where_a_server_says_that_objects_are(
+def test_a_token_is_not_sent_to_the_host_of_objects(
     program: Program, repositories: Repositories, open_folder: Path
 ) -> None:
     whole = repositories.make({"page": "1"})
@@ -518,7 +516,7 @@ def test_a_token_is_not_sent_to_where_a_server_says_that_objects_are(
 # --- what goes wrong, in words ----------------------------------------------------------------------------------
 
 
-def test_a_private_repository_and_one_that_is_missing_are_told_alike_and_asked_for_once(
+def test_private_and_missing_repositories_look_alike(
     program: Program, history: History, server: GitServer, open_folder: Path
 ) -> None:
     with git_server(open_folder, password="another") as closed, git_server(open_folder, dumb=True) as files:
@@ -588,7 +586,7 @@ def test_a_host_that_cannot_be_reached_is_named(program: Program, host: str) -> 
 
 
 @pytest.mark.parametrize("address", [f"http://{'a' * 70}.invalid/owner/name.git", f"file:///{'a' * 300}"])
-def test_an_address_that_the_system_refuses_to_look_for_is_no_fault_of_ours(program: Program, address: str) -> None:
+def test_an_address_that_the_system_refuses_is_not_our_error(program: Program, address: str) -> None:
     run = build(program, address)
 
     assert run.code == 20
@@ -605,7 +603,7 @@ def test_trouble_that_passes_is_outlived_and_told(program: Program, history: His
     assert "was lost" in retries(run)[2]
 
 
-def test_trouble_that_stays_ends_the_run_after_three_more_attempts(
+def test_a_lasting_error_ends_the_run_after_three_retries(
     program: Program, history: History, open_folder: Path
 ) -> None:
     with git_server(open_folder, troubles=[500] * 9) as asked:
@@ -616,7 +614,7 @@ def test_trouble_that_stays_ends_the_run_after_three_more_attempts(
     assert len(asked.requests) == 4
 
 
-def test_a_clone_that_takes_too_long_is_ended_with_all_that_it_started(
+def test_a_clone_that_takes_too_long_is_ended_with_its_processes(
     program: Program, history: History, open_folder: Path
 ) -> None:
     started = time.monotonic()
@@ -637,7 +635,7 @@ def test_a_clone_that_takes_too_long_is_ended_with_all_that_it_started(
 # --- whose configuration counts ---------------------------------------------------------------------------------
 
 
-def test_no_configuration_of_the_machine_or_of_the_repository_has_an_effect(
+def test_configuration_of_machine_and_repository_has_no_effect(
     program: Program, repositories: Repositories, history: History, open_folder: Path
 ) -> None:
     with ExitStack() as stack:
@@ -735,7 +733,7 @@ def _evil_home(folder: Path, port: int, private_port: int) -> Path:
         ("REPO_REF", "main:refs/heads/x"),
     ],
 )
-def test_what_would_be_an_option_a_helper_or_a_scheme_that_is_not_allowed_starts_nothing(
+def test_options_helpers_and_refused_schemes_start_nothing(
     program: Program, history: History, tmp_path: Path, variable: str, value: str
 ) -> None:
     marker = tmp_path / "marker"

@@ -184,7 +184,7 @@ def test_a_consumer_has_at_most_forty_lines(language: str) -> None:
     assert max(map(len, code)) <= 120
 
 
-def test_every_event_comes_once_and_in_order_whenever_a_reader_comes(
+def test_every_event_comes_once_and_in_order_for_any_reader(
     program: Program, readers: Readers, repositories: Repositories
 ) -> None:
     names = (program.redis.uri, "whole", "the-build")
@@ -230,7 +230,7 @@ def test_a_failing_build_is_told_by_its_exit_code(
         assert reader.lines == logs(run.events)
 
 
-def test_a_redis_that_comes_back_empty_in_mid_build_costs_nothing(
+def test_a_redis_that_returns_empty_in_mid_build_loses_nothing(
     program: Program, readers: Readers, repositories: Repositories
 ) -> None:
     both = readers.start(program.redis.uri, "forgetful", "the-build", events=True)
@@ -259,7 +259,7 @@ def test_a_redis_that_comes_back_empty_in_mid_build_costs_nothing(
         assert [json.loads(line) for line in reader.lines] == program.archive(run)
 
 
-def test_a_reader_that_is_ahead_of_a_redis_without_memory_begins_again_from_zero(
+def test_a_reader_ahead_of_an_empty_redis_restarts_from_zero(
     program: Program, readers: Readers, repositories: Repositories
 ) -> None:
     earlier = {"v": 1, "build": "earlier", "seq": 1, "type": "log", "stage": "build", "log": "of another time"}
@@ -300,7 +300,7 @@ def test_a_connection_that_is_cut_is_made_again(program: Program, readers: Reade
         assert [json.loads(line) for line in reader.lines] == run.events
 
 
-def test_a_later_run_ends_the_log_of_the_earlier_one_with_60_and_has_one_of_its_own(
+def test_a_later_run_ends_the_earlier_log_with_60(
     program: Program, readers: Readers, repositories: Repositories
 ) -> None:
     earlier = readers.start(program.redis.uri, "twice", "first")
@@ -327,7 +327,7 @@ def test_a_later_run_ends_the_log_of_the_earlier_one_with_60_and_has_one_of_its_
         assert reader.lines == logs(second.events)
 
 
-def test_a_run_without_a_sign_of_life_is_lost_but_only_time_counts_in_which_redis_answers(
+def test_a_silent_run_is_lost_counting_only_time_with_redis(
     program: Program, readers: Readers, repositories: Repositories
 ) -> None:
     redis = program.redis
@@ -349,7 +349,7 @@ def test_a_run_without_a_sign_of_life_is_lost_but_only_time_counts_in_which_redi
         assert numbers == [f"line {number}" for number in range(1, len(numbers) + 1)]
 
 
-def test_the_user_of_the_document_can_read_and_a_wrong_password_ends_the_reader(
+def test_the_documented_user_reads_and_a_wrong_password_ends(
     program: Program, readers: Readers, repositories: Repositories
 ) -> None:
     (command,) = blocks("redis")

@@ -184,7 +184,7 @@ def check_console(run: Run, *, stopped: int, resumed: int, lost: int = 0) -> Non
 # --- Redis goes away and comes back ---
 
 
-def test_a_redis_that_was_killed_and_comes_back_empty_gets_every_event_once_and_in_order(
+def test_a_killed_redis_that_returns_empty_gets_each_event_once(
     own_program: Program, own_redis: Redis, repositories: Repositories, relay: RedisRelay, build: PacedBuild
 ) -> None:
     with half_way(own_program, repositories, build, relay.uri) as running:
@@ -207,7 +207,7 @@ def test_a_redis_that_was_killed_and_comes_back_empty_gets_every_event_once_and_
     assert run.messages[-1] == "Done"
 
 
-def test_a_redis_frozen_for_10_s_slows_nothing_loses_nothing_and_doubles_nothing(
+def test_a_redis_frozen_for_10_s_slows_loses_and_doubles_nothing(
     own_program: Program, own_redis: Redis, repositories: Repositories, build: PacedBuild
 ) -> None:
     with half_way(own_program, repositories, build) as running:
@@ -227,7 +227,7 @@ def test_a_redis_frozen_for_10_s_slows_nothing_loses_nothing_and_doubles_nothing
     assert run.messages[-1] == "Done"
 
 
-def test_a_redis_that_is_away_at_the_start_and_comes_later_gets_the_whole_log(
+def test_a_redis_that_comes_late_gets_the_whole_log(
     own_program: Program, own_redis: Redis, repositories: Repositories, build: PacedBuild
 ) -> None:
     with (
@@ -249,7 +249,7 @@ def test_a_redis_that_is_away_at_the_start_and_comes_later_gets_the_whole_log(
     assert run.messages == [event["log"] for event in archive if "log" in event]
 
 
-def test_a_redis_that_went_away_for_good_costs_the_live_log_and_15_s_at_the_end(
+def test_a_redis_that_left_costs_the_live_log_and_15_s(
     own_program: Program, own_redis: Redis, repositories: Repositories, build: PacedBuild
 ) -> None:
     with half_way(own_program, repositories, build) as running:
@@ -305,7 +305,7 @@ CUT = {1, 2, 4, 6, 7, 8, 11}
 
 
 @WITH_AND_WITHOUT_SCRIPTS
-def test_cuts_after_the_server_executed_a_batch_double_nothing_and_lose_nothing(
+def test_cuts_after_a_batch_ran_double_and_lose_nothing(
     own_program: Program,
     own_redis: Redis,
     repositories: Repositories,
@@ -352,7 +352,7 @@ def test_a_dropped_slow_subscriber_does_not_affect_others(
 
 
 @WITH_AND_WITHOUT_SCRIPTS
-def test_a_redis_whose_memory_is_full_gets_what_is_missing_when_it_has_room(
+def test_a_full_redis_gets_what_is_missing_when_it_has_room(
     own_program: Program, own_redis: Redis, repositories: Repositories, build: PacedBuild, refused: str
 ) -> None:
     with half_way(own_program, repositories, build, limited(own_redis, own_redis.port, refused)) as running:
@@ -394,7 +394,7 @@ def evict(redis: Redis, key: str) -> None:
 @pytest.mark.parametrize(
     ("lose", "refused"), [(delete, ""), (flush, ""), (evict, ""), (delete, "-@scripting -unwatch")]
 )
-def test_a_stream_that_is_lost_under_way_is_made_again_whole_and_no_line_is_sent_twice(
+def test_a_lost_stream_is_recreated_and_no_line_is_sent_twice(
     own_program: Program,
     own_redis: Redis,
     repositories: Repositories,
@@ -415,7 +415,7 @@ def test_a_stream_that_is_lost_under_way_is_made_again_whole_and_no_line_is_sent
     assert run.messages == [event["log"] for event in archive if "log" in event]
 
 
-def test_a_replica_that_lacks_the_last_batches_gets_them_after_the_failover(
+def test_a_replica_gets_the_last_batches_after_the_failover(
     own_program: Program, own_redis: Redis, repositories: Repositories, relay: RedisRelay, build: PacedBuild
 ) -> None:
     replica = Redis(free_port(), own_redis.folder)
@@ -462,7 +462,7 @@ def test_a_replica_that_lacks_the_last_batches_gets_them_after_the_failover(
 # --- Redis that does not allow what is needed ---
 
 
-def test_a_redis_that_refuses_scripts_gets_every_event_once_and_in_order_all_the_same(
+def test_a_redis_that_refuses_scripts_gets_each_event_once(
     own_program: Program, own_redis: Redis, repositories: Repositories, build: PacedBuild
 ) -> None:
     build.go(2)
@@ -478,7 +478,7 @@ def test_a_redis_that_refuses_scripts_gets_every_event_once_and_in_order_all_the
 
 
 @pytest.mark.parametrize("refused", ["-xadd", "-@scripting -xadd"])
-def test_a_redis_that_refuses_xadd_too_gets_the_channel_alone_and_the_console_says_so_in_one_line(
+def test_a_redis_that_refuses_xadd_gets_the_channel_and_a_line(
     own_program: Program, own_redis: Redis, repositories: Repositories, build: PacedBuild, refused: str
 ) -> None:
     build.go(2)
@@ -497,7 +497,7 @@ def test_a_redis_that_refuses_xadd_too_gets_the_channel_alone_and_the_console_sa
 
 
 @pytest.mark.parametrize("refused", ["resetchannels &others:*", "-publish", "-@scripting -publish"])
-def test_a_redis_that_refuses_the_channel_gets_the_stream_alone_and_the_console_says_so_in_one_line(
+def test_a_redis_that_refuses_publish_gets_the_stream_and_a_line(
     own_program: Program, own_redis: Redis, repositories: Repositories, build: PacedBuild, refused: str
 ) -> None:
     build.go(2)
@@ -515,7 +515,7 @@ def test_a_redis_that_refuses_the_channel_gets_the_stream_alone_and_the_console_
 # --- the end ---
 
 
-def test_the_archive_has_the_result_as_its_last_line_before_anybody_is_sent_it(
+def test_the_archive_ends_with_the_result_before_it_is_sent(
     own_program: Program, own_redis: Redis, repositories: Repositories, slow_s3: Relay
 ) -> None:
     slow_s3.hold = lambda request: request.startswith("PUT") and "/__logs/" in request
@@ -540,7 +540,7 @@ def test_the_archive_has_the_result_as_its_last_line_before_anybody_is_sent_it(
     assert run.messages[-1] == "Done"
 
 
-def test_15_s_after_a_signal_all_is_over_with_redis_frozen_and_the_bucket_slow_wherever_the_signal_comes(
+def test_a_signal_ends_all_in_15_s_with_redis_and_s3_stuck(
     own_program: Program, own_redis: Redis, repositories: Repositories, slow_s3: Relay
 ) -> None:
     building = repositories.app("echo building; sleep 60")
@@ -577,7 +577,7 @@ def test_15_s_after_a_signal_all_is_over_with_redis_frozen_and_the_bucket_slow_w
         assert run.stdout.count("were not delivered") == 1
 
 
-def test_a_second_signal_ends_at_once_also_while_the_end_waits_for_the_bucket_and_redis(
+def test_a_second_signal_ends_at_once_while_the_end_waits(
     own_program: Program, own_redis: Redis, repositories: Repositories, slow_s3: Relay
 ) -> None:
     slow_s3.hold = lambda request: "/__logs/" in request
@@ -604,7 +604,7 @@ def test_a_second_signal_ends_at_once_also_while_the_end_waits_for_the_bucket_an
 # --- two runs of a slug ---
 
 
-def test_a_silent_run_learns_within_2_s_that_a_later_one_took_over_and_ends_with_60(
+def test_a_silent_run_that_was_superseded_ends_with_60_in_2_s(
     own_program: Program, own_redis: Redis, repositories: Repositories
 ) -> None:
     silent = repositories.app("echo building; sleep 60; mkdir dist; echo old >dist/index.html")
@@ -631,7 +631,7 @@ def test_a_silent_run_learns_within_2_s_that_a_later_one_took_over_and_ends_with
 
 
 @WITH_AND_WITHOUT_SCRIPTS
-def test_a_later_run_that_comes_right_after_a_look_at_the_stream_is_found_within_2_s_too(
+def test_a_later_run_right_after_a_check_is_found_within_2_s(
     own_program: Program, own_redis: Redis, repositories: Repositories, relay: RedisRelay, refused: str
 ) -> None:
     uri = limited(own_redis, relay.port, refused)
@@ -657,7 +657,7 @@ def test_a_later_run_that_comes_right_after_a_look_at_the_stream_is_found_within
 
 
 @WITH_AND_WITHOUT_SCRIPTS
-def test_two_runs_that_print_without_end_are_never_mixed_in_the_stream(
+def test_two_runs_that_print_without_end_are_never_mixed(
     own_program: Program, own_redis: Redis, repositories: Repositories, refused: str
 ) -> None:
     noisy = repositories.app(
@@ -687,7 +687,7 @@ def test_two_runs_that_print_without_end_are_never_mixed_in_the_stream(
 
 
 @WITH_AND_WITHOUT_SCRIPTS
-def test_clocks_an_hour_apart_change_nothing_and_a_run_that_was_overtaken_cannot_write_again(
+def test_a_superseded_run_cannot_write_again_whatever_its_clock(
     own_program: Program, own_redis: Redis, repositories: Repositories, refused: str
 ) -> None:
     """The host of the run before was an hour ahead; and the earlier of two runs sleeps while the later one runs."""
@@ -717,7 +717,7 @@ def test_clocks_an_hour_apart_change_nothing_and_a_run_that_was_overtaken_cannot
 
 
 @WITH_AND_WITHOUT_SCRIPTS
-def test_of_two_runs_the_one_that_began_first_gives_way_also_where_redis_hears_of_it_last(
+def test_the_earlier_of_two_runs_gives_way_even_if_it_comes_last(
     own_program: Program, own_redis: Redis, repositories: Repositories, refused: str
 ) -> None:
     """S3 and Redis each have an order of the runs. If they differed, each of the two could stop for the other."""
@@ -738,7 +738,7 @@ def test_of_two_runs_the_one_that_began_first_gives_way_also_where_redis_hears_o
     assert second.events == own_program.archive(second)
 
 
-def test_a_run_that_s3_says_is_superseded_does_not_take_the_stream_of_a_redis_that_comes_back_empty(
+def test_a_run_superseded_in_s3_does_not_take_an_empty_stream(
     own_program: Program, own_redis: Redis, repositories: Repositories, open_folder: Path
 ) -> None:
     gate = open_folder / f"gate-{uuid.uuid4().hex[:12]}"
@@ -766,7 +766,7 @@ def test_a_run_that_s3_says_is_superseded_does_not_take_the_stream_of_a_redis_th
     assert first.stdout.rstrip().splitlines()[-1] == "Superseded"
 
 
-def test_a_claim_whose_answer_is_lost_is_known_again_as_the_run_s_own(
+def test_a_claim_whose_reply_is_lost_is_recognized_as_its_own(
     own_program: Program, own_redis: Redis, repositories: Repositories, relay: RedisRelay
 ) -> None:
     """Also where the clock of the run before was ahead, so that the number is one that was not yet when it was given."""
@@ -793,9 +793,7 @@ def test_a_claim_whose_answer_is_lost_is_known_again_as_the_run_s_own(
 
 
 @WITH_AND_WITHOUT_SCRIPTS
-def test_a_run_that_redis_refuses_the_stream_is_ordered_by_the_clock_of_redis_all_the_same(
-    own_redis: Redis, tmp_path: Path, refused: str
-) -> None:
+def test_the_clock_of_redis_orders_runs_without_a_stream(own_redis: Redis, tmp_path: Path, refused: str) -> None:
     """S3 is asked with that number: by the clock of this machine it might be the later of the two there."""
 
     async def main() -> tuple[int | None, bool]:
@@ -827,7 +825,7 @@ def test_a_run_that_redis_refuses_the_stream_is_ordered_by_the_clock_of_redis_al
 
 
 @WITH_AND_WITHOUT_SCRIPTS
-def test_a_stream_with_the_largest_of_all_ids_is_told_of_and_does_not_stop_the_build(
+def test_a_stream_with_the_largest_id_is_reported_and_build_runs(
     own_program: Program, own_redis: Redis, repositories: Repositories, refused: str
 ) -> None:
     slug = f"t-{uuid.uuid4().hex[:12]}"

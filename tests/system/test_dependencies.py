@@ -74,9 +74,7 @@ def names_in(archive: bytes) -> list[str]:
         return opened.getnames()
 
 
-def test_the_second_build_of_a_lockfile_does_not_install_and_a_damaged_archive_is_ignored(
-    program: Program, app: Path
-) -> None:
+def test_a_second_build_skips_install_and_a_damaged_archive(program: Program, app: Path) -> None:
     slug = f"t-{uuid.uuid4().hex[:12]}"
     first = program.run(app, SLUG=slug)
     (key,) = kept(program, slug)
@@ -106,7 +104,7 @@ def test_the_second_build_of_a_lockfile_does_not_install_and_a_damaged_archive_i
     assert names_in(body_of(program, kept(program, slug)[0]))
 
 
-def test_a_build_that_does_not_publish_keeps_nothing_and_off_is_off(program: Program, app: Path) -> None:
+def test_a_build_that_does_not_publish_caches_nothing(program: Program, app: Path) -> None:
     def interrupt(process: subprocess.Popen[str], slug: str) -> None:
         program.wait_for_event(slug, lambda event: event.get("log") == "building")
         process.send_signal(signal.SIGTERM)
@@ -124,7 +122,7 @@ def test_a_build_that_does_not_publish_keeps_nothing_and_off_is_off(program: Pro
     assert [kept(program, run.slug) for run in (failed, cancelled, off)] == [[], [], []]
 
 
-def test_in_a_scope_of_several_sites_only_what_npm_checks_by_its_digest_is_kept(program: Program, app: Path) -> None:
+def test_a_shared_scope_caches_only_what_npm_checks_by_digest(program: Program, app: Path) -> None:
     scope = f"s-{uuid.uuid4().hex[:12]}"
     first = program.run(app, CACHE_SCOPE=scope)
     (key,) = kept(program, scope)
@@ -139,9 +137,7 @@ def test_in_a_scope_of_several_sites_only_what_npm_checks_by_its_digest_is_kept(
     assert kept(program, scope) == [key]
 
 
-def test_a_patch_by_the_repositorys_own_script_is_applied_once_to_each_build(
-    program: Program, repositories: Repositories
-) -> None:
+def test_a_patch_by_a_script_is_applied_once_to_each_build(program: Program, repositories: Repositories) -> None:
     patched = files()
     package = json.loads(patched["package.json"])
     package["scripts"]["postinstall"] = "echo 'module.exports += 1' >>node_modules/dep/index.js"
@@ -159,7 +155,7 @@ def test_a_patch_by_the_repositorys_own_script_is_applied_once_to_each_build(
     assert "/packages-npm-" in key
 
 
-def test_a_build_that_fails_after_a_restore_is_tried_again_from_scratch(program: Program, app: Path) -> None:
+def test_a_build_that_fails_after_a_restore_starts_from_scratch(program: Program, app: Path) -> None:
     """An archive that is as it was stored, and was stored without a file that the build needs."""
     slug = f"t-{uuid.uuid4().hex[:12]}"
     first = program.run(app, SLUG=slug)
@@ -204,7 +200,7 @@ def old_app(repositories: Repositories) -> Path:
     return repositories.make({**app_files("true"), ".nvmrc": "16.20.2\n"})
 
 
-def test_node_and_npm_come_from_the_build_before_and_damaged_ones_from_the_registry(
+def test_node_and_npm_come_from_the_cache_unless_it_is_damaged(
     program: Program, old_app: Path, registry: Registry
 ) -> None:
     slug = f"t-{uuid.uuid4().hex[:12]}"
@@ -235,7 +231,7 @@ def test_node_and_npm_come_from_the_build_before_and_damaged_ones_from_the_regis
     assert body_of(program, f"__cache/{slug}/tools/{NODE}.tgz") == stored[f"{NODE}.tgz"]
 
 
-def test_a_signal_while_something_is_kept_ends_the_run_at_once_and_leaves_nothing_half(
+def test_a_signal_while_caching_ends_at_once_and_leaves_no_half(
     program: Program, old_app: Path, registry: Registry
 ) -> None:
     slug = f"t-{uuid.uuid4().hex[:12]}"

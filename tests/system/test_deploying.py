@@ -172,7 +172,7 @@ def test_the_image_goes_to_an_immutable_repository(account: Account) -> None:
     assert repository["imageTagMutability"] == "IMMUTABLE"
 
 
-def test_the_image_is_pushed_with_gzip_or_zstd_or_converted_for_soci(account: Account) -> None:
+def test_the_image_is_pushed_with_gzip_zstd_or_soci(account: Account) -> None:
     login, gzip, builder, zstd, archive, soci, skopeo_login, skopeo, npm = account.stubs
     revision = account.run("git", "rev-parse", "HEAD").stdout.strip()
 
@@ -187,7 +187,7 @@ def test_the_image_is_pushed_with_gzip_or_zstd_or_converted_for_soci(account: Ac
     assert npm == "npm install --no-save @aws-sdk/client-ecs"
 
 
-def test_tasks_are_in_private_subnets_with_a_way_out_and_the_endpoint_of_s3(account: Account) -> None:
+def test_tasks_are_in_private_subnets_with_nat_and_s3_endpoint(account: Account) -> None:
     ec2 = account.aws.client("ec2")
     (vpc,) = ec2.describe_vpcs(Filters=[{"Name": "cidr", "Values": ["10.20.0.0/16"]}])["Vpcs"]
     here = [{"Name": "vpc-id", "Values": [vpc["VpcId"]]}]
@@ -417,7 +417,7 @@ def uri_of(redis: Redis, user: str) -> str:
     return redis.uri.replace("//", f"//{user}:s3cret-of-the-test@")
 
 
-def test_the_user_of_builds_can_do_what_a_build_does_and_nothing_else(
+def test_the_user_of_builds_can_do_what_a_build_does_only(
     own_redis: Redis, s3: S3Server, open_folder: Path, repositories: Repositories
 ) -> None:
     from redis.exceptions import NoPermissionError

@@ -157,7 +157,7 @@ async def test_headers_that_are_no_longer_right_are_sent_again(
     assert sorted(again.written) == [f"{prefix}a.css", f"{prefix}index.html"]
 
 
-async def test_the_first_run_after_an_old_script_mends_the_headers_of_everything(
+async def test_the_first_run_after_an_old_script_fixes_all_headers(
     server: S3Server, prefix: str, tmp_path: Path
 ) -> None:
     async with bucket_of(server) as bucket:
@@ -170,7 +170,7 @@ async def test_the_first_run_after_an_old_script_mends_the_headers_of_everything
     assert (head["ContentType"], head["CacheControl"]) == ("text/css; charset=utf-8", REVALIDATE)
 
 
-async def test_hashed_assets_stay_for_the_grace_and_all_else_that_is_gone_is_removed_at_once(
+async def test_hashed_assets_stay_for_the_grace_and_other_files_do_not(
     server: S3Server, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = time.time()
@@ -229,7 +229,7 @@ async def test_a_full_manifest_is_read_back_with_a_warning(
     assert "The manifest is full" in warnings[0]
 
 
-async def test_an_asset_that_comes_back_is_kept_anew_when_it_goes_again(
+async def test_an_asset_that_returns_gets_a_new_grace_period(
     server: S3Server, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = time.time()
@@ -242,9 +242,7 @@ async def test_an_asset_that_comes_back_is_kept_anew_when_it_goes_again(
         assert set(await bodies_of(bucket, prefix)) == {OLD, NEW}
 
 
-async def test_a_grace_of_zero_removes_assets_with_the_deployment_that_lacks_them(
-    server: S3Server, prefix: str, tmp_path: Path
-) -> None:
+async def test_a_grace_of_zero_removes_old_assets_at_once(server: S3Server, prefix: str, tmp_path: Path) -> None:
     async with bucket_of(server) as bucket:
         await deploy(bucket, prefix, tmp_path / "1", {OLD: "1"}, asset_grace=0)
         recorder, _ = await deploy(bucket, prefix, tmp_path / "2", {NEW: "1"}, asset_grace=0)
@@ -288,7 +286,7 @@ async def test_the_manifest_names_all_that_was_published(server: S3Server, prefi
 
 @pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"v": 1, "objects": [7]}', b"\xff\xfe", b"[" * 100_000])
 @pytest.mark.parametrize("name", ["a", "current"])
-async def test_a_damaged_manifest_or_pointer_costs_time_and_nothing_else(
+async def test_a_damaged_manifest_or_pointer_costs_only_time(
     server: S3Server, prefix: str, tmp_path: Path, name: str, damage: bytes
 ) -> None:
     warnings: list[str] = []
@@ -316,9 +314,7 @@ async def test_a_large_file_that_is_the_same_is_not_sent_again(server: S3Server,
     assert manifest.objects[f"{prefix}film.mp4"].sha256.endswith("-3")
 
 
-async def test_a_bucket_that_takes_no_notice_of_conditions_is_told_of_once(
-    server: S3Server, prefix: str, tmp_path: Path
-) -> None:
+async def test_a_bucket_that_ignores_conditions_is_reported_once(server: S3Server, prefix: str, tmp_path: Path) -> None:
     class Ignoring(Recorder):
         async def put_if(self, key: str, body: bytes, **named: Any) -> str | None:
             await self.put(key, body, content_type=named["content_type"])
@@ -347,7 +343,7 @@ async def test_a_bucket_that_takes_no_notice_of_conditions_is_told_of_once(
             await superseded.begin()
 
 
-async def test_without_a_state_bucket_the_site_is_published_as_a_whole_and_one_warning_says_why(
+async def test_without_a_state_bucket_all_is_sent_with_one_warning(
     server: S3Server, prefix: str, tmp_path: Path
 ) -> None:
     warnings: list[str] = []
@@ -365,7 +361,7 @@ async def test_without_a_state_bucket_the_site_is_published_as_a_whole_and_one_w
             ]
 
 
-async def test_refused_deletions_are_warnings_and_tried_again_by_the_next_run(
+async def test_refused_deletions_are_warnings_and_retried_next_time(
     server: S3Server, prefix: str, tmp_path: Path
 ) -> None:
     class Refusing(Recorder):
@@ -387,7 +383,7 @@ async def test_refused_deletions_are_warnings_and_tried_again_by_the_next_run(
 
 
 @pytest.mark.parametrize("build", ["killed", "a"], ids=["with an id of its own", "with the id of the one before"])
-async def test_a_run_that_was_killed_while_it_published_holds_the_next_one_up_and_spoils_nothing(
+async def test_a_run_killed_while_publishing_only_delays_the_next_one(
     server: S3Server, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, build: str
 ) -> None:
     monkeypatch.setattr("buildrunner.publish.uploader.EARLIER_BUILD_SECONDS", 1.0)
@@ -426,7 +422,7 @@ async def test_a_run_that_fails_while_it_publishes_holds_nobody_up(
     assert again.written == []
 
 
-async def test_a_run_that_is_stopped_while_it_publishes_costs_what_it_touched(
+async def test_a_run_stopped_while_publishing_costs_what_it_touched(
     server: S3Server, prefix: str, tmp_path: Path
 ) -> None:
     """The next one neither waits nor sends all: what was replaced, and what was under way, is what it sends."""
@@ -450,7 +446,7 @@ async def test_a_run_that_is_stopped_while_it_publishes_costs_what_it_touched(
 
 
 @pytest.mark.parametrize("held", ["delete", "put __manifests/{}b.json", "list"])
-async def test_a_run_that_is_stopped_once_its_pages_are_there_is_known_to_have_published(
+async def test_a_run_stopped_once_its_pages_are_live_has_published(
     server: S3Server, prefix: str, tmp_path: Path, held: str
 ) -> None:
     async def hold(what: str) -> None:
@@ -477,7 +473,7 @@ async def test_a_run_that_is_stopped_once_its_pages_are_there_is_known_to_have_p
         assert await bodies_of(bucket, prefix) == {"index.html": "2", "a.css": "1"}
 
 
-async def test_a_run_that_was_taken_over_from_before_it_sent_anything_sends_nothing(
+async def test_a_run_superseded_before_it_sent_anything_sends_nothing(
     server: S3Server, prefix: str, tmp_path: Path
 ) -> None:
     async with bucket_of(server) as bucket:
@@ -491,7 +487,7 @@ async def test_a_run_that_was_taken_over_from_before_it_sent_anything_sends_noth
         assert recorder.written == []
 
 
-async def test_new_keys_of_a_run_that_was_taken_over_from_are_not_in_the_later_one_s_site(
+async def test_new_keys_of_a_superseded_run_are_not_in_the_later_site(
     server: S3Server, prefix: str, tmp_path: Path
 ) -> None:
     """The later one begins while the earlier one is sending them, and both end as fast as they can."""
@@ -521,7 +517,7 @@ async def test_new_keys_of_a_run_that_was_taken_over_from_are_not_in_the_later_o
         assert await bodies_of(bucket, prefix) == {"index.html": "2"}
 
 
-async def test_a_run_whose_second_look_gets_no_answer_asks_once_more_whether_a_later_one_has_published(
+async def test_a_second_check_without_a_reply_asks_once_more(
     server: S3Server, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("buildrunner.publish.lock.STEP_SECONDS", 0.5)
@@ -542,9 +538,7 @@ async def test_a_run_whose_second_look_gets_no_answer_asks_once_more_whether_a_l
         assert await bodies_of(bucket, prefix) == {"index.html": "2"}
 
 
-async def test_an_earlier_run_that_comes_late_to_its_claim_is_superseded(
-    server: S3Server, prefix: str, tmp_path: Path
-) -> None:
+async def test_an_earlier_run_that_claims_late_is_superseded(server: S3Server, prefix: str, tmp_path: Path) -> None:
     async with bucket_of(server) as bucket:
         late = make_upload(bucket, prefix, build="late", run=1)
         await deploy(bucket, prefix, tmp_path, {"index.html": "1"}, run=2)
@@ -572,7 +566,7 @@ async def count_steps(bucket: Bucket, prefix: str, folder: Path) -> int:
 
 
 @pytest.mark.parametrize("how", ["the other to its end", "the other up to its second look"])
-async def test_of_two_runs_at_once_the_site_is_the_later_one_s_whole_wherever_they_meet(
+async def test_of_two_runs_at_once_the_later_site_is_whole(
     server: S3Server, tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The earlier is held before each of its requests in turn, and goes on when the later one has come to an end or half-way."""

@@ -44,7 +44,7 @@ def alive(words: str, *, whole: bool = False) -> list[int]:
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 143)])
-def test_a_signal_in_the_build_cancels_it_and_leaves_nothing_running(
+def test_a_signal_cancels_the_build_and_leaves_nothing_running(
     program: Program, repositories: Repositories, number: signal.Signals, code: int
 ) -> None:
     mark = f"1{number.value}"
@@ -174,9 +174,7 @@ def test_a_process_that_cannot_be_killed_holds_up_no_end(program: Program, repos
         assert run.said("the kernel does not release it")
 
 
-def test_what_a_silent_build_says_when_it_is_told_to_stop_does_not_hide_that_it_was_silent(
-    program: Program, repositories: Repositories
-) -> None:
+def test_the_last_output_of_a_silent_build_hides_no_silence(program: Program, repositories: Repositories) -> None:
     run = program.run(
         repositories.app(),
         INSTALL_COMMAND="true",
@@ -236,7 +234,7 @@ def test_a_redis_that_is_away_does_not_fail_the_build(program: Program, reposito
     assert run.stdout.rstrip().endswith(".")
 
 
-def test_a_redis_that_comes_back_empty_gets_the_whole_log_and_no_line_twice(
+def test_a_redis_that_returns_empty_gets_the_log_without_repeats(
     own_redis: Redis, program: Program, repositories: Repositories
 ) -> None:
     program = Program(own_redis, program.s3, program.folder)
@@ -260,7 +258,7 @@ def test_a_redis_that_comes_back_empty_gets_the_whole_log_and_no_line_twice(
     assert len(set(run.messages)) == len(run.messages) or run.messages.count("line 10") == 1
 
 
-def test_a_frozen_redis_neither_slows_the_build_nor_loses_an_event(
+def test_a_frozen_redis_neither_slows_the_build_nor_loses_events(
     own_redis: Redis, program: Program, repositories: Repositories
 ) -> None:
     program = Program(own_redis, program.s3, program.folder)
@@ -329,9 +327,7 @@ def test_a_signal_in_a_stuck_upload_leaves_time_for_the_log(program: Program, re
     assert program.archive(run)[-1] == run.result
 
 
-def test_a_later_run_of_the_slug_takes_over_and_the_earlier_ends_with_60(
-    program: Program, repositories: Repositories
-) -> None:
+def test_a_later_run_takes_over_and_the_earlier_ends_with_60(program: Program, repositories: Repositories) -> None:
     slow = repositories.app(
         "echo building; for i in 1 2 3 4 5 6 7 8 9 10; do echo $i; sleep 0.5; done; mkdir dist; echo old >dist/index.html"
     )

@@ -7,9 +7,7 @@ import json
 from support.harness import Program, Repositories, app_files
 
 
-def test_what_the_build_wrote_is_published_and_what_was_there_is_not(
-    program: Program, repositories: Repositories
-) -> None:
+def test_what_the_build_wrote_is_published_and_old_files_are_not(program: Program, repositories: Repositories) -> None:
     there = {"dist/index.html": "old", "public/index.html": "template"}
 
     run = program.run(repositories.app("mkdir build; echo new >build/index.html", **there))
@@ -47,9 +45,7 @@ def test_what_visitors_would_not_get_is_warned_of(program: Program, repositories
     assert run.said("Rules of the site: 1 rewrite")
 
 
-def test_a_complete_page_is_published_without_the_packages_sources(
-    program: Program, repositories: Repositories
-) -> None:
+def test_a_complete_page_is_published_without_package_sources(program: Program, repositories: Repositories) -> None:
     files = {
         "index.html": '<link rel="stylesheet" href="css/a.css">',
         "css/a.css": "a{}",

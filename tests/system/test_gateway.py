@@ -340,7 +340,7 @@ def test_viewers_that_leave_at_once_leave_nothing_behind(
 # --- what is known of builds -----------------------------------------------------------------------------------------
 
 
-def test_builds_are_listed_by_their_start_from_stream_and_archive(
+def test_builds_of_stream_and_archive_are_listed_by_their_start(
     gateway: Gateway, program: Program, shared_redis: Redis, slug: str
 ) -> None:
     assert gateway.request(f"/api/sites/{slug}/builds").json == {"builds": []}

@@ -56,9 +56,7 @@ def test_a_build_that_goes_on_to_serve_is_ended_and_published(program: Program, 
     assert build["seconds"] < 45
 
 
-def test_a_build_that_only_serves_fails_with_the_reason_and_the_hint_in_the_last_lines(
-    program: Program, runs: dict[str, Run]
-) -> None:
+def test_a_build_that_only_serves_ends_with_reason_and_hint(program: Program, runs: dict[str, Run]) -> None:
     run = runs["only serving"]
 
     assert run.code == 40

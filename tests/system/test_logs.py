@@ -39,7 +39,7 @@ def built(shared_redis: Redis, s3: Any, open_folder: Any, repositories: Reposito
 # --- what has been ---------------------------------------------------------------------------------------------------
 
 
-def test_a_log_is_printed_from_its_first_line_and_the_exit_code_is_the_builds(program: Program, built: Run) -> None:
+def test_a_log_is_printed_whole_with_the_exit_code_of_the_build(program: Program, built: Run) -> None:
     reader = read(program, built.slug)
 
     assert reader.process.returncode == 0
@@ -146,9 +146,7 @@ def test_a_reader_whose_output_is_closed_ends_without_a_word(program: Program, b
 # --- what is under way -----------------------------------------------------------------------------------------------
 
 
-def test_readers_that_join_at_50_random_moments_end_with_the_same_complete_log(
-    program: Program, repositories: Repositories
-) -> None:
+def test_readers_joining_at_50_moments_get_the_same_complete_log(program: Program, repositories: Repositories) -> None:
     chance = random.Random(5)
     readers: list[LogReader] = []
     build = "i=0; while [ $i -lt 60 ]; do seq $((i*50)) $((i*50+49)); sleep 0.2; i=$((i+1)); done; " + SITE
@@ -250,7 +248,7 @@ def test_a_redis_that_comes_back_empty_costs_a_reader_nothing(
     assert "Redis responds again." in readers[0].stderr
 
 
-def test_a_connection_that_is_cut_again_and_again_costs_a_reader_nothing(
+def test_repeated_connection_cuts_cost_a_reader_nothing(
     own_redis: Redis, program: Program, repositories: Repositories
 ) -> None:
     own_program = Program(own_redis, program.s3, program.folder)
@@ -275,7 +273,7 @@ def test_a_connection_that_is_cut_again_and_again_costs_a_reader_nothing(
     assert connections[0] > 5
 
 
-def test_a_redis_that_never_comes_back_leaves_the_archive_to_the_reader(
+def test_without_redis_the_reader_gets_the_archive(
     own_redis: Redis, program: Program, repositories: Repositories, open_folder: Path
 ) -> None:
     gate = open_folder / f"gate-{uuid.uuid4().hex[:12]}"
@@ -323,9 +321,7 @@ def test_a_later_run_is_followed_too_unless_a_build_was_named(program: Program, 
     assert named[-1]["status"] == "superseded"
 
 
-def test_a_build_that_is_over_is_shown_at_once_while_a_later_one_prints(
-    program: Program, repositories: Repositories
-) -> None:
+def test_a_finished_build_is_shown_at_once_while_a_later_prints(program: Program, repositories: Repositories) -> None:
     slug = f"chatty-{os.getpid()}"
     old = program.run(repositories.app(SITE), SLUG=slug, BUILD_ID="old")
     readers: list[LogReader] = []
@@ -376,9 +372,7 @@ def test_a_run_whose_clock_is_wrong_is_not_lost(program: Program, shared_redis: 
     assert reader.stderr == "buildrunner: The build is still running. Use --follow to stay until its end.\n"
 
 
-def test_a_run_that_was_taken_over_ends_with_60_when_its_archive_cannot_be_read(
-    program: Program, shared_redis: Redis
-) -> None:
+def test_a_superseded_run_without_an_archive_ends_with_60(program: Program, shared_redis: Redis) -> None:
     add_first_event(shared_redis, "taken", "mine", seconds_ago=0)
     reader = LogReader(program, "taken", "--build", "mine", "--follow", AWS_BUCKET_NAME="")
     assert reader.process.stdout is not None
@@ -402,7 +396,7 @@ def test_a_redis_that_refuses_the_reader_is_not_asked_for_ever(program: Program,
         assert "tried again" not in reader.stderr
 
 
-def test_a_run_that_falls_silent_under_a_reader_is_lost_after_90_s(reader_of_the_dead: LogReader) -> None:
+def test_a_run_that_falls_silent_is_lost_after_90_s(reader_of_the_dead: LogReader) -> None:
     """It has waited since the session began."""
     ended = threading.Event()
 

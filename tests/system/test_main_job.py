@@ -35,9 +35,7 @@ def test_a_site_is_published_and_the_run_ends_with_0(program: Program, repositor
     assert site["assets/index-DiwrgTda.js"]["CacheControl"] == "public, max-age=31536000, immutable"
 
 
-def test_numbers_have_no_gap_and_the_stream_the_channel_and_the_archive_agree(
-    program: Program, repositories: Repositories
-) -> None:
+def test_stream_channel_and_archive_agree_without_gaps(program: Program, repositories: Repositories) -> None:
     app = repositories.app(
         "i=0; while [ $i -lt 3000 ]; do echo line $i; i=$((i+1)); done; mkdir dist; echo 1 >dist/index.html"
     )
@@ -187,9 +185,7 @@ def test_a_build_that_prints_end_words_ends_no_viewer_early(program: Program, re
     assert all("seq" in event for event in parsed)
 
 
-def test_a_build_without_output_is_a_failure_and_so_is_an_empty_one(
-    program: Program, repositories: Repositories
-) -> None:
+def test_a_missing_or_empty_output_is_a_failure(program: Program, repositories: Repositories) -> None:
     none = program.run(repositories.app("mkdir other; echo 1 >other/x"))
     empty = program.run(repositories.app("mkdir -p dist/assets"))
 
@@ -229,9 +225,7 @@ def test_what_a_repository_lacks_is_named_in_a_sentence(
     assert ends == ["started", "failed"]
 
 
-def test_a_build_that_fails_without_a_lockfile_is_told_of_the_day_of_its_commit(
-    program: Program, repositories: Repositories
-) -> None:
+def test_a_failure_without_a_lockfile_names_the_commit_day(program: Program, repositories: Repositories) -> None:
     files = app_files("exit 3") | {"dep/package.json": '{"name":"dep","version":"1.0.0"}'}
     files["package.json"] = json.dumps({"scripts": {"build": "exit 3"}, "dependencies": {"dep": "file:dep"}})
     files.pop("package-lock.json")
@@ -268,9 +262,7 @@ def test_a_bucket_that_does_not_exist_ends_with_50_and_its_name(program: Program
     assert program.archive(run, "state")[-1] == run.result
 
 
-def test_credentials_that_are_refused_end_with_50_and_a_warning_about_the_archive(
-    program: Program, repositories: Repositories
-) -> None:
+def test_refused_credentials_end_with_50_and_an_archive_warning(program: Program, repositories: Repositories) -> None:
     run = program.run(repositories.app(), AWS_SECRET_ACCESS_KEY="wrong-secret-0123456789")
 
     assert run.code == 50
@@ -281,7 +273,7 @@ def test_credentials_that_are_refused_end_with_50_and_a_warning_about_the_archiv
     assert "wrong-secret" not in run.stdout + run.stderr + str(run.events)
 
 
-def test_every_problem_of_the_configuration_is_named_and_nothing_is_started(program: Program) -> None:
+def test_all_problems_of_the_configuration_are_named_at_once(program: Program) -> None:
     run = program.run("ext::sh -c id", SLUG="-bad-", AWS_BUCKET_NAME=None, UPLOAD_CONCURRENCY="many", LOG_FORMAT="xml")
 
     assert run.code == 2
@@ -354,9 +346,7 @@ def test_what_a_parent_has_left_changes_nothing(program: Program, repositories: 
     assert "exit code 3" in program.redis.events(environment["SLUG"])[-1]["reason"]
 
 
-def test_a_stopped_terminal_or_a_full_pipe_keeps_neither_the_log_nor_the_site_back(
-    program: Program, repositories: Repositories
-) -> None:
+def test_a_stopped_terminal_or_full_pipe_delays_nothing(program: Program, repositories: Repositories) -> None:
     app = repositories.app("seq 1 40000; mkdir dist; echo 1 >dist/index.html")
     environment = program.environment(app)
 
@@ -371,9 +361,7 @@ def test_a_stopped_terminal_or_a_full_pipe_keeps_neither_the_log_nor_the_site_ba
     process.communicate()
 
 
-def test_a_terminal_shows_every_line_in_order_whatever_it_looks_like(
-    program: Program, repositories: Repositories
-) -> None:
+def test_a_terminal_shows_every_line_in_order_in_any_format(program: Program, repositories: Repositories) -> None:
     command = "echo '[bold]a[/b]'; printf 'b\\\\\\n'; mkdir dist; echo 1 >dist/index.html #[/dim] \\"
     environment = program.environment(repositories.app(), BUILD_COMMAND=command, TERM="xterm-256color")
     ours, theirs = os.openpty()

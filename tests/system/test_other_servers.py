@@ -128,7 +128,7 @@ async def test_refused_checksums_are_left_out_for_the_whole_build(
 
 
 @both_ways
-async def test_without_checksums_a_body_that_arrives_changed_is_still_refused(
+async def test_without_checksums_a_changed_body_is_still_refused(
     relay: Relay, prefix: str, tmp_path: Path, hot: bool
 ) -> None:
     async def change(exchange: Exchange) -> None:
@@ -143,9 +143,7 @@ async def test_without_checksums_a_body_that_arrives_changed_is_still_refused(
         await Deployments(relay, prefix, tmp_path, hot=hot).deploy({"a.js": "1", "index.html": "1"})
 
 
-async def test_a_body_that_arrives_changed_is_no_reason_to_leave_checksums_out(
-    server: S3Server, relay: Relay, prefix: str
-) -> None:
+async def test_a_changed_body_is_no_reason_to_omit_checksums(server: S3Server, relay: Relay, prefix: str) -> None:
     relay.fault = lambda _: answer(400, "BadDigest")
     async with bucket_behind(relay) as bucket:
         with pytest.raises(BuildFailed, match="arrived damaged"):
@@ -260,7 +258,7 @@ async def test_a_file_may_become_a_folder_and_a_folder_a_file(
         assert deployments.sent(await deployments.deploy(after | page)) == set()
 
 
-async def test_nothing_live_is_removed_for_another_file_before_the_second_look(
+async def test_nothing_live_is_replaced_before_the_second_check(
     server: S3Server, relay: Relay, prefix: str, tmp_path: Path
 ) -> None:
     relay.fault = other_servers.with_folders(_s3_client(server.endpoint, server.access_key, server.secret_key))
@@ -291,7 +289,7 @@ async def test_a_failure_of_another_kind_removes_nothing(
 
 
 @pytest.mark.parametrize("checksums", [True, False], ids=["by its checksum", "by its ETag"])
-async def test_an_object_in_parts_whose_completion_lost_its_answer_is_found(
+async def test_a_multipart_object_whose_last_reply_is_lost_is_found(
     server: S3Server, relay: Relay, prefix: str, tmp_path: Path, checksums: bool
 ) -> None:
     """As MinIO and Ceph forget an upload when it is complete: whoever asks again is told NoSuchUpload."""
@@ -357,7 +355,7 @@ async def test_what_is_not_known_to_be_unchanged_is_not_said_to_be(
 # --- listings ----------------------------------------------------------------------------------------------------------
 
 
-async def test_a_server_with_the_first_version_of_listings_only_is_listed_to_the_end(
+async def test_a_server_with_listings_version_1_is_listed_to_the_end(
     server: S3Server, relay: Relay, prefix: str, tmp_path: Path
 ) -> None:
     async def as_first_version(exchange: Exchange) -> None:
@@ -419,7 +417,7 @@ def test_a_build_has_a_result_and_an_end_word_whatever_answers(
     assert run.said("was not archived")
 
 
-def test_a_log_that_cannot_be_kept_for_any_reason_leaves_the_result_as_it_is(
+def test_a_log_that_cannot_be_archived_leaves_the_result(
     program: Program, repositories: Repositories, s3: S3Server
 ) -> None:
     with Relay(urlsplit(s3.endpoint).port or 0) as relay:

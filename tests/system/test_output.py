@@ -113,7 +113,7 @@ def test_a_last_line_without_an_end_is_a_line(run: Run) -> None:
     assert [event["log"] for event in output(run, "unterminated")] == [LAST]
 
 
-def test_stdout_and_stderr_are_told_apart_and_each_keeps_its_order(run: Run) -> None:
+def test_stdout_and_stderr_are_separate_and_each_keeps_its_order(run: Run) -> None:
     events = output(run, "alternating")
 
     for stream, word in (("stdout", "out"), ("stderr", "err")):
@@ -138,7 +138,7 @@ def test_output_that_never_ends_a_line_is_read_to_its_end(program: Program, repo
     ("holder", "lines"),
     [("sleep 61.7", ["begun"]), ("sh -c 'sleep 0.1; echo late; exec sleep 61.7'", ["begun", "late"])],
 )
-def test_a_grandchild_that_holds_the_pipe_open_neither_hangs_the_build_nor_loses_a_line(
+def test_a_grandchild_with_the_pipe_open_hangs_and_loses_nothing(
     program: Program, repositories: Repositories, holder: str, lines: list[str]
 ) -> None:
     app = repositories.app(f"{MADE}\n(setsid {holder} &)\necho begun")
@@ -151,9 +151,7 @@ def test_a_grandchild_that_holds_the_pipe_open_neither_hangs_the_build_nor_loses
     assert subprocess.run(["pgrep", "-f", "^sleep 61.7$"], check=False, stdout=subprocess.DEVNULL).returncode == 1
 
 
-def test_a_grandchild_that_never_stops_printing_does_not_keep_the_build_from_ending(
-    program: Program, repositories: Repositories
-) -> None:
+def test_a_grandchild_that_prints_without_end_lets_the_build_end(program: Program, repositories: Repositories) -> None:
     app = repositories.app(f"echo begun{MADE}\n(setsid yes y &)")
 
     run = program.run(app, LOG_MAX_BYTES="1000000", **PLAIN)
@@ -179,7 +177,7 @@ def own_output(run: Run, program: Program, redis: Redis) -> list[bytes]:
     return [entry for entry in entries if b'"type":"log"' in entry and b'"stream":"runner"' not in entry]
 
 
-def test_a_flood_of_200_mb_keeps_its_head_and_its_tail_and_counts_what_is_between(
+def test_a_200_mb_flood_keeps_head_and_tail_and_counts_the_rest(
     program: Program, shared_redis: Redis, repositories: Repositories
 ) -> None:
     lines, padding, limit = 2_000_000, "." * 83, 4_000_000
@@ -205,7 +203,7 @@ def test_a_flood_of_200_mb_keeps_its_head_and_its_tail_and_counts_what_is_betwee
     assert run.events == program.archive(run)
 
 
-def test_endless_empty_lines_cost_redis_and_the_disk_no_more_than_was_promised(
+def test_endless_empty_lines_stay_within_the_limits(
     own_redis: Redis, program: Program, repositories: Repositories, open_folder: Path
 ) -> None:
     limit = 4_000_000
@@ -305,9 +303,7 @@ def test_a_build_that_fills_the_disk_cannot_silence_its_log(
     assert run.messages[-1] == "Done"
 
 
-def test_a_terminal_shows_how_far_publishing_has_got_and_keeps_nothing_of_it(
-    program: Program, repositories: Repositories
-) -> None:
+def test_a_terminal_shows_upload_progress_and_then_clears_it(program: Program, repositories: Repositories) -> None:
     app = repositories.app("mkdir dist; cd dist; echo 1 >index.html; for i in $(seq 500); do echo $i >$i.txt; done")
     environment = program.environment(app, TERM="xterm", UPLOAD_CONCURRENCY="1", **PLAIN)
     ours, theirs = os.openpty()

@@ -27,9 +27,7 @@ if (command === 'run') {
 """
 
 
-def test_node_and_npm_are_fetched_and_a_lockfile_out_of_step_is_a_warning(
-    program: Program, repositories: Repositories
-) -> None:
+def test_node_and_npm_are_fetched_and_lockfile_drift_warns(program: Program, repositories: Repositories) -> None:
     files = {**app_files("true"), ".nvmrc": "16\n"}
     repository = repositories.make(files)
     package = json.dumps({"bin": {"npm": "bin/npm-cli.js", "npx": "bin/npx-cli.js"}})
@@ -87,9 +85,7 @@ def test_pnpm_yarn_and_bun_of_the_registry_install_and_build(program: Program, r
         assert not ended.said("does not match"), ended.stdout
 
 
-def test_a_site_that_nothing_builds_is_published_without_what_is_gits(
-    program: Program, repositories: Repositories
-) -> None:
+def test_a_site_without_a_build_is_published_without_git_files(program: Program, repositories: Repositories) -> None:
     ended = program.run(repositories.make({"index.html": "<h1>hello</h1>", "css/a.css": "a{}"}))
 
     assert ended.code == 0, ended.stdout
@@ -97,9 +93,7 @@ def test_a_site_that_nothing_builds_is_published_without_what_is_gits(
     assert ended.said("publishing the folder with index.html as it is")
 
 
-def test_the_app_in_a_package_of_a_workspace_is_built_after_what_it_needs(
-    program: Program, repositories: Repositories
-) -> None:
+def test_an_app_of_a_workspace_is_built_after_its_dependencies(program: Program, repositories: Repositories) -> None:
     lock = {"name": "all", "lockfileVersion": 3, "requires": True, "packages": {}}
     files = {
         "package.json": json.dumps({"name": "all", "private": True, "workspaces": ["*"]}),
@@ -130,9 +124,7 @@ def test_the_app_in_a_package_of_a_workspace_is_built_after_what_it_needs(
     assert ended.said("$ npm ci")
 
 
-def test_a_build_that_fails_of_a_later_node_is_run_once_more_unless_that_node_must_be_used(
-    program: Program, repositories: Repositories
-) -> None:
+def test_a_build_that_fails_on_a_newer_node_is_retried_once(program: Program, repositories: Repositories) -> None:
     repository = repositories.make(
         app_files("""
             case $(node --version) in
@@ -176,9 +168,7 @@ def test_a_build_that_fails_of_a_later_node_is_run_once_more_unless_that_node_mu
     assert not bound.said("Fetching")
 
 
-def test_a_lockfile_of_a_host_that_is_not_there_is_installed_from_the_registry_by_its_digests(
-    program: Program, repositories: Repositories
-) -> None:
+def test_an_unreachable_lockfile_host_is_replaced_by_digest(program: Program, repositories: Repositories) -> None:
     package = archive({"package.json": '{"name":"a","version":"1.0.0"}', "index.js": ""})
     digest = f"sha512-{base64.b64encode(hashlib.sha512(package).digest()).decode()}"
     show = "mkdir dist; cat node_modules/a/package.json >dist/index.html"
@@ -210,9 +200,7 @@ def test_a_lockfile_of_a_host_that_is_not_there_is_installed_from_the_registry_b
     assert program.objects(wrong.slug) == {}
 
 
-def test_every_manager_asks_the_npm_registry_by_digests_for_what_another_refuses(
-    program: Program, repositories: Repositories
-) -> None:
+def test_every_manager_asks_npm_by_digest_for_refused_packages(program: Program, repositories: Repositories) -> None:
     sha = "sha512-41Cifkg6e8TylSpdtTpeLVMqvSBEVzTttHvERD741+pnZ8ANv0004MRL43QKPDlK9cGvNp6NZWZUBlbGXYxxng=="
     checksum = (
         "10c0/b4686d0d3053146095ccd45346461bc8e53b80aeb7671cc52a4de02dbbf7dc0d1d2a986e2fe4ae206984b4d34ef37e8b795ebc4f4295c9783"

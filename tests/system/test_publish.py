@@ -48,7 +48,7 @@ def test_new_keys_come_first_then_what_changes_then_the_pages(
     assert puts[8:] == [f"{build}.json", "current.json", f"{build}.ndjson"]
 
 
-def test_a_signal_before_the_second_look_leaves_every_live_object_as_it_was(
+def test_a_signal_before_the_second_check_changes_no_live_object(
     program: Program, repositories: Repositories, relay: Relay
 ) -> None:
     first = program.run(repositories.app(SITE.format("A")))
@@ -68,7 +68,7 @@ def test_a_signal_before_the_second_look_leaves_every_live_object_as_it_was(
     assert {site[name]["body"] for name in ("index.html", "docs/index.html", "style.css")} == {b"A\n"}
 
 
-def test_a_signal_after_the_second_look_lets_the_site_be_finished(
+def test_a_signal_after_the_second_check_lets_the_site_finish(
     program: Program, repositories: Repositories, relay: Relay
 ) -> None:
     relay.hold = lambda request: request.endswith("index.html")
@@ -88,7 +88,7 @@ def test_a_signal_after_the_second_look_lets_the_site_be_finished(
     assert run.said("SIGTERM received")
 
 
-def test_a_signal_names_what_is_new_when_the_site_cannot_be_finished(
+def test_a_signal_names_new_files_when_the_site_cannot_finish(
     program: Program, repositories: Repositories, relay: Relay
 ) -> None:
     first = program.run(repositories.app(SITE.format("A")))
@@ -122,7 +122,7 @@ def test_an_upload_that_takes_too_long_is_timed_out(program: Program, repositori
     assert program.archive(run)[-1] == run.result
 
 
-def test_after_a_signal_a_slow_bucket_does_not_keep_the_result_back(
+def test_after_a_signal_a_slow_bucket_does_not_delay_the_result(
     program: Program, repositories: Repositories, relay: Relay
 ) -> None:
     relay.hold = lambda request: request.startswith("PUT")
@@ -174,9 +174,7 @@ def test_a_large_file_goes_in_parts_and_arrives_whole(
     assert run.result["bytes"] == 20_000_002
 
 
-def test_a_folder_is_published_by_the_same_code_without_a_repository_and_without_redis(
-    program: Program, tmp_path: Path
-) -> None:
+def test_a_folder_is_published_without_repository_and_redis(program: Program, tmp_path: Path) -> None:
     (tmp_path / "index.html").write_text("one")
     (tmp_path / "old.html").write_text("one")
     slug = f"folder-{tmp_path.name[-8:].replace('_', '-')}x"

@@ -52,7 +52,7 @@ def test_make_demo_prints_its_log_and_the_address_of_the_site() -> None:
     assert re.search(r"^Fetched http://127\.0\.0\.1:\d+/: \d+ bytes, as published", ended.stdout, re.MULTILINE)
 
 
-def test_every_make_command_has_a_target_and_every_other_command_is_known() -> None:
+def test_every_make_target_and_every_other_command_is_known() -> None:
     """`docker` is run by `tests/image/test_task.py`."""
     for command in commands():
         words = shlex.split(command)
@@ -107,7 +107,7 @@ def test_options_override_variables_of_the_same_name(program: Program, repositor
 # --- tables ----------------------------------------------------------------------------------------------------------
 
 
-def test_every_sentence_of_troubleshooting_is_one_that_the_program_says() -> None:
+def test_every_troubleshooting_sentence_is_one_of_the_program() -> None:
     sentences = {form for path in SOURCES for text in texts(path) for form in (text, text.replace("…", ""))}
     sentences.add((ROOT / "Makefile").read_text())
 

@@ -148,9 +148,7 @@ async def test_what_is_stored_has_its_headers_and_a_checksum(
     assert seen[-1] == (upload.files_done, upload.bytes_done) == (4, site.total_bytes)
 
 
-async def test_new_keys_go_before_the_second_look_then_replaced_ones_then_pages(
-    server: S3Server, dist: Path, prefix: str
-) -> None:
+async def test_new_keys_go_before_the_check_then_replaced_then_pages(server: S3Server, dist: Path, prefix: str) -> None:
     async with bucket_of(server) as bucket:
         await bucket.put(prefix + "robots.txt", b"old", content_type="text/plain")
         await bucket.put(prefix + "index.html", b"old", content_type="text/html")
@@ -172,7 +170,7 @@ async def test_new_keys_go_before_the_second_look_then_replaced_ones_then_pages(
     assert upload.what_is_new == "The whole site is new."
 
 
-async def test_where_listing_is_refused_the_whole_site_waits_for_the_second_look(
+async def test_without_a_listing_the_site_waits_for_the_second_check(
     server: S3Server, dist: Path, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in WRITER.items():
@@ -251,9 +249,7 @@ async def test_a_file_that_changes_while_it_is_sent_is_told_in_words(
         assert await bucket.list_objects(prefix) == {}
 
 
-async def test_a_large_file_that_is_shorter_than_announced_leaves_no_parts_behind(
-    server: S3Server, tmp_path: Path, prefix: str
-) -> None:
+async def test_a_large_file_that_is_too_short_leaves_no_parts(server: S3Server, tmp_path: Path, prefix: str) -> None:
     short = tmp_path / "short.bin"
     short.write_bytes(bytes(MULTIPART_ABOVE))
     with short.open("rb") as file:
@@ -288,9 +284,7 @@ async def test_a_large_file_that_is_cancelled_leaves_no_parts_behind(
             assert await bucket.list_objects(prefix) == {}
 
 
-async def test_a_large_body_waits_for_memory_and_small_ones_do_not_overtake_it_for_ever(
-    server: S3Server, tmp_path: Path, prefix: str
-) -> None:
+async def test_small_bodies_do_not_overtake_a_large_one_forever(server: S3Server, tmp_path: Path, prefix: str) -> None:
     with (tmp_path / "zeros").open("wb+") as file:
         file.truncate(MULTIPART_ABOVE)
         async with bucket_of(server) as bucket:
@@ -341,7 +335,7 @@ async def test_a_wrong_secret_is_told_without_showing_it(
     assert failure.value.__suppress_context__
 
 
-async def test_an_unknown_access_key_and_missing_credentials_have_their_words(
+async def test_unknown_and_missing_credentials_have_clear_messages(
     server: S3Server, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "NOBODY00000000000000")
@@ -453,7 +447,7 @@ async def test_over_tls_the_authority_of_aws_ca_bundle_is_trusted(
 
 
 @pytest.mark.parametrize("name", ["localhost", "s3.example.com"], ids=["unknown authority", "other name"])
-async def test_a_server_whose_certificate_is_not_trusted_gets_nothing_and_it_is_told(
+async def test_a_server_with_an_untrusted_certificate_gets_nothing(
     server: S3Server, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     certificate = make_certificate(tmp_path, name)
@@ -494,7 +488,7 @@ async def test_where_there_is_a_proxy_aiobotocore_goes_through_it(
 
 @both_ways
 @pytest.mark.parametrize("size", [2**16, 3 * 2**20])
-async def test_a_server_that_is_busy_is_asked_again_with_the_whole_body(tmp_path: Path, size: int, hot: bool) -> None:
+async def test_a_busy_server_is_asked_again_with_the_whole_body(tmp_path: Path, size: int, hot: bool) -> None:
     body = os.urandom(size)
     (tmp_path / "body").write_bytes(body)
     received: list[bytes] = []
@@ -527,7 +521,7 @@ async def test_a_server_that_is_busy_is_asked_again_with_the_whole_body(tmp_path
     assert ways == ["hot path" if hot else "aiobotocore"] * 3
 
 
-async def test_a_third_of_the_objects_refused_twice_and_connections_cut_lose_and_double_nothing(tmp_path: Path) -> None:
+async def test_refusals_and_cut_connections_lose_and_double_nothing(tmp_path: Path) -> None:
     """On the hot path first, and then the way of aiobotocore."""
     dist = tmp_path / "dist"
     dist.mkdir()
@@ -576,9 +570,7 @@ async def test_a_third_of_the_objects_refused_twice_and_connections_cut_lose_and
     assert sum(asked.values()) == 120 + 2 * 40 + len([n for n in range(1, 120, 20) if n % 3])
 
 
-async def test_both_ways_store_the_same_whatever_the_key_the_headers_and_the_body(
-    server: S3Server, prefix: str, tmp_path: Path
-) -> None:
+async def test_both_clients_store_any_key_headers_and_body_alike(server: S3Server, prefix: str, tmp_path: Path) -> None:
     keys = [
         "a",
         "a b+c%d&e=f?g#h",
@@ -646,7 +638,7 @@ async def test_a_server_that_is_stopped_in_the_middle_ends_the_upload(tmp_path: 
     assert 20 <= upload.files_done < 400
 
 
-async def test_the_first_failure_stops_the_rest_and_is_raised_as_itself() -> None:
+async def test_the_first_failure_stops_the_rest_and_is_raised_itself() -> None:
     begun: list[int] = []
 
     async def work(number: int) -> None:

@@ -104,7 +104,7 @@ PARTS: dict[str, Fault] = {
 }
 
 
-def test_a_third_of_the_puts_refused_twice_and_others_cut_changed_or_unanswered_lose_and_double_nothing(
+def test_refused_cut_changed_and_unanswered_puts_lose_nothing(
     program: Program, repositories: Repositories, relay: Relay, open_folder: Path
 ) -> None:
     # Small ones are sent from memory, those of 900 KB from the file, and the largest in parts.
@@ -150,7 +150,7 @@ def test_a_third_of_the_puts_refused_twice_and_others_cut_changed_or_unanswered_
 
 
 @pytest.mark.parametrize("fault", [faults.answer(503, "SlowDown"), faults.cut_before_the_body], ids=["busy", "away"])
-def test_a_server_that_is_busy_or_away_for_two_seconds_is_waited_for(
+def test_a_server_busy_or_away_for_two_seconds_is_waited_for(
     program: Program, repositories: Repositories, relay: Relay, open_folder: Path, fault: Fault
 ) -> None:
     """S3 that is throttling, or a server that is started again, needs that long at the least."""
@@ -172,7 +172,7 @@ def test_a_server_that_is_busy_or_away_for_two_seconds_is_waited_for(
     assert seconds < 60
 
 
-def test_an_upload_in_parts_whose_end_is_in_doubt_is_finished_once(
+def test_a_multipart_upload_with_an_unclear_end_is_finished_once(
     program: Program, repositories: Repositories, relay: Relay, open_folder: Path
 ) -> None:
     """S3 sends the status before it puts the parts together, so that a failure comes with the status 200."""
@@ -193,7 +193,7 @@ def test_an_upload_in_parts_whose_end_is_in_doubt_is_finished_once(
 
 
 @pytest.mark.xfail(reason="whoever began an upload whose id was lost does not look for it", strict=True)
-def test_an_upload_in_parts_whose_beginning_is_in_doubt_leaves_none_open(
+def test_an_upload_in_parts_with_an_unclear_start_is_closed(
     program: Program, repositories: Repositories, relay: Relay, open_folder: Path
 ) -> None:
     relay.fault = lambda request: (
@@ -312,7 +312,7 @@ def test_a_permission_that_is_missing_stops_at_once_and_is_named(
 
 
 @pytest.mark.parametrize("lines", [2_000_000, 6_000_000], ids=["streamed", "parts"])
-def test_a_file_that_changes_while_it_is_read_is_told_and_not_published(
+def test_a_file_that_changes_during_upload_is_not_published(
     program: Program, repositories: Repositories, relay: Relay, open_folder: Path, lines: int
 ) -> None:
     """Both of its ends change while a part of it is on the way, which is of neither state then."""

@@ -81,7 +81,7 @@ def check_shown(run: Run, shown: list[str], *, color: bool) -> None:
     assert text[begin : begin + len(printed)] == [without_color(line).strip() for line in printed]
 
 
-def test_a_viewer_of_every_channel_that_appends_raw_messages_shows_the_lines_and_the_end_once(
+def test_a_viewer_of_raw_messages_sees_lines_and_end_once(
     own_redis: Redis, program: Program, repositories: Repositories
 ) -> None:
     program = Program(own_redis, program.s3, program.folder)
@@ -98,7 +98,7 @@ def test_a_viewer_of_every_channel_that_appends_raw_messages_shows_the_lines_and
     assert not any("\x1b" in line for line in raw.shown)
 
 
-def test_a_viewer_of_a_failed_build_sees_one_end_and_it_is_the_last_line(
+def test_a_viewer_of_a_failed_build_sees_one_end_at_the_end(
     own_redis: Redis, program: Program, repositories: Repositories
 ) -> None:
     program = Program(own_redis, program.s3, program.folder)
@@ -113,7 +113,7 @@ def test_a_viewer_of_a_failed_build_sees_one_end_and_it_is_the_last_line(
     assert raw.shown[-1].startswith("Failed: ")
 
 
-def test_a_viewer_that_parses_each_message_and_waits_for_exactly_done_ends_with_the_run(
+def test_a_viewer_that_waits_for_exactly_done_ends_with_the_run(
     own_redis: Redis, program: Program, repositories: Repositories
 ) -> None:
     """The larger family: `{"log": ...}`, `__outputs/<id>/`, `GIT_REPOSITORY__URL`, `PROJECT_ID`."""

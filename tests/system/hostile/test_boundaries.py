@@ -77,7 +77,7 @@ def test_a_slug_that_leaves_its_place_is_refused(attacker: Attacker) -> None:
 
 
 @in_one_place
-def test_a_name_of_a_run_a_prefix_or_a_folder_that_leaves_its_place_is_refused(attacker: Attacker) -> None:
+def test_a_build_prefix_or_folder_name_cannot_leave_its_place(attacker: Attacker) -> None:
     prefixes = [
         "../{slug}/",
         "{slug}/../x/",
@@ -213,9 +213,7 @@ def check_delivery(attacker: Attacker, run: Run) -> None:
 
 
 @in_one_place
-def test_the_least_user_of_redis_is_enough_for_a_run_and_a_leak_of_its_address_is_worth_little(
-    attacker: Attacker, own_redis: Redis
-) -> None:
+def test_the_least_redis_user_suffices_and_its_leak_gives_little(attacker: Attacker, own_redis: Redis) -> None:
     from redis.exceptions import NoPermissionError, ResponseError
 
     attacker.program.redis = own_redis
@@ -340,7 +338,7 @@ def test_the_readers_user_reads_a_log_and_writes_nothing(attacker: Attacker, own
 
 
 @in_one_place
-def test_an_address_of_redis_whose_certificate_is_not_checked_is_refused(attacker: Attacker) -> None:
+def test_a_redis_url_that_skips_certificate_checks_is_refused(attacker: Attacker) -> None:
     options = [
         "ssl_cert_reqs=none",
         "ssl_cert_reqs=",

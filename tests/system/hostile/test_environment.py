@@ -114,7 +114,7 @@ REFUSED = (
 
 
 @in_one_place
-def test_names_that_change_how_programs_are_loaded_are_refused_all_at_once_before_anything_starts(
+def test_names_that_change_how_programs_load_are_refused_at_once(
     attacker: Attacker,
 ) -> None:
     named: dict[str, Any] = {
@@ -137,7 +137,7 @@ def test_names_that_change_how_programs_are_loaded_are_refused_all_at_once_befor
 TRAP = "mkdir -p {folder}/xx_XX; for name in CTYPE IDENTIFICATION MESSAGES; do mkfifo {folder}/xx_XX/LC_$name; done"
 
 
-def test_the_program_that_drops_privileges_sees_nothing_of_the_environment_that_the_build_gets(
+def test_setpriv_does_not_see_the_environment_of_the_build(
     attacker: Attacker,
 ) -> None:
     folder = f"/tmp/{uuid.uuid4().hex}"
@@ -187,7 +187,7 @@ console.log(JSON.stringify({
 """
 
 
-def test_what_the_install_started_with_its_token_does_not_live_in_the_build(attacker: Attacker) -> None:
+def test_install_processes_with_the_token_end_before_the_build(attacker: Attacker) -> None:
     ending = TOKEN[8:]  # passed in two halves, so that the search does not find itself
     run = attacker.build(
         f"{MADE}; node look.js {ending[:-1]} >dist/report.json",
@@ -202,7 +202,7 @@ def test_what_the_install_started_with_its_token_does_not_live_in_the_build(atta
     assert found["beats"] == 0
 
 
-def test_not_held_anywhere_what_an_install_writes_down_the_build_can_read(attacker: Attacker) -> None:
+def test_files_of_the_install_are_readable_by_the_build(attacker: Attacker) -> None:
     """So the documents say: use a token that can only read."""
     run = attacker.build(
         f"{MADE}; node look.js nothing-like-this >dist/report.json",
@@ -295,7 +295,7 @@ def runner_of(found: Mapping[str, Any]) -> dict[str, Any]:
     return next(process for process in ancestors(found) if process["cmdline"].endswith("-m buildrunner"))
 
 
-def test_nothing_can_be_had_of_the_runner_and_of_other_users_processes(attacker: Attacker) -> None:
+def test_the_runner_and_processes_of_others_reveal_nothing(attacker: Attacker) -> None:
     found = spy(attacker)
 
     uid = int(found["status"]["Uid"].split()[0])
@@ -316,7 +316,7 @@ def test_nothing_can_be_had_of_the_runner_and_of_other_users_processes(attacker:
     assert not [secret for secret in found["secrets"] if any(secret in text for text in readable)]
 
 
-def test_a_command_has_no_groups_capabilities_or_ways_to_privileges_and_no_descriptor_but_its_pipes(
+def test_a_command_has_no_privileges_and_only_its_pipes(
     attacker: Attacker,
 ) -> None:
     found = spy(attacker, BUILD_COMMAND="exec sh build.sh")
@@ -393,7 +393,7 @@ def test_without_root_a_parents_environment_stays_readable(attacker: Attacker) -
         assert set(runner_of(found)["tries"]) <= SAME_USER
 
 
-def test_without_root_a_build_can_end_its_runner_and_reach_its_log_on_disk(attacker: Attacker) -> None:
+def test_without_root_a_build_can_end_its_runner_and_reach_a_log(attacker: Attacker) -> None:
     script = f"""
     above=$PPID
     until tr '\\0' ' ' </proc/$above/cmdline | grep -q -e '-m buildrunner'; do
@@ -481,9 +481,7 @@ Promise.all(process.argv.slice(2).map(get)).then(answers => {
 """
 
 
-def test_the_runner_gets_its_role_and_the_build_neither_its_variables_nor_its_keys(
-    attacker: Attacker, s3: S3Server
-) -> None:
+def test_the_runner_has_its_role_and_the_build_has_no_keys(attacker: Attacker, s3: S3Server) -> None:
     with role_endpoint(s3) as role:
         endpoint = f"http://127.0.0.1:{role.port}/role"
         local: dict[str, Any] = {

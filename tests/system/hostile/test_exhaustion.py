@@ -57,7 +57,7 @@ def test_a_command_has_limits_that_it_cannot_raise(attacker: Attacker) -> None:
     assert "has the limits of a command" in run.lines
 
 
-def test_a_build_that_can_start_no_more_processes_fails_by_itself(attacker: Attacker) -> None:
+def test_a_build_that_can_start_no_more_processes_fails(attacker: Attacker) -> None:
     # Lowered further, so that the test costs this machine little: what it runs into is the same error.
     script = f"""{PAGE}
         [ "$(ulimit -p)" -lt 30000 ] || exit 9
@@ -103,7 +103,7 @@ def test_one_file_has_no_room_for_more_than_its_limit(attacker: Attacker) -> Non
     assert not any(re.fullmatch(rf"c {most + 1}", line) for line in run.lines)
 
 
-def test_the_kernel_ends_the_build_before_the_runner_when_memory_runs_out(attacker: Attacker) -> None:
+def test_the_kernel_kills_the_build_before_the_runner(attacker: Attacker) -> None:
     """A build may take that back, down to the runner's own figure and not below: then the larger of the two is ended."""
     script = f"""{PAGE}
         echo own $(cat /proc/self/oom_score_adj) $(setsid sh -c 'cat /proc/self/oom_score_adj')
@@ -131,7 +131,7 @@ def test_the_kernel_ends_the_build_before_the_runner_when_memory_runs_out(attack
 # --- time ---
 
 
-def test_a_build_that_takes_too_long_is_told_whether_it_was_silent(attacker: Attacker) -> None:
+def test_a_timeout_says_whether_the_build_was_silent(attacker: Attacker) -> None:
     scripts = {
         "silent": f"{PAGE} echo begun; exec sleep 600",
         "closed": f"{PAGE} exec >&- 2>&-; sleep 600; :",
@@ -157,7 +157,7 @@ def test_a_build_that_takes_too_long_is_told_whether_it_was_silent(attacker: Att
         assert re.fullmatch(rf"{slow} and was stopped at `.+`\.", runs[name].result["reason"])
 
 
-def test_a_build_that_closes_its_output_and_lives_on_is_waited_for(attacker: Attacker) -> None:
+def test_a_build_that_closes_its_output_is_waited_for(attacker: Attacker) -> None:
     run = attacker.build(f"echo begun; exec >&- 2>&-; sleep 1; {PAGE}")
 
     assert run.code == 0
@@ -189,9 +189,7 @@ def few_inodes(attacker: Attacker, open_folder: Path) -> Iterator[dict[str, Any]
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-def test_a_build_that_takes_every_inode_loses_neither_its_log_nor_its_site(
-    attacker: Attacker, few_inodes: dict[str, Any]
-) -> None:
+def test_a_build_that_takes_every_inode_keeps_log_and_site(attacker: Attacker, few_inodes: dict[str, Any]) -> None:
     fill = "let i = 0; try { for (;;) require('fs').writeFileSync('f' + i++, '') } catch (e) { console.log(e.code, String(i)) }"
     script = (
         f"""{PAGE} mkdir fill; cd fill; node -e "{fill}"; (: >one-more) || echo nothing fits; seq -f 'line %.0f' 5000"""

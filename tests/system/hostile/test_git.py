@@ -67,9 +67,7 @@ def command_lines() -> str:
 
 
 @in_one_place
-def test_an_address_or_a_ref_that_would_be_an_option_a_helper_or_another_scheme_starts_nothing(
-    attacker: Attacker, open_folder: Path
-) -> None:
+def test_an_unsafe_address_or_ref_starts_nothing(attacker: Attacker, open_folder: Path) -> None:
     marker = open_folder / f"marker-{uuid.uuid4().hex}"
     repository = attacker.repositories.app()
     addresses = [
@@ -104,9 +102,7 @@ def test_an_address_or_a_ref_that_would_be_an_option_a_helper_or_another_scheme_
 # --- what a repository brings along -----------------------------------------------------------------------------
 
 
-def test_nothing_that_a_repository_brings_along_runs_or_is_asked_for_and_the_checkout_is_the_builds_own(
-    attacker: Attacker, open_folder: Path
-) -> None:
+def test_a_repository_cannot_run_hooks_or_ask_for_input(attacker: Attacker, open_folder: Path) -> None:
     host = host_of(attacker)
     open_to_all = open_folder / f"open-{uuid.uuid4().hex}"
     open_to_all.mkdir()
@@ -202,9 +198,7 @@ def add_submodule(repositories: Repositories, path: Path, place: str, modules: s
     repositories.git(path, "commit", "-q", "-m", "a submodule")
 
 
-def test_submodules_of_no_plain_address_and_without_end_fail_the_run_and_start_nothing(
-    attacker: Attacker, open_folder: Path
-) -> None:
+def test_unsafe_or_endless_submodules_fail_and_start_nothing(attacker: Attacker, open_folder: Path) -> None:
     marker = open_folder / f"marker-{uuid.uuid4().hex}"
     addresses = {f"ext::touch% {marker}": 1, f"-u{marker}": 1, "./": 7}
     with git_server(attacker.repositories.folder, host=host_of(attacker), password=TOKEN) as own:
@@ -225,9 +219,7 @@ def test_submodules_of_no_plain_address_and_without_end_fail_the_run_and_start_n
     assert not marker.exists()
 
 
-def test_lfs_runs_no_program_of_a_repository_and_shows_the_token_to_no_other_host(
-    attacker: Attacker, open_folder: Path
-) -> None:
+def test_lfs_runs_no_repository_program_and_leaks_no_token(attacker: Attacker, open_folder: Path) -> None:
     if attacker.place != "in the image" and not shutil.which("git-lfs"):
         pytest.skip("git-lfs is not installed")
     marker = open_folder / f"marker-{uuid.uuid4().hex}"
@@ -291,7 +283,7 @@ TREES: dict[str, dict[bytes, tuple[bytes, bytes | Mapping[bytes, bytes]]]] = {
 }
 
 
-def test_a_tree_that_reaches_for_the_git_folder_or_out_of_the_checkout_is_refused_in_words(attacker: Attacker) -> None:
+def test_a_tree_that_leaves_the_checkout_is_refused(attacker: Attacker) -> None:
     def start(name: str) -> Run:
         path = attacker.repositories.app()
         raw_commit(path, {b"build.sh": (b"100644", b"ls -A ../home; cat .git/config" + MADE.encode()), **TREES[name]})
@@ -407,7 +399,7 @@ def packet(data: bytes) -> bytes:
 
 
 @in_one_place
-def test_what_a_server_says_beside_its_pack_reaches_people_as_plain_text_and_within_bounds(
+def test_server_messages_arrive_as_plain_text_within_bounds(
     attacker: Attacker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     evil = (

@@ -95,7 +95,7 @@ def seconds_to_end(run: Run, last_words: str, stage: str = "build") -> float:
     return moment(end) - moment(said)
 
 
-def test_no_kind_of_process_outlives_its_stage_or_sees_the_upload(attacker: Attacker) -> None:
+def test_no_process_outlives_its_stage_or_sees_the_upload(attacker: Attacker) -> None:
     files = {"look.js": LOOK, "leave.sh": LEAVE}
     install = f". ./leave.sh; node look.js installing {WANTED}; echo installed"
     build = f"node look.js before; {PAGE} . ./leave.sh; node look.js building {WANTED}; echo built"
@@ -139,7 +139,7 @@ def test_two_hundred_that_hold_the_output_open_are_ended_at_once(attacker: Attac
 BOMB = "trap '' TERM; trap 'exec sh bomb.sh' EXIT; while :; do sh bomb.sh & sleep 0.01; done"
 
 
-def test_a_fork_bomb_that_is_left_behind_is_ended_and_costs_the_next_stage_nothing(attacker: Attacker) -> None:
+def test_a_fork_bomb_is_ended_and_does_not_slow_the_next_stage(attacker: Attacker) -> None:
     # Bounded here to less than the limit that every command has, so that the test costs this machine little.
     bomb = """
         limit=$(ulimit -p); case $limit in unlimited) exit 1;; esac; [ "$limit" -lt 10000 ] || exit 1
@@ -177,7 +177,7 @@ def test_memory_that_needs_no_process_does_not_outlive_its_stage(attacker: Attac
     assert "now 0" in run.lines
 
 
-def test_what_stops_all_processes_of_its_user_does_not_keep_the_run_from_ending_it(attacker: Attacker) -> None:
+def test_a_build_that_stops_its_users_processes_is_still_ended(attacker: Attacker) -> None:
     """Also not the one that is to end it, which is of the same user for a moment."""
     if attacker.place != "in the image":
         pytest.skip("it would stop the other builds on this machine, which are the same user's")
@@ -214,7 +214,7 @@ for (let round = 0; ; round++) {
 """
 
 
-def test_what_swaps_files_for_links_is_ended_before_files_are_sent(attacker: Attacker) -> None:
+def test_a_process_that_swaps_files_for_links_ends_before_upload(attacker: Attacker) -> None:
     script = f"{PAGE} setsid node swap.js </dev/null >/dev/null 2>&1 & until [ -e ready ]; do sleep 0.02; done"
 
     run = attacker.build(script, {"swap.js": SWAP})

@@ -90,7 +90,7 @@ def registry(host: str) -> Iterator[Registry]:
             thread.join()
 
 
-def test_what_a_repository_tells_npm_gets_no_secret_and_runs_as_nobody_but_the_builds_user(attacker: Attacker) -> None:
+def test_npm_settings_of_a_repository_get_no_secret_and_no_root(attacker: Attacker) -> None:
     names = [
         "AWS_ACCESS_KEY_ID",
         "AWS_SECRET_ACCESS_KEY",
@@ -200,7 +200,7 @@ def evil_module(name: str) -> str:
     return f"import os\nos.write(2, b'IMPORTED {name} ' + str(os.getuid()).encode() + b'\\n')\n"
 
 
-def test_modules_that_a_build_leaves_where_it_can_write_are_never_imported_and_the_runners_path_is_closed(
+def test_the_runner_never_imports_modules_that_a_build_leaves(
     attacker: Attacker,
 ) -> None:
     modules = {f"{name}.py": evil_module(name) for name in (*MODULES[:2], *MODULES[3:], *STANDARD)}
@@ -315,7 +315,7 @@ console.log(`name: ${root}`);
 """
 
 
-def test_the_runners_own_files_are_closed_to_the_build_and_no_name_can_be_guessed(attacker: Attacker) -> None:
+def test_the_build_cannot_read_or_guess_the_runners_files(attacker: Attacker) -> None:
     runs = [attacker.build("node attack.js" + MADE, {"attack.js": TOUCH}) for _ in range(2)]
 
     names = []
@@ -356,9 +356,7 @@ def state_of(folder: str) -> list[tuple[Any, ...]]:
     ]
 
 
-def test_links_in_place_of_the_workspaces_folders_lead_the_runner_nowhere(
-    attacker: Attacker, open_folder: Path
-) -> None:
+def test_links_in_place_of_workspace_folders_lead_nowhere(attacker: Attacker, open_folder: Path) -> None:
     victim, name = victim_of(attacker, open_folder)
     before = state_of(victim) if attacker.place != "in the image" else []
     swap = f"cd ..; for folder in repository home tmp; do mv $folder old-$folder; ln -s {victim} $folder; done"

@@ -84,7 +84,7 @@ GOOD_LINKS = {
 }
 
 
-def test_a_link_is_published_only_as_a_file_of_the_same_folder_and_never_followed_out(attacker: Attacker) -> None:
+def test_a_link_is_published_only_as_a_file_of_the_same_folder(attacker: Attacker) -> None:
     links = {path: target for path, (target, _) in LINKS.items()} | GOOD_LINKS
     # What such a link leads to is the runner's: its log, its connections, the output directory itself.
     links |= {f"runners/{number}": f"/proc/self/fd/{number}" for number in range(20)}
@@ -109,7 +109,7 @@ def test_a_link_is_published_only_as_a_file_of_the_same_folder_and_never_followe
     assert named == [f"{path} is left out: {why}." for path, why in sorted(expected.items())]
 
 
-def test_the_output_directory_may_be_a_link_but_not_out_of_the_repository(attacker: Attacker) -> None:
+def test_the_output_folder_may_be_a_link_inside_the_repository(attacker: Attacker) -> None:
     refused = all_at_once(attacker, {out: f"ln -s {out} dist" for out in ("/etc", "/proc/self/fd", "..")})
     others = all_at_once(
         attacker,
@@ -135,7 +135,7 @@ def test_the_output_directory_may_be_a_link_but_not_out_of_the_repository(attack
 # --- what is no file, or somebody else's ---
 
 
-def test_pipes_sockets_and_devices_are_neither_opened_nor_published(attacker: Attacker) -> None:
+def test_pipes_sockets_and_devices_are_not_opened_or_published(attacker: Attacker) -> None:
     # Something writes into a pipe and answers at a socket for as long as it lives: both would be read with patience.
     listen = "require('net').createServer(c => c.end('secret')).listen('dist/socket', () => console.log('listening'))"
     script = f"""{PAGE}
@@ -162,7 +162,7 @@ def test_pipes_sockets_and_devices_are_neither_opened_nor_published(attacker: At
     ]
 
 
-def test_a_file_of_another_user_is_not_published_under_another_name(attacker: Attacker, open_folder: Path) -> None:
+def test_a_file_of_another_user_is_not_published_by_another_name(attacker: Attacker, open_folder: Path) -> None:
     """A hard link is no link to look through. The kernel refuses those to files that one may not write to.
 
     So the only one that can be made here is to a file that everybody may write to. Without root what is published is what
@@ -247,7 +247,7 @@ for (const [name, depth] of [["d", 400], ["e", 1000], ["f", 3000]]) {
 
 
 @in_one_place
-def test_names_reach_exactly_their_keys_or_are_named_and_depth_costs_nothing(attacker: Attacker) -> None:
+def test_names_become_exact_keys_or_are_reported_at_any_depth(attacker: Attacker) -> None:
     names = {"names": NAMES, "bad": [name.decode("latin1") for name in BAD_NAMES]}
     files = {"make.js": MAKE_NAMES, "names.json": json.dumps(names)}
 
@@ -309,7 +309,7 @@ def assert_over_limit(attacker: Attacker, run: Run, setting: str) -> None:
 
 
 @in_one_place
-def test_what_is_gigantic_fails_the_build_before_a_byte_of_it_is_read(attacker: Attacker) -> None:
+def test_a_gigantic_output_fails_before_a_byte_is_read(attacker: Attacker) -> None:
     scripts = {
         "SITE_MAX_FILE_BYTES": f"{PAGE} truncate -s 2G dist/sparse",
         "SITE_MAX_BYTES": f"{PAGE} for i in 1 2 3 4 5 6 7 8 9 10; do truncate -s 1G dist/$i; done",
@@ -328,7 +328,7 @@ def test_what_is_gigantic_fails_the_build_before_a_byte_of_it_is_read(attacker: 
     assert bodies(attacker, terabyte) == {"index.html": b"hello\n"}
 
 
-def test_a_hundred_thousand_files_are_walked_in_seconds_and_with_little_memory(tmp_path: Path) -> None:
+def test_walking_100000_files_takes_seconds_and_little_memory(tmp_path: Path) -> None:
     for number in range(100):
         folder = tmp_path / "dist" / str(number)
         folder.mkdir(parents=True)

@@ -132,9 +132,7 @@ main()
 
 @in_one_place
 @FORMATS
-def test_no_form_of_a_secret_that_a_build_prints_leaves_however_it_is_written(
-    attacker: Attacker, formats: dict[str, Any]
-) -> None:
+def test_no_form_of_a_printed_secret_leaves_the_build(attacker: Attacker, formats: dict[str, Any]) -> None:
     run = attacker.build(
         f"{MADE}; node print.js",
         {"print.js": PRINT},
@@ -177,7 +175,7 @@ def whole_lines(run: Run) -> list[str]:
 
 
 @in_one_place
-def test_a_finished_line_that_ends_like_a_secret_begins_does_not_wait(attacker: Attacker) -> None:
+def test_a_finished_line_that_ends_like_a_secret_does_not_wait(attacker: Attacker) -> None:
     pause = 1.5
 
     run = attacker.build(
@@ -211,7 +209,7 @@ def test_what_everybody_prints_stays_readable(attacker: Attacker) -> None:
 
 @in_one_place
 @FORMATS
-def test_no_secret_leaves_by_the_names_of_files_that_are_left_out(attacker: Attacker, formats: dict[str, Any]) -> None:
+def test_names_of_skipped_files_reveal_no_secret(attacker: Attacker, formats: dict[str, Any]) -> None:
     run = attacker.build(
         f'{MADE}; mkfifo "dist/pipe-$PLAIN_TOKEN"; ln -s /proc/self/environ "dist/$PLAIN_TOKEN";'
         ' mkdir "dist/$PLAIN_TOKEN.d"; ln -s /nowhere "dist/$PLAIN_TOKEN.d/dangling"',
@@ -342,7 +340,7 @@ def echoing_server(host: str) -> Iterator[tuple[str, list[str]]]:
 
 
 @pytest.mark.parametrize("way", ["GIT_TOKEN", "REPO_URL"])
-def test_a_git_server_that_quotes_the_token_cannot_put_it_into_the_log(attacker: Attacker, way: str) -> None:
+def test_a_git_server_that_quotes_the_token_does_not_leak_it(attacker: Attacker, way: str) -> None:
     host = urlsplit(attacker.push(MADE)).hostname or "127.0.0.1"
     with echoing_server(host) as (address, given):
         token: dict[str, Any] = (
@@ -418,9 +416,7 @@ def forbidden(text: str, *, colors: bool) -> set[str]:
 
 @in_one_place
 @FORMATS
-def test_of_what_terminals_obey_only_colors_arrive_and_nothing_is_taken_for_an_event(
-    attacker: Attacker, formats: dict[str, Any]
-) -> None:
+def test_only_colors_of_terminal_codes_arrive_and_no_fake_events(attacker: Attacker, formats: dict[str, Any]) -> None:
     printed = b"".join(
         (data if isinstance(data, bytes) else data.encode()) + f"\nend of {name}\n".encode()
         for name, (data, _) in SEQUENCES.items()
@@ -472,7 +468,7 @@ def check_that_readers_get_no_more(attacker: Attacker, run: Run) -> None:
 
 
 @in_one_place
-def test_names_that_a_stranger_chooses_move_no_cursor_in_sentences_of_our_own(attacker: Attacker) -> None:
+def test_names_from_outside_move_no_cursor_in_our_sentences(attacker: Attacker) -> None:
     evil = "\x1b]0;owned\x07\x1b[2J\u202e\x9b1A\r\nDone"
     path = attacker.repositories.app(f"printf '%s' '{evil}' >name; mkdir dist; mkfifo \"dist/$(cat name)\"; {MADE}")
     attacker.repositories.git(path, "branch", "-m", "ma\u202ein")
