@@ -35,7 +35,7 @@ def test_it_brings_node_npm_git_and_what_drops_privileges(image: str) -> None:
     assert [re.split("[ /]", line)[0] for line in printed[2:]] == ["git", "git-lfs", "setpriv", "tini"]
 
 
-def test_no_tool_that_builds_or_installs_is_left_and_no_program_of_the_base_image_is_privileged(image: str) -> None:
+def test_image_has_no_build_tools_and_no_setuid_programs(image: str) -> None:
     tools = "gcc cc g++ ld make cmake pip pip3 python3-config hatchling uv corepack yarn pnpm curl wget ssh perl-config"
 
     assert shell(image, f"for tool in {tools}; do command -v $tool; done; true") == ""
@@ -88,7 +88,7 @@ def test_it_says_what_it_is(config: dict[str, object]) -> None:
     assert labels.keys() >= {f"org.opencontainers.image.{name}" for name in ("description", "revision", "base.name")}
 
 
-def test_it_starts_as_root_under_tini_with_everything_written_below_tmp(config: dict[str, object]) -> None:
+def test_starts_as_root_under_tini_and_writes_only_below_tmp(config: dict[str, object]) -> None:
     assert config["Entrypoint"] == ["/usr/bin/tini", "--", PYTHON, "-I", "-m", "buildrunner"]
     assert config.get("Cmd") is None
     assert config.get("User", "") == ""
@@ -97,7 +97,7 @@ def test_it_starts_as_root_under_tini_with_everything_written_below_tmp(config: 
     assert not config.get("WorkingDir") or config["WorkingDir"] == "/"
 
 
-def test_no_variable_of_the_image_holds_a_secret_or_changes_what_python_imports(config: dict[str, object]) -> None:
+def test_image_variables_hold_no_secret_and_no_import_path(config: dict[str, object]) -> None:
     variables = config["Env"]
 
     assert isinstance(variables, list)
@@ -107,7 +107,7 @@ def test_no_variable_of_the_image_holds_a_secret_or_changes_what_python_imports(
     assert names <= {"BUILDRUNNER_IMAGE", "LANG", "TMPDIR", "PATH", "GPG_KEY", "PYTHON_VERSION", "PYTHON_SHA256"}
 
 
-def test_without_configuration_it_says_what_is_missing_and_ends_with_2(image: str) -> None:
+def test_without_configuration_it_exits_2_and_names_what_to_set(image: str) -> None:
     code = shell(image, f"{PYTHON} -I -m buildrunner 2>&1; echo $?").splitlines()
 
     assert code[-1] == "2"

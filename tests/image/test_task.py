@@ -57,7 +57,7 @@ def through(relay: Relay, host: str) -> str:
 # --- the main job ------------------------------------------------------------------------------------------------------
 
 
-def test_the_example_is_built_and_published_with_the_role_of_the_task(
+def test_the_example_is_published_with_the_role_of_the_task(
     program: Fargate, task: Task, git: GitServer, repositories: Repositories
 ) -> None:
     run = program.run(git.url(repositories.example()), timeout=240)
@@ -80,7 +80,7 @@ def test_the_example_is_built_and_published_with_the_role_of_the_task(
     assert (inspected["HostConfig"]["Memory"], inspected["HostConfig"]["NanoCpus"]) == (2 << 30, 10**9)
 
 
-def test_webhook_to_a_private_address_is_refused_unless_it_is_allowed(
+def test_webhook_to_a_private_address_is_refused_unless_allowed(
     program: Fargate, app: Callable[..., str], host: str
 ) -> None:
     secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -160,7 +160,7 @@ def test_only_the_workspace_and_tmp_can_be_written(program: Fargate, app: Callab
     assert sum("Read-only file system" in line for line in refused) >= 3
 
 
-def test_a_volume_that_comes_with_a_closed_mode_is_opened_to_builds(program: Fargate, app: Callable[..., str]) -> None:
+def test_a_volume_with_a_closed_mode_is_opened_to_builds(program: Fargate, app: Callable[..., str]) -> None:
     program.tmp = "mode=0755"
 
     run = program.run(app("touch /tmp/mine && stat -c %a /tmp; " + SITE))
@@ -169,9 +169,7 @@ def test_a_volume_that_comes_with_a_closed_mode_is_opened_to_builds(program: Far
     assert "1777" in run.lines
 
 
-def test_the_runner_is_the_child_of_tini_and_leaves_no_process_of_a_stage(
-    program: Fargate, app: Callable[..., str]
-) -> None:
+def test_the_runner_is_the_child_of_tini_and_leaves_no_process(program: Fargate, app: Callable[..., str]) -> None:
     leave = "(setsid sleep 600 &); (trap '' TERM HUP; sleep 600) & exit 0"
     count = "for p in /proc/[0-9]*; do tr '\\0' ' ' <$p/cmdline | sed 's/^/process /'; echo; done; "
     seen: list[str] = []
@@ -318,7 +316,7 @@ def test_a_task_that_is_stopped_while_it_starts_ends_with_143(program: Fargate, 
     assert run.result["status"] == "cancelled"
 
 
-def test_a_task_that_is_stopped_when_its_pages_are_live_has_succeeded(
+def test_a_task_stopped_after_its_pages_are_live_succeeds(
     program: Fargate, app: Callable[..., str], relay: Relay, host: str
 ) -> None:
     took: list[float] = []
@@ -357,9 +355,7 @@ def test_in_the_worst_case_a_stopped_task_still_ends_by_itself(
     assert "were not delivered" in run.stdout
 
 
-def test_a_task_that_is_killed_leaves_the_site_as_it_was_and_the_next_one_publishes(
-    program: Fargate, app: Callable[..., str]
-) -> None:
+def test_a_killed_task_keeps_the_site_and_the_next_one_publishes(program: Fargate, app: Callable[..., str]) -> None:
     first = program.run(app("mkdir dist; echo old >dist/index.html"))
 
     def kill(_process: subprocess.Popen[str], slug: str) -> None:
@@ -434,9 +430,7 @@ def test_a_build_that_fills_the_disk_fails_with_its_whole_log(program: Fargate, 
 # --- the role ------------------------------------------------------------------------------------------------------------
 
 
-def test_the_role_lets_a_run_write_its_site_and_its_log_and_nothing_else(
-    program: Fargate, app: Callable[..., str]
-) -> None:
+def test_the_role_can_write_only_the_site_and_the_log(program: Fargate, app: Callable[..., str]) -> None:
     before = set(program.objects_anywhere())
 
     run = program.run(app())
