@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from email.utils import formatdate
@@ -142,6 +143,7 @@ def test_with_the_task_roles_permissions_nothing_fails(
     assert process.returncode == 0
     assert {"git", "node", "npm", "redis", "redis stream", "redis channel", "repository", *PERMISSIONS} <= lines.keys()
     assert "npm registry" in lines
+    assert lines["zstd"].startswith("warning") == (shutil.which("zstd") is None)
     assert "s3 conditions" in lines
     assert f"{STATE} (not tried: __logs, __manifests, __routing" in lines["s3 public"]
     assert keys(Program(program.redis, server, program.folder), SITE, STATE) == []

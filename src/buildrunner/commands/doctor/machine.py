@@ -181,7 +181,7 @@ def _check_packing() -> Check:
     name, hint = "zstd", "Install zstd, or use the image."
     if not Packer.is_available():
         return Check(name, "warning", "The dependency cache is off: bash, find, tar or zstd are missing.", hint)
-    if "zstd" not in Packer.compressions():
+    if "zst" not in Packer.compressions():
         return Check(name, "warning", "zstd is missing: the dependency cache uses gzip, which is slower.", hint)
     return Check(name, "ok", "bash, find, tar and zstd are installed, which pack the dependency cache.")
 
