@@ -185,7 +185,7 @@ class _Run:
         if published:
             self._name_site(site_address)
         if os.isatty(0):
-            page_stays = f"The build page stays at {page} until you press Ctrl-C."
+            page_stays = f"\nThe build page stays at {page} until you press Ctrl-C."
             print_line("Press Ctrl-C to stop." if published else page_stays)
             await anyio.sleep_forever()
         if published:

@@ -250,9 +250,14 @@ async def _watch(server: _Server, process: Process, ready: anyio.Event, answers:
             await anyio.sleep(_LOOK_SECONDS)
     if ready.is_set():
         await process.wait()
-    what = "stopped" if ready.is_set() else "does not start on this machine"
-    log = (await server.log.read_text(errors="replace"))[-2000:]
-    raise BuildEnded(f"{server.name} {what}. The end of its log:\n{log}", exit_code=EXIT_FAULT)
+        what = "stopped"
+    elif process.returncode is not None:
+        what = "does not start on this machine"
+    else:
+        what = f"did not answer within {_START_TIMEOUT:.0f} s"
+    log = (await server.log.read_text(errors="replace"))[-2000:].rstrip()
+    end = f" The end of its log:\n{log}" if log else ""
+    raise BuildEnded(f"{server.name} {what}.{end}", exit_code=EXIT_FAULT)
 
 
 async def _valkey_answers(port: int, password: str) -> bool:
