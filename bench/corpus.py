@@ -195,7 +195,7 @@ class Runs:
 
 @contextmanager
 def runs(mirror: Path | None, results: Path) -> Iterator[Runs]:
-    folder = Path(tempfile.mkdtemp(prefix="buildrunner-corpus-"))
+    folder = Path(tempfile.mkdtemp(prefix="corpus-"))
     folder.chmod(0o755)
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, folder, ignore_errors=True)

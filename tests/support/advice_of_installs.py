@@ -326,6 +326,16 @@ PROOFS: tuple[Proof, ...] = (
         known=INSTALL,
     ),
     Proof(
+        "git-dependency-unreachable",  # npm 11
+        "npm error code ENOTFOUND\nnpm error network request to https://codeload.github.com/a/b/tar.gz/1f failed, "
+        "reason: getaddrinfo ENOTFOUND codeload.github.com\n",
+        '[ "$REACHABLE" = codeload.github.com ]',
+        r"fetched from ([\w.]+)/\S+, which the build cannot reach\. Allow builds to reach it",
+        lambda p, host: p.variables.update({"REACHABLE": host}),
+        script="npm ci",
+        known=INSTALL,
+    ),
+    Proof(
         "node-headers-unreachable",  # node-gyp 8
         "npm error gyp ERR! configure error\nnpm error gyp ERR! stack is related to network connectivity. In most cases you are behind a proxy\n",
         '[ "$REACHABLE" = nodejs.org ]',

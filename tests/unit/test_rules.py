@@ -93,6 +93,12 @@ UNREACHABLE = f"""\
 {ERROR} \x1b[94merrno\x1b[39m ENOTFOUND
 {ERROR} \x1b[94mnetwork\x1b[39m request to http://registry.invalid/left-pad failed, reason: getaddrinfo ENOTFOUND registry.invalid
 """
+ARCHIVE = "https://codeload.github.com/owner/plugin/tar.gz/6d687e99"
+ARCHIVE_UNREACHABLE = f"""\
+{CODE} ENOTFOUND
+{ERROR} syscall getaddrinfo
+{ERROR} network request to {ARCHIVE} failed, reason: getaddrinfo ENOTFOUND codeload.github.com
+"""
 REFUSED_CONNECTION = f"""\
 {CODE} ECONNREFUSED
 {ERROR} \x1b[94msyscall\x1b[39m connect
@@ -147,6 +153,17 @@ KNOWN: list[tuple[str, str]] = [
     (NOT_FOUND, "package-missing"),
     (UNREACHABLE, "registry-unreachable"),
     (REFUSED_CONNECTION, "registry-unreachable"),
+    (ARCHIVE_UNREACHABLE, "git-dependency-unreachable"),
+    # Yarn 1, pnpm 9, and git
+    (
+        f'error An unexpected error occurred: "{ARCHIVE}: getaddrinfo ENOTFOUND codeload.github.com".',
+        "git-dependency-unreachable",
+    ),
+    (f" ERR_PNPM_META_FETCH_FAIL  GET {ARCHIVE}: request failed, reason: ENOTFOUND", "git-dependency-unreachable"),
+    (
+        "fatal: unable to access 'https://git.example.com/a/b.git/': Could not resolve host: git.example.com",
+        "git-dependency-unreachable",
+    ),
     (HEAP, "node-heap"),
     (DISK_NODE, "disk-full"),
     (DISK_SHELL, "disk-full"),
