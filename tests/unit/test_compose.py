@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,19 @@ def test_there_is_a_service_for_each_part() -> None:
     assert OURS == ["gateway", "sites", "build"]
     assert {"valkey", "s3"} <= set(SERVICES)
     assert SERVICES["build"]["profiles"] == ["build"]
+
+
+@pytest.mark.parametrize(("listed", "code"), [("  sites\\tsize:0", 0), ("  sites-of-others\\tsize:0", 1), ("", 1)])
+def test_the_bucket_may_be_there_already(listed: str, code: int, tmp_path: Path) -> None:
+    """Compose runs the service again with each `up` and `run`; creating a bucket that is there fails."""
+    shell = 'case $(cat) in *list) printf "LISTED\\n";; *) echo "error: bucket sites already exists"; exit 1;; esac'
+    (tmp_path / "weed").write_text(f"#!/bin/sh\n{shell.replace('LISTED', listed)}\n")
+    (tmp_path / "weed").chmod(0o755)
+
+    entrypoint = SERVICES["bucket"]["entrypoint"]
+    ended = subprocess.run(entrypoint, env={"PATH": f"{tmp_path}:{os.defpath}"}, capture_output=True, check=False)
+
+    assert ended.returncode == code
 
 
 def test_ports_are_published_to_this_machine_alone() -> None:
