@@ -145,8 +145,10 @@ class SnapshotRepository:
 
     async def _finish(self, what: str) -> Snapshot:
         await open_to_all(self.path)
-        tree = await _git(*self._here, "rev-parse", f"{self._branch}^{{tree}}")
-        return Snapshot(tree or "", f"{what} ({await _git(*self._here, 'rev-parse', '--short', self._branch)})")
+        tree, _, commit = (
+            await _git(*self._here, "show", "--no-patch", "--format=%T %h", self._branch) or ""
+        ).partition(" ")
+        return Snapshot(tree, f"{what} ({commit})")
 
     async def _ask(self, *arguments: str) -> str | None:
         """Ask the folder's own repository; None where it does not answer."""
