@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from buildrunner.routing.collect import RuleFile, collect_rules
-from buildrunner.routing.document import Document
+from buildrunner.routing.document import Document, HeaderRule, Pattern, Rule
 from buildrunner.routing.route import Answer, Request, route
 from buildrunner.routing.vercel_json import parse_vercel_json
 from buildrunner.routing.warnings import Warnings
@@ -660,6 +660,27 @@ def test_matches_no_expression_against_endless_paths() -> None:
     site = make_site("index.html 404.html", {"_redirects": "/a/* /b 301"})
     assert show(site.answer("/a/" + "x" * 1000)) == "301 /b"
     assert show(site.answer("/a/" + "x" * 2000)) == "404 404.html"
+
+
+def test_repeated_placeholders_make_no_endless_answers() -> None:
+    """An author repeats what a visitor has sent: 100 headers of 1.3 MB each for one request, if nothing were bounded."""
+    everything = Pattern(regex="/(.*)", prefix="/", names=("splat",))
+    value = (0,) * 2_000
+    document = Document(
+        redirects=tuple(Rule(everything, value, 301) for _ in range(500)),
+        headers=tuple(HeaderRule(everything, ((f"x-{number}", value),), joins=True) for number in range(100)),
+        rewrites=(Rule(everything, value, 200),),
+    )
+    site = Site(frozenset({"a" * 900}), document)
+    started = time.process_time()
+    assert site.answer("/" + "a" * 900) == Answer(200, "a" * 900)
+    assert time.process_time() - started < 10
+
+
+def test_headers_of_one_answer_are_bounded() -> None:
+    lines = "\n".join(f"  x-{number}: {'v' * 7_000}" for number in range(30))
+    found = make_site("index.html", {"_headers": f"/*\n{lines}"}).answer("/").headers
+    assert [name for name, _ in found] == [f"x-{number}" for number in range(9)]
 
 
 def test_answers_hostile_expressions_in_linear_time() -> None:

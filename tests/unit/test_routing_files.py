@@ -109,6 +109,7 @@ def test_reads_redirects(text: str, target: str, expected: str) -> None:
         (f"/a /{'x' * 5000}", "too long"),
         (f"/{'*' * 11} /b", "asterisks"),
         ("/a b= c /d", "not a parameter"),
+        ("/* /" + ":splat" * 51, "more than 50 times"),
     ],
 )
 def test_warns_of_redirects_that_it_cannot_apply(line: str, reason: str) -> None:
@@ -202,6 +203,10 @@ def test_reads_headers_for_a_host() -> None:
         ("/path\n  Transfer-Encoding: chunked", 2, "cannot be set"),
         ("/path\n  Connection: close", 2, "cannot be set"),
         ("/path\n  ! ETag", 2, "cannot be set"),
+        # What proxies in front obey: nginx would send one of its own files.
+        ("/path\n  X-Accel-Redirect: /internal/secrets", 2, "cannot be set"),
+        ("/path\n  x-sendfile: /etc/passwd", 2, "cannot be set"),
+        ("/path*\n  x: " + ":splat" * 51, 2, "more than 50 times"),
         ("/path\n  Basic-Auth: a:b", 2, "NOT protected"),
         ("/path\n  a: b\x00c", 2, "control characters"),
         ("/path?a=b\n  a: 1", 1, "has no query"),

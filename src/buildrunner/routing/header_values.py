@@ -7,6 +7,9 @@ import re
 from buildrunner.routing.sources import RuleError
 
 MAX_VALUE_CHARACTERS = 8_000
+# Servers in front obey these in the responses of what they proxy: they would send a file of their own instead, or limit the rate.
+# https://nginx.org/en/docs/http/ngx_http_proxy_module.html#proxy_ignore_headers
+_FOR_PROXIES = re.compile(r"x-(?:accel-.*|sendfile.*|lighttpd-.*|litespeed-.*|reproxy-.*)")
 _NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")  # RFC 9110, 5.6.2
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 # Headers that the server sets itself, and that a wrong value would break: RFC 9110 and 9112, and Netlify's own list,
@@ -38,6 +41,11 @@ _RESERVED = frozenset(
 )
 
 
+def steers_proxies(name: str) -> bool:
+    """Return whether a server in front would obey a header, whose name is in lower case, instead of passing it on."""
+    return _FOR_PROXIES.fullmatch(name) is not None
+
+
 def check_header(name: str, value: str | None) -> None:
     """Check a header that is set, or with None as its value removed.
 
@@ -49,7 +57,7 @@ def check_header(name: str, value: str | None) -> None:
         raise RuleError("the name of the header is not valid")
     if name.lower() == "basic-auth":
         raise RuleError("Basic-Auth is not supported, so these pages are NOT protected by a password")
-    if name.lower() in _RESERVED:
+    if name.lower() in _RESERVED or steers_proxies(name.lower()):
         raise RuleError(f"{name} cannot be set")
     if value is None:
         return

@@ -35,6 +35,9 @@ Exists = Callable[[str], bool]  # whether the site has a file with this key, rel
 _FRESH = ("Cache-Control", "public, max-age=0, must-revalidate")
 _NO_INDEX = ("X-Robots-Tag", "noindex")
 _MAX_LOCATION_CHARACTERS = 8_000
+# Of the headers that rules give to one answer: authors and visitors are strangers, and a placeholder can be repeated. What does
+# not fit is left out; proxies accept less than that.
+_MAX_HEADER_CHARACTERS = 64_000
 _WITH_SLASHES = re.compile(r"^/[/\\]+")
 # https://github.com/vercel/vercel/blob/main/packages/routing-utils/src/superstatic.ts (cleanUrls, trailingSlash)
 _INDEX = re.compile(r"^(.*/)index(?:\.html)?/?$")
@@ -74,7 +77,10 @@ def route(request: Request, document: Document, exists: Exists) -> Answer:
         headers = (_FRESH, *headers)
     if document.noindex:
         headers = (*(header for header in headers if header[0].lower() != "x-robots-tag"), _NO_INDEX)
-    return replace(answer, headers=headers, vary=index_of(document).vary)
+    vary = index_of(document).vary
+    if headers is answer.headers and vary == answer.vary:
+        return answer
+    return replace(answer, headers=headers, vary=vary)
 
 
 class _Router:
@@ -140,7 +146,7 @@ class _Router:
                 return None
             if rule.status == 200:
                 return self._serve(rule, captures)
-            return Answer(rule.status, self._find(_expand_path(rule.destination, captures)))
+            return Answer(rule.status, self._destination(rule, captures))
         return None
 
     # Point 3
@@ -183,6 +189,11 @@ class _Router:
         path = normalize_path(path)
         return self._file_at(path) or (None if path == "/" else self._file_at(_other_slash(path)))
 
+    def _destination(self, rule: Rule, captures: Sequence[str]) -> str | None:
+        """Return the key of the file that a rule serves."""
+        path = _expand_path(rule.destination, captures)
+        return None if path is None else self._find(path)
+
     def _has(self, path: str) -> bool:
         key = key_of(path)
         return key is not None and self._exists(key)
@@ -199,7 +210,7 @@ class _Router:
         return None
 
     def _serve(self, rule: Rule, captures: Sequence[str]) -> Answer:
-        key = self._find(_expand_path(rule.destination, captures))
+        key = self._destination(rule, captures)
         return self._found(key) if key else self._missing()
 
     def _fall_back(self) -> Answer | None:
@@ -225,6 +236,7 @@ class _Router:
         """Return the headers of rules for the path, and the names of those that a rule removes."""
         values: dict[str, tuple[str, list[str]]] = {}
         removed: dict[str, None] = {}
+        left = _MAX_HEADER_CHARACTERS
         for rule, captures in self._index.headers.matching(self._path, self._request):
             mine: set[str] = set()  # of two values in one rule, neither replaces the other
             for name, template in rule.headers:
@@ -234,7 +246,10 @@ class _Router:
                     removed[lower] = None
                     continue
                 removed.pop(lower, None)
-                value = _expand_value(template, captures)
+                value = _expand_value(template, captures, left)
+                if value is None:
+                    continue
+                left -= len(name) + len(value)
                 if lower in values and (rule.joins or (lower in mine and lower == "set-cookie")):
                     values[lower][1].append(value)
                 else:
@@ -251,6 +266,8 @@ class _Router:
 
     def _location(self, rule: Rule, captures: Sequence[str], *, either_slash: bool = False) -> str | None:
         """Return the target of a redirect; None if that is the address of the request itself."""
+        if _length(rule.destination, captures) > _MAX_LOCATION_CHARACTERS:
+            return None
         location = _expand_url(rule.destination, captures)
         query = _safe_query(self._request.query)
         if rule.passes_query and query:
@@ -294,12 +311,22 @@ def _expand_url(template: Template, captures: Sequence[str]) -> str:
     return url if is_url(url) else _WITH_SLASHES.sub("/", url)
 
 
-def _expand_path(template: Template, captures: Sequence[str]) -> str:
-    """Return the path of a destination inside the site, escaped, without its query."""
+def _length(template: Template, captures: Sequence[str]) -> int:
+    """Return how many characters a template has at least with what was captured."""
+    return sum([len(part if isinstance(part, str) else _capture(captures, part)) for part in template])
+
+
+def _expand_path(template: Template, captures: Sequence[str]) -> str | None:
+    """Return the path of a destination inside the site, escaped, without its query; None if no file can have it."""
+    if _length(template, captures) > _MAX_LOCATION_CHARACTERS:
+        return None
     path = "".join(part if isinstance(part, str) else encode_path(_capture(captures, part)) for part in template)
     return re.split(r"[?#]", path, maxsplit=1)[0]
 
 
-def _expand_value(template: Template, captures: Sequence[str]) -> str:
-    """Return the value of a header. What a request has brought is escaped as in a URL."""
-    return "".join(part if isinstance(part, str) else encode_path(_capture(captures, part)) for part in template)
+def _expand_value(template: Template, captures: Sequence[str], max_characters: int) -> str | None:
+    """Return the value of a header; None if it is longer than allowed. What a request has brought is escaped as in a URL."""
+    if _length(template, captures) > max_characters:
+        return None
+    value = "".join(part if isinstance(part, str) else encode_path(_capture(captures, part)) for part in template)
+    return value if len(value) <= max_characters else None

@@ -16,6 +16,7 @@ from buildrunner.routing.paths import normalize_path, without_slash
 
 MAX_SOURCE_CHARACTERS = 1_000  # Cloudflare's limit of a line
 MAX_STARS = 10
+MAX_PLACEHOLDERS = 50  # of a destination or a value: each may stand for a path of 1,000 characters
 _WILD = re.compile(r":([A-Za-z][A-Za-z0-9_]{0,99})|(\*)")
 _URL = re.compile(r"(https?)://([^/?#]{1,300})([^?#]{0,2000})", re.IGNORECASE)
 _IN_TEMPLATE = re.compile(r":([A-Za-z][A-Za-z0-9_]{0,99})")
@@ -106,7 +107,12 @@ def compile_template(text: str, names: Sequence[str]) -> Template:
 
 
 def fill_template(text: str, places: re.Pattern[str], numbers: dict[str, int]) -> Template:
-    """Split a text into literal texts and numbers of captures; a name that no capture has stays as it is."""
+    """Split a text into literal texts and numbers of captures; a name that no capture has stays as it is.
+
+    Raises:
+        RuleError: it has more placeholders than a request has time for.
+
+    """
     parts: list[str | int] = []
     end = 0
     for place in places.finditer(text):
@@ -115,6 +121,8 @@ def fill_template(text: str, places: re.Pattern[str], numbers: dict[str, int]) -
             parts += [text[end : place.start()]] * (end < place.start())
             parts.append(numbers[name])
             end = place.end()
+    if sum(isinstance(part, int) for part in parts) > MAX_PLACEHOLDERS:
+        raise RuleError(f"it uses placeholders more than {MAX_PLACEHOLDERS} times")
     parts += [text[end:]] * (end < len(text))
     return tuple(parts)
 

@@ -247,9 +247,8 @@ def _headers(item: Mapping[str, Any], budget: _Budget) -> tuple[HeaderRule | Non
             if not isinstance(name, str) or not isinstance(value, str):
                 raise RuleError('its "key" or "value" is not a text')
             check_header(name, value)
+            headers.append((name, fill_template(value, _NAMED_PLACES, numbers)))
         except RuleError as error:
             reasons.append(f"the header {shown(str(name))} for {shown(source)} is not applied: {error}")
-        else:
-            headers.append((name, fill_template(value, _NAMED_PLACES, numbers)))
     rule = HeaderRule(pattern, tuple(headers), joins=False, conditions=conditions) if headers else None
     return rule, reasons

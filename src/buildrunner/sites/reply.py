@@ -12,6 +12,7 @@ from http import HTTPStatus
 
 from aiohttp import web
 
+from buildrunner.routing.header_values import steers_proxies
 from buildrunner.routing.route import Answer
 from buildrunner.web.limits import Viewers
 
@@ -139,7 +140,7 @@ def object_headers(
     replaced = {name.lower() for name, _ in answer.headers} | set(answer.removed) | _OURS
     headers = [(_title(name), value) for name, value in stored.items() if name not in replaced]
     vary = [value for name, value in answer.headers if name.lower() == "vary"]
-    headers += [(name, value) for name, value in answer.headers if name.lower() not in _OURS]
+    headers += [(name, value) for name, value in answer.headers if not _is_ours(name.lower())]
     if "content-type" not in stored and "content-type" not in replaced:
         headers.append(("Content-Type", "application/octet-stream"))
     if encoding:
@@ -172,8 +173,13 @@ def plain_page(status: int, headers: Iterable[tuple[str, str]] = (), sentence: s
         f"<h1>{title}</h1>{f'<p>{html.escape(sentence)}</p>' if sentence else ''}</html>\n"
     ).encode()
     own = [("Content-Type", "text/html; charset=utf-8"), ("Content-Length", str(len(body)))]
-    kept = [each for each in headers if each[0].lower() not in {"content-type", *_OURS}]
+    kept = [(name, value) for name, value in headers if name.lower() != "content-type" and not _is_ours(name.lower())]
     return make_head(status, [*kept, *own]), body
+
+
+def _is_ours(name: str) -> bool:
+    """Return whether no rule sets a header here, whose name is in lower case."""
+    return name in _OURS or steers_proxies(name)
 
 
 def _title(name: str) -> str:
