@@ -83,6 +83,7 @@ def s3_server(
     host: str = "127.0.0.1",
     identities: tuple[dict[str, object], ...] = (),
     roles: Mapping[str, Mapping[str, object]] | None = None,
+    metrics_port: int | None = None,
 ) -> Iterator[S3Server]:
     """Start a server with its data in a folder of its own, and leave nothing behind.
 
@@ -90,6 +91,7 @@ def s3_server(
     `{"name": …, "credentials": [{"accessKey": …, "secretKey": …}], "actions": ["Read:bucket", "Write:bucket"]}`.
     `roles` are names of IAM roles with the policy of each: `S3Server.assume_role` gives credentials that may do what it
     says, and nothing else.
+    `metrics_port` is where it reports how many requests it has answered.
     The process dies with the thread that started it (PR_SET_PDEATHSIG), so start it from the main one.
     """
     access_key, secret_key = "BUILDRUNNERTEST00001", "secret-of-the-test-server/with+signs="
@@ -121,6 +123,8 @@ def s3_server(
     ]
     for name, port in ports.items():
         command += [f"-{name}.port={port}", f"-{name}.port.grpc={port + _GRPC_OFFSET}"]
+    if metrics_port:
+        command.append(f"-metricsPort={metrics_port}")
     if roles:
         iam = home / "iam.json"
         iam.write_text(json.dumps(_iam(roles)))

@@ -14,14 +14,14 @@ import anyio
 import pytest
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
-from botocore.credentials import Credentials
+from botocore.credentials import Credentials, ReadOnlyCredentials
 from hypothesis import given
 from hypothesis import strategies as st
 
 from buildrunner.s3.fast_put import BucketAddress, FastPut
 from buildrunner.s3.http1 import Connections
 from buildrunner.s3.limiter import AdaptiveLimiter
-from buildrunner.s3.signing import authorization_of, make_key
+from buildrunner.s3.signing import Signer, authorization_of, make_key
 
 ACCESS_KEY, SECRET_KEY = "AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
 HOST = {"host": "examplebucket.s3.amazonaws.com", "x-amz-date": "20130524T000000Z"}
@@ -108,6 +108,26 @@ def test_any_request_is_signed_as_botocore_signs_it(headers: dict[str, str], key
     )
 
     assert header.endswith(f"Signature={expected}")
+
+
+@pytest.mark.parametrize("token", [None, "a-token"])
+def test_a_plain_get_is_signed_like_any_request(token: str | None) -> None:
+    class Keys:
+        async def get_frozen_credentials(self) -> ReadOnlyCredentials:
+            return ReadOnlyCredentials(ACCESS_KEY, SECRET_KEY, token)
+
+    client: Any = SimpleNamespace(_request_signer=SimpleNamespace(_credentials=Keys()))
+    signer = Signer(client)
+
+    async def sign(path: str) -> tuple[dict[str, str], str]:
+        place = {"host": "s3.example.com", "region": "eu-central-1"}
+        return await signer.sign("GET", path, "", {}, **place, sha256=EMPTY), await signer.sign_plain(path, **place)
+
+    for path in ("/bucket/a.html", "/bucket/%C3%A4%20b"):
+        headers, lines = anyio.run(sign, path)
+        while f"x-amz-date: {headers['x-amz-date']}\r\n" not in lines:  # another second began in between
+            headers, lines = anyio.run(sign, path)
+        assert lines == "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
 
 
 def test_fewer_requests_run_when_s3_asks_to_slow_down() -> None:

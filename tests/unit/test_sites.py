@@ -32,7 +32,7 @@ from buildrunner.sites.negotiation import (
     split_target,
     variant_etag,
 )
-from buildrunner.sites.objects import SharedTasks
+from buildrunner.sites.objects import SharedWork
 from buildrunner.sites.reply import make_head, object_headers
 from buildrunner.sites.settings import read_sites_settings
 
@@ -145,7 +145,13 @@ def test_headers_of_rules_replace_stored_ones_and_frame_nothing() -> None:
     answer = Answer(
         200,
         "k",
-        headers=(("Cache-Control", "no-store"), ("Content-Length", "9"), ("Vary", "Origin"), ("X-A", "1\r\nX-B: 2")),
+        headers=(
+            ("Cache-Control", "no-store"),
+            ("Content-Length", "9"),
+            ("Vary", "Origin"),
+            ("X-A", "1\r\nX-B: 2"),
+            ("X-Accel-Redirect", "/x"),
+        ),
         removed=("content-language",),
         vary=("x-c",),
     )
@@ -381,17 +387,42 @@ def test_work_is_done_once_for_all_who_wait() -> None:
             calls += 1
             await go.wait()
             if calls > 1:
+                await asyncio.sleep(0)
                 raise Unreachable("away")
             return calls
 
         async with asyncio.TaskGroup() as tasks:
-            shared = SharedTasks(tasks.create_task)
+            shared = SharedWork()
             waiting = [tasks.create_task(shared.run("k", work)) for _ in range(5)]
             await asyncio.sleep(0)
-            waiting[0].cancel()
+            waiting[1].cancel()
             go.set()
-            assert await asyncio.gather(*waiting[1:]) == [1, 1, 1, 1]
-            with pytest.raises(Unreachable):
-                await shared.run("k", work)
+            assert await asyncio.gather(waiting[0], *waiting[2:]) == [1, 1, 1, 1]
+            failed = await asyncio.gather(*[shared.run("k", work) for _ in range(3)], return_exceptions=True)
+            assert [type(each) for each in failed] == [Unreachable] * 3
+            assert calls == 2
+
+    asyncio.run(main())
+
+
+def test_work_of_a_caller_who_is_cancelled_is_taken_over() -> None:
+    async def main() -> None:
+        calls = 0
+        go = asyncio.Event()
+
+        async def work() -> int:
+            nonlocal calls
+            calls += 1
+            await go.wait()
+            return calls
+
+        async with asyncio.TaskGroup() as tasks:
+            shared = SharedWork()
+            waiting = [tasks.create_task(shared.run("k", work)) for _ in range(4)]
+            await asyncio.sleep(0)
+            waiting[0].cancel()
+            await asyncio.wait([waiting[0]])
+            go.set()
+            assert await asyncio.gather(*waiting[1:]) == [2, 2, 2]
 
     asyncio.run(main())

@@ -10,6 +10,8 @@ MAX_KEY_BYTES = 1024  # https://docs.aws.amazon.com/AmazonS3/latest/userguide/ob
 _PATH_SAFE = "/:@!$&'()*+,;=-._~"
 # Of a text that is escaped already: nothing is escaped twice.
 _URL_SAFE = f"{_PATH_SAFE}%?#[]"
+# A path that stays as it is: no escapes, and no part that is empty, `.` or `..`.
+_PLAIN = re.compile(r"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*+)++/?|/", re.ASCII)
 _UNSAFE_IN_KEY = re.compile(r"[\x00-\x1f\x7f-\x9f\\\ufffd\ud800-\udfff]")
 
 
@@ -18,6 +20,8 @@ def normalize_path(raw: str) -> str:
 
     A trailing slash stays. `..` never leads above the site (RFC 3986, 5.2.4). Bytes that are not UTF-8 become U+FFFD.
     """
+    if _PLAIN.fullmatch(raw):
+        return raw
     path = unquote(raw.encode(errors="surrogatepass").decode(errors="replace"), errors="replace")
     parts: list[str] = []
     for part in path.split("/"):
@@ -35,7 +39,7 @@ def key_of(path: str) -> str | None:
     Files whose names have control characters or a backslash are never published.
     """
     key = path[1:]
-    if not key or _UNSAFE_IN_KEY.search(key) or len(key.encode()) > MAX_KEY_BYTES:
+    if not key or _UNSAFE_IN_KEY.search(key) or (len(key) if key.isascii() else len(key.encode())) > MAX_KEY_BYTES:
         return None
     return key
 

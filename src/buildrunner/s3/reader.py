@@ -22,13 +22,17 @@ from buildrunner.concurrency.retry import RetryPolicy
 from buildrunner.s3.bodies import READ_AT_ONCE
 from buildrunner.s3.compatibility import plain_etag
 from buildrunner.s3.errors import AccessRefused, S3Failed, Unreachable, code_of, explained, quoted
-from buildrunner.s3.http1 import Connections, HttpResponse, ProtocolError
+from buildrunner.s3.http1 import Connections, ProtocolError
 from buildrunner.s3.signing import EMPTY_SHA256, Location, Signer, locate
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
 
+# Headers that are stored with an object, and belong to its body.
+STORED_HEADERS = ("content-type", "cache-control", "content-disposition", "content-language", "content-encoding")
 _SMALL_AT_ONCE = 64
+_ENCODED = [(name, name.encode()) for name in STORED_HEADERS]
+_USER_AGENT = f"user-agent: buildrunner/{__version__}\r\n\r\n"
 _CONNECT_SECONDS = 3.0
 _SILENT_SECONDS = 10.0  # between two pieces of a response
 _IDLE_SECONDS = 12.0  # as in aiobotocore: proxies drop connections that are idle for longer
@@ -51,6 +55,11 @@ class ObjectResponse:
     headers: Mapping[str, str]  # of the object; names in lower case
     _chunks: AsyncIterator[bytes]
 
+    @property
+    def stored_headers(self) -> dict[str, str]:
+        """Those of STORED_HEADERS that the object has."""
+        return {name: self.headers[name] for name in STORED_HEADERS if name in self.headers}
+
     async def chunks(self) -> AsyncGenerator[bytes]:
         """Yield the body in pieces as they arrive."""
         async for chunk in self._chunks:
@@ -66,7 +75,7 @@ class SmallObject:
     """An object that was read as a whole."""
 
     etag: str  # of `plain_etag`
-    headers: Mapping[str, str]  # names in lower case
+    headers: dict[str, str]  # of STORED_HEADERS; names in lower case
     body: bytes
 
 
@@ -114,34 +123,29 @@ class ObjectReader:
             S3Failed: the server cannot be reached (Unreachable), refuses (AccessRefused), or fails.
 
         """
-        await self.warm_up()
-        if self._location and self._connections:
+        if not self._learnt:
+            await self.warm_up()
+        location, connections = self._location, self._connections
+        if location and connections:
+            path = location.path + quote(key, safe="/-_.~")
             try:
                 async with self._turns:
-                    answer = await self._exchange(self._location, self._connections, key, max_bytes)
+                    signed = await self._signer.sign_plain(path, host=location.host, region=location.region)
+                    head = f"GET {path} HTTP/1.1\r\n{signed}{_USER_AGENT}".encode("ascii")
+                    answer = await connections.request(head, b"", max_body=max_bytes)
             except (OSError, ProtocolError) as error:
                 _debug("GET %s: %s", key, type(error).__name__)
             else:
                 if answer.status == 404:
                     return None
                 if answer.status == 200:
-                    headers = {
-                        name.decode("latin-1"): value.decode("latin-1") for name, value in answer.headers.items()
-                    }
-                    return SmallObject(plain_etag(headers.get("etag")), headers, answer.body)
-        async with self.open(key) as found:  # which tries again, and knows the words for what fails
-            if found.status != 200 or found.size > max_bytes:
+                    found = answer.headers
+                    headers = {name: found[each].decode("latin-1") for name, each in _ENCODED if each in found}
+                    return SmallObject(plain_etag(found.get(b"etag", b"").decode("latin-1")), headers, answer.body)
+        async with self.open(key) as opened:  # which tries again, and knows the words for what fails
+            if opened.status != 200 or opened.size > max_bytes:
                 return None
-            return SmallObject(found.etag, found.headers, await found.read())
-
-    async def _exchange(self, location: Location, connections: Connections, key: str, max_bytes: int) -> HttpResponse:
-        path = location.path + quote(key, safe="/-_.~")
-        signed = await self._signer.sign(
-            "GET", path, "", {}, host=location.host, region=location.region, sha256=EMPTY_SHA256
-        )
-        lines = [f"{name}: {value}" for name, value in signed.items()]
-        head = "\r\n".join([f"GET {path} HTTP/1.1", *lines, f"user-agent: buildrunner/{__version__}", "\r\n"])
-        return await connections.request(head.encode("ascii"), b"", max_body=max_bytes)
+            return SmallObject(opened.etag, opened.stored_headers, await opened.read())
 
     @asynccontextmanager
     async def open(

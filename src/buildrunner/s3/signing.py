@@ -93,6 +93,7 @@ class Signer:
     def __init__(self, client: S3Client) -> None:
         self._client: Any = client
         self._keys: dict[tuple[str, str, str], bytes] = {}  # by secret, day and region
+        self._plain: _PlainSigner | None = None
 
     async def sign(
         self, method: str, path: str, query: str, headers: Mapping[str, str], *, host: str, region: str, sha256: str
@@ -112,16 +113,52 @@ class Signer:
         signed = {**headers, "host": host, "x-amz-content-sha256": sha256, "x-amz-date": _date(int(time.time()))}
         if credentials.token:
             signed["x-amz-security-token"] = credentials.token
-        day = signed["x-amz-date"][:8]
-        identity = (credentials.secret_key, day, region)
-        key = self._keys.get(identity)
-        if key is None:
-            key = make_key(credentials.secret_key, day, region)
-            self._keys = {identity: key}
+        key = self._key(credentials.secret_key, signed["x-amz-date"][:8], region)
         signed["authorization"] = authorization_of(
             method, path, query, signed, access_key=credentials.access_key, key=key, region=region
         )
         return signed
+
+    async def sign_plain(self, path: str, *, host: str, region: str) -> str:
+        """Return the header lines of a GET without a body, a query and other headers: those of `sign`, in half the time."""
+        credentials = await self._client._request_signer._credentials.get_frozen_credentials()
+        made_of = (credentials, _date(int(time.time())), host, region)
+        if self._plain is None or self._plain.made_of != made_of:
+            key = self._key(credentials.secret_key, made_of[1][:8], region)
+            self._plain = _PlainSigner(made_of, key)
+        return self._plain.sign(path)
+
+    def _key(self, secret_key: str, day: str, region: str) -> bytes:
+        identity = (secret_key, day, region)
+        key = self._keys.get(identity)
+        if key is None:
+            key = make_key(*identity)
+            self._keys = {identity: key}
+        return key
+
+
+class _PlainSigner:
+    """Signs GETs of one second, which differ in their paths alone."""
+
+    def __init__(self, made_of: tuple[Any, str, str, str], key: bytes) -> None:
+        credentials, date, host, region = self.made_of = made_of
+        headers = {"host": host, "x-amz-content-sha256": EMPTY_SHA256, "x-amz-date": date}
+        if credentials.token:
+            headers["x-amz-security-token"] = credentials.token
+        names = ";".join(sorted(headers))
+        lines = "".join([f"{name}:{headers[name].strip()}\n" for name in sorted(headers)])
+        scope = f"{date[:8]}/{region}/s3/aws4_request"
+        self._key = key
+        self._after_path = f"\n\n{lines}\n{names}\n{EMPTY_SHA256}"
+        self._text = f"{_ALGORITHM}\n{date}\n{scope}\n"
+        self._head = "".join([f"{name}: {value}\r\n" for name, value in headers.items()]) + (
+            f"authorization: {_ALGORITHM} Credential={credentials.access_key}/{scope}, SignedHeaders={names}, Signature="
+        )
+
+    def sign(self, path: str) -> str:
+        request = f"GET\n{path}{self._after_path}"
+        text = f"{self._text}{sha256(request.encode()).hexdigest()}"
+        return f"{self._head}{hmac.digest(self._key, text.encode(), 'sha256').hex()}\r\n"
 
 
 @lru_cache(1)

@@ -20,12 +20,14 @@ class StoredObject:
     body: bytes
     compressible: bool
     variants: dict[str, bytes | None] = field(default_factory=dict)  # by encoding; None: it is no smaller so
-    heads: dict[str, tuple[Answer, bytes, bytes]] = field(default_factory=dict)  # of 200 and 304, by encoding
+    heads: dict[str, tuple[Answer, bytes]] = field(default_factory=dict)  # by encoding
+    heads_304: dict[str, tuple[Answer, bytes]] = field(default_factory=dict)
 
     @property
     def weight(self) -> int:
         """Bytes of memory that it takes, roughly."""
-        return len(self.body) + sum(len(body or b"") for body in self.variants.values()) + _OVERHEAD_BYTES
+        compressed = sum(len(body or b"") for body in self.variants.values()) if self.variants else 0
+        return len(self.body) + compressed + _OVERHEAD_BYTES
 
 
 Identity = tuple[str, str]  # key in the bucket, and ETag

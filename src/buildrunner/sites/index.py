@@ -71,6 +71,11 @@ class SiteIndex:
         """Return the object of a key, relative to the site."""
         return self.objects.get(key) or self.retired.get(key)
 
+    def known_answer(self, path: str, query: str) -> Answer | None:
+        """Return the answer to an earlier request that decides this one, too."""
+        answer = self._answers.get(path)
+        return answer if answer is None or answer.location is None or not query else None
+
     def answer(self, request: Request) -> Answer:
         """Decide how a request is answered; equal answers are the same object.
 
@@ -82,7 +87,7 @@ class SiteIndex:
             return self._decide(request)
         answer = self._answers.get(request.path)
         if answer is None:
-            answer = self._decide(replace(request, query=""))
+            answer = self._decide(replace(request, query="") if request.query else request)
             if len(self._answers) >= _MAX_ANSWERS:
                 self._answers.clear()
             self._answers[request.path] = answer

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 from buildrunner.s3 import ObjectReader, ObjectResponse
@@ -16,7 +17,6 @@ from buildrunner.sites.index import Indexed
 SMALL_BYTES = 2 * 2**20  # and what is larger is not cached
 _CACHE_BYTES = 128 * 2**20
 _COMPRESS_AT_ONCE_BYTES = 16 * 2**10  # takes less time than handing it to a thread
-_HEADERS = ("content-type", "cache-control", "content-disposition", "content-language", "content-encoding")
 _T = TypeVar("_T")
 
 
@@ -35,44 +35,50 @@ class Changed(Exception):
         self.stored = stored
 
 
-class SharedTasks:
-    """Run work once for all callers that wait for the same result, to its end even if all of them leave.
+class SharedWork:
+    """Do work once for all callers that wait for the same result. The first of them does it, without a task of its own."""
 
-    Args:
-        start: starts a task in a group that ends with the server.
+    def __init__(self) -> None:
+        self._under_way: dict[object, asyncio.Future[Any]] = {}
 
-    """
-
-    def __init__(self, start: Callable[[Coroutine[Any, Any, Any]], asyncio.Task[Any]]) -> None:
-        self._start = start
-        self._tasks: dict[object, asyncio.Task[Any]] = {}
-
-    async def run(self, identity: object, work: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
-        """Return the result of `work`, started unless it is under way for this identity."""
-        task = self._tasks.get(identity)
-        if task is None:
-            task = self._tasks[identity] = self._start(self._keep_error(work()))
-            task.add_done_callback(lambda _: self._tasks.pop(identity, None))
-        result = await asyncio.shield(task)
-        if isinstance(result, Exception):
-            raise result
-        found: _T = result
-        return found
-
-    @staticmethod
-    async def _keep_error(work: Coroutine[Any, Any, _T]) -> _T | Exception:
+    async def run(self, identity: object, work: Callable[[], Awaitable[_T]]) -> _T:
+        """Return the result of `work`, called unless another caller is at it for this identity."""
+        while (shared := self._under_way.get(identity)) is not None:
+            outcome: tuple[_T | _Failed] | None = await asyncio.shield(shared)
+            if outcome is not None:
+                return _unpacked(outcome[0])
+        shared = self._under_way[identity] = asyncio.get_running_loop().create_future()
+        result: _T | _Failed
         try:
-            return await work
-        except Exception as error:  # every caller raises it; the task group must survive
-            return error
+            result = await work()
+            shared.set_result((result,))
+        except Exception as error:  # every caller raises it
+            result = _Failed(error)
+            shared.set_result((result,))
+        finally:
+            del self._under_way[identity]
+            if not shared.done():  # cancelled: the next caller does it
+                shared.set_result(None)
+        return _unpacked(result)
+
+
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    error: Exception
+
+
+def _unpacked(result: _T | _Failed) -> _T:
+    if isinstance(result, _Failed):
+        raise result.error
+    return result
 
 
 class Objects:
     """Objects of the bucket with the sites."""
 
-    def __init__(self, reader: ObjectReader, tasks: SharedTasks) -> None:
+    def __init__(self, reader: ObjectReader) -> None:
         self._reader = reader
-        self._tasks = tasks
+        self._shared = SharedWork()
         self._cache = ObjectCache(_CACHE_BYTES)
 
     def cached(self, key: str, indexed: Indexed) -> StoredObject | None:
@@ -99,7 +105,7 @@ class Objects:
         identity = key, indexed.etag
         stored = self._cache.get(identity)
         if stored is None:
-            stored = await self._tasks.run(identity, lambda: self._load(key))
+            stored = await self._shared.run(identity, lambda: self._load(key))
         if stored.etag != indexed.etag and not any_version:
             raise Changed(time.monotonic(), stored)
         return stored
@@ -108,8 +114,7 @@ class Objects:
         answer = await self._reader.read(key, max_bytes=2 * SMALL_BYTES)
         if answer is None:
             raise Changed(time.monotonic(), None)
-        headers = {name: answer.headers[name] for name in _HEADERS if name in answer.headers}
-        stored = StoredObject(key, answer.etag, headers, answer.body, _may_compress(headers))
+        stored = StoredObject(key, answer.etag, answer.headers, answer.body, _may_compress(answer.headers))
         self._cache.put((key, stored.etag), stored)
         return stored
 
@@ -126,7 +131,7 @@ class Objects:
         else:
             work = asyncio.to_thread
             identity = stored.key, stored.etag, encoding
-            body = await self._tasks.run(identity, lambda: work(compress, stored.body, encoding))
+            body = await self._shared.run(identity, lambda: work(compress, stored.body, encoding))
         stored.variants[encoding] = body if len(body) < len(stored.body) else None
         if self._cache.get((stored.key, stored.etag)) is stored:
             self._cache.put((stored.key, stored.etag), stored)  # it has grown
@@ -148,7 +153,7 @@ class Objects:
             other = answer.etag != indexed.etag and (wanted is not None or not any_version)
             if answer.status != (206 if wanted else 200) or other:
                 raise Changed(time.monotonic(), None)
-            yield answer, {name: answer.headers[name] for name in _HEADERS if name in answer.headers}
+            yield answer, answer.stored_headers
 
 
 def _may_compress(headers: dict[str, str]) -> bool:

@@ -18,7 +18,7 @@ from buildrunner.errors import EXIT_FAULT
 from buildrunner.s3 import open_s3
 from buildrunner.sites.catalog import Catalog
 from buildrunner.sites.negotiation import slug_of
-from buildrunner.sites.objects import Objects, SharedTasks
+from buildrunner.sites.objects import Objects
 from buildrunner.sites.reply import Written, plain_page
 from buildrunner.sites.server import SiteServer
 from buildrunner.sites.settings import SitesSettings, read_sites_settings
@@ -101,7 +101,7 @@ async def open_sites(
             task.add_done_callback(under_way.discard)
             return task
 
-        objects = Objects(reader, SharedTasks(start))
+        objects = Objects(reader)
         catalog = Catalog(s3.bucket(settings.bucket), state, settings.key_prefix, start, objects.is_cached)
         sites = SiteServer(catalog, objects, viewers, find_slug)
         start(viewers.watch())
@@ -110,7 +110,8 @@ async def open_sites(
             "logger": silent_logger("buildrunner.sites"),
             "keepalive_timeout": KEEP_ALIVE_SECONDS,
         }
-        protocol = web.Server(sites.handle, handler_cancellation=True, **options)
+        # A visitor who leaves doesn't cancel the request: others may wait for the same object, and the connection to S3 stays.
+        protocol = web.Server(sites.handle, **options)
 
         open_ones = _OpenConnections()
 

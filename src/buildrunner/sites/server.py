@@ -18,7 +18,7 @@ from buildrunner.s3 import ObjectResponse
 from buildrunner.sites.cache import StoredObject
 from buildrunner.sites.catalog import Catalog, Unavailable
 from buildrunner.sites.compression import is_compressible, make_compressor
-from buildrunner.sites.index import Indexed, RulesTooSlow
+from buildrunner.sites.index import Indexed, RulesTooSlow, SiteIndex
 from buildrunner.sites.negotiation import (
     byte_range,
     encodings_of,
@@ -112,22 +112,24 @@ class SiteServer:
         target = _Target(path, query, host)
         index = self._catalog.current(slug)
         if index:
-            answer = index.answer(_routed(request, target))
+            answer = index.known_answer(path, query) or index.answer(_routed(request, target))
             if answer.key is not None and (found := index.find(answer.key)):
                 stored = self._objects.cached(self._catalog.prefix_of(slug) + answer.key, found)
                 if stored:
                     return await self._send(request, reply, answer, stored)
         with self._clients.request(request):
-            return await self._look_up(request, reply, slug, target)
+            return await self._look_up(request, reply, slug, target, index)
 
-    async def _look_up(self, request: web.BaseRequest, reply: Reply, slug: str, target: _Target) -> Written:
-        """Answer with what has to be waited for."""
+    async def _look_up(
+        self, request: web.BaseRequest, reply: Reply, slug: str, target: _Target, index: SiteIndex | None
+    ) -> Written:
+        """Answer with what has to be waited for; `index` is the site, unless it has to be found first."""
         seen: StoredObject | None = None
         for attempt in range(_ATTEMPTS):
-            index = await self._catalog.find(slug)
+            index = index or await self._catalog.find(slug)
             if index is None:
                 return await reply.send(*plain_page(404, [_NO_STORE], "There is no such site."))
-            answer = index.answer(_routed(request, target))
+            answer = index.known_answer(target.path, target.query) or index.answer(_routed(request, target))
             found = None if answer.key is None else index.find(answer.key)
             if answer.key is None or found is None:
                 return await self._send_plain(reply, answer)
@@ -137,6 +139,8 @@ class SiteServer:
             try:
                 if found.size > SMALL_BYTES:
                     async with self._streams:
+                        if request.transport is None:
+                            raise ConnectionResetError
                         return await self._stream(request, reply, answer, key, found, any_version=any_version)
                 stored = await self._objects.load(key, found, any_version=any_version)
             except Changed as changed:
@@ -145,6 +149,7 @@ class SiteServer:
                     self._objects.remember(key, found, changed.stored)
                 seen = changed.stored
                 await self._catalog.reload(slug, changed.at)
+                index = None
                 continue
             return await self._send(request, reply, answer, stored)
         raise Unavailable
@@ -170,21 +175,13 @@ class SiteServer:
                     encoding, body = each, compressed
                     break
         assert body is not None
-        known = stored.heads.get(encoding or "")
-        if known is None or known[0] is not answer:
-            etag = variant_etag(stored.etag, encoding)
-            lines = object_headers(
-                answer, stored.headers, etag=etag, compressible=stored.compressible, encoding=encoding
-            )
-            whole = make_head(answer.status, [*lines, ("Content-Length", str(len(body)))])
-            known = stored.heads[encoding or ""] = answer, whole, head_of_304(lines)
         if answer.status == 200:
             none_match = headers.get("If-None-Match")
             if none_match is not None and matches_etag(none_match, stored.etag):
-                return await reply.send(known[2])
+                return await reply.send(_head_of(answer, stored, encoding, None))
             if not is_whole and (wanted := _wanted(request, stored.etag, len(body))) is not None:
                 return await self._send_part(reply, answer, stored, wanted)
-        return await reply.send(known[1], body)
+        return await reply.send(_head_of(answer, stored, encoding, len(body)), body)
 
     async def _send_part(self, reply: Reply, answer: Answer, stored: StoredObject, wanted: range) -> Written:
         size = len(stored.body)
@@ -253,6 +250,21 @@ class SiteServer:
             await viewer.write(reply, last + b"0\r\n\r\n", len(rest) + 32)
         finally:
             self._compressed_streams -= 1
+
+
+def _head_of(answer: Answer, stored: StoredObject, encoding: str | None, length: int | None) -> bytes:
+    """Return the head of an answer with an object in memory; without a length, that of a 304."""
+    heads = stored.heads_304 if length is None else stored.heads
+    known = heads.get(encoding or "")
+    if known is None or known[0] is not answer:
+        etag = variant_etag(stored.etag, encoding)
+        lines = object_headers(answer, stored.headers, etag=etag, compressible=stored.compressible, encoding=encoding)
+        whole = [*lines, ("Content-Length", str(length))]
+        known = heads[encoding or ""] = (
+            answer,
+            head_of_304(lines) if length is None else make_head(answer.status, whole),
+        )
+    return known[1]
 
 
 def _routed(request: web.BaseRequest, target: _Target) -> Request:

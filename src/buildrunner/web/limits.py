@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from typing import Protocol
 
 from aiohttp import web
@@ -59,6 +60,7 @@ def client_address(peer: str | None, forwarded: list[str]) -> str | None:
     return last if last and not _is_private(last) else None
 
 
+@lru_cache(4096)
 def _is_private(address: str | None) -> bool:
     try:
         return not ipaddress.ip_address(address or "").is_global
