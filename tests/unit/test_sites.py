@@ -11,6 +11,7 @@ from typing import Any
 
 import brotli
 import pytest
+from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,6 +20,7 @@ from buildrunner.routing.collect import RuleFile, collect_rules
 from buildrunner.routing.document import Document
 from buildrunner.routing.route import Answer, Request, route
 from buildrunner.s3 import Unreachable
+from buildrunner.sites import serve
 from buildrunner.sites.cache import ObjectCache, StoredObject
 from buildrunner.sites.catalog import Catalog, Unavailable
 from buildrunner.sites.compression import compress, is_compressible, make_compressor
@@ -426,3 +428,31 @@ def test_work_of_a_caller_who_is_cancelled_is_taken_over() -> None:
             assert await asyncio.gather(*waiting[1:]) == [2, 2, 2]
 
     asyncio.run(main())
+
+
+def test_who_sends_no_whole_request_is_disconnected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Connections are limited: those that say nothing, or a byte now and then, must not keep visitors out."""
+    monkeypatch.setattr(serve, "_FIRST_REQUEST_SECONDS", 0.2)
+
+    async def answer(_: web.BaseRequest) -> web.StreamResponse:
+        await asyncio.sleep(0.5)
+        return web.Response(text="answered")
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        protocol = web.Server(answer)
+        open_ones = serve._OpenConnections()
+        server = await loop.create_server(lambda: serve._Connection(protocol, open_ones, loop=loop), "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        for data, expected in ((b"", b""), (b"GET / HTTP/1.1\r\nHost: a", b""), (REQUEST, b"answered")):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(data)
+            assert (await asyncio.wait_for(reader.read(), 20)).endswith(expected), data
+            writer.close()
+        server.close()
+        await protocol.shutdown(1)
+
+    asyncio.run(main())
+
+
+REQUEST = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"

@@ -34,6 +34,9 @@ from buildrunner.web.listening import (
 )
 
 _S3_CONNECTIONS = 64
+_FIRST_REQUEST_SECONDS = (
+    30.0  # from the start of a connection to the end of a request's headers: connections are limited
+)
 _DRAIN_SECONDS = 20.0  # for answers that are under way; ECS kills after 30
 
 
@@ -154,7 +157,7 @@ class _OpenConnections:
 class _Connection(web.RequestHandler):
     """A connection on which also what is no request gets an answer of ours, and not one of aiohttp."""
 
-    __slots__ = ("_open_ones",)
+    __slots__ = ("_first_request", "_open_ones")
 
     def __init__(
         self,
@@ -166,13 +169,22 @@ class _Connection(web.RequestHandler):
     ) -> None:
         super().__init__(server, loop=loop, **options)
         self._open_ones = open_ones
+        self._first_request: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._open_ones.add(self)
         super().connection_made(transport)
+        self._first_request = self._loop.call_later(_FIRST_REQUEST_SECONDS, self._close_unless_asked)
+
+    def _close_unless_asked(self) -> None:
+        """Close a connection that has not sent a whole request; aiohttp limits the time of later ones alone."""
+        if not self._request_count:
+            self.force_close()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._open_ones.discard(self)
+        if self._first_request:
+            self._first_request.cancel()
         super().connection_lost(exc)
 
     def handle_error(
