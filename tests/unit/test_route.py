@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 
@@ -50,16 +51,16 @@ def show(answer: Answer) -> str:
 
 # A site, then requests and answers. A row may end with the document that it is from.
 PLAIN = """
-/                              200 index.html                  point 3
+/                              200 index.html                          docs/routing.md: step 3
 /index.html                    200 index.html
 /index                         200 index.html
-/about                         200 about.html                  point 3
+/about                         200 about.html                          docs/routing.md: step 3
 /about.html                    200 about.html
-/about/                        308 /about                      point 3
+/about/                        308 /about                          docs/routing.md: step 3
 /about/?a=1                    308 /about?a=1
-/dir                           308 /dir/                       point 3
+/dir                           308 /dir/                          docs/routing.md: step 3
 /dir?x=%2F&y=a+b               308 /dir/?x=%2F&y=a+b
-/dir/                          200 dir/index.html              point 3
+/dir/                          200 dir/index.html                          docs/routing.md: step 3
 /dir/index.html                200 dir/index.html
 /dir/index                     200 dir/index.html
 /dir/page                      200 dir/page.html
@@ -75,7 +76,7 @@ PLAIN = """
 /style.css?v=2                 200 style.css
 /LICENSE                       200 LICENSE
 /LICENSE/                      308 /LICENSE
-/missing                       404 404.html                    point 6
+/missing                       404 404.html                          docs/routing.md: step 6
 /missing/                      404 404.html
 /missing.js                    404 404.html
 /dir/missing                   404 dir/404.html                point 6: the nearest
@@ -84,7 +85,7 @@ PLAIN = """
 /dirt/missing                  404 404.html
 /404.html                      200 404.html
 /404                           200 404.html
-/About                         404 404.html                    case counts
+/About                         404 404.html                    Netlify: case counts
 /DIR/                          404 404.html
 /STYLE.css                     404 404.html
 /caf%C3%A9                     200 café.html
@@ -160,7 +161,7 @@ index.html about.html dir/index.html dir/page.html dir/404.html both.html both/i
 
 APP = """
 /                              200 index.html
-/users                         200 index.html                  point 5
+/users                         200 index.html                          docs/routing.md: step 5
 /users/                        200 index.html
 /users/42/edit                 200 index.html
 /users/42?tab=a                200 index.html
@@ -182,7 +183,7 @@ APP = """
 FALLBACK = """
 /                              200 index.html
 /about                         200 about.html
-/other                         200 200.html                    point 5
+/other                         200 200.html                          docs/routing.md: step 5
 /other/page                    200 200.html
 /other.js                      404 404.html
 /404                           200 404.html
@@ -243,7 +244,7 @@ REDIRECTS = """
 /home                          301 /                           Netlify, HTTP status codes
 /home/                         301 /                           Netlify, Trailing slash
 /home?x=1                      301 /?x=1                       Netlify, Query parameters: passed on
-/Home                          404 404.html                    case counts
+/Home                          404 404.html                    Netlify: case counts
 /my-redirect                   302 /                           Netlify, HTTP status codes
 /ecommerce                     404 store-closed.html           Netlify, HTTP status codes
 /pass-through                  200 index.html                  Netlify, HTTP status codes
@@ -510,7 +511,7 @@ ORDER = """
 /third                         301 /toml
 /toml-forced                   302 /toml                       netlify.toml, force
 /toml-shadowed                 200 toml-shadowed.html
-/fourth                        200 vercel.html                 point 4
+/fourth                        200 vercel.html                          docs/routing.md: step 4
 /toml-query?path=a             301 /new/a                      netlify.toml, query
 /toml-origin                   301 /toml                       netlify/build, backward_compat_origin
 /toml-string                   200 index.html                  netlify/build, status_string
@@ -585,11 +586,28 @@ TABLES = {
         make_site("index.html about.html dir/index.html", {"_redirects": "/* /index.html 200"}),
     ),
 }
-ROWS = [
-    pytest.param(site, *re.split(r" {2,}", row.replace("\\\\", "\\"))[:2], id=f"{name}: {row.split()[0]}")
-    for name, (rows, site) in TABLES.items()
-    for row in rows.strip().splitlines()
-]
+# What a row comes from that names nothing itself.
+DOCUMENTS = {
+    "plain": "docs/routing.md: step 3",
+    "single page": "docs/routing.md: step 5",
+    "200.html": "docs/routing.md: step 5",
+    "_redirects": "Netlify, Redirect options",
+    "vercel.json": "Vercel, vercel.json: redirects, rewrites",
+    "cleanUrls": "Vercel, vercel.json: cleanUrls",
+    "cleanUrls, trailingSlash": "Vercel, vercel.json: cleanUrls, trailingSlash",
+    "trailingSlash: false": "Vercel, vercel.json: trailingSlash",
+    "order": "docs/routing.md: the order of the steps",
+    "/* /index.html 200": "Netlify, Rewrites and proxies: Shadowing",
+}
+
+
+def rows_of(name: str, text: str, site: Site) -> Iterator[Any]:
+    for row in text.strip().splitlines():
+        target, expected, *document = re.split(r" {2,}", row.replace("\\\\", "\\"))
+        yield pytest.param(site, target, expected, id=f"{name}: {target} ({(document or [DOCUMENTS[name]])[0]})")
+
+
+ROWS = [row for name, (rows, site) in TABLES.items() for row in rows_of(name, rows, site)]
 
 
 @pytest.mark.parametrize(("site", "target", "expected"), ROWS)
@@ -610,7 +628,7 @@ def test_answers_other_methods_with_405(method: str) -> None:
 
 def test_answers_head_like_get() -> None:
     for site, target, expected in (row.values for row in ROWS):
-        assert show(site.answer(target, method="HEAD")) == expected  # type: ignore[union-attr]
+        assert show(site.answer(target, method="HEAD")) == expected
 
 
 @pytest.mark.parametrize(
