@@ -1,11 +1,11 @@
-"""Build what people really push: the public repositories of `corpus.tsv`, one after the other, by the real program.
+"""Build the public repositories in `corpus.tsv` one after another, with a real Redis and a real S3 server: `make bench-corpus`.
 
-`make bench-corpus` clones them from where they are. `--mirror DIR` takes bare copies instead, `DIR/<owner>/<name>.git`, for
-a machine that reaches a package registry and nothing else. Each run is a process with a real Redis and a real S3 server, and what
-is in the bucket afterwards is looked at: a page, its type, and the files that the page asks for.
+Repositories are cloned from their addresses, or with `--mirror DIR` from bare copies in `DIR/<owner>/<name>.git`, for machines
+that can only reach a package registry. After each build, the bucket is checked: the page, its content type, and the files that
+the page references.
 
-Results go into a folder outside of the tree, line by line as they come, with the log of every run; the table is made of them.
-The exit code is 0 when at least 95% of what a person can build is published, and all else ends with the right reason.
+Results and logs are written to a folder outside of the repository as they come, and a table is made from them. The exit code is
+0 if at least 95% of the repositories that a person can build are published, and all others fail with the expected reason.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ from support.harness import Event, Program, Redis, free_port
 from support.s3_server import s3_server
 
 LIST = Path(__file__).with_name("corpus.tsv")
-GOAL = 0.95  # of what a person can build
-MAX_RUN = 1800  # seconds; the program's own limits end a run before
+GOAL = 0.95  # of the repositories that a person can build
+MAX_RUN = 1800  # seconds; the time limits of the stages are lower
 LIMITS = {"CLONE_TIMEOUT": "180", "INSTALL_TIMEOUT": "600", "BUILD_TIMEOUT": "900"}
-# What the machine itself needs to reach a registry, and a copy of the sources that is measured while others edit the tree.
+# Variables that the machine needs to reach a registry, and PYTHONPATH for a copy of the sources.
 PASSED_ON = re.compile(
     r"PYTHONPATH|\w+_proxy|SSL_CERT_(FILE|DIR)|NODE_EXTRA_CA_CERTS|CURL_CA_BUNDLE|npm_config_\w+", re.IGNORECASE
 )
@@ -45,13 +45,13 @@ TYPES = {".css": "text/css", ".js": "text/javascript", ".mjs": "text/javascript"
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One line of the list."""
+    """A line of the list."""
 
     url: str
     commit: str
     framework: str
     manager: str
-    expected: tuple[str, ...]  # `published FOLDER` and `explained REGEX`: one of them is right
+    expected: tuple[str, ...]  # accepted results: `published FOLDER` or `explained REGEX`
     note: str
 
     @property
@@ -60,18 +60,18 @@ class Entry:
 
     @property
     def buildable(self) -> bool:
-        """Whether a user who follows the documentation has a site in the end."""
+        """Whether a person who follows the repository's documentation can build a site."""
         return self.expected[0].startswith("published")
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """How a run ended, and what is to be thought of it."""
+    """The result of a build, and its verdict."""
 
     name: str
     commit: str
     verdict: str  # published, explained or wrong
-    detail: str  # the reason and the hint; of a site, what is wrong with it
+    detail: str  # the reason and the hint, or the defect of a published site
     stage: str
     seconds: float
 
@@ -79,11 +79,9 @@ class Result:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--mirror", type=Path, help="folder of bare repositories, instead of the addresses in the list")
-    parser.add_argument(
-        "--only", metavar="PATTERN", default="", help="regular expression that the name or framework holds"
-    )
+    parser.add_argument("--only", metavar="PATTERN", default="", help="regular expression for the name or framework")
     parser.add_argument("--list", type=Path, default=LIST, help="the repositories (default: %(default)s)")
-    parser.add_argument("--resume", action="store_true", help="leave out what has a result")
+    parser.add_argument("--resume", action="store_true", help="skip repositories that have a result")
     parser.add_argument(
         "--results",
         type=Path,
@@ -142,7 +140,7 @@ def read_results(file: Path) -> dict[str, Result]:
 
 
 class Runs:
-    """Run the program on servers of its own."""
+    """Builds repositories on its own servers."""
 
     def __init__(self, program: Program, mirror: Path | None, results: Path) -> None:
         self._program = program
@@ -160,7 +158,7 @@ class Runs:
                 meanwhile=None,
                 REPO_REF=entry.commit,
                 REPO_ALLOWED_SCHEMES="https,file",
-                DEPENDENCY_CACHE="off",  # it is measured elsewhere, and nothing here is built twice
+                DEPENDENCY_CACHE="off",  # since no repository is built twice
                 LOG_TTL="86400",
                 **{**variables, **LIMITS},
             )
@@ -174,7 +172,7 @@ class Runs:
         return Result(entry.name, entry.commit, verdict, detail, run.result["stage"], seconds)
 
     def _site(self, slug: str) -> dict[str, tuple[str, bytes]]:
-        """Return the objects' types by path, and the bodies of pages."""
+        """Return the content type of each object by path, and the body of index.html."""
         client = self._program.client()
         found = {}
         for page in client.get_paginator("list_objects_v2").paginate(Bucket="sites", Prefix=f"{slug}/"):
@@ -206,11 +204,11 @@ def runs(mirror: Path | None, results: Path) -> Iterator[Runs]:
         yield Runs(Program(redis, s3, folder), mirror, results)
 
 
-# --- what is to be thought of it -----------------------------------------------------------------------------------------
+# --- verdicts ------------------------------------------------------------------------------------------------------------
 
 
 def judge(entry: Entry, result: Event, site: Mapping[str, tuple[str, bytes]]) -> tuple[str, str]:
-    """Return the verdict and its detail."""
+    """Return the verdict on a build, and its detail."""
     if result["status"] == "succeeded":
         trouble = trouble_of(site)
         if trouble is None and any(expected.startswith("published") for expected in entry.expected):
@@ -223,7 +221,7 @@ def judge(entry: Entry, result: Event, site: Mapping[str, tuple[str, bytes]]) ->
 
 
 def trouble_of(site: Mapping[str, tuple[str, bytes]]) -> str | None:
-    """Say what is wrong with a published site, None when nothing is."""
+    """Return the defect of a published site; None if there is none."""
     if "index.html" not in site:
         return f"Of {len(site)} published files none is index.html."
     content_type, body = site["index.html"]
@@ -244,7 +242,7 @@ def trouble_of(site: Mapping[str, tuple[str, bytes]]) -> str | None:
 
 
 class _References(HTMLParser):
-    """Collect the scripts, styles and images that a page references."""
+    """Collects the scripts, style sheets and images that a page references."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -262,7 +260,7 @@ class _References(HTMLParser):
 
 
 def _path_of(reference: str) -> str | None:
-    """Return the path in the site, from its root; None for what is elsewhere."""
+    """Return the path of a reference in the site; None for another site."""
     parts = urlsplit(reference)
     if parts.scheme or parts.netloc or not parts.path.strip("/"):
         return None
@@ -270,7 +268,7 @@ def _path_of(reference: str) -> str | None:
 
 
 def _find(path: str, site: Mapping[str, object]) -> str | None:
-    """Find a file of the site; a site made for a folder of its host (/app/) has its files without that."""
+    """Return the path of a file in the site; a base path such as /app/ in front of it is ignored."""
     parts = path.split("/")
     return next((rest for start in range(len(parts)) if (rest := "/".join(parts[start:])) in site), None)
 
@@ -279,7 +277,7 @@ def _find(path: str, site: Mapping[str, object]) -> str | None:
 
 
 def table(done: Sequence[tuple[Entry, Result]]) -> str:
-    """Write what came of it as Markdown."""
+    """Return the results as Markdown."""
     words = ("published", "explained", "wrong")
     verdicts = Counter(result.verdict for _, result in done)
     buildable = [result for entry, result in done if entry.buildable]
@@ -290,7 +288,7 @@ def table(done: Sequence[tuple[Entry, Result]]) -> str:
         [family, *(str(families[family, word] or "") for word in words)]
         for family in sorted({name for name, _ in families})
     ]
-    # What is wrong comes first: it is what the table is read for.
+    # Wrong results come first.
     by_name = [
         [
             entry.name,

@@ -1,7 +1,7 @@
-"""Measure what kept dependencies save of the install stage, on three apps of different size, against `npm ci` with an empty cache.
+"""Measure the install stage with cached dependencies compared with `npm ci` and an empty cache: `make bench-dependencies`.
 
-Everything runs on servers that are started here; packages come from the npm registry. Figures are printed and judge nothing; the
-exit code is 1 only when something did not run. `bench/README.md` says what is fair, and the figures.
+There are three apps of different sizes. The servers are started on loopback; packages come from the npm registry. Figures are
+only printed; the exit code is 1 only if a build failed. `bench/README.md` explains the method and has the figures.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from support.s3_server import s3_server
 
 ROOT = Path(__file__).parent.parent
 GOAL = 1 / 3
-# Each has the site's usual dependencies; nothing is built, since only the install is measured.
+# Dependencies of typical sites. The sites are not built, since only the install is measured.
 MEDIUM = {
     "react": "^19.1.0",
     "react-dom": "^19.1.0",
@@ -69,7 +69,7 @@ APPS = {
 
 
 class DidNotRunError(Exception):
-    """Something that was to be measured did not run to its end."""
+    """A measured build failed."""
 
 
 def main() -> int:
@@ -111,43 +111,43 @@ def measure(program: Program, repositories: Repositories, name: str, rounds: int
     packages = json.loads((app / "package-lock.json").read_text())["packages"]
     print(f"\n{title}, {len(packages) - 1} packages in the lockfile")
     seconds: dict[str, list[float]] = {}
-    kept: list[str] = []
+    saved: list[str] = []  # log lines about saving the cache
 
     def build(what: str, **variables: Any) -> None:
-        os.sync()  # so that none pays for what the one before has written
+        os.sync()  # so that no build waits for the writes of the one before
         command = "mkdir -p dist; echo >dist/index.html"
         run = program.run(app, timeout=600, BUILD_COMMAND=command, TMPDIR=str(place), **variables)
         if run.code:
             raise DidNotRunError(f"{name}, {what}: {run.result['reason']}")
         seconds.setdefault(what, []).append(install_seconds(run))
-        kept.extend(event["log"] for event in run.events if event.get("log", "").startswith("Kept"))
+        saved.extend(log for event in run.events if (log := event.get("log", "")).startswith("Cached the dependencies"))
 
     for _ in range(rounds):
         slug, scope = (f"bench-{uuid.uuid4().hex[:8]}" for _ in range(2))
-        build("npm ci, nothing kept", DEPENDENCY_CACHE="off")
-        build("the first build, which keeps node_modules", SLUG=slug)
+        build("npm ci without a cache", DEPENDENCY_CACHE="off")
+        build("first build, saves node_modules", SLUG=slug)
         build("node_modules restored", SLUG=slug)
-        build("the first build, which keeps downloads", CACHE_SCOPE=scope)
+        build("first build, saves downloads", CACHE_SCOPE=scope)
         build("downloads restored", CACHE_SCOPE=scope)
-    cold = median(seconds["npm ci, nothing kept"])
+    cold = median(seconds["npm ci without a cache"])
     for what, all_ in seconds.items():
         print(
             f"  {what:42} {median(all_):6.2f} s ({min(all_):.2f} to {max(all_):.2f})  {median(all_) / cold:.2f} of npm ci"
         )
     for index, what in enumerate(("node_modules", "downloads")):
-        said = [re.findall(r"[\d.]+", sentence) for sentence in kept[index::2]]
-        print(f"  {what}: {said[0][0]} MB, the result {median([float(found[1]) for found in said]):.1f} s later")
+        figures = [re.findall(r"\d+\.\d+", line) for line in saved[index::2]]
+        print(f"  {what}: {figures[0][0]} MB, saved in {median([float(found[1]) for found in figures]):.1f} s")
     ratio = median(seconds["node_modules restored"]) / cold
     print(f"  ratio {ratio:.2f}, goal {GOAL:.2f}: {'reached' if ratio <= GOAL else 'missed'}", flush=True)
 
 
 def files_of(dependencies: dict[str, str]) -> dict[str, str | bytes]:
-    """Make package.json, and have npm make its lockfile."""
+    """Return a package.json with these dependencies, and its lockfile from npm."""
     package = {"name": "app", "version": "1.0.0", "private": True, "dependencies": dependencies}
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         (place / "package.json").write_text(json.dumps(package))
-        # With addresses, as lockfiles have them: without, each build asks the registry for them one by one.
+        # Lockfiles usually contain addresses. Without them, npm requests each package's from the registry.
         command = ["npm", "install", "--package-lock-only", "--omit-lockfile-registry-resolved=false"]
         command += ["--no-audit", "--no-fund", "--loglevel=error"]
         subprocess.run(command, cwd=place, check=True, stdout=subprocess.DEVNULL, timeout=300)

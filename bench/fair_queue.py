@@ -1,9 +1,9 @@
-"""Simulate the queue: bursts of builds, fair shares between customers, and Spot tasks that are lost.
+"""Simulate a shared queue: bursts of builds, fair shares between customers, and interrupted Spot tasks.
 
-A build waits until the vCPUs of the queue have room for it and Fargate may launch another task (a token bucket of 100, 20
-more each second). Which build is next depends on the policy: the oldest (FIFO), or the oldest of the customer who used
-least of late (fair), as AWS Batch's fair shares with a half-life. A task on Spot can be reclaimed while it runs; then its build
-starts again, on demand.
+A build waits until the queue has a free vCPU and Fargate allows another task launch (a token bucket of 100 that is refilled
+with 20 per second). The policy chooses the next build: the oldest (FIFO), or the oldest of the customer with the least recent
+usage (fair), like AWS Batch's fair-share scheduling with a half-life. If a Spot task is interrupted, its build starts again on
+demand.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-LAUNCHES, LAUNCHES_A_SECOND = 100, 20  # https://docs.aws.amazon.com/AmazonECS/latest/developerguide/throttling.html
+LAUNCHES, LAUNCHES_PER_SECOND = 100, 20  # https://docs.aws.amazon.com/AmazonECS/latest/developerguide/throttling.html
 HALF_LIFE = 3600  # seconds, as the template's ShareDecaySeconds
 START = 30.0  # seconds until the first line: placing the task and pulling the image
 USD_SECOND = (0.04048 + 2 * 0.004445) / 3600  # a task of 1 vCPU and 2 GB on demand, us-east-1
@@ -25,11 +25,11 @@ SPOT_PRICE = 0.3
 
 @dataclass(slots=True)
 class Build:
-    """One build, and what became of it."""
+    """A build, and its outcome."""
 
     customer: int
     submitted: float  # seconds
-    seconds: float  # that it takes
+    seconds: float  # duration
     attempts: int = 0
     started: float = math.nan
     ended: float = math.nan
@@ -38,11 +38,11 @@ class Build:
 
 @dataclass(slots=True)
 class Queue:
-    """What waits, by customer, and what each customer used of late."""
+    """The waiting builds and the recent usage of each customer."""
 
     fair: bool
     waiting: dict[int, deque[Build]] = field(default_factory=dict)
-    used: dict[int, tuple[float, float]] = field(default_factory=dict)  # vCPU-seconds, and as of when
+    used: dict[int, tuple[float, float]] = field(default_factory=dict)  # vCPU-seconds, and when they were counted
 
     def put(self, build: Build) -> None:
         self.waiting.setdefault(build.customer, deque()).append(build)
@@ -68,7 +68,7 @@ class Queue:
 def arrivals(
     rng: random.Random, hours: float, hourly: float, customers: int, burst: int, burst_at: float
 ) -> Iterator[Build]:
-    """Yield builds: a steady stream of many customers, and one customer's burst, as of a bot that updates each repository."""
+    """Yield builds: a steady stream from many customers, and a burst from one customer, such as a bot's updates."""
     now = 0.0
     while (now := now + rng.expovariate(hourly / 3600)) < hours * 3600:
         yield Build(rng.randrange(1, customers + 1), now, rng.lognormvariate(math.log(50), 0.6))
@@ -79,7 +79,7 @@ def arrivals(
 def simulate(
     builds: Sequence[Build], vcpus: int, *, fair: bool, spot: float, lost_an_hour: float, rng: random.Random
 ) -> None:
-    """Run all builds; `spot` is the share of tasks on Spot, of which `lost_an_hour` are reclaimed for each hour that they run."""
+    """Run all builds; `spot` is the share of Spot tasks, and `lost_an_hour` their interruptions per hour of running."""
     queue, running, tokens, refilled = Queue(fair), 0, float(LAUNCHES), 0.0
     events: list[tuple[float, int, str, Build | None]] = [
         (build.submitted, number, "submitted", build) for number, build in enumerate(builds)
@@ -95,7 +95,7 @@ def simulate(
         elif kind == "lost" and build:
             running -= 1
             queue.put(build)
-        tokens, refilled = min(LAUNCHES, tokens + (now - refilled) * LAUNCHES_A_SECOND), now
+        tokens, refilled = min(LAUNCHES, tokens + (now - refilled) * LAUNCHES_PER_SECOND), now
         while running < vcpus and tokens >= 1 and (taken := queue.take(now)):
             on_spot = taken.attempts == 0 and rng.random() < spot
             duration = START + taken.seconds
@@ -112,7 +112,7 @@ def simulate(
                 heapq.heappush(events, (now + duration, number, "ended", taken))
         if running < vcpus and tokens < 1 and any(queue.waiting.values()):
             number += 1
-            heapq.heappush(events, (now + (1 - tokens) / LAUNCHES_A_SECOND, number, "token", None))
+            heapq.heappush(events, (now + (1 - tokens) / LAUNCHES_PER_SECOND, number, "token", None))
 
 
 def percentile(values: Sequence[float], share: float) -> float:
@@ -123,12 +123,12 @@ def percentile(values: Sequence[float], share: float) -> float:
 def main() -> None:
     """Print how long builds wait under each policy, and what they cost."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--hourly", type=float, default=1000, help="builds an hour, apart from the burst")
+    parser.add_argument("--hourly", type=float, default=1000, help="builds per hour, without the burst")
     parser.add_argument("--hours", type=float, default=3)
     parser.add_argument("--customers", type=int, default=100)
     parser.add_argument("--burst", type=int, default=2000, help="builds of one customer at once, after an hour")
     parser.add_argument("--vcpus", type=int, default=64)
-    parser.add_argument("--lost", type=float, default=0.05, help="Spot tasks reclaimed for each hour that one runs")
+    parser.add_argument("--lost", type=float, default=0.05, help="interruptions of a Spot task per hour of running")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     print("policy  spot   others wait, s: p50    p95    p99   burst done, min   run twice   USD per build")

@@ -1,8 +1,8 @@
-"""Measure many builds at once on one Valkey and one S3 server: that all complete, and the load on each shared part.
+"""Measure many builds at once with one Valkey and one S3 server: whether all succeed, and the load on the servers.
 
-Each build clones a repository from disk, prints `--lines` lines over `--seconds` seconds, and publishes `--files` files of
-10 KB that no other build has. The builds share this machine, so their own duration says nothing about a task on Fargate.
-What they ask of Redis and S3 does.
+Each build clones a repository from disk, prints `--lines` lines over `--seconds` seconds, and publishes `--files` unique files
+of 10 KB. The builds share this machine, so their duration says nothing about a task on Fargate, but the load on Redis and S3
+does.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ done
 
 
 class Samples:
-    """What is looked at four times a second, from a thread of its own."""
+    """Samples the load four times a second, in a separate thread."""
 
     def __init__(self, redis: Redis) -> None:
-        self.connections = self.memory = self.builds = 0  # the most that were seen
-        self.looks = 0  # each is a command
+        self.connections = self.memory = self.builds = 0  # maximums
+        self.commands = 0  # commands to Redis that the samples took
         self._redis = redis
         self._processes: list[subprocess.Popen[str]] = []
         self._ended = threading.Event()
@@ -66,19 +66,19 @@ class Samples:
         with self._redis.client() as client:
             while not self._ended.wait(0.25):
                 info: dict[str, Any] = client.info()
-                self.looks += 1
+                self.commands += 1
                 self.connections = max(self.connections, info["connected_clients"] - 1)
                 self.memory = max(self.memory, info["used_memory"])
                 self.builds = max(self.builds, sum(process.poll() is None for process in self._processes))
 
 
 def main() -> None:
-    """Run the builds and print the figures."""
+    """Run the builds, and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--builds", type=int, default=50)
     parser.add_argument("--files", type=int, default=100)
     parser.add_argument("--lines", type=int, default=500)
-    parser.add_argument("--seconds", type=int, default=10, help="over which the lines are printed")
+    parser.add_argument("--seconds", type=int, default=10, help="duration of the output")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="bench-fleet-") as name, s3_server() as s3:
         folder = Path(name)
@@ -92,14 +92,14 @@ def main() -> None:
 
 
 def make_repository(folder: Path, options: argparse.Namespace) -> Path:
-    """Make the repository that each build clones."""
+    """Create the repository that all builds clone."""
     per_second = max(1, options.lines // options.seconds)
     script = _BUILD.format(files=options.files, seconds=options.seconds, per_second=per_second)
     return Repositories(folder).app(script)
 
 
 def count_requests(redis: Redis, s3: S3Server, folder: Path, options: argparse.Namespace) -> None:
-    """Print what one build asks of S3, as a relay in between counts it."""
+    """Print the number of S3 requests of a build, by kind."""
     with Relay(urlsplit(s3.endpoint).port or 0) as relay:
         program = Program(redis, replace(s3, endpoint=f"http://127.0.0.1:{relay.port}"), folder)
         process = program.start(program.environment(make_repository(folder, options), SLUG="counted"))
@@ -110,7 +110,7 @@ def count_requests(redis: Redis, s3: S3Server, folder: Path, options: argparse.N
 
 
 def measure(program: Program, options: argparse.Namespace) -> None:
-    """Start all builds at once, wait for them, and print what they asked of the servers."""
+    """Run all builds at once, and print the load on the servers."""
     repository = make_repository(program.folder, options)
     slugs = [f"site-{number:03d}" for number in range(options.builds)]
     with program.redis.client() as client:
@@ -140,20 +140,20 @@ def measure(program: Program, options: argparse.Namespace) -> None:
     print(f"{builds} builds, {dict(codes)} by exit code, {seconds:.0f} s in all, at most {samples.builds} at once")
     print(f"site: {min(objects)} to {max(objects)} objects; events: {min(events)} to {max(events)}")
     reasons = Counter(program.redis.events(slug)[-1].get("reason") for slug in slugs)
-    assert codes == {0: builds}, f"not all completed: {dict(reasons)}"
+    assert codes == {0: builds}, f"not all succeeded: {dict(reasons)}"
     used = {name: after[name] - before[name] for name in ("total_commands_processed", "total_net_input_bytes")}
     redis_cpu = sum(after[name] - before[name] for name in ("used_cpu_user", "used_cpu_sys"))
     print(f"Redis: {samples.connections} connections, {samples.memory / 2**20:.1f} MiB at most")
     print(
-        f"Redis, a build: {(used['total_commands_processed'] - samples.looks) / builds:.0f} commands, "
+        f"Redis, per build: {(used['total_commands_processed'] - samples.commands) / builds:.0f} commands, "
         f"{used['total_net_input_bytes'] / builds / 1000:.0f} kB in, {redis_cpu / builds * 1000:.1f} ms of CPU, "
         f"{sum(streams) / builds / 1000:.0f} kB for {sum(events) / builds:.0f} events"
     )
-    print(f"S3, a build: {cpu / builds * 1000:.0f} ms of CPU (SeaweedFS)")
+    print(f"S3, per build: {cpu / builds * 1000:.0f} ms of CPU (SeaweedFS)")
 
 
 def _kind_of(request: str) -> str:
-    """Name a request by its method and whether it concerns the site or a reserved prefix."""
+    """Return the method of a request, and whether it concerns the site, a reserved prefix, or the bucket."""
     method, _, path = request.partition(" ")
     first = path.partition("?")[0].strip("/").split("/")[1:2]
     return f"{method} {first[0] if first and first[0].startswith('__') else 'site' if first else 'bucket'}"

@@ -1,7 +1,7 @@
-"""Measure the gateway: 1,000 viewers of one build, 200 builds at once, and 100,000 viewers that leave at once.
+"""Measure the gateway: 1,000 viewers of a build, 200 builds at once, and 100,000 viewers that disconnect immediately.
 
-Each viewer is a socket on loopback, read by a second process. Its delay is the time from the `ts` of an event, taken just
-before the event is written to Redis, to its arrival; of what arrives together the oldest event counts.
+Each viewer is a socket on loopback that a second process reads. Its delay is the time from an event's `ts`, which is set just
+before the event is written to Redis, until its arrival; for events that arrive together, that of the oldest one.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ _TS = re.compile(rb'"ts":"([^"]+)"')
 
 
 def main() -> None:
-    """Run the measurements that are asked for, and print their figures."""
+    """Run the selected measurements, and print their figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--viewers", type=int, default=1000)
-    parser.add_argument("--lines", type=int, default=1000, help="a second")
+    parser.add_argument("--lines", type=int, default=1000, help="lines per second (default: 1000)")
     parser.add_argument("--seconds", type=int, default=30)
     parser.add_argument("--builds", type=int, default=200)
     parser.add_argument("--leaving", type=int, default=100_000)
@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def many_viewers(program: Program, viewers: int, rate: int, seconds: int) -> None:
-    """Measure one build that many people watch."""
+    """Measure a build with many viewers."""
     gateway = Gateway(program)
     try:
         before = cpu_of(gateway)
@@ -89,7 +89,7 @@ def many_builds(program: Program, builds: int, seconds: int) -> None:
 def watch(
     program: Program, gateway: Gateway, slugs: dict[str, int], rate: int, seconds: int
 ) -> tuple[list[float], int]:
-    """Let people watch builds that write; return delays in seconds, and how many viewers got every event."""
+    """Watch builds while they write events; return the delays in seconds, and the number of viewers that got all events."""
     context = multiprocessing.get_context("fork")
     results: Any = context.Queue()
     ready = context.Event()
@@ -106,7 +106,7 @@ def watch(
 
 
 def write(redis: Redis, slugs: Sequence[str], rate: int, seconds: int) -> None:
-    """Write events as builds do, each 10 ms, with the result last."""
+    """Write events every 10 ms as builds do, with the results last."""
     with redis.client() as client:
         began, written, seqs = time.monotonic(), 0, dict.fromkeys(slugs, 0)
         while written < rate * seconds:
@@ -134,14 +134,16 @@ def add(client: Any, slug: str, seq: int, kind: str, log: str) -> None:
 def view(port: int, slugs: dict[str, int], events: int, ready: Any, results: Any) -> None:
     """Watch builds until all streams have ended."""
     poll = select.epoll()
-    viewers: dict[int, tuple[socket.socket, list[int], bytearray]] = {}  # with the number of events so far
+    viewers: dict[
+        int, tuple[socket.socket, list[int], bytearray]
+    ] = {}  # with the number of events and the bytes so far
     for slug, count in slugs.items():
         for _ in range(count):
             connection = connect(port, slug)
             poll.register(connection, select.EPOLLIN)
             viewers[connection.fileno()] = connection, [0], bytearray()
     delays: list[float] = []
-    kept = set(list(viewers)[::100])  # whose bytes are compared
+    kept = set(list(viewers)[::100])  # viewers whose bytes are checked
     complete = 0
     for connection, _, received in viewers.values():
         while b": connected" not in received:
@@ -165,7 +167,7 @@ def view(port: int, slugs: dict[str, int], events: int, ready: Any, results: Any
                 if descriptor in kept:
                     found_ids = [int(each) for each in re.findall(rb'"seq":(\d+)', bytes(rest))]
                     in_order = found_ids == list(range(1, events + 2))
-                # The head of a chunk of HTTP may cut a needle in two.
+                # A chunk header of HTTP may split the text that is counted.
                 complete += in_order and abs(got[0] - events - 1) <= events // 100
     results.put((delays, complete))
 
@@ -177,7 +179,7 @@ def connect(port: int, slug: str) -> socket.socket:
 
 
 def leaving(program: Program, count: int) -> None:
-    """Measure what viewers leave behind that go as soon as they have come: half in order, half by a reset."""
+    """Measure leaks after viewers that disconnect immediately, half of them with a reset."""
     gateway = Gateway(program)
     try:
         rounds = []
@@ -232,7 +234,7 @@ def memory_of(gateway: Gateway, *, peak: bool = False) -> float:
 
 
 def cpu_of(gateway: Gateway) -> float:
-    """Return the seconds of CPU that the gateway has taken."""
+    """Return the gateway's CPU time in seconds."""
     fields = Path(f"/proc/{gateway.process.pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 

@@ -1,9 +1,9 @@
-"""Measure the image: what is in it, how long a task of it takes to say something, and how much memory a build takes.
+"""Measure the image: its size, the time from the start of a container to the first line, and the memory of a build.
 
     make bench-image
 
-As in `bench/overhead.py` figures are printed and judge nothing. The peer is Node with the two libraries of the usual build
-script, in the same image, on the same servers: from the start of the container until its first message is in Redis.
+Figures are only printed. The peer is Node.js with the two libraries of a typical build script, in the same image and with the
+same servers, from the start of the container until its first message is in Redis.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ PARTS = {
     "Python": "/usr/bin/python3.13 /usr/lib/python3* /usr/local/bin/python* /usr/local/lib/python* /usr/local/lib/libpython*",
     "git": "/usr/bin/git /usr/lib/git-core",
 }
-# What the script that is replaced loads first. It ends when its message has been taken.
+# Loads the libraries of a typical build script, and exits when Redis has accepted a message.
 PEER = """
 const { S3Client } = require('@aws-sdk/client-s3'); const Redis = require('ioredis');
 const redis = new Redis(process.env.REDIS_URI); new S3Client({ region: 'us-east-1' });
@@ -90,7 +90,10 @@ def measure_size(named: Sequence[str]) -> None:
                 f"--output=type=oci,dest={file},compression={compression},force-compression=true,oci-mediatypes=true"
             )
             docker("buildx", "build", "--quiet", "--provenance=false", output, *named, str(ROOT))
-            print(f"| what a task pulls, in {compression} | {os.path.getsize(file) / 1e6:.0f} |", flush=True)
+            print(
+                f"| compressed with {compression}, as pulled by a task | {os.path.getsize(file) / 1e6:.0f} |",
+                flush=True,
+            )
 
 
 def measure_rebuild(named: Sequence[str]) -> None:
@@ -103,7 +106,7 @@ def measure_rebuild(named: Sequence[str]) -> None:
         shutil.copy(ROOT / ".dockerignore", context)
         started = time.monotonic()
         docker("build", "--quiet", f"--tag={TAG}-again", *named, str(context))
-        print(f"\nbuilt again after a change in src: {time.monotonic() - started:.1f} s", flush=True)
+        print(f"\nrebuild after a change in src: {time.monotonic() - started:.1f} s", flush=True)
 
 
 # --- start ---------------------------------------------------------------------------------------------------------------
@@ -128,7 +131,7 @@ def measure_start(program: Fargate, repository: str, folder: Path) -> None:
     print("|---|---|---|---|---|")
     for title, cpus, cold in (
         ("2 vCPU", 2, False),
-        ("2 vCPU, nothing in the page cache", 2, True),
+        ("2 vCPU, empty page cache", 2, True),
         ("1 vCPU", 1, False),
     ):
         lines, events, peers = [], [], []
@@ -170,7 +173,7 @@ def start_once(
     time.sleep(0.1)
     if cold:
         os.sync()
-        with suppress(OSError):  # takes root
+        with suppress(OSError):  # requires root
             Path("/proc/sys/vm/drop_caches").write_text("3")
     started = time.time()
     docker("start", slug)
@@ -194,7 +197,7 @@ def spread(seconds: Sequence[float]) -> str:
 
 
 def measure_memory(program: Fargate, repository: str) -> None:
-    """Build the example as a task of the task definition, and look at the runner and at all processes of the container."""
+    """Measure the memory of the runner and of all processes of the container during a build, as in the task definition."""
     peaks = {"runner": 0.0, "all": 0.0}
 
     def watch(process: subprocess.Popen[str], slug: str) -> None:
@@ -203,7 +206,7 @@ def measure_memory(program: Fargate, repository: str) -> None:
                 processes = docker("top", slug, "-eo", "pid").split()[1:]  # tini, the runner, and what it started
                 status = Path(f"/proc/{processes[1]}/status").read_text()
                 peaks["runner"] = max(peaks["runner"], int(re.findall(r"VmHWM:\s+(\d+)", status)[0]) * 1.024 / 1000)
-                # Each page that processes share counts once.
+                # Memory pages that processes share count once.
                 shares = [Path(f"/proc/{number}/smaps_rollup").read_text() for number in processes]
                 used = sum(int(re.findall(r"\nPss:\s+(\d+)", share)[0]) for share in shares) * 1.024 / 1000
                 peaks["all"] = max(peaks["all"], used)

@@ -1,8 +1,8 @@
-"""Measure what the log of a build costs, and how soon its lines are there: `make bench-logs`.
+"""Measure the cost and the latency of a build's log: `make bench-logs`.
 
-Everything runs on servers that are started here, on loopback. Each figure is a median of rounds with the lowest and the
-highest; ratios compare what ran in turn within this run. Figures are printed and judge nothing: the exit code is 1 only
-when something did not run, and a line that is missing, doubled or out of order counts as that.
+The servers are started on loopback. Each figure is the median of several rounds, with minimum and maximum; ratios compare
+commands that took turns. Figures are only printed; the exit code is 1 only if a command failed, or if a line was missing,
+duplicated or out of order.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ RUNNER = ("-m", "buildrunner")
 
 LINES = 200_000
 LINE = "line {:06} " + "." * 68  # 80 bytes
-PEER_LINES = 10_000  # its rate is the same at any number: 2 s of it are enough
-# By default the first 32 MB of events go out live, which the flood exceeds (some 50 MB); so that no line falls into the ring:
+PEER_LINES = 10_000  # takes 2 s; the rate does not depend on the number
+# By default, only the first 32 MB of events are sent live, and the flood is about 50 MB. With this limit, all lines are sent live.
 ALL_LIVE = {"LOG_MAX_BYTES": str(160 * 1024 * 1024)}
 SAMPLED_LINES = 500_000
 ALL_LIVE_SAMPLED = {"LOG_MAX_BYTES": str(400 * 1024 * 1024)}
-# What prints: as the tools that build sites do, line by line; and as fast as can be, which is nobody's build.
+# Node.js prints line by line, like tools that build sites; seq prints as fast as possible, unlike any build.
 NODE = (
     "node -e \"const d = '.'.repeat(68); for (let i = 1; i <= {}; i++)"
     " console.log('line ' + String(i).padStart(6, '0') + ' ' + d)\""
@@ -54,7 +54,7 @@ MAKE_SITE = "mkdir dist; echo 1 >dist/index.html"
 
 PACED_SECONDS = 10
 PACED_RATE = 1000  # lines/s
-# Each line says when it is written (ms since the epoch, to the µs); process.stdout is synchronous where it is a pipe.
+# Each line contains the time when it was written (ms since the epoch, with µs); process.stdout is synchronous for pipes.
 PACED = f"""
 const start = performance.now(), total = {PACED_RATE * PACED_SECONDS};
 let written = 0;
@@ -68,17 +68,17 @@ let written = 0;
 GIGABYTE = 10**9
 
 BUILDS = 1000
-FOLLOW_RATE = 10_000  # events/s of all builds together
+FOLLOW_RATE = 10_000  # events/s of all builds in total
 FOLLOW_SECONDS = 10
 
 
 class DidNotRunError(Exception):
-    """Something that was to be measured did not run to its end, or lost, doubled or mixed up a line."""
+    """A measured command failed, or lost, duplicated or reordered a line."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """Where everything is."""
+    """The servers, programs and repositories of the measurements."""
 
     folder: Path
     program: Program
@@ -92,19 +92,19 @@ class Bench:
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """One run of buildrunner."""
+    """The measured costs of one build."""
 
-    begun: float  # of the build stage, seconds since the epoch
-    stage: float  # the build stage, seconds
-    cpu: float  # of the runner without its children, seconds
-    peak: float  # of the runner's memory, MB
+    begun: float  # start of the build stage, seconds since the epoch
+    stage: float  # duration of the build stage, seconds
+    cpu: float  # CPU time of the runner without its child processes, seconds
+    peak: float  # peak memory of the runner, MB
     console: str
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", default=list(PARTS), help=f"{', '.join(PARTS)} (default: all)")
-    parser.add_argument("--rounds", type=int, default=3, help="of flood (default: 3); latency has 2")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of flood (default: 3); latency has 2")
     options = parser.parse_args()
     if not set(options.parts) <= set(PARTS):
         parser.error(f"the parts are {', '.join(PARTS)}")
@@ -157,7 +157,7 @@ SECRETS = (
 
 
 def measure_redaction(bench: Bench) -> None:
-    """Print how much text is searched for five secrets in a second, in all their forms, beside one alternation of them in `re`."""
+    """Print the speed of redacting five secrets in all their forms, compared with a single alternation in `re`."""
     from buildrunner.redaction import REDACTED, Redactor
 
     redactor = Redactor(SECRETS)
@@ -195,7 +195,7 @@ def speed(redact: Callable[[str], str], text: str, times: int) -> float:
 
 
 def measure_flood(bench: Bench) -> None:
-    """Take what a flood adds to its build stage, and how many lines of it a live subscriber gets in a second."""
+    """Print how much a flood of lines slows down its build stage, and the rate at which a subscriber gets the lines."""
     print(f"\n| {LINES:,} lines of 80 bytes; median (min to max) of {bench.rounds} | Node, console.log | seq |")
     print("|---|---|---|")
     columns = [flood(bench, command) for command in (NODE, SEQ)]
@@ -203,7 +203,7 @@ def measure_flood(bench: Bench) -> None:
         print(f"| {row[0][0]} | {' | '.join(cell for _, cell in row)} |")
     print(
         f"goals: at most 1.5 times the stage to /dev/null; 30,000 lines/s; 8 times the peer, better 12."
-        f" LOG_MAX_BYTES={ALL_LIVE['LOG_MAX_BYTES']}, so that all of it goes out live; the peer has {PEER_LINES:,} lines.",
+        f" LOG_MAX_BYTES={ALL_LIVE['LOG_MAX_BYTES']}, so that all lines are sent live; the peer sends {PEER_LINES:,} lines.",
         flush=True,
     )
 
@@ -248,7 +248,7 @@ def flood(bench: Bench, command: str) -> list[tuple[str, str]]:
 
 
 def run_peer(bench: Bench, command: str, expected: Sequence[str]) -> float:
-    """Return the lines/s that the peer delivers, from the start of the command until the last line has arrived."""
+    """Return the peer's rate in lines/s, from the start of the command until the last line has arrived."""
     channel = f"peer:{uuid.uuid4().hex[:12]}"
     with subscriber(bench.redis.uri, channel) as received:
         peer = [sys.executable, "-P", str(PEERS / "publish_each_line.py"), bench.redis.uri, channel, command]
@@ -261,11 +261,11 @@ def run_peer(bench: Bench, command: str, expected: Sequence[str]) -> float:
 
 
 def check_lines(messages: Sequence[str], expected: Sequence[str]) -> None:
-    """Check that every line came, once and in order; what else there is are sentences of the runner."""
+    """Check that every line arrived once and in order; other messages are from the runner itself."""
     lines = [message for message in messages if message.startswith("line ")]
     if lines != expected:
         at = next((n for n, (a, b) in enumerate(zip(lines, expected, strict=False)) if a != b), len(lines))
-        raise DidNotRunError(f"{len(lines):,} of {len(expected):,} lines came; the first that is wrong is {at + 1:,}")
+        raise DidNotRunError(f"{len(lines):,} of {len(expected):,} lines arrived; the first wrong one is {at + 1:,}")
 
 
 # --- latency -------------------------------------------------------------------------------------------------------------
@@ -282,7 +282,7 @@ def measure_latency(bench: Bench) -> None:
             messages, arrived = received()
         written = [(float(m.split()[1]), at) for m, at in zip(messages, arrived, strict=True) if m.startswith("at ")]
         if len(written) != PACED_RATE * PACED_SECONDS or written != sorted(written):
-            raise DidNotRunError(f"{len(written):,} lines came, or not in order")
+            raise DidNotRunError(f"{len(written):,} lines arrived, or they were out of order")
         print(row(f"round {number + 1}", [at * 1000 - ms for ms, at in written]), flush=True)
     print("goal: 99% within 120 ms")
 
@@ -303,8 +303,8 @@ def measure_memory(bench: Bench) -> None:
     away = {"REDIS_URI": f"redis://127.0.0.1:{free_port()}"}
     ran, idle = (run(bench, source, slug, **away) for source, slug in zip((repository, silent), slugs, strict=True))
     if "were dropped here" not in ran.console:
-        raise DidNotRunError("no line was left out: it was no flood")
-    print("\n| the runner, 1 GB of output, nobody listens where Redis should be | |\n|---|---|")
+        raise DidNotRunError("no line was dropped, so the output was not large enough")
+    print("\n| the runner, 1 GB of output, no Redis at REDIS_URI | |\n|---|---|")
     print(f"| **peak memory, MB** (goal: under 100) | {ran.peak:.0f} |")
     print(f"| the same with the output to /dev/null, MB | {idle.peak:.0f} |")
     print(f"| build stage, s | {ran.stage:.1f} |")
@@ -319,7 +319,7 @@ def measure_memory(bench: Bench) -> None:
 
 
 def measure_cpu(bench: Bench) -> None:
-    """Print the runner's own CPU time per million lines, what it is spent on, and what reading and splitting alone takes."""
+    """Print the runner's CPU time per million lines by task, and the time for only reading and splitting lines."""
     million = SAMPLED_LINES / 1e6
     seq = SEQ.format(SAMPLED_LINES)
     loud, silent = (bench.repositories.app(f"{seq}{to}; {MAKE_SITE}") for to in ("", " >/dev/null"))
@@ -334,7 +334,7 @@ def measure_cpu(bench: Bench) -> None:
     print("|---|---|---|")
     used = median(cpu) / million
     print(f"| **all**, less what a run without output takes ({base:.2f} s) | {used:.2f} | |")
-    once = "imports, once a run"
+    once = "imports, once per build"
     total = sum(count for name, count in counts.items() if name != once)
     for name, count in sorted(counts.items(), key=lambda item: -item[1]):
         if name != once:
@@ -346,7 +346,7 @@ def measure_cpu(bench: Bench) -> None:
 
 
 def sample(bench: Bench, repository: Path) -> dict[str, int]:
-    """Return the counts of one more run, of what it was at (see peers/sampled.py)."""
+    """Return the number of samples by task in one more build (see peers/sampled.py)."""
     file = bench.folder / f"samples-{uuid.uuid4().hex[:8]}"
     command = (str(PEERS / "sampled.py"), str(file))
     run(bench, repository, f"bench-{uuid.uuid4().hex[:12]}", command=command, **ALL_LIVE_SAMPLED)
@@ -372,7 +372,7 @@ def floor(command: str, *, decode: bool) -> float:
 
 
 def measure_follow(bench: Bench) -> None:
-    """Follow 1,000 streams with one XREAD, and write to them as 1,000 publishers do: some events, one after another."""
+    """Measure one XREAD that follows 1,000 streams, to which events are written in turn."""
     streams = [f"events:follow-{number}" for number in range(BUILDS)]
     total = FOLLOW_RATE * FOLLOW_SECONDS // BUILDS  # of each
     with bench.redis.client() as client:
@@ -392,11 +392,11 @@ def measure_follow(bench: Bench) -> None:
         again, calls, _, _ = follow(client, streams, total)
         took = time.monotonic() - began
         client.delete(*streams)
-    print(f"All of it read once more from the start: {len(again) / took:,.0f} events/s, {calls:,} calls.", flush=True)
+    print(f"All events read again from the start: {len(again) / took:,.0f} events/s, {calls:,} calls.", flush=True)
 
 
 def follow(client: Any, streams: Sequence[str], total: int) -> tuple[list[float], int, float, float]:
-    """Read all events of all streams; give their ages on arrival (ms), the calls, and seconds of clock and CPU."""
+    """Read all events of all streams; return their ages on arrival (ms), the number of calls, and wall and CPU seconds."""
     last: dict[str, str] = dict.fromkeys(streams, "0-0")
     seen = dict.fromkeys(streams, 0)
     ages: list[float] = []
@@ -409,12 +409,12 @@ def follow(client: Any, streams: Sequence[str], total: int) -> tuple[list[float]
             began, cpu = now, time.process_time()
         calls += 1
         if not answer:
-            raise DidNotRunError(f"{len(ages):,} events came, and then none for 10 s")
+            raise DidNotRunError(f"{len(ages):,} events arrived, and then none for 10 s")
         for stream, entries in answer:
             for place, fields in entries:
                 event = json.loads(fields["event"])
                 if event["seq"] != seen[stream] + 1 or event["build"] != stream:
-                    raise DidNotRunError(f"event {event['seq']} came after {seen[stream]} in {stream}")
+                    raise DidNotRunError(f"event {event['seq']} arrived after {seen[stream]} in {stream}")
                 seen[stream] = event["seq"]
                 last[stream] = place
                 ages.append(now * 1000 - event["at"])
@@ -422,11 +422,11 @@ def follow(client: Any, streams: Sequence[str], total: int) -> tuple[list[float]
 
 
 def write_streams(uri: str, streams: Sequence[str], total: int, parent: Connection) -> None:
-    """Write `total` events to each stream, in turn, at FOLLOW_RATE; in a process of its own."""
+    """Write `total` events to each stream in turn at FOLLOW_RATE; runs in a separate process."""
     with Client.from_url(uri, protocol=2) as client:
         parent.send("ready")
         parent.recv()
-        time.sleep(0.2)  # the reader waits by then
+        time.sleep(0.2)  # until the reader waits
         began, written = time.monotonic(), 0
         while written < total * len(streams):
             due = min(total * len(streams), int((time.monotonic() - began) * FOLLOW_RATE))
@@ -447,7 +447,7 @@ def write_streams(uri: str, streams: Sequence[str], total: int, parent: Connecti
 
 
 def run(bench: Bench, repository: Path, slug: str, *, command: Sequence[str] = RUNNER, **variables: str) -> Ran:
-    """Run buildrunner to its end, its console in a file, as a log driver takes it; it has to succeed."""
+    """Run a build that has to succeed, with its console in a file, as with a log driver."""
     environment = bench.program.environment(repository, **PLAIN, SLUG=slug, **variables)
     console = bench.folder / f"{slug}.console"
     peak = 0
@@ -465,7 +465,7 @@ def run(bench: Bench, repository: Path, slug: str, *, command: Sequence[str] = R
             if found := re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{process.pid}/status").read_text()):
                 peak = max(peak, int(found[1]))
             time.sleep(0.02)
-        # It has ended and was not reaped: what it used is still told (proc(5): utime and stime, fields 14 and 15).
+        # Until it is reaped, /proc shows the CPU time of an ended process (proc(5): utime and stime, fields 14 and 15).
         fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
     finally:
         process.kill()
@@ -473,14 +473,14 @@ def run(bench: Bench, repository: Path, slug: str, *, command: Sequence[str] = R
     said = console.read_text(errors="replace")
     console.unlink()
     if code:
-        raise DidNotRunError(f"buildrunner ended with {code}:\n{said[-2000:]}")
+        raise DidNotRunError(f"buildrunner exited with {code}:\n{said[-2000:]}")
     begun, stage = build_stage(bench, slug, in_stream="REDIS_URI" not in variables)
     cpu = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
     return Ran(begun, stage, cpu, peak * 1.024 / 1000, said)
 
 
 def build_stage(bench: Bench, slug: str, *, in_stream: bool) -> tuple[float, float]:
-    """Return when the build stage began and how long it took, from the archive; check the stream against it, and remove both."""
+    """Return the start and duration of the build stage from the archive; compare it with the stream, and remove both."""
     s3 = bench.program.client()
     (entry,) = s3.list_objects_v2(Bucket="sites", Prefix=f"__logs/{slug}/")["Contents"]
     body = s3.get_object(Bucket="sites", Key=entry["Key"])["Body"].read()
@@ -489,7 +489,7 @@ def build_stage(bench: Bench, slug: str, *, in_stream: bool) -> tuple[float, flo
     s3.delete_object(Bucket="sites", Key=entry["Key"])
     with bench.redis.client() as client:
         if in_stream and client.xlen(f"events:{slug}") != len(events):
-            raise DidNotRunError(f"the stream has not the {len(events):,} events of the archive")
+            raise DidNotRunError(f"the stream does not have the {len(events):,} events of the archive")
         client.unlink(f"events:{slug}")
     started, ended = stages
     return datetime.fromisoformat(started["ts"]).timestamp(), ended["seconds"]
@@ -498,7 +498,7 @@ def build_stage(bench: Bench, slug: str, *, in_stream: bool) -> tuple[float, flo
 def run_with_subscriber(
     bench: Bench, repository: Path, expected: Sequence[str], **variables: str
 ) -> tuple[Ran, Sequence[float]]:
-    """Run buildrunner with somebody listening; give the run, and when each line arrived."""
+    """Run a build with a subscriber; return its costs, and when each line arrived."""
     slug = f"bench-{uuid.uuid4().hex[:12]}"
     with subscriber(bench.redis.uri, f"logs:{slug}") as received:
         ran = run(bench, repository, slug, **variables)
@@ -509,7 +509,7 @@ def run_with_subscriber(
 
 @contextmanager
 def subscriber(uri: str, channel: str) -> Iterator[Callable[[], tuple[list[str], Sequence[float]]]]:
-    """Listen to a channel in a process of its own, from now until `Done`; gives what gives all messages and their times."""
+    """Subscribe to a channel in a separate process until `Done`; yield a function that returns all messages and their times."""
     with helper(listen, uri, channel) as connection:
 
         def received() -> tuple[list[str], Sequence[float]]:
@@ -539,7 +539,7 @@ def listen(uri: str, channel: str, parent: Connection) -> None:
 
 @contextmanager
 def helper(work: Callable[..., None], *arguments: object) -> Iterator[Connection]:
-    """Start a process that does `work`, wait until it says that it is ready, and end it when it is not needed any more."""
+    """Start a process that runs `work`, yield a connection to it once it is ready, and kill it at the end."""
     processes = multiprocessing.get_context("spawn")
     ours, theirs = processes.Pipe()
     process = processes.Process(target=work, args=(*arguments, theirs), daemon=True)

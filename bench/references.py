@@ -1,8 +1,8 @@
-"""How long it takes to check the references of 5,000 pages against the rules of their site.
+"""Measure the check of references in 5,000 pages with 1,000 rules.
 
     python bench/references.py [pages]
 
-Pages are like those of a site of documentation: 13 kB, a navigation of 40 links, some of their own.
+The pages resemble those of a documentation site: 13 kB, a navigation with 40 links, and some links of their own.
 """
 
 from __future__ import annotations

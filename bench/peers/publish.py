@@ -1,9 +1,8 @@
-"""Publish a folder as a run does, and print what its upload stage took.
+"""Publish a folder as a build does, and print the cost of the upload stage.
 
     publish.py FOLDER ENDPOINT PREFIX CONCURRENCY fast_put|aiobotocore
 
-The client is imported, has made its connection and has listed what is there before, as in a run, where that happens while the
-build runs.
+The import of the client, its connection and the listing are not measured, because they happen during the build.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ async def main() -> None:
             await upload.publish()
             await upload.tidy_up(build=secrets.token_hex(4), slug=prefix, commit=None)
         wall, used = time.perf_counter() - begun, cpu() - cpu_before
-        status = Path("/proc/self/status").read_text()  # getrusage's figure may be that of who started this
+        status = Path("/proc/self/status").read_text()  # getrusage may report the peak of the parent process
         peak = int(status.partition("VmHWM:")[2].split()[0]) * 1024 / 1e6
         sent = upload.files_done - upload.unchanged
         print(json.dumps({"wall": wall, "cpu": used, "peak": peak, "sent": sent}))

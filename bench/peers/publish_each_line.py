@@ -1,9 +1,9 @@
-"""Run a command and await one PUBLISH for each line of its output: the usual runner, as short and as fair as can be.
+"""Run a command, and await one PUBLISH for each line of its output, like a typical build script at its best.
 
     python publish_each_line.py REDIS_URI CHANNEL COMMAND
 
-It has hiredis, one connection and nothing else to do: no console, no stream, no redaction. Lines are read as asyncio reads
-them. Prints when the command was started (seconds since the epoch).
+It uses hiredis and a single connection, and has no console, stream or redaction. asyncio splits the lines. It prints the start
+of the command in seconds since the epoch.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Run buildrunner as `python -m buildrunner` does, and note a thousand times a second of its CPU time what it is at.
+"""Run buildrunner, and sample its current task a thousand times per second of CPU time.
 
     python sampled.py FILE
 
-A sample is taken by SIGPROF, so waiting counts for nothing. What C code does counts for the line that called it. A profiler
-that traces calls would make what is called for every line look dearer than it is. FILE gets the counts as JSON.
+SIGPROF takes the samples, so waiting does not count. C code counts for its caller. A tracing profiler would overestimate
+functions that are called for every line. The counts are written to FILE as JSON.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from pathlib import Path
 from types import FrameType
 
 EVERY_SECONDS = 0.001
-# The innermost frame that is in this table says what a sample is for; (end of the file's name, names of functions).
+# The innermost frame in this table determines the task of a sample: (end of the file's name, prefixes of functions, task).
 WHAT: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("buildrunner/redaction.py", (), "redaction"),
     ("events/lines.py", (), "decoding and splitting"),
-    ("events/journal.py", ("_write_all",), "writing the journal"),
-    ("events/journal.py", ("_Ring.",), "the ring"),
+    ("events/ring.py", ("write_all",), "writing the journal"),
+    ("events/ring.py", ("Ring.",), "the ring buffer"),
     ("events/journal.py", ("Journal.",), "encoding"),
     ("events/journal.py", ("_now",), "encoding"),
-    ("redis/messages.py", (), "publisher: the line out of the event"),
-    ("redis/stream.py", (), "publisher: the batch to Redis"),
-    ("redis/publisher.py", (), "publisher: the batch to Redis"),
+    ("redis/messages.py", (), "publisher: extracting lines"),
+    ("redis/stream.py", (), "publisher: sending batches"),
+    ("redis/publisher.py", (), "publisher: sending batches"),
     ("sinks/console.py", (), "console"),
-    ("build/command.py", ("CommandOutput.",), "keeping the end for hints"),
+    ("build/command.py", ("CommandOutput.",), "storing the end for hints"),
     ("sandbox/command.py", (), "reading the pipe"),
     ("asyncio/unix_events.py", (), "reading the pipe"),
     ("asyncio/selector_events.py", (), "event loop: sockets"),
     ("asyncio/base_events.py", (), "event loop"),
 )
-IMPORTS = "imports, once a run"
+IMPORTS = "imports, once per build"
 
 
 def what(frame: FrameType | None) -> str:
@@ -63,7 +63,7 @@ def main() -> None:
         assert callable(really)
         really(code)
 
-    os._exit = write_and_exit  # type: ignore[assignment]  # how buildrunner ends
+    os._exit = write_and_exit  # type: ignore[assignment]  # buildrunner exits with it
     signal.signal(signal.SIGPROF, sample)
     signal.setitimer(signal.ITIMER_PROF, EVERY_SECONDS, EVERY_SECONDS)
 

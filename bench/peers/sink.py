@@ -1,6 +1,8 @@
-"""An S3 server that takes everything, checks nothing and keeps names only, and manifests: what is measured beside it is the client.
+"""Run an S3 server that accepts all requests and stores only names and manifests, so that only clients are measured.
 
-python sink.py PORT DELAY [CHAIN KEY]   answers each request DELAY seconds after it has come in whole; over TLS with PEM files
+    python sink.py PORT DELAY [CHAIN KEY]
+
+It answers each request DELAY seconds after it has received it. With two PEM files, it uses TLS.
 """
 
 from __future__ import annotations
@@ -15,16 +17,16 @@ LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 CONDITION = re.compile(rb"\r\nif-(none-)?match: *(\S+)", re.IGNORECASE)
 NAMESPACE = b'<?xml version="1.0" encoding="UTF-8"?>\n<%s xmlns="http://s3.amazonaws.com/doc/2006-03-01/">%s</%s>'
 DATE = b"Date: Tue, 24 Nov 2026 12:00:00 GMT\r\nLast-Modified: Tue, 24 Nov 2026 12:00:00 GMT\r\n"
-KEPT = b"/__manifests/"  # the only bodies that are kept
+KEPT = b"/__manifests/"  # only these bodies are stored
 PAGE = 1000
-CHUNKS = -2  # bytes missing of a body whose size is not known
+CHUNKS = -2  # `Sink.missing` for a body of unknown size
 
 etags: dict[bytes, bytes] = {}
 bodies: dict[bytes, bytes] = {}
 
 
 def answer(head: bytes, body: bytes) -> bytes:
-    """Return what is answered to a request."""
+    """Return the response to a request."""
     method, target = head.split(b" ", 2)[:2]
     key = target.partition(b"?")[0]
     if method == b"GET" and KEPT in key:
@@ -51,7 +53,7 @@ def answer(head: bytes, body: bytes) -> bytes:
 
 
 def listing(target: bytes) -> bytes:
-    """Return a page of all that is there; a continuation token is the number of its first key."""
+    """Return a page of the listing; a continuation token is the index of the page's first key."""
     token = re.search(rb"continuation-token=(\d+)", target)
     start = int(token[1]) if token else 0
     prefix = re.search(rb"[?&]prefix=([^&]*)", target)
@@ -70,7 +72,7 @@ def listing(target: bytes) -> bytes:
 
 
 def unchunked(data: bytes) -> bytes:
-    """Return the body that was sent in chunks."""
+    """Return a body without its chunked encoding."""
     body = b""
     while size := int(data.partition(b"\r\n")[0], 16):
         data = data.partition(b"\r\n")[2]
@@ -94,14 +96,14 @@ class Sink(asyncio.Protocol):
     def __init__(self, delay: float) -> None:
         self.delay = delay
         self.head = b""
-        self.body = b""  # of what is kept
-        self.missing = -1  # bytes of the body; -1 while the head is read, or CHUNKS
+        self.body = b""  # only for bodies that are stored
+        self.missing = -1  # remaining bytes of the body; -1 while the head is read, or CHUNKS
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
 
     def data_received(self, data: bytes) -> None:
-        if self.missing == CHUNKS:  # over TLS botocore sends what is written on condition in chunks of chunks
+        if self.missing == CHUNKS:  # over TLS, botocore sends conditional writes with two layers of chunks
             self.body += data
             if not self.body.endswith(b"\r\n0\r\n\r\n"):
                 return

@@ -505,7 +505,7 @@ PROOFS = (
         "tailwind-unknown-class",  # Tailwind CSS 4
         "Error: Cannot apply unknown utility class `card`. Are you using CSS modules or similar and missing `@reference`?\n",
         "grep -q '@utility card {' in.css",
-        r"does not know: (\S+)\. Define it by `(@\w+) …`",
+        r"does not know: (\S+)\. Define it with `(@\w+)`",
         lambda p, name, how: p.write("in.css", f"{how} {name} {{color: red}}\n.a {{@apply {name}}}\n"),
         {"in.css": ".card {color: red}\n.a {@apply card}\n"},
     ),
@@ -513,7 +513,7 @@ PROOFS = (
         "tailwind-unknown-class",
         "Error: Cannot apply unknown utility class `bg-me`. Are you using CSS modules or similar and missing `@reference`?\n",
         "grep -q '@reference \"./main.css\"' a.module.css",
-        r"begin it with `(@\w+ \"\S+\")`",
+        r"add `(@\w+ \"\S+\")`",
         lambda p, line: p.write("a.module.css", f"{line};\n.a {{@apply bg-me}}\n"),
         {"a.module.css": ".a {@apply bg-me}\n", "main.css": ""},
     ),

@@ -153,7 +153,7 @@ PROOFS: tuple[Proof, ...] = (
         "patch-not-applicable",  # patch-package 8
         "**ERROR** Failed to apply patch for package dep at path\n\n    node_modules/dep\n",
         "cmp patches/dep.patch node_modules/dep/package.json",
-        r"Make it again \(`(.+?)`\)",
+        r"Recreate it \(`(.+?)`\)",
         run_inside,
         {
             "node_modules/dep/package.json": '{"version": "2.0.0"}',
@@ -167,7 +167,7 @@ PROOFS: tuple[Proof, ...] = (
         "patch-not-applicable",  # pnpm 10
         " ERR_PNPM_PATCH_FAILED  Could not apply patch /x/patches/dep.patch to /x/node_modules/dep\n",
         '[ "$*" = install ] && test -e patched',
-        r"Make it again \(`(.+?)`\)",
+        r"Recreate it \(`(.+?)`\)",
         run_inside,
         {"bin/pnpm": '#!/bin/sh\n[ "$*" = "patch dep" ] && touch patched\n'},
         script="manager install",
@@ -287,7 +287,7 @@ PROOFS: tuple[Proof, ...] = (
         "image-tool-missing",  # pngquant-bin 6
         "  ‼ spawn /x/node_modules/pngquant-bin/vendor/pngquant ENOENT\n  ‼ pngquant pre-build test failed\n",
         "! grep pngquant package.json",
-        r"remove (\S+), which brings it, from package\.json",
+        r"remove (\S+), which depends on it, from package\.json",
         Project.remove,
         {"package.json": package(devDependencies={"imagemin-pngquant": "9"})},
         script="npm rebuild",
@@ -404,7 +404,7 @@ PROOFS: tuple[Proof, ...] = (
         "node-too-new-for-primordials",
         "ReferenceError: primordials is not defined\n    at fs.js:47:5\n",
         installed("gulp", "4."),
-        r"Update it to (\w+) (\d+)\.",
+        r"Update to (\w+) (\d+)\.",
         lambda p, name, version: p.add(f"npm install {name}@{version}"),
     ),
     Proof(

@@ -57,4 +57,4 @@ def test_a_complete_page_is_published_without_package_sources(program: Program, 
 
     assert run.code == 0
     assert set(program.objects(run.slug)) == {"index.html", "css/a.css"}
-    assert run.said("Set OUTPUT_DIR=. to publish all.")
+    assert run.said("Set OUTPUT_DIR=. to publish all files.")

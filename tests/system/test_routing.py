@@ -73,7 +73,7 @@ LD_PRELOAD = "x.so"
         "Applying build.publish of netlify.toml: site",
         "Applying installCommand of vercel.json: echo $GREETING >installed",
         "Applying build.environment of netlify.toml: GREETING",
-        "Variables of netlify.toml are not set, because buildrunner sets or refuses them: LD_PRELOAD.",
+        "Variables in netlify.toml are ignored because buildrunner sets or refuses them: LD_PRELOAD.",
     ):
         assert any(event.get("log", "").startswith(sentence) for event in run.events), sentence
     assert program.objects(again.slug)["index.html"]["body"] == b"<p>bye  true \n"

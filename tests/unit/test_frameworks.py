@@ -460,7 +460,7 @@ def test_nuxt_is_generated(app: Path, script: str, scripts: Files, instead: str 
 def test_what_does_not_run_on_a_generated_site_is_reported(app: Path) -> None:
     found = made_with(app, "nuxt=^3", "nuxt build", {"server/api/hello.ts": ""})
 
-    assert "folder server does not run" in (found.note or "")
+    assert "code in server/ won't run" in (found.note or "")
 
 
 def test_an_old_next_is_exported_by_its_own_script(app: Path) -> None:

@@ -154,7 +154,7 @@ def test_the_file_in_the_folder_of_the_app_is_nearer(app: Path) -> None:
         found = plan(app, files, None, root_dir=root)
         assert (found.app.folder, found.output.folder) == (app / "web", "b")
         assert found.overrides.environment == {"A": "2", "B": "1"}
-        assert any("is not applied, because build.publish of web/netlify.toml says" in each for each in found.warnings)
+        assert any("is ignored because build.publish of web/netlify.toml has" in each for each in found.warnings)
 
 
 def test_a_publish_folder_elsewhere_does_not_move_the_app(app: Path) -> None:
@@ -178,7 +178,7 @@ def test_variables_of_netlify_toml_are_set(app: Path) -> None:
     assert found.install.node.text == "18"
     assert "Applying build.environment of netlify.toml: NODE_VERSION, A, N" in found.notes
     assert (
-        "Variables of netlify.toml are not set, because buildrunner sets or refuses them: PATH, CI, a b."
+        "Variables in netlify.toml are ignored because buildrunner sets or refuses them: PATH, CI, a b."
         in found.warnings
     )
     assert plan(app, {}, node_version="22").install.node.text == "22"  # type: ignore[union-attr]
@@ -188,7 +188,7 @@ def test_a_node_version_that_is_none_is_a_warning(app: Path) -> None:
     found = plan(app, toml("", '[build.environment]\nNODE_VERSION = "newest please"'))
 
     assert found.install.node is None
-    assert "names no version of Node: 'newest please'" in found.warnings[0]
+    assert "is not a Node.js version: 'newest please'" in found.warnings[0]
 
 
 @pytest.mark.parametrize(
@@ -207,7 +207,7 @@ def test_a_preset_does_not_replace_the_build_script(app: Path) -> None:
 
     assert found.build.shown == "npm run build"
     assert "Applying framework of vercel.json: vite" in found.notes
-    assert "is not known" in plan(app, vercel(framework="fancy")).warnings[0]
+    assert "is unknown" in plan(app, vercel(framework="fancy")).warnings[0]
 
 
 def test_vercel_build_counts_where_there_is_no_other(app: Path) -> None:

@@ -423,7 +423,7 @@ def hint_of_failure(plan: Any, said: str, hint: str | None) -> str | None:
 
 def test_every_fallback_of_an_install_is_a_warning(monkeypatch: pytest.MonkeyPatch, checkout: Path) -> None:
     engine = 'error a@1.0.0: The engine "node" is incompatible with this module.'
-    outdated, engines = "yarn.lock does not match", "A package requires another Node"
+    outdated, engines = "yarn.lock does not match", "A package requires another version of Node"
     for lockfile, said, expected in (
         ("yarn.lock", [SAID["yarn 1"], engine], [outdated, engines]),
         ("yarn.lock", [engine, SAID["yarn 1"], engine], [engines, outdated]),
@@ -688,16 +688,16 @@ def test_an_unknown_build_failure_is_quoted_with_what_to_do(checkout: Path) -> N
 
     quote = "The build says: “SyntaxError: Named export 'createFilter' not found in x.js”. "
     no_lockfile = "The repository has no lockfile, so the newest packages that package.json allows were installed"
-    afresh = "To reproduce it, clone the repository into a new folder and run"
+    afresh = "To reproduce it, clone the repository into a new folder, which has only committed files, and run"
     npm, pnpm = hint("npm"), hint("pnpm")
     assert npm is not None
     assert npm.startswith(f"{quote}{no_lockfile}")
     assert "`npm install --before=2022-06-15`" in npm
     assert pnpm is not None
-    assert pnpm.endswith("Commit the lockfile of a machine where the build works.")
+    assert pnpm.endswith("Commit the lockfile from a machine where the build works.")
     assert hint("npm", given="Fix it.") == "Fix it."
     locked = hint("npm", lockfile="package-lock.json")
-    assert locked == f"{quote}{afresh} `npm ci` and `npm run build` there: a clone has only committed files."
+    assert locked == f"{quote}{afresh} `npm ci` and `npm run build` there."
     assert (hint("pnpm", lockfile="pnpm-lock.yaml") or "").startswith(
         f"{quote}{afresh} `pnpm install --frozen-lockfile` and"
     )

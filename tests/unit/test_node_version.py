@@ -100,8 +100,8 @@ def test_an_invalid_node_version_warns_or_fails_for_the_operator(checkout: Path)
     found, warnings = find_node(checkout, checkout, None)
 
     assert found is None
-    assert [warning.split(" ")[0] for warning in warnings] == [".nvmrc", "'the"]
-    with pytest.raises(BuildFailed, match="NODE_VERSION is 'system', which names no version"):
+    assert [warning.split(" ")[0] for warning in warnings] == [".nvmrc", "engines.node"]
+    with pytest.raises(BuildFailed, match=r"NODE_VERSION is 'system', which is not a Node\.js version"):
         find_node(checkout, checkout, "system")
 
 
@@ -277,7 +277,7 @@ def test_dev_engines_narrow_what_another_file_names(checkout: Path) -> None:
     (checkout / ".nvmrc").write_text("20\n")
     assert best(wish(checkout)) == "18.20.8"
     assert ".nvmrc requires Node 20, but devEngines.runtime of package.json requires ^18" in notes_of(checkout)
-    assert "devEngines.runtime of package.json decides" in notes_of(checkout)
+    assert "Using devEngines.runtime of package.json" in notes_of(checkout)
 
 
 def test_volta_may_name_another_package_json(checkout: Path) -> None:

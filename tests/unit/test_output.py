@@ -55,7 +55,7 @@ def failure(app: Path, framework: DetectedFramework | None = None, before: Snaps
 def test_a_library_is_no_site(app: Path, package: Mapping[str, object]) -> None:
     write(app, {"dist/app.js": "", "dist/index.d.ts": ""})
 
-    with pytest.raises(BuildFailed, match="made a library, not a site: dist has no page"):
+    with pytest.raises(BuildFailed, match="produced a library instead of a site: dist has no page"):
         find_output(app, app, framework=DetectedFramework(BY_NAME["Vite"], ("dist",)), package=package)
     assert find_output(app, app, output_dir="dist", package=package).folder == app / "dist"
     write(app, {"dist/index.html": PAGE})
@@ -67,7 +67,7 @@ def test_a_dist_without_pages_is_published_with_a_warning(app: Path) -> None:
 
     found = find_output(app, app, package={"main": "index.js"})
 
-    assert found.warning == "There is no index.html in dist, so the site's own address will show no page."
+    assert found.warning == "There is no index.html in dist, so the site has no home page."
 
 
 def test_an_empty_dist_gets_no_warning_of_its_own(app: Path) -> None:
@@ -89,7 +89,7 @@ def test_a_frameworks_folder_comes_before_dist(app: Path) -> None:
 
     assert output(app, DetectedFramework(BY_NAME["Create React App"], ("www", "build"))) == "www"
     found = find_output(app, app, framework=DetectedFramework(BY_NAME["Create React App"], ("build",)))
-    assert found.note == "The site is in build, where Create React App puts it."
+    assert found.note == "Publishing build, the output folder of Create React App."
 
 
 def test_what_is_published_instead_of_dist_is_logged(app: Path) -> None:
@@ -195,7 +195,7 @@ def test_an_output_without_a_page_is_reported(app: Path) -> None:
     write(app, {"lib/index.js": "1"})
 
     assert (
-        "wrote no page to lib, where Vite leaves its output"
+        "wrote no page to lib, the output folder of Vite"
         in failure(app, DetectedFramework(BY_NAME["Vite"], ("lib", "dist"))).reason
     )
 
@@ -203,7 +203,7 @@ def test_an_output_without_a_page_is_reported(app: Path) -> None:
 def test_a_style_sheet_without_its_page_is_not_a_site(app: Path) -> None:
     write(app, {"dist/out.css": "a{}", "index.html": '<link rel="stylesheet" href="./dist/out.css"><script src=no.js>'})
 
-    assert "index.html, is not in there" in failure(app).reason
+    assert "index.html, which uses these files, is not in dist" in failure(app).reason
     assert "OUTPUT_DIR=." in (failure(app).hint or "")
 
 
@@ -236,8 +236,8 @@ def test_files_for_robots_do_not_make_a_folder_a_site(app: Path) -> None:
 
     assert found.folder == app / "dist/apps/web"
     assert found.warning == (
-        "dist/apps/sitemap.xml, dist/robots.txt: not published, because the site is in dist/apps/web."
-        " Let the build write such files beside index.html."
+        "Not publishing dist/apps/sitemap.xml, dist/robots.txt, because the site is in dist/apps/web."
+        " Write such files next to index.html in the build."
     )
     write(app, {"dist/apps/web/index.html": '<script src="/app.js"></script>', "dist/app.js": ""})
     assert find_output(app, app).folder == app / "dist"
@@ -318,7 +318,7 @@ def test_a_template_is_no_output(app: Path, folder: str, page: str, language: st
 
     error = failure(app)
 
-    assert f"{folder}/index.html is a template of {language}" in error.reason
+    assert f"{folder}/index.html is still a template of {language}" in error.reason
     assert f"OUTPUT_DIR={folder}" in (error.hint or "")
     assert find_output(app, app, output_dir=folder).folder == app / folder
     write(app, {"www/index.html": PAGE})
@@ -458,7 +458,7 @@ def test_install_output_is_published_when_the_build_has_no_page(app: Path) -> No
     found = find_output(app, app, before=before, at_first=at_first, package={"main": "dist/index.js"})
 
     assert found.folder == app / "public"
-    assert found.note == "The build wrote no page; publishing public, which the install wrote."
+    assert found.note == "The build wrote no page; publishing public, which the install stage wrote."
 
 
 def test_the_hint_names_what_makes_the_site(app: Path) -> None:
@@ -523,7 +523,7 @@ def test_output_dir_is_the_only_folder_that_is_looked_at(app: Path) -> None:
     with pytest.raises(BuildFailed) as caught:
         find_output(app, app, output_dir="public")
 
-    assert caught.value.reason == "The build succeeded but made no folder public."
+    assert caught.value.reason == "The build succeeded but did not create the folder public."
     assert "OUTPUT_DIR" in (caught.value.hint or "")
     write(app, {"public/a.txt": ""})
     assert (

@@ -125,7 +125,7 @@ def test_a_lockfile_of_another_manager_is_reported(checkout: Path) -> None:
     manager, lockfile, notes = detect_manager(checkout, checkout)
 
     assert (manager.name, lockfile) == ("pnpm", None)
-    assert "package-lock.json is not used" in notes[0]
+    assert "package-lock.json is ignored" in notes[0]
 
 
 def test_the_lockfile_that_matches_package_json_is_used(checkout: Path) -> None:
@@ -392,7 +392,7 @@ def test_settings_that_pnpm_11_does_not_read_are_named(checkout: Path) -> None:
     write(checkout, engines={"pnpm": ">=11"}, pnpm={"overrides": {"a": "1"}})
 
     assert best(found(checkout)) == "11.9.0"
-    assert "pnpm 11 or later, which does not read pnpm.overrides of package.json" in notes_of(checkout)
+    assert "pnpm 11 or later, which ignores pnpm.overrides in package.json" in notes_of(checkout)
 
 
 def test_engines_of_npm_count_where_npm_obeys_them(checkout: Path) -> None:
@@ -450,7 +450,7 @@ def test_an_invalid_range_in_engines_is_reported(checkout: Path) -> None:
     (checkout / "yarn.lock").write_text(CLASSIC)
 
     assert best(found(checkout)) == "1.22.22"
-    assert "engines.yarn of package.json is 'v1,22 (classic)', which is no range of versions" in notes_of(checkout)
+    assert "engines.yarn of package.json is ignored: 'v1,22 (classic)' is not a version range" in notes_of(checkout)
 
 
 @pytest.mark.parametrize(

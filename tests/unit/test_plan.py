@@ -120,7 +120,7 @@ def test_a_build_script_with_another_name_is_run_and_logged(checkout: Path) -> N
     found = plan(checkout)
 
     assert found.build.command == ("npm", "run", "docs:build")
-    assert found.notes == ("package.json has no script build; running docs:build.",)
+    assert found.notes == ('package.json has no "build" script; running docs:build.',)
 
 
 def test_a_server_only_framework_is_refused_before_the_install(checkout: Path) -> None:
@@ -194,7 +194,7 @@ def test_package_json_may_begin_with_a_bom_and_hold_other_bytes(checkout: Path, 
 def test_package_json_that_holds_no_object(checkout: Path, value: Any) -> None:
     (checkout / "package.json").write_text(json.dumps(value))
 
-    assert "must hold a JSON object" in failure(checkout).reason
+    assert "must contain a JSON object" in failure(checkout).reason
 
 
 @pytest.mark.parametrize("scripts", [None, {}, "vite build", ["build"], {"build": None}, {"build": {}}, {"Build": "x"}])
@@ -271,7 +271,7 @@ def test_no_lockfile_is_a_failure_where_it_has_to_be_there(checkout: Path) -> No
     error = failure(checkout, strict_lockfile=True)
 
     assert (error.stage, error.exit_code) == ("install", 30)
-    assert error.reason == "The repository has no lockfile of npm, and STRICT_LOCKFILE requires one."
+    assert error.reason == "The repository has no npm lockfile, and STRICT_LOCKFILE requires one."
     assert "npm install" in (error.hint or "")
 
 
@@ -416,7 +416,7 @@ def test_of_several_folders_the_one_that_is_a_site_is_the_app(checkout: Path) ->
     found = plan(checkout)
 
     assert found.app.folder == checkout / "client"
-    assert found.notes == ("The app is in client; server can be built, too, but is no site.",)
+    assert found.notes == ("The app is in client. Not sites, although they have a build script: server.",)
 
 
 def test_a_library_that_the_site_imports_is_not_the_site(checkout: Path) -> None:
@@ -511,7 +511,9 @@ def test_the_only_folder_that_the_build_script_enters_is_the_app(checkout: Path,
         checkout / "client/package-lock.json",
     )
     assert (found.build.command, found.output.framework.name) == (("npm", "run", "build"), "Vite")
-    assert found.notes == ("The build script uses client, and nothing installs there: the app is in client.",)
+    assert found.notes == (
+        "The build script runs in client, where nothing installs dependencies. Building client as the app.",
+    )
 
 
 def test_of_several_folders_the_one_with_a_site_is_the_app(checkout: Path) -> None:
@@ -528,7 +530,9 @@ def test_of_several_folders_the_one_with_a_site_is_the_app(checkout: Path) -> No
     found = plan(checkout)
 
     assert found.app.folder == checkout / "client"
-    assert found.notes == ("The build script uses server, client, and nothing installs there: the app is in client.",)
+    assert found.notes == (
+        "The build script runs in server, client, where nothing installs dependencies. Building client as the app.",
+    )
 
 
 @pytest.mark.parametrize(
@@ -599,8 +603,8 @@ def test_a_longer_build_script_has_missing_packages_installed(checkout: Path, sc
     assert found.build.shown == "(cd client && NODE_ENV= yarn install --non-interactive || true) && npm run build"
     assert found.build.command == ("/bin/sh", "-c", found.build.shown)
     assert found.warnings[-1] == (
-        "The build script uses client, whose dependencies are not installed: running"
-        " yarn install --non-interactive there first. Add that to the build script."
+        "The build script runs in client, where dependencies are not installed: running"
+        " yarn install --non-interactive there first. Add that command to the build script."
     )
     for given in ({"install_command": "make"}, {"strict_lockfile": True}):
         assert plan(checkout, **given).build.command == ("npm", "run", "build")
@@ -869,7 +873,7 @@ def test_a_generator_of_sites_at_the_top_needs_no_build_script(
     assert (found.app.folder, found.build.shown, found.build.script) == (checkout, command, command)
     assert found.build.command == ("/bin/sh", "-c", f"PATH={checkout}/node_modules/.bin:$PATH; {command}")
     assert found.notes == (
-        f'package.json has no build script: running {command}. Put "build": "{command}" under "scripts".',
+        f'package.json has no build script: running {command}. Add "build": "{command}" under "scripts".',
     )
     assert found.output.framework.name
     assert plan(checkout, build_command="make").build.shown == "make"
@@ -888,7 +892,7 @@ def test_a_script_for_the_generator_precedes_its_plain_command(checkout: Path) -
 
     assert (found.build.command, found.build.script) == (("npm", "run", "make"), scripts["make"])
     assert found.notes == (
-        'package.json has no build script: running make. Put "build": "npm run make" under "scripts".',
+        'package.json has no build script: running make. Add "build": "npm run make" under "scripts".',
     )
 
 
@@ -945,7 +949,7 @@ def test_a_package_in_the_theme_of_a_hugo_site_is_not_the_app(checkout: Path) ->
 
     assert (error.stage, error.reason) == (
         "build",
-        "The repository has no package.json at its top: by its hugo.toml it is a Hugo site, which hugo builds. Only Node is"
+        "The repository has no package.json at its top. Its hugo.toml suggests a Hugo site, which hugo builds, and only Node.js is"
         " available.",
     )
 
@@ -953,7 +957,7 @@ def test_a_package_in_the_theme_of_a_hugo_site_is_not_the_app(checkout: Path) ->
 @pytest.mark.parametrize(
     ("files", "name", "kind"),
     [
-        ({"style.css": "/*\nTheme Name: Portra\n*/", "functions.php": ""}, "style.css", "a theme of WordPress"),
+        ({"style.css": "/*\nTheme Name: Portra\n*/", "functions.php": ""}, "style.css", "a WordPress theme"),
         ({"composer.json": "{}", "artisan": ""}, "composer.json", "a PHP program, which needs a server"),
         ({"hugo.toml": ""}, "hugo.toml", "a Hugo site, which hugo builds"),
     ],
@@ -970,7 +974,7 @@ def test_other_languages_are_recognized_despite_a_package_json(
     error = failure(checkout)
 
     assert (error.stage, error.exit_code) == ("build", 40)
-    assert error.reason.startswith(f"package.json has no build script, and by its {name} this is {kind}")
+    assert error.reason.startswith(f"package.json has no build script. Its {name} suggests {kind}")
 
 
 def test_what_laravel_builds_has_no_page(checkout: Path) -> None:
@@ -1047,7 +1051,7 @@ def test_what_node_cannot_build_is_recognized(checkout: Path, name: str, said: s
     error = failure(checkout)
 
     assert error.stage == "build"
-    assert f"by its {name} it is" in error.reason
+    assert f"Its {name} suggests" in error.reason
     assert said in error.reason
 
 
@@ -1099,10 +1103,10 @@ def test_the_top_may_be_named_with_a_dot(checkout: Path) -> None:
 @pytest.mark.parametrize(
     ("page", "text", "other", "words"),
     [
-        ("index.html", "---\n---\n{% include head.html %}", "Gemfile", "by its Gemfile it is a Jekyll site"),
-        ("mysite/templates/index.html", "<h1>{{ user }}</h1>", "manage.py", "by its manage.py it is a Python program"),
-        ("mysite/templates/index.html", "<h1>hello</h1>", "manage.py", "by its manage.py it is a Python program"),
-        ("layouts/index.html", '{{ define "main" }}{{ end }}', "hugo.toml", "by its hugo.toml it is a Hugo site"),
+        ("index.html", "---\n---\n{% include head.html %}", "Gemfile", "Its Gemfile suggests a Jekyll site"),
+        ("mysite/templates/index.html", "<h1>{{ user }}</h1>", "manage.py", "Its manage.py suggests a Python program"),
+        ("mysite/templates/index.html", "<h1>hello</h1>", "manage.py", "Its manage.py suggests a Python program"),
+        ("layouts/index.html", '{{ define "main" }}{{ end }}', "hugo.toml", "Its hugo.toml suggests a Hugo site"),
         ("index.html", "<%= yield %>", None, "index.html is a template of ERB or EJS"),
         ("public/index.html", "<?php echo 1;", None, "has no package.json"),
     ],
@@ -1148,7 +1152,7 @@ def test_the_script_that_makes_a_librarys_site_is_run_too(
 
     assert found.build.command == ("/bin/sh", "-c", f"npm run build && npm run {name}")
     assert found.output.framework.name == framework
-    assert f"Running {name} too" in found.notes[-1]
+    assert f"also running {name}" in found.notes[-1]
     assert plan(checkout, output_dir="dist").build.command == ("npm", "run", "build")
 
 
@@ -1197,13 +1201,13 @@ def test_the_site_of_a_library_may_be_a_package_of_its_own(checkout: Path) -> No
     )
     found = plan(checkout)
     assert found.app.folder == checkout
-    assert found.output.other_site == "Set ROOT_DIR=website: that seems to make the site."
+    assert found.output.other_site == "Set ROOT_DIR=website, which seems to build the site."
 
 
 def test_what_may_make_the_site_is_named_for_the_hint(checkout: Path) -> None:
     write(checkout, main="dist/a.js", scripts={**LIBRARY, "docs:build": "node docs.js", "docs:serve": "serve docs"})
 
-    assert plan(checkout).output.other_site == 'Set BUILD_COMMAND="npm run docs:build": that seems to make the site.'
+    assert plan(checkout).output.other_site == 'Set BUILD_COMMAND="npm run docs:build", which seems to build the site.'
 
 
 def test_settings_of_other_hosts_are_warned_of(checkout: Path) -> None:
@@ -1338,7 +1342,7 @@ def test_a_monorepo_that_is_not_read_is_warned_of(checkout: Path, name: str) -> 
     (checkout / name).write_text("{}")
     write(checkout / "apps/web", scripts={"build": "vite build"})
 
-    assert plan(checkout, root_dir="apps/web").warnings[-1].startswith(f"{name} is not read: ")
+    assert plan(checkout, root_dir="apps/web").warnings[-1].startswith(f"{name} is ignored: ")
 
 
 def test_the_source_page_of_an_example_is_no_site(checkout: Path) -> None:

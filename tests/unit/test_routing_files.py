@@ -81,9 +81,9 @@ def test_reads_redirects(text: str, target: str, expected: str) -> None:
         ("/a b=c", "no destination starts with"),
         ("/a b", "no destination starts with"),
         ("a /b", 'the path does not start with "/"'),
-        ("/a /b 99", '"99" is not a status'),
+        ("/a /b 99", '"99" is not a status code'),
         ("/a /b 600", "status 600 is not supported"),
-        ("/a /b 20x", '"20x" is not a status'),
+        ("/a /b 20x", '"20x" is not a status code'),
         ("http:// /b", "the URL is not valid"),
         ("/.netlify/x /b", "reserved by Netlify"),
         ("http://example.com/.netlify/x /b", "reserved by Netlify"),
@@ -99,7 +99,7 @@ def test_reads_redirects(text: str, target: str, expected: str) -> None:
         ("/api/* https://api.example.com/:splat 200! Sign=SECRET", '"Sign"'),
         ("/api/* /.netlify/functions/:splat 200", "functions are not supported"),
         ("/a https://example.com/404 404", "must be in the site"),
-        ("http://example.com/* https://example.com/:splat 301!", "terminates TLS"),
+        ("http://example.com/* https://example.com/:splat 301!", "TLS is terminated"),
         # Cloudflare: sources are paths
         ("/a?b=c /d", "has no query"),
         ("/a //example.com", 'starts with "//"'),
@@ -123,7 +123,7 @@ def test_warns_of_redirects_that_it_cannot_apply(line: str, reason: str) -> None
 def test_warns_of_names_that_nothing_captures() -> None:
     document, warnings = collect({"_redirects": "/a /b/:splat"})
     assert show(ask(document, "/a")) == "301 /b/:splat"
-    assert warnings == ["_redirects:1: its path has no :splat, so that stays in the destination as it is."]
+    assert warnings == ["_redirects:1: its path has no :splat, so the destination contains that text literally."]
 
 
 HEADERS = """
@@ -203,11 +203,11 @@ def test_reads_headers_for_a_host() -> None:
         ("/path\n  Transfer-Encoding: chunked", 2, "cannot be set"),
         ("/path\n  Connection: close", 2, "cannot be set"),
         ("/path\n  ! ETag", 2, "cannot be set"),
-        # What proxies in front obey: nginx would send one of its own files.
+        # Headers that proxies obey: nginx would send one of its own files.
         ("/path\n  X-Accel-Redirect: /internal/secrets", 2, "cannot be set"),
         ("/path\n  x-sendfile: /etc/passwd", 2, "cannot be set"),
         ("/path*\n  x: " + ":splat" * 51, 2, "more than 50 times"),
-        ("/path\n  Basic-Auth: a:b", 2, "NOT protected"),
+        ("/path\n  Basic-Auth: a:b", 2, "NOT password-protected"),
         ("/path\n  a: b\x00c", 2, "control characters"),
         ("/path?a=b\n  a: 1", 1, "has no query"),
     ],
@@ -241,11 +241,11 @@ def test_warns_of_headers_that_it_cannot_apply(text: str, line: int, reason: str
         ('[[redirects]]\nfrom = "/a"\nto = "/b"\n[redirects.rate_limit]\nx = 1', 1, "rate_limit"),
         ('[[redirects]]\nfrom = "/a"\nto = "https://x.com/"\nstatus = 200\nsigned = "S"', 1, "a proxy"),
         ('[[redirects]]\nfrom = "/a"\nto = "/b"\nquery = "x"', 1, "not a table"),
-        ('[[redirects]]\nfrom = "/a"\nto = "/b"\nquery = {x = [1]}', 1, "not a text"),
+        ('[[redirects]]\nfrom = "/a"\nto = "/b"\nquery = {x = [1]}', 1, "not a string"),
         ('[[headers]]\n[headers.values]\na = "b"', 1, 'no "for"'),
         ('[[headers]]\nfor = 1\n[headers.values]\na = "b"', 1, 'no "for"'),
         ('[[headers]]\nfor = "/*"\nvalues = "x"', 1, "not a table"),
-        ('[[headers]]\nfor = "/*"\n[headers.values]\na = 1', 1, "not a text"),
+        ('[[headers]]\nfor = "/*"\n[headers.values]\na = 1', 1, "not a string"),
         ('[[headers]]\nfor = "/*"\n[headers.values]\n" " = "1"', 1, "not valid"),
         ('[[headers]]\nfor = "/*"\n[headers.values]\nConnection = "x"', 1, "cannot be set"),
         (f"[{'a.' * 1000}a]", 1, "too long"),
@@ -297,19 +297,19 @@ def test_reads_headers_of_netlify_toml() -> None:
         ('{\n"routes": [{"src": "/a", "dest": "/b"}]}', 2, '"routes" is not supported'),
         ('{"redirects": {}}', 1, "not an array"),
         ('{"redirects": [1]}', 1, "not an object"),
-        ('{"redirects": [\n{"source": "/a"}]}', 2, "not a text"),
+        ('{"redirects": [\n{"source": "/a"}]}', 2, "not a string"),
         ('{"redirects": [{"source": "a", "destination": "/b"}]}', 1, "does not start with"),
         ('{"redirects": [{"source": "/a", "destination": "b"}]}', 1, "does not start with"),
         (
             '{"redirects": [{"source": "/a", "destination": "/b", "statusCode": 200}]}',
             1,
-            "not the status of a redirect",
+            "not a redirect status code",
         ),
         ('{"redirects": [{"source": "/a(", "destination": "/b"}]}', 1, "unclosed group"),
         ('{"redirects": [{"source": "/a(?<=b)", "destination": "/b"}]}', 1, "look-around"),
         ('{"redirects": [{"source": "/(a(b))", "destination": "/b"}]}', 1, "capturing groups"),
         ('{"redirects": [{"source": "/:a*((?!b).*)", "destination": "/b"}]}', 1, "look-ahead"),
-        ('{"redirects": [{"source": "/a*", "destination": "/b"}]}', 1, "belongs to nothing"),
+        ('{"redirects": [{"source": "/a*", "destination": "/b"}]}', 1, "unexpected"),
         ('{"redirects": [{"source": "/(a{1000}){1000}", "destination": "/b"}]}', 1, "capturing|not valid"),
         (
             '{"redirects": [{"source": "/[a-z]{1,9}(x{500}y{500}z{500})", "destination": "/b"}]}',
@@ -344,7 +344,7 @@ def test_reads_headers_of_netlify_toml() -> None:
             "not supported",
         ),
         ('{"headers": [{"source": "/a", "headers": [{"key": "Content-Length", "value": "1"}]}]}', 1, "cannot be set"),
-        ('{"headers": [{"source": "/a", "headers": [{"key": "a"}]}]}', 1, "not a text"),
+        ('{"headers": [{"source": "/a", "headers": [{"key": "a"}]}]}', 1, "not a string"),
         ('{"headers": [{"source": "/a", "headers": {}}]}', 1, "not an array"),
         ('{\n\n"cleanUrls": "yes"}', 3, "not true or false"),
         ('{"trailingSlash": 1}', 1, "not true or false"),

@@ -1014,7 +1014,7 @@ SMALL = FULL.replace("145", "6").replace("150", "7")
             2 * 2**30,
             ("more memory than its 2048 MB, of which Node may use 1461", "Give the build more memory"),
         ),
-        (SMALL, 2 * 2**30, ("less memory here than there is (1461 MB)", "BUILD_ENV_NODE_OPTIONS")),
+        (SMALL, 2 * 2**30, ("below the available 1461 MB", "BUILD_ENV_NODE_OPTIONS")),
         (FULL, None, ("BUILD_ENV_NODE_OPTIONS=--max-old-space-size=",)),
         (
             "FATAL ERROR: Ineffective mark-compacts near heap limit Allocation failed\n",
@@ -1106,7 +1106,7 @@ SITUATIONS: list[tuple[str, dict[str, Any], str, str]] = [
     (
         "Treating warnings as errors because process.env.CI = true\n",
         {"environment": {"CI": "false"}},
-        "its script sets CI itself",
+        "because its script sets CI",
         "BUILD_COMMAND",
     ),
     ("npm error code ERESOLVE\n", {"command": "npm ci --legacy-peer-deps"}, "did not help", "=true"),

@@ -1,4 +1,4 @@
-"""Explain a failed command: known causes, what to do, and a quote of the output."""
+"""Explain why a command failed and what to do, by known causes or a quote of its output."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""Why a command of the repository failed and what to do, from all that is known of the build."""
+"""Add a hint and a description for programs to the failure of a repository's command."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ _INSTALL_SCRIPTS = ("preinstall", "install", "postinstall", "prepublish", "prepr
 
 @contextmanager
 def with_failure_hint(
-    plan: BuildPlan, lacking: Mapping[str, str] | None = None, *, committed: str, node: str | None = None
+    plan: BuildPlan, failed_packages: Mapping[str, str] | None = None, *, committed: str, node: str | None = None
 ) -> Iterator[None]:
-    """Add the reason and the hint with the most certain evidence to a command's failure.
+    """Add the most certain reason and hint to the failure of a command.
 
-    The kernel's evidence (memory) comes first, then a package in `Installed.failed_packages`, then a known cause in the output.
-    Otherwise the output is quoted, with a hint about a missing lockfile, or about reproducing the failure on another machine.
+    Evidence from the kernel (out of memory) comes first, then a package whose install script failed, then a known cause in the
+    output. Otherwise, the hint quotes the output and suggests adding a lockfile or reproducing the failure.
 
     Args:
         plan: plan of the build.
-        lacking: failed packages of the install, once it has ended.
+        failed_packages: packages whose install scripts failed, each with a sentence about it; None during the install.
         committed: date of the commit, YYYY-MM-DD.
-        node: version of Node that ran the command.
+        node: version of the Node.js that ran the command.
 
     """
     try:
@@ -43,16 +43,17 @@ def with_failure_hint(
             failure = explain_failure(plan, error, node).failure
             error.failure = replace(failure, kind=known.kind) if failure and known else failure or known
             raise
-        said = without_color(error.output)
+        output = without_color(error.output)
+        failed_packages = failed_packages or {}
         name = next(
             (
                 each
-                for each in lacking or {}
-                if re.search(rf"(?:node_modules/|[\"'`]){re.escape(each)}[\"'`/:\s]", said)
+                for each in failed_packages
+                if re.search(rf"(?:node_modules/|[\"'`]){re.escape(each)}[\"'`/:\s]", output)
             ),
             None,
         )
-        hint = f"{name} may be missing, because its install script failed. {(lacking or {})[name]}" if name else None
+        hint = f"{name} may be missing, because its install script failed. {failed_packages[name]}" if name else None
         explained = explain_failure(plan, error, node)
         hint = hint or explained.hint or error.hint or _quote(plan, error, committed)
         raise CommandFailed(error.stage, error.reason, hint, output=error.output, failure=explained.failure) from None
@@ -62,17 +63,17 @@ def with_failure_hint(
 class ExplainedFailure:
     """The diagnosis of a failed command's output."""
 
-    hint: str | None  # of the rule that knows the cause
+    hint: str | None  # None if no rule matches
     failure: Failure | None  # for programs
 
 
 def explain_failure(plan: BuildPlan, error: CommandFailed, node: str | None = None) -> ExplainedFailure:
-    """Find a known cause in the output, and describe the failure for programs."""
+    """Return the known cause of a plan's failed command, and a description for programs."""
     return describe(_failed_command(plan, error, node))
 
 
 def describe(failed: FailedCommand) -> ExplainedFailure:
-    """Find a known cause in the output of a failed command, and describe it for programs."""
+    """Return the known cause of a failed command, and a description for programs."""
     from buildrunner.diagnose.matcher import find_hint, quote_failure
     from buildrunner.diagnose.packet import Cause, describe_failure
 
@@ -86,12 +87,12 @@ def describe(failed: FailedCommand) -> ExplainedFailure:
 
 
 def known_cause(plan: BuildPlan, error: CommandFailed, node: str | None = None) -> str | None:
-    """Return the hint for a failure whose cause a rule knows."""
+    """Return the hint of the rule that matches a failure; None if no rule does."""
     return explain_failure(plan, error, node).hint
 
 
 def _failed_command(plan: BuildPlan, error: CommandFailed, node: str | None) -> FailedCommand:
-    """Collect what hints may need to know of a failure: what ran, with what, and what was chosen."""
+    """Collect the facts about a failed command that rules and hints use."""
     from buildrunner.diagnose.matcher import FailedCommand
     from buildrunner.project.package_json import DEPENDENCY_TABLES, get_table, read_package
 
@@ -131,26 +132,26 @@ def _quote(plan: BuildPlan, error: CommandFailed, committed: str) -> str:
 
 
 def _install_advice(plan: BuildPlan, error: CommandFailed) -> str:
-    """Return the hint for an install that failed for an unknown reason, by the script that failed."""
+    """Return the hint for an install that failed for an unknown reason."""
     from buildrunner.diagnose.matcher import find_failed_script
 
-    said = without_color(error.output)
-    script = find_failed_script(said, plan.app.root, plan.app.checkout)
+    output = without_color(error.output)
+    script = find_failed_script(output, plan.app.root, plan.app.checkout)
     command = error.command or "the install"
     if script and script.package:
         return (
             f"The install script of {script.package} failed. Update that package, or remove it from package.json if the build"
-            " does not need it."
+            " doesn't need it."
         )
     if script:
         what = f"its script {script.name}" if script.name else "one of its own install scripts"
         return (
             f"The repository's package.json runs {what} during the install. To reproduce it, clone the repository into a new"
-            f" folder and run `{command}` there. Set variables that it needs as INSTALL_ENV_NAME."
+            f" folder and run `{command}` there. Set the variables that it needs as INSTALL_ENV_NAME."
         )
     return (
-        f"To reproduce it, clone the repository into a new folder and run `{command}` there: a clone has only committed files."
-        " Set variables that the install needs as INSTALL_ENV_NAME."
+        f"To reproduce it, clone the repository into a new folder, which has only committed files, and run `{command}` there."
+        " Set the variables that the install needs as INSTALL_ENV_NAME."
     )
 
 
@@ -161,13 +162,13 @@ def _advice(plan: BuildPlan, committed: str) -> str:
         and not plan.install.lockfile
         and any(strategy.remedy for strategy in plan.install.strategies[:1])
     ):
-        of_that_day = f", or the one that `npm install --before={committed}` writes (the day of this commit)"
+        of_that_day = f", or the one that `npm install --before={committed}` writes for the day of this commit"
         return (
             "The repository has no lockfile, so the newest packages that package.json allows were installed. One of them"
-            " may be too new for this code. Commit the lockfile of a machine where the build works"
+            " may be too new for this code. Commit the lockfile from a machine where the build works"
             f"{of_that_day if plan.install.manager.name == 'npm' else ''}."
         )
     commands = " and ".join(
         f"`{command}`" for command in (*(a.shown for a in plan.install.strategies[:1]), plan.build.shown)
     )
-    return f"To reproduce it, clone the repository into a new folder and run {commands} there: a clone has only committed files."
+    return f"To reproduce it, clone the repository into a new folder, which has only committed files, and run {commands} there."

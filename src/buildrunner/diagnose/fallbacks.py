@@ -1,4 +1,4 @@
-"""What a failed build is retried with: a variable, or another line of Node, by the rule that knows its output."""
+"""Find the fallbacks of a failed build: environment variables or older versions of Node.js to retry it with."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ if TYPE_CHECKING:
     from buildrunner.diagnose.rule import BuildFallback
 
 LEGACY_OPENSSL = "--openssl-legacy-provider"
-# Node 16 and older do not start with an option that they do not know.
+# Node.js 16 and older refuse to start with options that they don't know.
 OPTIONS_OF_LATER_NODES = frozenset(
     {
         LEGACY_OPENSSL,
         "--no-experimental-require-module",
-        # Some packages take a global fetch for a browser, as Node has one from 18 on. --no-experimental-fetch is gone since 24.
+        # Some packages mistake the global fetch of Node.js 18 and later for a browser's. 24 removed --no-experimental-fetch.
         "--import=data:text/javascript,delete%20globalThis.fetch",
     }
 )
 
 
 def find_fallbacks(output: str, tried: Sequence[BuildFallback]) -> list[BuildFallback]:
-    """Return what a failed build may be retried with: variables first, then other lines of Node.
+    """Return the fallbacks that a failed build may be retried with: variables first, then older versions of Node.js.
 
     Args:
-        output: of the build, without colors.
-        tried: the fallbacks that it has been retried with; a line of Node leaves only older ones.
+        output: the output of the build, without colors.
+        tried: fallbacks that were already used; after a Node.js version, only older ones are left.
 
     """
     from buildrunner.diagnose.rules import load_rules

@@ -1,7 +1,7 @@
-"""Find the position of an error in a tool's output: file, line and column, as the tool prints them.
+"""Find the location of an error in a tool's output: file, line and column, as the tool prints them.
 
-Each format is one regular expression for one line, so the cost stays in proportion to the output. What stands on a line before
-the message (a file that ESLint names above its findings) is remembered as the heading of the lines that follow.
+Each format is a regular expression for a single line, so that the time is proportional to the output. A line with only a file
+name, such as ESLint prints above its findings, is the heading of the lines that follow.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _FILE = r"(?!at |\d{1,6}  )(?P<file>(?:file://)?[^\s:()\[\]'\"!?*|<>][^\n:()'\"!
 _LINE, _COLUMN = r"(?P<line>\d{1,7})", r"(?P<column>\d{1,7})"
 _AT = rf":{_LINE}(?::{_COLUMN})?"
 
-# A line that names the place of an error. The first format that matches a line counts.
+# Formats of lines with a location. The first one that matches counts.
 _PLACES = tuple(
     re.compile(pattern)
     for pattern in (
@@ -37,7 +37,7 @@ _PLACES = tuple(
         rf" {{0,8}}{_FILE}{_AT}:?$",  # Next, svelte-check, esbuild, Astro; Node above an excerpt of code
     )
 )
-# A line with only the file of the findings below it, and the start of those lines.
+# A heading, and the start of the lines below it.
 _HEADING = re.compile(rf"(?:\./)?{_FILE}$")
 _FINDING = re.compile(
     r" {2,6}(?P<line>\d{1,7}):(?P<column>\d{1,7}) {1,6}error\b"  # ESLint
@@ -47,25 +47,25 @@ _FINDING = re.compile(
     r"|Cannot find module: |Attempted import error: )"
 )
 _INDENTED = re.compile(r" {2,6}\d{1,7}:\d{1,7} {1,6}\w|\d{1,7}:\d{1,7} {2}\w| {2}Line \d")
-# A frame of a stack is the weakest position, because it shows where a program failed instead of the cause.
+# A stack frame is the least certain location, because it shows where a program failed instead of the cause.
 _FRAME = re.compile(rf" {{2,8}}at (?:[^\n(]{{1,200}} \()?{_FILE}{_AT}\)?$")
-_IN_BRACKETS = re.compile(r"\((?P<line>\d{1,7}):(?P<column>\d{1,7})\)")  # of a message whose file is above it
+_IN_BRACKETS = re.compile(r"\((?P<line>\d{1,7}):(?P<column>\d{1,7})\)")  # in a message below a heading
 
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """A place in a file that the output names."""
+    """A location in a file, as the output names it."""
 
     file: str  # as printed
     line: int | None
     column: int | None  # as counted by the tool; some start with 0
-    first: int  # index of the first line of the output about it
-    at: int  # index of the line that names it
-    frame: bool = False  # of a stack
+    first: int  # index of the first line of output about it
+    at: int  # index of the line of output that names it
+    frame: bool = False  # whether it is a stack frame
 
 
 def find_locations(lines: Sequence[str]) -> list[Location]:
-    """Return the places that lines without colors name, in their order."""
+    """Return the locations in lines without colors, in order."""
     found: list[Location] = []
     heading: tuple[str, int] | None = None
     for index, raw in enumerate(lines):

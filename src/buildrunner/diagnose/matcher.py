@@ -1,8 +1,8 @@
-"""Find the rule that knows why a command failed.
+"""Find the rule that matches the output of a failed command.
 
-Rules are data (`rules`), tried in order of certainty: what ends a command for sure comes before what is only frequent, and what
-many programs print and survive comes last. What a script said that ended well, before the one that failed began, counts only
-where the rest says nothing. What no rule knows can be quoted (`quote`).
+Rules (see `rules`) are tried in order of certainty: errors that always end a command come before those that may, and messages
+that many programs print without failing come last. The output of earlier scripts, which succeeded, is searched only if the rest
+matches no rule. `quote` handles output that no rule matches.
 """
 
 from __future__ import annotations
@@ -30,24 +30,24 @@ __all__ = [
     "quote_failure",
 ]
 
-# The line with which a manager announces a script; nothing above it failed.
+# The line with which a package manager starts a script; scripts above it succeeded.
 _SCRIPT_STARTS = re.compile(r"^(?:> \S{1,200}@\S{1,50} [\w:.-]{1,100}(?: /[^\n]{0,500})?$|\$ \S)", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Why a command failed and what to do."""
+    """The cause of a failure, and what to do about it."""
 
-    rule: str  # its id
+    rule: str  # the rule's id
     text: str
-    start: int = 0  # where its pattern matched, in the last `MAX_CHARACTERS` of the output
+    start: int = 0  # span of the match, as indexes into the last `MAX_CHARACTERS` of the output
     end: int = 0
-    file: str | None = None  # as printed, where the rule knows it
-    anywhere: bool = False  # the place of the error may be far above the match
+    file: str | None = None  # as printed; None if the rule doesn't name it
+    anywhere: bool = False  # whether the location may be far above the match
 
 
 def find_hint(failed: FailedCommand) -> Explanation | None:
-    """Find the most certain cause of a failure, and what to do about it."""
+    """Return the most certain cause of a failure, and what to do about it; None if no rule matches."""
     text = failed.text[-MAX_CHARACTERS:]
     last = max((match.start() for match in _SCRIPT_STARTS.finditer(text)), default=0)
     starts = (last, 0) if last else (0,)

@@ -1,4 +1,4 @@
-"""Modules and files that are imported and are not there."""
+"""Explain imports of modules and files that are missing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PACKAGE_MISSING = "package-not-installed"
 FILE_MISSING = "module-not-found"
 CASE_MISMATCH = "module-case-mismatch"
 
-# Names a missing module, and usually the module that imports it.
+# Error messages with the missing module, and usually the file that imports it.
 _MISSING = tuple(
     re.compile(pattern, re.MULTILINE)
     for pattern in (
@@ -27,14 +27,14 @@ _MISSING = tuple(
         # react-scripts 2 to 5
         r"(?:^\.?/?(?P<file>[^\s:'\"]{1,300})\n)?Cannot find module: '(?P<module>[^'\n]{1,200})'\. Make sure this package is",
         r"Cannot find file:? '(?P<module>[^'\n]{1,200})' in '(?P<folder>[^'\n]{1,300})'\.",
-        # Vue CLI 3 and later, Nuxt 2; the part before the last ! names loaders
+        # Vue CLI 3 and later, Nuxt 2; loaders come before the last !
         r"(?:dependency was|dependencies were|relative module was|relative modules were) not found:\s{1,5}"
         r"\* (?P<module>[^\s]{1,200}) in (?:[^\s!]{0,300}!){0,30}(?P<file>[^\s!?,]{1,300})",
         r"Could not find module `(?P<module>[^`\n]{1,200})` imported from `(?P<file>[^`\n]{1,300})`",  # Ember
         r"Could not find the '(?P<module>@?[\w./-]{1,100}):[\w-]{1,40}' builder's node package",  # Angular
         r"Package \"(?P<module>[^\"\n]{1,200})\" not found\. Have you installed it\?",  # Snowpack
         r"Failed to find '(?P<module>[^'\n]{1,200})'\s{1,5}in \[",  # postcss-import
-        # webpack names the folder that it was asked for in; Turbopack the file, in the line above
+        # webpack names the importing folder; Turbopack names the file in the line above
         r"Can't resolve ['\"](?P<module>[^'\"\n]{1,200})['\"] in ['\"](?P<folder>[^'\"\n]{1,300})['\"]",
         r"^(?P<file>[^\s:'\"]{1,300}):\d+:\d+\n(?:Error: )?Module not found: Can't resolve ['\"](?P<module>[^'\"\n]{1,200})['\"]",
         r"^(?P<file>[^\s:'\"]{1,300})(?::\d+:\d+)?\n{1,3}Module not found: [^\n]{0,40}"
@@ -42,7 +42,7 @@ _MISSING = tuple(
         r"^(?P<file>[^\s(:'\"]{1,300})[(:]\d{1,6}[,:]\d{1,6}\)?(?::"
         r"| -) error TS2307: Cannot find module '(?P<module>[^'\n]{1,200})'",
         r"^(?P<file>[^\s(:'\"]{1,300}):\d+:\d+\nType error: Cannot find module '(?P<module>[^'\n]{1,200})'",
-        # Vite, of a file below an alias
+        # Vite, for a file below an alias
         r"Could not load (?P<module>/[^\s?]{1,300})(?:\?\S{1,100})? \(imported by (?P<file>[^)\n]{1,300})\)",
         # Node
         r"Cannot find (?:package|module) '(?P<module>[^'\n]{1,300})' imported from (?P<file>[^\s'\"]{1,300})",
@@ -54,24 +54,24 @@ _MAX_ENTRIES = 10_000  # of a folder whose names are compared
 
 @dataclass(frozen=True, slots=True)
 class MissingModule:
-    """A module that is imported and not there."""
+    """An import of a module or file that is missing."""
 
-    rule: str  # its id
+    rule: str  # the rule's id
     hint: str
-    start: int  # position in the output, characters
+    start: int  # span of the message in the output, in characters
     end: int
-    file: str | None  # that imports it, as printed
+    file: str | None  # the importing file, as printed
 
 
 def find_missing_module(failed: FailedCommand, text: str) -> MissingModule | None:
-    """Find a module that is missing according to the output."""
+    """Find the first missing module that the output names; None if there is none."""
     match = next((match for pattern in _MISSING if (match := pattern.search(text))), None)
     explained = _explain(failed, match) if match else None
     return MissingModule(*explained, *match.span(), match.groupdict().get("file")) if match and explained else None
 
 
 def _explain(failed: FailedCommand, match: re.Match[str]) -> tuple[str, str] | None:
-    """Return a rule's id and its hint."""
+    """Return the id and the hint of the rule that applies; None if the file exists."""
     groups = match.groupdict()
     module, importer = groups["module"], groups.get("file") or groups.get("folder") or ""
     module = re.sub(r"[?#].*", "", module) or module
@@ -86,7 +86,7 @@ def _explain(failed: FailedCommand, match: re.Match[str]) -> tuple[str, str] | N
         for path in _local_paths(module, place, failed.folder):
             actual = find_any_case(failed.folder, path)
             if actual and f"{actual}.".startswith(f"{path}."):
-                return None  # it is there, so something else is wrong with it
+                return None  # it exists, so the cause is another one
             if actual:
                 return CASE_MISMATCH, (
                     f"A file is imported{by} as {module}, but its name is {actual}: Linux file names are case-sensitive."
@@ -112,7 +112,7 @@ def _explain_package(failed: FailedCommand, name: str, by: str) -> str:
 
 
 def _local_paths(module: str, place: str, folder: Path) -> list[str]:
-    """Return where a file may be that is imported as `module` from the folder `place`, relative to `folder`."""
+    """Return the possible paths of a file that is imported as `module` from `place`, relative to `folder`."""
     top = f"{folder}/"
     if module.startswith(top):
         paths = [module.removeprefix(top)]
@@ -127,9 +127,9 @@ def _local_paths(module: str, place: str, folder: Path) -> list[str]:
 
 
 def find_any_case(folder: Path, path: str) -> str | None:
-    """Find `path` below `folder`, with or without its suffix and with whatever capitals.
+    """Return the actual path of a file below `folder`, ignoring case and a missing suffix; None if there is none.
 
-    The path is from a log, so a hostile one: no link is followed, and .. is the name of no entry.
+    The path comes from an untrusted log, so links are not followed, and ".." matches no entry.
     """
     found: list[str] = []
     opened: list[int] = []
@@ -145,7 +145,7 @@ def find_any_case(folder: Path, path: str) -> str | None:
             ]
             if not same:
                 return None
-            # The one that is written alike first.
+            # An entry with the same case is preferred.
             found.append(min(same, key=lambda name: (not name.startswith(part), name)))
             if not last:
                 flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -1,4 +1,4 @@
-"""Describe a failed command for programs: its kind, the position in the repository, and an excerpt of the output."""
+"""Describe a failed command for programs: the kind of failure, its location in the repository, and an excerpt of the output."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ from buildrunner.errors import Failure
 
 MAX_LINES = 20  # of an excerpt
 _MAX_LINE_CHARACTERS = 400
-_LINES_ABOVE = 4  # between a position and its message, if the position comes first
-_LINES_BELOW = 12  # the same, if the position comes last
+_LINES_ABOVE = 4  # at most, from a location to a message below it
+_LINES_BELOW = 12  # at most, from a message to a location below it
 _STACK = re.compile(r"\s{0,12}(?:at \S|\d{1,3}: <unknown>|Stack (?:back)?trace:$)")
-_SCRIPT = re.compile(  # header of a script's output, and progress
+_SCRIPT = re.compile(  # headers of scripts, and progress
     r"[>$] \S|npm (?:warn|WARN|notice)\b|\s{0,4}(?:\[?\d\d:\d\d:\d\d|[✓▲⚠]|(?:transform|render|comput|Creat|Lint)ing\b"
     r"|(?:Collect|Generat)ing\b)"
 )
 _OF_MESSAGE = re.compile(r"\s{0,6}(?:[│╷╵|]|\d{1,6} {0,2}[|│]|npm (?:error|ERR!))")  # excerpts of code
-# Folders that builds write: what is in them is not in the repository.
+# Folders that builds write, whose files are not in the repository.
 _GENERATED = re.compile(
     r"(?:^|/)(?:node_modules|\.next|\.nuxt|\.output|\.svelte-kit|\.astro|\.cache|\.parcel-cache|\.docusaurus|\.turbo|\.vite)/"
 )
 _NOT_SHOWN = re.compile(r"npm (?:error|ERR!) (?:A complete log of this run|For a full report see:|/\S{1,300}$)")
-_LINE_AND_COLUMN = re.compile(r"\(line (\d{1,7}) column (\d{1,7})\)")  # of JSON.parse
-_MAX_LINES_BEFORE = 6  # of a message, before the line by which it is recognized
+_LINE_AND_COLUMN = re.compile(r"\(line (\d{1,7}) column (\d{1,7})\)")  # in errors of JSON.parse
+_MAX_LINES_BEFORE = 6  # of a message, above the line that a rule matches
 _TASK = re.compile(r"(?P<folder>[\w@/.-]{1,200})(?:[ :](?:build|install|prepare|postinstall): |:build: )")
 
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """A known cause in an output."""
+    """A rule's match in the output of a failed command."""
 
     kind: str
-    start: int = 0  # where its pattern matched, in characters
+    start: int = 0  # span of the match, in characters
     end: int = 0
-    file: str | None = None  # as printed, where the rule knows it
-    anywhere: bool = False  # the place may be far above the match, which is a summary
+    file: str | None = None  # as printed; None if the rule doesn't name it
+    anywhere: bool = False  # whether the location may be far above the match, which is a summary
 
 
 def describe_failure(failed: FailedCommand, cause: Cause | None, *, quoted: str = "") -> Failure | None:
@@ -49,8 +49,8 @@ def describe_failure(failed: FailedCommand, cause: Cause | None, *, quoted: str 
 
     Args:
         failed: the command and its output.
-        cause: which rule knows it, with the position of its match in the last `MAX_CHARACTERS` of the output.
-        quoted: the line that looks like the reason where no rule knows it.
+        cause: the rule that matches, with the span of its match in the last `MAX_CHARACTERS` of the output.
+        quoted: the line that is probably the reason, if no rule matches.
 
     """
     text = failed.text[-MAX_CHARACTERS:]
@@ -78,9 +78,9 @@ def describe_failure(failed: FailedCommand, cause: Cause | None, *, quoted: str 
 def _nearest_place(
     failed: FailedCommand, places: Sequence[Location], folders: Sequence[str], message: tuple[int, int, int]
 ) -> tuple[Location | None, str | None]:
-    """Return the place that belongs to a message, and its file in the repository.
+    """Return the location that belongs to a message, and its file in the repository.
 
-    `message` is from which line on the place may stand, and the first and last line of the message.
+    `message` is the first line where the location may be, and the first and last line of the message.
     """
     above, first, last = message
     near = [place for place in places if above <= place.at <= last + _LINES_BELOW]
@@ -100,7 +100,7 @@ def _nearest_place(
     found = [(place, file) for place, file in named if file]
     if not found:
         return None, None
-    # A place of the same file that has a line is worth more than one that only names it.
+    # A location in the same file with a line number is better than one without.
     best = found[0]
     if best[0].line is None:
         best = next((each for each in found if each[1] == best[1] and each[0].line), best)
@@ -108,7 +108,7 @@ def _nearest_place(
 
 
 def _in_repository(failed: FailedCommand, path: str, task_folder: str) -> str | None:
-    """Return the path of a file relative to the repository; None for one outside of it, or one that is not there.
+    """Return the path of a file relative to the repository; None if it is outside of it or missing.
 
     The path comes from an untrusted log, so it is only checked for existence, never opened.
     """
@@ -136,12 +136,12 @@ def _in_repository(failed: FailedCommand, path: str, task_folder: str) -> str | 
 
 
 def _task_folders(failed: FailedCommand, task_folder: str) -> Sequence[str]:
-    """Return the folder that pnpm names before each line of a package's script."""
+    """Return the folder of the package in a line's prefix, such as pnpm prints; empty if there is none."""
     return [str(failed.checkout / task_folder)] if task_folder and failed.checkout else []
 
 
 def _without_tasks(lines: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Remove the prefixes that a runner of several tasks adds to each line, and return both."""
+    """Return lines without the prefixes that task runners add, and the folder in each prefix."""
     found = [_TASK.match(line) for line in lines]
     return (
         [line[match.end() :] if match else line for line, match in zip(lines, found, strict=True)],
@@ -150,7 +150,7 @@ def _without_tasks(lines: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def _find_line(lines: Sequence[str], quoted: str) -> int:
-    """Return the line with the quoted text, or the line at which the end of the output starts."""
+    """Return the index of the line with the quoted text, or of the first of the last `MAX_LINES` meaningful lines."""
     start = " ".join(quoted.split())[:40]
     if start:
         for index, line in enumerate(lines):
@@ -161,7 +161,7 @@ def _find_line(lines: Sequence[str], quoted: str) -> int:
 
 
 def _excerpt(failed: FailedCommand, lines: Sequence[str], first: int, place: Location | None) -> str | None:
-    """Return the lines of a message from its start to the start of a stack, without folders of this machine."""
+    """Return a message from its first line up to a stack trace, without paths of this machine."""
     for _ in range(_MAX_LINES_BEFORE):
         if first == 0 or first > len(lines) or not lines[first - 1].strip() or _begins(lines[first - 1]):
             break
@@ -186,12 +186,12 @@ def _excerpt(failed: FailedCommand, lines: Sequence[str], first: int, place: Loc
 
 
 def _begins(line: str) -> bool:
-    """Return whether a line does not belong to the message below it: progress, sizes, how a script began, "error:"."""
+    """Return whether a message starts below a line, such as progress, a script's header, or a bare "error:"."""
     return bool(_SCRIPT.match(line)) or is_heading(line) or (is_noise(line) and not _OF_MESSAGE.match(line))
 
 
 def _shortened(failed: FailedCommand, line: str) -> str:
-    """Return a line without the folder of the checkout, and not longer than can be read."""
+    """Return a line without the checkout's path, cut to `_MAX_LINE_CHARACTERS`."""
     line = line[: 4 * _MAX_LINE_CHARACTERS]
     if failed.checkout:
         line = line.replace(f"file://{failed.checkout}/", "").replace(f"{failed.checkout}/", "")

@@ -1,4 +1,4 @@
-"""What of a failure that no rule knows is worth quoting."""
+"""Quote the most probable reason in an output that no rule matches."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ from buildrunner.events.lines import clean, without_color
 
 MAX_CHARACTERS = 32 * 1024  # of an output, from its end
 _MAX_QUOTE_CHARACTERS = 200
-# The prefix of a line: the time, or the task or package of several that printed it (gulp, concurrently, Turborepo,
-# the package managers).
+# The prefix of a line: the time, or the name of a task or package (gulp, concurrently, Turborepo, package managers).
 _TASK = re.compile(
     r"(?:\[\d\d:\d\d:\d\d\] |\[\d{1,2}\] |[\w@/.-]{1,80}[: ]build: |npm (?:error|ERR!) (?=\S)"
     r"|[\w@/.-]{1,200} (?:(?:pre|post)?install|prepare): |➤ YN\d{4}: (?:[│┌└] ){0,2}(?:\S{1,200} STD(?:ERR|OUT) )?)?"
 )
-# Probable reasons: a line that starts like an error, or contains a word of one.
+# Probable reasons: a line that starts like an error, or contains a word such as "failed".
 _ERROR = re.compile(
     r"[^\w\s]{0,4} ?(?:\[[^\]\n]{1,40}\][: ]{0,2}){0,2}(?:(?i:uncaught|unhandled)[ :]{1,2})?(?:[A-Z]\w{0,60}(?:Error|Exception)\b"
     r"|(?i:fatal error|error|fatal|panic|failed|cannot|can't|could not|couldn't|unable to)\b(?![-/\w]|\.\w)|ERR!)|[✘✖✗×⨯🚨❌]"
@@ -26,7 +25,7 @@ _WORD_OF_ERRORS = re.compile(
     r"\b(?:E[A-Z]{4,12}|(?i:errors?|failed|failure|cannot|can't|could not|couldn't|not found|no such|does not exist|is not"
     r"|unexpected|invalid|missing|denied|unknown|undefined|unresolved))\b(?![-/\w]|\.\w)"
 )
-# A line that only announces an error on the next line, and one that only shows its position.
+# A line that only announces an error on the next line, and one that only shows its location.
 _HEADING = re.compile(
     r"(?:x |\W{0,6})(?:\[[^\]\n]{1,40}\]:? ){0,2}(?:error:? )?(?:error during build|build error(?: occurred)?|errors?|failed"
     r"|(?:failed to compile|(?:the )?build failed|transform failed|(?:webpack [\d.]{1,20} )?compiled)"
@@ -37,8 +36,8 @@ _HEADING = re.compile(
     re.IGNORECASE,
 )
 _PLACE = re.compile(r"(?:ERROR in )?[^\s:'\"]{1,200}\.\w{1,10}(?:[: (]\d[\d:, )-]{0,20})?:?")
-# What is no reason: that a command failed, as package managers and their like say; warnings, files and their sizes, stacks,
-# and excerpts of code.
+# Lines without a reason: that a command failed, as package managers and task runners report; warnings, sizes of files, stack
+# traces, and excerpts of code.
 _NO_REASON = re.compile(
     r"npm (?:ERR!|error) ?(?:(?:code|errno|path|command|workspace|location|syscall|spawn|file|signal)\b|Lifecycle script"
     r"|Exit status|Failed at the|This is probably not|There is likely|A complete log|\S{1,200} \w{1,40}: `|$)"
@@ -55,7 +54,7 @@ _NO_REASON = re.compile(
 )
 
 
-# The start of a usage text and its lines, which explain how to call the program, not what failed.
+# The start of a usage text, its lines, and other lines about how to call a program.
 _USAGE = re.compile(r"\s{0,20}(?:npm (?:error|ERR!) )?(?:usage|syntax)\b ?:?(?: |$)", re.IGNORECASE)
 _OF_USAGE = re.compile(
     r"\s|$|-|(?:npm (?:error|ERR!))?\s*$|(?i:(?:[a-z]{1,20} ){0,2}"
@@ -70,14 +69,14 @@ _ABOUT_USAGE = re.compile(
 def quote_failure(
     output: str, *, folder: Path | None = None, stage: Literal["install", "build"] = "build"
 ) -> str | None:
-    """Return a sentence that quotes the most probable reason of an unknown failure; None without output.
+    """Return a sentence that quotes the most probable reason of an unknown failure; None if there is no output.
 
     The quote is one line of at most 200 characters, without colors and control characters.
 
     Args:
-        output: the end of what the command printed.
-        folder: of the repository; names of files are shown from there on.
-        stage: which command it was.
+        output: the end of the command's output.
+        folder: the repository's folder, which is removed from paths.
+        stage: the stage of the command.
 
     """
     text = without_color(output[-MAX_CHARACTERS:])
@@ -94,7 +93,7 @@ def quote_failure(
 
 
 def is_noise(line: str) -> bool:
-    """Return whether a line is no reason of a failure: a stack, a warning, a size, or that a command failed."""
+    """Return whether a line cannot be the reason of a failure, such as a stack frame, a warning, or a file's size."""
     return bool(_NO_REASON.match(" ".join(line[:1000].split())))
 
 
@@ -121,7 +120,7 @@ def _begins_as_error(line: str) -> bool:
 
 
 def _with_what_follows(lines: Sequence[str]) -> str | None:
-    """Return the first line, with the next one while it is only a heading or a position; None if there is nothing else."""
+    """Quote the first line, and the next ones while a line is only a heading or a location; None if nothing is left."""
     said: list[str] = []
     for line in lines:
         if _HEADING.fullmatch(line):

@@ -1,4 +1,4 @@
-"""What a rule is, and what is known of the command that failed."""
+"""Define rules for known failures, and the failed command that they are matched with."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from buildrunner.project import DEFAULT_MANAGER, MANAGERS
 
 @dataclass(frozen=True, slots=True)
 class FailedCommand:
-    """A command that failed, what it printed, and what was chosen for it."""
+    """A command that failed, with its output and its environment."""
 
     text: str  # the end of its output, without colors
     command: str = "npm run build"  # as a person would type it
@@ -22,15 +22,17 @@ class FailedCommand:
     checkout: Path | None = None  # the top of the repository
     script: str = ""  # the text of the script that ran
     manager: str = "npm"
-    node: str | None = None  # version
-    node_named_by: str | None = None  # such as NODE_VERSION or .nvmrc; None if buildrunner chose it
+    node: str | None = None  # version of Node.js
+    node_named_by: str | None = (
+        None  # source of that version, such as NODE_VERSION or .nvmrc; None if buildrunner chose it
+    )
     environment: Mapping[str, str] = field(default_factory=dict)
     package: Mapping[str, Any] = field(default_factory=dict)  # package.json
-    memory: int | None = None  # memory limit, bytes; None without one
+    memory: int | None = None  # memory limit in bytes; None if there is none
 
     @property
     def prefix(self) -> str:
-        """Return the prefix for the names of variables of this command."""
+        """The prefix of variables that configure this command's environment."""
         return "INSTALL_ENV_" if self.stage == "install" else "BUILD_ENV_"
 
     @property
@@ -40,7 +42,7 @@ class FailedCommand:
 
     @property
     def words(self) -> dict[str, str]:
-        """Return the placeholders of hints that do not depend on what was found."""
+        """The placeholders in hints that don't depend on the match."""
         manager = MANAGERS.get(self.manager, DEFAULT_MANAGER)
         return {
             "install": f"{manager.name} install",
@@ -54,7 +56,7 @@ class FailedCommand:
         }
 
     def dependency_group(self, name: str) -> str | None:
-        """Return which of package.json's tables names a package."""
+        """Return the table of package.json that lists a package; None if none does."""
         for group in ("dependencies", "devDependencies", "optionalDependencies", "peerDependencies"):
             table = self.package.get(group)
             if isinstance(table, dict) and name in table:
@@ -63,9 +65,9 @@ class FailedCommand:
 
     @property
     def leaves_out(self) -> str | None:
-        """Return the variable that keeps devDependencies from being installed.
+        """The variable that prevents the installation of devDependencies; None if there is none.
 
-        A build finds the variables of the install too, but empty.
+        The environment of the build contains the install's variables with empty values.
         """
         for name, values in (
             ("NODE_ENV", "production"),
@@ -79,7 +81,7 @@ class FailedCommand:
         return None
 
     def relative(self, path: str) -> str:
-        """Return a path as the repository's owner knows it; empty for the folder itself."""
+        """Return a path relative to the command's folder or the repository; empty for the folder itself."""
         for top in (self.folder, self.checkout):
             if top and path == str(top):
                 return ""
@@ -91,21 +93,21 @@ class FailedCommand:
 
 @dataclass(frozen=True, slots=True)
 class BuildFallback:
-    """One more try for a build that failed: either with `variable`, or with `node`."""
+    """A retry of a failed build, either with an environment variable or with another version of Node.js."""
 
-    reason: str  # sentences for people: what failed, and what the retry uses
-    remedy: str  # sentence for people: how to fix it for good
-    variable: tuple[str, str] = ("", "")  # name and value; NODE_OPTIONS is appended to
-    node: int | None = None  # the last line with long-term support that does not fail in this way
+    reason: str  # for people: what failed, and what the retry uses
+    remedy: str  # for people: how to fix the cause
+    variable: tuple[str, str] = ("", "")  # name and value; a value of NODE_OPTIONS is appended
+    node: int | None = None  # the last major version with long-term support that does not fail in this way
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One known cause of a failure; the docstring of `rules` describes its fields."""
+    """A known cause of failures; the docstring of `rules` describes its fields."""
 
     id: str
     area: str
-    patterns: tuple[str, ...]  # all of them have to be found; their groups `name0`, `name1`, … are {name}
+    patterns: tuple[str, ...]  # all have to match; their groups `name0`, `name1`, … are {name}
     reason: str
     hint: str
     advice: str | None = None
@@ -116,7 +118,7 @@ class Rule:
 
     @property
     def text(self) -> str:
-        """Return reason and hint as one text."""
+        """The reason and the hint."""
         return f"{self.reason} {self.hint}"
 
 

@@ -1,4 +1,4 @@
-"""Find another script or package that builds a site in a repository whose build makes a library."""
+"""Find another script or package that builds a site where the build script builds a library."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from buildrunner.project.frameworks.vite import is_library_mode
 from buildrunner.project.package_json import DEPENDENCY_TABLES, get_scripts, get_table, is_server, read_package
 from buildrunner.project.scripts import makes_no_site, parse_script
 
-# Usual names of scripts that build a site of a library, likeliest first.
+# Usual names of scripts that build the site of a library, likeliest first.
 _SUBJECTS = (
     r"docs?|documentation|doc-?site",
     r"site|website|www|pages|gh-?pages|homepage|landing",
@@ -24,7 +24,7 @@ _SUBJECTS = (
     r"demos?|examples?|playground",
 )
 _LIKELY = re.compile(r"\A[\w:-]{2,40}\Z")
-_MAX_SCRIPTS = 10  # that are parsed
+_MAX_SCRIPTS = 10  # scripts that are parsed
 _VERB = r"build|generate|export|make|compile"
 _FOLDERS = (
     "website",
@@ -44,25 +44,25 @@ _SERVES = re.compile(r"\b(?:dev|serve|start|watch|preview|deploy|publish|gh-page
 
 
 def makes_library(app: Path, checkout: Path, package: Mapping[str, Any], build_script: str, *, has_page: bool) -> bool:
-    """Return whether what a build script makes is for others to import.
+    """Return whether a build script builds a library.
 
     Args:
         app: the folder of the package; `checkout` is the repository's.
         package: its package.json.
         build_script: the text of the script.
-        has_page: whether a page is among its sources.
+        has_page: whether the package's sources include a page.
 
     """
     if not build_script or is_server(package) or find_site_generator(package, build_script):
         return False
     if has_page and not is_library_mode(App(app, checkout, package, build_script)):
-        # Rollup has no use for a page: that is the one of the library's demo.
+        # Rollup reads no page, so it is the page of the library's demo.
         return only_bundles_scripts(package, build_script) and offered_entry(package)
     return makes_no_site(package, build_script) or offered_entry(package)
 
 
 def only_bundles_scripts(package: Mapping[str, Any], build_script: str) -> bool:
-    """Return whether a build script runs a bundler that reads no page."""
+    """Return whether a build script runs a bundler that reads no page, and none that does."""
     lines = [command.line for command in parse_script(build_script, get_scripts(package))]
     return any(
         re.match(r"(?:rollup|microbundle|tsup|unbuild|tsdown|bili|tsdx|father)(?: |$)", line) for line in lines
@@ -78,11 +78,11 @@ def offered_entry(package: Mapping[str, Any]) -> bool:
 
 
 def site_script(package: Mapping[str, Any], *, sure: bool) -> str | None:
-    """Return the name of a script that builds a site of a library; None for none.
+    """Return the name of the script that builds a library's site; None if there is none.
 
     Args:
         package: package.json.
-        sure: whether it has to run a program that is known to make sites.
+        sure: whether the script has to run a program that is known to build sites.
 
     """
     scripts = {name: text for name, text in get_scripts(package).items() if _LIKELY.search(name)}
@@ -98,7 +98,7 @@ def site_script(package: Mapping[str, Any], *, sure: bool) -> str | None:
 
 
 def site_folders(app: Path, checkout: Path) -> list[Path]:
-    """List the folders below a library that have a package of their own with a build script, by their usual names."""
+    """List the subfolders of a library, such as docs/, that have their own package.json with a build script."""
     found: list[Path] = []
     for name in _FOLDERS:
         folder = app / name
@@ -110,7 +110,7 @@ def site_folders(app: Path, checkout: Path) -> list[Path]:
 
 
 def needs_its_parent(package: Mapping[str, Any]) -> bool:
-    """Return whether a package depends on another one of the repository, which has to be built first."""
+    """Return whether a package depends on another package in the repository, which would have to be built first."""
     versions = [str(version) for kind in DEPENDENCY_TABLES for version in get_table(package, kind).values()]
     return any(version.startswith(("file:", "link:", "portal:")) for version in versions)
 
@@ -118,11 +118,14 @@ def needs_its_parent(package: Mapping[str, Any]) -> bool:
 def hint_at_site(
     app: Path, checkout: Path, package: Mapping[str, Any], manager: str, *, tried: Collection[str]
 ) -> str | None:
-    """Return what to set where a build made no page, if something else than the scripts `tried` looks like the site."""
+    """Return the hint for a build without a page: which other script or package seems to build the site.
+
+    Scripts in `tried` are left out, since the build has run them.
+    """
     scripts = {name: text for name, text in get_scripts(package).items() if name not in tried}
     package = {**package, "scripts": scripts}
     script = site_script(package, sure=True) or site_script(package, sure=False)
     folders = [folder.relative_to(checkout).as_posix() for folder in site_folders(app, checkout)]
     ways = [f'BUILD_COMMAND="{manager} run {script}"'] if script else []
     ways += [f"ROOT_DIR={folder}" for folder in folders[:2]]
-    return f"Set {' or '.join(ways)}: that seems to make the site." if ways else None
+    return f"Set {' or '.join(ways)}, which seems to build the site." if ways else None

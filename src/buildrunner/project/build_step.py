@@ -1,4 +1,4 @@
-"""How an app is built: by which command, after which steps in other folders, and with which framework."""
+"""Plan the build stage: the command, the steps in other folders before it, and the framework."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ from buildrunner.project.workspaces import Workspaces
 
 @dataclass(frozen=True, slots=True)
 class BuildStep:
-    """The command that builds, for exec instead of a shell, unless it starts with one."""
+    """The build command; it is executed without a shell unless it starts with one."""
 
-    command: tuple[str, ...] = ()  # empty where the site is published as it is
+    command: tuple[str, ...] = ()  # empty for a site without a build
     shown: str = ""  # as a person would type it
-    script: str = ""  # the text of the script that builds, or BUILD_COMMAND; empty for none
+    script: str = ""  # the text of the build script, or BUILD_COMMAND; empty for a site without a build
 
 
 @dataclass(frozen=True, slots=True)
 class BuildContext:
-    """What decides how an app is built."""
+    """What is known of the app before its build is planned."""
 
     checkout: Path
     app: LocatedApp
@@ -50,8 +50,8 @@ class BuildContext:
     workspaces: Workspaces
     build_command: str | None
     output_dir: str | None
-    preset: str | None = None  # the framework that a file names
-    from_file: bool = False  # `build_command` is that of a file, and not BUILD_COMMAND
+    preset: str | None = None  # the framework that vercel.json names
+    from_file: bool = False  # whether `build_command` comes from a file instead of BUILD_COMMAND
 
     @property
     def scripts(self) -> Mapping[str, Any]:
@@ -59,11 +59,11 @@ class BuildContext:
 
     @property
     def script_name(self) -> str:
-        """The script that builds; empty with BUILD_COMMAND, or if there is none."""
+        """The name of the build script; empty if BUILD_COMMAND is set or there is no build script."""
         return "" if self.build_command else find_build_script(self.app.package) or ""
 
     def find_site(self) -> Path:
-        """Return the folder of the package whose output is the site: the app's, or the one that its build script builds."""
+        """Return the folder of the package whose output is the site: the app, or a package that its build script builds."""
         folder = self.app.folder
         if self.workspaces.find_root(folder) == folder and not self.build_command:
             sites = select_sites(self.workspaces.members(folder), self.checkout)
@@ -74,26 +74,26 @@ class BuildContext:
 
 @dataclass(frozen=True, slots=True)
 class PlannedBuild:
-    """How an app is built, with sentences for the log."""
+    """The plan of a build, with notes and warnings for the log."""
 
     step: BuildStep
     site: Path
     framework: DetectedFramework
-    tried_scripts: frozenset[str]  # that the build runs
-    installers: frozenset[str] = frozenset()  # managers that it installs with in other folders
+    tried_scripts: frozenset[str]  # names of the scripts that the build runs
+    installers: frozenset[str] = frozenset()  # names of the managers that install in other folders
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
 
 def plan_build_step(context: BuildContext, *, installs_below: bool) -> PlannedBuild:
-    """Choose the build's command.
+    """Plan the command of the build and the steps before it.
 
     Args:
-        context: of the app.
-        installs_below: whether dependencies of folders that the build script goes into may be installed.
+        context: what is known of the app.
+        installs_below: whether to install dependencies in subfolders where the build script runs commands.
 
     Raises:
-        BuildFailed: when nothing that could be published can come of it.
+        BuildFailed: if the build could not produce a site.
 
     """
     planned = _choose_command(context)
@@ -103,11 +103,11 @@ def plan_build_step(context: BuildContext, *, installs_below: bool) -> PlannedBu
     if installs_below and not context.build_command:
         for folder, line, name in _list_installs_below(context, planned.step.script):
             installers.add(name)
-            # With production as its value nothing that builds is installed. What fails here the build may not need.
+            # With NODE_ENV=production, devDependencies are not installed. A failure is ignored: the build may not need them.
             steps.append((folder, f"NODE_ENV= {line} || true"))
             warnings.append(
-                f"The build script uses {os.path.relpath(folder, context.app.folder)}, whose dependencies are not"
-                f" installed: running {line} there first. Add that to the build script."
+                f"The build script runs in {os.path.relpath(folder, context.app.folder)}, where dependencies are not"
+                f" installed: running {line} there first. Add that command to the build script."
             )
     return replace(
         planned,
@@ -143,23 +143,23 @@ def _choose_command(context: BuildContext) -> PlannedBuild:
         command = _command_instead(context, framework.build_instead)
         text = str(scripts.get(framework.build_instead, framework.build_instead))
     elif app.command:
-        if not app.notes:  # they name a project of Nx already
+        if not app.notes:  # the notes already name an Nx project
             prefix = f"{manager.name} run " if app.command in scripts else ""
             notes.append(
                 f"package.json has no build script: running {app.command}."
-                f' Put "build": "{prefix}{app.command}" under "scripts".'
+                f' Add "build": "{prefix}{app.command}" under "scripts".'
             )
         command = _command_instead(context, app.command)
     else:
         command, runs_script = (manager.name, "run", script), True
         if script != "build":
-            notes.append(f"package.json has no script build; running {script}.")
+            notes.append(f'package.json has no "build" script; running {script}.')
     tried = {script, app.command}
     shown = text if command[:2] == SHELL else " ".join(command)
     if runs_script and site == folder and not context.output_dir:
         beside = _find_script_beside_library(context, text)
         if beside:
-            notes.append(f"The script {script} builds a library. Running {beside} too, which builds the site.")
+            notes.append(f"The script {script} builds a library; also running {beside}, which builds the site.")
             framework = detect_framework(folder, context.checkout, package, scripts[beside])
             lines = [f"{manager.name} run {name}" for name in (script, beside)]
             calls_it = f" run {script}" in scripts[beside] or f"yarn {script}" in scripts[beside]
@@ -170,14 +170,14 @@ def _choose_command(context: BuildContext) -> PlannedBuild:
 
 
 def _find_script_beside_library(context: BuildContext, script: str) -> str | None:
-    """Return the script that makes a site where the build script only makes a library."""
+    """Return the script that builds a site, if the build script only builds a library."""
     if context.build_command or not builds_library(context.app.folder, context.checkout, context.app.package, script):
         return None
     return site_script(context.app.package, sure=True)
 
 
 def _command_instead(context: BuildContext, line: str) -> tuple[str, ...]:
-    """Return the command for what is run instead of the build script: another script, or a line for a shell."""
+    """Return the command that replaces the build script: another script, or a shell command."""
     if line in context.scripts:
         return (context.manager.name, "run", line)
     if context.manager.record.exec_command:
@@ -186,13 +186,13 @@ def _command_instead(context: BuildContext, line: str) -> tuple[str, ...]:
 
 
 def _programs(context: BuildContext) -> str:
-    """Return the folders with programs of packages, for PATH, quoted."""
+    """Return the node_modules/.bin folders for PATH, quoted for a shell."""
     folders = dict.fromkeys((context.app.folder, context.root))
     return shlex.quote(os.pathsep.join(str(folder / "node_modules/.bin") for folder in folders))
 
 
 def _list_steps_before(context: BuildContext) -> list[tuple[Path, str]]:
-    """List what the app needs of its workspace, as turbo and nx build it first: folders and command lines."""
+    """List the scripts that Turborepo or Nx would run before the app's build, as folders and command lines."""
     if context.app.folder == context.root:
         return []
     named: dict[str, Path] = {}
@@ -207,7 +207,7 @@ def _list_steps_before(context: BuildContext) -> list[tuple[Path, str]]:
 
 
 def _list_installs_below(context: BuildContext, script: str) -> list[tuple[Path, str, str]]:
-    """List the folders that the build script goes into and nothing installs: each with the command and its manager."""
+    """List the subfolders to install before the build script runs there, each with its command and manager."""
     builds = find_subfolder_builds(context.app.package, script)
     if builds is None:
         return []

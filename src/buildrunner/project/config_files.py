@@ -1,6 +1,6 @@
-"""Read configuration as text: JSON as tools write it, and the folders that a configuration in JavaScript names.
+"""Read configuration files as text: JSON with comments, and folder names in JavaScript configuration.
 
-Nothing of the repository runs here. Each pattern passes over a text once, whatever the text is.
+No code of the repository runs here. Each pattern reads a text in a single pass, whatever the text contains.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from typing import Any
 
 from buildrunner.project.files import read_text
 
-_MAX_BYTES = 256 * 1024  # of a configuration
+_MAX_BYTES = 256 * 1024  # of a configuration file
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    text: str  # without comments
-    folder: str  # that it is in, relative to the app
-    name: str = ""  # of the file, relative to the app
+    text: str  # the content without comments
+    folder: str  # the folder of the file, relative to the app
+    name: str = ""  # the file's path, relative to the app
 
 
-# Each matches everything that it starts with, closed or not, so that no text takes more than one pass.
+# Each pattern also matches an unclosed string or comment up to its end, so that no text takes more than one pass.
 _STRING = r"\"(?:\\.|[^\"\\\n])*+\"?|'(?:\\.|[^'\\\n])*+'?|`(?:\\.|[^`\\])*+`?"
 _COMMENT = re.compile(rf"({_STRING})|(?<![:\\])//[^\n]*|/\*.*?(?:\*/|\Z)", re.DOTALL)
 
@@ -36,14 +36,14 @@ def without_comments(text: str) -> str:
 
 
 def read_configuration(path: Path, checkout: Path) -> str | None:
-    """Read a file of the repository; None if it is missing, too large, or outside of the repository."""
+    """Read a configuration file; None if it is missing, too large, or outside of the repository."""
     with suppress(ValueError):
         return read_text(path, checkout, max_bytes=_MAX_BYTES)
     return None
 
 
 def parse_json(text: str | None) -> dict[str, Any] | None:
-    """Parse JSON as tools accept it: with comments and trailing commas."""
+    """Parse a JSON object as tools accept it, with comments and trailing commas; None if it is not valid."""
     text = re.sub(rf"({_STRING})|,(?=\s*[}}\]])", lambda match: match[1] or "", without_comments(text or ""))
     try:
         found = json.loads(text)
@@ -57,10 +57,12 @@ def dict_of(value: object) -> dict[str, Any]:
 
 
 def paths_of(config: Config, *keys: str, whole: str | None = None) -> list[str]:
-    """Read the folders that these keys of a configuration name, relative to the app.
+    """Return the folders that these keys of a configuration name, relative to the app.
 
     Args:
-        whole: the text to look constants up in, where the configuration is a part of it.
+        config: the configuration.
+        keys: names of its settings.
+        whole: the file's whole text, to look up constants, if `config` is only a part of it.
 
     """
     found: list[str] = []
@@ -73,7 +75,7 @@ def paths_of(config: Config, *keys: str, whole: str | None = None) -> list[str]:
 
 
 def _expression(text: str, start: int) -> str:
-    """Return the expression at `start`, up to the comma or the end of the line after it."""
+    """Return the JavaScript expression at `start`, up to a comma, a semicolon, or the end of its line."""
     depth, index = 0, start
     while index < min(len(text), start + 400):
         character = text[index]
@@ -90,7 +92,7 @@ def _expression(text: str, start: int) -> str:
 
 
 def _paths(expression: str, text: str, folder: str, depth: int = 0) -> list[str]:
-    expression = re.sub(rf"[=!]==?\s*(?:{_STRING})", "", expression)  # what a condition compares with
+    expression = re.sub(rf"[=!]==?\s*(?:{_STRING})", "", expression)  # comparisons in conditions
     literals = [literal[1:-1] for literal in re.findall(_STRING, expression)]
     if not literals:
         constant = re.fullmatch(r"\s*([A-Za-z_$][\w$]*)\s*", expression)

@@ -1,4 +1,4 @@
-"""Read files of a checked-out repository as root: no link is followed out of it, nothing hangs, and all is bounded."""
+"""Read files of an untrusted checkout safely: no link leads out of it, no read hangs, and everything is bounded."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from typing import Any
 
 from buildrunner.concurrency.cancellation import check_cancelled
 
-MAX_BYTES = 4 * 2**20  # of a file that is read as a whole; lockfiles may be larger
+MAX_BYTES = 4 * 2**20  # of a file; lockfiles may be larger
 _MAX_YAML_BYTES = 128 * 1024
-_MAX_TOML, _MAX_DOTS = 128 * 1024, 500  # characters; dots in a line
-# Of a structured file, since a few characters may take a hundred times their room in memory. A lockfile of 5,000 packages has
-# 150,000 values.
+_MAX_TOML, _MAX_DOTS = 128 * 1024, 500  # characters; dots per line
+# Limits for structured files, which can take a hundred times their size in memory. A lockfile of 5,000 packages has 150,000
+# values.
 _MAX_VALUES, _MAX_YAML_VALUES, _MAX_ALIASES, _MAX_DEPTH = 1_000_000, 20_000, 100, 50
-# A walk ends here: a repository may hold millions of folders, and the app is in none of those that come after so many.
+# Limits for walks: a repository may contain millions of folders.
 _MAX_FOLDERS = 5000
 _MAX_ENTRIES = 100_000
 _MAX_WALKED = 20_000  # entries
-_WALKED_DEPTH = 4  # of folders below an app: dist/<project>/browser/<language>
-# Not walked through: what is installed, and reports about the code that come as pages.
+_WALKED_DEPTH = 4  # levels below an app: dist/<project>/browser/<language>
+# Folders that walks skip: installed packages, and HTML reports about the code.
 _NOT_WALKED = frozenset(
     ("node_modules", "bower_components", "coverage", "lcov-report", "playwright-report", "test-results", "reports")
 )
 
 
 def is_inside(path: Path, root: Path) -> bool:
-    """Return whether `path` is in `root` once all links are followed; `root` is a real path from before any foreign code ran."""
+    """Return whether `path` is inside `root` after resolving all links; `root` was resolved before untrusted code ran."""
     return Path(os.path.realpath(path)).is_relative_to(root)
 
 
 def ancestors(folder: Path, root: Path) -> Iterator[Path]:
-    """Yield a folder and those around it, up to `root`."""
+    """Yield a folder and its ancestors, up to `root`."""
     yield folder
     while folder != root and folder.is_relative_to(root):
         folder = folder.parent
@@ -44,7 +44,7 @@ def ancestors(folder: Path, root: Path) -> Iterator[Path]:
 
 def is_file(path: Path) -> bool:
     """Return whether `path` is a regular file, or a link to one."""
-    with suppress(OSError, ValueError):  # a name may hold \0
+    with suppress(OSError, ValueError):  # ValueError: a name that contains \0
         return stat.S_ISREG(path.stat().st_mode)
     return False
 
@@ -53,7 +53,7 @@ def read_text(path: Path, root: Path, *, max_bytes: int = MAX_BYTES) -> str | No
     """Read a text file of the repository `root`; None if there is none.
 
     Raises:
-        ValueError: its text completes the sentence "package.json …".
+        ValueError: its text is a predicate, such as "is not a regular file", that callers put after the file's name.
 
     """
     if not os.path.lexists(path):
@@ -90,12 +90,12 @@ def read_json(path: Path, root: Path) -> dict[str, Any] | None:
         return None
     value = parse_json(text)
     if not isinstance(value, dict):
-        raise ValueError("is not valid: it must hold a JSON object, { … }")  # noqa: TRY004
+        raise ValueError("is not valid: it must contain a JSON object, { … }")  # noqa: TRY004
     return value
 
 
 def parse_json(text: str) -> Any:
-    """Parse JSON of a bounded number of values.
+    """Parse JSON with a bounded number of values.
 
     Raises:
         ValueError: as `read_text`.
@@ -112,7 +112,7 @@ def parse_json(text: str) -> Any:
 
 
 def read_yaml(path: Path, root: Path) -> dict[str, Any] | None:
-    """Read a file that contains a YAML mapping, such as pnpm-workspace.yaml; None if there is none. Scalars stay text.
+    """Read a file that contains a YAML mapping, such as pnpm-workspace.yaml; None if there is none. All scalars are text.
 
     Raises:
         ValueError: as `read_text`.
@@ -126,13 +126,13 @@ def read_yaml(path: Path, root: Path) -> dict[str, Any] | None:
 
 
 def parse_yaml(text: str) -> Any:
-    """Parse a YAML document of bounded depth, number of values and aliases. No tag has an effect, and `<<` is a key.
+    """Parse a YAML document with bounded depth, values and aliases. Tags are ignored, and `<<` is an ordinary key.
 
     Raises:
         ValueError: as `read_text`.
 
     """
-    import yaml  # which most repositories do not need
+    import yaml  # most repositories don't need it
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     value: Any
@@ -182,13 +182,13 @@ def parse_yaml(text: str) -> Any:
 
 
 def parse_toml(text: str) -> dict[str, Any]:
-    """Parse TOML of bounded size and depth: for a key of many parts `tomllib` takes the square of their number.
+    """Parse TOML of bounded size and depth, since the time of `tomllib` grows with the square of a key's parts.
 
     Raises:
         ValueError: as `read_text`.
 
     """
-    import tomllib  # which most repositories do not need
+    import tomllib  # most repositories don't need it
 
     if len(text) > _MAX_TOML or any(line.count(".") > _MAX_DOTS for line in text.splitlines()):
         raise ValueError("is too large, or has too many levels")
@@ -201,9 +201,9 @@ def parse_toml(text: str) -> dict[str, Any]:
 
 
 def folders(root: Path, depth: int) -> Iterator[Path]:
-    """Yield the folders below `root` that may hold an app, `depth` levels deep, the upper ones first, in order of their names.
+    """Yield the folders below `root` that may contain an app, level by level and sorted by name, `depth` levels deep.
 
-    Links are not followed; hidden folders and node_modules are left out.
+    Links are not followed; hidden folders and node_modules are skipped.
     """
     level, entries_left = [root], _MAX_ENTRIES
     given = 0
@@ -231,9 +231,9 @@ def folders(root: Path, depth: int) -> Iterator[Path]:
 
 
 def walk(top: str, *, hidden: bool = False) -> Iterator[tuple[str, os.stat_result]]:
-    """Yield what is in a folder, a few levels deep and never through a link: there may be millions.
+    """Yield the paths in a folder with their status, a few levels deep and without following links.
 
-    What hidden folders hold is left out unless `hidden`, and what .git holds always is.
+    Hidden folders are entered only if `hidden` is set, and .git never is.
     """
     left = _MAX_WALKED
     level = [top]

@@ -1,4 +1,4 @@
-"""Read how netlify.toml and vercel.json set the build: where, with which commands, variables and Node, and what is published.
+"""Read the build settings in netlify.toml and vercel.json: folders, commands, variables and the Node.js version.
 
 https://docs.netlify.com/configure-builds/file-based-configuration/ and https://vercel.com/docs/project-configuration
 """
@@ -21,7 +21,7 @@ _MAX_VARIABLES = 200
 _MAX_NAMED = 5
 _MAX_VALUE_BYTES = 32 * 2**10
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-# Presets of https://vercel.com/docs/project-configuration#framework: our name of each, and its build command.
+# Presets of https://vercel.com/docs/project-configuration#framework: the name of our record, and the build command.
 PRESETS = {
     "angular": ("Angular", "ng build"),
     "astro": ("Astro", "astro build"),
@@ -63,15 +63,15 @@ PRESETS = {
 
 @dataclass(frozen=True, slots=True)
 class HostSetting:
-    """One setting."""
+    """A setting in a file."""
 
-    value: str  # empty: do nothing
-    source: str  # its name and file, for people
+    value: str  # an empty command disables its step
+    source: str  # the setting's name and file, for messages
 
 
 @dataclass(frozen=True, slots=True)
 class HostSettings:
-    """What the files of a folder set; None for what they leave to be detected."""
+    """The settings in the files of a folder; None for what is detected instead."""
 
     base: HostSetting | None = None  # relative to the repository
     command: HostSetting | None = None
@@ -84,7 +84,7 @@ class HostSettings:
 
 
 def read_host_settings(folder: Path, checkout: Path) -> HostSettings:
-    """Read netlify.toml and vercel.json of a folder; a setting of both is that of netlify.toml."""
+    """Read netlify.toml and vercel.json in a folder; netlify.toml takes precedence."""
     found = [
         read(text, os.path.relpath(folder / name, checkout))
         for name, read in (("netlify.toml", _read_netlify), ("vercel.json", _read_vercel))
@@ -94,14 +94,14 @@ def read_host_settings(folder: Path, checkout: Path) -> HostSettings:
 
 
 def merge_settings(found: Sequence[HostSettings]) -> HostSettings:
-    """Return the first of each setting, with a warning for one that is set otherwise later."""
+    """Merge settings: the first value of each counts, and a later one that differs causes a warning."""
     chosen: dict[str, HostSetting | None] = {}
     warnings = [sentence for settings in found for sentence in settings.warnings]
     for name in ("base", "command", "install", "output", "framework"):
         values = [value for settings in found if (value := getattr(settings, name)) is not None]
         chosen[name] = values[0] if values else None
         warnings += [
-            f"{other.source} is not applied, because {values[0].source} says otherwise."
+            f"{other.source} is ignored because {values[0].source} has a different value."
             for other in values[1:]
             if other.value != values[0].value
         ]
@@ -115,14 +115,14 @@ def merge_settings(found: Sequence[HostSettings]) -> HostSettings:
 
 
 def resolve_folder(base: Path, name: str, checkout: Path) -> Path | None:
-    """Return the folder that a setting names, relative to `base`; None if it is outside of the repository."""
+    """Return the folder that a setting names relative to `base`; None if it is outside of the repository."""
     path = Path(os.path.normpath(base / name.strip("/"))) if name.strip("/") else base
     return path if path.is_relative_to(checkout) and (not path.exists() or is_inside(path, checkout)) else None
 
 
 def _read_netlify(text: str, shown: str) -> HostSettings:
     content: Mapping[str, Any] = {}
-    with suppress(ValueError):  # the rules of the site say so, with the line
+    with suppress(ValueError):  # the routing rules report it, with the line
         content = parse_toml(text)
     build = dict_of(content.get("build"))
     production = dict_of(dict_of(content.get("context")).get("production"))
@@ -156,7 +156,7 @@ def _read_vercel(text: str, shown: str) -> HostSettings:
     framework, output = setting("framework"), setting("outputDirectory")
     warnings: tuple[str, ...] = ()
     if framework and framework.value not in PRESETS:
-        warnings = (f"{framework.source} is {framework.value[:40]!a}, which is not known: the framework is detected.",)
+        warnings = (f"{framework.source} is unknown: {framework.value[:40]!a}. Detecting the framework instead.",)
         framework = None
     return HostSettings(
         command=setting("buildCommand"),
@@ -168,7 +168,7 @@ def _read_vercel(text: str, shown: str) -> HostSettings:
 
 
 def _check_variables(environment: Mapping[str, Any], shown: str) -> tuple[dict[str, str], tuple[str, ...]]:
-    """Return the variables that a build may have, and a warning that names the others."""
+    """Return the variables that a build may set, and a warning that names the refused ones."""
     variables: dict[str, str] = {}
     refused: list[str] = []
     for name, value in environment.items():
@@ -188,4 +188,4 @@ def _check_variables(environment: Mapping[str, Any], shown: str) -> tuple[dict[s
     if not refused:
         return variables, ()
     names = ", ".join(refused[:_MAX_NAMED]) + (" and others" if refused[_MAX_NAMED:] else "")
-    return variables, (f"Variables of {shown} are not set, because buildrunner sets or refuses them: {names}.",)
+    return variables, (f"Variables in {shown} are ignored because buildrunner sets or refuses them: {names}.",)

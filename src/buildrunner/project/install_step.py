@@ -1,4 +1,4 @@
-"""How an app is installed: with which manager and Node, from which lockfile, by which commands."""
+"""Plan the install stage: the package manager, Node.js version, lockfile and commands."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from buildrunner.project.workspaces import Workspaces
 
 @dataclass(frozen=True, slots=True)
 class RequiredTools:
-    """The manager and the Node that a repository requires."""
+    """The package manager and the Node.js version that a repository requires."""
 
     root: Path  # where dependencies are installed: the app's folder, or the top of its workspace
     manager: ManagerRequirement
-    lockfile: Path | None  # that the manager reads
+    lockfile: Path | None  # the one that the manager reads
     node: NodeRequirement | None
     warnings: tuple[str, ...]
 
@@ -29,10 +29,10 @@ class RequiredTools:
 def find_required_tools(
     folder: Path, checkout: Path, workspaces: Workspaces, node_version: str | None
 ) -> RequiredTools:
-    """Find out what the app in `folder` is installed with; `node_version` is NODE_VERSION.
+    """Detect the tools that install the app in `folder`; `node_version` is NODE_VERSION.
 
     Raises:
-        BuildFailed: when NODE_VERSION names no version.
+        BuildFailed: if NODE_VERSION is not a version.
 
     """
     manager, lockfile, about_manager = detect_manager(folder, checkout)
@@ -40,7 +40,7 @@ def find_required_tools(
     if lockfile and lockfile.parent == folder:
         root = folder
     elif lockfile and lockfile.parent != root:
-        lockfile = None  # of something else that the repository holds
+        lockfile = None  # belongs to another project in the repository
     node, about_node = find_node(folder, checkout, node_version)
     return RequiredTools(root, manager, lockfile, node, (*about_manager, *about_node))
 
@@ -54,10 +54,10 @@ def plan_strategies(
     skip: bool,
     strict_lockfile: bool,
 ) -> tuple[InstallStrategy, ...]:
-    """List the ways to install, in the order in which they are tried; empty where nothing is to be installed.
+    """List the strategies to install dependencies, in the order in which they are tried; empty if there are none to install.
 
     Raises:
-        BuildFailed: when a lockfile is required and missing.
+        BuildFailed: if a lockfile is required but missing.
 
     """
     if skip:
@@ -72,7 +72,7 @@ def plan_strategies(
     if strict_lockfile and not strategies[0].frozen:
         raise BuildFailed(
             "install",
-            f"The repository has no lockfile of {tools.manager.label}, and STRICT_LOCKFILE requires one.",
+            f"The repository has no {tools.manager.label} lockfile, and STRICT_LOCKFILE requires one.",
             strategies[0].remedy,
             kind="lockfile-missing",
         )

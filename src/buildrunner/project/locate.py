@@ -1,15 +1,15 @@
 """Find the folder of the app in a checkout.
 
-The first of these counts:
+The first rule that applies decides:
 
-1. the folder of ROOT_DIR;
-2. the top, if its package.json has a build script (or BUILD_COMMAND is given); in a workspace that script builds what it
-   builds, and the one package of it that is a site is `AppLocation.site`. But it is a folder below if that script only compiles
-   a server, or only goes there to build without having anything installed;
-3. the top, if its package.json names a site generator whose files are there;
-4. the one package of the workspace, or else the one folder two levels deep, that has a build script; of several, the one that
-   is a site by the framework that it uses;
-5. without any of these: the folder that has an index.html, without a build.
+1. the folder that ROOT_DIR names;
+2. the top folder, if its package.json has a build script or BUILD_COMMAND is set. In a workspace, that script builds the
+   packages, and `AppLocation.site` is the only one that is a site. The app is a subfolder instead if the script only compiles
+   a server, or only runs a build in that subfolder without installing anything there;
+3. the top folder, if its package.json names a site generator and the generator's files exist;
+4. the only package of the workspace, or else the only folder at most two levels deep, that has a build script. If there are
+   several, the only one whose framework makes a site;
+5. the only folder with an index.html, which is published without a build.
 """
 
 from __future__ import annotations
@@ -43,45 +43,45 @@ from buildrunner.project.sites import (
 from buildrunner.project.task_graph import nx_project
 from buildrunner.project.workspaces import Workspaces
 
-# Where a site is left that was built elsewhere and committed.
+# Folders where repositories commit a site that was built elsewhere.
 _COMMITTED = ("dist", "build", "_site", "public", "docs")
-# What is in these is seldom what a repository is for.
+# Folders that seldom contain the repository's main app.
 _EXAMPLES = {"themes", "examples", "example", "samples", "demos", "demo", "templates", "template", "playground"}
 _EXAMPLES |= {"test", "tests", "fixtures", "e2e", "vendor"}
-# Where programs keep the templates that they fill.
+# Folders where programs keep page templates.
 _TEMPLATES = {"templates", "layouts", "_layouts", "_includes", "views", "partials", "archetypes", "themes"}
-_DEPTH = 2  # of folders that are searched for the app
-_MAX_NAMED = 10  # folders in a sentence
+_DEPTH = 2  # levels of folders that are searched for the app
+_MAX_NAMED = 10  # folders in a message
 
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """Where to look for an app, and what is already known."""
+    """The scope of a search for the app."""
 
     checkout: Path
-    top: Path  # the folder of ROOT_DIR, or the repository's
-    below: bool  # whether folders below are searched
+    top: Path  # the folder that ROOT_DIR names, or the repository's
+    below: bool  # whether subfolders of `top` are searched
     build_command: str | None
-    fixed: bool  # INSTALL_COMMAND or OUTPUT_DIR is given, which are meant for the top
+    fixed: bool  # whether INSTALL_COMMAND or OUTPUT_DIR is set, which apply to `top`
 
 
 @dataclass(frozen=True, slots=True)
 class LocatedApp:
-    """The folder of the app, and what builds it."""
+    """The folder of the app, and how it is built."""
 
     folder: Path
     package: Mapping[str, Any] = field(default_factory=dict)
-    static: bool = False  # nothing builds it
+    static: bool = False  # published without a build
     notes: tuple[str, ...] = ()
-    command: str = ""  # what is run where package.json has no build script: another script, or a line for a shell
+    command: str = ""  # replaces a missing build script: the name of another script, or a shell command
 
 
 class AppLocator:
-    """Looks for the app of a checkout.
+    """Finds the app in a checkout.
 
     Args:
-        search: where.
-        workspaces: of the checkout.
+        search: the scope of the search.
+        workspaces: the checkout's workspaces.
 
     """
 
@@ -94,10 +94,10 @@ class AppLocator:
         self._workspaces = workspaces
 
     def locate(self) -> LocatedApp:
-        """Return the folder of the app, as the module's list has it.
+        """Return the app by the rules in this module's docstring.
 
         Raises:
-            BuildFailed: when there is none, or several that it could be.
+            BuildFailed: if there is no app, or several folders could be the app.
 
         """
         where = self._shown(self._top)
@@ -119,7 +119,7 @@ class AppLocator:
         committed = self._committed(package) if package is not None else None
         if package is None and (found := self._nx_project()):
             return found
-        # A package in the theme or the examples of what Node does not build is not the site.
+        # In a site of another language, a package in the theme or the examples is not the site.
         examples = not committed and (self._command is not None or not self._other_language())
         if self._below and (found := self._search(package, examples=examples)):
             return found
@@ -132,33 +132,33 @@ class AppLocator:
         return self._static_page()
 
     def no_app(self) -> BuildFailed:
-        """Return the error that explains that there is no app, and what exists instead."""
+        """Return the error for a repository without an app; it says what the repository contains instead."""
         where = self._shown(self._top) or " at its top"
         if other := self._other_language():
             name, language = other
             return BuildFailed(
                 "build",
-                f"The repository has no package.json{where}: by its {name} it is {language.kind}. Only Node is available.",
-                "Commit the built site with its index.html, or set ROOT_DIR to the folder of a Node app.",
+                f"The repository has no package.json{where}. Its {name} suggests {language.kind}, and only Node.js is available.",
+                "Commit the built site with its index.html, or set ROOT_DIR to the folder of a Node.js app.",
                 kind="not-a-node-app",
             )
         if language_name := template_language_of(self._top, self._checkout):
             return BuildFailed(
                 "install",
                 f"The repository has no package.json{where}, and index.html is a template of {language_name}."
-                " Only Node is available.",
+                " Only Node.js is available.",
                 "Commit the built site with its index.html, or set OUTPUT_DIR=. to publish the files as they are.",
                 kind="page-is-template",
             )
         return BuildFailed(
             "install",
             f"The repository has no package.json{where}.",
-            "Commit one, or set ROOT_DIR to the folder that holds the app.",
+            "Commit one, or set ROOT_DIR to the app's folder.",
             kind="manifest-missing",
         )
 
     def _no_script(self, package: Mapping[str, Any]) -> BuildFailed:
-        """Return the error that explains that it is unknown how to build, and what to add."""
+        """Return the error for a package without a build script; its hint names the script to add."""
         where = self._shown(self._top)
         add = suggest_build_script(self._top, self._checkout, package)
         other = self._other_language()
@@ -166,9 +166,8 @@ class AppLocator:
             name, language = other
             return BuildFailed(
                 "build",
-                f"package.json{where} has no build script, and by its {name} this is {language.kind}. Only Node is available.",
-                'Commit the built site with its index.html, add a script "build" if Node builds it, or set ROOT_DIR to the folder'
-                " of a Node app.",
+                f"package.json{where} has no build script. Its {name} suggests {language.kind}, and only Node.js is available.",
+                'Commit the built site with its index.html, add a "build" script, or set ROOT_DIR to the folder of a Node.js app.',
                 kind="not-a-node-app",
             )
         if script := site_script(package, sure=True):
@@ -183,7 +182,7 @@ class AppLocator:
     # --- below the top ---
 
     def _search(self, package: Mapping[str, Any] | None, *, examples: bool) -> LocatedApp | None:
-        """Search the one package below that is the app; in examples and the like only if `examples`."""
+        """Find the only package below the top that is the app; `examples` includes folders such as examples/."""
         members = self._workspaces.members(self._top)
         below = members or tuple(folders(self._top, _DEPTH))
         candidates = [folder for folder in below if read_build_script(folder, self._checkout)]
@@ -194,7 +193,7 @@ class AppLocator:
             return None
         sites = select_sites(candidates, self._checkout) if len(candidates) > 1 else candidates
         if len(sites) != 1:
-            what = "and more than one is a site" if sites else "and none of them is known to be a site"
+            what = "and more than one is a site" if sites else "and none of them is recognized as a site"
             raise BuildFailed(
                 "build",
                 f"Several folders have a build script, {what}: {self._list(sites or candidates)}.",
@@ -204,21 +203,21 @@ class AppLocator:
         note = f"The app is in {self._relative(sites[0])}."
         others = [folder for folder in candidates if folder != sites[0]]
         if others:
-            note = f"{note[:-1]}; {self._list(others)} can be built, too, but {'is' if len(others) == 1 else 'are'} no site."
+            note = f"{note[:-1]}. Not sites, although they have a build script: {self._list(others)}."
         return LocatedApp(sites[0], read_package(sites[0], self._checkout), notes=(note,))
 
     def _beside_server(self, package: Mapping[str, Any]) -> LocatedApp | None:
-        """Find the site of a repository whose top folder is its server, which only compiles itself."""
+        """Find the site of a repository whose top package is a server and has a build that only compiles it."""
         if self._command or self._fixed or not self._below or not is_server(package):
             return None
         found = None
         if makes_no_site(package, read_build_script(self._top, self._checkout)):
-            with suppress(BuildFailed):  # of several it is not known which
+            with suppress(BuildFailed):  # several apps
                 found = self._search(package, examples=False)
         return found if found and is_site(found.folder, self._checkout) else None
 
     def _below_script(self, package: Mapping[str, Any]) -> LocatedApp | None:
-        """Find the site that the build script at the top only goes into, which nothing is installed for."""
+        """Find the site in a subfolder that the build script at the top only builds, without installing its dependencies."""
         if self._command or self._fixed or not self._below:
             return None
         builds = find_subfolder_builds(package, read_build_script(self._top, self._checkout))
@@ -232,18 +231,18 @@ class AppLocator:
         if len(sites) != 1 or sites[0] not in uninstalled:
             return None
         own = read_package(sites[0], self._checkout)
-        # Its bundler or imports may be dependencies of the top folder, which then have to be installed, too.
+        # Its bundler or imports may be dependencies of the top folder, which would then have to be installed as well.
         if (
             (dependency_names(package) - dependency_names(own) and not is_server(package))
             or find_build_script(own) != builds.scripts[os.path.relpath(sites[0], self._top)]
             or not detect_framework(sites[0], self._checkout, own, "").name
         ):
             return None
-        where = f"The build script uses {self._list(there)}, and nothing installs there"
-        return LocatedApp(sites[0], own, notes=(f"{where}: the app is in {self._relative(sites[0])}.",))
+        where = f"The build script runs in {self._list(there)}, where nothing installs dependencies"
+        return LocatedApp(sites[0], own, notes=(f"{where}. Building {self._relative(sites[0])} as the app.",))
 
     def _beside_library(self, package: Mapping[str, Any]) -> LocatedApp | None:
-        """Find the site of a library: a package in a folder such as website."""
+        """Find the site of a library: a package in a folder such as website/."""
         script = read_build_script(self._top, self._checkout)
         if self._command or self._fixed or not self._below:
             return None
@@ -254,18 +253,18 @@ class AppLocator:
         for folder in site_folders(self._top, self._checkout):
             own = read_package(folder, self._checkout)
             if is_site(folder, self._checkout) and not needs_its_parent(own):
-                note = f"package.json makes a library; its site is in {self._relative(folder)}."
+                note = f"package.json is a library's; its site is in {self._relative(folder)}."
                 return LocatedApp(folder, own, notes=(note,))
         return None
 
     def _nx_project(self) -> LocatedApp | None:
-        """Find the project of Nx that ROOT_DIR names, which has no package.json and is built from the top of its workspace."""
+        """Find the Nx project that ROOT_DIR names; without a package.json it is built from the top of its workspace."""
         for root in ancestors(self._top, self._checkout):
             if root != self._top and is_file(root / "nx.json"):
                 project = nx_project(self._top, root, self._checkout)
                 if project and project.builds and re.fullmatch(r"[\w@/.-]{1,100}", project.name):
                     command = f"nx build {project.name}"
-                    note = f"{project.folder} is a project of Nx: running {command} at the top of its workspace."
+                    note = f"{project.folder} is an Nx project: running {command} at the top of its workspace."
                     return LocatedApp(root, read_package(root, self._checkout), command=command, notes=(note,))
                 return None
         return None
@@ -273,7 +272,7 @@ class AppLocator:
     # --- without a build ---
 
     def _committed(self, package: Mapping[str, Any]) -> LocatedApp | None:
-        """Find the built site that a repository without a build script holds."""
+        """Find the built site that a repository without a build script contains."""
         framework = detect_framework(self._top, self._checkout, package, "")
         if self._command or framework.needs_server or is_server(package):
             return None
@@ -284,7 +283,7 @@ class AppLocator:
         for name in _COMMITTED:
             folder = self._top / name
             if framework.name and name not in framework.folders:
-                continue  # sources of pages
+                continue  # contains sources of pages
             if is_complete(folder, self._checkout) or (
                 name == "public" and not framework.name and self._is_page(folder)
             ):
@@ -293,7 +292,7 @@ class AppLocator:
         return None
 
     def _static_page(self) -> LocatedApp:
-        """Return the only folder with a page; raise BuildFailed if there is none or more than one."""
+        """Return the only folder with a page; raise BuildFailed if there is none or several."""
         if self._is_page(self._top / "public"):
             return LocatedApp(self._top / "public", static=True)
         if self._below and (pages := self._page_folders()):
@@ -301,27 +300,27 @@ class AppLocator:
                 return LocatedApp(pages[0], static=True)
             raise BuildFailed(
                 "build",
-                f"The repository has no package.json, and several folders with an index.html: {self._list(pages)}.",
+                f"The repository has no package.json, and several folders have an index.html: {self._list(pages)}.",
                 "Set ROOT_DIR to the folder that is the site.",
                 kind="app-ambiguous",
             )
         raise self.no_app()
 
     def _page_folders(self) -> list[Path]:
-        """List the folders that have a page, but for those below such a one."""
+        """List the folders with a page, without those inside another one."""
         found: list[Path] = []
         has_templates = self._other_language() is not None
         for folder in folders(self._top, _DEPTH):
             if has_templates and not self._fixed and not _TEMPLATES.isdisjoint(folder.relative_to(self._top).parts):
                 continue
             if find_build_script(read_package(folder, self._checkout)):
-                continue  # its page is a source
+                continue  # its page is a source file
             if self._is_page(folder) and not any(folder.is_relative_to(other) for other in found):
                 found.append(folder)
         return found
 
     def _is_page(self, folder: Path) -> bool:
-        """Return whether a folder has a page that can be published as it is; with OUTPUT_DIR a template will do."""
+        """Return whether a folder has a page that can be published as it is; with OUTPUT_DIR, it may be a template."""
         return is_file(folder / "index.html") and (self._fixed or not template_language_of(folder, self._checkout))
 
     def _is_example(self, folder: Path) -> bool:

@@ -1,12 +1,12 @@
-"""Determine which Node a repository requires.
+"""Determine which version of Node.js a repository requires.
 
-The first of these decides, each looked for from the app's folder up to the repository's top:
+The first source that names a version decides. Each is looked for from the app's folder up to the repository's top:
 
 1. NODE_VERSION of the build;
 2. .nvmrc, .node-version, .n-node-version;
 3. .tool-versions (asdf), mise.toml and its other names, .prototools;
-4. `volta.node` and `devEngines.runtime` of package.json, and the Node that pnpm is told to use;
-5. `engines.node` of package.json, and what node-sass has binaries for.
+4. `volta.node` and `devEngines.runtime` in package.json, and the Node.js version in pnpm's settings;
+5. `engines.node` in package.json, and the newest version that node-sass has binaries for.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from buildrunner.project.package_managers.table import PACKAGE_MANAGERS
 from buildrunner.project.versions import intersects, is_range, major, satisfies
 
 _PACKAGE_NAME = re.compile(r"(@[a-z0-9~_-][\w.~-]*/)?[A-Za-z0-9~_-][\w.~-]*")
-_MAX_PACKAGES = 500  # of an app whose Node requirements are read
-_MAX_LINES = 200  # of a file that names versions
+_MAX_PACKAGES = 500  # dependencies whose requirements are read
+_MAX_LINES = 200  # of a version file
 _MAX_CHARACTERS = 200  # characters of a version
-_LATER_LINES = 12
+_LATER_LINES = 12  # major versions that are considered above the current one
 # https://github.com/nodejs/Release#release-schedule
 _CODENAMES = {
     name: 4 + 2 * index
@@ -44,7 +44,7 @@ _AROUND = re.compile(
     re.IGNORECASE,
 )
 _AND_LATER = re.compile(r"v?(\d{1,3}(?:\.\d{1,4}){0,2})(?:\.x)?\s?(?:\+|(?:or|and) (?:later|newer|higher|above|up)\.?)")
-# The newest Node that a release of node-sass has binaries for: https://github.com/sass/node-sass#node-version-support-policy
+# A release of node-sass (major, minor), and the newest Node.js that it has binaries for: https://github.com/sass/node-sass#node-version-support-policy
 _NODE_OF_SASS = (
     (9, 0, 20),
     (8, 0, 18),
@@ -63,13 +63,13 @@ _SASS_IN_LOCKFILE = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class NodeRequirement:
-    """The Node that a repository or its operator requires."""
+    """The Node.js versions that a repository or its operator requires."""
 
-    ranges: tuple[str, ...]  # of semver: all must hold
-    because: str  # NODE_VERSION, .nvmrc, …
-    text: str  # as it is written there
-    must: bool  # nothing else will do; `engines` is often old
-    even: bool = False  # lts/*: lines with an even number get long-term support
+    ranges: tuple[str, ...]  # semver ranges; a version has to satisfy all
+    because: str  # the source: NODE_VERSION, .nvmrc, …
+    text: str  # the version as the source has it
+    must: bool  # whether the build fails without it; False for `engines`, which is often outdated
+    even: bool = False  # lts/*: only even major versions get long-term support
 
     @property
     def shown(self) -> str:
@@ -80,15 +80,15 @@ class NodeRequirement:
 
 
 def names_version(text: str) -> bool:
-    """Return whether a text names a version of Node, a range, or an alias."""
+    """Return whether a text is a Node.js version, a range, or an alias such as lts/iron."""
     return _read_version(text, "", must=True) is not None
 
 
 def find_node(folder: Path, checkout: Path, given: str | None) -> tuple[NodeRequirement | None, tuple[str, ...]]:
-    """Return the Node that the app in `folder` requires, and warnings about it; `given` is NODE_VERSION.
+    """Return the Node.js version that the app in `folder` requires, and warnings about it; `given` is NODE_VERSION.
 
     Raises:
-        BuildFailed: when NODE_VERSION names no version.
+        BuildFailed: if NODE_VERSION is not a version.
 
     """
     warnings: list[str] = []
@@ -97,7 +97,7 @@ def find_node(folder: Path, checkout: Path, given: str | None) -> tuple[NodeRequ
         if found is None:
             raise BuildFailed(
                 "install",
-                f"NODE_VERSION is {given!a}, which names no version of Node.",
+                f"NODE_VERSION is {given!a}, which is not a Node.js version.",
                 "Set it to a version or a range, such as 22, >=18 <21 or lts/iron.",
                 kind="node-version-invalid",
             )
@@ -105,14 +105,14 @@ def find_node(folder: Path, checkout: Path, given: str | None) -> tuple[NodeRequ
         found = next(_named(folder, checkout, warnings), None)
     enforced = next(_of_dev_engines(folder, checkout, []), None)
     if found and enforced and enforced.must and enforced.because != found.because:
-        # npm refuses to run outside of it.
+        # npm refuses to run with any other version.
         if intersects(*found.ranges, *enforced.ranges):
             found = replace(found, ranges=(*found.ranges, *enforced.ranges))
         else:
             decides = found if given else enforced
             warnings.append(
                 f"{found.because} requires Node {found.text}, but {enforced.because} requires {enforced.text}."
-                f" {decides.because} decides. Change one of them."
+                f" Using {decides.because}. Change one of them."
             )
             found = decides
     if found and found.must:
@@ -125,7 +125,7 @@ def find_node(folder: Path, checkout: Path, given: str | None) -> tuple[NodeRequ
 
 
 def _named(folder: Path, checkout: Path, warnings: list[str]) -> Iterator[NodeRequirement]:
-    """Yield the requirements of the repository, the most certain first."""
+    """Yield the repository's requirements in order of precedence."""
     for name, read in _FILES:
         for place in ancestors(folder, checkout):
             text = None
@@ -133,19 +133,19 @@ def _named(folder: Path, checkout: Path, warnings: list[str]) -> Iterator[NodeRe
                 text = read_text(place / name, checkout)
             if text is None:
                 continue
-            # PowerShell writes UTF-16: what is left of it is ASCII.
+            # PowerShell writes UTF-16. Without its zero bytes, it is ASCII.
             text = text.replace("\0", "").lstrip("\ufffd\ufeff")
             try:
                 candidates = read(text)
             except ValueError:
-                warnings.append(f"{name} cannot be read, so the Node that it may name is not used. Correct it.")
+                warnings.append(f"{name} is ignored because it cannot be parsed. Correct it.")
                 continue
             found = [_read_version(each, name, must=True) for each in candidates]
             understood = next(filter(None, found), None)
             if understood:
                 yield understood
             elif candidates:
-                warnings.append(f"{name} names {candidates[0][:50]!a}, which is no version of Node; it is not used.")
+                warnings.append(f"{name} is ignored: {candidates[0][:50]!a} is not a Node.js version.")
     for place in ancestors(folder, checkout):
         package = read_package(place, checkout)
         yield from _of_text(_volta_node(place, package, checkout), "volta.node of package.json", warnings, must=True)
@@ -165,11 +165,11 @@ def _of_text(text: object, because: str, warnings: list[str], *, must: bool) -> 
         if found:
             yield found
         else:
-            warnings.append(f"{text[:50]!a} in {because} is no range; it is not used.")
+            warnings.append(f"{because} is ignored: {text[:50]!a} is not a version range.")
 
 
 def _volta_node(place: Path, package: Mapping[str, Any], checkout: Path) -> object:
-    """Return `volta.node`, of the package.json that `volta.extends` names where this one has none."""
+    """Return `volta.node` of a package.json, or else of the one that its `volta.extends` names."""
     for _ in range(5):
         table = get_table(package, "volta")
         extends = table.get("extends")
@@ -183,7 +183,7 @@ def _volta_node(place: Path, package: Mapping[str, Any], checkout: Path) -> obje
 
 
 def _of_dev_engines(folder: Path, checkout: Path, warnings: list[str]) -> Iterator[NodeRequirement]:
-    """Read `devEngines.runtime`, one or a list: https://docs.npmjs.com/cli/configuring-npm/package-json#devengines."""
+    """Read `devEngines.runtime`, an entry or a list: https://docs.npmjs.com/cli/configuring-npm/package-json#devengines."""
     because = "devEngines.runtime of package.json"
     for place in ancestors(folder, checkout):
         wanted = get_table(read_package(place, checkout), "devEngines").get("runtime")
@@ -193,31 +193,29 @@ def _of_dev_engines(folder: Path, checkout: Path, warnings: list[str]) -> Iterat
                 must = entry.get("onFail") not in {"warn", "ignore"}
                 yield from _of_text(entry.get("version"), because, warnings, must=must)
         if entries and all(entry.get("name") != "node" for entry in entries):
-            warnings.append(
-                f"{because} names {str(entries[0].get('name'))[:50]!a}, but only Node is here to build with."
-            )
+            warnings.append(f"{because} names {str(entries[0].get('name'))[:50]!a}, but only Node.js is available.")
 
 
 def _of_manager(place: Path, checkout: Path, warnings: list[str]) -> Iterator[NodeRequirement]:
-    """Read the Node that a package manager is configured to run scripts with."""
+    """Read the Node.js version that a package manager is configured to run scripts with."""
     for name, key in (setting for record in PACKAGE_MANAGERS for setting in record.node_settings):
         with suppress(ValueError):
             yield from _of_text(_read_setting(place / name, checkout, key), name, warnings, must=True)
 
 
 def _read_setting(path: Path, checkout: Path, key: str) -> object:
-    """Read a key of a file of settings, in YAML or as lines of `key = value`."""
+    """Read a key from a settings file, either YAML or lines of `key = value`."""
     if path.suffix == ".yaml":
         return (read_yaml(path, checkout) or {}).get(key)
     match = re.search(rf"^{key}[ \t]*=[ \t]*([^\s#]{{1,100}})", read_text(path, checkout) or "", re.MULTILINE)
     return match[1].strip("\"'") if match else None
 
 
-# --- files that name versions ---
+# --- version files ---
 
 
 def _lines(text: str) -> list[str]:
-    """Read .nvmrc and its like: the first line is the version; nvm allows comments and empty lines."""
+    """Read a file such as .nvmrc: the first line is the version; nvm allows comments and empty lines."""
     lines = [line.partition("#")[0].strip() for line in text[:10_000].splitlines()[:_MAX_LINES]]
     return [line for line in lines if line][:10]
 
@@ -251,7 +249,7 @@ def _toml(text: str) -> dict[str, Any]:
 
 
 def _versions_of(tools: Mapping[str, Any]) -> list[str]:
-    """List the versions of Node that a table of tools names: a text, a number, a table with a version, or a list of these."""
+    """List the Node.js versions in a table of tools: a string, a number, a table with a version, or a list of these."""
     for name, value in tools.items():
         if name.rpartition(":")[2] in {"node", "nodejs"}:
             values = value if isinstance(value, list) else [value]
@@ -285,7 +283,7 @@ _FILES: tuple[tuple[str, Callable[[str], list[str]]], ...] = (
 
 
 def _read_version(text: str, because: str, *, must: bool) -> NodeRequirement | None:
-    """Parse a version, a range or an alias of a version manager; None if it is none of them."""
+    """Parse a version, a range or a version manager's alias; None for anything else."""
     shown = text.strip()[:_MAX_CHARACTERS]
     match = _AROUND.fullmatch(shown)
     plain = (match["version"] if match else shown).strip().removeprefix("--")
@@ -305,10 +303,10 @@ def _read_version(text: str, because: str, *, must: bool) -> NodeRequirement | N
 def node_of_packages(
     folder: Path, root: Path, checkout: Path, package: Mapping[str, Any], node: str
 ) -> NodeRequirement | None:
-    """Return the lowest major version of Node that installed packages require, if they require a later one than `node`.
+    """Return the lowest major version of Node.js that installed packages require, if they require a later one than `node`.
 
-    Only what the app itself names counts, and only `engines.node` that a later Node satisfies: small old packages often name
-    one that is long gone, and run all the same.
+    Only direct dependencies count, and only if a later Node.js satisfies their `engines.node`: old packages often exclude all
+    current versions but still run.
     """
     newer = [f"{line}.99.99" for line in range(major(node), major(node) + _LATER_LINES)]
     asked: dict[str, str] = {}
@@ -336,7 +334,7 @@ def node_of_packages(
 
 
 def _node_for_sass(folder: Path, checkout: Path) -> NodeRequirement | None:
-    """Find the newest Node that the app's node-sass has binaries for."""
+    """Return the Node.js versions that the app's node-sass has binaries for."""
     wanted = None
     for kind in DEPENDENCY_TABLES:
         wanted = wanted or get_table(read_package(folder, checkout), kind).get("node-sass")
@@ -348,7 +346,7 @@ def _node_for_sass(folder: Path, checkout: Path) -> NodeRequirement | None:
         return None
     major, minor = int(version[1]), int(version[2] or 0)
     if re.match(r"\s*[\^~]?\s*4\.", wanted) and "^" in wanted:
-        minor = 14  # the last release of it, unless a lockfile holds an older one
+        minor = 14  # the last release of 4, unless a lockfile pins an older one
     for place in ancestors(folder, checkout):
         for name in ("package-lock.json", "yarn.lock", "pnpm-lock.yaml"):
             text = None

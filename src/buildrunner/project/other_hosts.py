@@ -1,4 +1,4 @@
-"""Which settings of other hosts' files (netlify.toml, vercel.json, firebase.json) a repository has that are not applied here."""
+"""Find settings in other hosts' files (netlify.toml, vercel.json, now.json, firebase.json) that buildrunner doesn't apply."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from buildrunner.project.config_files import dict_of, parse_json, read_configuration
 from buildrunner.project.files import parse_toml
 
-_MAX_NAMED = 8  # settings of a file
+_MAX_NAMED = 8  # settings of one file in a message
 # https://docs.netlify.com/configure-builds/file-based-configuration/
 _NETLIFY = ("plugins", "functions", "edge_functions", "images")
 # https://vercel.com/docs/project-configuration
@@ -24,18 +24,18 @@ _FIREBASE = ("rewrites", "redirects", "headers", "cleanUrls", "trailingSlash", "
 
 @dataclass(frozen=True, slots=True)
 class OtherHost:
-    """Settings in the files of other hosts."""
+    """The settings in other hosts' files that are not applied."""
 
-    warning: str | None = None  # that names the settings
-    published: tuple[Path, str] | None = None  # folder that one of them publishes, and the setting that names it
+    warning: str | None = None  # names the settings
+    published: tuple[Path, str] | None = None  # folder that another host would publish, and the setting that names it
 
 
 def read_other_hosts(app: Path, checkout: Path, *, given: Collection[str]) -> OtherHost:
-    """Read what the files of other hosts set that is not done here.
+    """Find the settings in other hosts' files that are not applied.
 
     Args:
         app: the folder of the app; `checkout` is the repository's.
-        given: names of the variables INSTALL_COMMAND, BUILD_COMMAND, OUTPUT_DIR that are set: they were chosen for this host.
+        given: which of the variables INSTALL_COMMAND, BUILD_COMMAND and OUTPUT_DIR are set; they override such settings.
 
     """
     sentences: list[str] = []
@@ -67,12 +67,12 @@ class _Settings:
     folder: str = ""
     folder_name: str = ""
     variables: tuple[str, ...] = ()
-    others: tuple[str, ...] = ()  # the rest, by their names
+    others: tuple[str, ...] = ()  # names of the other settings
 
 
 def _netlify(text: str) -> _Settings | None:
     found: Mapping[str, Any] = {}
-    with suppress(ValueError):  # of what is no TOML its own host would complain
+    with suppress(ValueError):  # the routing rules report invalid TOML
         found = parse_toml(text)
     settings = {**dict_of(found.get("build")), **dict_of(dict_of(found.get("context")).get("production"))}
     others = [name for name in _NETLIFY if found.get(name)]

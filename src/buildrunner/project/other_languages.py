@@ -1,4 +1,4 @@
-"""Recognize what Node does not build: sites and programs of other languages, by the files that they have."""
+"""Recognize sites and programs that Node.js doesn't build, by their files."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from buildrunner.project.files import is_file, read_text
 
 @dataclass(frozen=True, slots=True)
 class OtherLanguage:
-    """What a repository is if Node does not build it."""
+    """A kind of repository that Node.js doesn't build."""
 
-    files: tuple[str, ...]  # any of them is a sign
-    kind: str  # for people, after "it is "
+    files: tuple[str, ...]  # any of these identifies it
+    kind: str  # for messages, after "suggests"
     needs_server: bool = False
 
 
-# Of several the first counts.
+# The first match counts.
 _OTHER_LANGUAGES = (
     OtherLanguage(
         (
@@ -35,7 +35,7 @@ _OTHER_LANGUAGES = (
     OtherLanguage(("pelicanconf.py",), "a Pelican site, which Python builds"),
     OtherLanguage(
         ("conf.py", "docs/conf.py", "doc/conf.py", "docs/source/conf.py"),
-        "a Sphinx documentation, which Python builds",
+        "a Sphinx site, which Python builds",
     ),
     OtherLanguage(("pyproject.toml", "requirements.txt", "setup.py", "manage.py"), "a Python program"),
     OtherLanguage(
@@ -47,16 +47,14 @@ _OTHER_LANGUAGES = (
     OtherLanguage(("go.mod",), "a Go program, which go builds"),
     OtherLanguage(("pom.xml", "build.gradle", "build.gradle.kts"), "a Java program"),
     OtherLanguage(("elm.json",), "an Elm program, which elm builds"),
-    OtherLanguage(("config.toml",), "perhaps a Hugo or Zola site, which hugo or zola builds"),
+    OtherLanguage(("config.toml",), "a Hugo or Zola site, which hugo or zola builds"),
     OtherLanguage(("theme.toml",), "a Hugo theme, which hugo builds"),
 )
-_WORDPRESS_THEME = OtherLanguage(
-    ("style.css",), "a theme of WordPress, a PHP program, which needs a server", needs_server=True
-)
+_WORDPRESS_THEME = OtherLanguage(("style.css",), "a WordPress theme, which needs a PHP server", needs_server=True)
 
 
 def detect_other_language(folder: Path, checkout: Path) -> tuple[str, OtherLanguage] | None:
-    """Return the file that shows that Node does not build a folder, and the tool that does."""
+    """Return the file that shows that Node.js doesn't build a folder, and what the file identifies."""
     style = ""
     with suppress(ValueError):
         style = read_text(folder / "style.css", checkout) or ""

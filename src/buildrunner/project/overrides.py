@@ -1,4 +1,4 @@
-"""Decide what wins over detection: variables of the build, then the settings in netlify.toml and vercel.json."""
+"""Combine the settings that override detection: the build's variables, then netlify.toml and vercel.json."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from buildrunner.project.package_json import get_scripts, read_package
 from buildrunner.project.package_managers.table import install_lines, run_lines
 from buildrunner.project.sites import find_build_script
 
-_MAX_SHOWN = 200  # characters of a setting in the log
+_MAX_SHOWN = 200  # characters of a value in the log
 
 
 @dataclass(frozen=True, slots=True)
 class Overrides:
-    """Settings that win over what is found; None for what is not given."""
+    """Settings that take precedence over detection; None for what is not set."""
 
     root_dir: str | None
     install_command: str | None
@@ -36,22 +36,22 @@ class Overrides:
     output_dir: str | None
     node_version: str | None = None
     strict_lockfile: bool = False
-    # What the files of other hosts add
+    # From netlify.toml and vercel.json
     sources: Mapping[str, str] = field(default_factory=dict)  # variable → setting that replaces it
-    output: Path | None = None  # in place of OUTPUT_DIR, absolute
-    preset: str | None = None  # the framework, by our name
+    output: Path | None = None  # replaces OUTPUT_DIR; absolute
+    preset: str | None = None  # the name of the framework's record
     skip_install: bool = False
     skip_build: bool = False
-    environment: Mapping[str, str] = field(default_factory=dict)  # of the install and the build
+    environment: Mapping[str, str] = field(default_factory=dict)  # variables for the install and build commands
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
     def source_of(self, variable: str) -> str:
-        """Return the source of a variable's value: the variable itself, or a setting of a file."""
+        """Return the source of a variable's value: the variable itself, or a setting in a file."""
         return self.sources.get(variable, variable)
 
     def names(self) -> list[str]:
-        """Return the names of those that another host's settings would replace."""
+        """Return which of the variables that another host's settings could replace are set."""
         given = {
             "INSTALL_COMMAND": self.install_command,
             "BUILD_COMMAND": self.build_command,
@@ -64,7 +64,7 @@ def find_top(checkout: Path, root_dir: str | None, source: str = "ROOT_DIR") -> 
     """Return the folder to build; `source` is the setting that names it.
 
     Raises:
-        BuildFailed: the repository has no such folder.
+        BuildFailed: if the repository has no such folder.
 
     """
     top = (checkout / root_dir) if root_dir else checkout
@@ -75,26 +75,26 @@ def find_top(checkout: Path, root_dir: str | None, source: str = "ROOT_DIR") -> 
             f"Check the spelling of {source}.",
             kind="root-dir-missing",
         )
-    return Path(os.path.realpath(top))  # as it is before any code of the repository runs
+    return Path(os.path.realpath(top))  # resolved before any code of the repository runs
 
 
 def apply_host_settings(checkout: Path, given: Overrides, *, app: Path | None = None) -> Overrides:
-    """Add what netlify.toml and vercel.json set, where no variable does.
+    """Add the settings in netlify.toml and vercel.json that no variable overrides.
 
     Args:
         checkout: the repository.
-        given: by variables.
-        app: folder of the app if it is known to be below; its own files take precedence over the repository's.
+        given: the overrides from variables.
+        app: the app's folder, if it is a subfolder; its files take precedence over those at the top of the repository.
 
     Raises:
-        BuildFailed: a folder that is named does not exist.
+        BuildFailed: if a folder that a setting names does not exist.
 
     """
     top = app or find_top(checkout, given.root_dir)
     at_top = read_host_settings(checkout, checkout)
     warnings: list[str] = []
     sources: dict[str, str] = {}
-    base = checkout if app else top  # what the paths of the repository's files are relative to
+    base = checkout if app else top  # paths in the files at the top of the repository are relative to it
     if at_top.base:
         named = resolve_folder(checkout, at_top.base.value, checkout)
         if given.root_dir is None and app is None:
@@ -102,7 +102,7 @@ def apply_host_settings(checkout: Path, given: Overrides, *, app: Path | None = 
             sources["ROOT_DIR"] = at_top.base.source
         elif named != top:
             warnings.append(
-                f"Commands and folders of {at_top.base.source} are not applied: ROOT_DIR is another folder."
+                f"The build settings for {at_top.base.source} are ignored because ROOT_DIR is another folder."
             )
             at_top = replace(at_top, base=None, command=None, output=None)
     found = [(at_top, base)]
@@ -113,12 +113,12 @@ def apply_host_settings(checkout: Path, given: Overrides, *, app: Path | None = 
 
 
 def _resolve_output(settings: HostSettings, base: Path, checkout: Path, warnings: list[str]) -> HostSettings:
-    """Make the output an absolute path."""
+    """Return the settings with an absolute output folder."""
     if settings.output is None:
         return settings
     folder = resolve_folder(base, settings.output.value, checkout)
     if folder is None:
-        warnings.append(f"{settings.output.source} leads out of the repository, so it is not applied.")
+        warnings.append(f"{settings.output.source} is ignored because it leads out of the repository.")
         return replace(settings, output=None)
     return replace(settings, output=replace(settings.output, value=str(folder)))
 
@@ -175,7 +175,7 @@ def _override(
             sources["NODE_VERSION"] = f"NODE_VERSION in {settings.environment_source}"
             changed = replace(changed, node_version=node)
         else:
-            more.append(f"NODE_VERSION in {settings.environment_source} names no version of Node: {node[:60]!a}.")
+            more.append(f"NODE_VERSION in {settings.environment_source} is not a Node.js version: {node[:60]!a}.")
     return replace(
         changed, sources=sources, environment=environment, notes=tuple(notes), warnings=(*given.warnings, *more)
     )
@@ -186,13 +186,13 @@ def _does_nothing(line: str) -> bool:
 
 
 def _known_builds(package: Mapping[str, object]) -> set[str]:
-    """Return the command lines that do what is done without them: they run the build script."""
+    """Return the command lines that only run the build script, as the default does."""
     script = find_build_script(package)
     return {_bare(line) for line in (*run_lines(script), get_scripts(package)[script])} if script else set()
 
 
 def _bare(line: str) -> str:
-    """Return a command without what does not matter here: spaces, CI= and the install before it."""
+    """Return a command without extra spaces, a CI= assignment, and an install before it."""
     line = re.sub(r"\s{1,100}", " ", line.strip()[:1000])
     for first in (*install_lines(), "npm install --force"):
         line = line.removeprefix(f"{first} && ")

@@ -1,6 +1,6 @@
-"""Turn a checked-out folder into a `BuildPlan`: where the app is, how it is installed and built, where its output will be.
+"""Plan a build: where the app is, how it is installed and built, and where its output will be.
 
-Reads a few files of the repository, never through a link that leads out of it, and runs nothing.
+Planning reads a few files of the repository, never through a link that leads out of it, and runs nothing.
 """
 
 from __future__ import annotations
@@ -30,43 +30,43 @@ _HOOKS = ("prebuild", "postbuild", "preinstall", "install", "postinstall", "prep
 
 @dataclass(frozen=True, slots=True)
 class AppLocation:
-    """Where the app is."""
+    """The folders of the app and of its repository."""
 
     checkout: Path  # the top of the repository
-    folder: Path  # of the app: commands of the build run here, and OUTPUT_DIR is relative to it
+    folder: Path  # the app's: the build's commands run here, and OUTPUT_DIR is relative to it
     root: Path  # where dependencies are installed: the app's folder, or the top of its workspace
-    site: Path  # of the package whose output is the site: the app's, or one that its build script builds
+    site: Path  # folder of the package whose output is the site: the app, or a package that its build script builds
     package: Mapping[str, Any] = field(default_factory=dict)  # package.json of `site`; empty if there is none
 
 
 @dataclass(frozen=True, slots=True)
 class InstallStep:
-    """How dependencies are installed."""
+    """The plan for the install stage."""
 
     folder: Path  # where the commands run
-    strategies: tuple[InstallStrategy, ...] = ()  # tried in this order; empty where nothing is to be installed
-    manager: ManagerRequirement | None = None  # None where nothing is installed
-    lockfile: Path | None = None  # that the manager reads
-    node: NodeRequirement | None = None  # requirement of the repository or NODE_VERSION
-    other_managers: frozenset[str] = frozenset()  # names of those that scripts call besides
-    needs_tools: bool = False  # whether Node is run for sure
-    is_custom: bool = False  # by INSTALL_COMMAND, or a setting in its place
+    strategies: tuple[InstallStrategy, ...] = ()  # tried in this order; empty if there is nothing to install
+    manager: ManagerRequirement | None = None  # None if nothing is installed
+    lockfile: Path | None = None  # the one that the manager reads
+    node: NodeRequirement | None = None  # from the repository or NODE_VERSION
+    other_managers: frozenset[str] = frozenset()  # names of other managers that scripts call
+    needs_tools: bool = False  # whether the build certainly runs Node
+    is_custom: bool = False  # whether INSTALL_COMMAND, or a setting that replaces it, is run
 
 
 @dataclass(frozen=True, slots=True)
 class ExpectedOutput:
-    """Where the site will be."""
+    """The folder where the site is expected after the build."""
 
-    folder: str | None = None  # OUTPUT_DIR, or that of a site that nothing builds
+    folder: str | None = None  # OUTPUT_DIR, or the folder of a site without a build; None to detect it
     framework: DetectedFramework = field(default_factory=DetectedFramework)
-    other_site: str | None = None  # the hint that names what else makes a site, where the build makes none
-    other_host: tuple[Path, str] | None = None  # folder that another host publishes, and the setting that names it
-    source: str | None = None  # the setting of a file that names `folder`; None for OUTPUT_DIR
+    other_site: str | None = None  # hint for a build that writes no site: which other script or package builds one
+    other_host: tuple[Path, str] | None = None  # folder that another host would publish, and the setting that names it
+    source: str | None = None  # the setting in a file that names `folder`; None for OUTPUT_DIR
 
 
 @dataclass(frozen=True, slots=True)
 class BuildPlan:
-    """What is run where."""
+    """The plan of a build, stage by stage."""
 
     app: AppLocation
     install: InstallStep
@@ -74,14 +74,14 @@ class BuildPlan:
     output: ExpectedOutput
     notes: tuple[str, ...] = ()  # for the log
     warnings: tuple[str, ...] = ()
-    overrides: Overrides = field(default_factory=lambda: Overrides(None, None, None, None))  # that it was made with
+    overrides: Overrides = field(default_factory=lambda: Overrides(None, None, None, None))  # applied to this plan
 
 
 def plan_build(checkout: Path, overrides: Overrides) -> BuildPlan:
-    """Find out how the app in `checkout` is built.
+    """Plan the build of the app in `checkout`.
 
     Raises:
-        BuildFailed: at the first stage that could not work.
+        BuildFailed: for the first stage that could not succeed.
 
     """
     checkout = Path(os.path.realpath(checkout))
@@ -189,14 +189,14 @@ def _output_dir(overrides: Overrides, app: Path) -> str | None:
 
 
 def _source_of_output(overrides: Overrides) -> str | None:
-    """Return the setting of a file that replaces OUTPUT_DIR."""
+    """Return the setting in a file that replaces OUTPUT_DIR."""
     return overrides.sources.get("OUTPUT_DIR") if overrides.output else None
 
 
 def _plan_static(
     checkout: Path, app: LocatedApp, top: Path, overrides: Overrides, note: str | None = None
 ) -> BuildPlan:
-    """Plan for a site that nothing builds: its folder is what is published, or else that of OUTPUT_DIR."""
+    """Plan a site without a build: OUTPUT_DIR, if it is set, or the site's folder is published as it is."""
     host = read_other_hosts(app.folder, checkout, given=overrides.names())
     output_dir = _output_dir(overrides, app.folder)
     folder = top if output_dir and not os.path.isdir(app.folder / output_dir) else app.folder
@@ -213,14 +213,14 @@ def _plan_static(
 
 
 def _warn_of_monorepo_tools(checkout: Path, app: LocatedApp, tools: RequiredTools, overrides: Overrides) -> str | None:
-    """Return the warning that a tool of the repository that links and builds packages is not run."""
+    """Return the warning that Rush or Lerna, which the repository uses, is not run."""
     if overrides.build_command or app.folder == checkout:
         return None
     if is_file(checkout / "rush.json"):
         return (
-            "rush.json is not read: what the app depends on in the repository is not built first."
+            "rush.json is ignored: packages of the repository that the app depends on are not built."
             " Set INSTALL_COMMAND and BUILD_COMMAND to run Rush."
         )
     if tools.root == app.folder and is_file(checkout / "lerna.json"):
-        return "lerna.json is not read: packages of the repository are not linked. Name them under workspaces in package.json."
+        return "lerna.json is ignored: packages of the repository are not linked. List them under workspaces in package.json."
     return None

@@ -1,4 +1,4 @@
-"""Parse the scripts of a package.json: their commands and folders, and what follows for the build."""
+"""Parse the scripts of package.json into commands, and find out what a build script does in subfolders."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from buildrunner.project.package_managers.table import FOLDER_OPTIONS, MANAGERS
 _NAMES = "|".join(MANAGERS)
 _MAX_COMMANDS = 100
 _MAX_SCRIPTS, _MAX_SCRIPT_CHARACTERS = 30, 2048
-_MAX_MATCHED = 200  # scripts of a package.json that a pattern is held against
-# Programs next to which a build still writes only what its framework writes.
+_MAX_MATCHED = 200  # scripts of a package.json that are compared with a pattern
+# Programs that don't change what the framework's build writes.
 HARMLESS = re.compile(
     "(tsc|vue-tsc|svelte-check|eslint|prettier|biome|stylelint|vitest|jest|prisma|drizzle-kit|rimraf|rm|mkdir|echo|true"
     "|contentlayer|velite|next-sitemap|graphql-codegen|panda|paraglide-js|typesafe-i18n|lingui)( |$)"
@@ -28,27 +28,27 @@ HARMLESS = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class ScriptCommand:
-    """A command that a script runs."""
+    """A command in a script."""
 
-    words: tuple[str, ...]  # the program's bare name, and its arguments
+    words: tuple[str, ...]  # the program's name without its path or suffix, and its arguments
     environment: Mapping[str, str]
-    folder: str = ""  # that it is run in, relative to the package; empty for the package's own
+    folder: str = ""  # the working directory, relative to the package; empty for the package's own folder
     asked: str = ""  # what a manager runs: a script, or for all but npm perhaps a program
 
     @property
     def line(self) -> str:
-        """The words as a person would type them."""
+        """The command as a person would type it."""
         return " ".join(self.words)
 
     @property
     def installs(self) -> bool:
-        """Whether it has a manager install what a package.json names."""
+        """Whether the command has a package manager install dependencies."""
         manager = MANAGERS.get(self.words[0])
         first = next((word for word in self.words[1:] if not word.startswith("-")), None)
         return manager is not None and not self.asked and (first in _INSTALLS if first else manager.installs_by_default)
 
     def option(self, *names: str) -> Iterator[str]:
-        """Yield the values of an option that goes by these names."""
+        """Yield the values of an option that has these names."""
         for index, word in enumerate(self.words):
             name, equals, value = word.partition("=")
             if name in names and equals:
@@ -58,7 +58,7 @@ class ScriptCommand:
 
     @property
     def positional(self) -> str | None:
-        """The first argument after a subcommand: the folder of the site, for many programs."""
+        """The first argument after a subcommand; many programs expect the site's folder there."""
         return next((word for word in self.words[2:3] if not word.startswith("-")), None)
 
 
@@ -70,9 +70,9 @@ _RUNNERS = {"run-s", "run-p", "npm-run-all", "npm-run-all2", "concurrently"}
 
 
 def parse_script(script: str, scripts: Mapping[str, str], seen: set[str] | None = None) -> list[ScriptCommand]:
-    """Parse a script into the commands that it runs, those of the scripts that it calls included.
+    """Parse a script into the commands that it runs, including those of the scripts that it calls.
 
-    Each script is parsed once (`seen`), however often they call each other.
+    Each script is parsed only once, even if scripts call each other; `seen` has the names of those already parsed.
     """
     seen = set() if seen is None else seen
     script = script[:_MAX_SCRIPT_CHARACTERS]
@@ -81,7 +81,7 @@ def parse_script(script: str, scripts: Mapping[str, str], seen: set[str] | None 
     lexer.commenters = ""
     try:
         words = list(lexer)
-    except ValueError:  # an unclosed quotation
+    except ValueError:  # an unclosed quote
         words = re.findall(r"&&|\|\||[;&|]|[^\s;&|]+", script)
     commands: list[ScriptCommand] = []
     part: list[str] = []
@@ -166,7 +166,7 @@ def _one_command(words: list[str], scripts: Mapping[str, str], seen: set[str], h
 
 
 def _other_folder(program: str, arguments: list[str]) -> tuple[str, list[str]]:
-    """Split off the option that names the folder in which a manager runs."""
+    """Return the folder that an option of a package manager names, and the arguments without that option."""
     for index, word in enumerate(arguments if program in MANAGERS else ()):
         name, equals, value = word.partition("=")
         if word == "--":
@@ -204,7 +204,7 @@ _AROUND_THEM = {"tsc-alias", "prisma", "rimraf", "rm", "mkdir", "cp", "copyfiles
 
 
 def makes_no_site(package: Mapping[str, Any], build_script: str) -> bool:
-    """Return whether a build script runs compilers of scripts, and nothing else but what cleans and copies around them."""
+    """Return whether a build script only compiles code, apart from commands that clean and copy files."""
     scripts = get_scripts(package)
     commands = parse_script(build_script, scripts)
     compilers = [command for command in commands if _compiles(command)]
@@ -218,10 +218,10 @@ def _compiles(command: ScriptCommand) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class SubfolderBuilds:
-    """What a build script runs in folders below its package that have packages of their own."""
+    """The commands that a build script runs in subfolders, which have a package.json of their own."""
 
-    scripts: Mapping[str, str]  # a folder → the script that is run there; empty for anything but a script
-    installed: frozenset[str]  # folders that something is installed in before
+    scripts: Mapping[str, str]  # folder → name of the script that is run there; empty for other commands
+    installed: frozenset[str]  # folders where dependencies are installed first
     alone: bool  # whether each is a single script, and does nothing else that could matter to a site
 
 
@@ -230,9 +230,9 @@ _NO_MATTER = {"cd", "echo", "true", "exit", "rm", "rimraf", "mkdir"}
 
 
 def find_subfolder_builds(package: Mapping[str, Any], build_script: str) -> SubfolderBuilds | None:
-    """Return whether a build script continues in folders below; None if it does not, or if that is uncertain.
+    """Return what a build script runs in subfolders; None if it runs nothing there, or if that is uncertain.
 
-    It is uncertain if something could have been installed there, for instance by a program of the repository.
+    It is uncertain if another command, such as a program of the repository, may have installed dependencies there.
     """
     scripts = get_scripts(package)
     hooks = [scripts.get(name, "") for name in ("preinstall", "install", "postinstall", "prepublish", "prepare")]

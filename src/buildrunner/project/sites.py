@@ -1,4 +1,4 @@
-"""Judge one package of a repository: its build script, whether it makes a site, and what its script does in other folders."""
+"""Find the build script of a package, and whether it builds a site, a library, or packages in subfolders."""
 
 from __future__ import annotations
 
@@ -15,35 +15,35 @@ from buildrunner.project.output.pages import template_language
 from buildrunner.project.package_json import DEPENDENCY_TABLES, dependency_names, get_scripts, get_table, read_package
 from buildrunner.project.workspaces import Workspaces
 
-# Run in this order where there is no other that builds: `build` is npm's custom, the others are what
-# VitePress's and VuePress's, older Nuxt's, and Vercel's own instructions put into package.json.
+# Names of build scripts in order of preference. `build` is npm's convention; the others come from the documentation of VitePress,
+# VuePress, older Nuxt and Vercel.
 _BUILD_SCRIPTS = ("build", "build:prod", "build:production", "docs:build", "generate", "vercel-build")
-# A page in the sources shows that a bundler builds a site.
+# A page at one of these paths shows that a bundler builds a site.
 _PAGES = ("index.html", "public/index.html", "src/index.html", "app/index.html", "client/index.html")
-_MAX_SUBFOLDERS = 5  # that a build script goes into
+_MAX_SUBFOLDERS = 5  # in which a build script runs commands
 
 
 def find_build_script(package: Mapping[str, Any]) -> str | None:
-    """Return the name of the script that builds."""
+    """Return the name of the build script; None if there is none."""
     scripts = get_scripts(package)
     return next((name for name in _BUILD_SCRIPTS if name in scripts), None)
 
 
 def read_build_script(folder: Path, checkout: Path) -> str:
-    """Return the text of the build script of a package; empty for none."""
+    """Return the text of a package's build script; empty if there is none."""
     package = read_package(folder, checkout)
     return str(get_table(package, "scripts").get(find_build_script(package) or "", ""))
 
 
 def is_site(folder: Path, checkout: Path) -> bool:
-    """Return whether the package in `folder` makes a site, by its framework and its pages."""
+    """Return whether the package in `folder` builds a site, judging by its framework and its pages."""
     script = read_build_script(folder, checkout)
     framework = detect_framework(folder, checkout, read_package(folder, checkout), script).record
     return framework is not None and (framework.kind == "site" or _has_source_page(folder))
 
 
 def select_sites(folders: Sequence[Path], checkout: Path) -> list[Path]:
-    """Return the packages that make a site, without those that others import: a library may have a page to try it on."""
+    """Return the packages that build a site, without those that others import: a library may have a demo page."""
     sites = [folder for folder in folders if is_site(folder, checkout)]
     if len(sites) < 2:
         return sites
@@ -52,12 +52,12 @@ def select_sites(folders: Sequence[Path], checkout: Path) -> list[Path]:
 
 
 def builds_library(folder: Path, checkout: Path, package: Mapping[str, Any], script: str) -> bool:
-    """Return whether what a build script makes is for others to import."""
+    """Return whether a build script builds a library."""
     return makes_library(folder, checkout, package, script, has_page=_has_source_page(folder))
 
 
 def template_language_of(folder: Path, checkout: Path) -> str | None:
-    """Return the language that the index.html of a folder is a template of."""
+    """Return the template language of a folder's index.html; None if it is a page."""
     with suppress(ValueError):
         return template_language(read_text(folder / "index.html", checkout) or "")
     return None
@@ -71,14 +71,14 @@ def find_uninstalled(
     workspaces: Workspaces,
     checkout: Path,
 ) -> list[Path]:
-    """Return the folders below `top` whose own dependencies are missing after those of `top` are installed.
+    """Return the folders below `top` whose own dependencies are still missing after the install in `top`.
 
     Args:
-        top: the folder that is installed.
+        top: the folder where dependencies are installed.
         package: its package.json.
-        names: of the folders.
-        installed: names of folders that something else installs in.
-        workspaces: of the checkout.
+        names: the folders, relative to `top`.
+        installed: those of them where a script installs dependencies.
+        workspaces: the checkout's workspaces.
         checkout: the repository's folder.
 
     """

@@ -1,4 +1,4 @@
-"""What has to run before a package of a workspace is built, as turbo.json or nx.json say; and the projects of Nx.
+"""Read turbo.json and nx.json: the scripts to run before a package of a workspace is built, and the Nx projects.
 
 https://turborepo.dev/docs/reference/configuration#dependson and https://nx.dev/reference/project-configuration#dependson.
 """
@@ -15,7 +15,7 @@ from buildrunner.project.config_files import Config, dict_of, parse_json, paths_
 from buildrunner.project.files import folders
 from buildrunner.project.package_json import DEPENDENCY_TABLES, get_table, read_package
 
-_PROJECT_DEPTH = 3  # of folders searched for projects of Nx
+_PROJECT_DEPTH = 3  # levels of folders that are searched for Nx projects
 _MAX_PROJECTS = 200
 _MAX_STEPS = 1000
 
@@ -29,14 +29,14 @@ class Step:
 
 
 def steps_before(app: Path, root: Path, checkout: Path, members: Mapping[str, Path]) -> list[Step]:
-    """List the scripts that have to run before the app's build script, in their order.
+    """List the scripts to run before the app's build script, in order.
 
-    Workspace dependencies of the app are built first, even without a task graph; a graph adds tasks to them.
+    The app's workspace dependencies are built first, even without turbo.json or nx.json, which can add more scripts.
 
     Args:
         app: the folder of the app; `checkout` is the repository's.
         root: the top of the workspace.
-        members: the folders of its packages by their names.
+        members: the folders of the workspace's packages by package name.
 
     """
     graph = _Graph(root, checkout, members)
@@ -44,7 +44,7 @@ def steps_before(app: Path, root: Path, checkout: Path, members: Mapping[str, Pa
     order: list[Step] = []
     seen = {first}
     waiting: list[tuple[Step, Iterator[Step]]] = [(first, graph.needs(first))]
-    while waiting:  # depth first, and not by recursion: a repository may chain thousands
+    while waiting:  # depth first without recursion: a repository may chain thousands of scripts
         step, needs = waiting[-1]
         following = next((need for need in needs if need not in seen), None)
         if following and len(seen) < _MAX_STEPS:
@@ -72,14 +72,14 @@ class _Graph:
         self._has_nx = nx is not None
 
     def needs(self, step: Step) -> Iterator[Step]:
-        """Yield what a step depends on: scripts that may be missing."""
+        """Yield the steps that a step depends on; their scripts may not exist."""
         if step.folder == self._root and step.folder not in self._names:
             return
         entries = self._depends_on(step)
         if step.script == "build":
             entries = ["^build", *entries]
         for entry in entries:
-            if isinstance(entry, dict):  # of Nx
+            if isinstance(entry, dict):  # only in Nx
                 yield from self._of_object(entry, step)
             elif isinstance(entry, str) and not entry.startswith("$"):
                 yield from self._of_text(entry, step)
@@ -92,7 +92,7 @@ class _Graph:
         elif separator:
             if package == "//" or package in self._members:
                 yield Step(self._members.get(package, self._root), task)
-        elif ":" in entry and entry.partition(":")[0] in self._members:  # of Nx
+        elif ":" in entry and entry.partition(":")[0] in self._members:  # only in Nx
             name, _, task = entry.partition(":")
             yield Step(self._members[name], task)
         else:
@@ -144,16 +144,16 @@ class _Graph:
 
 @dataclass(frozen=True, slots=True)
 class NxProject:
-    """A project of Nx that is described by a project.json."""
+    """An Nx project with a project.json."""
 
     name: str
     folder: str  # relative to the top of the workspace
-    outputs: tuple[str, ...]  # where its build writes, likewise
-    builds: bool  # whether it has a target build
+    outputs: tuple[str, ...]  # folders that its build may write to, relative to the same
+    builds: bool  # whether it has a build target
 
 
 def nx_project(folder: Path, root: Path, checkout: Path) -> NxProject | None:
-    """Read the project.json of a folder; None if there is none."""
+    """Read a folder's project.json; None if there is none."""
     found = parse_json(read_configuration(folder / "project.json", checkout))
     if found is None:
         return None
@@ -174,7 +174,7 @@ def nx_project(folder: Path, root: Path, checkout: Path) -> NxProject | None:
 
 
 def nx_projects(root: Path, checkout: Path) -> list[NxProject]:
-    """List the projects of an Nx workspace that have a target build; empty where `root` is not the top of one."""
+    """List the projects of an Nx workspace that have a build target; empty if `root` is not the top of one."""
     if read_configuration(root / "nx.json", checkout) is None:
         return []
     found: list[NxProject] = []

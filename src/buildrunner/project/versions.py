@@ -1,4 +1,4 @@
-"""Versions and ranges by node-semver's rules, as package.json has them."""
+"""Compare versions and ranges by the rules of node-semver, which package.json follows."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def is_range(text: str) -> bool:
 
 
 def is_exact(text: str) -> bool:
-    """Return whether a range is one version."""
+    """Return whether a range is a single exact version."""
     return _EXACT.fullmatch(text) is not None
 
 
 def intersects(*ranges: str) -> bool:
-    """Return whether some release satisfies all ranges.
+    """Return whether any release satisfies all ranges.
 
-    The lowest such release is a bound of one of the ranges, the one right above it, or 0.0.0. So only these are tested.
+    The lowest such release is a bound of one of the ranges, the patch release after it, or 0.0.0, so only these are tested.
     """
     candidates = {"0.0.0"}
     for text in ranges:
@@ -51,12 +51,12 @@ def intersects(*ranges: str) -> bool:
 
 
 def numbers(version: str) -> tuple[int, ...]:
-    """Return a sort key for releases; prereleases only match ranges that name them."""
+    """Return the numbers of a version as a sort key for releases; a prerelease suffix is ignored."""
     return tuple(int(part) for part in re.findall(r"\d{1,9}", version)[:3])
 
 
 def is_below(versions: str, line: int) -> bool:
-    """Return whether a range such as `^4.0.3` or `3 || 4` allows only what is older than a major version."""
+    """Return whether a range such as `^4.0.3` or `3 || 4` only allows versions below the major version `line`."""
     if re.search(r">|\*|latest|next|canary|:|/", versions):
         return False
     majors = re.findall(r"(?:^|[\s|])[\^~=v]*(\d{1,9})", versions)

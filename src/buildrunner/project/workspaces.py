@@ -1,4 +1,4 @@
-"""Workspaces of npm, Yarn, Bun and pnpm: which folders are their packages."""
+"""Find workspaces of npm, Yarn, Bun and pnpm, and their packages."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from pathlib import Path
 from buildrunner.project.files import ancestors, folders, is_file, read_yaml
 from buildrunner.project.package_json import read_package
 
-_MEMBER_DEPTH = 4  # of packages of a workspace, such as packages/ui/core
+_MEMBER_DEPTH = 4  # levels of folders that are searched for packages, such as packages/ui/core
 _MAX_PATTERNS = 100
-_MAX_PARTS = 10  # of a pattern
+_MAX_PARTS = 10  # path segments in a pattern
 _BRACES = re.compile(r"\{([^{}]*)\}")
 
 
 class Workspaces:
-    """The workspaces of a checkout; each is searched once."""
+    """The workspaces of a checkout; the packages of each are searched once."""
 
     def __init__(self, checkout: Path) -> None:
         self._checkout = checkout
         self._members: dict[Path, tuple[Path, ...]] = {}
 
     def find_root(self, folder: Path) -> Path | None:
-        """Return the top of the workspace that `folder` is a package of, or is itself the top of."""
+        """Return the top folder of the workspace that `folder` belongs to; None if it belongs to none."""
         for place in ancestors(folder, self._checkout):
             patterns = self._read_patterns(place)
             if patterns and (place == folder or matches(folder.relative_to(place).parts, patterns)):
@@ -44,7 +44,7 @@ class Workspaces:
         return self._members[root]
 
     def _read_patterns(self, place: Path) -> tuple[str, ...]:
-        """Read which folders are packages: of package.json (npm, Yarn, Bun) or pnpm-workspace.yaml."""
+        """Read the patterns of package folders from package.json (npm, Yarn, Bun) and pnpm-workspace.yaml."""
         found: list[object] = []
         workspaces = read_package(place, self._checkout).get("workspaces")
         if isinstance(workspaces, dict):
@@ -59,7 +59,7 @@ class Workspaces:
 
 
 def matches(parts: Sequence[str], patterns: Sequence[str]) -> bool:
-    """Return whether a folder belongs to a workspace: the last pattern that matches decides, and ! excludes."""
+    """Return whether a folder belongs to a workspace: the last matching pattern decides, and ! excludes."""
     found = False
     for pattern in patterns:
         wanted = [part for part in pattern.lstrip("!").split("/") if part not in {"", "."}]
@@ -69,7 +69,7 @@ def matches(parts: Sequence[str], patterns: Sequence[str]) -> bool:
 
 
 def _expand_braces(pattern: str) -> list[str]:
-    """Expand a pattern with braces: {apps,packages}/* to apps/* and packages/*."""
+    """Expand the braces in a pattern: {apps,packages}/* becomes apps/* and packages/*."""
     patterns = [pattern]
     while (braces := _BRACES.search(patterns[0])) and len(patterns) <= _MAX_PATTERNS:
         start, end = braces.span()
@@ -79,7 +79,7 @@ def _expand_braces(pattern: str) -> list[str]:
 
 
 def match_parts(parts: Sequence[str], wanted: Sequence[str]) -> bool:
-    """Return whether a path matches a pattern, in one pass over the path; ** matches any number of folders."""
+    """Return whether a path matches a pattern, both split at "/", in one pass; ** matches any number of folders."""
 
     def skip_stars(positions: Iterable[int]) -> set[int]:
         found = set(positions)
@@ -88,7 +88,7 @@ def match_parts(parts: Sequence[str], wanted: Sequence[str]) -> bool:
                 found.add(position + 1)
         return found
 
-    positions = skip_stars([0])  # in `wanted`, where the rest of the path may start to match
+    positions = skip_stars([0])  # indexes in `wanted` from which the rest of the path may match
     for part in parts:
         positions = skip_stars(
             position + (wanted[position] != "**")

@@ -1,4 +1,4 @@
-"""Choose the files with rules of a site, and compile them into one document."""
+"""Choose the rule files of a site, and compile them into one document."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from buildrunner.routing.redirects_file import parse_redirects
 from buildrunner.routing.vercel_json import VercelRules, parse_vercel_json
 from buildrunner.routing.warnings import RuleWarning, Warnings
 
-# Files of the output that say how a site answers. They are not part of it.
+# Files with rules. They are not published as part of the site.
 OUTPUT_FILES = ("_redirects", "_headers", "netlify.toml", "vercel.json")
 MAX_FILE_BYTES = {"_redirects": 2**20, "_headers": 2**20, "netlify.toml": 2**18, "vercel.json": 2**20}
 
 _Rule = TypeVar("_Rule", Rule, HeaderRule)
 
-# Reads a file; None if there is no such regular file. Of a larger file, more than MAX_FILE_BYTES are sufficient.
+# Reads a file; None if there is no such regular file. It may stop after more than MAX_FILE_BYTES.
 Read = Callable[[], bytes | None]
 
 
 @dataclass(frozen=True, slots=True)
 class RuleFile:
-    """A file that may have rules."""
+    """A file that may contain rules."""
 
     name: str  # one of OUTPUT_FILES
-    shown: str  # its path, for warnings
+    shown: str  # the file's path, for warnings
     read: Read
 
 
 @dataclass(frozen=True, slots=True)
 class SiteRules:
-    """What the files of a site say about its answers."""
+    """The compiled rules of a site, and warnings about those that are not applied."""
 
     document: Document
     warnings: tuple[RuleWarning, ...]
@@ -44,12 +44,12 @@ def collect_rules(files: Collection[RuleFile], pages: Collection[str], *, noinde
     """Compile the rules of a site.
 
     Args:
-        files: that may have rules, those nearest to the output first: of each name the first that exists counts.
+        files: files that may contain rules, nearest to the output first; for each name, the first existing file is used.
         pages: the keys of the site's pages (.html).
         noindex: whether to ask search engines not to index the site.
 
     Returns:
-        The document, and a warning for everything that is not applied.
+        The document, and a warning for each rule that is not applied.
 
     """
     found: list[RuleWarning] = []
@@ -104,7 +104,7 @@ def collect_rules(files: Collection[RuleFile], pages: Collection[str], *, noinde
 
 
 def _bounded(rules: tuple[_Rule, ...], what: str, warnings: list[RuleWarning]) -> tuple[_Rule, ...]:
-    """Leave out rules that are more than a site may have: each of them is tried for each request."""
+    """Return the rules up to the limits of a site, and warn of the others."""
     kept: list[_Rule] = []
     dynamic = 0
     for rule in rules:

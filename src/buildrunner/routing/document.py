@@ -1,8 +1,7 @@
-"""The rules of one site, as they are stored: a frozen model and its JSON.
+"""Define the rules of a site as frozen records, and their stored form as JSON.
 
-The JSON is written when a site is published, and read by servers that may be older or newer. A reader ignores members that it
-does not know, and rules that it does not understand. What it cannot read at all is a DocumentError, so that a server can continue
-with the rules that it has.
+The JSON is written when a site is published, and read by servers that may be older or newer than the writer. A reader ignores
+unknown members and rules. It raises DocumentError if it cannot read the document, so that a server can keep its current rules.
 """
 
 from __future__ import annotations
@@ -16,12 +15,12 @@ _Item = TypeVar("_Item")
 
 VERSION = 1
 MAX_DOCUMENT_BYTES = 8 * 2**20
-MAX_RULES = 10_000  # of one kind: redirects, rules, rewrites, headers
-MAX_DYNAMIC_RULES = 1_000  # of them, that are no plain paths: each costs 0.1 to 20 microseconds a request
+MAX_RULES = 10_000  # of each kind: redirects, rules, rewrites, headers
+MAX_DYNAMIC_RULES = 1_000  # of these with an expression, which each take 0.1 to 20 microseconds per request
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 STATUSES = REDIRECTS | {200, 404, 410}
 
-# A text with places for what a pattern has captured: literal texts, and numbers of captures.
+# A text with placeholders: literal strings, and indexes of captures.
 Template = tuple[str | int, ...]
 
 
@@ -31,28 +30,28 @@ class DocumentError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """Which paths a rule is for: either one path, or an expression of RE2 for the whole path.
+    """The paths that a rule applies to: either a single path, or an RE2 expression for the whole path.
 
-    Paths are decoded (`/caf\u00e9`, not `/caf%C3%A9`).
+    Paths are decoded (`/caf\u00e9` instead of `/caf%C3%A9`).
     """
 
     path: str | None = None
     regex: str | None = None
-    prefix: str = "/"  # prefix of each path that `regex` matches
-    names: tuple[str, ...] = ()  # of its groups, in their order; "" for one without a name
-    unless: tuple[str, ...] = ()  # expressions for whole paths that do not match all the same
+    prefix: str = "/"  # literal prefix of all paths that `regex` matches
+    names: tuple[str, ...] = ()  # names of the expression's groups, in order; "" for a group without a name
+    unless: tuple[str, ...] = ()  # expressions for whole paths that are excluded
     either_slash: bool = False  # whether a path matches with and without a trailing slash; `regex` includes that
 
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """What else a request must have, or must not have."""
+    """A parameter, header or host that a request must have, or must not have."""
 
     kind: str  # "query", "header" or "host"
-    key: str = ""  # name of the parameter, or of the header in lower case
-    regex: str | None = None  # for the whole value; None: present is enough
+    key: str = ""  # name of the parameter, or of the header in lowercase
+    regex: str | None = None  # for the whole value; None accepts any value
     names: tuple[str, ...] = ()  # of its groups
-    absent: bool = False  # the request must not have it
+    absent: bool = False  # whether the request must not have it
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,41 +61,41 @@ class Rule:
     source: Pattern
     destination: Template
     status: int
-    forced: bool = False  # applies where the site has a file, too
-    passes_query: bool = True  # the request's query is added to the destination
+    forced: bool = False  # whether it also applies to paths of existing files
+    passes_query: bool = True  # whether the request's query is added to the destination
     conditions: tuple[Condition, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class HeaderRule:
-    """Headers for what is served at some paths."""
+    """Response headers for some paths."""
 
     source: Pattern
-    headers: tuple[tuple[str, Template | None], ...]  # names and values; None removes what earlier rules have set
-    joins: bool  # by a comma with values of earlier rules; else it replaces them
+    headers: tuple[tuple[str, Template | None], ...]  # names and values; None removes the values of earlier rules
+    joins: bool  # whether values are joined with those of earlier rules by a comma, instead of replacing them
     conditions: tuple[Condition, ...] = ()
 
 
 @dataclass(frozen=True)
 class Document:
-    """All rules of a site, in addition to its files."""
+    """All rules of a site."""
 
-    redirects: tuple[Rule, ...] = ()  # of vercel.json, before anything else
-    rules: tuple[Rule, ...] = ()  # of _redirects, then netlify.toml
-    rewrites: tuple[Rule, ...] = ()  # of vercel.json, for what the site has no file for
+    redirects: tuple[Rule, ...] = ()  # from vercel.json; applied first
+    rules: tuple[Rule, ...] = ()  # from _redirects, then netlify.toml
+    rewrites: tuple[Rule, ...] = ()  # from vercel.json; applied to paths without a file
     headers: tuple[HeaderRule, ...] = ()
     clean_urls: bool = False
     trailing_slash: bool | None = None
-    noindex: bool = False  # whether search engines are asked not to index the site
-    single_page: bool = False  # index.html is its only page, and there is no 404.html
+    noindex: bool = False  # whether to ask search engines not to index the site
+    single_page: bool = False  # whether index.html is the only page
     version: int = field(default=VERSION, compare=False)
     compiled: dict[str, object] = field(
         default_factory=dict, init=False, compare=False, repr=False
-    )  # by `matching`, once
+    )  # cache of `matching`
 
     @property
     def summary(self) -> str:
-        """Return a summary for the log; empty without rules."""
+        """The number of rules of each kind, for the log; empty if there are no rules."""
         redirects = sum(rule.status in REDIRECTS for rule in (*self.redirects, *self.rules))
         rewrites = len(self.redirects) + len(self.rules) + len(self.rewrites) - redirects
         counts = ((redirects, "redirect"), (rewrites, "rewrite"), (len(self.headers), "header rule"))
@@ -108,7 +107,7 @@ class Document:
         return ", ".join([*parts, *["noindex"] * self.noindex])
 
     def to_json(self) -> bytes:
-        """Return the document as JSON, the same bytes for the same rules. Members with their default are left out."""
+        """Return the document as JSON: the same bytes for the same rules, without members that have their default."""
         content: dict[str, Any] = {"version": VERSION}
         for name in ("redirects", "rules", "rewrites"):
             if rules := getattr(self, name):
@@ -124,10 +123,10 @@ class Document:
 
     @classmethod
     def from_json(cls, data: bytes) -> Document:
-        """Read what `to_json` of this or another version has written.
+        """Read a document that `to_json` of this or another version has written.
 
         Raises:
-            DocumentError: it is too large, or no such document.
+            DocumentError: if it is too large, or not such a document.
 
         """
         if len(data) > MAX_DOCUMENT_BYTES:
@@ -158,7 +157,7 @@ def _read_all(items: object, read: Callable[[Mapping[str, Any]], _Item]) -> tupl
         try:
             found.append(read(item))
         except (KeyError, TypeError, ValueError, AttributeError):
-            continue  # of a newer version
+            continue  # written by a newer version
         if len(found) == MAX_RULES:
             break
     return tuple(found)

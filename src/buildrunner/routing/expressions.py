@@ -1,4 +1,4 @@
-"""Regular expressions of strangers, run by RE2 in linear time, and how large they may be."""
+"""Compile untrusted regular expressions with RE2, which matches in linear time, and limit their size."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from functools import lru_cache
 import re2
 
 MAX_EXPRESSION_CHARACTERS = 2_000
-# Instructions of a compiled expression. Where its states are too many for RE2's table, a step of each may be taken for each
-# character: 1,000 of them need 3 ms for a path of 1,000 characters (measured).
+# Instructions of a compiled expression. If an expression has too many states for RE2's cache, each character may execute each
+# instruction: 1,000 instructions take 3 ms for a path of 1,000 characters (measured).
 MAX_PROGRAM = 1_000
-MAX_PROGRAMS = 20_000  # together, of one site
+MAX_PROGRAMS = 20_000  # instructions of all expressions of a site
 _MEMORY_BYTES = 128 * 1024
-_CACHED = 4_096  # expressions, of all sites that a process serves
+_CACHED = 4_096  # expressions of all sites that a process serves
 
 
 class Expression:
-    """An expression that a whole text has to match."""
+    """A compiled expression for whole texts."""
 
     __slots__ = ("_groups", "_regex", "size")
 
@@ -25,13 +25,13 @@ class Expression:
         options = re2.Options()
         options.max_mem = _MEMORY_BYTES
         options.log_errors = False
-        options.dot_nl = True  # a line end in a path evades no rule
+        options.dot_nl = True  # a line break in a path must not evade a rule
         self._regex = re2.compile(text, options)
         self._groups = range(1, self._regex.groups + 1)
         self.size: int = self._regex.programsize
 
     def match(self, text: str) -> tuple[str, ...] | None:
-        """Return what the groups have captured, "" for one that took no part; None where the text does not match."""
+        """Return the captures of the groups, "" for a group that did not take part; None if the text does not match."""
         try:
             found = self._regex.fullmatch(text)
         except UnicodeError:  # a lone surrogate
@@ -40,14 +40,14 @@ class Expression:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names of the groups in their order, "" for one without a name."""
+        """The names of the groups in order, "" for a group without a name."""
         names = {number: name for name, number in self._regex.groupindex.items()}
         return tuple(names.get(group, "") for group in self._groups)
 
 
 @lru_cache(_CACHED)
 def compile_expression(text: str) -> Expression | None:
-    """Compile an expression for whole texts; None where RE2 does not know it (look-around, back-references) or it is too large."""
+    """Compile an expression; None if it is too large or RE2 does not support it (look-around, back-references)."""
     if len(text) > MAX_EXPRESSION_CHARACTERS:
         return None
     try:
@@ -58,10 +58,10 @@ def compile_expression(text: str) -> Expression | None:
 
 
 def escape(text: str) -> str:
-    """Return an expression for exactly this text."""
+    """Return an expression that matches exactly this text."""
     return str(re2.escape(text))
 
 
 def program_size(texts: Sequence[str]) -> int:
-    """Return how many instructions these expressions have together, 0 for one that does not compile."""
+    """Return the total number of instructions of expressions; those that don't compile count as 0."""
     return sum(expression.size for text in texts if (expression := compile_expression(text)))

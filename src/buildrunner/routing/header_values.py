@@ -1,4 +1,4 @@
-"""Which headers a site's author may set, and what a valid one looks like."""
+"""Check the response headers that a site's rules set."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import re
 from buildrunner.routing.sources import RuleError
 
 MAX_VALUE_CHARACTERS = 8_000
-# Servers in front obey these in the responses of what they proxy: they would send a file of their own instead, or limit the rate.
+# Proxies obey these headers in upstream responses: they would send one of their own files instead, or limit the rate.
 # https://nginx.org/en/docs/http/ngx_http_proxy_module.html#proxy_ignore_headers
 _FOR_PROXIES = re.compile(r"x-(?:accel-.*|sendfile.*|lighttpd-.*|litespeed-.*|reproxy-.*)")
 _NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")  # RFC 9110, 5.6.2
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-# Headers that the server sets itself, and that a wrong value would break: RFC 9110 and 9112, and Netlify's own list,
+# Headers that only the server may set, because a wrong value breaks responses: RFC 9110 and 9112, and Netlify's list,
 # https://docs.netlify.com/manage/routing/headers/#limitations
 _RESERVED = frozenset(
     (
@@ -42,21 +42,21 @@ _RESERVED = frozenset(
 
 
 def steers_proxies(name: str) -> bool:
-    """Return whether a server in front would obey a header, whose name is in lower case, instead of passing it on."""
+    """Return whether a proxy would obey a header instead of passing it on; `name` is in lowercase."""
     return _FOR_PROXIES.fullmatch(name) is not None
 
 
 def check_header(name: str, value: str | None) -> None:
-    """Check a header that is set, or with None as its value removed.
+    """Check a header that a rule sets, or removes if its value is None.
 
     Raises:
-        RuleError: it cannot be, and why.
+        RuleError: if the rule is not allowed.
 
     """
     if not _NAME.fullmatch(name):
         raise RuleError("the name of the header is not valid")
     if name.lower() == "basic-auth":
-        raise RuleError("Basic-Auth is not supported, so these pages are NOT protected by a password")
+        raise RuleError("Basic-Auth is not supported, so these pages are NOT password-protected")
     if name.lower() in _RESERVED or steers_proxies(name.lower()):
         raise RuleError(f"{name} cannot be set")
     if value is None:

@@ -1,7 +1,7 @@
-"""Read `_headers`, as Netlify and Cloudflare Pages define it.
+"""Read `_headers` files of Netlify and Cloudflare Pages.
 
-A line that is a path or URL begins a block; `Name: value` below it sets a header, `! Name` removes one that an earlier block has
-set. https://docs.netlify.com/manage/routing/headers/ and https://developers.cloudflare.com/pages/configuration/headers/
+A line with a path or URL starts a block. Below it, `Name: value` sets a header, and `! Name` removes a header of an earlier
+block. https://docs.netlify.com/manage/routing/headers/ and https://developers.cloudflare.com/pages/configuration/headers/
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ class _Block:
 
 
 def parse_headers(text: str, warnings: Warnings) -> tuple[HeaderRule, ...]:
-    """Read the rules of a `_headers` file. What cannot be applied is a warning with its line."""
+    """Read the rules in a `_headers` file; those that cannot be applied cause a warning with their line."""
     blocks: list[_Block] = []
     block: _Block | None = None
-    refused = False  # the block that a line is in
+    refused = False  # whether the current block was refused
     for number, raw in enumerate(text.removeprefix("\ufeff").split("\n"), start=1):
         line = raw.strip()
         if not line or line.startswith("#"):
@@ -66,7 +66,7 @@ def _add(block: _Block, line: str) -> None:
     else:
         name, colon, value = (part.strip() for part in line.partition(":"))
         if not colon:
-            raise RuleError('it has no ":" between name and value')
+            raise RuleError('it has no ":" between the name and the value')
     check_header(name, value)
     if len(block.headers) == _MAX_HEADERS:
         raise RuleError(f"a path has at most {_MAX_HEADERS} headers")

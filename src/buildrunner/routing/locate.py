@@ -1,4 +1,4 @@
-"""Find the lines of rules in TOML and JSON, whose parsers do not report them."""
+"""Find the line numbers of rules in TOML and JSON, which the parsers don't report."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ _JSON_MARK = re.compile(r'"(?:[^"\\\n]|\\.){0,100000}"|[\[\]{}:,]|\n')
 
 
 def toml_table_lines(text: str, name: str) -> Sequence[int]:
-    """Return the lines (from 1) of the headers `[[name]]`, in order."""
+    """Return the line numbers (from 1) of the headers `[[name]]`, in order."""
     header = re.compile(rf"\s*\[\[\s*[\"']?{name}[\"']?\s*\]\]")
     return [number for number, line in enumerate(text.split("\n"), start=1) if header.match(line[:1000])]
 
 
 def toml_key_line(text: str, name: str) -> int | None:
-    """Return the line of `name = …` at the top, for an array that is written inline."""
+    """Return the line number of `name = …`, for an inline array; None if there is none."""
     key = re.compile(rf"\s*[\"']?{name}[\"']?\s*=")
     return next((number for number, line in enumerate(text.split("\n"), start=1) if key.match(line[:1000])), None)
 
 
 def json_item_lines(text: str, name: str) -> Sequence[int]:
-    """Return the line of the member `name` of the object that `text` is, and of each item of its array."""
+    """Return the line number of the member `name` in a JSON object, and those of the items of its array."""
     line = 1
     depth = 0
     previous = ""
@@ -51,5 +51,5 @@ def json_item_lines(text: str, name: str) -> Sequence[int]:
 
 
 def line_of(lines: Sequence[int], number: int) -> int | None:
-    """Return the line of an item, counted from 0; the last that is known where the items are more than the lines."""
+    """Return the line number of an item, which is counted from 0; the last known line if there are more items than lines."""
     return lines[number] if number < len(lines) else (lines[-1] if lines else None)

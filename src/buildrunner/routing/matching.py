@@ -1,7 +1,7 @@
-"""Match requests against the patterns of one site's rules, in time linear in the length of the request.
+"""Match requests with the patterns of a site's rules, in time linear in the length of the request.
 
-Authors of sites are strangers, and so are visitors. RE2 never backtracks (https://github.com/google/re2/wiki/WhyRE2); `expressions`
-bounds how large its programs are. A path that is too long for a file is matched by plain paths alone.
+Rules and requests are untrusted. RE2 never backtracks (https://github.com/google/re2/wiki/WhyRE2), and `expressions` limits the
+size of its programs. A path that is too long for an S3 key is only compared with plain paths.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ from buildrunner.routing.document import MAX_DYNAMIC_RULES, Condition, Document,
 from buildrunner.routing.expressions import Expression, compile_expression
 from buildrunner.routing.paths import MAX_KEY_BYTES, without_slash
 
-_MAX_PARAMETERS = 100  # of a query that are examined
-_MAX_VALUE_CHARACTERS = 2_000  # of a query's parameter or a header that is matched
+_MAX_PARAMETERS = 100  # parameters of a query
+_MAX_VALUE_CHARACTERS = 2_000  # of a parameter or header that is matched
 
 
 @dataclass(frozen=True)
 class Request:
-    """What of a request decides about its answer."""
+    """The parts of a request that determine its answer."""
 
-    path: str  # as it was sent, without the query: not decoded
-    query: str = ""  # as it was sent, without the ?
+    path: str  # as sent, not decoded, without the query
+    query: str = ""  # as sent, without the ?
     method: str = "GET"
-    host: str = ""  # in lower case, without the port
-    headers: Mapping[str, str] = field(default_factory=dict)  # names in lower case
+    host: str = ""  # in lowercase, without the port
+    headers: Mapping[str, str] = field(default_factory=dict)  # names in lowercase
 
     @cached_property
     def parameters(self) -> Sequence[tuple[str, str]]:
-        """Names and values of the query."""
+        """The names and values of the query's parameters; empty if there are too many."""
         try:
             return parse_qsl(self.query, keep_blank_values=True, max_num_fields=_MAX_PARAMETERS, errors="replace")
-        except ValueError:  # too many
+        except ValueError:  # too many parameters
             return ()
 
 
@@ -53,7 +53,7 @@ _Rule = TypeVar("_Rule", bound=_Conditional)
 
 
 class _Rules(Generic[_Rule]):
-    """The rules of one kind. Plain paths are found in a table; the rest is tried in order."""
+    """The rules of one kind. Plain paths are looked up in a table; other rules are tried in order."""
 
     def __init__(self, rules: Sequence[_Rule]) -> None:
         self._rules = rules
@@ -73,7 +73,7 @@ class _Rules(Generic[_Rule]):
         del self._dynamic[MAX_DYNAMIC_RULES:]
 
     def matching(self, path: str, request: Request) -> Iterator[tuple[_Rule, tuple[str, ...]]]:
-        """Yield the rules for a request in their order, each with what its patterns have captured."""
+        """Yield the rules that match a request in order, each with its captures."""
         plain = self._plain.get(path, ())
         dynamic: Sequence[int] = self._dynamic if len(path) <= MAX_KEY_BYTES else ()
         for number in merge(plain, dynamic) if plain and dynamic else plain or dynamic:
@@ -109,7 +109,7 @@ def _compile(pattern: Pattern) -> tuple[Expression, ...] | None:
 
 
 def _meet(conditions: tuple[Condition, ...], request: Request) -> tuple[str, ...] | None:
-    """Return what the conditions capture; None when one is not met."""
+    """Return the captures of conditions; None if a condition is not met."""
     captures: tuple[str, ...] = ()
     for condition in conditions:
         found = _find(condition, request)
@@ -140,7 +140,7 @@ def _find(condition: Condition, request: Request) -> tuple[str, ...] | None:
 
 
 class RuleIndex:
-    """The rules of a document, ready to be matched."""
+    """The rules of a document, indexed for matching."""
 
     def __init__(self, document: Document) -> None:
         self.redirects: _Rules[Rule] = _Rules(document.redirects)
@@ -150,11 +150,11 @@ class RuleIndex:
         conditions = [rule.conditions for rule in (*document.redirects, *document.rules, *document.rewrites)]
         conditions += [rule.conditions for rule in document.headers]
         headers = {found.key for each in conditions for found in each if found.kind == "header" and found.key}
-        self.vary = tuple(sorted(headers))  # a cache in front must not give one visitor's answer to another
+        self.vary = tuple(sorted(headers))  # so that a cache doesn't send one visitor's answer to another
 
 
 def index_of(document: Document) -> RuleIndex:
-    """Return the rules of a document, compiled at the first call."""
+    """Return the index of a document, which the first call builds."""
     index = document.compiled.get("index")
     if not isinstance(index, RuleIndex):
         index = document.compiled["index"] = RuleIndex(document)

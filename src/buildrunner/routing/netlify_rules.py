@@ -1,4 +1,4 @@
-"""Turn one rule of Netlify's formats into a rule of the document; both `_redirects` and `netlify.toml` have the same parts."""
+"""Compile a rule of `_redirects` or `netlify.toml`, which have the same parts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from buildrunner.routing.sources import (
     unknown_names,
 )
 
-_MAX_PARAMETERS = 20  # that one rule names
+_MAX_PARAMETERS = 20  # query parameters in a rule
 
 
 def compile_rule(
@@ -27,18 +27,18 @@ def compile_rule(
     query: Mapping[str, str],
     conditions: Mapping[str, object],
 ) -> tuple[Rule, str | None]:
-    """Compile a redirect, rewrite or error page of Netlify, and return a warning if it may behave differently.
+    """Compile a redirect, rewrite or error page, and return a warning if it may behave differently than on Netlify.
 
     Args:
-        source: a path or URL, with placeholders.
-        destination: the same; None for the source itself, for a rewrite that ends with `/*`.
-        status: of the answer.
-        forced: whether it also applies to existing files.
-        query: parameters that a request must have, by their names; `:name` captures the value.
-        conditions: Netlify's conditions of a visitor.
+        source: a path or URL with placeholders.
+        destination: likewise; None means the source itself, which is allowed for a rewrite that ends with `/*`.
+        status: status of the answer.
+        forced: whether the rule also applies to existing files.
+        query: parameters that a request must have, by name; a value `:name` captures the parameter.
+        conditions: Netlify's conditions on the visitor, such as Country.
 
     Raises:
-        RuleError: it cannot be applied.
+        RuleError: if the rule cannot be applied.
 
     """
     if status not in STATUSES:
@@ -54,11 +54,9 @@ def compile_rule(
     check_destination(destination, status)
     pattern, host = compile_source(source)
     if host and is_url(destination) and _authority(source) == _authority(destination):
-        raise RuleError(
-            "redirects between http and https of one host belong to what terminates TLS in front of the site"
-        )
+        raise RuleError("redirects between http and https of the same host must be configured where TLS is terminated")
     if len(query) > _MAX_PARAMETERS:
-        raise RuleError(f"it names more than {_MAX_PARAMETERS} parameters")
+        raise RuleError(f"it has more than {_MAX_PARAMETERS} query parameters")
     parameters = tuple(_parameter(name, value) for name, value in query.items())
     names = [*pattern.names, *(name for condition in (*host, *parameters) for name in condition.names)]
     template = compile_template(destination, names)
@@ -71,7 +69,7 @@ def compile_rule(
         conditions=(*host, *parameters),
     )
     unknown = unknown_names(template)
-    return rule, f"its path has no :{unknown[0]}, so that stays in the destination as it is" if unknown else None
+    return rule, f"its path has no :{unknown[0]}, so the destination contains that text literally" if unknown else None
 
 
 def _parameter(name: str, value: str) -> Condition:

@@ -1,4 +1,4 @@
-"""Read `[[redirects]]` and `[[headers]]` of netlify.toml.
+"""Read `[[redirects]]` and `[[headers]]` in netlify.toml.
 
 https://docs.netlify.com/build/configure-builds/file-based-configuration/#redirects
 """
@@ -18,7 +18,7 @@ from buildrunner.routing.netlify_rules import compile_rule
 from buildrunner.routing.sources import RuleError, compile_source, is_url
 from buildrunner.routing.warnings import Warnings, shown
 
-# Each line of a table costs as much as the header of the table is long.
+# The time to parse a line of a table is proportional to the length of the table's header.
 _MAX_HEADER_CHARACTERS = 1_000
 _MAX_HEADERS = 100
 _ERROR_LINE = re.compile(r"at line ([0-9]+)")
@@ -33,17 +33,17 @@ class NetlifyRules:
 
 
 def parse_netlify_toml(text: str, warnings: Warnings) -> NetlifyRules:
-    """Read the rules of a netlify.toml. What cannot be applied is a warning with its line."""
+    """Read the rules in a netlify.toml; those that cannot be applied cause a warning with their line."""
     for number, line in enumerate(text.split("\n"), start=1):
         if len(line) > _MAX_HEADER_CHARACTERS and line.lstrip().startswith("["):
-            warnings.add(number, "the line is too long, so nothing of the file is applied")
+            warnings.add(number, "the line is too long, so the file is not applied")
             return NetlifyRules()
     try:
         content = tomllib.loads(text.removeprefix("\ufeff").replace("\r\n", "\n"))
     except (ValueError, RecursionError) as error:
         found = _ERROR_LINE.search(str(error))
         at_end = text.count("\n") + 1 if "end of document" in str(error) else None
-        warnings.add(int(found[1]) if found else at_end, "the file is not valid TOML, so nothing of it is applied")
+        warnings.add(int(found[1]) if found else at_end, "the file is not valid TOML, so it is not applied")
         return NetlifyRules()
     rules = [
         rule for table, line in _tables(content, text, "redirects", warnings) if (rule := _rule(table, line, warnings))
@@ -85,7 +85,7 @@ def _rule(table: Mapping[str, Any], line: int | None, warnings: Warnings) -> Rul
         if not isinstance(source, str) or not source.strip():
             raise RuleError('it has no "from"')
         if destination is not None and not isinstance(destination, str):
-            raise RuleError('"to" is not a text')
+            raise RuleError('"to" is not a string')
         query = table.get("query", table.get("params", table.get("parameters", {})))
         conditions = table.get("conditions", {})
         force = table.get("force", False)
@@ -118,13 +118,13 @@ def _with_slash(text: str) -> str:
 def _status(value: object) -> int:
     text = str(value)
     if isinstance(value, bool) or not re.fullmatch(r"[0-9]{3}", text):
-        raise RuleError(f'"{shown(text)}" is not a status')
+        raise RuleError(f'"{shown(text)}" is not a status code')
     return int(text)
 
 
 def _parameter(value: object) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int):
-        raise RuleError('a value in "query" is not a text')
+        raise RuleError('a value in "query" is not a string')
     return str(value)
 
 
@@ -156,8 +156,8 @@ def _header(table: Mapping[str, Any], line: int | None, warnings: Warnings) -> H
 
 
 def _value(value: object) -> str:
-    """Return one line: items of an array, and lines of a text with commas between, are joined by commas."""
+    """Return the value as a single line: the items of an array, or of a comma-separated string, joined by commas."""
     items = value.split(",") if isinstance(value, str) else value
     if isinstance(items, list) and all(isinstance(item, str) for item in items):
         return ", ".join(item.strip() for item in items)
-    raise RuleError("its value is not a text")
+    raise RuleError("its value is not a string")

@@ -1,10 +1,10 @@
-r"""Compile the sources of vercel.json, which are those of path-to-regexp 6, for RE2.
+r"""Compile the sources in vercel.json, which have the syntax of path-to-regexp 6, for RE2.
 
-    /blog/:slug     one part of a path            /docs/:path*    any number of parts; also `+` and `?`
-    /:id(\d+)        what an expression matches    /(.*)           the same without a name
-    /feature{-:x}?  a group that may be missing   /((?!api/).*)   a look-ahead where a group begins
+    /blog/:slug     one part of a path           /docs/:path*    any number of parts; also `+` and `?`
+    /:id(\d+)       a match of an expression     /(.*)           the same without a name
+    /feature{-:x}?  an optional group            /((?!api/).*)   a look-ahead at the start of a group
 
-Sources match whole paths, and case and trailing slashes count (`strict` and `sensitive`, as on Vercel).
+Sources match whole paths. Case and trailing slashes are significant (`sensitive` and `strict`, as on Vercel).
 https://vercel.com/docs/project-configuration/vercel-json and https://github.com/pillarjs/path-to-regexp/tree/v6.1.0
 """
 
@@ -26,11 +26,11 @@ _LOOK_AHEAD = "(?!"
 @dataclass(slots=True)
 class _Builder:
     regex: str = ""
-    literal: str = ""  # all of it that is literal
-    prefix: str | None = None  # the literal before the first group; None as long as there are no groups
+    literal: str = ""  # the literal text
+    prefix: str | None = None  # the literal text before the first group; None while there is no group
     names: list[str] = field(default_factory=list)
     unless: list[str] = field(default_factory=list)
-    custom: bool = False  # it has expressions of the author's own
+    custom: bool = False  # whether the source contains expressions
     loose: bool = False  # whether the start of a later group depends on the match of an earlier one
 
     def add_text(self, text: str) -> None:
@@ -38,14 +38,14 @@ class _Builder:
         self.literal += text
 
     def add_optional(self, text: str, modifier: str) -> None:
-        """Add a text that may be missing, or be there more than once."""
+        """Add a text with a modifier: optional, or repeated."""
         if self.prefix is None:
             self.prefix = unquote(self.literal)
         self.regex += f"(?:{escape(unquote(text))}){modifier}"
         self.loose = True
 
     def add_group(self, before: str, name: str, pattern: str, after: str, modifier: str) -> None:
-        """Add what path-to-regexp calls a token: a group with texts around it that come and go with it."""
+        """Add a token of path-to-regexp: a group with the texts before and after it, which share its modifier."""
         if self.prefix is None:
             self.prefix = unquote(self.literal)
         start, end = escape(unquote(before)), escape(unquote(after))
@@ -64,12 +64,10 @@ class _Builder:
             self.regex += f"(?:{start}({inner}){end}){modifier}"
 
     def _take_look_aheads(self, start: str, pattern: str, modifier: str) -> str:
-        """Turn `(?!x)` at the start of a group into an expression that must not match; RE2 has no look-ahead."""
+        """Turn `(?!x)` at the start of a group into an expression that must not match, since RE2 has no look-ahead."""
         while pattern.startswith(_LOOK_AHEAD):
             if modifier or self.loose:
-                raise RuleError(
-                    "a look-ahead (?!…) is supported only where its place is fixed, as in /docs/((?!api/).*)"
-                )
+                raise RuleError("a look-ahead (?!…) is supported only at a fixed position, as in /docs/((?!api/).*)")
             end = _end_of_group(pattern, 0)
             self.unless.append(f"{self.regex}{start}(?:{pattern[len(_LOOK_AHEAD) : end - 1]}).*")
             pattern = pattern[end:]
@@ -77,10 +75,10 @@ class _Builder:
 
 
 def compile_vercel_source(source: str) -> tuple[Pattern, int]:
-    """Compile a source, and return how large the program of the author's own expressions in it is.
+    """Compile a source, and return the program size of the expressions in it.
 
     Raises:
-        RuleError: it is not valid, or not supported.
+        RuleError: if it is not valid or not supported.
 
     """
     if len(source) > MAX_SOURCE_CHARACTERS:
@@ -109,7 +107,7 @@ def compile_vercel_source(source: str) -> tuple[Pattern, int]:
             unnamed += _add_braces(builder, source[position + 1 : end - 1], modifier, unnamed)
             position = after
         elif character in "*+?})":
-            raise RuleError(f'the source has a "{character}" that belongs to nothing; escape it with a backslash')
+            raise RuleError(f'the source has an unexpected "{character}"; escape it with a backslash')
         else:
             if character == "\\" and position + 1 < len(source):
                 position += 1
@@ -127,14 +125,14 @@ def _finish(builder: _Builder) -> tuple[Pattern, int]:
     if not compiled or any(compile_expression(text) is None for text in builder.unless):
         raise RuleError("its expression is not valid, too large, or uses look-around or back-references")
     if len(compiled.names) != len(builder.names):
-        raise RuleError("its expression has capturing groups inside of a group; write (?:…)")
+        raise RuleError("its expression has capturing groups inside a group; use (?:…)")
     names = tuple("" if name.isdigit() else name for name in builder.names)
     pattern = Pattern(regex=builder.regex, prefix=builder.prefix, names=names, unless=tuple(builder.unless))
     return pattern, program_size(expressions) if builder.custom else 0
 
 
 def _read_key(source: str, position: int) -> tuple[str, str, int]:
-    """Return the name and expression of the group that starts here, and its end."""
+    """Return the name and expression of the group at `position`, and the position after it."""
     name = ""
     if source[position] == ":":
         found = _NAME.match(source, position)
@@ -151,7 +149,7 @@ def _read_key(source: str, position: int) -> tuple[str, str, int]:
 
 
 def _end_of_group(text: str, position: int) -> int:
-    """Return the position after the parenthesis that closes the one at `position`."""
+    """Return the position after the parenthesis that closes the group at `position`."""
     depth = 0
     in_class = False
     while position < len(text):
@@ -191,7 +189,7 @@ def _read_modifier(source: str, position: int) -> tuple[str, int]:
 
 
 def _add_braces(builder: _Builder, content: str, modifier: str, unnamed: int) -> int:
-    """Add `{text:name(expression)text}`; returns how many groups without a name it has."""
+    """Add `{text:name(expression)text}`; return the number of groups without a name in it."""
     key = re.search(r"(?<!\\)[:(]", content)
     if not key:
         text = re.sub(r"\\(.)", r"\1", content)

@@ -1,4 +1,4 @@
-"""What the path of a request means, and how a path is written in a Location."""
+"""Normalize the paths of requests, map them to keys, and encode paths for URLs."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import re
 from urllib.parse import quote, unquote
 
 MAX_KEY_BYTES = 1024  # https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html
-# Characters that need no escape in a path (RFC 3986, 3.3).
+# Characters that don't have to be escaped in a path (RFC 3986, 3.3).
 _PATH_SAFE = "/:@!$&'()*+,;=-._~"
-# Of a text that is escaped already: nothing is escaped twice.
+# The same for a URL that may contain escapes.
 _URL_SAFE = f"{_PATH_SAFE}%?#[]"
 # A path that stays as it is: no escapes, and no part that is empty, `.` or `..`.
 _PLAIN = re.compile(r"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*+)++/?|/", re.ASCII)
@@ -16,9 +16,9 @@ _UNSAFE_IN_KEY = re.compile(r"[\x00-\x1f\x7f-\x9f\\\ufffd\ud800-\udfff]")
 
 
 def normalize_path(raw: str) -> str:
-    """Return the path that a request names: decoded once, from `/`, without empty parts, `.` and `..`.
+    """Return the path of a request: decoded once, with a leading `/`, and without empty parts, `.` and `..`.
 
-    A trailing slash stays. `..` never leads above the site (RFC 3986, 5.2.4). Bytes that are not UTF-8 become U+FFFD.
+    A trailing slash is kept. `..` never leads above the site (RFC 3986, 5.2.4). Bytes that are not UTF-8 become U+FFFD.
     """
     if _PLAIN.fullmatch(raw):
         return raw
@@ -34,7 +34,7 @@ def normalize_path(raw: str) -> str:
 
 
 def key_of(path: str) -> str | None:
-    """Return the key of the file at a normalized path, relative to the site; None where no file can be.
+    """Return the key of the file at a normalized path, relative to the site; None if no file can have this path.
 
     Files whose names have control characters or a backslash are never published.
     """
@@ -45,25 +45,25 @@ def key_of(path: str) -> str | None:
 
 
 def has_extension(path: str) -> bool:
-    """Return whether the last part of a path looks like the name of a file (`app.js`, `.env`), not of a page."""
+    """Return whether the last part of a path looks like a file (`app.js`, `.env`) instead of a page."""
     return "." in path.rstrip("/").rpartition("/")[2]
 
 
 def without_slash(path: str) -> str:
-    """Return a path without its trailing slash; `/` stays."""
+    """Return a path without its trailing slash; `/` is returned unchanged."""
     return path.rstrip("/") or "/"
 
 
 def encode_path(path: str) -> str:
-    """Return a decoded path as it is written in a URL. It is ASCII, and has no control character."""
+    """Return a decoded path as it is written in a URL: ASCII without control characters."""
     return quote(path, safe=_PATH_SAFE, errors="replace")
 
 
 def encode_part(text: str) -> str:
-    """Escape a text so that it can't end the part of a URL that contains it: a host or a query."""
+    """Escape a text so that it can't end the part of a URL, such as a host or a query, that contains it."""
     return quote(text, safe="-._~", errors="replace")
 
 
 def encode_url(text: str) -> str:
-    """Escape every character that is not valid in a URL; existing escapes stay."""
+    """Escape the characters that are not valid in a URL; existing escapes are kept."""
     return quote(text, safe=_URL_SAFE, errors="replace")

@@ -1,4 +1,4 @@
-"""Read `_redirects`, as Netlify and Cloudflare Pages define it.
+"""Read `_redirects` files of Netlify and Cloudflare Pages.
 
 A line is `source [parameter=value …] destination [status[!]] [Condition=value …]`; `#` starts a comment.
 https://docs.netlify.com/manage/routing/redirects/overview/#syntax-for-the-_redirects-file
@@ -21,7 +21,7 @@ _STATUS = re.compile(r"([0-9]{3})(!?)")
 
 
 def parse_redirects(text: str, warnings: Warnings) -> tuple[Rule, ...]:
-    """Read the rules of a `_redirects` file. What cannot be applied is a warning with its line."""
+    """Read the rules in a `_redirects` file; those that cannot be applied cause a warning with their line."""
     rules: list[Rule] = []
     for number, line in enumerate(text.removeprefix("\ufeff").split("\n"), start=1):
         words = _words(line)
@@ -65,7 +65,7 @@ def _parse(words: Sequence[str]) -> tuple[Rule, str | None]:
     if last and "=" not in last[0]:
         found = _STATUS.fullmatch(last[0])
         if not found:
-            raise RuleError(f'"{shown(last[0])}" is not a status')
+            raise RuleError(f'"{shown(last[0])}" is not a status code')
         status, forced = int(found[1]), bool(found[2])
         last = last[1:]
     conditions = _pairs(last)

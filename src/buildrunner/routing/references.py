@@ -1,6 +1,6 @@
-"""Check what pages refer to against what the site would answer.
+"""Find broken references in the pages of a site.
 
-A reference is a `src` or `href` that stays in the site. It is broken when `route` answers it with neither 200 nor a redirect.
+A reference is a `src` or `href` to the same site. It is broken if `route` answers it with neither 200 nor a redirect.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from buildrunner.routing.route import Exists, Request, route
 
 _MAX_REFERENCES = 5_000  # of a page
 _MAX_CHARACTERS = 2_000  # of a reference
-_MAX_CHECKED = 200_000  # answers that are remembered
+_MAX_CHECKED = 200_000  # results that are cached
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,40}:")
-_PLAIN = re.compile(r"/[\w~-](?:[\w~%-]|[/.](?=[\w~-]|\Z)){0,1999}", re.ASCII)  # what most references are
+_PLAIN = re.compile(r"/[\w~-](?:[\w~%-]|[/.](?=[\w~-]|\Z)){0,1999}", re.ASCII)  # most references; needs no resolving
 _IGNORED = str.maketrans({"\t": None, "\n": None, "\r": None, "\\": "/"})  # as browsers read addresses (WHATWG URL)
-# Relations that name no file: a host to connect to, and what a page is called elsewhere.
+# Link relations that name a host or another address of the page instead of a file.
 _NO_FILE = frozenset({"preconnect", "dns-prefetch", "canonical", "shortlink"})
-# What other hosts add to a site; without it their statistics are missing, and nothing else.
+# Paths that other hosts add to sites, for instance for analytics.
 _OF_HOST = re.compile(r"/(?:_vercel|\.netlify|cdn-cgi|__|_sites)/")
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """An address of the site that a page refers to."""
+    """A reference of a page to its own site."""
 
     address: str  # path and query, from /, as a browser requests it
     element: str  # script, link, img, a, …
@@ -37,7 +37,7 @@ class Reference:
 
 @dataclass(slots=True)
 class ReferenceCheck:
-    """Check pages one after the other; references shared by many pages are checked once.
+    """Checks the references of pages; those that many pages share are checked once.
 
     Args:
         document: the rules of the site.
@@ -58,7 +58,7 @@ class ReferenceCheck:
         return list(broken.values())
 
     def _address_of(self, page: str) -> str:
-        """Return the path at which visitors get a page, which its relative references start from."""
+        """Return the path of a page on the site, which its relative references are resolved against."""
         path = f"/{page.removesuffix('.html')}"
         slash = self.document.trailing_slash
         if path == "/index":
@@ -80,11 +80,11 @@ class ReferenceCheck:
 
 
 def find_addresses(html: str, page: str) -> Iterator[tuple[str, str]]:
-    """Yield the elements of a page that refer to its own site, and to which path and query there.
+    """Yield the elements of a page that reference its own site, each with the path and query.
 
     Args:
         html: the text of the page.
-        page: its path on the site, escaped.
+        page: the page's path on the site, escaped.
 
     """
     tree = LexborHTMLParser(html)
@@ -93,7 +93,7 @@ def find_addresses(html: str, page: str) -> Iterator[tuple[str, str]]:
     if base is not None:
         found = _resolve(base.attributes.get("href") or "", page)
         if found is None:
-            return  # the page lives on another host
+            return  # all relative references lead to another host
         start = found
     for count, node in enumerate(tree.css("[src],[href]")):
         if count == _MAX_REFERENCES:
@@ -110,12 +110,12 @@ def find_addresses(html: str, page: str) -> Iterator[tuple[str, str]]:
 
 
 def _resolve(value: str, start: str) -> str | None:
-    """Return path and query of a reference in this site; None for one to another place, or to the page itself."""
+    """Return the path and query of a reference; None if it leads to another site or to the page itself."""
     if _PLAIN.fullmatch(value):
         return value
     value = value.strip().translate(_IGNORED)
     if not value or value[0] == "#" or len(value) > _MAX_CHARACTERS or "{" in value:
-        return None  # a template that a script fills, at last
+        return None  # "{" is in templates that a script fills
     if value.startswith("//") or _SCHEME.match(value):
         return None
     address = value.partition("#")[0]

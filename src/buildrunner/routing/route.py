@@ -1,6 +1,6 @@
-"""Decide how a site responds to a request: with which object, with which redirect, or with an error.
+"""Decide how a site answers a request: with an object, a redirect, or an error.
 
-The order is that of "Rules" in docs/routing.md, point by point:
+The order is that of "Rules" in docs/routing.md:
 
 1. redirects of vercel.json, its cleanUrls and trailingSlash
 2. the first matching rule of _redirects, then netlify.toml; unless it is forced, only where the site has no file
@@ -31,7 +31,7 @@ from buildrunner.routing.sources import is_url
 
 Exists = Callable[[str], bool]  # whether the site has a file with this key, relative to the site
 
-# The target of a redirect or an error may change with the next deployment.
+# Redirects and errors may change with the next deployment.
 _FRESH = ("Cache-Control", "public, max-age=0, must-revalidate")
 _NO_INDEX = ("X-Robots-Tag", "noindex")
 _MAX_LOCATION_CHARACTERS = 8_000
@@ -48,23 +48,23 @@ __all__ = ["Answer", "Exists", "Request", "route"]
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """How a request is answered."""
+    """The answer to a request."""
 
     status: int
-    key: str | None = None  # the object that is the body, relative to the site; None: a plain page, or no body
+    key: str | None = None  # the object to send, relative to the site; None for a default page or an empty body
     location: str | None = None  # of a redirect; printable ASCII
     headers: tuple[
         tuple[str, str], ...
-    ] = ()  # they replace what is stored with the object; only Set-Cookie occurs twice
-    removed: tuple[str, ...] = ()  # names of stored headers that are not sent, in lower case
-    vary: tuple[str, ...] = ()  # headers of the request that have decided, in lower case
+    ] = ()  # replace the headers stored with the object; only Set-Cookie may occur more than once
+    removed: tuple[str, ...] = ()  # names of stored headers that are not sent, in lowercase
+    vary: tuple[str, ...] = ()  # names of request headers that rules depend on, in lowercase
 
 
 def route(request: Request, document: Document, exists: Exists) -> Answer:
-    """Answer a request for a site. Never raises, never names a key outside of the site.
+    """Decide how a site answers a request. It never raises, and never returns a key outside of the site.
 
     Args:
-        request: as it came; only its method, path, query, host and headers count.
+        request: the request.
         document: the rules of the site.
         exists: whether the site has a file with a key.
 
@@ -114,7 +114,7 @@ class _Router:
     def _clean(self, path: str) -> str:
         """Return `/about` for `/about.html`, and `/dir` for `/dir/index` or `/dir/index.html`."""
         found = _INDEX.match(path)
-        if found and not self._has(without_slash(path) + "/index.html"):  # of a folder that is called index
+        if found and not self._has(without_slash(path) + "/index.html"):  # the page of a folder named index
             return without_slash(found[1])
         bare = without_slash(path)
         return bare.removesuffix(".html") if bare.endswith(".html") and bare.rpartition("/")[2] != ".html" else path
@@ -138,7 +138,7 @@ class _Router:
             if rule.status in REDIRECTS:
                 location = self._location(rule, captures, either_slash=True)
                 if not location:
-                    continue  # to where the visitor is
+                    continue  # it would redirect to the same address
                 if not rule.forced and self._serve_file():
                     return None
                 return Answer(rule.status, location=location)
@@ -167,7 +167,7 @@ class _Router:
         return self._move(other, 308)
 
     def _leads_back(self, path: str) -> bool:
-        """Return whether a rule of the author would send a visitor of `path` back to where the request is."""
+        """Return whether a rule would redirect `path` back to the path of the request."""
         request = replace(self._request, path=encode_path(path))
         router = _Router(request, self._document, self._exists)
         back = encode_path(self._path)
@@ -185,7 +185,7 @@ class _Router:
         return next((candidate[1:] for candidate in candidates if self._has(candidate)), None)
 
     def _find(self, path: str) -> str | None:
-        """Return the key of the file that a destination names, with or without its slash."""
+        """Return the key of the file that a destination names, with or without a trailing slash."""
         path = normalize_path(path)
         return self._file_at(path) or (None if path == "/" else self._file_at(_other_slash(path)))
 
@@ -230,15 +230,15 @@ class _Router:
                 return Answer(404, f"{folder}/404.html"[1:])
         return Answer(404)
 
-    # What all points need
+    # For all points
 
     def _headers(self) -> tuple[tuple[tuple[str, str], ...], tuple[str, ...]]:
-        """Return the headers of rules for the path, and the names of those that a rule removes."""
+        """Return the headers that rules set for the path, and the names of those that they remove."""
         values: dict[str, tuple[str, list[str]]] = {}
         removed: dict[str, None] = {}
         left = _MAX_HEADER_CHARACTERS
         for rule, captures in self._index.headers.matching(self._path, self._request):
-            mine: set[str] = set()  # of two values in one rule, neither replaces the other
+            mine: set[str] = set()  # headers that this rule has set: its values don't replace each other
             for name, template in rule.headers:
                 lower = name.lower()
                 if template is None:
@@ -265,7 +265,7 @@ class _Router:
         return Answer(status, location=f"{encode_path(path)}{'?' if query else ''}{query}")
 
     def _location(self, rule: Rule, captures: Sequence[str], *, either_slash: bool = False) -> str | None:
-        """Return the target of a redirect; None if that is the address of the request itself."""
+        """Return the target of a redirect; None if it is too long or the address of the request itself."""
         if _length(rule.destination, captures) > _MAX_LOCATION_CHARACTERS:
             return None
         location = _expand_url(rule.destination, captures)
@@ -325,7 +325,7 @@ def _expand_path(template: Template, captures: Sequence[str]) -> str | None:
 
 
 def _expand_value(template: Template, captures: Sequence[str], max_characters: int) -> str | None:
-    """Return the value of a header; None if it is longer than allowed. What a request has brought is escaped as in a URL."""
+    """Return the value of a header; None if it is too long. Captures from the request are escaped as in a URL."""
     if _length(template, captures) > max_characters:
         return None
     value = "".join(part if isinstance(part, str) else encode_path(_capture(captures, part)) for part in template)

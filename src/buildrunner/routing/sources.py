@@ -1,4 +1,4 @@
-"""Compile what Netlify and Cloudflare write for paths and destinations: `:placeholders`, `*` and `:splat`.
+"""Compile paths and destinations of Netlify and Cloudflare Pages: `:placeholders`, `*` and `:splat`.
 
 https://docs.netlify.com/manage/routing/redirects/redirect-options/
 https://developers.cloudflare.com/pages/configuration/redirects/
@@ -14,16 +14,16 @@ from buildrunner.routing.document import Condition, Pattern, Template
 from buildrunner.routing.expressions import compile_expression, escape
 from buildrunner.routing.paths import normalize_path, without_slash
 
-MAX_SOURCE_CHARACTERS = 1_000  # Cloudflare's limit of a line
+MAX_SOURCE_CHARACTERS = 1_000  # Cloudflare's limit for a line
 MAX_STARS = 10
-MAX_PLACEHOLDERS = 50  # of a destination or a value: each may stand for a path of 1,000 characters
+MAX_PLACEHOLDERS = 50  # of a destination or header value; each may expand to 1,000 characters
 _WILD = re.compile(r":([A-Za-z][A-Za-z0-9_]{0,99})|(\*)")
 _URL = re.compile(r"(https?)://([^/?#]{1,300})([^?#]{0,2000})", re.IGNORECASE)
 _IN_TEMPLATE = re.compile(r":([A-Za-z][A-Za-z0-9_]{0,99})")
 
 
 class RuleError(ValueError):
-    """Why a rule is not applied, as a sentence for its author."""
+    """A rule cannot be applied; the text says why, for the site's author."""
 
 
 def is_url(text: str) -> bool:
@@ -35,7 +35,7 @@ def compile_source(text: str) -> tuple[Pattern, tuple[Condition, ...]]:
     """Compile the source of a rule: a path, or a URL whose host becomes a condition.
 
     Raises:
-        RuleError: it cannot be a source here.
+        RuleError: if it is not a valid source.
 
     """
     if len(text) > MAX_SOURCE_CHARACTERS:
@@ -65,10 +65,14 @@ def _host_condition(host: str) -> Condition:
 
 
 def compile_path(text: str) -> Pattern:
-    """Compile a path with placeholders and stars. It matches with and without a trailing slash.
+    """Compile a path with placeholders and asterisks, which matches with and without a trailing slash.
 
-    A placeholder is all or some of one part of a path, a star is any text; a star that is the last part may be missing with
-    its slash. Raises RuleError.
+    A placeholder matches text within one part of a path, and an asterisk matches any text. An asterisk as the last part may be
+    missing together with its slash.
+
+    Raises:
+        RuleError: if it has too many asterisks or is too complex.
+
     """
     if not _WILD.search(text):
         return Pattern(path=without_slash(normalize_path(text)), either_slash=True)
@@ -90,7 +94,7 @@ def compile_path(text: str) -> Pattern:
 
 
 def _expression(text: str, placeholder: str) -> tuple[str, tuple[str, ...]]:
-    """Return an expression for a text with placeholders and stars, and what its groups are called."""
+    """Return the expression for a text with placeholders and asterisks, and the names of its groups."""
     regex = ""
     names: list[str] = []
     end = 0
@@ -102,15 +106,15 @@ def _expression(text: str, placeholder: str) -> tuple[str, tuple[str, ...]]:
 
 
 def compile_template(text: str, names: Sequence[str]) -> Template:
-    """Put captures in the places of their names: `:name`, and `:splat` for the last star."""
+    """Replace placeholders by the captures of these names: `:name`, and `:splat` for the last asterisk."""
     return fill_template(text, _IN_TEMPLATE, {name: number for number, name in enumerate(names) if name})
 
 
 def fill_template(text: str, places: re.Pattern[str], numbers: dict[str, int]) -> Template:
-    """Split a text into literal texts and numbers of captures; a name that no capture has stays as it is.
+    """Split a text into literal strings and indexes of captures; unknown placeholders stay literal.
 
     Raises:
-        RuleError: it has more placeholders than a request has time for.
+        RuleError: if it has too many placeholders.
 
     """
     parts: list[str | int] = []
@@ -128,10 +132,10 @@ def fill_template(text: str, places: re.Pattern[str], numbers: dict[str, int]) -
 
 
 def check_destination(text: str, status: int) -> None:
-    """Check where a rule leads to.
+    """Check the destination of a rule.
 
     Raises:
-        RuleError: it is no place that a site can lead to.
+        RuleError: if a site cannot send visitors there.
 
     """
     if not text or len(text) > MAX_SOURCE_CHARACTERS:
@@ -158,5 +162,5 @@ def check_destination(text: str, status: int) -> None:
 
 
 def unknown_names(template: Template, places: re.Pattern[str] = _IN_TEMPLATE) -> list[str]:
-    """Return the placeholders of a destination that nothing was captured for."""
+    """Return the names of placeholders in a template that have no capture."""
     return [name for part in template if isinstance(part, str) for name in places.findall(part)]

@@ -1,4 +1,4 @@
-"""Read `redirects`, `rewrites`, `headers`, `cleanUrls` and `trailingSlash` of vercel.json.
+"""Read `redirects`, `rewrites`, `headers`, `cleanUrls` and `trailingSlash` in vercel.json.
 
 https://vercel.com/docs/project-configuration/vercel-json
 """
@@ -21,14 +21,14 @@ from buildrunner.routing.warnings import Warnings, shown
 
 _MAX_CONDITIONS = 16  # Vercel's limit
 _MAX_HEADERS = 100
-# :name with or without a modifier, {:name} and $1.
+# Placeholders: `:name` with or without a modifier, `{:name}` and `$1`.
 _PLACES = re.compile(r"\{:([A-Za-z_][A-Za-z0-9_]*)[*+?]?\}|:([A-Za-z_][A-Za-z0-9_]*)[*+?]?|(\$[1-9][0-9]?)")
 _NAMED_PLACES = re.compile(r":([A-Za-z_][A-Za-z0-9_]*)[*+?]?")
 
 
 @dataclass(frozen=True, slots=True)
 class VercelRules:
-    """The rules of a vercel.json."""
+    """The rules in a vercel.json."""
 
     redirects: tuple[Rule, ...] = ()
     rewrites: tuple[Rule, ...] = ()
@@ -38,7 +38,7 @@ class VercelRules:
 
 
 class _Budget:
-    """How large all expressions of the author's own may be together: they are run for each request."""
+    """The total program size that the expressions of a site may have, since they run for each request."""
 
     def __init__(self) -> None:
         self._left = MAX_PROGRAMS
@@ -50,19 +50,19 @@ class _Budget:
 
 
 def parse_vercel_json(text: str, warnings: Warnings) -> VercelRules:
-    """Read the rules of a vercel.json. What cannot be applied is a warning with its line."""
+    """Read the rules in a vercel.json; those that cannot be applied cause a warning with their line."""
     text = text.removeprefix("\ufeff")
     try:
         content = json.loads(text)
-        json.dumps(content, ensure_ascii=False).encode()  # not so with "\ud800", half of a pair
+        json.dumps(content, ensure_ascii=False).encode()  # fails for a lone surrogate such as "\ud800"
     except json.JSONDecodeError as error:
-        warnings.add(error.lineno, "the file is not valid JSON, so nothing of it is applied")
+        warnings.add(error.lineno, "the file is not valid JSON, so it is not applied")
         return VercelRules()
     except (ValueError, RecursionError):
-        warnings.add(None, "the file is not valid JSON, so nothing of it is applied")
+        warnings.add(None, "the file is not valid JSON, so it is not applied")
         return VercelRules()
     if not isinstance(content, dict):
-        warnings.add(1, "the file is not a JSON object, so nothing of it is applied")
+        warnings.add(1, "the file is not a JSON object, so it is not applied")
         return VercelRules()
     if content.get("routes"):
         line = line_of(json_item_lines(text, "routes"), 0)
@@ -107,7 +107,7 @@ def _items(
     if items is None:
         return []
     lines = json_item_lines(text, name)
-    if isinstance(items, dict) and name == "rewrites":  # of services: other programs than a static site's
+    if isinstance(items, dict) and name == "rewrites":  # for services, which a static site doesn't have
         items = None
     if not isinstance(items, list):
         warnings.add(line_of(lines, 0), f'"{name}" is not an array, so it is not applied')
@@ -132,7 +132,7 @@ def _redirect(item: Mapping[str, Any], budget: _Budget) -> tuple[Rule, list[str]
     elif status is None:
         status = 308
     if isinstance(status, bool) or status not in REDIRECTS:
-        raise RuleError(f'"{shown(str(status))}" is not the status of a redirect')
+        raise RuleError(f'"{shown(str(status))}" is not a redirect status code')
     return _rule(item, status, budget)
 
 
@@ -143,7 +143,7 @@ def _rewrite(item: Mapping[str, Any], budget: _Budget) -> tuple[Rule, list[str]]
 def _rule(item: Mapping[str, Any], status: int, budget: _Budget) -> tuple[Rule, list[str]]:
     source, destination = item.get("source"), item.get("destination")
     if not isinstance(source, str) or not isinstance(destination, str):
-        raise RuleError('"source" or "destination" is not a text')
+        raise RuleError('"source" or "destination" is not a string')
     check_destination(destination, status)
     pattern, size = compile_vercel_source(source)
     conditions, more = _conditions(item)
@@ -157,20 +157,20 @@ def _rule(item: Mapping[str, Any], status: int, budget: _Budget) -> tuple[Rule, 
         for groups in _PLACES.findall(part)
         if (name := groups[0] or groups[1])
     ]
-    reasons = [f"its source has no :{name}, so that stays in the destination as it is" for name in unknown[:1]]
+    reasons = [f"its source has no :{name}, so the destination contains that text literally" for name in unknown[:1]]
     rule = Rule(pattern, template, status, passes_query="?" not in destination, conditions=conditions)
     return rule, reasons
 
 
 def _numbers(names: Sequence[str], conditions: Sequence[Condition]) -> dict[str, int]:
-    """Return which capture each name is; a condition's name counts more than the same name of the source."""
+    """Return the index of the capture for each name; names in conditions take precedence over those in the source."""
     all_names = [*names, *(name for condition in conditions if not condition.absent for name in condition.names)]
     by_place = {f"${number + 1}": number for number in range(len(names))}
     return by_place | {name: number for number, name in enumerate(all_names) if name}
 
 
 def _conditions(item: Mapping[str, Any]) -> tuple[tuple[Condition, ...], int]:
-    """Return the conditions of `has` and `missing`, and the size of their expressions."""
+    """Return the conditions in `has` and `missing`, and the program size of their expressions."""
     found: list[Condition] = []
     for member in ("has", "missing"):
         entries = item.get(member) or []
@@ -188,7 +188,7 @@ def _conditions(item: Mapping[str, Any]) -> tuple[tuple[Condition, ...], int]:
 def _condition(entry: Mapping[str, Any]) -> Condition:
     kind, key, value = entry.get("type"), entry.get("key", ""), entry.get("value")
     if not isinstance(key, str):
-        raise RuleError('the "key" of a condition is not a text')
+        raise RuleError('the "key" of a condition is not a string')
     if kind == "header" and key.lower() == "host":
         kind, key = "host", ""
     if kind == "header":
@@ -215,7 +215,7 @@ def _condition(entry: Mapping[str, Any]) -> Condition:
 
 
 def _regex_of(value: object) -> str:
-    """Return the expression for the whole value of a condition: a text, or an object with one comparison."""
+    """Return the expression for a condition's value: a string, or an object with one comparison."""
     if isinstance(value, str):
         return value
     if isinstance(value, dict) and len(value) == 1:
@@ -231,7 +231,7 @@ def _regex_of(value: object) -> str:
 def _headers(item: Mapping[str, Any], budget: _Budget) -> tuple[HeaderRule | None, list[str]]:
     source, entries = item.get("source"), item.get("headers")
     if not isinstance(source, str) or not isinstance(entries, list):
-        raise RuleError('"source" is not a text or "headers" is not an array')
+        raise RuleError('"source" is not a string or "headers" is not an array')
     if len(entries) > _MAX_HEADERS:
         raise RuleError(f"a source has at most {_MAX_HEADERS} headers")
     pattern, size = compile_vercel_source(source)
@@ -245,7 +245,7 @@ def _headers(item: Mapping[str, Any], budget: _Budget) -> tuple[HeaderRule | Non
         value = entry.get("value") if isinstance(entry, dict) else None
         try:
             if not isinstance(name, str) or not isinstance(value, str):
-                raise RuleError('its "key" or "value" is not a text')
+                raise RuleError('its "key" or "value" is not a string')
             check_header(name, value)
             headers.append((name, fill_template(value, _NAMED_PLACES, numbers)))
         except RuleError as error:

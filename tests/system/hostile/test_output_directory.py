@@ -124,7 +124,7 @@ def test_the_output_folder_may_be_a_link_inside_the_repository(attacker: Attacke
         assert (run.code, run.result["stage"]) == (40, "build")
         assert run.result["reason"] == "The build's output dist is a link that leads out of the repository."
     assert below.result["reason"] == "The build's output .output/share is a link that leads out of the repository."
-    assert others["a pipe"].result["reason"] == "dist is a file, not a folder that could be published."
+    assert others["a pipe"].result["reason"] == "The output dist is a file instead of a folder."
     for run in (*refused.values(), below, others["a pipe"]):
         assert run.code == 40
         assert attacker.site(run) == {}

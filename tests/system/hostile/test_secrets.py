@@ -242,7 +242,12 @@ FAILURES: dict[str, tuple[str, dict[str, Any], int, str]] = {
         "$ cat <<END [redacted] [redacted] [redacted] [redacted] END exit 4",
     ),
     "a folder that is not there": (MADE, {"ROOT_DIR": f"apps/{PLAIN_TOKEN}"}, 30, "has no folder apps/[redacted]"),
-    "an output that is not there": (MADE, {"OUTPUT_DIR": f"out/{PLAIN_TOKEN}"}, 40, "made no folder out/[redacted]"),
+    "an output that is not there": (
+        MADE,
+        {"OUTPUT_DIR": f"out/{PLAIN_TOKEN}"},
+        40,
+        "did not create the folder out/[redacted]",
+    ),
     "folders in a hint": (
         'mkdir "$PLAIN_TOKEN"; touch "$PLAIN_TOKEN/a.html"',
         {},

@@ -1,1 +1,1 @@
-"""Advice that depends on more than the output: functions that rules name in `advice`."""
+"""Return hints that depend on more than the output: functions that rules name in `advice`."""

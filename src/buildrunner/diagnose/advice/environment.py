@@ -1,4 +1,4 @@
-"""What a build expects of its environment: variables, a browser, servers that answer."""
+"""Explain failures for lack of environment variables or of git history."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import re
 
 from buildrunner.diagnose.rule import FailedCommand
 
-_OURS = re.compile(r"LD_.*|PATH|HOME|USER|LOGNAME|SHELL|PWD|TMPDIR|CI|SLUG|COMMIT_.*")  # cannot be set by BUILD_ENV_
+_OURS = re.compile(r"LD_.*|PATH|HOME|USER|LOGNAME|SHELL|PWD|TMPDIR|CI|SLUG|COMMIT_.*")  # that BUILD_ENV_ can't set
 
 
 def missing_variable(failed: FailedCommand, name: str) -> str | None:
-    """Explain a missing environment variable, by what is set."""
+    """Explain a missing environment variable; the hint depends on which variables are set."""
     if _OURS.fullmatch(name):
         return None
     if re.search(rf"^(?:[>$] )?[^\n]{{0,200}}\bset {name} ?=", f"{failed.script}\n", re.MULTILINE | re.IGNORECASE):
@@ -22,7 +22,7 @@ def missing_variable(failed: FailedCommand, name: str) -> str | None:
     value = failed.environment.get(name)
     if value:
         return (
-            f"{failed.prefix}{name} is set, but the {failed.stage} does not accept its value or does not see it. Check the value"
+            f"{failed.prefix}{name} is set, but the {failed.stage} does not accept its value or does not read it. Check the value"
             " and the lines above."
         )
     if value == "" and failed.stage == "build":
@@ -33,10 +33,10 @@ def missing_variable(failed: FailedCommand, name: str) -> str | None:
 
 
 def history_missing(failed: FailedCommand, _: str) -> str:
-    """Explain missing tags, by what was cloned."""
+    """Explain missing tags; the hint depends on the depth of the clone."""
     if failed.checkout and os.path.lexists(failed.checkout / ".git" / "shallow"):
-        return "The build asks git for tags or older commits, and one commit was cloned. Set GIT_HISTORY=full."
+        return "The build reads tags or older commits from git, but only one commit was cloned. Set GIT_HISTORY=full."
     return (
-        "git describe found no tag. Push the tags with `git push --tags`, or write `git describe --tags --always`, which falls"
+        "git describe found no tag. Push the tags with `git push --tags`, or use `git describe --tags --always`, which falls"
         " back to the commit."
     )

@@ -1,4 +1,4 @@
-"""What frameworks and bundlers say."""
+"""Explain failures of frameworks and bundlers."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from buildrunner.diagnose.rule import FailedCommand
 
 
 def ci_warnings(failed: FailedCommand, _: str) -> str:
-    """Explain warnings that fail a build, by whether CI=false was tried."""
+    """Explain warnings that fail a build; the hint depends on whether CI=false was tried."""
     if failed.environment.get("CI") == "false":
         return (
-            "Warnings fail this build although CI=false was tried: its script sets CI itself. Fix the warnings, or remove"
+            "Warnings fail this build although CI=false was tried, because its script sets CI. Fix the warnings, or remove"
             " CI from the script."
         )
     return (
-        "Warnings fail this build, because CI=true is set. Fix what the lines above name, or set"
+        "Warnings fail this build because CI=true is set. Fix the warnings in the log above, or set"
         f' BUILD_COMMAND="CI=false {failed.command}".'
     )
 
 
 def required_file(failed: FailedCommand, name: str) -> str:
-    """Explain a missing file of react-scripts, with its folder."""
+    """Explain a file that react-scripts requires and that is missing."""
     match = re.search(r"\n  Searched in: (\S{1,500})$", failed.text, re.MULTILINE)
     folder = match[1] if match else ""
     if failed.checkout and not folder.startswith(f"{failed.checkout}/"):
@@ -34,7 +34,7 @@ def required_file(failed: FailedCommand, name: str) -> str:
 
 
 def angular_typescript(failed: FailedCommand, name: str) -> str:
-    """Explain the TypeScript version that Angular needs."""
+    """Explain a version of TypeScript that Angular does not support."""
     wanted = re.sub(r" and (?=[<>=\d])", " ", name)
     return (
         f"Angular needs TypeScript {name}, and another version is installed. Run"

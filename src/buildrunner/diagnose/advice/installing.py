@@ -1,4 +1,4 @@
-"""What keeps packages from being installed: lockfiles, registries, git, package.json, install scripts."""
+"""Explain failures of installs: lockfiles, registries, git, package.json, and install scripts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MARKERS = re.compile(r"^<{7} ", re.MULTILINE)
 
 
 def conflict_in_lockfile(failed: FailedCommand, _: str) -> str | None:
-    """Explain a lockfile with merge markers, if it has them."""
+    """Explain merge conflict markers in a lockfile; None if it has none."""
     lockfile = failed.words["lockfile"]
     folders = [folder for folder in (failed.folder, failed.checkout) if folder and failed.checkout]
     for folder in folders:
@@ -36,17 +36,16 @@ def conflict_in_lockfile(failed: FailedCommand, _: str) -> str | None:
     )
 
 
-def lockfile_of_another_pnpm(failed: FailedCommand, _: str) -> str:
-    """Explain a lockfile of another pnpm."""
-    chosen = "" if not failed.command else "another version of pnpm wrote it, or it is damaged"
+def lockfile_of_another_pnpm(_failed: FailedCommand, _: str) -> str:
+    """Explain a pnpm-lock.yaml that this version of pnpm cannot read."""
     return (
-        f"pnpm cannot read pnpm-lock.yaml: {chosen}. Name your version in package.json, such as"
-        ' "packageManager": "pnpm@9.15.9". Or run `pnpm install` and commit pnpm-lock.yaml.'
+        "pnpm cannot read pnpm-lock.yaml: another version of pnpm wrote it, or it is damaged. Name your version in package.json,"
+        ' such as "packageManager": "pnpm@9.15.9". Or run `pnpm install` and commit pnpm-lock.yaml.'
     )
 
 
 def registry_access(failed: FailedCommand, _: str) -> str:
-    """Explain a registry that refused access, by its host and whether a token is set."""
+    """Explain a registry that refused access; the hint depends on whether a token is set."""
     match = re.search(r"(?:GET |request to |error |\"|\s)(https?://[^\s\"'<>]{1,300})", failed.text)
     host = ""
     with suppress(ValueError):
@@ -70,7 +69,7 @@ def _git_host(name: str) -> str:
 
 
 def private_git(_: FailedCommand, name: str) -> str:
-    """Explain a dependency in a git repository that cannot be read."""
+    """Explain a dependency in a git repository that is private or missing."""
     at = f" at {_git_host(name)}" if name else ""
     return (
         f"A dependency comes from a git repository{at} that is private or does not exist. Check its address. If it is"
@@ -82,22 +81,20 @@ def git_over_ssh(failed: FailedCommand, name: str) -> str:
     """Explain a dependency that is fetched over SSH."""
     at = f" from {_git_host(name)}" if name else ""
     return (
-        f"A dependency is fetched{at} by ssh, and builds have no ssh key. If it is public, use its https:// address in"
+        f"A dependency is fetched{at} over SSH, and builds have no SSH key. If it is public, use its https:// address in"
         f" package.json and {failed.words['lockfile']}. If it is private, publish it to a registry."
     )
 
 
 def package_missing(failed: FailedCommand, _: str) -> str:
-    """Explain a package that no registry has."""
+    """Explain a package that the registry does not have."""
     match = re.search(
         rf"404 +(?:The requested resource )?'(?P<name>{_PACKAGE})(?:@[^'\n]{{1,60}})?' (?:is not in|could not be found)"
         rf"|Couldn't find package \"(?P<name2>{_PACKAGE})\"|(?P<name3>{_PACKAGE})@npm:\S{{1,50}}: Package not found",
         failed.text,
     )
     name = next((value for value in match.groups() if value), "") if match else ""
-    what = (
-        f"{name} is not in the registry" if name else "The registry does not have a package that the lines above name"
-    )
+    what = f"{name} is not in the registry" if name else "The registry does not have a package that the log above names"
     return (
         f"{what}: its name is misspelled, or it was removed. Fix package.json, run `{failed.words['install']}`, and commit"
         " the lockfile."
@@ -105,7 +102,7 @@ def package_missing(failed: FailedCommand, _: str) -> str:
 
 
 def workspace_protocol(failed: FailedCommand, _: str) -> str:
-    """Explain workspace: and catalog: outside of managers that support them."""
+    """Explain workspace: and catalog: dependencies that cannot be resolved."""
     if re.search(r"ERR_PNPM_CATALOG_ENTRY_NOT_FOUND", failed.text):
         return (
             "A dependency uses catalog:, but pnpm-workspace.yaml has no such entry. Add it under catalog, or write the version in"
@@ -126,7 +123,7 @@ def peer_conflict(failed: FailedCommand, _: str) -> str:
     """Explain peer dependencies that conflict."""
     match = re.search(rf"\bpeer (?P<wanted>{_PACKAGE}@\"[^\"\n]{{1,60}}\") from (?P<by>\S{{1,120}})", failed.text)
     what = (
-        f"{match['by']} needs {match['wanted']}, and another version is installed."
+        f"{match['by']} needs {match['wanted']}, but another version is installed."
         if match
         else "Two packages need different versions of a third."
     )
@@ -138,7 +135,7 @@ def peer_conflict(failed: FailedCommand, _: str) -> str:
 
 
 def script_missing(failed: FailedCommand, name: str) -> str:
-    """Explain a missing script, and name the nearest one."""
+    """Explain a missing script, and name the script with the most similar name."""
     scripts = failed.package.get("scripts")
     there = [each for each in scripts if re.fullmatch(r"[\w:.-]{1,50}", each)] if isinstance(scripts, dict) else []
     near = difflib.get_close_matches(name, there, n=1, cutoff=0.5)
@@ -156,8 +153,8 @@ def patch(failed: FailedCommand, name: str) -> str:
         "pnpm patch" if "ERR_PNPM_" in failed.text else "yarn patch" if "YN0066" in failed.text else "npx patch-package"
     )
     return (
-        f"A patch does not fit the installed version of a package{at}. Make it again (`{tool}{f' {name}' if name else ''}`), or"
-        " install the version that it was made for, and commit both."
+        f"A patch does not apply to the installed version of a package{at}. Recreate it (`{tool}{f' {name}' if name else ''}`), or"
+        " install the version that it was made for, and commit the change."
     )
 
 
@@ -173,7 +170,7 @@ def wrong_platform(failed: FailedCommand, name: str) -> str:
     """Explain a package that is not for Linux."""
     what = name or "A package"
     return (
-        f"{what} is for another operating system or processor than Linux here. Move it from dependencies to"
+        f"{what} does not support this operating system or processor. Move it from dependencies to"
         f" optionalDependencies, run `{failed.words['install']}`, and commit {failed.words['lockfile']}."
     )
 
@@ -182,7 +179,7 @@ def wrong_platform(failed: FailedCommand, name: str) -> str:
 class FailedScript:
     """An install script that failed."""
 
-    package: str | None  # None for the repository's own
+    package: str | None  # None for the repository's own script
     name: str | None
 
 
@@ -221,13 +218,13 @@ def _name_of(root: Path, checkout: Path) -> str | None:
 
 
 def husky_missing(failed: FailedCommand, _: str) -> str:
-    """Explain a missing husky, by whether package.json lists it."""
+    """Explain husky that is not installed; the hint depends on whether package.json lists it."""
     if failed.dependency_group("husky") is None:
         return (
             "A script runs husky, which package.json does not list. Run"
             f" `{failed.words['add_dev']} husky`, and commit package.json and the lockfile."
         )
     return (
-        "The prepare script runs husky, which is not installed. Write `husky || true` in the script, or move husky to"
+        "The prepare script runs husky, which is not installed. Use `husky || true` in the script, or move husky to"
         " dependencies."
     )

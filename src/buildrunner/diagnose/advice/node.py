@@ -1,4 +1,4 @@
-"""Builds that need another Node than the one that ran them."""
+"""Explain builds that need another version of Node.js."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import re
 
 from buildrunner.diagnose.rule import FailedCommand
 
-_LINES = (24, 22, 20, 18, 16, 14, 12, 10)  # with long-term support, the newest first
-# The requirement of a program, as a range of semver or similar.
+_LINES = (24, 22, 20, 18, 16, 14, 12, 10)  # major versions with long-term support, newest first
+# The requirement of a program, as a semver range or a similar text.
 _REQUIRED = re.compile(
     r"Required: {{0,2}[^}\n]{0,60}\"node\":\"(?P<a>[^\"\n]{1,80})\""  # npm
     r"|engine \"node\" is incompatible with this module\. Expected version \"(?P<b>[^\"\n]{1,80})\""  # Yarn 1
@@ -26,7 +26,7 @@ _NPM_REQUIRED = re.compile(
 
 
 def _range(said: str) -> str:
-    """Return a range of semver for a text for people: "20.19+ or 22.12+", "v14.20, v16.13 or v18.10"."""
+    """Return the semver range for a text such as "20.19+ or 22.12+" or "v14.20, v16.13 or v18.10"."""
     parts = re.split(r",? or |, (?=v?\d)", said.strip())
     at_least = [re.sub(r"^v?(\d[\d.]{0,20})\+?$", r">=\1", part.strip()) for part in parts]
     return " || ".join(at_least)
@@ -48,7 +48,7 @@ def _ran(failed: FailedCommand) -> str:
 
 
 def other_node(failed: FailedCommand, _: str) -> str | None:
-    """Name what is required and a version that fits."""
+    """Name the required version of Node.js, and a major version that satisfies it."""
     from buildrunner.project.versions import satisfies
 
     match = _REQUIRED.search(failed.text)
@@ -59,51 +59,51 @@ def other_node(failed: FailedCommand, _: str) -> str | None:
     if failed.node and satisfies(failed.node.removeprefix("v"), wanted):
         return _other_npm(failed)
     fitting = [line for line in _LINES if satisfies(f"{line}.99.0", wanted)]
-    # The line that is nearest to the one that ran: it breaks least.
+    # The major version that is nearest to the current one breaks least.
     near = failed.node_major or 22
     line = min(fitting, key=lambda each: abs(each - near), default=None)
-    advice = _where(failed, line) if line else "Set NODE_VERSION to a version that fits, or change what requires it."
+    advice = (
+        _where(failed, line) if line else "Set NODE_VERSION to such a version, or update the package that requires it."
+    )
     return f"The {failed.stage} ran with {_ran(failed)}, but needs Node {said}. {advice}"
 
 
 def _other_npm(failed: FailedCommand) -> str | None:
     npm = _NPM_REQUIRED.search(failed.text)
     return npm and (
-        f"npm {npm[1] or npm[2]} is required, and another version ran. Name one that fits in package.json"
+        f"npm {npm[1] or npm[2]} is required, but another version was used. Name a suitable version in package.json"
         ' ("packageManager": "npm@…"), or change engines.npm.'
     )
 
 
 def newer_node(failed: FailedCommand, _: str) -> str | None:
-    """Advise a newer Node."""
+    """Recommend a newer version of Node.js."""
     newer = [line for line in reversed(_LINES) if line > (failed.node_major or 20) and line >= 22]
     if not newer:
         return None
-    return (
-        f"The {failed.stage} ran with {_ran(failed)}, but uses what only a newer Node has. {_where(failed, newer[0])}"
-    )
+    return f"The {failed.stage} ran with {_ran(failed)}, but uses features of a newer Node. {_where(failed, newer[0])}"
 
 
 def _older_node(failed: FailedCommand, line: int, why: str, update: str) -> str:
-    """Advise an older Node, unless one so old has run already."""
+    """Recommend an older version of Node.js, unless such a version was used."""
     if failed.node_major and failed.node_major <= line:
         return f"{why} {update}"
     return f"{why} {update} Or set NODE_VERSION={line}."
 
 
 def source_map_fetch(failed: FailedCommand, _: str) -> str:
-    """Explain source-map 0.7 on Node with fetch."""
+    """Explain a failure of source-map 0.7 on versions of Node.js with fetch."""
     return _older_node(
         failed,
         16,
         "A package (source-map 0.7, @squoosh/lib) mistakes Node's own fetch for a browser's.",
-        "Update the package that brings it (terser, the bundler).",
+        "Update the package that depends on it (terser, the bundler).",
     )
 
 
 def openssl_legacy(failed: FailedCommand, _: str) -> str:
-    """Explain old hash algorithms, by what was tried."""
-    why = "This webpack (4, or an early 5) needs old hash algorithms that OpenSSL 3 does not have."
+    """Explain hash functions that OpenSSL 3 disables; the hint depends on what was tried."""
+    why = "webpack 4 and early releases of 5 use hash functions that OpenSSL 3 disables."
     if "--openssl-legacy-provider" in failed.environment.get("NODE_OPTIONS", ""):
         return (
             f"{why} NODE_OPTIONS=--openssl-legacy-provider was set, but did not help. Update webpack to 5.61 or newer."
@@ -112,7 +112,5 @@ def openssl_legacy(failed: FailedCommand, _: str) -> str:
 
 
 def primordials(failed: FailedCommand, _: str) -> str:
-    """Explain gulp 3 on Node 12 or newer."""
-    return _older_node(
-        failed, 10, "gulp 3 or graceful-fs 3 does not run with Node 12 and newer.", "Update it to gulp 4."
-    )
+    """Explain a failure of gulp 3 on Node.js 12 or later."""
+    return _older_node(failed, 10, "gulp 3 and graceful-fs 3 do not run with Node 12 and later.", "Update to gulp 4.")

@@ -1,4 +1,4 @@
-"""Shell scripts and the programs that they call."""
+"""Explain failures of shell scripts and of the programs that they call."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from buildrunner.diagnose.rule import FailedCommand
 from buildrunner.diagnose.rules import part
 from buildrunner.project.files import read_text
 
-# Programs of the system that no package of npm brings.
+# System programs that no npm package provides.
 _NOT_OF_NPM = frozenset(
     re.findall(
         r"\S+",
@@ -25,7 +25,7 @@ _NOT_OF_NPM = frozenset(
         """,
     )
 )
-# Programs of the system, and the package of npm that brings one.
+# System programs, and the npm package that provides each; None if there is none.
 _SYSTEM_PROGRAMS = {
     **dict.fromkeys(_NOT_OF_NPM),
     "hugo": "hugo-extended",
@@ -35,7 +35,7 @@ _SYSTEM_PROGRAMS = {
     "elm": "elm",
     "purs": "purescript",
 }
-# Packages whose program has a different name.
+# Program → the npm package that provides it, if their names differ.
 _PACKAGES = {
     "tsc": "typescript",
     "ng": "@angular/cli",
@@ -90,10 +90,10 @@ def _read(failed: FailedCommand, name: str) -> str | None:
 
 
 def windows_line_ends(failed: FailedCommand, name: str) -> str | None:
-    """Explain a shell script with CR before each line feed, if that is certain."""
+    """Explain a shell script with Windows line endings, if its content confirms that."""
     if name:
         text = _read(failed, name)
-        if text is None or "\r\n" not in text or not re.match(r"#!|[^\n]{0,2000}", text):
+        if text is None or "\r\n" not in text:
             return None
         if re.search(r"\.(?:bat|cmd|ps1)$", name):
             return None
@@ -105,7 +105,7 @@ def windows_line_ends(failed: FailedCommand, name: str) -> str | None:
 
 
 def windows_command(failed: FailedCommand, name: str) -> str:
-    """Explain a command that only Windows has."""
+    """Explain a command that exists only on Windows."""
     return (
         f"{name or 'The script'} works only on Windows, and builds run on Linux. Write the script for both systems: shx or rimraf"
         " for files, cross-env for variables, and / in paths."
@@ -113,7 +113,7 @@ def windows_command(failed: FailedCommand, name: str) -> str:
 
 
 def backslashes(failed: FailedCommand, _: str) -> str | None:
-    """Explain paths with backslashes, which a shell of Linux takes out."""
+    """Explain paths with backslashes, which Linux shells remove."""
     said = failed.text.replace(failed.script, "") if failed.script else failed.text
     for match in re.finditer(r"(?:^|[\s=\"'])(?P<path>(?:\.{0,2}[\w@.-]{0,60}\\){1,9}[\w@.*-]{1,60})", failed.script):
         path = match["path"]
@@ -124,7 +124,7 @@ def backslashes(failed: FailedCommand, _: str) -> str | None:
 
 
 def windows_variables(failed: FailedCommand, _: str) -> str | None:
-    """Explain `set NAME=value` and %NAME%, which a shell of Linux does not obey."""
+    """Explain `set NAME=value` and %NAME%, which have no effect in Linux shells."""
     match = re.search(r"(?:^|[&;|(] ?)set (?P<name>[A-Za-z_]\w{0,60}) ?=|(?P<name2>%[A-Za-z_]\w{0,60}%)", failed.script)
     if match is None:
         return None
@@ -137,7 +137,7 @@ def windows_variables(failed: FailedCommand, _: str) -> str | None:
 
 
 def bash_syntax(failed: FailedCommand, name: str) -> str | None:
-    """Explain bash syntax that sh ran, and name the script."""
+    """Explain bash syntax in a script that sh runs, and name the script."""
     if re.search(r"\b(?:rd|rmdir) /s|if (?:not )?exist |for /", failed.script):
         return windows_command(failed, "")
     script = next(
@@ -160,8 +160,8 @@ def bash_syntax(failed: FailedCommand, name: str) -> str | None:
 
 
 def missing_program(failed: FailedCommand, name: str) -> str | None:
-    """Explain a missing program: a package to install, a system program, or a path that is not there."""
-    # A path: the file is there or not, which decides.
+    """Explain a missing program: a package to install, a system program, or a missing file."""
+    # For a path, it matters whether the file exists.
     paths = re.finditer(
         rf"{part('shell')}(?P<path>\.{{0,2}}/?[\w.@/-]{{1,200}}/[\w.@-]{{1,100}}): (?:command )?not found",
         failed.text,
@@ -174,7 +174,7 @@ def missing_program(failed: FailedCommand, name: str) -> str | None:
             program = re.match(r"#!\s*(\S{1,100})", text)
             return (
                 f"{path['path']} starts with {program[0] if program else 'a line'}, and that program is not in the image. Change"
-                " its first line, or use an image that has it."
+                " the first line, or use an image that has the program."
             )
         if text is None and failed.checkout:
             shown = path["path"].removeprefix("./")
@@ -184,7 +184,7 @@ def missing_program(failed: FailedCommand, name: str) -> str | None:
     if base in _SYSTEM_PROGRAMS or known in _NOT_OF_NPM:
         package = _SYSTEM_PROGRAMS.get(base)
         bring = (
-            f"Run `{failed.words['add_dev']} {package}`, which brings it, and commit the lockfile. Or use"
+            f"Run `{failed.words['add_dev']} {package}`, which provides it, and commit the lockfile. Or use"
             if package
             else "Use"
         )
@@ -192,7 +192,7 @@ def missing_program(failed: FailedCommand, name: str) -> str | None:
         return f"{base} is not in the image that runs the build. {bring} an image that has {base}{instead}."
     if base in ("npm", "pnpm", "yarn", "npx", "node"):
         return (
-            f"{base} was not found, although buildrunner provides it. Remove what replaces PATH in the script, or name {base} in"
+            f"{base} was not found, although buildrunner provides it. Don't replace PATH in the script, or name {base} in"
             ' package.json under "packageManager".'
         )
     if base == "husky":
@@ -207,8 +207,8 @@ def missing_program(failed: FailedCommand, name: str) -> str | None:
         )
     if group:
         return (
-            f"{base} is not installed, although package.json lists {first}. Check INSTALL_COMMAND and .npmrc for what leaves"
-            f" {group} out (omit=dev, --production)."
+            f"{base} is not installed, although package.json lists {first}. Check INSTALL_COMMAND and .npmrc for options that"
+            f" leave out {group} (omit=dev, --production)."
         )
     if variable := failed.leaves_out:
         return (

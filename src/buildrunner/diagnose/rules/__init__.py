@@ -1,21 +1,21 @@
-"""Known failures as data: one TOML file per area, read only after a failure.
+"""Load the rules for known failures, one TOML file per area, which are read only after a failure.
 
 A `[[rule]]` has these keys:
 
-- `id`: stable; programs know it as the kind of a failure, and docs/troubleshooting.md lists it.
-- `patterns`: regular expressions for the output without colors, of which one has to match. Their group `name` is {name} in the
-  texts. Repetitions are bounded, except those of digits or letters, as a hostile build decides what is matched. {{part}} stands
-  for a part in parts.toml.
-- `also`: more patterns, of which one has to match too.
-- `reason`: what happened and why. `hint`: what to do. Placeholders: {name}, {at} (the name in brackets, or nothing), and those
-  of `FailedCommand.words`: {install}, {add}, {add_dev}, {lockfile}, {manager}, {command}, {stage} and {variable}.
-- `advice`: the function in `diagnose.advice` that says reason and hint more exactly; None means that the rule does not apply.
-- `file`: the file at fault, where the rule knows it. `last`: the last match counts. `summary`: the place of the error may stand
-  anywhere in the output, as the match is only its summary.
-- `[rule.fallback]`: what a build is retried with: `variable` ("NAME=value") or `node` (the last line that does not fail so), and
-  `remedy`, how to fix it for good.
+- `id`: a stable id. Programs get it as the kind of a failure, and docs/troubleshooting.md lists it.
+- `patterns`: regular expressions for the output without colors; one has to match. Their group `name` is {name} in the texts.
+  Repetitions are bounded, except for digits or letters, because a hostile build controls the output. {{part}} inserts a part
+  from parts.toml.
+- `also`: more patterns, of which one has to match as well.
+- `reason`: what happened and why. `hint`: what to do. Placeholders: {name}, {at} (the name in parentheses, or nothing), and
+  those of `FailedCommand.words`: {install}, {add}, {add_dev}, {lockfile}, {manager}, {command}, {stage} and {variable}.
+- `advice`: a function in `diagnose.advice` that returns a more specific text, or None if the rule does not apply.
+- `file`: the file that causes the failure, if it is known. `last`: use the last match. `summary`: the match is a summary, so
+  the location may be anywhere in the output.
+- `[rule.fallback]`: how a build is retried: `variable` ("NAME=value") or `node` (the last major version that does not fail in
+  this way), and `remedy`, how to fix the cause.
 
-Rules are tried in the order of `AREAS`, and of their file: what is certain comes first.
+Rules are tried in the order of `AREAS`, and of their files: the most certain ones come first.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from typing import Any
 
 from buildrunner.diagnose.rule import BuildFallback, FailedCommand, Rule, render
 
-# In order of certainty. `native` stands above the network, because gyp looks for its headers there; `modules` is code
-# (missing_module.py); `weak` has what many programs print and survive.
+# In order of certainty. `native` comes before network errors, because gyp downloads its headers; `modules` is implemented in
+# missing_module.py; `weak` has messages that many programs print without failing.
 AREAS = (
     "machine",
     "registry",
@@ -55,7 +55,7 @@ def load_rules() -> tuple[Rule, ...]:
 
 
 def part(name: str) -> str:
-    """Return a part of patterns that rules use as {{name}}, for the advice that needs the same."""
+    """Return the part of patterns that rules insert as {{name}}, for advice that uses it as well."""
     return _parts()[name]
 
 
@@ -81,7 +81,7 @@ def _rule(area: str, record: dict[str, Any], parts: dict[str, str]) -> Rule:
 
 
 def _join(patterns: list[str], parts: dict[str, str]) -> str:
-    """Return one pattern that matches what any of these does; each has its own group `name`."""
+    """Return a pattern that matches if any of these does; the groups `name` become `name0`, `name1`, …."""
     whole = [_PART.sub(lambda match: parts[match[1]], pattern) for pattern in patterns]
     return "|".join(pattern.replace("(?P<name>", f"(?P<name{index}>", 1) for index, pattern in enumerate(whole))
 

@@ -1,1 +1,1 @@
-"""Describe frameworks: how to recognize each, and where it writes the site."""
+"""Detect and describe frameworks: how to recognize each, and where it writes the site."""

@@ -1,4 +1,4 @@
-"""Angular: https://angular.dev/reference/configs/workspace-config#output-path-configuration."""
+"""Describe Angular: https://angular.dev/reference/configs/workspace-config#output-path-configuration."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from buildrunner.project.scripts import ScriptCommand
 
 
 def _find_output(app: App, commands: Sequence[ScriptCommand]) -> list[str]:
-    """Read outputPath, a text or an object.
+    """Read `outputPath` from angular.json, a string or an object.
 
-    The application builder, introduced in Angular 17, writes files for browsers into a folder of their own.
+    The application builder, introduced in Angular 17, writes the files for browsers to a subfolder.
     """
     workspace = parse_json(app.read("angular.json")) or parse_json(app.read(".angular.json")) or {}
     projects = dict_of(workspace.get("projects"))
-    if not projects and (single := parse_json(app.read("project.json"))):  # of Nx
+    if not projects and (single := parse_json(app.read("project.json"))):  # an Nx project
         projects = {str(single.get("name", "")): single}
     wanted = [command.positional for command in commands] + [workspace.get("defaultProject")]
     apps = [name for name, project in projects.items() if dict_of(project).get("projectType") != "library"]

@@ -1,4 +1,4 @@
-"""One app as framework detection sees it: package.json, the commands of its build, and its configuration as text."""
+"""Read an app's package.json, build commands and configuration files for framework detection."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from buildrunner.project.package_json import get_scripts
 from buildrunner.project.scripts import HARMLESS, ScriptCommand, parse_script
 
 _MAX_SOURCES = 500  # files that are searched
-_MAX_SCRIPTS = 60  # that are searched for a command
+_MAX_SCRIPTS = 60  # scripts that are searched for a command
 _SUFFIXES = ("", ".js", ".mjs", ".ts", ".cjs", ".mts", ".cts", ".json")
 _LIKELY_SCRIPTS = {"generate", "export", "static"}
 
 
 @dataclass(frozen=True)
 class App:
-    """An app that is to be built; nothing outside of the checkout is read."""
+    """The app to build; nothing outside of the checkout is read."""
 
     folder: Path
     checkout: Path
     package: Mapping[str, Any]
-    build_script: str = ""  # the text of the script, or of the command, that builds
+    build_script: str = ""  # the text of the build script or build command
 
     @cached_property
     def scripts(self) -> Mapping[str, str]:
@@ -38,7 +38,7 @@ class App:
 
     @cached_property
     def commands(self) -> tuple[ScriptCommand, ...]:
-        """What the build script runs, with its hooks."""
+        """The commands that the build script and its hooks run."""
         commands = parse_script(self.build_script, self.scripts)
         if self.scripts.get("build") == self.build_script:
             for hook in ("prebuild", "postbuild"):
@@ -47,7 +47,7 @@ class App:
 
     @cached_property
     def packages(self) -> Mapping[str, str]:
-        """Every package that package.json names, with the versions that it allows."""
+        """All packages in package.json, with their version ranges."""
         found: dict[str, str] = {}
         for kind in ("peerDependencies", "optionalDependencies", "devDependencies", "dependencies"):
             names = self.package.get(kind)
@@ -59,7 +59,7 @@ class App:
         return read_configuration(self.folder / name, self.checkout)
 
     def read_configs(self, *names: str) -> list[Config]:
-        """Read the configurations of these names, with any suffix."""
+        """Read the configuration files with these names and any usual suffix."""
         found: list[Config] = []
         for name in names:
             for suffix in _SUFFIXES:
@@ -72,7 +72,7 @@ class App:
         return "".join(config.text for config in self.read_configs(*names))
 
     def mentions(self, folder: str, pattern: str) -> bool:
-        """Return whether the pattern is in a source file below a folder of the app."""
+        """Return whether any file below a folder of the app contains a pattern."""
         files = (Path(path) for path, status in walk(str(self.folder / folder)) if stat.S_ISREG(status.st_mode))
         return any(
             re.search(pattern, read_configuration(file, self.checkout) or "") for file in islice(files, _MAX_SOURCES)
@@ -82,13 +82,13 @@ class App:
         return [command for command in self.commands if re.match(pattern, command.line)]
 
     def runs_only(self, pattern: str) -> bool:
-        """Return whether nothing in the build could make another output than these commands make."""
+        """Return whether only commands that match the pattern can produce output in this build."""
         return bool(self.commands_like(pattern)) and all(
             re.match(pattern, command.line) or HARMLESS.match(command.line) for command in self.commands
         )
 
     def find_script(self, *patterns: str) -> str | None:
-        """Return the script that runs all of these commands, and nothing that could change more than the output."""
+        """Return the name of a script that runs commands that match all patterns, and otherwise only harmless ones."""
         for name in sorted(self.scripts, key=lambda name: (name not in _LIKELY_SCRIPTS, name))[:_MAX_SCRIPTS]:
             lines = [command.line for command in parse_script(self.scripts[name], self.scripts)]
             if all(any(re.match(pattern, line) for line in lines) for pattern in patterns) and all(
@@ -98,7 +98,7 @@ class App:
         return None
 
     def has_imports(self, text: str) -> bool:
-        """Return whether a configuration imports files, or packages, of the same repository."""
+        """Return whether a configuration imports files or packages of the same repository."""
         own = {name for name, version in self.packages.items() if re.match(r"workspace:|file:|link:|\*", version)}
         for name in re.findall(r"(?:\bfrom|\bimport|\brequire\(|\bimport\()\s*[\"'`]([^\"'`\n]+)", text):
             package = "/".join(name.split("/")[: 2 if name[0] == "@" else 1])

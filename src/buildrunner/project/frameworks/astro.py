@@ -1,4 +1,4 @@
-"""Astro: https://docs.astro.build/en/guides/on-demand-rendering/: an adapter alone makes no page one for a server."""
+"""Describe Astro: https://docs.astro.build/en/guides/on-demand-rendering/; an adapter alone doesn't require a server."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def _check_server(app: App, detected: DetectedFramework) -> Mapping[str, object]
     return {
         "needs_server": (
             "This Astro site has pages that a server renders.",
-            "Remove output: 'server' and the adapter from astro.config, and `export const prerender = false` from the pages.",
+            "Remove output: 'server' and the adapter from astro.config, and `export const prerender = false` from all pages.",
         ),
         "server_files": tuple(f"{folder}/server/entry.mjs" for folder in detected.folders),
         "certain": bool(served)

@@ -1,4 +1,4 @@
-"""Find, or suggest, the command that builds an app whose package.json has no build script."""
+"""Find or suggest the command that builds an app without a build script."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ _TASK_FILES: tuple[tuple[str, tuple[str, ...], str], ...] = (
 
 
 def find_default_command(app: Path, checkout: Path, package: Mapping[str, Any]) -> str | None:
-    """Return what builds an app without a build script: another script, or its framework's own command.
+    """Return the command for an app without a build script: the name of another script, or the framework's command.
 
-    None if its files don't show that it is a site.
+    None if the app's files don't show that it is a site.
     """
     facts = App(app, checkout, package)
     for framework in FRAMEWORKS:
@@ -49,7 +49,7 @@ def find_default_command(app: Path, checkout: Path, package: Mapping[str, Any]) 
 
 
 def suggest_build_script(app: Path, checkout: Path, package: Mapping[str, Any]) -> str | None:
-    """Return what to add under "scripts" of a package.json without a build script, for people; None if that is unknown."""
+    """Return the script to add to package.json, for a message; None if it is unknown."""
     facts = App(app, checkout, package)
     if is_file(checkout / "nx.json"):
         sites = [project.name for project in nx_projects(checkout, checkout) if not project.name.endswith("-e2e")]
@@ -65,7 +65,7 @@ def suggest_build_script(app: Path, checkout: Path, package: Mapping[str, Any]) 
         return f'"build": "{framework.default_commands[0].command}"'
     if framework.suggested_command:
         return f'"build": "{framework.suggested_command}"'
-    return f'"build" with the command of {framework.name}'
+    return f'"build" with the build command of {framework.name}'
 
 
 def _applies(default: DefaultCommand, app: App) -> bool:
@@ -77,7 +77,7 @@ def _applies(default: DefaultCommand, app: App) -> bool:
 
 
 def _find_task(app: App) -> str | None:
-    """Return the command of gulp or Grunt that is likely to build."""
+    """Return the gulp or Grunt command that probably builds the app."""
     for program, names, pattern in _TASK_FILES:
         text = next((text for name in names if (text := app.read(name)) is not None), None)
         if text is not None:

@@ -1,4 +1,4 @@
-"""Create React App: https://create-react-app.dev/docs/advanced-configuration."""
+"""Describe Create React App: https://create-react-app.dev/docs/advanced-configuration."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Detect which framework an app is built with, where its output will be, and whether it can be published at all.
+"""Detect the framework of an app, the folders where its output may be, and whether it needs a server.
 
-Configuration is JavaScript, and nothing of the repository runs here: it is read as text, without its comments. So what is
-found are places to look, the likeliest first: a folder is published because of what is in it once the build has ended.
-docs/frameworks.md lists the sources of the defaults.
+Configuration files are JavaScript, which is not executed here but read as text without comments. So the folders are only
+candidates, likeliest first: after the build, their content decides which one is published. docs/frameworks.md lists the sources
+of the defaults.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ _FOLDER_OPTIONS = ("--outdir", "--out-dir", "--dist-dir", "--output-path", "--de
 
 
 def detect_framework(app: Path, checkout: Path, package: Mapping[str, Any], build_script: str) -> DetectedFramework:
-    """Return what the app in the folder `app` is built with, and where its output will be.
+    """Return the framework of the app in the folder `app`, and its possible output folders.
 
     Args:
         app: the folder of the app; `checkout` is the repository's, and nothing outside it is read.
         package: the app's package.json.
-        build_script: the text of the script, or of the command, that builds.
+        build_script: the text of the build script or build command.
 
     """
     facts = App(app, checkout, package, build_script)
@@ -47,7 +47,7 @@ def detect_framework(app: Path, checkout: Path, package: Mapping[str, Any], buil
     ]
     found = found or [framework for framework in FRAMEWORKS if framework.has_package(facts.packages)][:1]
     places = [
-        *((folder, "the project of Nx") for folder in _find_nx_outputs(facts)),
+        *((folder, "the Nx project") for folder in _find_nx_outputs(facts)),
         *(place for framework in found for place in _find_output(framework, facts)),
         *((folder, BUILD_SCRIPT) for folder in _find_option_values(facts.commands)),
     ]
@@ -60,13 +60,13 @@ def detect_framework(app: Path, checkout: Path, package: Mapping[str, Any], buil
     if first.check_server:
         return replace(detected, **first.check_server(facts, detected))  # type: ignore[arg-type]
     if first.prerender_hint:
-        reason = f"The {first.name} app made no page: a server has to render it."
+        reason = f"The {first.name} build produced no page, because a server renders the app."
         return replace(detected, needs_server=(reason, first.prerender_hint))
     return detected
 
 
 def prefer_preset(detected: DetectedFramework, name: str | None) -> DetectedFramework:
-    """Return what a file of the repository names as the framework, where something else or nothing was detected."""
+    """Return the framework that a preset in vercel.json names, or what was detected if there is no such preset."""
     record = next((framework for framework in FRAMEWORKS if framework.name == name), None)
     if record is None or detected.name == name:
         return detected
@@ -74,12 +74,12 @@ def prefer_preset(detected: DetectedFramework, name: str | None) -> DetectedFram
 
 
 def find_site_generator(package: Mapping[str, Any], script: str, *, bundlers: bool = False) -> str | None:
-    """Return the name of the program in a script's commands that builds a site; None if there is none.
+    """Return the name of the site generator that a script runs; None if it runs none.
 
     Args:
         package: package.json.
         script: the text of the script.
-        bundlers: whether programs count that as often make something else, such as Vite.
+        bundlers: whether bundlers such as Vite count, which also build libraries.
 
     """
     for command in parse_script(script, get_scripts(package)):
@@ -93,7 +93,7 @@ def find_site_generator(package: Mapping[str, Any], script: str, *, bundlers: bo
 
 
 def _find_output(framework: Framework, app: App) -> list[tuple[str, str]]:
-    """List the possible output folders of this framework, and their sources: the app first, then the default."""
+    """List the possible output folders of a framework with their sources: the app's settings first, then the defaults."""
     commands = app.commands_like(framework.commands)
     options = [value for command in commands for value in command.option(*framework.output_options)]
     named = [name for command in commands for name in command.option("--config", "-c") if "=" not in name]
@@ -124,7 +124,7 @@ def _find_output(framework: Framework, app: App) -> list[tuple[str, str]]:
 
 
 def _find_nx_outputs(app: App) -> list[str]:
-    """List the output folders of the project of `nx build`, or of the only application in a workspace."""
+    """List the output folders of the project that `nx build` names, or of the only application in the workspace."""
     if not (commands := app.commands_like("nx ")):
         return []
     projects = nx_projects(app.folder, app.checkout)
@@ -137,7 +137,7 @@ def _find_nx_outputs(app: App) -> list[str]:
 
 
 def _find_option_values(commands: Iterable[ScriptCommand]) -> list[str]:
-    """List the folders that options of any program name as output, and their parents."""
+    """List the output folders in options of any program, with their parents."""
     found: list[str] = []
     for command in commands:
         found += [above for value in command.option(*_FOLDER_OPTIONS, *_FILE_OPTIONS) for above in with_parents(value)]

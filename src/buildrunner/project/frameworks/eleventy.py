@@ -1,4 +1,4 @@
-"""Eleventy: https://www.11ty.dev/docs/config/#output-directory."""
+"""Describe Eleventy: https://www.11ty.dev/docs/config/#output-directory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hexo: https://hexo.io/docs/configuration#Directory."""
+"""Describe Hexo: https://hexo.io/docs/configuration#Directory."""
 
 from __future__ import annotations
 

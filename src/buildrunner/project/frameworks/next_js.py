@@ -1,4 +1,4 @@
-"""Next.js: https://nextjs.org/docs/app/guides/static-exports; before 13.3 `next export` makes the static site."""
+"""Describe Next.js: https://nextjs.org/docs/app/guides/static-exports; before 13.3, `next export` builds the static site."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def _check_server(app: App, _: DetectedFramework) -> Mapping[str, object]:
     old = is_below(app.packages.get("next", ""), 13)
     script = app.find_script("next build", "next export") if old else None
     if script:
-        note = f"`next build` alone makes an app for a server: running the script {script} instead, which exports it."
+        note = f"`next build` alone builds an app for a server: running the script {script} instead, which exports a static site."
         return {"build_instead": script, "note": note}
     hint = (
-        'Let the build script be "next build && next export".'
+        'Set the build script to "next build && next export".'
         if old
         else "Set output: 'export' in next.config and commit it; API routes, middleware and server actions need another host."
     )
@@ -31,7 +31,7 @@ def _check_server(app: App, _: DetectedFramework) -> Mapping[str, object]:
             "This Next.js app is rendered by a server: its configuration does not enable static export.",
             hint,
         ),
-        # The word may be anywhere in a configuration that is put together from parts.
+        # In a configuration that is composed of parts, the word may be anywhere.
         "certain": not re.search(r"[\"'`]export[\"'`]", text)
         and not app.has_imports(text)
         and app.runs_only("next build"),

@@ -1,4 +1,4 @@
-"""Nuxt: https://nuxt.com/docs/getting-started/deployment#static-hosting."""
+"""Describe Nuxt: https://nuxt.com/docs/getting-started/deployment#static-hosting."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def _find_output(app: App, _: Sequence[ScriptCommand]) -> list[str]:
 def _check_server(app: App, _: DetectedFramework) -> Mapping[str, object]:
     changes: dict[str, object] = {
         "needs_server": (
-            "The build made a Nuxt server, not a static site.",
-            "Let the build script be `nuxt generate`.",
+            "The build produced a Nuxt server instead of a static site.",
+            "Set the build script to `nuxt generate`.",
         ),
         "server_files": (".output/server/index.mjs",),
     }
@@ -36,11 +36,11 @@ def _check_server(app: App, _: DetectedFramework) -> Mapping[str, object]:
         return changes
     script = app.find_script("nux[ti] generate")
     line = re.sub(r"\b(nux[ti]) build\b", r"\1 generate", app.build_script)
-    if not script and line == app.build_script:  # another script calls it
+    if not script and line == app.build_script:  # another script runs `nuxt build`
         return changes
-    note = f"`nuxt build` makes an app for a server: running `{script or line}` instead, which makes a static site."
+    note = f"`nuxt build` builds an app for a server: running `{script or line}` instead, which builds a static site."
     if any(os.path.isdir(app.folder / "server" / name) for name in ("api", "routes")):
-        note += " The folder server does not run there."
+        note += " The code in server/ won't run."
     return {**changes, "build_instead": script or line, "note": note}
 
 

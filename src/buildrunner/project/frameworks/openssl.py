@@ -1,7 +1,7 @@
-"""Which builds need the hashes that OpenSSL 3 no longer has by default.
+"""Detect builds that need the hash functions that OpenSSL 3 disables by default.
 
-webpack hashed with MD4 until 5.61 (https://github.com/webpack/webpack/pull/14584), and so did Next.js with a copy of its own
-until 12.0.3 (https://github.com/vercel/next.js/issues/30078). Node has OpenSSL 3 since 17; older ones refuse the option.
+webpack used MD4 until 5.61 (https://github.com/webpack/webpack/pull/14584), as did the webpack inside Next.js until 12.0.3
+(https://github.com/vercel/next.js/issues/30078). Node.js includes OpenSSL 3 since 17; older versions reject the option.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ def needs_legacy_openssl(package: Mapping[str, Any], lockfile: str | None, node_
 
     Args:
         package: package.json.
-        lockfile: the text of any manager's, or None.
-        node_major: of the Node that will run the build.
+        lockfile: the text of any manager's lockfile; None if there is none.
+        node_major: major version of the Node.js that will run the build.
 
     """
     if node_major < _FIRST_NODE:
@@ -41,7 +41,7 @@ def needs_legacy_openssl(package: Mapping[str, Any], lockfile: str | None, node_
 
 
 def _find_locked_versions(lockfile: str, name: str) -> set[tuple[int, int, int]]:
-    """Return which versions of a package a lockfile of npm, pnpm, Yarn or Bun has."""
+    """Return the versions of a package in a lockfile of npm, pnpm, Yarn or Bun."""
     version = r"(\d{1,9})\.(\d{1,9})\.(\d{1,9})"
     quoted = re.escape(name)
     patterns = (

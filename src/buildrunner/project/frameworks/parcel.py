@@ -1,4 +1,4 @@
-"""Parcel: https://parceljs.org/features/targets/#distdir."""
+"""Describe Parcel: https://parceljs.org/features/targets/#distdir."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Folders that configuration and commands name, as paths of the repository."""
+"""Normalize the folders that configuration files and commands name."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ _MAX_CHARACTERS = 1024
 
 
 def with_parents(folder: str) -> list[str]:
-    """Return a folder and those around it: what is written to public/js is often for the site in public."""
+    """Return a folder and its parents: files that are written to public/js often belong to the site in public."""
     parts = posixpath.normpath(folder).split("/")
     return ["/".join(parts[:count]) for count in range(len(parts), 0, -1) if parts[count - 1] not in {"", ".", ".."}]
 
 
 def clean_folders(folders: Iterable[str]) -> tuple[str, ...]:
-    """Leave out duplicates, what is no folder of the repository, and the app's own folder."""
+    """Normalize folders; leave out duplicates, paths that are not in the repository, and the app's own folder."""
     normal = (
         posixpath.normpath(folder) for folder in folders if folder and folder.isprintable() and "${" not in folder
     )

@@ -1,4 +1,4 @@
-"""React Router and Remix: https://reactrouter.com/how-to/spa and https://v2.remix.run/docs/guides/spa-mode."""
+"""Describe React Router and Remix: https://reactrouter.com/how-to/spa and https://v2.remix.run/docs/guides/spa-mode."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The shape of what is known of a framework, and of what detection finds out about an app."""
+"""Define the record of a framework, and the result of detecting one."""
 
 from __future__ import annotations
 
@@ -13,50 +13,52 @@ from buildrunner.project.scripts import ScriptCommand
 
 @dataclass(frozen=True, slots=True)
 class DefaultCommand:
-    """What builds an app that has no build script, where one of the files is there."""
+    """The build command of an app without a build script, if the app has one of the files."""
 
     files: tuple[str, ...]
     command: str
-    content: str = ""  # a pattern that the file must have
+    content: str = ""  # pattern that one of the files has to match
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Framework:
     """A framework, a site generator or a bundler."""
 
-    name: str  # as people write it
+    name: str  # as in messages
 
-    # How it is recognized: by a command of the build, else by a package
+    # Detection: by a command of the build, or else by a package
     packages: tuple[str, ...] = ()
-    commands: str  # a pattern of the commands that build with it
-    needs_package: bool = False  # the commands are another framework's, too
+    commands: str  # pattern of its build commands
+    needs_package: bool = False  # whether other frameworks use the same commands
 
     # Output
-    output: tuple[str, ...] = ()  # by default, the likeliest first
-    config_files: tuple[str, ...] = ()  # without the suffix
-    output_keys: tuple[str, ...] = ()  # keys in these files whose value is the output folder
-    output_options: tuple[str, ...] = ()  # the same on the command line
-    browser_folder: str = ""  # the folder of the output folder that is for browsers
-    root_output: str = ""  # the output folder, relative to a root that its configuration can move
-    writes_below: bool = False  # into a folder of the site in the output folder: `public/build`
-    find_output: Callable[[App, Sequence[ScriptCommand]], list[str]] | None = None  # what the fields above cannot say
+    output: tuple[str, ...] = ()  # default output folders, likeliest first
+    config_files: tuple[str, ...] = ()  # without their suffix
+    output_keys: tuple[str, ...] = ()  # keys in these files for the output folder
+    output_options: tuple[str, ...] = ()  # command-line options for the output folder
+    browser_folder: str = ""  # subfolder of the output folder for browsers
+    root_output: str = ""  # output folder relative to a root that can be configured
+    writes_below: bool = False  # whether it writes to a subfolder of the site, such as public/build
+    find_output: Callable[[App, Sequence[ScriptCommand]], list[str]] | None = None  # finds more output folders
     output_subfolders: bool = (
-        False  # whether each of several sites has its own folder, so that `dist/about` is not a page
+        False  # whether subfolders of the output are sites, so that dist/about is not a page of one
     )
 
-    # What it makes: bundlers make scripts for others to import as often as sites, showcases show the parts of a library
+    # Kind of output: bundlers also build libraries; showcases present the components of a library
     kind: Literal["site", "bundler", "showcase"] = "site"
-    writes_page: bool = False  # whether its bundler's command writes the page into the output folder
+    writes_page: bool = False  # whether its build command writes an index.html
 
-    # What can be published of it
-    check_server: Callable[[App, DetectedFramework], Mapping[str, object]] | None = None  # changes of what was detected
-    prerender_hint: str = ""  # what to do where the output has no page, as a server renders it
+    # Server rendering
+    check_server: Callable[[App, DetectedFramework], Mapping[str, object]] | None = (
+        None  # returns changes of the detection
+    )
+    prerender_hint: str = ""  # what to do if the output has no page because a server renders it
 
-    # Its settings, for people
+    # Suggestions
     default_commands: tuple[DefaultCommand, ...] = ()
-    suggested_command: str = ""  # a build script to add, where the command may need more options
+    suggested_command: str = ""  # build script for a hint; it may need more options
     base_setting: str = ""  # completes "Set … to /": the setting for the address of the site
-    openssl_3: tuple[tuple[str, int], ...] = ()  # packages, and the first major version that runs with OpenSSL 3
+    openssl_3: tuple[tuple[str, int], ...] = ()  # packages, and the first major version that supports OpenSSL 3
 
     def has_package(self, packages: Mapping[str, str]) -> bool:
         return any(name in packages for name in self.packages)
@@ -64,24 +66,23 @@ class Framework:
 
 @dataclass(frozen=True, slots=True)
 class DetectedFramework:
-    """The framework of an app, as far as its files show."""
+    """The framework of an app, as its files show it."""
 
-    record: Framework | None = None  # None when none is recognized
-    folders: tuple[str, ...] = ()  # where its output can be, relative to the app; its own configuration's first
-    folder_source: str = ""  # what names the first of them, for people
-    needs_server: tuple[str, str] | None = None  # reason and hint, for an output that only a server can show
-    certain: bool = False  # nothing that could be published can come of this build: no need to run it
-    server_files: tuple[str, ...] = ()  # that only such an output has
-    # What to run instead of the build script: the name of another script, or else a line for a shell that finds
-    # node_modules/.bin in its PATH.
+    record: Framework | None = None  # None if no framework is recognized
+    folders: tuple[str, ...] = ()  # possible output folders, relative to the app; configured ones first
+    folder_source: str = ""  # source of the first of them, for messages
+    needs_server: tuple[str, str] | None = None  # reason and hint if the output needs a server
+    certain: bool = False  # whether it certainly needs a server, so that the build is not run
+    server_files: tuple[str, ...] = ()  # files that only such an output has
+    # Replaces the build script: the name of another script, or a shell command that finds programs in node_modules/.bin.
     build_instead: str | None = None
-    note: str | None = None  # sentence for the log
+    note: str | None = None  # for the log
 
     @property
     def name(self) -> str | None:
         return self.record.name if self.record else None
 
     def refusal(self) -> BuildFailed:
-        """Return the error that explains why nothing of this app can be published."""
+        """Return the error for an app that needs a server."""
         assert self.needs_server
         return BuildFailed("build", *self.needs_server, kind="framework-needs-server")

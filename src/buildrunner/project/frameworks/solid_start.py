@@ -1,4 +1,4 @@
-"""SolidStart."""
+"""Describe SolidStart: https://docs.solidjs.com/solid-start."""
 
 from __future__ import annotations
 

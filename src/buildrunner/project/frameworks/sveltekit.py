@@ -1,4 +1,4 @@
-"""SvelteKit: https://svelte.dev/docs/kit/adapter-static."""
+"""Describe SvelteKit: https://svelte.dev/docs/kit/adapter-static."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def _check_server(app: App, _: DetectedFramework) -> Mapping[str, object]:
     text = app.config_text("svelte.config", "vite.config")
     adapters = set(re.findall(r"[\"'`]@sveltejs/adapter-([\w-]+)", text))
     certain = bool(adapters) and "static" not in adapters
-    if not adapters:  # one of another author, or in a file that this one imports
+    if not adapters:  # a third-party adapter, or one in a file that the configuration imports
         adapters = {name.removeprefix("@sveltejs/adapter-") for name in app.packages if "/adapter-" in name}
         if "static" in adapters:
             return {}
@@ -25,7 +25,7 @@ def _check_server(app: App, _: DetectedFramework) -> Mapping[str, object]:
         "needs_server": (
             f"This SvelteKit app is not built as a static site: {uses}.",
             "Install @sveltejs/adapter-static, use it in svelte.config.js,"
-            " and put `export const prerender = true` into src/routes/+layout.js.",
+            " and add `export const prerender = true` to src/routes/+layout.js.",
         ),
         "server_files": ("build/handler.js",),
         "certain": certain and app.runs_only("(vite|svelte-kit) build"),

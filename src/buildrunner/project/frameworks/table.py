@@ -1,4 +1,4 @@
-"""List the known frameworks; a framework whose record needs code has its own module."""
+"""List the known frameworks; those whose record needs code have their own modules."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from buildrunner.project.frameworks.vite import VITE
 from buildrunner.project.frameworks.vitepress import VITEPRESS, VUEPRESS
 from buildrunner.project.frameworks.webpack import WEBPACK
 
-# A framework comes before the ones it is built on. Without a known command, the first one with an installed package counts.
+# A framework comes before those it builds on. If no command is recognized, the first framework with a dependency counts.
 FRAMEWORKS: tuple[Framework, ...] = (
     SVELTEKIT,
     REACT_ROUTER,
@@ -31,7 +31,7 @@ FRAMEWORKS: tuple[Framework, ...] = (
         commands="(vite|vinxi) build",
         needs_package=True,
         output=("dist/client", ".output/public"),
-        prerender_hint="Turn prerender on in the tanstackStart plugin of vite.config.",
+        prerender_hint="Enable prerender in the tanstackStart plugin in vite.config.",
     ),
     SOLID_START,
     Framework(
@@ -52,7 +52,7 @@ FRAMEWORKS: tuple[Framework, ...] = (
         output_options=("--outDir",),
         browser_folder="client",
         root_output="dist",
-        prerender_hint="Set prerender: true in the +config of its pages.",
+        prerender_hint="Set prerender: true in the pages' +config.",
     ),
     Framework(
         name="Qwik",
@@ -65,7 +65,7 @@ FRAMEWORKS: tuple[Framework, ...] = (
         output_options=("--outDir",),
         root_output="dist",
         output_subfolders=True,
-        prerender_hint="Run `npm run qwik add static` and commit what it makes.",
+        prerender_hint="Run `npm run qwik add static` and commit the files that it creates.",
     ),
     Framework(name="Waku", packages=("waku",), commands="waku build", output=("dist/public",)),
     ASTRO,
@@ -312,6 +312,6 @@ BY_NAME: Mapping[str, Framework] = {framework.name: framework for framework in F
 
 
 def find_base_setting(name: str | None) -> str:
-    """Return the framework's setting for the address of the site; empty if it is unknown."""
+    """Return a framework's setting for the base path of the site; empty if it is unknown."""
     framework = BY_NAME.get(name or "")
     return framework.base_setting if framework else ""

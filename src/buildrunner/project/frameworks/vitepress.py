@@ -1,4 +1,4 @@
-"""VitePress and VuePress, which write below the folder that their pages are in."""
+"""Describe VitePress and VuePress, which write to a subfolder of the folder with their pages."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from buildrunner.project.scripts import ScriptCommand
 
 
 def _find_output(app: App, commands: Sequence[ScriptCommand], *, hidden: str, key: str) -> list[str]:
-    """Find the folder that the pages are in: the command names it."""
+    """Return the output folders for the folder with the pages, which the command names."""
     folders = [command.positional for command in commands if command.positional] or [".", "docs", "src"]
     found: list[str] = []
     for folder in folders:

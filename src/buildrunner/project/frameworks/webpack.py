@@ -1,4 +1,4 @@
-"""webpack and Rspack: https://webpack.js.org/configuration/output/#outputpath."""
+"""Describe webpack and Rspack: https://webpack.js.org/configuration/output/#outputpath."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recognize a complete site that is committed, where the build writes no page, and select the files that belong to it."""
+"""Recognize a complete site that is committed to the repository, and select the files that belong to it."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from buildrunner.project.output.pages import MAX_PAGE_BYTES, find_references, te
 from buildrunner.project.package_json import get_scripts
 from buildrunner.project.scripts import parse_script
 
-_MAX_READ = 300  # files to search for references
-_MAX_PAGES = 200  # at the top of a site
-# What a browser cannot run or show.
+_MAX_READ = 300  # files that are searched for references
+_MAX_PAGES = 200  # at the top of a site that are read
+# Suffixes of files that browsers can't run or show.
 _SOURCES: tuple[str, ...] = (
     ".ts",
     ".tsx",
@@ -77,7 +77,7 @@ _MEDIA = (
     ".json",
 )
 _INSTALLED = {"node_modules", "bower_components"}  # only what pages reference in these counts
-# Never intended for visitors, unless a page links to it: keys, databases, and server-side programs.
+# Keys, databases and server-side programs, which are not published unless a page links to them.
 _PRIVATE = (
     *(".pem", ".key", ".p12", ".pfx", ".jks", ".keystore", ".sqlite", ".sqlite3", ".db", ".sql", ".bak"),
     *(".py", ".rb", ".go", ".rs", ".java", ".cs", ".pl", ".lua"),
@@ -94,7 +94,7 @@ _OF_A_PACKAGE = re.compile(
 
 
 def is_complete(folder: Path, checkout: Path) -> bool:
-    """Return whether a folder has a page, and all scripts and style sheets it references, in a form browsers can use."""
+    """Return whether a folder has a page, and all scripts and style sheets that it references, in a form that browsers can use."""
     page = _read(folder / "index.html", checkout)
     if not page.strip() or template_language(page):
         return False
@@ -113,7 +113,7 @@ def is_complete(folder: Path, checkout: Path) -> bool:
 
 
 def source_of_page(folder: Path, checkout: Path) -> str | None:
-    """Return the first script or style sheet that a folder's page references and that has to be compiled first."""
+    """Return the first script or style sheet on a folder's page that has to be compiled; None if there is none."""
     for reference in find_references(_read(folder / "index.html", checkout), "index.html"):
         if (
             reference.kind in {"script", "style"}
@@ -125,16 +125,16 @@ def source_of_page(folder: Path, checkout: Path) -> str | None:
 
 
 class Selection:
-    """Which entries of the top of a package are its site's: not its sources, its configuration, or what is installed."""
+    """Selects the files of a site at the top of a package, without sources, configuration and installed packages."""
 
     def __init__(self, top: Path, checkout: Path, package: Mapping[str, Any], *, only_installed: bool = False) -> None:
-        """Collect the references of the pages at the top.
+        """Collect the files that the pages at the top reference.
 
         Args:
-            top: the folder of the package.
-            checkout: the repository's.
-            package: its package.json, whose scripts name inputs of the build.
-            only_installed: whether nothing but what was installed is left out.
+            top: the package's folder.
+            checkout: the repository's folder.
+            package: the package's package.json, whose scripts name inputs of the build.
+            only_installed: whether to leave out only installed packages.
 
         """
         self._asked = frozenset(_all_asked(top, checkout))
@@ -167,7 +167,7 @@ class Selection:
 
 
 def _all_asked(top: Path, checkout: Path) -> Iterator[str]:
-    """Follow the references of the pages at the top of a site recursively."""
+    """Yield the paths of the pages at the top, and of all files that they reference directly or indirectly."""
     pages: list[str] = []
     with suppress(OSError), os.scandir(top) as entries:
         pages = sorted(entry.name for entry in islice(entries, 5000) if entry.name.endswith((".html", ".htm")))

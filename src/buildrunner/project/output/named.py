@@ -1,4 +1,4 @@
-"""Find the output where a file of the repository names the folder: it is often older than the build, and then detection decides."""
+"""Find the output folder that a file of the repository names, or detect it if that setting is outdated."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from buildrunner.project.output.search import Output
 def find_named_output(
     app: Path, folder: str, source: str, *, named: Callable[[], Output], detected: Callable[[], Output]
 ) -> Output:
-    """Return the folder that a setting names, or what is detected if that has no page.
+    """Return the folder that a setting names, or the detected output if that folder has no page.
 
     Args:
-        app: folder of the app.
-        folder: that is named, relative to it.
-        source: the setting, for people.
-        named: finds the folder that is named.
-        detected: finds the output as without the setting.
+        app: the app's folder.
+        folder: the folder in the setting, relative to `app`.
+        source: the setting's name, for messages.
+        named: finds the output in that folder.
+        detected: finds the output as if there were no setting.
 
     Raises:
-        BuildFailed: there is neither.
+        BuildFailed: if neither has an output.
 
     """
     path = app / folder

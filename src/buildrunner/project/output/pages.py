@@ -1,7 +1,7 @@
-"""Analyze the text of a page: whether it is a template of another language, and which files it references.
+"""Analyze the text of a page: whether it is an unfilled template, and which files it references.
 
-A page may have any text in it, quoted or not, so a template is recognized only by what no browser could make a page of. Vue,
-Angular and Alpine fill `{{ … }}` in the browser, Underscore fills `<% … %>` in a script: pages with these are whole.
+A page may show template code to readers, so only code that no browser can display counts. Vue, Angular and Alpine fill
+`{{ … }}` in the browser, and Underscore fills `<% … %>` in a script: pages that use these are complete.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from html import unescape
 from itertools import islice
 from urllib.parse import unquote, urljoin, urlsplit
 
-MAX_PAGE_BYTES = 256 * 1024  # of a page, for the analysis
+MAX_PAGE_BYTES = 256 * 1024  # of a page; the rest is not analyzed
 _MAX_REFERENCES = 500  # of a page
 _SITE = "http://site.invalid"
 _EXTENSIONS = (".html", ".htm", ".xhtml", ".shtml")
 
-# What may show any text, or is filled in the browser. Each takes all to its end, closed or not: one pass, whatever the text.
+# Elements that may show code, or are filled in the browser. An unclosed one matches up to the end of the text: a single pass.
 _QUOTES = re.compile(
     r"(<(pre|code|samp|kbd|script|style|template|textarea|xmp)\b[^>]{0,500}>).*?(?:</\2|\Z)|<!--(?!#).*?(?:-->|\Z)",
     re.IGNORECASE | re.DOTALL,
@@ -36,7 +36,7 @@ _OTHERS = (
 )
 _TAG = r"\{%[-+~]?\s{0,5}"
 _GO_WORDS = r"(?:define|partial|partialCached|template|block)\s{1,3}[\"`]"
-# A language, and what no page has that a browser can show. The first that is found counts.
+# A template language, and a pattern that no page for browsers matches. The first match counts.
 _LANGUAGES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
     (name, re.compile(pattern))
     for name, pattern in (
@@ -70,7 +70,7 @@ _LANGUAGES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         ("server-side includes (SSI)", r"<!--#(?:include|echo|exec|set|if)\s"),
         ("SvelteKit", r"%(?:sveltekit|svelte|sapper)\.[a-z.]{2,30}%"),
         ("Create React App", r"%PUBLIC_URL%"),
-        # The head of a page and what it loads are fixed before a script of the page runs.
+        # Title and links take effect before a script of the page could fill them.
         (
             UNKNOWN_LANGUAGE,
             r"<title>[^<>]{0,200}\{\{|<(?:script|link)\s[^>]{0,100}\b(?:src|href)\s?=\s?[\"']?[^\"'>\s]{0,200}\{\{",
@@ -85,7 +85,7 @@ _PLACEHOLDER = re.compile(r"\{\{[{~-]?\s{0,5}[A-Za-z_][\w.]{0,100}\s{0,5}(?:\|[^
 
 
 def template_language(text: str) -> str | None:
-    """Return the language that the text of an `.html` file is a template of; None for a page."""
+    """Return the template language of an `.html` file's text; None for a page."""
     text = text[:MAX_PAGE_BYTES]
     plain = _QUOTES.sub(lambda match: match[1] or " ", text)
     front_matter = bool(_FRONT_MATTER.match(text))
@@ -94,16 +94,16 @@ def template_language(text: str) -> str | None:
             return f"{name} with front matter" if front_matter else name
     if front_matter:
         return "a site generator (it has front matter)"
-    if "<script" not in text and not _IN_BROWSER.search(text) and _PLACEHOLDER.search(plain):  # nothing could fill it
+    if "<script" not in text and not _IN_BROWSER.search(text) and _PLACEHOLDER.search(plain):  # no script could fill it
         return UNKNOWN_LANGUAGE
     return None
 
 
 @dataclass(frozen=True, slots=True)
 class PageReference:
-    """A file or page of the same site that a page references."""
+    """A reference from a page to a file or page of the same site."""
 
-    path: str  # in the site, without the first /; a key if all is well
+    path: str  # in the site, without the leading /
     shown: str  # as the browser requests it
     kind: str  # "script", "style", "asset" or "page"
 
@@ -132,9 +132,13 @@ _NO_FILE = {
 
 
 def find_references(text: str, page: str, *, imports: bool = True) -> list[PageReference]:
-    """List the references of the page published as `page` to its own site, as a browser resolves them.
+    """List a page's references to its own site, as a browser resolves them.
 
-    Without `imports`, only references of elements count: code shown to readers contains imports, too.
+    Args:
+        text: of the page.
+        page: its path in the site.
+        imports: whether to include import statements, which may also be code that the page shows to readers.
+
     """
     found = islice(_all_references(text[:MAX_PAGE_BYTES], page, imports=imports), _MAX_REFERENCES)
     return [reference for reference in found if reference]
@@ -178,23 +182,23 @@ def _join(address: str, value: str) -> str | None:
 
 
 def is_there(path: str, files: Collection[str]) -> bool:
-    """Return whether a web server could answer a path with one of these files."""
+    """Return whether a web server could serve one of these files for a path."""
     path = path.strip("/") if path.endswith("/") else path
     return not path or path in files or f"{path}/index.html" in files or f"{path}.html" in files
 
 
 @dataclass(frozen=True, slots=True)
 class BasePath:
-    """A path that pages expect files below, which the site has elsewhere: the site was built for that address."""
+    """The base path that a site was built for, such as /my-repo, although its files are at the top."""
 
     path: str  # such as /my-repo
-    page: str  # that asks
-    asked: str  # for instance, /my-repo/a.js
-    there: str  # which the site has as this, such as a.js
+    page: str  # a page that references a file below the base path
+    asked: str  # the reference, such as /my-repo/a.js
+    there: str  # the file's path in the site, such as a.js
 
 
 def find_base_path(pages: Collection[tuple[str, str]], files: Collection[str]) -> BasePath | None:
-    """Return the address that the pages were built for, if it is not the site's own.
+    """Return the base path that the pages were built for; None if it is the top of the site.
 
     Args:
         pages: paths and texts of some pages.
@@ -212,7 +216,7 @@ def find_base_path(pages: Collection[tuple[str, str]], files: Collection[str]) -
     for found_votes in sorted(votes.values(), key=len, reverse=True):
         kinds = [kind for kind, _ in found_votes]
         asked = {vote.asked for kind, vote in found_votes}
-        # One script or style sheet is enough to spoil a page. An image or a link may be wrong in other ways.
+        # A single missing script or style sheet breaks a page. An image or a link may be missing for other reasons.
         sure = "script" in kinds or "style" in kinds or (len(asked) > 1 and not resolved)
         if sure:
             return min((vote for _, vote in found_votes), key=lambda vote: vote.page.count("/"))
@@ -230,6 +234,6 @@ def _without_base(reference: PageReference, page: str, files: Collection[str]) -
 
 
 def is_page(path: str) -> bool:
-    """Return whether people open the file by its address: pages are published last, and never cached for long."""
+    """Return whether a file is a page: pages are published last, and are never cached for long."""
     name = path.rpartition("/")[2].lstrip(".")
     return name.lower().endswith(_EXTENSIONS) and "." in name

@@ -1,4 +1,4 @@
-"""Find the folder that the build wrote and that has a page, first where the framework's record says.
+"""Find the folder with a page that the build wrote, first in the places that the framework's record names.
 
 docs/frameworks.md has the order of the places.
 """
@@ -28,20 +28,22 @@ from buildrunner.project.package_json import is_server
 
 _MAX_NAMED = 20  # folders in a hint
 _OF_TEMPLATES = {"templates", "views", "layouts", "_layouts", "_includes", "partials"}
-# Where sites are when nothing else is known, the likeliest first (docs/frameworks.md).
+# Usual output folders, likeliest first (docs/frameworks.md).
 OUTPUT_FOLDERS = ("dist", "build", "out", "public", "_site", ".output/public", "www", "docs", "site")
-_MAX_READ = 50  # pages
-_MAX_ENTRIES = 20_000  # of a folder
+_MAX_READ = 50  # pages that are read
+_MAX_ENTRIES = 20_000  # entries of a folder that are examined
 
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """The folder to publish, and sentences for the log."""
+    """The folder to publish, with a note and a warning for the log."""
 
     folder: Path
     note: str | None = None
     warning: str | None = None
-    selected: Callable[[str, bool], bool] | None = None  # which entries below it are the site's; None for all
+    selected: Callable[[str, bool], bool] | None = (
+        None  # whether to publish a path (and whether it is a folder); None: all
+    )
 
 
 def find_output(
@@ -55,32 +57,32 @@ def find_output(
     at_first: Snapshot | None = None,
     other_site: str | None = None,
 ) -> Output:
-    """Find the folder that the build has made.
+    """Find the folder to publish after a build.
 
     Args:
-        app: the folder of the app, as a real path from before the build.
-        checkout: the repository's, likewise.
-        output_dir: the only folder to search, if it is given.
+        app: the app's folder, resolved before the build.
+        checkout: the repository's folder, resolved before the build.
+        output_dir: the only folder to consider, if it is set.
         framework: what `detect_framework` returned.
-        before: the snapshot; without one everything counts as written by the build.
-        package: package.json of the app.
-        at_first: the snapshot from before the install; without one nothing counts as written by the install.
-        other_site: the hint that names what else in the repository makes a site, for a build that makes none.
+        before: the snapshot from before the build; without one, all files count as written by the build.
+        package: the app's package.json.
+        at_first: the snapshot from before the install; without one, no file counts as written by the install.
+        other_site: the hint for a build without a page: which other script or package builds a site.
 
     Raises:
-        BuildFailed: when there is none, or only one that needs a server or is a library; it names the folders that there are.
+        BuildFailed: if there is no output, or only a server's or a library's; the hint lists folders that exist.
 
     """
     if output_dir:
         if not _is_folder(app, output_dir):
-            raise _no_output(app, f"made no folder {output_dir}")
+            raise _no_output(app, f"did not create the folder {output_dir}")
         folder = app / output_dir
         if at_first is not None and Path(os.path.normpath(folder)) == app:
             return Output(folder, selected=Selection(app, checkout, {}, only_installed=True))
         return Output(folder)
     framework = framework or DetectedFramework()
-    if os.path.realpath(app) != str(app):  # the build removed it, or put a link in its place
-        raise _no_output(app, "produced no output: the app's folder is gone")
+    if os.path.realpath(app) != str(app):  # the build removed it, or replaced it by a link
+        raise _no_output(app, "produced no output: it removed the app's folder")
     if framework.needs_server and any((app / sign).is_file() for sign in framework.server_files):
         raise framework.refusal()
 
@@ -90,15 +92,13 @@ def find_output(
         return found
     if framework.needs_server:
         raise framework.refusal()
-    for name in framework.folders:  # a single-page app may come as 200.html or 404.html
+    for name in framework.folders:  # a single-page app may consist of 200.html or 404.html
         folder = Path(os.path.normpath(app / name))
         if folder.is_relative_to(checkout) and folder != app and written(folder) and _has(folder, ".html"):
-            return Output(
-                folder, warning=f"There is no index.html in {name}, so the site's own address will show no page."
-            )
+            return Output(folder, warning=f"There is no index.html in {name}, so the site has no home page.")
     if at_first is not None and (found := _find_new(app, checkout, framework, WrittenFiles(at_first, checkout), {})):
         name = os.path.relpath(found.folder, app)
-        return replace(found, note=f"The build wrote no page; publishing {name}, which the install wrote.")
+        return replace(found, note=f"The build wrote no page; publishing {name}, which the install stage wrote.")
     if templates:
         raise _only_templates(app, templates)
     if complete := _find_complete(app, checkout, framework, package or {}):
@@ -110,40 +110,42 @@ def find_output(
         if made and (entry := _entry_in_dist(package or {})):
             raise BuildFailed(
                 "build",
-                f"The build made a library, not a site: dist has no page, and package.json names {entry} for others to import.",
+                f"The build produced a library instead of a site: dist has no page, and package.json exports {entry}.",
                 other_site
-                or "Let the build write an index.html; or set OUTPUT_DIR=dist to publish the folder as it is.",
+                or "Write an index.html in the build, or set OUTPUT_DIR=dist to publish the folder as it is.",
                 kind="output-is-library",
             )
         if made and other_site:
             raise BuildFailed(
                 "build",
-                "The build made no page: there is no .html file in dist.",
+                "The build produced no page: there is no .html file in dist.",
                 other_site,
                 kind="output-without-page",
             )
         if made and _bundles_into_dist(framework, package or {}):
             raise BuildFailed(
                 "build",
-                f"The build made no page: {framework.name} left no .html file in dist.",
-                "Let it make one (HtmlWebpackPlugin, an index.html as the entry), or set OUTPUT_DIR=dist to publish it as it is.",
+                f"The build produced no page: {framework.name} wrote no .html file to dist.",
+                "Generate one, for instance with HtmlWebpackPlugin, or set OUTPUT_DIR=dist to publish the folder as it is.",
                 kind="output-without-page",
             )
         return _dist_without_page(app, checkout, written)
     there = next((name for name in framework.folders if _has(app / name)), None)
     if there:
-        raise _no_output(app, f"wrote no page to {there}, where {framework.name or 'it'} leaves its output", other_site)
+        raise _no_output(
+            app, f"wrote no page to {there}, the output folder of {framework.name or 'the build'}", other_site
+        )
     if not framework.name and (source := source_of_page(app, checkout)):
         other_site = (
-            f"index.html loads {source}, which no browser can run. Let the build script run a bundler, such as"
-            " `vite build`. Or set OUTPUT_DIR to the folder that the build writes to."
+            f"index.html loads {source}, which browsers can't run. Run a bundler in the build script, such as"
+            " `vite build`, or set OUTPUT_DIR to the folder that the build writes to."
         )
     missing = next((name for name in framework.folders if "/" not in name), "dist")
     raise _no_output(app, f"produced no output: there is no folder {missing}", other_site)
 
 
 def warn_of_other_host(folder: Path, app: Path, other_host: tuple[Path, str] | None) -> str | None:
-    """Return the warning that another host would publish another folder, if that folder has a page."""
+    """Return the warning that another host would publish a different folder, if that folder has a page."""
     if (
         other_host is None
         or not _has_page(other_host[0])
@@ -151,14 +153,14 @@ def warn_of_other_host(folder: Path, app: Path, other_host: tuple[Path, str] | N
     ):
         return None
     published, other = (os.path.relpath(one, app) for one in (folder, other_host[0]))
-    hint = f" Set OUTPUT_DIR={other} to publish that." if not other.startswith("..") else ""
-    return f"{other_host[1]} names {other}, which has a page, too; {published} is published.{hint}"
+    hint = f" Set OUTPUT_DIR={other} to publish it instead." if not other.startswith("..") else ""
+    return f"Publishing {published}, but {other_host[1]} names {other}, which also has a page.{hint}"
 
 
 def _find_new(
     app: Path, checkout: Path, framework: DetectedFramework, written: WrittenFiles, templates: dict[Path, str]
 ) -> Output | None:
-    """Find the folder with a page that was written; templates that were written are noted in `templates`."""
+    """Find the folder with a page that was written; templates that were written are added to `templates`."""
     for name in dict.fromkeys((*framework.folders, *OUTPUT_FOLDERS)):
         folder = Path(os.path.normpath(app / name))
         if folder.is_relative_to(checkout) and folder != app and _has_page(folder) and written(folder):
@@ -179,7 +181,7 @@ def _find_new(
         names = ", ".join(visible(os.path.relpath(folder, app)) for folder in found[:10])
         raise BuildFailed(
             "build",
-            f"The build made several folders that could be the site: {names}.",
+            f"The build wrote several folders that could be the site: {names}.",
             "Set OUTPUT_DIR to the right one.",
             kind="output-ambiguous",
         )
@@ -194,8 +196,8 @@ def _only_templates(app: Path, templates: Mapping[Path, str]) -> BuildFailed:
     page = "index.html" if name == "." else f"{name}/index.html"
     return BuildFailed(
         "build",
-        f"The build made no page: {page} is a template of {language}, which has to be filled first.",
-        f"Let the build write finished pages, or set OUTPUT_DIR={name} to publish the folder as it is.",
+        f"The build produced no page: {page} is still a template of {language}.",
+        f"Fill the template in the build, or set OUTPUT_DIR={name} to publish the folder as it is.",
         kind="output-is-template",
     )
 
@@ -203,20 +205,20 @@ def _only_templates(app: Path, templates: Mapping[Path, str]) -> BuildFailed:
 def _find_complete(
     app: Path, checkout: Path, framework: DetectedFramework, package: Mapping[str, Any]
 ) -> Output | None:
-    """Find a site that the repository holds as it is, where the build made no page."""
+    """Find a complete site that is committed to the repository, for a build that wrote no page."""
     if is_server(package):
         return None
     if is_complete(app, checkout):
         return Output(
             app,
-            warning="The build wrote no page: publishing index.html at the top with its files, without the package's sources."
-            " Set OUTPUT_DIR=. to publish all.",
+            warning="The build wrote no page: publishing the app's index.html and its files, without sources."
+            " Set OUTPUT_DIR=. to publish all files.",
             selected=Selection(app, checkout, package),
         )
     for name in ("public", "docs", "_site", "site", "www", "build", "dist", "out"):
         is_source = framework.name and name not in framework.folders and name != "docs"
         if not is_source and is_complete(app / name, checkout):
-            where = f"{name}, as the repository has it"
+            where = f"{name} from the repository"
             return Output(
                 app / name, warning=f"The build wrote no page: publishing {where}. Set OUTPUT_DIR={name} to confirm it."
             )
@@ -237,17 +239,15 @@ def _dist_without_page(app: Path, checkout: Path, written: WrittenFiles) -> Outp
     if page and re.search(r"[\"'=/]dist/", page) and not _has_page(app / "dist"):
         raise BuildFailed(
             "build",
-            "The build wrote to dist, but the page that uses it, index.html, is not in there.",
-            "Let the build script copy index.html and the site's other files to dist, or set OUTPUT_DIR=. to publish all.",
+            "The build wrote to dist, but index.html, which uses these files, is not in dist.",
+            "Copy index.html and the site's other files to dist in the build script, or set OUTPUT_DIR=. to publish all files.",
             kind="output-without-page",
         )
     if not any(not stat.S_ISDIR(status.st_mode) for _, status in walk(str(app / "dist"), hidden=True)):
-        return Output(app / "dist")  # nothing to publish, which is reported as an error of its own
+        return Output(app / "dist")  # empty, which the upload stage reports
     if not written(app / "dist"):
-        return Output(
-            app / "dist", warning="The build wrote nothing to dist; it is published as it is in the repository."
-        )
-    return Output(app / "dist", warning="There is no index.html in dist, so the site's own address will show no page.")
+        return Output(app / "dist", warning="The build wrote nothing to dist; publishing dist from the repository.")
+    return Output(app / "dist", warning="There is no index.html in dist, so the site has no home page.")
 
 
 def _output(folder: Path, app: Path, framework: DetectedFramework) -> Output:
@@ -257,13 +257,13 @@ def _output(folder: Path, app: Path, framework: DetectedFramework) -> Output:
         from buildrunner.redaction import visible
 
         page = (
-            f"{', '.join(map(visible, beside[:3]))}: not published, because the site is in {visible(name)}."
-            " Let the build write such files beside index.html."
+            f"Not publishing {', '.join(map(visible, beside[:3]))}, because the site is in {visible(name)}."
+            " Write such files next to index.html in the build."
         )
     if name == "dist":
         return Output(folder, warning=page)
     if name in framework.folders and framework.name:
-        return Output(folder, f"The site is in {name}, where {framework.name} puts it.", page)
+        return Output(folder, f"Publishing {name}, the output folder of {framework.name}.", page)
     why = "No page in dist" if os.path.isdir(app / "dist") else "No dist"
     note = f"{why}; publishing {name}{'' if page else ', where index.html is'}."
     return Output(folder, note, page)
@@ -274,19 +274,19 @@ def _only_below(folder: Path, name: str) -> str:
 
     below = sorted(os.path.dirname(path) for path, _ in walk(str(folder)) if path.endswith("/index.html"))
     where = f", only in folders such as {visible(os.path.relpath(below[0], folder))}" if below else ""
-    return f"There is no index.html in {visible(name)} itself{where}. So the site's own address shows no page."
+    return f"There is no index.html in {visible(name)} itself{where}, so the site has no home page."
 
 
 def _new_pages(
     top: Path, checkout: Path, written: WrittenFiles, framework: DetectedFramework, templates: dict[Path, str]
 ) -> list[Path]:
-    """Find the folders with an index.html that the build made; of those in each other the outermost.
+    """Find the outermost folders with an index.html that the build wrote.
 
-    If no folder has a new page, folders count that have a page and into which the build wrote (a style sheet, for instance).
+    If there is none, folders with an older page count if the build wrote other files to them, such as style sheets.
     """
     pages = [os.path.dirname(path) for path, _ in walk(str(top)) if path.endswith("/index.html")]
     pages = [page for page in pages if page != str(top)]
-    if framework.needs_server:  # prerendered for it, and useless without
+    if framework.needs_server:  # pages in a server's folder are useless without the server
         pages = [page for page in pages if "/server/" not in f"{page.removeprefix(str(top))}/"]
     new = [page for page in pages if written.itself(f"{page}/index.html")]
     new = new or [page for page in pages if written(Path(page))]
@@ -315,9 +315,9 @@ def _has_page(folder: Path) -> bool:
 
 
 def _may_have_page(folder: Path, *, filled: bool = False) -> bool:
-    """Return whether there is a page anywhere in a folder, or so much that it cannot be told.
+    """Return whether a folder contains a page at any depth, or too many entries to search.
 
-    With `filled`, templates don't count, nor do folders of server-side programs.
+    With `filled`, templates don't count, nor do pages in folders such as templates/.
     """
     entries = 0
     for place, folders, names in os.walk(folder):
@@ -335,7 +335,7 @@ def _may_have_page(folder: Path, *, filled: bool = False) -> bool:
 
 
 def _bundles_into_dist(framework: DetectedFramework, package: Mapping[str, Any]) -> bool:
-    """Return whether the build script itself names a bundler that puts a site's page into dist."""
+    """Return whether the build script itself names the bundler, which writes a site's page to dist."""
     scripts = package.get("scripts")
     script = scripts.get("build") if isinstance(scripts, dict) else None
     record = framework.record
@@ -349,14 +349,14 @@ def _bundles_into_dist(framework: DetectedFramework, package: Mapping[str, Any])
 
 
 def _read_page(folder: Path, checkout: Path, name: str = "index.html") -> str:
-    """Read a page of a folder; empty if it is missing, too large, or outside of the repository."""
+    """Read a page in a folder; empty if it is missing, too large, or outside of the repository."""
     with suppress(ValueError):
         return read_text(folder / name, checkout, max_bytes=MAX_PAGE_BYTES) or ""
     return ""
 
 
 def _has(folder: Path, suffix: str = "") -> bool:
-    """Return whether there is anything in a folder, or anything with this suffix."""
+    """Return whether a folder has any entry with this suffix."""
     with suppress(OSError), os.scandir(folder) as entries:
         return any(entry.name.endswith(suffix) for entry in islice(entries, _MAX_ENTRIES))
     return False
@@ -369,8 +369,8 @@ def _is_folder(app: Path, name: str) -> bool:
             return True
         raise BuildFailed(
             "build",
-            f"{name} is a file, not a folder that could be published.",
-            "Look at OUTPUT_DIR.",
+            f"The output {name} is a file instead of a folder.",
+            "Set OUTPUT_DIR to the folder that the build writes to.",
             kind="output-not-a-folder",
         )
     return False
@@ -384,7 +384,7 @@ def _no_output(app: Path, what: str, other_site: str | None = None) -> BuildFail
         if os.path.realpath(app) != str(app):
             raise NotADirectoryError
         with os.scandir(app) as entries:
-            some = [e.name for e in islice(entries, 1000) if e.is_dir(follow_symlinks=False)]  # there may be millions
+            some = [e.name for e in islice(entries, 1000) if e.is_dir(follow_symlinks=False)]
         names = sorted(name for name in some if name not in {".git", "node_modules"})[:_MAX_NAMED]
     with_page = [name for name in names if _may_have_page(app / name, filled=True)]
     folders = ""

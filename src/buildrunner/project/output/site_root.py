@@ -1,6 +1,6 @@
-"""Find the top folder of a site whose pages are all deeper than the folder that the build writes to.
+"""Find the top folder of a site whose pages are all in subfolders of the build's output folder.
 
-References show it: `/main.js` is in the top folder of the site, and `../main.js` one folder above the page.
+The pages' references show it: `/main.js` is at the top of the site, and `../main.js` one folder above the page.
 """
 
 from __future__ import annotations
@@ -16,32 +16,32 @@ from buildrunner.project.config_files import dict_of, parse_json, read_configura
 from buildrunner.project.files import read_text
 from buildrunner.project.output.pages import MAX_PAGE_BYTES, find_references
 
-_MAX_READ = 20  # pages
+_MAX_READ = 20  # pages that are read
 _LOCALE = re.compile(r"[a-z]{2,3}(?:[-_][A-Za-z]{2,4}){0,2}")
-# How Polymer and others name several builds of one site; the first is for every browser.
+# Names that Polymer and others give to several builds of one site, one for each group of browsers.
 _BUILDS = re.compile(r"(?:default|bundled|unbundled|(?:es\d{1,4}|esm|modern|legacy)(?:-(?:un)?bundled)?)")
 _BUILD_ORDER = ("default", "es5-bundled", "es6-bundled", "esm-bundled", "bundled", "legacy", "modern")
-# Files that tools leave next to the folders they write.
+# Files that tools write next to the output folder.
 _BY_THE_WAY = re.compile(r"\..*|.*\.tsbuildinfo|stats\.json|3rdpartylicenses\.txt|.*\.log")
-# Files that scripts add next to a site, and no page references.
+# Files that scripts add to a site and that no page references.
 _FOR_ROBOTS = re.compile(
     r"robots\.txt|humans\.txt|sitemap[\w-]{0,40}\.(?:xml|txt)(?:\.gz)?|CNAME|version\.(?:json|txt)"
 )
 
 
 def find_roots(around: Path, pages: Sequence[Path], checkout: Path, *, pages_by_address: bool) -> list[Path]:
-    """Return the folder that is the site; several where the pages are of several sites.
+    """Return the top folder of the site, or several if the pages belong to several sites.
 
     Args:
-        around: the folder that the build writes to, which has no page itself.
-        pages: the folders in it that have a page, none of which is in another.
+        around: the output folder, which has no index.html itself.
+        pages: the outermost folders inside it that have an index.html.
         checkout: the repository's folder.
-        pages_by_address: whether each page is written to the folder of its address, as generators of sites do.
+        pages_by_address: whether each page is in the folder of its URL path, as site generators write them.
 
     """
     common = Path(os.path.commonpath(pages))
     if len(pages) == 1 and _is_chain(around, common):
-        return [common]  # else the site's own address would show nothing; a page that asks for more gets a warning
+        return [common]  # otherwise the site would have no home page; references that fail cause a warning
     candidates = [common, *(above for above in common.parents if above == around or above.is_relative_to(around))]
     texts = {page: _read_page(page, checkout) for page in pages[:_MAX_READ]}
     if len(pages) > 1:
@@ -62,7 +62,7 @@ def find_roots(around: Path, pages: Sequence[Path], checkout: Path, *, pages_by_
 
 
 def _one_of_several_builds(around: Path, common: Path, names: dict[str, Path], checkout: Path) -> Path | None:
-    """Choose among builds of the same site for different browsers; None where the folders are something else."""
+    """Choose one of several builds of the same site for different browsers; None if the folders are not such builds."""
     for place in (around.parent, *islice(around.parents, 1, 4)):
         if place.is_relative_to(checkout) and (
             polymer := parse_json(read_configuration(place / "polymer.json", checkout))
@@ -77,19 +77,19 @@ def _one_of_several_builds(around: Path, common: Path, names: dict[str, Path], c
 
 
 def _is_whole_site(page: Path, text: str, around: Path) -> bool:
-    """Return whether a page's references only resolve if its own folder is the top of the site."""
+    """Return whether more of a page's references resolve if its own folder is the top of the site."""
     return _found(page, page, text) > _found(around, page, text)
 
 
 def _found(top: Path, page: Path, text: str) -> int:
-    """Count the files that a page finds if `top` is the top of the site."""
+    """Count the references of a page that resolve if `top` is the top of the site."""
     address = os.path.relpath(page / "index.html", top)
     asked = {reference.path for reference in find_references(text, address) if reference.kind != "page"}
     return sum(is_below(top, path) for path in asked if path)
 
 
 def files_beside(site: Path, app: Path) -> list[str]:
-    """List the files for robots that lie in folders around a site, as paths relative to the app's folder."""
+    """List files such as robots.txt in the folders above a site, as paths relative to the app's folder."""
     around = [above for above in site.parents if above != app and above.is_relative_to(app)]
     return [
         os.path.relpath(above / name, app)
@@ -100,15 +100,15 @@ def files_beside(site: Path, app: Path) -> list[str]:
 
 
 def is_below(top: Path, path: str) -> bool:
-    """Return whether there is a file of this path below a folder."""
+    """Return whether a folder contains a file at this path."""
     place = os.path.normpath(top / path)
-    with suppress(ValueError):  # a name may hold \0
+    with suppress(ValueError):  # a name that contains \0
         return Path(place).is_relative_to(top) and os.path.isfile(place)
     return False
 
 
 def _is_chain(top: Path, bottom: Path) -> bool:
-    """Return whether each folder from `top` on holds the next one down to `bottom`, and nothing else."""
+    """Return whether each folder from `top` down to `bottom` contains only the next one."""
     folder = top
     while folder != bottom:
         entries = [name for name in _names(folder) if not name.startswith(".")]
@@ -119,7 +119,7 @@ def _is_chain(top: Path, bottom: Path) -> bool:
 
 
 def _has_files(folder: Path) -> bool:
-    """Return whether a folder itself contains files; then it is the top of the site."""
+    """Return whether a folder contains a file that belongs to a site."""
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in islice(entries, 1000):
             expected = _BY_THE_WAY.fullmatch(entry.name) or _FOR_ROBOTS.fullmatch(entry.name)

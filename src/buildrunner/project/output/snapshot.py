@@ -1,4 +1,4 @@
-"""What a build wrote, by the kernel's time of change, which the owner of a file cannot set."""
+"""Find the files that a build wrote, by the kernel's change time (ctime), which a program cannot set."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 
 from buildrunner.project.files import walk
 
-Snapshot = Mapping[str, int]  # the path of everything that is not too deep → when the kernel last saw it change, ns
+Snapshot = Mapping[str, int]  # path → change time in ns, for the upper levels of folders
 
 
 def take_snapshot(app: Path, checkout: Path) -> Snapshot:
-    """Record what is in the folders of the app and of the repository before the build, a few levels deep."""
+    """Record the change times of files and folders in the app and in the repository, a few levels deep."""
     return {
         path: status.st_ctime_ns
         for top in dict.fromkeys((app, checkout))
@@ -21,7 +21,7 @@ def take_snapshot(app: Path, checkout: Path) -> Snapshot:
 
 
 class WrittenFiles:
-    """What was written since a snapshot; without one, everything."""
+    """Tells whether folders and files were written since a snapshot; without one, all were."""
 
     def __init__(self, before: Snapshot | None, checkout: Path) -> None:
         self._before = before
@@ -30,8 +30,8 @@ class WrittenFiles:
     def __call__(self, folder: Path) -> bool:
         real = os.path.realpath(folder)
         if self._before is None or not Path(real).is_relative_to(self._checkout):
-            return True  # a link that leads outside is refused when it is opened
-        # What is new shows in the folder that it is in, so what was too deep for the snapshot needs no look.
+            return True  # a link that leads outside is refused when the folder is published
+        # A new entry changes the ctime of its folder, so the levels below the snapshot's don't have to be searched.
         return self.itself(str(folder)) or any(
             self._before.get(path, status.st_ctime_ns) != status.st_ctime_ns for path, status in walk(real, hidden=True)
         )

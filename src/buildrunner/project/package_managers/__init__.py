@@ -1,1 +1,1 @@
-"""Know npm, pnpm, Yarn and Bun: lockfiles, commands, and what to try after a failure."""
+"""Detect and describe package managers: their lockfiles, commands, and fallbacks after a failed install."""

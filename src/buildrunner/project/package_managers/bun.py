@@ -1,4 +1,4 @@
-"""Bun."""
+"""Describe Bun: https://bun.com/docs/pm/cli/install."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from buildrunner.project.package_managers.registry_urls import replace_hosts
 
 _DIGEST = re.compile(r"sha\d{1,3}-[A-Za-z0-9+/=]{20,200}")
 _OUTDATED = "{lockfile} does not match package.json. Run `bun install` and commit {lockfile}."
-# Writes the binary lockfile, which nothing else reads, as text next to it.
+# Converts the binary lockfile, which only Bun reads, into a text lockfile next to it.
 WRITE_TEXT_LOCKFILE = ("bun", "install", "--save-text-lockfile", "--frozen-lockfile", "--lockfile-only")
 
 
@@ -41,7 +41,7 @@ def _rewrite_hosts(text: str, hosts: set[str]) -> str:
 
 
 def _rewrite_line(line: str, hosts: set[str]) -> str:
-    """Rewrite an entry: "name": ["name@version", "address", {…}, "digest"]; an empty address is the registry's."""
+    """Rewrite an entry "name": ["name@version", "address", {…}, "digest"]; an empty address means the npm registry."""
     parts = _split_entry(line) if "://" in line else []
     if len(parts) > 7 and host_of(parts[5]) in hosts and _DIGEST.fullmatch(parts[-2]):
         parts[5] = ""
@@ -50,7 +50,7 @@ def _rewrite_line(line: str, hosts: set[str]) -> str:
 
 
 def _split_entry(line: str) -> list[str]:
-    """Split an entry for a package of a registry at its quotes; empty for other lines."""
+    """Split the entry of a registry's package at its quotes; empty for other lines."""
     parts = line.split('"')
     named = len(parts) > 5 and parts[2] == ": [" and parts[4].startswith(",")
     return parts if named and parts[3].rpartition("@")[2][:1].isdigit() else []
@@ -64,12 +64,12 @@ def _find_undigested(text: str) -> Iterator[str]:
 
 
 def _is_bunfig_key(key: str) -> bool:
-    """Return whether a line of bunfig.toml names a registry: registry = "…", { url = "…" }, under [install.scopes] any name."""
+    """Return whether a key in bunfig.toml may name a registry: `registry`, `url`, or any name under [install.scopes]."""
     return key.endswith("=") and not key.startswith("#")
 
 
 def _list_skipped(_root: Path, _checkout: Path) -> None:
-    """Bun cannot run the install scripts of some packages alone."""
+    """Return None: Bun cannot run the install scripts of individual packages."""
 
 
 BUN = PackageManager(
@@ -88,7 +88,7 @@ BUN = PackageManager(
     fetching=Fetching(
         "@oven/bun-linux-{machine}",
         ("bun", "bunx"),
-        program="bin/bun",  # which looks at the name that it is started by
+        program="bin/bun",  # its behavior depends on the name that it is started with
         machines=(("arm64", "aarch64"),),
     ),
     frozen=(InstallStrategy(("bun", "install", "--frozen-lockfile")),),

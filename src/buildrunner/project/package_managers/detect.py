@@ -1,15 +1,17 @@
 """Detect which package manager a repository uses.
 
-| evidence, the first that is there | manager |
+The first evidence that exists decides:
+
+| evidence | manager |
 |---|---|
-| `packageManager`, then `devEngines.packageManager`, of the nearest package.json that has one | that one |
+| `packageManager`, then `devEngines.packageManager`, of the nearest package.json that has one | the one it names |
 | the nearest lockfile, from the app's folder up to the repository's top | its manager |
-| several lockfiles in one folder | one whose manager no text in `engines` forbids and that lacks the fewest dependencies; then |
-| | by the order of `PACKAGE_MANAGERS` |
-| volta, `engines`, `only-allow`, a file that belongs to one manager alone (`signs`) | that one |
+| several lockfiles in one folder | not one that `engines` forbids; then the one whose lockfile lacks the fewest dependencies; |
+| | then the first in `PACKAGE_MANAGERS` |
+| volta, `engines`, `only-allow`, or a file that belongs to only one manager (`signs`) | the one it names |
 | nothing | npm |
 
-A bun.lockb cannot be read here, so it counts as one that lacks everything.
+A bun.lockb is not read, so it counts as lacking all dependencies.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ from buildrunner.project.versions import is_range
 _NAMES = "|".join(MANAGERS)
 _FIELD = re.compile(rf"({_NAMES})(?:@([^+\s/:@]{{1,100}})(?:\+(sha\d+)\.([0-9a-fA-F]{{1,200}}))?)?")
 _ONLY_ALLOW = re.compile(rf"only-allow(?:@[\w.-]{{1,20}})? ({_NAMES})\b")
-_MAX_COMPARED = 1000  # dependencies
+_MAX_COMPARED = 1000  # dependencies that are compared with a lockfile
 
 
 def detect_manager(folder: Path, checkout: Path) -> tuple[ManagerRequirement, Path | None, tuple[str, ...]]:
@@ -54,7 +56,7 @@ def _detect(packages: Packages, checkout: Path, notes: list[str]) -> tuple[Manag
             lockfile = next((path for path in lockfiles if _manager_of(path) is manager.record), None)
             if not lockfile and lockfiles:
                 notes.append(
-                    f"package.json names {manager.label}, so {lockfiles[0].name} is not used. Remove it, or run"
+                    f"{lockfiles[0].name} is ignored because package.json names {manager.label}. Remove it, or run"
                     f" `{manager.name} install` and commit {manager.record.lockfile}."
                 )
             return manager, lockfile
@@ -77,14 +79,14 @@ def _choose_lockfile(
     checkout: Path,
     notes: list[str],
 ) -> tuple[ManagerRequirement, Path | None]:
-    """Choose the first lockfile, unless its manager would refuse to install."""
+    """Return the manager of the first lockfile, or another one if that manager would refuse to install."""
     lockfile = lockfiles[0]
     first = _manager_of(lockfile)
     refusal = refusals.get(first.name)
     if refusal and (refusal.enforced or first.refuses_outside_engines(Evidence(None, "", packages, checkout))):
         other = MANAGERS[refusal.instead or ("yarn" if first is DEFAULT_MANAGER else DEFAULT_MANAGER.name)]
         notes.append(
-            f"{refusal.source} is {refusal.text!a}, so {lockfile.name} is not used, and {other.label} installs."
+            f"{refusal.source} is {refusal.text!a}: ignoring {lockfile.name} and using {other.label}."
             f" Commit {other.lockfile} and remove {lockfile.name}."
         )
         return ManagerRequirement(other, because=refusal.source), None
@@ -92,13 +94,13 @@ def _choose_lockfile(
     if refusal:
         wanted = MANAGERS[refusal.instead].lockfile if refusal.instead else "the lockfile of another manager"
         notes.append(
-            f"{refusal.source} is {refusal.text!a}, but {lockfile.name} is the lockfile, so {first.label} is used."
+            f"{refusal.source} is {refusal.text!a}, but the lockfile is {lockfile.name}: using {first.label}."
             f" Commit {wanted} instead."
         )
     elif others:
         notes.append(
-            f"There are several lockfiles; {lockfile.name} is used. Remove {_join(others)}, or name the manager in"
-            ' "packageManager" of package.json.'
+            f"There are several lockfiles; using {lockfile.name}. Remove {_join(others)}, or set"
+            ' "packageManager" in package.json.'
         )
     return ManagerRequirement(first, because=lockfile.name), lockfile
 
@@ -109,7 +111,7 @@ def _manager_of(lockfile: Path) -> PackageManager:
 
 
 def _find_lockfiles(packages: Packages, checkout: Path, refusals: Mapping[str, EngineRefusal]) -> Iterator[Path]:
-    """Yield lockfiles, the nearest folder's first, and of one folder the one first that agrees best with its package.json."""
+    """Yield the lockfiles, nearest folder first; within a folder, the one that matches package.json best comes first."""
     for place, package in packages:
         found = [place / name for name in LOCKFILES if is_file(place / name) and is_inside(place / name, checkout)]
         if len(found) > 1:  # the sort is stable: ties keep their order
@@ -124,13 +126,13 @@ def _find_lockfiles(packages: Packages, checkout: Path, refusals: Mapping[str, E
 
 
 def _is_out_of_reach(lockfile: Path, checkout: Path) -> bool:
-    """Return whether a lockfile names another registry for packages that it has no digests of."""
+    """Return whether a lockfile names another registry than npm's and lacks digests."""
     text = read_lockfile_or_empty(lockfile, checkout)
     return bool(find_lockfile_hosts(text)) and not has_all_digests(lockfile.name, text)
 
 
 def _count_missing(path: Path, package: Mapping[str, Any], checkout: Path) -> int:
-    """Count the dependencies of package.json that are not in the lockfile, by its text."""
+    """Count the dependencies of package.json that the lockfile's text does not contain."""
     wanted = [
         (name, str(version)) for table in DEPENDENCY_TABLES for name, version in get_table(package, table).items()
     ]
@@ -145,8 +147,8 @@ def _count_missing(path: Path, package: Mapping[str, Any], checkout: Path) -> in
 def _read_fields(package: Mapping[str, Any], named: set[str], notes: list[str]) -> ManagerRequirement | None:
     """Read `packageManager` (https://nodejs.org/api/packages.html#packagemanager) or `devEngines.packageManager`.
 
-    Of several in `devEngines`, one that has a lockfile (is in `named`) comes first; with `onFail` "warn" or "ignore" none
-    comes before the lockfile of another manager. https://docs.npmjs.com/cli/configuring-npm/package-json#devengines
+    If `devEngines` names several managers, one with a lockfile (in `named`) is preferred. With `onFail` "warn" or "ignore",
+    the lockfile of another manager takes precedence. https://docs.npmjs.com/cli/configuring-npm/package-json#devengines
     """
     field = package.get("packageManager")
     if isinstance(field, str) and field:
@@ -156,14 +158,14 @@ def _read_fields(package: Mapping[str, Any], named: set[str], notes: list[str]) 
             given = None if not version or version == "latest" else version
             checked = (algorithm, digest.lower()) if digest else None
             return ManagerRequirement(MANAGERS[name], given, "packageManager", checked)
-        notes.append(f"{field[:100]!a} in packageManager is none of {_join(MANAGERS)} with a version; it is not used.")
+        notes.append(f"packageManager is ignored: {field[:100]!a} is not {_join(MANAGERS, 'or')} with a version.")
     wanted = get_table(package, "devEngines").get("packageManager")
     if wanted is None:
         return None
     entries = [entry for entry in (wanted if isinstance(wanted, list) else [wanted])[:10] if isinstance(entry, dict)]
     known = [entry for entry in entries if isinstance(entry.get("name"), str) and entry["name"] in MANAGERS]
     if not known:
-        notes.append(f"devEngines.packageManager names none of {_join(MANAGERS)}; it is not used.")
+        notes.append(f"devEngines.packageManager is ignored: it does not name {_join(MANAGERS, 'or')}.")
         return None
     entry = next((entry for entry in known if entry["name"] in named), known[0])
     if named and entry["name"] not in named and entry.get("onFail") in {"warn", "ignore"}:
@@ -171,13 +173,13 @@ def _read_fields(package: Mapping[str, Any], named: set[str], notes: list[str]) 
     version = entry.get("version")
     text = version.strip()[:MAX_RANGE_CHARACTERS] if isinstance(version, str) else ""
     if text and not is_range(text):
-        notes.append(f"{text!a} in devEngines.packageManager is no range of versions; it is not used.")
+        notes.append(f"The version in devEngines.packageManager is ignored: {text!a} is not a version range.")
     usable = text if is_range(text) and text not in {"", "*"} else None
     return ManagerRequirement(MANAGERS[entry["name"]], usable, "devEngines")
 
 
 def _find_refusals(packages: Packages) -> Mapping[str, EngineRefusal]:
-    """Return the managers that package.json forbids."""
+    """Return the managers that package.json forbids, by name."""
     found: dict[str, EngineRefusal] = {}
     for _, package in packages:
         for record in MANAGERS.values():
@@ -199,7 +201,7 @@ def _find_refusals(packages: Packages) -> Mapping[str, EngineRefusal]:
 def _read_signs(
     place: Path, package: Mapping[str, Any], refusals: Mapping[str, EngineRefusal]
 ) -> ManagerRequirement | None:
-    """Guess the manager of a repository that has no lockfile."""
+    """Return the manager that package.json or another file suggests, for a repository without a lockfile."""
     scripts = " ".join(str(get_table(package, "scripts").get(name, "")) for name in ("preinstall", "prepare"))
     only = _ONLY_ALLOW.search(scripts)
     for name, record in MANAGERS.items():
@@ -212,6 +214,6 @@ def _read_signs(
     return None
 
 
-def _join(words: Iterable[str]) -> str:
+def _join(words: Iterable[str], conjunction: str = "and") -> str:
     *first, last = words
-    return f"{', '.join(first)} and {last}" if first else last
+    return f"{', '.join(first)} {conjunction} {last}" if first else last

@@ -1,4 +1,4 @@
-"""Read the package managers in `engines` of package.json: a range, or a text that forbids one."""
+"""Read package managers in `engines` of package.json: a version range, or a text that forbids the manager."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ _OPERATORS = re.compile(r"[\d\s.<>=^~|xv*-]+")
 
 @dataclass(frozen=True, slots=True)
 class EngineRefusal:
-    """A text that forbids a manager, such as "please use pnpm" or 0.0.0."""
+    """A value in package.json that forbids a manager, such as "please use pnpm" or 0.0.0."""
 
-    source: str  # for people
+    source: str  # for messages, such as "engines.npm of package.json"
     text: str
     instead: str | None  # name of the manager to use instead
-    enforced: bool = False  # an install by the manager fails
+    enforced: bool = False  # whether an install by the manager fails
 
 
 def read_engine(record: PackageManager, value: object) -> str | EngineRefusal | None:
-    """Return the range of versions that `engines` has for a manager, its refusal, or None for any version.
+    """Return the version range that `engines` has for a manager, a refusal, or None for any version.
 
     Raises:
-        ValueError: when the value is none of these; its text is the value's.
+        ValueError: if the value is none of these; its text is the value.
 
     """
     if isinstance(value, (int, float)) and not isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""How a required manager installs, and what is left to do where install scripts failed."""
+"""List the commands of an install, and those that complete it after install scripts failed."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ _NO_LOCKFILE = (
     " Run `{name} install` and commit {lockfile}."
 )
 _NO_SPACE = re.compile(r"ENOSPC|(?i:no space left on device)")
-# Sites that use these can't be built without their native part.
+# Packages that don't work without their native part.
 _INDISPENSABLE = {"node-sass"}
 
 
 def list_strategies(manager: ManagerRequirement, *, lockfile: str | None, needed: bool) -> tuple[InstallStrategy, ...]:
-    """List how the manager installs, the frozen ways first.
+    """List the strategies of a manager, frozen ones first.
 
     Args:
-        manager: which one.
-        lockfile: its name; without one the first strategy is not frozen.
-        needed: whether there is anything that a lockfile would pin.
+        manager: the required manager.
+        lockfile: name of the lockfile; without one, the first strategy is not frozen.
+        needed: whether there are dependencies that a lockfile would pin.
 
     """
     record = manager.record
@@ -49,12 +49,12 @@ def list_strategies(manager: ManagerRequirement, *, lockfile: str | None, needed
 
 
 def find_failed_scripts(manager: ManagerRequirement, output: str, root: Path, checkout: Path) -> tuple[str, ...]:
-    """Return the dependencies whose install scripts failed an install; none if something else failed as well.
+    """Return the dependencies whose install scripts failed; empty if anything else failed as well.
 
     Args:
-        manager: that installed.
-        output: the end of its output, without colors.
-        root: folder of the install.
+        manager: the manager that ran the install.
+        output: the end of the install's output, without colors.
+        root: the folder of the install.
         checkout: the top of the repository.
 
     """
@@ -74,21 +74,21 @@ def find_failed_scripts(manager: ManagerRequirement, output: str, root: Path, ch
 
 
 def without_scripts(manager: ManagerRequirement, strategy: InstallStrategy) -> tuple[str, ...]:
-    """Return the command of a strategy without any install scripts."""
+    """Return the command of a strategy with the option that skips all install scripts."""
     return (*strategy.command, manager.record.skip_scripts)
 
 
 def rebuild_command(manager: ManagerRequirement, names: list[str]) -> tuple[str, ...]:
-    """Return the command that runs the install scripts of some packages, of those that `list_skipped` names."""
+    """Return the command that runs the install scripts of these packages, which `list_skipped` returned."""
     return (manager.name, "rebuild", *names)
 
 
 def own_scripts_after(
     manager: ManagerRequirement, strategy: InstallStrategy, package: Mapping[str, Any]
 ) -> list[tuple[str, ...]]:
-    """List the commands that run the repository's own scripts after an install without scripts."""
+    """List the commands that run the repository's own install scripts after an install without scripts."""
     match manager.record.own_scripts_by:
-        case "install":  # with everything in place it runs no others
+        case "install":  # since all packages are installed, it runs no other scripts
             return [strategy.command]
         case "run":
             return own_script_commands(manager.name, package)
@@ -97,6 +97,6 @@ def own_scripts_after(
 
 
 def _is_linked(name: str, root: Path) -> bool:
-    """Return whether a package in node_modules is a link to one of the repository's own."""
+    """Return whether a package in node_modules is a link to one of the repository's own packages."""
     path = root / "node_modules" / name
     return "node_modules" not in os.path.relpath(os.path.realpath(path), os.path.realpath(root)).split(os.sep)

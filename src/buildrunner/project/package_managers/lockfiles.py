@@ -1,4 +1,4 @@
-"""Read lockfiles of any manager: one bound for all, addresses of packages, and which mirrors they name."""
+"""Read lockfiles of any manager within one size limit, and the package addresses in them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def read_lockfile(path: Path, checkout: Path) -> str | None:
     """Return the text of a lockfile; None if there is none.
 
     Raises:
-        ValueError: as `read_text`; also for one that is larger than `MAX_LOCKFILE_BYTES`.
+        ValueError: as `read_text`, also for a file larger than `MAX_LOCKFILE_BYTES`.
 
     """
     return read_text(path, checkout, max_bytes=MAX_LOCKFILE_BYTES)
@@ -33,7 +33,7 @@ def read_lockfile_or_empty(path: Path, checkout: Path) -> str:
 
 
 def read_format_version(lockfile: Path, checkout: Path) -> int | None:
-    """Return the version of the format of npm's lockfile; None for other managers' files."""
+    """Return `lockfileVersion` of an npm lockfile; None for other managers' lockfiles."""
     if lockfile.suffix != ".json":
         return None
     match = re.search(r'"lockfileVersion"\s*:\s*(\d{1,3})\b', read_lockfile_or_empty(lockfile, checkout)[:5000])
@@ -47,18 +47,18 @@ def host_of(address: str) -> str:
 
 
 def is_tarball_url(address: str) -> bool:
-    """Return whether an address looks like those of a registry, such as …/name/-/name-1.0.0.tgz."""
+    """Return whether an address looks like a package's in a registry, such as …/name/-/name-1.0.0.tgz."""
     path = address.partition("?")[0].partition("#")[0]
     return path.endswith(".tgz") and ("/-/" in path or "/download/" in path)
 
 
 def count_absent(text: str, wanted: Sequence[tuple[str, str]], as_written: Callable[[str, str], str]) -> int:
-    """Count the dependencies (name and range) that a lockfile lacks, by what an entry looks like as text."""
+    """Count the dependencies (name, range) whose entry, formatted by `as_written`, is not in a lockfile's text."""
     return sum(as_written(name, version) not in text for name, version in wanted)
 
 
 def split_lazily(text: str, between: str) -> Iterator[str]:
-    """Yield what `str.split` returns: a list of short lines takes twenty times the memory of their text."""
+    """Yield the same parts as `str.split`, without its list: short lines would take twenty times the memory of the text."""
     start = 0
     while (end := text.find(between, start)) >= 0:
         yield text[start:end]
@@ -67,7 +67,7 @@ def split_lazily(text: str, between: str) -> Iterator[str]:
 
 
 def map_parts(text: str, between: str, change: Callable[[str], str]) -> str:
-    """Return a text with each of its parts changed."""
+    """Return a text with `change` applied to each part between separators."""
     written = io.StringIO()
     for number, part in enumerate(split_lazily(text, between)):
         if number:

@@ -1,8 +1,8 @@
-"""Ask the npm registry in place of one that an install cannot read: which ones a repository names, and how they are replaced.
+"""Replace registries that an install cannot reach by the npm registry, in lockfiles and settings files.
 
-Such a registry may be a company's, or the cache of a site generator. Only the digest in the lockfile proves that the npm
-registry has the same package, and not another one of the same name (dependency confusion). So an entry without a digest stays,
-and files of settings are changed only where every package of a registry has a digest. Package managers check these.
+Such a registry may be a company's, or a site generator's cache. Only the digest in the lockfile, which package managers check,
+proves that the npm registry has the same package instead of another one with its name (dependency confusion). So entries
+without a digest are not changed, and settings files only if all packages have digests.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ _QUOTED = re.compile(r"__archiveUrl=([^\s\"&]{1,2000})")
 _SETTINGS: Mapping[str, RegistrySettings] = {
     settings.name: settings for record in PACKAGE_MANAGERS for settings in record.registry_settings
 }
-_MAX_LINE_CHARACTERS = 2000  # characters of a file of settings
-# With credentials for whatever the registry is, these would be sent to the npm registry as well.
+_MAX_LINE_CHARACTERS = 2000  # of a settings file
+# Credentials that are not tied to one registry would be sent to the npm registry as well.
 _CREDENTIALS = re.compile(
     r"^[ \t]*(?:_auth|_authToken|_password|username)[ \t]*=|\bnpmAuth(?:Token|Ident)\b|\b(?:token|password)[ \t]*=",
     re.MULTILINE,
 )
-# How package managers report that they could not read something.
+# Errors of package managers that could not reach or read a registry.
 _UNREADABLE = re.compile(
     r"ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|ETIMEDOUT|EHOSTUNREACH|ENETUNREACH|ERR_SOCKET_TIMEOUT|ESOCKETTIMEDOUT"
     r"|DNSResolveFailed|ConnectionRefused|ConnectionClosed|ConnectionTimeout|FailedToOpenSocket|UnableToConnect"
@@ -42,7 +42,7 @@ _UNREADABLE = re.compile(
     r"|certificate|trouble with your network"
 )
 _NAMED = re.compile(r"https?://[\w.-]|\b(?:getaddrinfo|connect) E[A-Z_]{2,20} [\w.-]")
-# Addresses that say nothing of what failed: those of documentation.
+# Links to documentation in error messages, which don't name what failed.
 _HELP = re.compile(
     r"https?://(?:[\w-]+\.)?(?:yarnpkg\.com/en/docs|docs\.npmjs\.com|pnpm\.io|bun\.(?:sh|com))\b\S{0,200}"
 )
@@ -50,17 +50,17 @@ _HELP = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class RegistrySetting:
-    """A file of settings that names other registries than npm's."""
+    """A settings file that names registries other than npm's."""
 
     path: Path
     hosts: frozenset[str]
 
 
-# --- what a repository names ---
+# --- registries that a repository names ---
 
 
 def find_lockfile_hosts(text: str) -> frozenset[str]:
-    """Return the hosts of the tarballs that a lockfile names, without the npm registry's own."""
+    """Return the hosts of the tarballs in a lockfile, except the npm registry."""
     addresses = chain(
         (match[0] for match in _ADDRESS.finditer(text)), (unquote(match[1]) for match in _QUOTED.finditer(text))
     )
@@ -68,7 +68,7 @@ def find_lockfile_hosts(text: str) -> frozenset[str]:
 
 
 def find_registry_settings(folder: Path, checkout: Path) -> tuple[RegistrySetting, ...]:
-    """Return the files that name other registries for the app in `folder`, from there up to the top."""
+    """Return the settings files that name other registries, from `folder` up to the repository's top."""
     found = []
     for place in ancestors(folder, checkout):
         for name in _SETTINGS:
@@ -82,39 +82,39 @@ def find_registry_settings(folder: Path, checkout: Path) -> tuple[RegistrySettin
 
 
 def is_registry_unreadable(output: str) -> bool:
-    """Return whether an install reports that it could not read something from a registry."""
+    """Return whether the output of an install reports that it could not read from a registry."""
     return _UNREADABLE.search(output) is not None
 
 
 def find_unreadable_hosts(output: str, hosts: Iterable[str]) -> tuple[str, ...]:
-    """Return the hosts that a failed install could not read, of those that the repository names.
+    """Return which of `hosts` a failed install could not read from.
 
     Args:
-        output: the end of its output, without colors.
-        hosts: that the lockfile or a file of settings names.
+        output: the end of the install's output, without colors.
+        hosts: the hosts in the lockfile and the settings files.
 
     """
     named = tuple(sorted(set(hosts)))[:_MAX_HOSTS]
     if not is_registry_unreadable(output):
         return ()
     mentioned = tuple(host for host in named if re.search(rf"(?<![\w.-]){re.escape(host)}(?![\w-])", output))
-    # Bun and npm do not always say which host it was.
+    # Bun and npm don't always name the host.
     return mentioned or (() if _NAMED.search(_HELP.sub("", output)) else named)
 
 
 def _registry_of(name: str, line: str) -> str:
-    """Return the address of the registry that a line of a file of settings names; empty for none."""
+    """Return the registry address in a line of a settings file; empty if there is none."""
     found = _ADDRESS.search(line) if len(line) <= _MAX_LINE_CHARACTERS else None
     if found is None:
         return ""
     return found[0] if _SETTINGS[name].is_registry_key(line[: found.start()].strip(" \t\"'")) else ""
 
 
-# --- the npm registry in place of it ---
+# --- replacement by the npm registry ---
 
 
 def rewrite_settings(name: str, text: str, hosts: Iterable[str]) -> str:
-    """Replace `hosts` by the npm registry in a settings file; a file with credentials stays unchanged."""
+    """Replace `hosts` by the npm registry in a settings file; a file with credentials is returned unchanged."""
     if _CREDENTIALS.search(text):
         return text
     named = set(hosts)
@@ -132,12 +132,12 @@ def replace_mirrors_in_settings(name: str, text: str) -> str:
 
 
 def rewrite_lockfile(name: str, text: str, hosts: Iterable[str]) -> str:
-    """Name the npm registry in a lockfile for the packages of `hosts` that it has the digests of."""
+    """Replace `hosts` by the npm registry in a lockfile, for packages with a digest."""
     _, lockfile = LOCKFILES[name]
     return lockfile.rewrite_hosts(text, set(hosts))
 
 
 def has_all_digests(name: str, text: str) -> bool:
-    """Return whether a lockfile has a digest for every package that comes from a registry."""
+    """Return whether a lockfile has a digest for every package from a registry."""
     _, lockfile = LOCKFILES[name]
     return lockfile.find_undigested is not None and not any(True for _ in lockfile.find_undigested(text))

@@ -1,4 +1,4 @@
-"""npm: the manager included in Node, and the only one whose node_modules is cached."""
+"""Describe npm, which comes with Node.js and is the only manager whose node_modules is cached."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ _PEERS = (
     "Packages have conflicting peer dependencies, which npm 6 ignored. Update them, or commit an .npmrc with"
     " legacy-peer-deps=true."
 )
-# Which npm came with the last release of a line: https://nodejs.org/en/about/previous-releases. Later lines run with the
-# installed npm.
+# Major version of Node.js → npm's in its last release: https://nodejs.org/en/about/previous-releases. Later versions run with
+# the installed npm.
 _NPM_OF_NODE: Mapping[int, int] = {
     4: 2,
     5: 3,
@@ -59,8 +59,8 @@ _NPM_OF_NODE: Mapping[int, int] = {
     **dict.fromkeys(range(10, 15), 6),
     **dict.fromkeys(range(20, 24), 10),
 }
-MAX_REBUILT = 200  # packages on a command line; above that npm rebuilds all
-_REBUILT = re.compile(r"(@[a-z0-9~_][\w.~-]*/)?[A-Za-z0-9~_][\w.~-]*")  # a name that is no option
+MAX_REBUILT = 200  # packages on a command line; if there are more, npm rebuilds all
+_REBUILT = re.compile(r"(@[a-z0-9~_][\w.~-]*/)?[A-Za-z0-9~_][\w.~-]*")  # a name that cannot be mistaken for an option
 
 
 def _suitable_releases(evidence: Evidence) -> SuitableReleases:
@@ -71,7 +71,7 @@ def _suitable_releases(evidence: Evidence) -> SuitableReleases:
 
 
 def _is_engine_strict(evidence: Evidence) -> bool:
-    """Return whether npm refuses to run outside of `engines`: https://docs.npmjs.com/cli/using-npm/config#engine-strict."""
+    """Return whether npm enforces `engines`: https://docs.npmjs.com/cli/using-npm/config#engine-strict."""
     for place, _ in evidence.packages:
         with suppress(ValueError):
             text = read_text(place / ".npmrc", evidence.checkout) or ""
@@ -81,9 +81,9 @@ def _is_engine_strict(evidence: Evidence) -> bool:
 
 
 def _release_of_node(node: str, lockfile_version: int | None) -> str | None:
-    """Return the npm for a Node that was fetched: the one it came with, unless that cannot read the lockfile.
+    """Return the npm range for a Node.js version: the npm that came with it, unless that cannot read the lockfile.
 
-    npm 6 and older read lockfileVersion 1 and, of 2, the same part; 3 lacks it.
+    npm 6 and older read lockfileVersion 1, and the same section of 2, which 3 lacks.
     https://docs.npmjs.com/cli/configuring-npm/package-lock-json#lockfileversion
     """
     line = _NPM_OF_NODE.get(major(node))
@@ -104,7 +104,7 @@ def _find_undigested(text: str) -> Iterator[str]:
         lockfile = parse_json(text)
     packages = lockfile.get("packages") if isinstance(lockfile, dict) else None
     if not isinstance(packages, dict):
-        yield "all"  # npm 6 and older: not read here
+        yield "all"  # the format of npm 6 and older is not parsed
         return
     for path, entry in packages.items():
         if "node_modules/" not in path or not isinstance(entry, dict) or entry.get("link") or entry.get("inBundle"):
@@ -115,7 +115,7 @@ def _find_undigested(text: str) -> Iterator[str]:
 
 
 def is_npmrc_key(key: str) -> bool:
-    """Return whether a line of .npmrc, or of Yarn 1's .yarnrc, names the registry, or that of a scope."""
+    """Return whether a key in .npmrc, or in Yarn 1's .yarnrc, sets the registry for all packages or a scope."""
     return re.fullmatch(r"(?:@[\w.~-]{1,214}:)?registry\"?[ \t]*=?", key) is not None
 
 
@@ -126,9 +126,9 @@ NPMRC = RegistrySettings(".npmrc", is_npmrc_key)
 
 
 def list_scripted(lockfile: object, root: Path) -> list[str] | None:
-    """List the installed packages with install scripts according to npm's lockfile; None if it doesn't show them.
+    """List the installed packages that have install scripts, by npm's lockfile; None if it doesn't record them.
 
-    The repository's own packages, which are linked, are among them.
+    The repository's own packages, which are linked, are included.
     """
     if not isinstance(lockfile, dict) or not isinstance(lockfile.get("packages"), dict):
         return None
@@ -137,13 +137,13 @@ def list_scripted(lockfile: object, root: Path) -> list[str] | None:
         for path, entry in _entries(lockfile).items()
         if "node_modules/" in path and (entry.get("hasInstallScript") or entry.get("link"))
     ]
-    there = [path for path in scripted if os.path.lexists(root / path)]  # not those of other platforms
+    there = [path for path in scripted if os.path.lexists(root / path)]  # those for other platforms are not installed
     names = sorted({path.rpartition("node_modules/")[2] for path in there})
     return names if len(names) <= MAX_REBUILT and all(map(_REBUILT.fullmatch, names)) else None
 
 
 def list_skipped(root: Path, checkout: Path) -> list[str] | None:
-    """List the packages whose install scripts were skipped, according to the record of npm 7 and later in node_modules."""
+    """List the packages whose install scripts were skipped, by the lockfile that npm 7 and later keep in node_modules."""
     with suppress(ValueError):
         text = read_lockfile(root / "node_modules" / ".package-lock.json", checkout)
         return list_scripted(parse_json(text), root) if text else None
@@ -151,7 +151,7 @@ def list_skipped(root: Path, checkout: Path) -> list[str] | None:
 
 
 def complete_modules(lockfile: object, package: Mapping[str, Any], root: Path) -> list[tuple[str, ...]]:
-    """List the commands that complete `npm ci` once node_modules is there: all install scripts."""
+    """List the commands that run all install scripts, which completes `npm ci` after node_modules was restored."""
     # The scripts of workspaces are not in package-lock.json.
     linked = any(entry.get("link") for entry in _entries(lockfile).values())
     names = None if linked else list_scripted(lockfile, root)
@@ -164,7 +164,7 @@ def complete_modules(lockfile: object, package: Mapping[str, Any], root: Path) -
 
 
 def own_script_commands(program: str, package: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    """List the commands that run the repository's own scripts of an install, by npm or Yarn 1."""
+    """List the commands of npm or Yarn 1 that run the repository's own install scripts."""
     present = get_scripts(package).keys()
     commands: list[tuple[str, ...]] = []
     for group in INSTALL_SCRIPTS:
@@ -196,7 +196,7 @@ NPM = PackageManager(
     heeds_engines=False,
     release_of_node=_release_of_node,
     fetching=Fetching("npm", ("npm", "npx")),
-    # A lockfile that was made without peer dependencies lacks them, which npm takes for being out of step.
+    # A lockfile from --legacy-peer-deps lacks peer dependencies, so `npm ci` considers it out of sync.
     frozen=(
         InstallStrategy(("npm", "ci")),
         InstallStrategy(("npm", "ci", "--legacy-peer-deps"), f"{_REFUSED}|{_CONFLICT}", remedy=_PEERS),
@@ -214,14 +214,14 @@ NPM = PackageManager(
     add_dev_command="npm install --save-dev",
     script_failures=(
         r"^npm (?:error|ERR!) path [^\n]{1,4000}/node_modules/NAME\s*\nnpm (?:error|ERR!) command failed",  # 7 to 11
-        r"^npm (?:error|ERR!) gyp ERR! cwd [^\n]{1,4000}/node_modules/NAME$",  # where gyp printed so much that this is lost
+        r"^npm (?:error|ERR!) gyp ERR! cwd [^\n]{1,4000}/node_modules/NAME$",  # if gyp's output has displaced these lines
         r"^npm ERR! NAME@[^\s:]{1,300} (?:pre|post)?install: `",  # 6
     ),
     own_script_failure="",
     list_skipped=list_skipped,
     own_scripts_by="run",
-    # npm finds content by the digest in the lockfile, and verifies it by the digest. The index next to it contains registry
-    # documents, which npm would trust.
+    # Only the content is cached, since npm finds and verifies it by the digest in the lockfile. npm would trust the index next
+    # to it, which contains documents from the registry.
     cache=DownloadCache(
         "npm",
         ("npm_config_cache",),

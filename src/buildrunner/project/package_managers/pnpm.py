@@ -1,4 +1,4 @@
-"""pnpm."""
+"""Describe pnpm: https://pnpm.io/cli/install."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from buildrunner.project.package_managers.record import (
 )
 from buildrunner.project.versions import intersects
 
-_MAX_PENDING = 10_000  # lines
-# The versions that read a format without a change to the lockfile, the one that suits best first. Tried with pnpm 6 to 12
+_MAX_PENDING = 10_000  # lines of the list that are read
+# Lockfile format → pnpm versions that install from it without changing it, best first. Tested with pnpm 6 to 12
 # (https://github.com/pnpm/spec).
 _OF_FORMAT = {
     "5": (">=6.0.0 <8.0.0",),
@@ -41,8 +41,8 @@ _FROM_GIT = re.compile(
 _REFUSED = r"ERR_PNPM_(?!LOCKFILE_BREAKING)\w*LOCKFILE|Headless installation requires a pnpm-lock\.yaml"  # pnpm 7 to 12
 _OUTDATED = "{lockfile} does not match package.json. Run `pnpm install` and commit {lockfile}."
 _UNREADABLE = (
-    "This pnpm cannot read {lockfile}, which another version wrote, so it chose versions again. Run `pnpm install` with the"
-    " pnpm that the log names, and commit {lockfile}."
+    "This pnpm cannot read {lockfile}, which another version wrote, and resolved all dependencies again. Run `pnpm install`"
+    " with the pnpm version in the log, and commit {lockfile}."
 )
 
 
@@ -59,7 +59,7 @@ def _suitable_releases(evidence: Evidence) -> SuitableReleases:
 
 
 def _has_settings_of_10(evidence: Evidence) -> bool:
-    """Return whether there are settings that pnpm 9 does not know: it reads none but these three of pnpm-workspace.yaml."""
+    """Return whether the repository has settings that only pnpm 10 and later read; 9 reads three in pnpm-workspace.yaml."""
     for place, package in evidence.packages:
         with suppress(ValueError):
             settings = read_yaml(place / "pnpm-workspace.yaml", evidence.checkout)
@@ -75,7 +75,7 @@ def _unread_settings(version: str, evidence: Evidence) -> str | None:
     if not unread or intersects(version, "<11.0.0"):
         return None
     return (
-        f"pnpm 11 or later, which does not read pnpm.{unread[0][:50]} of package.json. Move it to pnpm-workspace.yaml, or"
+        f"pnpm 11 or later, which ignores pnpm.{unread[0][:50]} in package.json. Move it to pnpm-workspace.yaml, or"
         " allow pnpm 10."
     )
 
@@ -90,7 +90,7 @@ def _rewrite_hosts(text: str, hosts: set[str]) -> str:
 
 
 def _rewrite_line(line: str, hosts: set[str]) -> str:
-    """Rewrite `resolution: {integrity: sha512-…, tarball: https://…}`; without an address it is the registry's."""
+    """Rewrite `resolution: {integrity: sha512-…, tarball: https://…}`; without a tarball it means the npm registry."""
     before, named_address, address = line.partition(", tarball: ")
     if not named_address:
         return line
@@ -106,9 +106,9 @@ def _find_undigested(text: str) -> Iterator[str]:
 
 
 def list_skipped(root: Path, checkout: Path) -> list[str]:
-    """List the packages whose install scripts pnpm skipped, by its record in node_modules: YAML, or JSON from pnpm 10 on.
+    """List the packages whose install scripts pnpm skipped, by the .modules.yaml in node_modules (JSON since pnpm 10).
 
-    The record lists every package, which may be more than a YAML parser is given here.
+    That file lists every package, which may exceed the limits of `read_yaml`, so it is searched as text.
     """
     text = ""
     with suppress(ValueError):
@@ -137,7 +137,7 @@ PNPM = PackageManager(
     refuses_outside_engines=lambda _: True,
     # https://pnpm.io/settings#usenodeversion
     node_settings=((".npmrc", "use-node-version"), ("pnpm-workspace.yaml", "useNodeVersion")),
-    # Node 20 and later check the `this` of URLSearchParams, and these fetch nothing then (ERR_INVALID_THIS).
+    # These releases fail on Node 20 and later with ERR_INVALID_THIS, since URLSearchParams checks `this` there.
     node_conflict=NodeConflict("<7.33.0 || >=8.0.0 <8.3.1", node=20, oldest=7),
     fetching=Fetching("pnpm", ("pnpm", "pnpx"), default="^10.0.0", native=(12, "@pnpm/exe.linux-{machine}")),
     frozen=(InstallStrategy(("pnpm", "install", "--frozen-lockfile")),),
@@ -155,7 +155,7 @@ PNPM = PackageManager(
     add_command="pnpm add",
     add_dev_command="pnpm add --save-dev",
     script_failures=(r"^[^\n]{0,4000}node_modules/NAME (?:pre|post)?install: Failed$",),
-    script_failure_sign="ELIFECYCLE",  # without it, what failed was optional
+    script_failure_sign="ELIFECYCLE",  # absent if only optional dependencies failed
     list_skipped=list_skipped,
     own_scripts_by="install",
     cache=DownloadCache("pnpm", ("npm_config_store_dir", "pnpm_config_store_dir"), "pnpm", "pnpm"),

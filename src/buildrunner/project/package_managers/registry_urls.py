@@ -1,6 +1,6 @@
-"""Replace addresses of mirrors and other registries by the npm registry's in lockfiles that name whole addresses.
+"""Replace the addresses of mirrors and other registries by the npm registry's in lockfiles.
 
-npm, Yarn 1 and older formats of pnpm and Bun name a tarball's address for each package.
+The lockfiles of npm and Yarn 1, and older formats of pnpm's and Bun's, contain a tarball address for each package.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from urllib.parse import unquote
 
 from buildrunner.project.package_managers.lockfiles import REGISTRY
 
-# Mirrors of the npm registry that lockfiles name; the first is gone since 2024. Each has its own form of a tarball's address:
-# /name/-/name-1.0.0.tgz as the registry, or /@scope/name/download/@scope/name-1.0.0.tgz?cache=0&….
+# Mirrors of the npm registry in lockfiles; the first was shut down in 2024. A tarball's path is /name/-/name-1.0.0.tgz, as in
+# the registry, or /@scope/name/download/@scope/name-1.0.0.tgz?cache=0&….
 MIRRORS = (
     "registry.npm.taobao.org",
     "registry.nlark.com",
@@ -24,7 +24,7 @@ MIRRORS = (
     "mirrors.huaweicloud.com/repository/npm",
     "repo.huaweicloud.com/repository/npm",
 )
-# Addresses are found first, then examined one by one, so that no character of a lockfile is read more than a few times.
+# Addresses are found first and then examined one by one, so that the time is proportional to the lockfile's size.
 _ADDRESS = re.compile(r"https?://([^/\s\"'#?<>\\]{1,255})/([^\s\"'#?<>\\]{1,2000})(?:\?[^\"'#\s]{0,2000})?")
 _TARBALL = re.compile(
     r"(?:[\w.~-]{1,100}/){0,8}?((?:@[\w.~-]{1,214}(?:/|%2[fF]))?[\w.~-]{1,214})/(?:download|-)/"
@@ -32,11 +32,11 @@ _TARBALL = re.compile(
 )
 _INTEGRITY = re.compile(r"(?:#[0-9a-f]{1,64})?\"?,?\s{1,20}\"?integrity\"?:? \"?sha\d")
 _BEFORE_YARNS = 'resolved "'
-_FRAGMENT_OF_YARN = re.compile(r"#[0-9a-f]{40}\"$", re.MULTILINE)  # Yarn 1 checks it, npm does not
+_FRAGMENT_OF_YARN = re.compile(r"#[0-9a-f]{40}\"$", re.MULTILINE)  # a digest that Yarn 1 checks, but npm doesn't
 
 
 def replace_mirrors(lockfile: str) -> str:
-    """Name the npm registry where a lockfile names a mirror of it; the digests in it prove that it is the same package."""
+    """Replace mirrors by the npm registry in a lockfile; its digests ensure that the packages are the same."""
 
     def in_registry(address: re.Match[str]) -> str:
         place = f"{address[1]}/{address[2]}"
@@ -48,9 +48,9 @@ def replace_mirrors(lockfile: str) -> str:
 
 
 def replace_hosts(lockfile: str, hosts: set[str]) -> str:
-    """Replace `hosts` by the npm registry in a lockfile, for packages whose digest it contains.
+    """Replace `hosts` by the npm registry in a lockfile, for packages with a digest.
 
-    Without the digest another package of the same name could be installed.
+    Without a digest, another package of the same name could be installed.
     """
     for host in hosts:
         lockfile = _replace_host(lockfile, host)

@@ -1,4 +1,4 @@
-"""List the known package managers by name, file and program."""
+"""List the known package managers, and look them up by name, lockfile and command."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from buildrunner.project.package_managers.pnpm import PNPM
 from buildrunner.project.package_managers.record import Lockfile, PackageManager
 from buildrunner.project.package_managers.yarn import YARN_BERRY, YARN_CLASSIC
 
-# Of several lockfiles that agree equally well with package.json, that of the first manager counts. npm comes last because its
-# lockfile is the one that appears by accident.
+# If several lockfiles match package.json equally well, the first manager's is used. npm comes last because its lockfile is most
+# often committed by accident.
 PACKAGE_MANAGERS: tuple[PackageManager, ...] = (PNPM, YARN_CLASSIC, YARN_BERRY, BUN, NPM)
 DEFAULT_MANAGER = NPM
 
-# By name. The version determines which Yarn it is.
+# By name. The version determines which of the two Yarn records applies.
 MANAGERS: Mapping[str, PackageManager] = {
     record.name: record for record in PACKAGE_MANAGERS if record is not YARN_BERRY
 }
@@ -29,15 +29,15 @@ CONFIG_FILES: tuple[str, ...] = tuple(
     dict.fromkeys(("package.json", *(name for record in PACKAGE_MANAGERS for name in record.config_files)))
 )
 FOLDER_OPTIONS: Mapping[str, tuple[str, ...]] = {name: record.folder_options for name, record in MANAGERS.items()}
-_MAX_SCRIPTS = 500  # of a package.json that are followed
+_MAX_SCRIPTS = 500  # scripts of a package.json that are followed
 
 
 def find_called_managers(scripts: Mapping[str, Any], texts: Sequence[str]) -> set[str]:
-    """Return the managers, other than npm, that commands call by name: a script of an npm project may say `yarn clean`.
+    """Return the managers, other than npm, that scripts call: a script of an npm project may run `yarn clean`.
 
     Args:
-        scripts: of package.json.
-        texts: commands, and names of scripts, that are run for sure; what they call in turn is followed.
+        scripts: the scripts in package.json.
+        texts: commands and names of scripts that the build runs; the scripts that they call are followed.
 
     """
     names = {
@@ -61,11 +61,11 @@ def find_called_managers(scripts: Mapping[str, Any], texts: Sequence[str]) -> se
 
 
 def run_lines(script: str) -> list[str]:
-    """List the ways to write that a manager runs a script."""
+    """List the command lines that run a script, for every manager."""
     return [line for name in MANAGERS for line in (f"{name} run {script}", f"{name} {script}")]
 
 
 def install_lines() -> list[str]:
-    """List the ways to write that dependencies are installed and nothing else."""
+    """List the command lines that only install dependencies, for every manager."""
     rests = ("", " install", " i", " ci", " install --frozen-lockfile", " install --legacy-peer-deps")
     return [f"{name}{rest}" for name in MANAGERS for rest in rests]

@@ -1,7 +1,7 @@
 """Choose the version of a repository's package manager.
 
-An exact version in a field decides. A range is a constraint: what the repository has (the format of its lockfile, its settings)
-gives an order of suitable releases, and the first that the ranges allow is used.
+An exact version in a field of package.json decides. Otherwise, the lockfile's format and the settings determine which releases
+suit, in order of preference, and the first one that all version ranges allow is used.
 """
 
 from __future__ import annotations
@@ -17,29 +17,29 @@ from buildrunner.project.package_managers.record import Evidence, ManagerRequire
 from buildrunner.project.package_managers.table import LOCKFILES
 from buildrunner.project.versions import intersects, is_exact
 
-_HEAD_CHARACTERS = 5000
+_HEAD_CHARACTERS = 5000  # of a lockfile that are read
 
 
 @dataclass(frozen=True, slots=True)
 class _Constraint:
-    """A range that a repository names for its manager."""
+    """A version range that a repository sets for its manager."""
 
-    source: str  # for people, such as engines.pnpm
+    source: str  # for messages, such as "engines.pnpm of package.json"
     range: str
-    must: bool  # the manager refuses to run outside of it, or a field chooses it
+    must: bool  # whether the manager enforces it, or a field chooses it
 
 
 def choose_version(
     manager: ManagerRequirement, lockfile: Path | None, packages: Packages, checkout: Path, notes: list[str]
 ) -> ManagerRequirement:
-    """Return the requirement with the release that suits best of those that the ranges of the repository allow.
+    """Return the requirement with the best suitable version range that the repository allows.
 
     Args:
-        manager: without a version, or with that of a field.
-        lockfile: that the manager reads.
-        packages: from the app's folder up to the top.
+        manager: the requirement so far, with the version from a field or without any.
+        lockfile: the one that the manager reads.
+        packages: folders with their package.json, from the app's up to the top.
         checkout: the top of the repository.
-        notes: get a warning for each contradiction.
+        notes: a warning for each contradiction is added here.
 
     """
     is_text = lockfile is not None and LOCKFILES[lockfile.name][1].count_missing is not None
@@ -54,7 +54,7 @@ def choose_version(
         if suitable.because and not any(intersects(manager.version, one) for one in suitable.ranges):
             notes.append(
                 f"{manager.because} names {manager.label} {manager.version}, but {suitable.because} needs {suitable.needs}."
-                f" {manager.label} {manager.version} is used: name one that reads it."
+                f" Using {manager.label} {manager.version}. Name a version that reads {suitable.because}."
             )
         version: str | None = manager.version
         because = manager.because
@@ -76,7 +76,7 @@ def _use_held_release(manager: ManagerRequirement, evidence: Evidence, notes: li
         return None
     notes += [
         f"{constraint.source} requires {record.label} {constraint.range}, but {held.source} names {record.label}"
-        f" {held.version}, which is used. Change one of them."
+        f" {held.version}. Using the latter. Change one of them."
         for constraint in _list_constraints(manager, evidence, notes)
         if held.version and not intersects(held.version, constraint.range)
     ]
@@ -91,7 +91,7 @@ def _use_held_release(manager: ManagerRequirement, evidence: Evidence, notes: li
 
 
 def _list_constraints(manager: ManagerRequirement, evidence: Evidence, notes: list[str]) -> list[_Constraint]:
-    """List the ranges that the repository names for its manager, the most certain first."""
+    """List the version ranges that the repository sets for its manager, in order of precedence."""
     found: list[_Constraint] = []
     record = manager.record
     if manager.version:
@@ -105,7 +105,7 @@ def _list_constraints(manager: ManagerRequirement, evidence: Evidence, notes: li
             try:
                 read = read_engine(record, get_table(package, table).get(record.name))
             except ValueError as error:
-                notes.append(f"{source} is {str(error)[:50]!a}, which is no range of versions; it is not used.")
+                notes.append(f"{source} is ignored: {str(error)[:50]!a} is not a version range.")
                 continue
             if isinstance(read, str):
                 found.append(_Constraint(source, read, must=table == "engines" and refuses))
@@ -119,14 +119,14 @@ def _choose(
     constraints: Sequence[_Constraint],
     notes: list[str],
 ) -> tuple[str | None, list[str], str]:
-    """Return the range of the best permitted release, other ranges it has to satisfy, and their source.
+    """Return the best permitted version range, other ranges that the version has to satisfy, and their source.
 
     Args:
-        manager: without a version, or with a range.
+        manager: the requirement so far, with a range or without any.
         suitable: the releases that read the lockfile.
-        without_lockfile: those that are used where the lockfile does not decide, the best first.
-        constraints: the ranges that are named.
-        notes: get a warning for each range that contradicts the lockfile.
+        without_lockfile: the ranges that suit if the lockfile doesn't decide, best first.
+        constraints: the ranges that the repository sets.
+        notes: a warning for each range that contradicts the lockfile is added here.
 
     """
     ranges, because = suitable.ranges, manager.because
@@ -142,9 +142,9 @@ def _choose(
             else f"{met[0].source} names {met[0].range}"
         )
         wins = constraint.must and not any(other.must for other in met)
-        used = f"{manager.label} {constraint.range}" if wins else "The latter"
+        used = f"{manager.label} {constraint.range}" if wins else "the latter"
         notes.append(
-            f"{constraint.source} requires {manager.label} {constraint.range}, but {needs}. {used} is used."
+            f"{constraint.source} requires {manager.label} {constraint.range}, but {needs}. Using {used}."
             " Change one of them."
         )
         if wins:
@@ -154,7 +154,7 @@ def _choose(
     if exact:
         return exact.range, [other.range for other in met if other is not exact], exact.source
     wanted = tuple(other.range for other in met)
-    if manager.record.release_of_node and not met:  # the one that comes with Node, or reads the lockfile with it
+    if manager.record.release_of_node and not met:  # it is chosen for the version of Node.js
         return None, [], because
     version = next((one for one in ranges if intersects(one, *wanted)), None)
     if met:

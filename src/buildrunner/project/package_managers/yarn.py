@@ -1,4 +1,4 @@
-"""Yarn 1 ("Classic"), and Yarn 2 and later ("Berry"): two managers that share a name and a lockfile's name."""
+"""Describe Yarn 1 ("Classic"), and Yarn 2 and later ("Berry"): two managers with the same names of program and lockfile."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ from buildrunner.project.package_managers.registry_urls import replace_hosts
 
 _CLASSIC = "^1.22.0"
 _BERRY = ("^4.0.0", "^3.0.0", "^2.4.1", ">=5.0.0")
-# The versions that read a format without a change to the lockfile, the one that suits best first. Tried with Yarn 2.4 to 4.18;
-# a format that is not listed is newer than this table.
+# Lockfile format → Yarn versions that install from it without changing it, best first. Tested with Yarn 2.4 to 4.18; other
+# formats are newer than this table.
 _OF_FORMAT = {
     "4": ("^2.4.1", "^3.0.0", "^4.0.0"),
     "5": (">=3.0.0 <3.2.0", ">=3.2.0 <4.0.0", "^4.0.0"),
@@ -45,7 +45,7 @@ _OF_FORMAT = {
     "8": (">=4.0.0 <4.13.0", ">=4.13.0"),
     "9": ("~4.14.0", ">=4.14.0"),
 }
-# Plugins that are part of Yarn from 4 on: https://yarnpkg.com/migration/guide
+# Plugins that Yarn 4 includes, so that only older versions need them: https://yarnpkg.com/migration/guide
 _PLUGINS_OF_YARN_3 = re.compile(r"plugin-(?:constraints|interactive-tools|stage|typescript|version|workspace-tools)\b")
 _MAX_PLUGINS = 100
 _PROTOCOL_OF_BERRY = re.compile(r"(?:workspace|portal|patch|exec|catalog):")
@@ -58,9 +58,7 @@ _REFUSED = r"Your lockfile needs to be updated"
 _ENGINE = r'The engine "\w+" is incompatible with this module'
 _PLATFORM = rf"error (?P<name>{PACKAGE_NAME})@\S{{1,100}}: The (?:platform|CPU architecture|libc) \""
 _OUTDATED = "{lockfile} does not match package.json. Run `yarn install` and commit {lockfile}."
-_ENGINES = (
-    "A package requires another Node or Yarn than this build uses. Name that Node in .nvmrc, or update the package."
-)
+_ENGINES = "A package requires another version of Node or Yarn. Set that Node version in .nvmrc, or update the package."
 
 
 def _suitable_releases(evidence: Evidence) -> SuitableReleases:
@@ -104,7 +102,7 @@ def _for_version(version: str) -> PackageManager:
 
 
 def _held_release(evidence: Evidence) -> HeldRelease | None:
-    """Find the Yarn that .yarnrc.yml names (https://yarnpkg.com/configuration/yarnrc#yarnPath), and its version."""
+    """Return the Yarn release that .yarnrc.yml names (https://yarnpkg.com/configuration/yarnrc#yarnPath)."""
     settings = evidence.find_file(".yarnrc.yml")
     wanted = None
     with suppress(ValueError):
@@ -142,7 +140,7 @@ def _rewrite_hosts(text: str, hosts: set[str]) -> str:
 
 
 def _rewrite_entry(entry: str, hosts: set[str]) -> str:
-    """Rewrite `resolution: "name@npm:version::__archiveUrl=https%3A…"` of an entry with a checksum."""
+    """Remove the address from `resolution: "name@npm:version::__archiveUrl=https%3A…"` if the entry has a checksum."""
     found = _ARCHIVE_OF_BERRY.search(entry)
     if found and _CHECKSUM_OF_BERRY.search(entry) and host_of(unquote(found[2])) in hosts:
         return entry.replace(found[1], "", 1)
@@ -207,23 +205,23 @@ YARN_CLASSIC = PackageManager(
     ),
     list_skipped=lambda _root, _checkout: None,
     own_scripts_by="run",
-    # It downloads for all platforms, 275 MB for an app of 90 packages: nothing is cached.
+    # Nothing is cached: Yarn 1 downloads packages for all platforms, 275 MB for an app of 90 packages.
 )
 YARN_BERRY = replace(
     YARN_CLASSIC,
-    # The package of all releases from 2.4 on. `packageManager` has the digest of its one file.
+    # This package has all releases since 2.4. The digest in `packageManager` is that of bin/yarn.js.
     fetching=Fetching(
         "@yarnpkg/cli-dist",
         ("yarn", "yarnpkg"),
         digest_file="bin/yarn.js",
-        environment=(("YARN_IGNORE_PATH", "1"),),  # what .yarnrc.yml names is not in the repository
+        environment=(("YARN_IGNORE_PATH", "1"),),  # the program that .yarnrc.yml names is not in the repository
     ),
     frozen=(InstallStrategy(("yarn", "install", "--immutable")),),
     loose=(InstallStrategy(("yarn", "install", "--no-immutable"), r"\bYN0028\b", frozen=False, remedy=_OUTDATED),),
-    installs_below=False,  # it takes the folder for a part of the project around it
-    exec_command=("yarn", "exec"),  # which knows where Plug'n'Play has its programs
+    installs_below=False,  # it treats a subfolder as part of the project above it
+    exec_command=("yarn", "exec"),  # finds programs with Plug'n'Play
     skip_scripts="--mode=skip-build",
-    list_skipped=lambda _root, _checkout: [],  # a script that fails does not keep it from running the others
+    list_skipped=lambda _root, _checkout: [],  # it runs all other scripts even if one fails
     own_scripts_by="none",
     # Not shareable: yarn.lock has no checksum for packages with `conditions:`, and their archives are used unchecked.
     cache=DownloadCache("berry", ("YARN_GLOBAL_FOLDER",), "berry", "berry/cache"),
