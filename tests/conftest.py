@@ -20,6 +20,20 @@ hypothesis.settings.register_profile("thorough", deadline=None, max_examples=200
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 
+# The files of tests/system that take the longest, by minutes. A worker that begins one of them late is the last to end.
+LONGEST = ("test_delivery.py", "test_upload_faults.py", "test_logs.py", "test_dev.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run what takes long first, and unit tests last: with them, workers end at the same time."""
+
+    def rank(item: pytest.Item) -> tuple[bool, int]:
+        name = item.path.name
+        return "unit" in item.path.parts, LONGEST.index(name) if name in LONGEST else len(LONGEST)
+
+    items.sort(key=rank)
+
+
 @pytest.fixture(scope="session")
 def open_folder() -> Iterator[Path]:
     """A folder that every user can enter: pytest's own are closed to the user that builds run as."""

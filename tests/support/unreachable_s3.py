@@ -1,4 +1,4 @@
-"""Builds that cannot publish and take long to be sure of it. They start with the test session, and are checked later."""
+"""Builds that cannot publish and take long to be sure of it. They start before other tests, and are checked after them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class UnreachableS3:
 
     def end(self) -> tuple[Run, float]:
         """Wait for the end; return it, and the seconds since the first fault, or since the start if there was no request."""
-        run = self.running.end(150)
+        run = self.running.end(240)
         self._watch.join()
         return run, self._ended - (self.relay.first_fault or self.started)
 

@@ -17,13 +17,19 @@ import pytest
 
 from support.harness import PLAIN, Event, Program, Redis, Repositories, app_files, free_port, wait_for, wait_for_end
 from support.relay import Relay, never_answer
-from support.s3_server import s3_server
+from support.s3_server import S3Server, s3_server
 
 # A child, one that left the group and refuses SIGTERM, and the build itself.
 SLOW = (
     "echo building; sleep 77.{mark} & (setsid sh -c 'trap \"\" TERM; sleep 77.{mark}' &); sleep 77.{mark};"
     " mkdir dist; echo 1 >dist/index.html"
 )
+
+
+@pytest.fixture
+def program(shared_redis: Redis, s3: S3Server, open_folder: Path) -> Program:
+    """Run builds without npm, except where a signal has to pass through it."""
+    return Program(shared_redis, s3, open_folder, PLAIN)
 
 
 def building(event: Event) -> bool:
@@ -55,7 +61,8 @@ def test_a_signal_cancels_the_build_and_leaves_nothing_running(
         process.send_signal(number)
         wait_for_end(process, 20)
 
-    run = program.run(app, meanwhile=interrupt)
+    npm: dict[str, Any] = {"INSTALL_COMMAND": None, "BUILD_COMMAND": None} if number == signal.SIGTERM else {}
+    run = program.run(app, meanwhile=interrupt, **npm)
 
     assert run.code == code
     assert (run.result["status"], run.result["stage"], run.result["exit_code"]) == ("cancelled", "build", code)
@@ -237,7 +244,7 @@ def test_a_redis_that_is_away_does_not_fail_the_build(program: Program, reposito
 def test_a_redis_that_returns_empty_gets_the_log_without_repeats(
     own_redis: Redis, program: Program, repositories: Repositories
 ) -> None:
-    program = Program(own_redis, program.s3, program.folder)
+    program = Program(own_redis, program.s3, program.folder, PLAIN)
     app = repositories.app(
         "i=0; while [ $i -lt 90 ]; do echo line $i; sleep 0.05; i=$((i+1)); done; mkdir dist; echo 1 >dist/index.html"
     )
@@ -261,7 +268,7 @@ def test_a_redis_that_returns_empty_gets_the_log_without_repeats(
 def test_a_frozen_redis_neither_slows_the_build_nor_loses_events(
     own_redis: Redis, program: Program, repositories: Repositories
 ) -> None:
-    program = Program(own_redis, program.s3, program.folder)
+    program = Program(own_redis, program.s3, program.folder, PLAIN)
     app = repositories.app(
         "date +%s >t; for i in 1 2 3 4 5 6 7 8; do echo line $i; sleep 0.2; done; mkdir dist; date +%s >>t; mv t dist/index.html"
     )
@@ -286,7 +293,7 @@ def test_a_frozen_redis_neither_slows_the_build_nor_loses_events(
 def test_a_signal_with_a_frozen_redis_ends_within_its_deadline(
     own_redis: Redis, program: Program, repositories: Repositories
 ) -> None:
-    program = Program(own_redis, program.s3, program.folder)
+    program = Program(own_redis, program.s3, program.folder, PLAIN)
     took = []
 
     def freeze(process: subprocess.Popen[str], slug: str) -> None:
@@ -308,7 +315,7 @@ def test_a_signal_with_a_frozen_redis_ends_within_its_deadline(
 def test_a_signal_in_a_stuck_upload_leaves_time_for_the_log(program: Program, repositories: Repositories) -> None:
     """Giving up the upload of a large file hangs, too."""
     app = repositories.app("mkdir dist; echo $N >dist/index.html; (echo $N; seq 3000000) >dist/big.js")
-    first = program.run(app, **PLAIN, BUILD_ENV_N="1")
+    first = program.run(app, BUILD_ENV_N="1")
     with Relay(urlsplit(program.s3.endpoint).port or 0) as relay:
         relay.fault = lambda request: never_answer if "uploadId" in request.query else None
 
@@ -318,9 +325,7 @@ def test_a_signal_in_a_stuck_upload_leaves_time_for_the_log(program: Program, re
             wait_for_end(process, 20)
 
         endpoint = f"http://127.0.0.1:{relay.port}"
-        run = program.run(
-            app, **PLAIN, BUILD_ENV_N="2", SLUG=first.slug, AWS_ENDPOINT_URL_S3=endpoint, meanwhile=interrupt
-        )
+        run = program.run(app, BUILD_ENV_N="2", SLUG=first.slug, AWS_ENDPOINT_URL_S3=endpoint, meanwhile=interrupt)
 
     assert (first.code, run.code) == (0, 143)
     assert "It is not known whether S3 stored big.js" in run.result["reason"]
@@ -353,7 +358,7 @@ def test_a_bucket_that_goes_away_in_the_run_ends_with_50(
     app = repositories.app("echo building; sleep 1; mkdir dist; echo 1 >dist/index.html")
     with s3_server() as s3:
         s3.make_bucket("sites")
-        lonely = Program(program.redis, s3, open_folder)
+        lonely = Program(program.redis, s3, open_folder, PLAIN)
 
         def stop(_process: subprocess.Popen[str], slug: str) -> None:
             lonely.wait_for_event(slug, building)

@@ -10,14 +10,25 @@ import subprocess
 import threading
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from support.harness import LogReader, Program, Redis, Repositories, Run, add_first_event, free_port, wait_for
+from support.harness import (
+    PLAIN,
+    LogReader,
+    Program,
+    Redis,
+    Repositories,
+    Run,
+    add_first_event,
+    free_port,
+    wait_for,
+)
 from support.redis_relay import RedisRelay
+from support.s3_server import S3Server
 
 SITE = "mkdir dist; echo 1 >dist/index.html"
 READERS = 50
@@ -30,10 +41,34 @@ def read(program: Program, *arguments: str, **variables: str) -> LogReader:
     return reader
 
 
+@pytest.fixture
+def program(shared_redis: Redis, s3: S3Server, open_folder: Path) -> Program:
+    """Run builds without npm, which plays no part here."""
+    return Program(shared_redis, s3, open_folder, PLAIN)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def reader_of_the_dead(shared_redis: Redis, s3: S3Server, open_folder: Path) -> Iterator[LogReader]:
+    """Follow a run whose task was killed, beside the other tests: it takes 90 s to know that it is lost."""
+    add_first_event(shared_redis, "dead", "the-dead", seconds_ago=0)
+    reader = LogReader(Program(shared_redis, s3, open_folder), "dead", "--follow")
+    yield reader
+    reader.close()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def reader_of_the_silent(shared_redis: Redis, s3: S3Server, open_folder: Path) -> Iterator[LogReader]:
+    """Read the log of a run that has been silent for long, beside the other tests: it takes 35 s to be sure."""
+    add_first_event(shared_redis, "silent", "gone", seconds_ago=100)
+    reader = LogReader(Program(shared_redis, s3, open_folder), "silent")
+    yield reader
+    reader.close()
+
+
 @pytest.fixture(scope="module")
 def built(shared_redis: Redis, s3: Any, open_folder: Any, repositories: Repositories) -> Run:
     """A run that has ended well."""
-    return Program(shared_redis, s3, open_folder).run(repositories.app("seq 1 300; " + SITE))
+    return Program(shared_redis, s3, open_folder, PLAIN).run(repositories.app("seq 1 300; " + SITE))
 
 
 # --- what has been ---------------------------------------------------------------------------------------------------
@@ -229,7 +264,7 @@ def test_a_run_that_is_named_is_waited_for(program: Program, repositories: Repos
 def test_a_redis_that_comes_back_empty_costs_a_reader_nothing(
     own_redis: Redis, program: Program, repositories: Repositories
 ) -> None:
-    program = Program(own_redis, program.s3, program.folder)
+    program = Program(own_redis, program.s3, program.folder, PLAIN)
     readers: list[LogReader] = []
 
     def kill(_process: subprocess.Popen[str], slug: str) -> None:
@@ -251,7 +286,7 @@ def test_a_redis_that_comes_back_empty_costs_a_reader_nothing(
 def test_repeated_connection_cuts_cost_a_reader_nothing(
     own_redis: Redis, program: Program, repositories: Repositories
 ) -> None:
-    own_program = Program(own_redis, program.s3, program.folder)
+    own_program = Program(own_redis, program.s3, program.folder, PLAIN)
     readers: list[LogReader] = []
     connections = []
 
@@ -277,7 +312,7 @@ def test_without_redis_the_reader_gets_the_archive(
     own_redis: Redis, program: Program, repositories: Repositories, open_folder: Path
 ) -> None:
     gate = open_folder / f"gate-{uuid.uuid4().hex[:12]}"
-    program = Program(own_redis, program.s3, program.folder)
+    program = Program(own_redis, program.s3, program.folder, PLAIN)
     readers: list[LogReader] = []
 
     def kill(process: subprocess.Popen[str], slug: str) -> None:
@@ -353,13 +388,6 @@ def test_ctrl_c_ends_a_reader_as_it_ends_any_program(program: Program, shared_re
 # --- runs that vanish ------------------------------------------------------------------------------------------------
 
 
-def test_a_run_that_has_been_silent_for_long_is_lost(reader_of_the_silent: LogReader) -> None:
-    """It has waited since the session began, to be sure although clocks may differ."""
-    assert reader_of_the_silent.end(60) == 1
-    assert reader_of_the_silent.stdout == "Preparing\n"
-    assert re.fullmatch(LOST.format("gone", r"\d+"), reader_of_the_silent.stderr)
-
-
 def test_a_run_whose_clock_is_wrong_is_not_lost(program: Program, shared_redis: Redis) -> None:
     add_first_event(shared_redis, "skewed", "x", seconds_ago=3600)
     reader = LogReader(program, "skewed")
@@ -387,7 +415,7 @@ def test_a_superseded_run_without_an_archive_ends_with_60(program: Program, shar
 def test_a_redis_that_refuses_the_reader_is_not_asked_for_ever(program: Program, own_redis: Redis) -> None:
     with own_redis.client() as client:
         client.execute_command("ACL", "SETUSER", "nobody", "on", ">pass", "~none", "+@all")
-    own_program = Program(own_redis, program.s3, program.folder)
+    own_program = Program(own_redis, program.s3, program.folder, PLAIN)
     for user in ("nobody:pass", "nobody:wrong"):
         reader = read(own_program, "x", "--follow", REDIS_URI=f"redis://{user}@127.0.0.1:{own_redis.port}")
 
@@ -396,8 +424,15 @@ def test_a_redis_that_refuses_the_reader_is_not_asked_for_ever(program: Program,
         assert "tried again" not in reader.stderr
 
 
+def test_a_run_that_has_been_silent_for_long_is_lost(reader_of_the_silent: LogReader) -> None:
+    """It has waited since the module began, to be sure although clocks may differ."""
+    assert reader_of_the_silent.end(60) == 1
+    assert reader_of_the_silent.stdout == "Preparing\n"
+    assert re.fullmatch(LOST.format("gone", r"\d+"), reader_of_the_silent.stderr)
+
+
 def test_a_run_that_falls_silent_is_lost_after_90_s(reader_of_the_dead: LogReader) -> None:
-    """It has waited since the session began."""
+    """It has waited since the module began."""
     ended = threading.Event()
 
     def wait() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from support.harness import Program, Repositories, app_files
+from support.harness import PLAIN, Program, Repositories, app_files
 
 
 def test_a_site_is_published_and_the_run_ends_with_0(program: Program, repositories: Repositories) -> None:
@@ -160,7 +160,8 @@ def test_a_build_asks_for_color_by_a_variable_of_its_own(
 
 def test_color_stays_in_events_and_leaves_the_text_channel(program: Program, repositories: Repositories) -> None:
     run = program.run(
-        repositories.app(r"printf '\033[31mred\033[0m\n\033]0;title\007x\n'; mkdir dist; echo >dist/index.html")
+        repositories.app(r"printf '\033[31mred\033[0m\n\033]0;title\007x\n'; mkdir dist; echo >dist/index.html"),
+        **PLAIN,
     )
 
     assert "\x1b[31mred\x1b[0m" in run.lines
@@ -172,8 +173,8 @@ def test_color_stays_in_events_and_leaves_the_text_channel(program: Program, rep
 def test_a_build_that_prints_end_words_ends_no_viewer_early(program: Program, repositories: Repositories) -> None:
     app = repositories.app("echo Done; echo 'Failed: no'; echo Cancelled; mkdir dist; echo >dist/index.html")
 
-    text = program.run(app)
-    family = program.run(app, LOG_FORMAT="json")
+    text = program.run(app, **PLAIN)
+    family = program.run(app, LOG_FORMAT="json", **PLAIN)
 
     assert "Done" in text.lines
     assert {" Done", " Failed: no", " Cancelled"} <= set(text.messages)
@@ -186,8 +187,8 @@ def test_a_build_that_prints_end_words_ends_no_viewer_early(program: Program, re
 
 
 def test_a_missing_or_empty_output_is_a_failure(program: Program, repositories: Repositories) -> None:
-    none = program.run(repositories.app("mkdir other; echo 1 >other/x"))
-    empty = program.run(repositories.app("mkdir -p dist/assets"))
+    none = program.run(repositories.app("mkdir other; echo 1 >other/x"), **PLAIN)
+    empty = program.run(repositories.app("mkdir -p dist/assets"), **PLAIN)
 
     assert (none.code, empty.code) == (40, 40)
     assert "no output" in none.result["reason"]
@@ -254,7 +255,7 @@ def test_an_install_that_fails_ends_with_30_and_a_hint(program: Program, reposit
 
 
 def test_a_bucket_that_does_not_exist_ends_with_50_and_its_name(program: Program, repositories: Repositories) -> None:
-    run = program.run(repositories.app(), AWS_BUCKET_NAME="nothing-here", STATE_BUCKET_NAME="state")
+    run = program.run(repositories.app(), AWS_BUCKET_NAME="nothing-here", STATE_BUCKET_NAME="state", **PLAIN)
 
     assert run.code == 50
     assert run.result["stage"] == "upload"
@@ -263,7 +264,7 @@ def test_a_bucket_that_does_not_exist_ends_with_50_and_its_name(program: Program
 
 
 def test_refused_credentials_end_with_50_and_an_archive_warning(program: Program, repositories: Repositories) -> None:
-    run = program.run(repositories.app(), AWS_SECRET_ACCESS_KEY="wrong-secret-0123456789")
+    run = program.run(repositories.app(), AWS_SECRET_ACCESS_KEY="wrong-secret-0123456789", **PLAIN)
 
     assert run.code == 50
     assert "credentials" in run.result["reason"]
@@ -318,8 +319,8 @@ def test_json_on_the_console_is_the_events_line_by_line(program: Program, reposi
 
 
 def test_a_second_run_replaces_the_stream_of_the_first(program: Program, repositories: Repositories) -> None:
-    first = program.run(repositories.app())
-    second = program.run(repositories.app(), SLUG=first.slug)
+    first = program.run(repositories.app(), **PLAIN)
+    second = program.run(repositories.app(), SLUG=first.slug, **PLAIN)
 
     assert second.code == 0
     assert {event["build"] for event in second.events} == {second.events[0]["build"]}

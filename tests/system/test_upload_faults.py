@@ -1,6 +1,6 @@
 """What befalls requests between a run and S3: nothing is lost or doubled, and what cannot succeed ends with 50 in time.
 
-What takes long runs beside the other tests: see `unreachable_s3` in conftest.py.
+What takes long runs beside the other tests: see `unreachable_s3`.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from urllib.parse import urlsplit
 import pytest
 
 import support.relay as faults
-from support.harness import PLAIN, Program, Repositories, Run, wait_for
+from support.harness import PLAIN, Program, Redis, Repositories, Run, wait_for
 from support.relay import Exchange, Fault, Relay, Request
 from support.s3_server import S3Server, s3_server
-from support.unreachable_s3 import UnreachableS3
+from support.unreachable_s3 import UnreachableS3, unreachable_s3_runs
 
 # What is tried again for 8 s on the hot path, and four times on aiobotocore's; both make two requests of one where a used
 # connection is cut.
@@ -38,6 +38,15 @@ def relay(s3: S3Server) -> Iterator[Relay]:
 def buckets(s3: S3Server) -> None:
     s3.make_bucket(BUCKET)
     s3.make_bucket(STATE)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def unreachable_s3(
+    shared_redis: Redis, s3: S3Server, open_folder: Path, repositories: Repositories
+) -> Iterator[dict[str, UnreachableS3]]:
+    """Runs that cannot publish: of an S3 that does not answer any more it takes them more than 90 s to be sure."""
+    with unreachable_s3_runs(Program(shared_redis, s3, open_folder), repositories) as runs:
+        yield runs
 
 
 class Publication(NamedTuple):
