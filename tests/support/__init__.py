@@ -1,1 +1,1 @@
-"""Servers, repositories and programs that tests use."""
+"""Provide the servers, repositories and programs that tests use."""

@@ -1,4 +1,4 @@
-"""Proofs of hints: a project whose command fails, and what is done as its hint says."""
+"""Prove hints: run a command that fails, follow the hint, and check that the command succeeds."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ SETTINGS = {
 
 @dataclass(frozen=True)
 class Case:
-    """A command that fails for real, and how it passes."""
+    """A real command that fails, and the change that lets it succeed."""
 
     rule: str
     command: str  # for sh
-    advice: str  # what the hint has to name
+    advice: str  # text that the hint has to contain
     files: Files = field(default_factory=dict)
     fixed_files: Files = field(default_factory=dict)  # None removes one
     fixed_variables: Mapping[str, str] = field(default_factory=dict)
-    fixed_by: str = ""  # a command that the advice names
-    fixed_command: str = ""  # where the advice changes the script itself
+    fixed_by: str = ""  # a command that the hint names
+    fixed_command: str = ""  # replaces `command`, if the hint changes the script itself
     executable: str = ""  # a file that may be run, also before
     variables: Mapping[str, str] = field(default_factory=dict)
     stage: Any = "build"
@@ -46,7 +46,7 @@ class Case:
 
 @dataclass
 class Project:
-    """A folder with a build, which is changed as a hint says."""
+    """A folder with a build script, to which a hint is applied."""
 
     folder: Path
     script: str  # what builds it
@@ -73,7 +73,7 @@ class Project:
         self.script = re.sub(r"\s+", " ", self.script.replace(old, new)).strip()
 
     def set(self, name: str, value: str = "x") -> None:
-        """Set a variable of the task, as far as its configuration accepts it."""
+        """Set a variable of the task, if the configuration accepts it."""
         settings = read_settings({**SETTINGS, name: value})
         given = {**settings.install_env, **settings.build_env}
         if name in ("NODE_VERSION", "ROOT_DIR", "GIT_HISTORY"):
@@ -82,12 +82,12 @@ class Project:
         self.variables |= given
 
     def configure(self, setting: str, file: str) -> None:
-        """Put a setting into a configuration file that is named without its suffix."""
+        """Add a setting to a configuration file, which is named without its suffix."""
         (path,) = self.folder.glob(f"{file}.*")
         self.edit(str(path.relative_to(self.folder)), "module.exports = {", f"module.exports = {{ {setting},")
 
     def add(self, command: str) -> None:
-        """Install packages as the command of a manager does, with versions as new as it allows."""
+        """Install packages like a manager's command, with the newest versions that it allows."""
         match = re.fullmatch(r"(?:npm install|(?:pnpm|yarn|bun) add)((?: --(?:save-)?dev)?) ([^`]+)", command)
         assert match, command
         group = "devDependencies" if match[1] else "dependencies"
@@ -116,28 +116,28 @@ class Project:
 
 @dataclass(frozen=True)
 class Proof:
-    """What a program says, when it stops saying so, and what its hint advises.
+    """The output of a failed program, a check whether the cause is fixed, and how to follow the hint.
 
     The advice is a pattern. What its groups match in the hint is all that `follow` knows of what to do.
     """
 
     rule: str
-    said: str  # the program's own text, with /x for the folder
-    passes: str  # a command for sh that tells whether the cause is gone
+    said: str  # the program's output, with /x for the folder
+    passes: str  # a shell command that succeeds if the cause is fixed
     advice: str
-    follow: Callable[..., object]  # gets the project and the groups
+    follow: Callable[..., object]  # called with the project and the groups of the hint's pattern
     files: Files = field(default_factory=dict)
     script: str = "tool build"
     known: Mapping[str, Any] = field(default_factory=dict)  # of the failed command
     variables: Mapping[str, str] = field(default_factory=dict)
-    setup: str = ""  # a command that makes the rest of the project
-    path: str = ""  # the PATH, where it has only what an image has
+    setup: str = ""  # a command that creates the rest of the project
+    path: str = ""  # a PATH with only the programs of an image
 
 
 def prove(
     proof: Proof, folder: Path, tools: Path | str = "", *, key: str, names: Mapping[str, str] | None = None
 ) -> None:
-    """Let it fail, read the hint, do what it says, and let it pass.
+    """Let the command fail, follow its hint, and check that it succeeds.
 
     `tools` has the programs that run for real. `key` and `names` are those of `recorded.fail`.
     """
@@ -175,7 +175,7 @@ def prove(
 
 
 def explain(project: Project, output: str, rule: str, known: Mapping[str, Any]) -> str:
-    """Return the hint, which is of the rule."""
+    """Return the hint, and check that the rule has this id."""
     try:
         manifest = project.manifest
     except ValueError:
@@ -199,21 +199,21 @@ def explain(project: Project, output: str, rule: str, known: Mapping[str, Any]) 
     return found.text
 
 
-# --- what tells whether a cause is gone ---
+# --- commands that check whether a cause is fixed ---
 def config(file: str, expression: str) -> str:
-    """Look at a configuration, which is `c`."""
+    """Return a command that evaluates an expression on a configuration, which is `c`."""
     code = f'const c = require("./{file}"); process.exit(({expression}) ? 0 : 1)'
     return f"node -e {shlex.quote(code)}"
 
 
 def module(file: str, expression: str) -> str:
-    """Look at an ES module, which is `m`."""
+    """Return a command that evaluates an expression on an ES module, which is `m`."""
     code = f'const m = await import("./{file}"); process.exit(({expression}) ? 0 : 1)'
     return f"node --input-type=module -e {shlex.quote(code)}"
 
 
 def installed(name: str, version: str = "") -> str:
-    """Look at the version of an installed package, which begins like this."""
+    """Return a command that checks whether the version of an installed package starts with `version`."""
     return f'grep -qF \'"version": "{version}\' node_modules/{name}/package.json'
 
 

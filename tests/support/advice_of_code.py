@@ -1,4 +1,4 @@
-"""Failures of frameworks, bundlers and compilers, in their own words, and what their hints advise."""
+"""List failures of frameworks, bundlers and compilers with their original output, and the advice of their hints."""
 # ruff: noqa: E501 - lines of logs are as long as they are
 
 from __future__ import annotations

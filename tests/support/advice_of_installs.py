@@ -1,4 +1,4 @@
-"""Failures of installs and of what they need, in the programs' own words, and what their hints advise."""
+"""List failures of installs with their original output, and the advice of their hints."""
 # ruff: noqa: E501 - lines of logs are as long as they are
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ LINKED = {
     "dep/package.json": json.dumps({"name": "dep", "version": "1.0.0"}),
 }
 IDENTITY = "git config user.email a@b; git config user.name a"
-# A manager that installs what its lockfile has: `install` writes it, all else only compares.
+# A manager that installs from its lockfile: `install` writes the lockfile, other commands only compare it.
 MANAGER = 'if [ "$*" = install ]; then cp package.json {0}; else cmp -s package.json {0}; fi'
 REPOSITORY = f"git init -q && {IDENTITY} && git commit -qm 1 --allow-empty"
 HISTORY = {"full": "--unshallow --tags"}
@@ -34,7 +34,7 @@ NODE_LINE = (
 
 
 def name_manager(project: Project, field: str, name: str, version: str = "9.15.9") -> None:
-    """Name a manager in package.json, which buildrunner then takes."""
+    """Name a manager in package.json, which buildrunner then uses."""
     project.write("package.json", json.dumps({**project.manifest, field: f"{name}@{version}"}))
     manager, *_ = detect_manager(project.folder, project.folder)
     assert (manager.name, manager.version) == (name, version)
@@ -47,7 +47,7 @@ def run_inside(project: Project, *commands: str) -> None:
 
 
 def add_programs(project: Project, said: str) -> None:
-    """Have programs as an image has them."""
+    """Add programs as in an image."""
     for name in said.replace(" and ", ", ").split(", "):
         program = {"Python": "python3"}.get(name, name)
         project.write(f"image/{program}", "#!/bin/sh\n")
@@ -434,7 +434,7 @@ PROOFS: tuple[Proof, ...] = (
 
 
 def of_servers(url: str, closed: str, trusted: str, authority: str) -> tuple[Proof, ...]:
-    """Return the proofs that need a registry, one that wants a token, or a server with a certificate of `authority`."""
+    """Return the proofs that need a registry, a registry with a token, or a server with a certificate of `authority`."""
     scoped = {"version": "1.0.9", "resolved": f"{url}/@me/kit/-/kit-1.0.9.tgz", "integrity": f"sha512-{'A' * 86}=="}
     top = {"dependencies": {"@me/kit": "^1.0.0"}}
     darwin = {"version": "1.0.0", "resolved": f"{url}/tool/-/tool-1.0.0.tgz"}

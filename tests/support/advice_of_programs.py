@@ -1,4 +1,4 @@
-"""Failures of programs that run for real (sh, node, npm), and what their hints advise."""
+"""List failures of programs that really run (sh, node, npm), and the advice of their hints."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ CASES = (
     Case(
         "program-not-executable", "./build.sh", "--chmod=+x", {"build.sh": "#!/bin/sh\n"}, fixed_by="chmod +x build.sh"
     ),
-    # --- what node says ---
+    # --- failures of node ---
     Case(
         "variable-missing",
         "node x.js",
@@ -245,7 +245,7 @@ CASES = (
         {"x.js": "require('dns').lookup(process.env.AT ?? 'nowhere.invalid', (error) => { if (error) throw error })"},
         fixed_variables={"AT": "127.0.0.1"},
     ),
-    # --- what npm says ---
+    # --- failures of npm ---
     Case(
         "script-missing",
         "npm run build",
@@ -390,7 +390,7 @@ REGISTRY_CASES = (
     ),
 )
 
-# --- what a program says until a variable is set: the rule, the text, the variable ---
+# --- missing variables: the rule, the program's output, the variable ---
 VARIABLES: tuple[tuple[str, str, str], ...] = (
     (
         "puppeteer-download",

@@ -1,4 +1,4 @@
-"""An attacker whose repositories attack: what the tests of `tests/system/hostile` work with, in each place where builds run."""
+"""Provide an attacker, whose hostile repositories the tests in `tests/system/hostile` build in each environment."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from support.harness import PLAIN, ROOT, Event, Program, Repositories, Run, Runn
 
 Test = TypeVar("Test", bound=Callable[..., None])
 Place = Literal["as root", "not as root", "in the image"]
-PERSON = "games"  # any user of every Debian who is neither root nor the one that builds run as
+PERSON = "games"  # a user on every Debian system other than root and the builds' user
 
 
 def in_one_place(test: Test) -> Test:
-    """Mark an attack for which it makes no difference as whom builds run: on one machine it is made in one place alone."""
+    """Mark an attack that doesn't depend on the builds' user, so that it runs in only one environment per machine."""
     test.in_one_place = True  # type: ignore[attr-defined]
     return test
 
 
 class Attacker:
-    """Push repositories, and examine everything that their builds leave behind.
+    """Pushes repositories, and examines everything that their builds leave behind.
 
     Args:
         place: where the builds run.
@@ -52,7 +52,7 @@ class Attacker:
 
     @property
     def is_another_user(self) -> bool:
-        """Return whether builds run as a user of their own: they do where the runner is root."""
+        """Return whether builds run as another user than the runner, which they do if the runner is root."""
         return self.place != "not as root"
 
     def build(
@@ -63,7 +63,7 @@ class Attacker:
         timeout: float = 120,
         **variables: str | None,
     ) -> Run:
-        """Run a build whose script is `script` (a shell script in the repository's root), with other files of the repository."""
+        """Run the build of a repository with the shell script `script` and other files."""
         given: dict[str, Any] = {**PLAIN, **variables}
         return self.program.run(self.push(script, files), timeout=timeout, **given)
 
@@ -71,37 +71,37 @@ class Attacker:
     def building(
         self, script: str, files: Mapping[str, str | bytes] | None = None, **variables: str | None
     ) -> Iterator[Running]:
-        """Start such a build."""
+        """Start such a build, and yield it while it runs."""
         given: dict[str, Any] = {**PLAIN, **variables}
         with self.program.running(self.push(script, files), **given) as running:
             yield running
 
     def push(self, script: str, files: Mapping[str, str | bytes] | None = None) -> str:
-        """Create a repository with a build script, and return its address."""
+        """Create a repository with a build script, and return its URL."""
         return self.url(self.repositories.app(script, **dict(files or {})))
 
     def site(self, run: Run) -> dict[str, Any]:
-        """Return the objects that a run has published, by their paths."""
+        """Return the objects that a build has published, by path."""
         return self.program.objects(run.slug)
 
     def archive(self, run: Run) -> list[Event]:
         return self.program.archive(run, self.state_bucket)
 
     def all_that_left(self, run: Run) -> str:
-        """Return everything that went out of the process: console, stream, channel, archive."""
+        """Return all output of a build: console, stream, channel and archive."""
         events = [json.dumps(event, ensure_ascii=False) for event in (*run.events, *self.archive(run))]
         return "\n".join([run.stdout, run.stderr, *events, *run.messages])
 
 
 class PersonsProgram(Program):
-    """The program as a person starts it on a machine of their own: not as root."""
+    """The program as started by a user who is not root."""
 
     def started_by(self) -> list[str]:
         return as_person() if os.geteuid() == 0 else []
 
 
 def as_person() -> list[str]:
-    """Return the start of a command line that runs the rest as a user who is not root.
+    """Return the prefix of a command line that runs the rest as a user who is not root.
 
     Python and this project may lie in a folder of root's alone. So the rest sees another file system, in which such folders
     hold only what is needed of them and can be passed through.

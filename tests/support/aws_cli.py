@@ -1,7 +1,7 @@
-"""The AWS CLI with its imports done: half a second less for each of the 60 commands of `docs/deploying.md`.
+"""Run the AWS CLI without its imports, which saves half a second for each of the 60 commands in `docs/deploying.md`.
 
-`python tests/support/aws_cli.py SOCKET` listens. For each program that connects it forks, takes over its arguments, directory,
-environment and descriptors, and is the CLI. `CLIENT` is the program to put on a PATH as `aws`.
+`python tests/support/aws_cli.py SOCKET` listens for clients. For each client, it forks a process that takes over the client's
+arguments, directory, environment and descriptors, and runs the CLI. `CLIENT` is the program to put on PATH as `aws`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def serve(path: str) -> None:
     import awscli.clidriver
 
     awscli.clidriver.create_clidriver()
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the forks
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # so that forked processes don't become zombies
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
         listener.bind(path)
         listener.listen()
@@ -51,7 +51,7 @@ def answer(connection: socket.socket) -> None:
             os.dup2(descriptor, number)
             os.close(descriptor)
         os.chdir(folder)
-        models = os.environ["AWS_DATA_PATH"]  # which the import has set
+        models = os.environ["AWS_DATA_PATH"]  # set by the import
         os.environ.clear()
         os.environ.update(environment, AWS_DATA_PATH=models)
         sys.argv = ["aws", *arguments]

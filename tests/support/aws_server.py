@@ -1,10 +1,10 @@
-"""A stand-in for AWS on loopback: moto, in a process of its own, and a list of what ECS was asked.
+"""Run moto as a fake AWS on loopback in a separate process, and record the requests to ECS and Batch.
 
     python tests/support/aws_server.py PORT REQUESTS
 
-Each call of ECS and Batch is a line of the file REQUESTS: `{"action": "RunTask", "request": {…}}`. moto forgets some of a
-RunTask, such as its client token, so tests look here. What it cannot do, such as throttling, tests have answered by
-`AwsServer.answer`.
+Each call of ECS and Batch is a line in the file REQUESTS: `{"action": "RunTask", "request": {…}}`. moto doesn't store all of a
+RunTask request, such as its client token, so tests read this file. For responses that moto cannot produce, such as throttling,
+tests call `AwsServer.answer`.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from typing import Any
 ACCOUNT = "123456789012"  # moto's
 REGION = "eu-central-1"
 BATCH_ACTIONS = ("SubmitJob", "DescribeJobs", "TerminateJob", "DescribeJobQueues")
-MOTO = {"moto": "decides"}  # as an answer: the call reaches moto
+MOTO = {"moto": "decides"}  # as an answer: moto handles the call
 
 
 @dataclass(frozen=True)
 class AwsServer:
-    """The address, and the received requests."""
+    """The address of the server, and the requests that it received."""
 
     endpoint: str
     requests: Path
 
     def environment(self) -> dict[str, str]:
-        """Return the variables with which every SDK finds it; the credentials are anybody's."""
+        """Return the variables with which every SDK finds the server; any credentials are valid."""
         return {
             "AWS_ENDPOINT_URL": self.endpoint,
             "AWS_ACCESS_KEY_ID": "anybody",
@@ -56,7 +56,7 @@ class AwsServer:
         )
 
     def answer(self, action: str, *answers: Mapping[str, Any], status: int = 200) -> None:
-        """Answer the next calls of an action with these responses, in order; the last one stays. None of them reaches moto."""
+        """Answer the next calls of an action with these responses in order, without moto; the last one is used repeatedly."""
         folder = self.requests.parent / "answers" / action
         folder.mkdir(parents=True, exist_ok=True)
         for old in sorted(folder.iterdir()):
@@ -67,7 +67,7 @@ class AwsServer:
             new.rename(new.with_suffix(".json"))
 
     def asked(self, action: str) -> list[dict[str, Any]]:
-        """Return the requests of one action of ECS, in their order."""
+        """Return the requests of an action in order."""
         calls = [json.loads(line) for line in self.requests.read_text().splitlines()]
         return [call["request"] for call in calls if call["action"] == action]
 
@@ -95,18 +95,18 @@ def serve(port: int, requests: Path) -> None:
     from stack_types import add_types  # type: ignore[import-not-found] # this file is a program here, not a package
     from werkzeug.serving import run_simple
 
-    # It adds up the memory of a task's containers, and fails where only the task has one, as on Fargate.
+    # moto adds up the memory of the containers, and fails if only the task sets it, as on Fargate.
     EC2ContainerServiceBackend._calculate_task_resource_requirements = lambda *_: {  # type: ignore[method-assign]
         "CPU": 0,
         "MEMORY": 0,
         "PORTS": [],
         "PORTS_UDP": [],
     }
-    state_manager.set_transition("ecs::task", {"progression": "immediate"})  # has ended whenever somebody looks
+    state_manager.set_transition("ecs::task", {"progression": "immediate"})  # tasks end immediately
 
     def backend(service: Any) -> Any:
         app = create_backend_app(service)
-        app.config["PROPAGATE_EXCEPTIONS"] = True  # an error of moto's is in its log
+        app.config["PROPAGATE_EXCEPTIONS"] = True  # so that moto's log shows its errors
         return app
 
     def record(action: str, request: Any) -> None:
@@ -119,7 +119,7 @@ def serve(port: int, requests: Path) -> None:
     lock = threading.Lock()
 
     def take_answer(action: str) -> dict[str, Any] | None:
-        """Return the response that a test has set for this call; the last one stays for later calls."""
+        """Return the response that a test has set for this call; the last one is used repeatedly."""
         folder = requests.parent / "answers" / action
         with lock:
             found = sorted(folder.glob("*.json")) if folder.is_dir() else []

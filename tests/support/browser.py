@@ -1,4 +1,4 @@
-"""A real Chromium for tests of pages, and what no page may do: log an error, or ask another origin for anything."""
+"""Open pages in a real Chromium, and check that they log no error and send no request to another origin."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ expect.set_options(timeout=PATIENCE_MS)
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """Start Debian's Chromium; skip without one, but not in CI, which installs it."""
+    """Start Debian's Chromium; skip the test if it is missing, except in CI."""
     path = shutil.which("chromium")
     if path is None and not os.environ.get("CI"):
         pytest.skip("There is no Chromium here: apt-get install chromium.")
@@ -41,7 +41,7 @@ def chromium() -> Iterator[Browser]:
 
 
 class Tab:
-    """One page in a context of its own, which records its requests and errors."""
+    """A page in its own browser context, which records the page's requests and errors."""
 
     def __init__(
         self, browser: Browser, *, allowed_errors: str | None = None, elsewhere: str | None = None, **options: Any
@@ -67,7 +67,7 @@ class Tab:
         return self
 
     def close(self) -> None:
-        """Check what holds for every page."""
+        """Close the page, and check its requests and errors."""
         origins = {urlsplit(address).netloc for address in self.requests if not address.startswith(("blob:", "data:"))}
         hosts = {urlsplit(address).netloc for address in (self.page.url, self._elsewhere or self.page.url)}
         self.context.close()
@@ -81,11 +81,11 @@ class Tab:
         return self.page.locator("#state")
 
     def line(self, number: int) -> Locator:
-        """The row of a line, if it is drawn."""
+        """Return the row of a line, if it is drawn."""
         return self.page.locator(".row").filter(has=self.page.locator(f'a.number[href$="#L{number}"]'))
 
     def sees(self, locator: Locator) -> None:
-        """Wait until it is on the screen, below the bars at the top."""
+        """Wait until an element is visible below the bars at the top."""
         expect(locator).to_be_in_viewport()
         top = self.page.locator(".toolbar").bounding_box()
         place = locator.bounding_box()
@@ -95,14 +95,14 @@ class Tab:
 
     @property
     def shown(self) -> list[str]:
-        """The texts of the lines that are drawn, from the top."""
+        """Return the texts of the drawn lines, from the top."""
         texts: list[str] = self.page.evaluate(
             "[...document.querySelectorAll('.row .text')].map((row) => row.textContent)"
         )
         return texts
 
     def axe(self) -> list[str]:
-        """What axe-core finds wrong with the page as it is now."""
+        """Return the violations that axe-core finds on the page in its current state."""
         source = (Path(node_modules(os.environ["PATH"])) / "axe-core" / "axe.min.js").read_text()
         self.page.evaluate(f"{source}; void 0")
         found = self.page.evaluate("axe.run(document, {resultTypes: ['violations']})")

@@ -1,4 +1,4 @@
-"""Certificates of an authority that nobody knows, for servers on loopback that speak TLS."""
+"""Create certificates of an untrusted authority for TLS servers on loopback."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _SIGNS = x509.KeyUsage(
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """PEM files of a server, and of the authority that has to be trusted to trust it."""
+    """PEM files of a server and of the authority that signed its certificate."""
 
     authority: Path
     chain: Path
@@ -40,7 +40,7 @@ class Certificate:
 
 
 def make_certificate(folder: Path, *names: str) -> Certificate:
-    """Write a certificate for `names` by an authority of its own into `folder`."""
+    """Write a certificate for `names`, signed by a new authority, to `folder`."""
     own_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "An authority of tests")])
     now = datetime.now(UTC)

@@ -1,8 +1,8 @@
-"""The endpoint of a task's role, as Fargate has it at 169.254.170.2; run inside the network namespace of the task.
+"""Serve the credentials of a task's role at 169.254.170.2, as Fargate does; run in the task's network namespace.
 
     CREDENTIALS='{"AccessKeyId": …}' python ecs_endpoint.py
 
-The address is put on `lo` first, which takes CAP_NET_ADMIN. What is asked for is printed.
+It first adds the address to `lo`, which requires CAP_NET_ADMIN. It prints the requests.
 https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-iam-roles.html
 """
 
@@ -15,7 +15,7 @@ import struct
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 ADDRESS = "169.254.170.2"
-PATH = "/v2/credentials/6a3e2c1b-0d5f-4a79-9b1e-7c8d9e0f1a2b"  # AWS: a UUID, which is all that guards it
+PATH = "/v2/credentials/6a3e2c1b-0d5f-4a79-9b1e-7c8d9e0f1a2b"  # on AWS, the UUID is the only protection
 _SIOCSIFADDR = 0x8916  # <linux/sockios.h>
 
 

@@ -17,7 +17,7 @@ from support.s3_server import S3Server
 from support.template import Template
 
 PYTHON = "/opt/buildrunner/bin/python"  # the image's
-# What Fargate itself sets: https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-metadata-endpoint-v4-fargate.html
+# Variables that Fargate sets: https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-metadata-endpoint-v4-fargate.html
 PLATFORM = {
     "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI": PATH,
     "AWS_DEFAULT_REGION": "us-east-1",
@@ -34,13 +34,13 @@ def docker(*arguments: str) -> str:
 
 
 def shell(image: str, script: str, *options: str) -> str:
-    """Run a script in a container of the image, as root and with a read-only root, and give what it prints."""
+    """Run a script in a container of the image, as root with a read-only file system, and return its output."""
     return docker("run", "--rm", "--read-only", "--network=none", "--entrypoint=/bin/sh", *options, image, "-c", script)
 
 
 @dataclass(frozen=True)
 class Task:
-    """What a task of the task definition is given by the machine: its network, with the endpoint of its role in it."""
+    """The network of a task, with the credentials endpoint of the task's role."""
 
     network: str  # the container whose network namespace it joins
 
@@ -50,7 +50,7 @@ class Task:
 
 @contextmanager
 def task_network(image: str, credentials: Mapping[str, str]) -> Iterator[Task]:
-    """Make the network namespace of a task, with the endpoint that gives it these credentials (as of `assume_role`)."""
+    """Create the network namespace of a task, with an endpoint for these credentials (from `assume_role`)."""
     name = f"network-{uuid.uuid4().hex[:8]}"
     program = Path(__file__).with_name("ecs_endpoint.py")
     options = ["--cap-add=NET_ADMIN", f"--mount=type=bind,src={program},dst=/endpoint.py,readonly"]
@@ -66,7 +66,7 @@ def task_network(image: str, credentials: Mapping[str, str]) -> Iterator[Task]:
 
 
 class Fargate(Program):
-    """The program as a task of the template's `BuildTask`. A run's container has the name of its slug."""
+    """The program as a task of the template's `BuildTask`. The container of a build is named after its slug."""
 
     def __init__(self, image: str, task: Task, redis: Redis, s3: S3Server, folder: Path) -> None:
         super().__init__(redis, s3, folder)
@@ -86,7 +86,7 @@ class Fargate(Program):
             **{secret["name"]: secrets[secret["name"]] for secret in definition["secrets"]},
             "AWS_REGION": "us-east-1",
             "AWS_ENDPOINT_URL_S3": self.s3.endpoint,
-            # Node has certificates of its own: these are the image's, to which stand-ins add the machine's.
+            # Node.js has its own certificates. These are the image's, to which the test images add the machine's.
             "NODE_EXTRA_CA_CERTS": "/etc/ssl/certs/ca-certificates.crt",
             "REPO_ALLOWED_SCHEMES": "http",
             "REPO_URL": str(repository) if repository else None,
@@ -126,7 +126,7 @@ class Fargate(Program):
         )
 
     def wait_for_line(self, slug: str, text: str) -> None:
-        """Wait until the console of a run has said something."""
+        """Wait until the console of a build contains a text."""
         wait_for(lambda: _succeeds("sh", "-c", f"docker logs {slug} 2>&1 | grep -qF '{text}'"), f"the line {text!r}")
 
     def objects_anywhere(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""Files of an app, by name."""
+"""Write the files of an app."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ Files = Mapping[str, str]
 
 
 def write(folder: Path, files: Files) -> None:
-    """Write them below a folder."""
+    """Write files to a folder, by their paths."""
     for name, text in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)

@@ -1,4 +1,4 @@
-"""`buildrunner serve` as a process, and viewers of it: requests as they come, and the messages of an event stream."""
+"""Run `buildrunner serve` as a process, and send requests and follow event streams as its viewers do."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from support.harness import Event, Program, Redis, wait_for
 
 @dataclass(frozen=True)
 class Answer:
-    """What was answered to one request."""
+    """The response to a request."""
 
     status: int
-    headers: Mapping[str, str]  # names in lower case
+    headers: Mapping[str, str]  # names in lowercase
     body: bytes
 
     @property
@@ -32,7 +32,7 @@ class Answer:
 
 
 class Gateway:
-    """The process; ended by `close`."""
+    """The process of a gateway, which `close` ends."""
 
     def __init__(self, program: Program, *arguments: str, **variables: str) -> None:
         names = ("PATH", "HOME", "REDIS_URI", "AWS_BUCKET_NAME", *program.s3.environment())
@@ -56,7 +56,7 @@ class Gateway:
     def request(
         self, path: str, *, method: str = "GET", timeout: float = 30, host: str | None = None, **headers: str
     ) -> Answer:
-        """Ask once; names of headers are written with `_`."""
+        """Send a request; names of headers are written with `_`."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
         sent = {name.replace("_", "-"): value for name, value in headers.items()}
         try:
@@ -81,12 +81,12 @@ class Gateway:
 
     @property
     def descriptors(self) -> int:
-        """How many files it has open."""
+        """The number of open file descriptors."""
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))
 
 
 class Viewer:
-    """A viewer of a build: its messages so far, read in a thread."""
+    """A viewer of a build, whose messages a thread reads."""
 
     def __init__(self, port: int, path: str, **headers: str) -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
@@ -123,7 +123,7 @@ class Viewer:
 
     @property
     def reason(self) -> str | None:
-        """Why it ended."""
+        """The reason for the end of the stream; None if the server gave none."""
         ends = [json.loads(message["data"])["reason"] for message in self.messages if message.get("event") == "end"]
         return str(ends[0]) if ends else None
 
@@ -131,7 +131,7 @@ class Viewer:
         wait_for(lambda: any(event.get("log") == text for event in self.events), f"the viewer to see {text!r}", seconds)
 
     def end(self, seconds: float = 60) -> str | None:
-        """Wait until the server has closed, and say why."""
+        """Wait until the server has closed the stream, and return the reason."""
         self._thread.join(seconds)
         assert not self._thread.is_alive(), f"the stream continues after {self.messages[-2:]}"
         self._connection.close()
@@ -146,7 +146,7 @@ class Viewer:
 
 
 class StreamWriter:
-    """Writes events into a stream as a build does, from a test."""
+    """Writes events to a stream as a build does."""
 
     def __init__(self, redis: Redis, slug: str, build: str, run: int = 1_700_000_000_000) -> None:
         self.build = build
@@ -156,7 +156,7 @@ class StreamWriter:
         self._run = run
 
     def write(self, *lines: str, seconds_ago: float = 0, **fields: Any) -> None:
-        """Write a line each; with `fields` other events."""
+        """Write an event for each line; `fields` replace fields of the events."""
         from datetime import UTC, datetime, timedelta
 
         with self._redis.client() as client:
@@ -177,12 +177,12 @@ class StreamWriter:
             pipeline.execute()
 
     def end(self, line: str = "Done", **fields: Any) -> None:
-        """Write the result."""
+        """Write the result event."""
         self.write(line, **{"type": "result", "stage": "finish", "status": "succeeded", "exit_code": 0, **fields})
 
     @property
     def archive(self) -> bytes:
-        """The log as stored in the bucket."""
+        """Return the log as it is stored in the bucket."""
         lines = (json.dumps(event, ensure_ascii=False, separators=(",", ":")) for event in self.events)
         return "".join(f"{line}\n" for line in lines).encode()
 

@@ -1,4 +1,4 @@
-"""A real git server on loopback, `git http-backend` behind Python's http.server, with faults on request."""
+"""Run a real git server on loopback, `git http-backend` behind Python's http.server, with optional faults."""
 
 from __future__ import annotations
 
@@ -18,28 +18,30 @@ from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
 
 SIGNATURE = "signed"
-HELD_SECONDS = 30  # that a request which is held waits at most
+HELD_SECONDS = 30  # longest time that a request is held
 
 
 @dataclass
 class GitServer:
-    """The behavior of one server, and the requests it received."""
+    """The behavior of a server, and the requests that it received."""
 
-    folder: Path  # of the repositories
+    folder: Path  # contains the repositories
     host: str
     port: int
     password: str | None = None  # required by basic authentication; any user name is accepted
-    refusal: int = 401  # what is answered without the password
-    redirect_to: str | None = None  # an origin that every request is sent on to
-    troubles: list[int | Literal["reset"]] = field(default_factory=list)  # the first requests are answered with these
-    hold: threading.Event | None = None  # each request waits for it
-    dumb: bool = False  # files and nothing else, as after `git update-server-info`
-    old: bool = False  # only supports version 0 of the protocol, which serves the tips of branches and tags
+    refusal: int = 401  # status without the password
+    redirect_to: str | None = None  # origin that every request is redirected to
+    troubles: list[int | Literal["reset"]] = field(
+        default_factory=list
+    )  # faults of the first requests: a status or a reset
+    hold: threading.Event | None = None  # if set, each request waits for it
+    dumb: bool = False  # whether to serve only files, as after `git update-server-info`
+    old: bool = False  # whether to support only version 0 of the protocol, which serves the tips of branches and tags
     refuses_tokens_for: str | None = None  # a public repository that refuses requests with a token
-    lfs: Mapping[str, bytes] = field(default_factory=dict)  # objects of Git LFS by their SHA-256
-    lfs_storage: str | None = None  # an origin at which they are, if it is not this one
-    troubles_of_lfs: list[int] = field(default_factory=list)  # the first requests for a list are answered with these
-    lfs_refusal: tuple[int, str] | None = None  # what a request for a list of them is answered with
+    lfs: Mapping[str, bytes] = field(default_factory=dict)  # Git LFS objects by SHA-256
+    lfs_storage: str | None = None  # origin of the LFS objects; None for this server
+    troubles_of_lfs: list[int] = field(default_factory=list)  # statuses of the first LFS batch requests
+    lfs_refusal: tuple[int, str] | None = None  # status and message of all LFS batch requests
     requests: list[tuple[str, str, Mapping[str, str]]] = field(default_factory=list)  # method, path, headers
 
     @property
@@ -50,7 +52,7 @@ class GitServer:
         return f"{self.origin}/{repository.name}"
 
     def authorizations(self) -> set[str]:
-        """Return the credentials that have been sent here."""
+        """Return the credentials that clients have sent."""
         return {headers["authorization"] for _, _, headers in self.requests if "authorization" in headers}
 
 
@@ -67,7 +69,7 @@ def git_server(
     dumb: bool = False,
     old: bool = False,
 ) -> Iterator[GitServer]:
-    """Serve the repositories in `folder`; the fields of `GitServer` say what the options do."""
+    """Serve the repositories in `folder`; the options are the fields of `GitServer`."""
     with _Listener((host, 0), _Handler) as listener:
         port = listener.server_address[1]
         server = GitServer(folder, host, port, password, refusal, redirect_to, list(troubles), hold, dumb, old)
@@ -78,7 +80,7 @@ def git_server(
             yield server
         finally:
             if hold:
-                hold.set()  # or closing waits for the requests that wait for it
+                hold.set()  # otherwise, closing would wait for the held requests
             listener.shutdown()
             thread.join()
 
@@ -87,7 +89,7 @@ class _Listener(ThreadingHTTPServer):
     git: GitServer
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Keep silent: clients that are killed, and resets, are what some tests are about."""
+        """Print nothing: some tests kill clients or reset connections."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -154,7 +156,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(404)
 
     def _list_lfs(self, server: GitServer, asked: Mapping[str, Any]) -> None:
-        """Respond as specified in docs/api/batch.md of Git LFS, with downloads that need a header of their own."""
+        """Respond as specified in docs/api/batch.md of Git LFS, with downloads that require a special header."""
         answer: dict[str, Any] = {"transfer": "basic", "objects": []}
         status = 200
         if server.troubles_of_lfs:
@@ -201,4 +203,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_request(self, code: object = "-", size: object = "-") -> None:
-        """Keep silent; `requests` has it all."""
+        """Print nothing; `requests` has all requests."""

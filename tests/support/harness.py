@@ -1,4 +1,4 @@
-"""What system tests work with: a real Redis, repositories made on the fly, and the program, run as its users run it."""
+"""Provide a real Redis, generated repositories, and the program as its users run it, for system tests."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ class _Commands(TypedDict):
     BUILD_COMMAND: str
 
 
-# For a run that needs no npm: it takes a second of CPU less.
+# For builds that don't need npm, which saves a second of CPU.
 PLAIN: _Commands = {"INSTALL_COMMAND": "true", "BUILD_COMMAND": "sh build.sh"}
 
 
 @dataclass
 class Redis:
-    """A real Valkey, which tests may freeze, kill and start again."""
+    """A real Valkey server, which tests may freeze, kill and restart."""
 
     port: int
     folder: Path
-    host: str = "127.0.0.1"  # where containers find it, if that is not where we do
+    host: str = "127.0.0.1"  # another address for tests with containers
     process: subprocess.Popen[bytes] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -71,7 +71,7 @@ class Redis:
         self.process.wait()
 
     def state(self) -> str:
-        """Return what the kernel reports about the server, for the message of a test that could not reach it."""
+        """Return the kernel's status of the server, for the message of a test that could not reach it."""
         code = self.process.poll()
         if code is not None:
             return f"Valkey has ended with {code}"
@@ -88,14 +88,14 @@ class Redis:
         )
 
     def events(self, slug: str) -> list[Event]:
-        """Read the stream as a program of a platform does."""
+        """Return the events in a slug's stream."""
         with self.client() as client:
             return [json.loads(entry["event"]) for _, entry in client.xrange(f"events:{slug}")]
 
 
 @dataclass(frozen=True)
 class Run:
-    """How a run ended, and what all of its readers have seen."""
+    """The end of a build, and the messages that its readers have received."""
 
     code: int
     stdout: str
@@ -120,7 +120,7 @@ class Run:
 
 
 class Subscriber:
-    """A subscriber from the start, which stores each message of the channel and reconnects."""
+    """A subscriber of a channel, which stores all messages and reconnects."""
 
     def __init__(self, redis: Redis, channel: str) -> None:
         self.messages: list[str] = []
@@ -161,7 +161,7 @@ class Subscriber:
                     return
 
     def wait_until_back(self) -> None:
-        """Wait for the new subscription, after the server was killed and has been started again."""
+        """Wait for the new subscription after the server was killed and restarted."""
 
         def is_back() -> bool:
             with suppress(OSError, RedisError), self._redis.client() as client:
@@ -171,10 +171,10 @@ class Subscriber:
         wait_for(is_back, "the subscriber to come back")
 
     def close(self) -> None:
-        """Read what the server has sent by now, and leave."""
+        """Read all messages that the server has sent, and disconnect."""
         if not self._thread.is_alive():
             return
-        # Redis sends a subscriber's messages in the order of their arrival: anything after this one is too late.
+        # Redis sends messages in the order of their arrival, so none of the build's messages comes after this one.
         with suppress(OSError, RedisError), self._redis.client(socket_timeout=1) as client:
             if client.publish(self._own_channel, ""):
                 self._thread.join(1)
@@ -183,7 +183,7 @@ class Subscriber:
 
 
 class Running:
-    """A running build: the output of its console so far, and its end."""
+    """A running build, with the console output so far."""
 
     def __init__(self, process: subprocess.Popen[str], redis: Redis, subscriber: Subscriber, slug: str) -> None:
         self.process = process
@@ -198,11 +198,11 @@ class Running:
             reader.start()
 
     def wait_for_line(self, text: str, seconds: float = 30) -> None:
-        """Wait until the console has printed it."""
+        """Wait until the console contains a text."""
         wait_for(lambda: any(text in line for line in self.stdout), f"the console to say {text!r}", seconds)
 
     def end(self, timeout: float = 90) -> Run:
-        """Wait for the end, and return everything its readers have received."""
+        """Wait for the end of the build, and return everything that its readers have received."""
         wait_for_end(self.process, timeout)
         for reader in self._readers:
             reader.join()
@@ -214,7 +214,7 @@ class Running:
 
 def _keep(pipe: IO[str], lines: list[str]) -> None:
     with pipe:
-        lines.extend(pipe)  # one by one, as they come
+        lines.extend(pipe)  # line by line
 
 
 class Program:
@@ -245,7 +245,7 @@ class Program:
         return {name: value for name, value in environment.items() if value is not None}
 
     def started_by(self) -> list[str]:
-        """Return the beginning of the command line: what starts Python, if it is not the test itself."""
+        """Return the prefix of the command line, such as a program that changes the user."""
         return []
 
     def start(self, environment: Mapping[str, str], *arguments: str, **options: Any) -> subprocess.Popen[str]:
@@ -270,7 +270,7 @@ class Program:
         meanwhile: Callable[[subprocess.Popen[str], str], None] | None = None,
         **variables: str | None,
     ) -> Run:
-        """Run a build to its end. `meanwhile(process, slug)` runs in parallel; variables that are None are left out."""
+        """Run a build to its end. `meanwhile(process, slug)` runs in parallel; variables with the value None are not set."""
         with self.running(repository, *arguments, **variables) as running:
             helper = threading.Thread(target=meanwhile, args=(running.process, running.slug)) if meanwhile else None
             if helper:
@@ -284,7 +284,7 @@ class Program:
     def running(
         self, repository: str | Path | None = None, *arguments: str, **variables: str | None
     ) -> Iterator[Running]:
-        """Start it, with a subscriber that was there before."""
+        """Start a build after its subscriber, and yield it while it runs."""
         environment = self.environment(repository, **variables)
         slug = environment.get("SLUG") or environment.get("PROJECT_ID") or "none"
         channel = environment.get("LOG_CHANNEL", "logs:{slug}").replace("{slug}", slug)
@@ -304,7 +304,7 @@ class Program:
         return _s3_client(self.s3.endpoint, self.s3.access_key, self.s3.secret_key)
 
     def objects(self, slug: str, bucket: str = "sites") -> dict[str, Any]:
-        """Return the site's objects by their path: body, ContentType, CacheControl, LastModified."""
+        """Return the objects of a site by path: body, ContentType, CacheControl, LastModified."""
         client = self.client()
         listed = client.list_objects_v2(Bucket=bucket, Prefix=f"{slug}/").get("Contents", [])
         found = {}
@@ -328,7 +328,7 @@ class Program:
 
 @cache
 def _s3_client(endpoint: str, access_key: str, secret_key: str) -> Any:
-    """Make a client, which takes 0.2 s of CPU; one is enough for all tests and threads."""
+    """Create a client, which takes 0.2 s of CPU, so that all tests and threads share one."""
     import botocore.session
     from botocore.config import Config
 
@@ -343,11 +343,14 @@ def _s3_client(endpoint: str, access_key: str, secret_key: str) -> Any:
 
 
 class LogReader:
-    """`buildrunner logs` as a process, with what it needs to find the servers of a test."""
+    """A process of `buildrunner logs` that uses the servers of a test."""
 
     def __init__(self, program: Program, *arguments: str, **variables: str) -> None:
         names = ("PATH", "HOME", "REDIS_URI", "AWS_BUCKET_NAME", *program.s3.environment())
-        home = {"PATH": os.environ["PATH"], "HOME": str(program.folder)}  # of this machine, wherever the builds are
+        home = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(program.folder),
+        }  # this machine's, even if builds run in containers
         environment = {**home, **program.environment(None), **program.s3.environment()}
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-m", "buildrunner", "logs", *arguments],
@@ -377,13 +380,13 @@ class LogReader:
 
 
 class Repositories:
-    """Makes git repositories that the build's user can read."""
+    """Creates git repositories that the builds' user can read."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def make(self, files: Mapping[str, str | bytes], *, bare: bool = False) -> Path:
-        """Make a repository with one commit on `main`."""
+        """Create a repository with one commit on `main`."""
         path = self.folder / uuid.uuid4().hex[:12]
         path.mkdir()
         self.git(path, "init", "-q", "-b", "main")
@@ -400,7 +403,7 @@ class Repositories:
         return self.git(path, "rev-parse", "HEAD")
 
     def example(self) -> Path:
-        """Make a repository of `examples/react-app`."""
+        """Create a repository of `examples/react-app`."""
         folder = ROOT / "examples" / "react-app"
         names = self.git(folder, "ls-files").splitlines()
         return self.make({name: (folder / name).read_bytes() for name in names})
@@ -408,12 +411,12 @@ class Repositories:
     def git(self, path: Path, *arguments: str) -> str:
         identity = ["-c", "user.name=Test", "-c", "user.email=test@example.org", "-c", "commit.gpgsign=false"]
         command = ["git", "-C", str(path), *identity, *arguments]
-        # Not what this machine has configured: git-lfs, where it is installed, writes hooks into each repository.
+        # This machine's git configuration is ignored: git-lfs would write hooks to each repository.
         environment = {**os.environ, "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull}
         return subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout.strip()
 
     def app(self, build: str = "mkdir dist && echo '<h1>hello</h1>' >dist/index.html", **files: str | bytes) -> Path:
-        """Make an app without dependencies whose build script is `build`, for sh."""
+        """Create an app without dependencies whose build script is the shell script `build`."""
         return self.make({**app_files(build), **files})
 
 
@@ -425,7 +428,7 @@ def app_files(build: str) -> dict[str, str | bytes]:
 
 
 def add_first_event(redis: Redis, slug: str, build: str, seconds_ago: float, seq: int = 1) -> None:
-    """Write what a run writes first, by hand."""
+    """Write the first event of a build to its stream."""
     ts = time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime(time.time() - seconds_ago))
     event = {"v": 1, "build": build, "seq": seq, "ts": ts, "type": "log", "stage": "prepare", "stream": "runner"}
     with redis.client() as client:
@@ -435,7 +438,7 @@ def add_first_event(redis: Redis, slug: str, build: str, seconds_ago: float, seq
 
 
 def wait_for_end(process: subprocess.Popen[str], seconds: float) -> None:
-    """Wait until it has ended; `Popen.wait` with a limit looks 20 times a second, and so is late."""
+    """Wait until a process has ended; `Popen.wait` with a timeout polls 20 times a second, which is too late."""
     with suppress(ProcessLookupError):  # already reaped
         descriptor = os.pidfd_open(process.pid)
         try:

@@ -1,4 +1,4 @@
-"""Run the Job of `deploy/kubernetes.yaml` on a Docker engine with what its securityContext and volumes say."""
+"""Run the Job in `deploy/kubernetes.yaml` on a Docker engine, with its securityContext and volumes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from support.harness import ROOT
 
 
 class KubernetesPod(Fargate):
-    """The program as the container of that Job. Its network is that of a task, because the engine has no pods."""
+    """The program as the Job's container. It uses the network of a task, because the engine has no pods."""
 
     def start(self, environment: Mapping[str, str], *arguments: str, **options: Any) -> subprocess.Popen[str]:
         documents = yaml.safe_load_all((ROOT / "deploy" / "kubernetes.yaml").read_text())

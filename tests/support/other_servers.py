@@ -1,6 +1,6 @@
-"""What S3-compatible servers other than AWS do, each one thing, in front of the real server: faults for a `Relay`.
+"""Simulate single differences of S3-compatible servers from AWS, as faults for a `Relay` to the real server.
 
-The refusals are worded as Backblaze B2, Cloudflare R2, Google's interoperability, OCI, OVH and MinIO word them.
+The error messages are those of Backblaze B2, Cloudflare R2, Google Cloud Storage, OCI, OVH and MinIO.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def _rewriting(pattern: bytes, by: bytes) -> Fault:
 
 
 def ignoring_conditions(access_key: str, secret_key: str) -> Fault:
-    """Let the server see no If-Match and no If-None-Match; they are signed, so the request is signed anew."""
+    """Remove If-Match and If-None-Match from the request, and sign it again, since these headers are signed."""
 
     async def send_without(exchange: Exchange) -> None:
         request = exchange.request
@@ -69,7 +69,7 @@ def ignoring_conditions(access_key: str, secret_key: str) -> Fault:
 
 
 def web_page(status: int, *headers: str, page: str = _HTML) -> Fault:
-    """Respond to everything with a page, like a website or a console."""
+    """Respond to all requests with a page, like a website or a console."""
 
     async def show(exchange: Exchange) -> None:
         await exchange.skip_body()
@@ -143,7 +143,7 @@ NOT_S3: dict[str, Server] = {
 
 
 def with_folders(client: Any) -> Server:
-    """Refuse what a file system has no room for, as MinIO does: a file in a file, and a file in the place of a folder."""
+    """Refuse keys that a file system cannot store, as MinIO does: a file below a file, or a file in place of a folder."""
 
     def is_there(bucket: str, prefix: str) -> bool:
         return bool(client.list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=1).get("Contents"))

@@ -1,4 +1,4 @@
-"""Plans of builds that tests need without a repository to read them from."""
+"""Create build plans without a repository."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An HTTP server on loopback that keeps what it is sent, and answers as a test asks for."""
+"""Run an HTTP server on loopback that records its requests, and responds as a test configures it."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ Behavior = int | Literal["hang", "close"]  # a status, or no answer
 
 @dataclass(frozen=True)
 class Received:
-    """One request."""
+    """A received request."""
 
     path: str  # undecoded
-    headers: Mapping[str, str]  # by names in lower case
+    headers: Mapping[str, str]  # names in lowercase
     body: bytes
     at: float  # time.monotonic()
 
@@ -32,13 +32,13 @@ class Received:
 
 @dataclass
 class Receiver:
-    """What one server was sent."""
+    """A server with the requests that it received."""
 
     host: str
     port: int
-    answers: list[Behavior]  # of the first requests; then 204
-    text: str = ""  # of an answer that is an error
-    headers: Mapping[str, str] = field(default_factory=dict)  # of such an answer
+    answers: list[Behavior]  # for the first requests; later ones get 204
+    text: str = ""  # body of error responses
+    headers: Mapping[str, str] = field(default_factory=dict)  # of error responses
     requests: list[Received] = field(default_factory=list)
     closing: threading.Event = field(default_factory=threading.Event)
 
@@ -58,7 +58,7 @@ def receiver(
     headers: Mapping[str, str] | None = None,
     host: str = "127.0.0.1",
 ) -> Iterator[Receiver]:
-    """Serve on a free port; the fields of `Receiver` say what the options do."""
+    """Serve on a free port; the options are the fields of `Receiver`."""
     with _Listener((host, 0), _Handler) as listener:
         listener.receiver = Receiver(host, listener.server_address[1], list(answers), text, headers or {})
         thread = threading.Thread(target=listener.serve_forever, kwargs={"poll_interval": 0.02})
@@ -75,7 +75,7 @@ class _Listener(ThreadingHTTPServer):
     receiver: Receiver
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Keep silent: clients that leave are what some tests are about."""
+        """Print nothing: in some tests, clients disconnect."""
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -1,7 +1,7 @@
-"""What real programs printed when they failed, so that a proof need not let them fail again.
+"""Record the output of failed programs, so that tests don't have to run them every time.
 
-A recording counts as long as all that it came from is the same: the command, its files and variables, Node, npm, and the tools
-of tests/node. Else the program runs. `RECORD_ADVICE=1` before pytest on test_advice.py writes them again.
+A recording is used as long as the command, its files and variables, Node.js, npm and the tools in tests/node are the same.
+Otherwise, the program runs. Set `RECORD_ADVICE=1` and run test_advice.py to record again.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from pathlib import Path
 from support.harness import ROOT
 
 FILE = ROOT / "tests" / "support" / "recorded.json"
-SLOW_SECONDS = 0.4  # what fails sooner is not worth a recording
+SLOW_SECONDS = 0.4  # faster failures are not recorded
 
 
 @cache
 def versions() -> str:
-    """Return what the output of all programs depends on."""
+    """Return the versions that the output of all programs depends on."""
     node = subprocess.run(["node", "--version"], stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
     npm = Path(os.path.realpath(shutil.which("npm") or "npm")).parent.parent / "package.json"
     tools = (ROOT / "tests" / "node" / "package-lock.json").read_bytes()
@@ -40,7 +40,7 @@ def fail(
     folder: Path,
     run: Callable[[], subprocess.CompletedProcess[str]],
 ) -> str:
-    """Return what a command prints when it fails: recorded, or by running it.
+    """Return the output of a command that fails, recorded or by running it.
 
     Args:
         key: of the recording.

@@ -1,4 +1,4 @@
-"""A relay on loopback in front of a real Redis: it can be down, move to another one, or lose chosen responses."""
+"""Relay connections to a real Redis, which a test can cut, move to another server, or make lose responses."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class RedisRelay:
     """
 
     def __init__(self, target: int, *, away: bool = False) -> None:
-        # For each request that the server did not refuse: is the connection cut when its answer is there?
+        # Whether to cut the connection before the response to a request that the server has accepted.
         self.loses: Callable[[bytes], bool] = lambda _request: False
-        # For each piece that a client sends: is the connection cut before the server gets it?
+        # Whether to cut the connection before the server receives data from a client.
         self.drops: Callable[[bytes], bool] = lambda _piece: False
         self.lost: list[bytes] = []  # requests that were executed and whose responses were lost
-        self.connections = 0  # that were made so far
+        self.connections = 0  # accepted so far
         self.answered = 0  # requests so far
         self._target = target
         self._sockets: list[socket.socket] = []
@@ -61,7 +61,7 @@ class RedisRelay:
             _reset(each)
 
     def come(self, target: int | None = None) -> None:
-        """Be back, in front of another server if one is given."""
+        """Accept connections again, to another server if `target` is set."""
         self._target = target or self._target
         self._listener = socket.create_server(("127.0.0.1", self.port))
         self._listen()
@@ -111,7 +111,7 @@ class RedisRelay:
 
 
 def _reset(connection: socket.socket) -> None:
-    """Close it as a broken network does: RST, and what was on its way is gone."""
+    """Reset a connection as a broken network does; data in transit is lost."""
     with suppress(OSError):
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         connection.shutdown(socket.SHUT_RDWR)

@@ -1,4 +1,4 @@
-"""A registry of npm packages that are made on the fly."""
+"""Run an npm registry with generated packages."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from urllib.parse import unquote
 
 
 def archive(files: Mapping[str, str | bytes], more: tuple[tarfile.TarInfo, ...] = ()) -> bytes:
-    """Make a package of files, as npm packs them."""
+    """Return the tarball of a package, as npm packs it."""
     data = io.BytesIO()
     with tarfile.open(fileobj=data, mode="w:gz") as tar:
         for name, content in files.items():
@@ -31,7 +31,7 @@ def archive(files: Mapping[str, str | bytes], more: tuple[tarfile.TarInfo, ...] 
 
 
 class Registry:
-    """Respond like the npm registry; tests can remove and break its packages."""
+    """Responds like the npm registry; tests can remove and break its packages."""
 
     def __init__(self) -> None:
         self.documents: dict[str, dict[str, Any]] = {}
@@ -51,7 +51,7 @@ class Registry:
         self.archives[path] = data
 
     def add_node(self, version: str, machine: str, more: Mapping[str, bytes] | None = None) -> None:
-        """Add a Node that differs from the installed one only in its version."""
+        """Add a Node.js release that differs from the installed one only in its version."""
         script = (
             f'#!/bin/sh\n[ "$1" = --version ] && exec echo v{version}\n'
             f'FAKE_NODE={version} exec {shutil.which("node")} "$@"\n'

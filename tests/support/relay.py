@@ -1,6 +1,6 @@
-"""A relay on loopback in front of a real server: notes each HTTP request, holds some, and does to others what befalls requests.
+"""Relay HTTP requests to a real server: record them, hold some, and inject faults into others.
 
-What befalls a request is a coroutine that is given its `Exchange`: one of those below, or a test's own.
+A fault is a coroutine with the `Exchange` as its argument: one of those below, or a test's own.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ _AT_ONCE = 65536  # bytes
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is known when the head of a request is there."""
+    """A request, as its head describes it."""
 
     method: str
-    path: str  # as it was sent: /bucket/key
+    path: str  # as sent: /bucket/key
     query: str
     head: bytes
-    times: int  # so often it came, with this one; a part of an upload is the same whatever the id of the upload
+    times: int  # how often it was sent, including this time; the id of a multipart upload is ignored
 
     def __str__(self) -> str:
         return f"{self.method} {self.path}"
 
     def header(self, name: str) -> str:
-        """Return a header, or nothing."""
+        """Return the value of a header; empty if it is missing."""
         for line in self.head.decode("latin-1").split("\r\n")[1:]:
             found, _, value = line.partition(":")
             if found.lower() == name.lower():
@@ -46,11 +46,11 @@ class Exchange:
 
     def __init__(self, request: Request, client: _Side, server: _Side) -> None:
         self.request = request
-        self.left = int(request.header("content-length") or 0)  # bytes of the body that were not read yet
+        self.left = int(request.header("content-length") or 0)  # unread bytes of the body
         self.answered = asyncio.Event()  # the server has answered
         self.keep_answer = False
         self.change_answer: Callable[[bytes, bytes], tuple[bytes, bytes]] | None = None  # its head and body
-        self._answer = b""  # as much of it as there is, when it is to be changed
+        self._answer = b""  # the response so far, if it is to be changed
         self._client = client
         self._server = server
 
@@ -58,7 +58,7 @@ class Exchange:
         await self._server.write(head or self.request.head)
 
     async def send_body(self, size: int | None = None, change: Callable[[bytes], bytes] = lambda data: data) -> None:
-        """Pass on `size` bytes of the body, or all that is left."""
+        """Pass on `size` bytes of the body, or the rest of it."""
         size = self.left if size is None else size
         while size:
             data = await self._read(min(size, _AT_ONCE))
@@ -79,7 +79,7 @@ class Exchange:
 
     async def pass_answer(self, data: bytes) -> None:
         """Pass on the response of the server."""
-        if data.startswith(b"HTTP/1.1 100"):  # the client waits with its body for that
+        if data.startswith(b"HTTP/1.1 100"):  # the client waits for it before it sends the body
             await self._client.write(data)
             return
         if self.change_answer:
@@ -98,7 +98,7 @@ class Exchange:
         await self._client.reader.read(1)
 
     def cut(self) -> None:
-        """Reset the connection to the client; the one to the server goes with it."""
+        """Reset the connection to the client, which also closes the one to the server."""
         linger = b"\1\0\0\0\0\0\0\0"  # struct linger {1, 0}
         self._client.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         self._client.writer.transport.abort()
@@ -139,20 +139,20 @@ async def never_answer(exchange: Exchange) -> None:
 
 
 async def stop_in_the_body(exchange: Exchange) -> None:
-    """Read no more of it, as a network does that loses every packet."""
+    """Stop reading the body, like a network that loses all packets."""
     await exchange.send_head()
     await exchange.send_body(exchange.left // 4)
     await asyncio.get_running_loop().create_future()
 
 
 async def change_the_body(exchange: Exchange) -> None:
-    """Let another body arrive than was sent, of the same length."""
+    """Change the body of the request without changing its length."""
     await exchange.send_head()
     await exchange.send_body(change=lambda data: bytes(byte ^ 1 for byte in data))
 
 
 def changed_answer(change: Callable[[bytes, bytes], tuple[bytes, bytes]]) -> Fault:
-    """Let the server execute the request, and change its response: the head, without its last empty line, and the body."""
+    """Execute the request, and change the response: its head, without the final empty line, and its body."""
 
     async def pass_changed(exchange: Exchange) -> None:
         exchange.change_answer = change
@@ -183,7 +183,7 @@ def _whole_answer(data: bytes, method: str) -> tuple[bytes, bytes] | None:
 
 
 def answer(status: int, code: str, *headers: str, text: str = "said so by a test") -> Fault:
-    """Refuse like S3: at once, if the client asked first whether it may send the body."""
+    """Refuse a request like S3: before the body, if the client sent Expect: 100-continue."""
 
     async def refuse(exchange: Exchange) -> None:
         body = f'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>{code}</Code><Message>{text}</Message></Error>'
@@ -199,17 +199,17 @@ def answer(status: int, code: str, *headers: str, text: str = "said so by a test
 
 
 class Relay:
-    """Passes bytes on as they are, so that signatures stay valid; what is held waits until `release`."""
+    """Passes bytes on unchanged, so that signatures stay valid. Held requests wait until `release`."""
 
     def __init__(self, target: int, host: str = "127.0.0.1") -> None:
-        self.requests: list[str] = []  # "PUT /sites/demo/index.html", in the order in which they came
+        self.requests: list[str] = []  # "PUT /sites/demo/index.html", in the order of arrival
         self.hold: Callable[[str], bool] = lambda _request: False
         self.fault: Callable[[Request], Fault | None] = lambda _request: None
         self.first_fault: float | None = None  # monotonic clock, seconds
         self.held = threading.Event()  # a request is being held
         self._target = (host, target)
         self._listener = socket.socket()
-        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _AT_ONCE)  # what is not read here is not sent
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _AT_ONCE)  # so that clients notice unread data
         self._listener.bind((host, 0))
         self._listener.listen(100)
         self.port = int(self._listener.getsockname()[1])
@@ -242,7 +242,7 @@ class Relay:
         for task in self._connections:
             task.cancel()
         await asyncio.gather(*self._connections, return_exceptions=True)
-        for side in self._sides:  # also those whose peer does not take what is still to be sent
+        for side in self._sides:  # including those with unsent data
             side.writer.transport.abort()
         await asyncio.sleep(0.01)
 

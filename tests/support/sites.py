@@ -1,4 +1,4 @@
-"""`buildrunner sites` as a process, and requests of its visitors as they come."""
+"""Run `buildrunner sites` as a process, and send requests as its visitors do."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ REVALIDATE = "public, max-age=0, must-revalidate"
 
 
 class Sites:
-    """The process; ended by `close`."""
+    """The process of a server for sites, which `close` ends."""
 
     def __init__(self, program: Program, *arguments: str, **variables: str) -> None:
         names = ("PATH", "HOME", "AWS_BUCKET_NAME", *program.s3.environment())
@@ -41,7 +41,7 @@ class Sites:
         connection: http.client.HTTPConnection | None = None,
         **headers: str,
     ) -> Answer:
-        """Ask once; names of headers are written with `_`. No Accept-Encoding is sent unless it is named."""
+        """Send a request; names of headers are written with `_`. Accept-Encoding is only sent if it is set."""
         mine = connection or self.connect()
         try:
             mine.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
@@ -56,7 +56,7 @@ class Sites:
                 mine.close()
 
     def send(self, data: bytes) -> bytes:
-        """Send bytes as they are, and return all that comes until the server closes or is silent for a second."""
+        """Send raw bytes, and return the response until the server closes the connection or is silent for a second."""
         received = b""
         with socket.create_connection(("127.0.0.1", self.port), timeout=1) as raw, suppress(TimeoutError, OSError):
             raw.sendall(data)
@@ -78,7 +78,7 @@ class Sites:
 def put_site(
     program: Program, slug: str, files: Mapping[str, str | bytes], rules: Mapping[str, str] | None = None
 ) -> None:
-    """Write a site into the bucket, with its compiled rules where there are any."""
+    """Write a site to the bucket, with its compiled rules if there are any."""
     from buildrunner.publish.headers import cache_control, content_type
 
     client = program.client()
@@ -95,7 +95,7 @@ def put_site(
 
 
 def put_rules(program: Program, slug: str, rules: Mapping[str, str], pages: list[str], **options: Any) -> None:
-    """Compile rules of the files `_redirects`, `_headers`, `netlify.toml` and `vercel.json`, and store them."""
+    """Compile the rules in `_redirects`, `_headers`, `netlify.toml` and `vercel.json`, and store them."""
 
     def read(text: str) -> bytes:
         return text.encode()

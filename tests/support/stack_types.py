@@ -1,8 +1,8 @@
-"""Teach moto the types of `deploy/cloudformation.yaml` that its CloudFormation does not know, or only halfway.
+"""Add the resource types in `deploy/cloudformation.yaml` that moto's CloudFormation doesn't support, or only partly.
 
-Each is recorded in the list of requests with its properties (`aws.asked("AWS::ElastiCache::User")`), and its deletion as
-`delete AWS::ElastiCache::User`. Secrets are created in moto's Secrets Manager, and references to them are resolved as
-CloudFormation does. What the properties may be is cfn-lint's to say.
+Creating a resource is recorded as a request with its properties (`aws.asked("AWS::ElastiCache::User")`), and deleting it as
+`delete AWS::ElastiCache::User`. Secrets are created in moto's Secrets Manager, and references to them are resolved as in
+CloudFormation. cfn-lint checks the properties.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ TYPES: dict[str, tuple[str, dict[str, str]]] = {
     "AWS::CloudWatch::Alarm": ("{name}", {}),
     "AWS::ElastiCache::ReplicationGroup": (
         "{name}",
-        {"PrimaryEndPoint": "master.{id}.euc1.cache.amazonaws.com"},  # moto leaves out what follows the second dot
+        {"PrimaryEndPoint": "master.{id}.euc1.cache.amazonaws.com"},  # moto ignores the text after the second dot
     ),
     "AWS::ElastiCache::SubnetGroup": ("{name}", {}),
     "AWS::ElastiCache::User": ("UserId", {}),
@@ -42,11 +42,11 @@ TYPES: dict[str, tuple[str, dict[str, str]]] = {
 
 # Of a secret: binary, description, tags, KMS key, client token, replicas, overwrite.
 _NOTHING_ELSE: tuple[Any, ...] = (None, None, None, None, None, [], False)
-_MADE: list[type] = []  # moto finds them among the subclasses of its own, which does not keep them
+_MADE: list[type] = []  # moto finds its subclasses but keeps no reference to them
 
 
 def add_types(record: Callable[[str, Any], None]) -> None:
-    """Make moto's CloudFormation know `TYPES`; `record` takes an action and its request."""
+    """Add `TYPES` to moto's CloudFormation; `record` is called with an action and its request."""
     from moto.cloudformation import parsing
     from moto.cloudformation.models import Stack
     from moto.cloudformation.parsing import get_model_list, get_model_map, get_name_type_map
@@ -54,7 +54,7 @@ def add_types(record: Callable[[str, Any], None]) -> None:
     def outputs_of(stack: Any) -> Any:
         return parsing.OutputMap(stack.resource_map, stack.resource_map._template, stack.stack_id)
 
-    # What a stack outputs follows from what it is now; moto leaves it as it was before a change set.
+    # The outputs of a stack depend on its current state; moto returns those from before a change set.
     Stack.output_map = property(outputs_of, lambda *_: None)  # type: ignore[assignment]
     clean_json = parsing.clean_json
 
@@ -82,14 +82,14 @@ def add_types(record: Callable[[str, Any], None]) -> None:
 
 
 def _update(stack: Any, template: dict[str, Any], parameters: dict[str, Any] | None = None) -> None:
-    """Update a stack, also when only a parameter and with it a condition changed, which moto's own update passes over."""
+    """Update a stack even if only a parameter changed a condition, which moto's own update ignores."""
     from moto.cloudformation.parsing import clean_json, parse_and_update_resource
 
     present = {name for name in stack._resource_json_map if name in stack._parsed_resources}
     before = {name: clean_json(stack._resource_json_map[name], stack) for name in present}
     stack._template, stack._resource_json_map = template, template["Resources"]
     given = parameters or stack.input_parameters
-    # A list that keeps its value comes as it was understood, not as it was written.
+    # moto passes the parsed value of an unchanged list instead of its text.
     stack.input_parameters = {name: ",".join(it) if isinstance(it, list) else it for name, it in given.items()}
     stack.load_mapping()
     stack.load_parameters()
@@ -120,7 +120,7 @@ def _make_type(name: str, reference: str, attributes: dict[str, str], record: Ca
         return json.loads(re.sub(r"\{\{resolve:secretsmanager:([^}]*)\}\}", look_up, json.dumps(value)))
 
     class Resource(CloudFormationModel):
-        __module__ = "moto.cloudformation.custom_model"  # which has to be one of moto's
+        __module__ = "moto.cloudformation.custom_model"  # has to be a module of moto
 
         def __init__(self, resource_name: str, properties: dict[str, Any], arn: str) -> None:
             self.values = {"name": resource_name, "id": secrets.token_hex(7), "arn": arn}

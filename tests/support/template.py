@@ -1,4 +1,4 @@
-"""Read `deploy/cloudformation.yaml` and evaluate its functions, so that tests can look at what it creates."""
+"""Read `deploy/cloudformation.yaml` and evaluate its functions, so that tests can check the resources that it creates."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from support.harness import ROOT
 TEMPLATE = ROOT / "deploy" / "cloudformation.yaml"
 ACCOUNT, REGION, STACK = "123456789012", "eu-central-1", "buildrunner"
 PSEUDO = {"AccountId": ACCOUNT, "Region": REGION, "StackName": STACK, "Partition": "aws", "NoValue": None}
-BUCKETS = {"SiteBucket": "sites", "StateBucket": "state"}  # as the tests' S3 server has them
+BUCKETS = {"SiteBucket": "sites", "StateBucket": "state"}  # as on the tests' S3 server
 # What `Ref` and `GetAtt` return of each type; {name} is the logical name. Others are named after themselves.
 NAMES = {
     "AWS::IAM::Role": ("{name}", {"Arn": f"arn:aws:iam::{ACCOUNT}:role/{{name}}"}),
@@ -25,7 +25,7 @@ NAMES = {
 
 
 class _Loader(yaml.CSafeLoader):  # type: ignore[misc] # PyYAML has no types
-    """Reads the short forms of functions as the long ones."""
+    """Reads the short form of functions, such as `!Ref`, as the long form."""
 
 
 def _function(loader: yaml.SafeLoader, suffix: str, node: yaml.Node) -> dict[str, Any]:
@@ -51,7 +51,7 @@ def _document() -> dict[str, Any]:
 
 
 class Template:
-    """The template with parameters of which those not named have their default."""
+    """The template with parameters; those that are not set have their default."""
 
     def __init__(self, **parameters: str) -> None:
         self.document = _document()
@@ -74,7 +74,7 @@ class Template:
         return properties
 
     def policy(self, role: str) -> dict[str, Any]:
-        """Return the one inline policy of a role, or the document of a managed policy."""
+        """Return the inline policy of a role, or the document of a managed policy."""
         properties = self[role]
         if "PolicyDocument" in properties:
             document: dict[str, Any] = properties["PolicyDocument"]
@@ -84,7 +84,7 @@ class Template:
         return document
 
     def task_definition(self, name: str = "BuildTask") -> dict[str, Any]:
-        """Return a task definition as RegisterTaskDefinition takes it; an empty value counts as none."""
+        """Return a task definition as a RegisterTaskDefinition request, without empty values."""
         task: dict[str, Any] = _as_api(self[name])
         for container in task["containerDefinitions"]:
             container["environment"] = [pair for pair in container["environment"] if pair["value"]]
@@ -176,7 +176,7 @@ class Template:
 
 
 def _as_api(value: Any) -> Any:
-    """Turn names as CloudFormation has them (`ContainerDefinitions`) into those of the ECS API (`containerDefinitions`)."""
+    """Convert names of CloudFormation (`ContainerDefinitions`) to names of the ECS API (`containerDefinitions`)."""
     if isinstance(value, dict):
         return {name if "-" in name else name[0].lower() + name[1:]: _as_api(item) for name, item in value.items()}
     return [_as_api(item) for item in value] if isinstance(value, list) else value

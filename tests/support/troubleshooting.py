@@ -1,4 +1,4 @@
-"""The tables of docs/troubleshooting.md, from the rules: `make docs` writes them."""
+"""Generate the tables in docs/troubleshooting.md from the rules, for `make docs`."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _shown(text: str) -> str:
 
 
 def written(page: str) -> str:
-    """Return the page with the tables as the rules have them now."""
+    """Return the page with tables from the current rules."""
     before, _, rest = page.partition(BEGIN)
     return f"{before}{BEGIN}\n{tables()}\n{END}{rest.partition(END)[2]}"
 

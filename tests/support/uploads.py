@@ -25,7 +25,7 @@ def make_upload(
     began: float | None = None,
     state: Bucket | None = None,
 ) -> Upload:
-    """Return an upload; its state is in the same bucket unless `state` is given, and its slug is the prefix by default."""
+    """Return an upload; its state is in the same bucket unless `state` is set, and its slug is the prefix by default."""
     warn: Callable[[str], None] = (lambda _: None) if warnings is None else warnings.append
     start = time.monotonic() if began is None else began
 
@@ -64,7 +64,7 @@ async def plan(
 
 
 def site_of(folder: Path, files: dict[str, str]) -> Site:
-    """Make an output directory with these files, each with its text."""
+    """Create an output directory with these files, and return its site."""
     for path, text in files.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_text(text)
@@ -72,7 +72,7 @@ def site_of(folder: Path, files: dict[str, str]) -> Site:
 
 
 async def publish(upload: Upload, site: Site, build: str, prefix: str) -> str | None:
-    """Run all steps of an upload, and return its last sentence."""
+    """Run all steps of an upload, and return its final message."""
     await upload.survey()
     await upload.plan(site, on_progress=lambda _files, _bytes: None)
     await upload.send_new()

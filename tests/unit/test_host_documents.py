@@ -619,7 +619,7 @@ UNSUPPORTED: list[tuple[str, str, str, int, str]] = [
         "_headers",
         "/secret/*\n  Basic-Auth: someuser:somepassword",
         2,
-        "NOT protected",
+        "NOT password-protected",
     ),
     (
         "Cloudflare redirects: Proxying (another host)",
