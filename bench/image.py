@@ -34,7 +34,7 @@ GOALS = {"first line": 0.7, "first event": 1.2}  # seconds from the start of the
 PARTS = {
     "Node": "/usr/local/bin/node",
     "npm": "/usr/local/lib/node_modules",
-    "Python's libraries of the lock, and buildrunner": "/opt/buildrunner",
+    "buildrunner and its Python libraries": "/opt/buildrunner",
     "Python": "/usr/bin/python3.13 /usr/lib/python3* /usr/local/bin/python* /usr/local/lib/python* /usr/local/lib/libpython*",
     "git": "/usr/bin/git /usr/lib/git-core",
 }

@@ -83,14 +83,14 @@ def main() -> int:
             "0.85 of s5cmd's wall, 0.75 of its CPU",
         ),
         "delay": Part(
-            "the same, 25 ms more for each request",
+            "the same, 25 ms more per request",
             lambda place: fill(place, 5000, 1000, 30_000),
             0.025,
             False,
             "1.03 of s5cmd's wall",
         ),
         "tls": Part(
-            "the same over TLS, 25 ms more for each request",
+            "the same over TLS, 25 ms more per request",
             lambda place: fill(place, 5000, 1000, 30_000),
             0.025,
             False,
@@ -102,7 +102,7 @@ def main() -> int:
             "512 MB in 8 files", lambda place: fill(place, 8, 64 << 20, 64 << 20), 0, False, "1.3 of s5cmd's wall"
         ),
         "again": Part(
-            "5,000 files again, 1% changed, 25 ms more for each request",
+            "5,000 files again, 1% changed, 25 ms more per request",
             lambda place: fill(place, 5000, 1000, 30_000),
             0.025,
             False,
@@ -233,7 +233,7 @@ def measure_in_flight(part: Part, folder: Path, rounds: int) -> None:
                 for concurrency in IN_FLIGHT:
                     took[concurrency].append(published(dist, endpoint, "fast_put", concurrency=concurrency).wall)
         row = " | ".join(spread(took[concurrency]) for concurrency in IN_FLIGHT)
-        print(f"| {delay * 1000:.0f} ms more for each request | {row} |", flush=True)
+        print(f"| {delay * 1000:.0f} ms more per request | {row} |", flush=True)
     shutil.rmtree(folder)
 
 
