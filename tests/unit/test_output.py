@@ -443,19 +443,19 @@ def test_the_top_is_published_without_what_was_installed(app: Path) -> None:
     write(app, {"index.html": PAGE, "package.json": "{}", "node_modules/a/index.js": ""})
     before = take_snapshot(app, app)
 
-    found = find_output(app, app, output_dir=".", before=before, at_first={})
+    found = find_output(app, app, output_dir=".", before=before, before_install={})
 
     assert published(found, app) == {"index.html", "package.json"}
 
 
 def test_install_output_is_published_when_the_build_has_no_page(app: Path) -> None:
     write(app, {"package.json": "{}"})
-    at_first = take_snapshot(app, app)
+    before_install = take_snapshot(app, app)
     write(app, {"public/index.html": PAGE})
     before = take_snapshot(app, app)
     write(app, {"dist/index.js": ""})
 
-    found = find_output(app, app, before=before, at_first=at_first, package={"main": "dist/index.js"})
+    found = find_output(app, app, before=before, before_install=before_install, package={"main": "dist/index.js"})
 
     assert found.folder == app / "public"
     assert found.note == "The build wrote no page; publishing public, which the install stage wrote."

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from buildrunner.errors import BuildFailed, Failure
-from buildrunner.project.files import folders
+from buildrunner.project.files import find_folders
 from buildrunner.project.overrides import Overrides
 from buildrunner.project.plan import BuildPlan, plan_build
 
@@ -659,7 +659,7 @@ def test_of_a_tree_of_many_folders_so_many_are_looked_through(checkout: Path) ->
     for index in range(5100):
         (checkout / f"f{index}").mkdir()
 
-    assert len(list(folders(checkout, 2))) == 5000
+    assert len(list(find_folders(checkout, 2))) == 5000
 
 
 # --- workspaces ---

@@ -10,7 +10,7 @@ import pytest
 from buildrunner.project.frameworks.detect import detect_framework
 from buildrunner.project.frameworks.record import Framework
 from buildrunner.project.frameworks.table import FRAMEWORKS
-from buildrunner.project.output.complete_site import _OF_A_PACKAGE
+from buildrunner.project.output.complete_site import _PACKAGE_FILES
 from buildrunner.project.package_managers.install import list_strategies, without_scripts
 from buildrunner.project.package_managers.record import ManagerRequirement, PackageManager
 from buildrunner.project.package_managers.table import LOCKFILES, MANAGERS, PACKAGE_MANAGERS
@@ -80,7 +80,7 @@ def test_a_manager_is_not_named_as_the_program_of_a_script(record: PackageManage
 
 @each_manager
 def test_a_lockfile_is_not_taken_for_a_file_of_the_site(record: PackageManager) -> None:
-    assert all(_OF_A_PACKAGE.fullmatch(lockfile.name) for lockfile in record.lockfiles)
+    assert all(_PACKAGE_FILES.fullmatch(lockfile.name) for lockfile in record.lockfiles)
 
 
 # --- frameworks ---

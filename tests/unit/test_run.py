@@ -128,7 +128,7 @@ def test_work_in_a_thread_does_not_delay_a_limit(tmp_path: Path) -> None:
     [
         (site_walk, lambda folder: files.collect(folder, folder)),
         (reading, lambda folder: list(reading.walk(str(folder)))),
-        (reading, lambda folder: list(reading.folders(folder, 3))),
+        (reading, lambda folder: list(reading.find_folders(folder, 3))),
         (output, output._may_have_page),
         (idle_detection, lambda _: idle_detection._look(None, str)),
     ],

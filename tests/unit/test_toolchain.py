@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from buildrunner.errors import BuildFailed
-from buildrunner.project.node_version import NodeRequirement, find_node, node_of_packages
+from buildrunner.project.node_version import NodeRequirement, find_node, find_node_of_packages
 from buildrunner.project.package_managers.record import ManagerRequirement
 from buildrunner.project.package_managers.table import MANAGERS
 from buildrunner.project.package_managers.yarn import YARN_BERRY
@@ -499,7 +499,7 @@ def test_packages_for_a_later_node_name_the_lowest_line(
         place.mkdir(parents=True)
         (place / "package.json").write_text(json.dumps({"engines": {"node": wanted}}))
 
-    wish = node_of_packages(tmp_path, tmp_path, tmp_path, {"dependencies": dict.fromkeys(engines, "*")}, node)
+    wish = find_node_of_packages(tmp_path, tmp_path, tmp_path, {"dependencies": dict.fromkeys(engines, "*")}, node)
 
     assert (wish.ranges[-1] if wish else None) == expected
     if wish:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from buildrunner.project.frameworks.table import find_base_setting as find_base_setting
     from buildrunner.project.node_version import (
         NodeRequirement as NodeRequirement,
-        node_of_packages as node_of_packages,
+        find_node_of_packages as find_node_of_packages,
     )
     from buildrunner.project.output.named import find_named_output as find_named_output
     from buildrunner.project.output.pages import (
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from buildrunner.project.package_managers.install import (
         find_failed_scripts as find_failed_scripts,
         list_strategies as list_strategies,
-        own_scripts_after as own_scripts_after,
+        list_own_scripts as list_own_scripts,
         without_scripts as without_scripts,
     )
     from buildrunner.project.package_managers.lockfiles import (
@@ -90,7 +90,7 @@ else:
             "frameworks.openssl": "needs_legacy_openssl",
             "frameworks.record": "DetectedFramework",
             "frameworks.table": "find_base_setting",
-            "node_version": "NodeRequirement node_of_packages",
+            "node_version": "NodeRequirement find_node_of_packages",
             "output.named": "find_named_output",
             "output.pages": (
                 "MAX_PAGE_BYTES UNKNOWN_LANGUAGE find_base_path find_references is_page template_language"
@@ -99,7 +99,7 @@ else:
             "output.snapshot": "Snapshot take_snapshot",
             "package_json": "DEPENDENCY_TABLES get_table has_install_scripts read_package",
             "package_managers.bun": "WRITE_TEXT_LOCKFILE",
-            "package_managers.install": "find_failed_scripts list_strategies own_scripts_after without_scripts",
+            "package_managers.install": "find_failed_scripts list_strategies list_own_scripts without_scripts",
             "package_managers.lockfiles": "read_format_version read_lockfile read_lockfile_or_empty",
             "package_managers.mirrors": (
                 "find_lockfile_hosts find_registry_settings find_unreadable_hosts has_all_digests "

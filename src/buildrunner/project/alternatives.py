@@ -14,7 +14,7 @@ from buildrunner.project.frameworks.app import App
 from buildrunner.project.frameworks.detect import find_site_generator
 from buildrunner.project.frameworks.vite import is_library_mode
 from buildrunner.project.package_json import DEPENDENCY_TABLES, get_scripts, get_table, is_server, read_package
-from buildrunner.project.scripts import makes_no_site, parse_script
+from buildrunner.project.scripts import only_compiles, parse_script
 
 # Usual names of scripts that build the site of a library, likeliest first.
 _SUBJECTS = (
@@ -57,8 +57,8 @@ def makes_library(app: Path, checkout: Path, package: Mapping[str, Any], build_s
         return False
     if has_page and not is_library_mode(App(app, checkout, package, build_script)):
         # Rollup reads no page, so it is the page of the library's demo.
-        return only_bundles_scripts(package, build_script) and offered_entry(package)
-    return makes_no_site(package, build_script) or offered_entry(package)
+        return only_bundles_scripts(package, build_script) and exports_built_file(package)
+    return only_compiles(package, build_script) or exports_built_file(package)
 
 
 def only_bundles_scripts(package: Mapping[str, Any], build_script: str) -> bool:
@@ -69,7 +69,7 @@ def only_bundles_scripts(package: Mapping[str, Any], build_script: str) -> bool:
     ) and not any(re.match(r"(?:vite|webpack|parcel|rsbuild|rspack)(?: |$)", line) for line in lines)
 
 
-def offered_entry(package: Mapping[str, Any]) -> bool:
+def exports_built_file(package: Mapping[str, Any]) -> bool:
     """Return whether a package exports a file that its build creates."""
     with suppress(RecursionError):
         offered = json.dumps([package.get(field) for field in ("main", "module", "exports", "types", "bin")])
@@ -77,7 +77,7 @@ def offered_entry(package: Mapping[str, Any]) -> bool:
     return False
 
 
-def site_script(package: Mapping[str, Any], *, sure: bool) -> str | None:
+def find_site_script(package: Mapping[str, Any], *, sure: bool) -> str | None:
     """Return the name of the script that builds a library's site; None if there is none.
 
     Args:
@@ -97,7 +97,7 @@ def site_script(package: Mapping[str, Any], *, sure: bool) -> str | None:
     return None
 
 
-def site_folders(app: Path, checkout: Path) -> list[Path]:
+def find_site_folders(app: Path, checkout: Path) -> list[Path]:
     """List the subfolders of a library, such as docs/, that have their own package.json with a build script."""
     found: list[Path] = []
     for name in _FOLDERS:
@@ -109,13 +109,13 @@ def site_folders(app: Path, checkout: Path) -> list[Path]:
     return found
 
 
-def needs_its_parent(package: Mapping[str, Any]) -> bool:
+def has_local_dependencies(package: Mapping[str, Any]) -> bool:
     """Return whether a package depends on another package in the repository, which would have to be built first."""
     versions = [str(version) for kind in DEPENDENCY_TABLES for version in get_table(package, kind).values()]
     return any(version.startswith(("file:", "link:", "portal:")) for version in versions)
 
 
-def hint_at_site(
+def suggest_site(
     app: Path, checkout: Path, package: Mapping[str, Any], manager: str, *, tried: Collection[str]
 ) -> str | None:
     """Return the hint for a build without a page: which other script or package seems to build the site.
@@ -124,8 +124,8 @@ def hint_at_site(
     """
     scripts = {name: text for name, text in get_scripts(package).items() if name not in tried}
     package = {**package, "scripts": scripts}
-    script = site_script(package, sure=True) or site_script(package, sure=False)
-    folders = [folder.relative_to(checkout).as_posix() for folder in site_folders(app, checkout)]
+    script = find_site_script(package, sure=True) or find_site_script(package, sure=False)
+    folders = [folder.relative_to(checkout).as_posix() for folder in find_site_folders(app, checkout)]
     ways = [f'BUILD_COMMAND="{manager} run {script}"'] if script else []
     ways += [f"ROOT_DIR={folder}" for folder in folders[:2]]
     return f"Set {' or '.join(ways)}, which seems to build the site." if ways else None

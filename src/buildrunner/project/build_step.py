@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from buildrunner.project.alternatives import site_script
+from buildrunner.project.alternatives import find_site_script
 from buildrunner.project.frameworks.detect import detect_framework, prefer_preset
 from buildrunner.project.frameworks.record import DetectedFramework
 from buildrunner.project.locate import LocatedApp
@@ -26,7 +26,7 @@ from buildrunner.project.sites import (
     read_build_script,
     select_sites,
 )
-from buildrunner.project.task_graph import steps_before
+from buildrunner.project.task_graph import list_steps_before
 from buildrunner.project.workspaces import Workspaces
 
 
@@ -173,7 +173,7 @@ def _find_script_beside_library(context: BuildContext, script: str) -> str | Non
     """Return the script that builds a site, if the build script only builds a library."""
     if context.build_command or not builds_library(context.app.folder, context.checkout, context.app.package, script):
         return None
-    return site_script(context.app.package, sure=True)
+    return find_site_script(context.app.package, sure=True)
 
 
 def _command_instead(context: BuildContext, line: str) -> tuple[str, ...]:
@@ -202,7 +202,7 @@ def _list_steps_before(context: BuildContext) -> list[tuple[Path, str]]:
             named.setdefault(name, member)
     return [
         (step.folder, f"{context.manager.name} run {shlex.quote(step.script)}")
-        for step in steps_before(context.app.folder, context.root, context.checkout, named)
+        for step in list_steps_before(context.app.folder, context.root, context.checkout, named)
     ]
 
 

@@ -200,7 +200,7 @@ def parse_toml(text: str) -> dict[str, Any]:
         raise ValueError("is not valid TOML: it is nested too deeply") from None
 
 
-def folders(root: Path, depth: int) -> Iterator[Path]:
+def find_folders(root: Path, depth: int) -> Iterator[Path]:
     """Yield the folders below `root` that may contain an app, level by level and sorted by name, `depth` levels deep.
 
     Links are not followed; hidden folders and node_modules are skipped.

@@ -23,14 +23,14 @@ from pathlib import Path
 from typing import Any
 
 from buildrunner.errors import BuildFailed
-from buildrunner.project.alternatives import needs_its_parent, site_folders, site_script
-from buildrunner.project.files import ancestors, folders, is_file, is_inside, read_json
+from buildrunner.project.alternatives import find_site_folders, find_site_script, has_local_dependencies
+from buildrunner.project.files import ancestors, find_folders, is_file, is_inside, read_json
 from buildrunner.project.frameworks.build_scripts import find_default_command, suggest_build_script
 from buildrunner.project.frameworks.detect import detect_framework
 from buildrunner.project.other_languages import OtherLanguage, detect_other_language
 from buildrunner.project.output.complete_site import is_complete
 from buildrunner.project.package_json import dependency_names, is_server, read_package
-from buildrunner.project.scripts import find_subfolder_builds, makes_no_site
+from buildrunner.project.scripts import find_subfolder_builds, only_compiles
 from buildrunner.project.sites import (
     builds_library,
     find_build_script,
@@ -40,7 +40,7 @@ from buildrunner.project.sites import (
     select_sites,
     template_language_of,
 )
-from buildrunner.project.task_graph import nx_project
+from buildrunner.project.task_graph import read_nx_project
 from buildrunner.project.workspaces import Workspaces
 
 # Folders where repositories commit a site that was built elsewhere.
@@ -100,7 +100,7 @@ class AppLocator:
             BuildFailed: if there is no app, or several folders could be the app.
 
         """
-        where = self._shown(self._top)
+        where = self._in_folder(self._top)
         try:
             package = read_json(self._top / "package.json", self._checkout)
         except ValueError as error:
@@ -108,7 +108,11 @@ class AppLocator:
                 "install", f"package.json{where} {error}.", "Correct and commit it.", kind="manifest-not-json"
             ) from None
         if package is not None and (self._command or find_build_script(package)):
-            below = self._beside_server(package) or self._below_script(package) or self._beside_library(package)
+            below = (
+                self._find_site_of_server(package)
+                or self._find_site_in_subfolder(package)
+                or self._find_site_of_library(package)
+            )
             return below or LocatedApp(self._top, package)
         if package is None and self._is_page(self._top):
             return LocatedApp(self._top, static=True)
@@ -116,8 +120,8 @@ class AppLocator:
             command = find_default_command(self._top, self._checkout, package)
             if command:
                 return LocatedApp(self._top, package, command=command)
-        committed = self._committed(package) if package is not None else None
-        if package is None and (found := self._nx_project()):
+        committed = self._find_committed_site(package) if package is not None else None
+        if package is None and (found := self._find_nx_project()):
             return found
         # In a site of another language, a package in the theme or the examples is not the site.
         examples = not committed and (self._command is not None or not self._other_language())
@@ -128,12 +132,12 @@ class AppLocator:
         if committed:
             return committed
         if package is not None:
-            raise self._no_script(package)
-        return self._static_page()
+            raise self._missing_script(package)
+        return self._find_static_page()
 
-    def no_app(self) -> BuildFailed:
+    def missing_app(self) -> BuildFailed:
         """Return the error for a repository without an app; it says what the repository contains instead."""
-        where = self._shown(self._top) or " at its top"
+        where = self._in_folder(self._top) or " at its top"
         if other := self._other_language():
             name, language = other
             return BuildFailed(
@@ -157,9 +161,9 @@ class AppLocator:
             kind="manifest-missing",
         )
 
-    def _no_script(self, package: Mapping[str, Any]) -> BuildFailed:
+    def _missing_script(self, package: Mapping[str, Any]) -> BuildFailed:
         """Return the error for a package without a build script; its hint names the script to add."""
-        where = self._shown(self._top)
+        where = self._in_folder(self._top)
         add = suggest_build_script(self._top, self._checkout, package)
         other = self._other_language()
         if other and (not add or other[1].needs_server):
@@ -170,7 +174,7 @@ class AppLocator:
                 'Commit the built site with its index.html, add a "build" script, or set ROOT_DIR to the folder of a Node.js app.',
                 kind="not-a-node-app",
             )
-        if script := site_script(package, sure=True):
+        if script := find_site_script(package, sure=True):
             add = f'"build": "npm run {script}"'
         return BuildFailed(
             "build",
@@ -184,7 +188,7 @@ class AppLocator:
     def _search(self, package: Mapping[str, Any] | None, *, examples: bool) -> LocatedApp | None:
         """Find the only package below the top that is the app; `examples` includes folders such as examples/."""
         members = self._workspaces.members(self._top)
-        below = members or tuple(folders(self._top, _DEPTH))
+        below = members or tuple(find_folders(self._top, _DEPTH))
         candidates = [folder for folder in below if read_build_script(folder, self._checkout)]
         if not members:
             better = [folder for folder in candidates if not self._is_example(folder)]
@@ -196,32 +200,32 @@ class AppLocator:
             what = "and more than one is a site" if sites else "and none of them is recognized as a site"
             raise BuildFailed(
                 "build",
-                f"Several folders have a build script, {what}: {self._list(sites or candidates)}.",
+                f"Several folders have a build script, {what}: {self._join_paths(sites or candidates)}.",
                 "Set ROOT_DIR to the folder of the app.",
                 kind="app-ambiguous",
             )
         note = f"The app is in {self._relative(sites[0])}."
         others = [folder for folder in candidates if folder != sites[0]]
         if others:
-            note = f"{note[:-1]}. Not sites, although they have a build script: {self._list(others)}."
+            note = f"{note[:-1]}. Not sites, although they have a build script: {self._join_paths(others)}."
         return LocatedApp(sites[0], read_package(sites[0], self._checkout), notes=(note,))
 
-    def _beside_server(self, package: Mapping[str, Any]) -> LocatedApp | None:
+    def _find_site_of_server(self, package: Mapping[str, Any]) -> LocatedApp | None:
         """Find the site of a repository whose top package is a server and has a build that only compiles it."""
         if self._command or self._fixed or not self._below or not is_server(package):
             return None
         found = None
-        if makes_no_site(package, read_build_script(self._top, self._checkout)):
+        if only_compiles(package, read_build_script(self._top, self._checkout)):
             with suppress(BuildFailed):  # several apps
                 found = self._search(package, examples=False)
         return found if found and is_site(found.folder, self._checkout) else None
 
-    def _below_script(self, package: Mapping[str, Any]) -> LocatedApp | None:
+    def _find_site_in_subfolder(self, package: Mapping[str, Any]) -> LocatedApp | None:
         """Find the site in a subfolder that the build script at the top only builds, without installing its dependencies."""
         if self._command or self._fixed or not self._below:
             return None
         builds = find_subfolder_builds(package, read_build_script(self._top, self._checkout))
-        if builds is None or not builds.alone:
+        if builds is None or not builds.exclusive:
             return None
         there = [self._top / name for name in builds.scripts if is_inside(self._top / name, self._checkout)]
         uninstalled = find_uninstalled(
@@ -238,30 +242,30 @@ class AppLocator:
             or not detect_framework(sites[0], self._checkout, own, "").name
         ):
             return None
-        where = f"The build script runs in {self._list(there)}, where nothing installs dependencies"
+        where = f"The build script runs in {self._join_paths(there)}, where nothing installs dependencies"
         return LocatedApp(sites[0], own, notes=(f"{where}. Building {self._relative(sites[0])} as the app.",))
 
-    def _beside_library(self, package: Mapping[str, Any]) -> LocatedApp | None:
+    def _find_site_of_library(self, package: Mapping[str, Any]) -> LocatedApp | None:
         """Find the site of a library: a package in a folder such as website/."""
         script = read_build_script(self._top, self._checkout)
         if self._command or self._fixed or not self._below:
             return None
         if not builds_library(self._top, self._checkout, package, script):
             return None
-        if site_script(package, sure=True) or is_complete(self._top, self._checkout):
+        if find_site_script(package, sure=True) or is_complete(self._top, self._checkout):
             return None
-        for folder in site_folders(self._top, self._checkout):
+        for folder in find_site_folders(self._top, self._checkout):
             own = read_package(folder, self._checkout)
-            if is_site(folder, self._checkout) and not needs_its_parent(own):
+            if is_site(folder, self._checkout) and not has_local_dependencies(own):
                 note = f"package.json is a library's; its site is in {self._relative(folder)}."
                 return LocatedApp(folder, own, notes=(note,))
         return None
 
-    def _nx_project(self) -> LocatedApp | None:
+    def _find_nx_project(self) -> LocatedApp | None:
         """Find the Nx project that ROOT_DIR names; without a package.json it is built from the top of its workspace."""
         for root in ancestors(self._top, self._checkout):
             if root != self._top and is_file(root / "nx.json"):
-                project = nx_project(self._top, root, self._checkout)
+                project = read_nx_project(self._top, root, self._checkout)
                 if project and project.builds and re.fullmatch(r"[\w@/.-]{1,100}", project.name):
                     command = f"nx build {project.name}"
                     note = f"{project.folder} is an Nx project: running {command} at the top of its workspace."
@@ -271,12 +275,12 @@ class AppLocator:
 
     # --- without a build ---
 
-    def _committed(self, package: Mapping[str, Any]) -> LocatedApp | None:
+    def _find_committed_site(self, package: Mapping[str, Any]) -> LocatedApp | None:
         """Find the built site that a repository without a build script contains."""
         framework = detect_framework(self._top, self._checkout, package, "")
         if self._command or framework.needs_server or is_server(package):
             return None
-        where = self._shown(self._top)
+        where = self._in_folder(self._top)
         if not framework.name and self._is_page(self._top):
             note = f"package.json{where} has no build script: publishing the site as it is."
             return LocatedApp(self._top, static=True, notes=(note,))
@@ -291,7 +295,7 @@ class AppLocator:
                 return LocatedApp(folder, static=True, notes=(note,))
         return None
 
-    def _static_page(self) -> LocatedApp:
+    def _find_static_page(self) -> LocatedApp:
         """Return the only folder with a page; raise BuildFailed if there is none or several."""
         if self._is_page(self._top / "public"):
             return LocatedApp(self._top / "public", static=True)
@@ -300,17 +304,17 @@ class AppLocator:
                 return LocatedApp(pages[0], static=True)
             raise BuildFailed(
                 "build",
-                f"The repository has no package.json, and several folders have an index.html: {self._list(pages)}.",
+                f"The repository has no package.json, and several folders have an index.html: {self._join_paths(pages)}.",
                 "Set ROOT_DIR to the folder that is the site.",
                 kind="app-ambiguous",
             )
-        raise self.no_app()
+        raise self.missing_app()
 
     def _page_folders(self) -> list[Path]:
         """List the folders with a page, without those inside another one."""
         found: list[Path] = []
         has_templates = self._other_language() is not None
-        for folder in folders(self._top, _DEPTH):
+        for folder in find_folders(self._top, _DEPTH):
             if has_templates and not self._fixed and not _TEMPLATES.isdisjoint(folder.relative_to(self._top).parts):
                 continue
             if find_build_script(read_package(folder, self._checkout)):
@@ -329,13 +333,13 @@ class AppLocator:
     def _other_language(self) -> tuple[str, OtherLanguage] | None:
         return detect_other_language(self._top, self._checkout)
 
-    def _shown(self, folder: Path) -> str:
+    def _in_folder(self, folder: Path) -> str:
         return "" if folder == self._checkout else f" in {self._relative(folder)}"
 
     def _relative(self, folder: Path) -> str:
         return os.path.relpath(folder, self._checkout)
 
-    def _list(self, some: Sequence[Path]) -> str:
+    def _join_paths(self, some: Sequence[Path]) -> str:
         names = [self._relative(folder) for folder in some]
         more = f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
         return ", ".join(names[:_MAX_NAMED]) + more

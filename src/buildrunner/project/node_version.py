@@ -38,7 +38,7 @@ _CODENAMES = {
     )
 }
 # Text around a version: node-22.11.0, node@22, nodejs v22, latest:22 (asdf), prefix:22 (mise), 22 LTS.
-_AROUND = re.compile(
+_DECORATED_VERSION = re.compile(
     r"[\"'`]?(?:(?:core:|asdf:)?node(?:js)?[-@/:=_ \t]{1,3})?(?:latest:|prefix:)?"
     r"(?P<version>.*?)(?:(?<=[\dx])[ \t]\(?lts\)?)?[\"'`]?",
     re.IGNORECASE,
@@ -102,8 +102,8 @@ def find_node(folder: Path, checkout: Path, given: str | None) -> tuple[NodeRequ
                 kind="node-version-invalid",
             )
     else:
-        found = next(_named(folder, checkout, warnings), None)
-    enforced = next(_of_dev_engines(folder, checkout, []), None)
+        found = next(_list_requirements(folder, checkout, warnings), None)
+    enforced = next(_read_dev_engines(folder, checkout, []), None)
     if found and enforced and enforced.must and enforced.because != found.because:
         # npm refuses to run with any other version.
         if intersects(*found.ranges, *enforced.ranges):
@@ -124,7 +124,7 @@ def find_node(folder: Path, checkout: Path, given: str | None) -> tuple[NodeRequ
     return found or limit, tuple(warnings)
 
 
-def _named(folder: Path, checkout: Path, warnings: list[str]) -> Iterator[NodeRequirement]:
+def _list_requirements(folder: Path, checkout: Path, warnings: list[str]) -> Iterator[NodeRequirement]:
     """Yield the repository's requirements in order of precedence."""
     for name, read in _FILES:
         for place in ancestors(folder, checkout):
@@ -148,16 +148,18 @@ def _named(folder: Path, checkout: Path, warnings: list[str]) -> Iterator[NodeRe
                 warnings.append(f"{name} is ignored: {candidates[0][:50]!a} is not a Node.js version.")
     for place in ancestors(folder, checkout):
         package = read_package(place, checkout)
-        yield from _of_text(_volta_node(place, package, checkout), "volta.node of package.json", warnings, must=True)
-    yield from _of_dev_engines(folder, checkout, warnings)
+        yield from _parse_requirement(
+            _volta_node(place, package, checkout), "volta.node of package.json", warnings, must=True
+        )
+    yield from _read_dev_engines(folder, checkout, warnings)
     for place in ancestors(folder, checkout):
-        yield from _of_manager(place, checkout, warnings)
+        yield from _read_manager_settings(place, checkout, warnings)
     for place in ancestors(folder, checkout):
         text = get_table(read_package(place, checkout), "engines").get("node")
-        yield from _of_text(text, "engines.node of package.json", warnings, must=False)
+        yield from _parse_requirement(text, "engines.node of package.json", warnings, must=False)
 
 
-def _of_text(text: object, because: str, warnings: list[str], *, must: bool) -> Iterator[NodeRequirement]:
+def _parse_requirement(text: object, because: str, warnings: list[str], *, must: bool) -> Iterator[NodeRequirement]:
     if isinstance(text, (int, float)) and not isinstance(text, bool):
         text = str(text)
     if isinstance(text, str) and text.strip():
@@ -182,7 +184,7 @@ def _volta_node(place: Path, package: Mapping[str, Any], checkout: Path) -> obje
     return None
 
 
-def _of_dev_engines(folder: Path, checkout: Path, warnings: list[str]) -> Iterator[NodeRequirement]:
+def _read_dev_engines(folder: Path, checkout: Path, warnings: list[str]) -> Iterator[NodeRequirement]:
     """Read `devEngines.runtime`, an entry or a list: https://docs.npmjs.com/cli/configuring-npm/package-json#devengines."""
     because = "devEngines.runtime of package.json"
     for place in ancestors(folder, checkout):
@@ -191,16 +193,16 @@ def _of_dev_engines(folder: Path, checkout: Path, warnings: list[str]) -> Iterat
         for entry in entries:
             if entry.get("name") == "node":
                 must = entry.get("onFail") not in {"warn", "ignore"}
-                yield from _of_text(entry.get("version"), because, warnings, must=must)
+                yield from _parse_requirement(entry.get("version"), because, warnings, must=must)
         if entries and all(entry.get("name") != "node" for entry in entries):
             warnings.append(f"{because} names {str(entries[0].get('name'))[:50]!a}, but only Node.js is available.")
 
 
-def _of_manager(place: Path, checkout: Path, warnings: list[str]) -> Iterator[NodeRequirement]:
+def _read_manager_settings(place: Path, checkout: Path, warnings: list[str]) -> Iterator[NodeRequirement]:
     """Read the Node.js version that a package manager is configured to run scripts with."""
     for name, key in (setting for record in PACKAGE_MANAGERS for setting in record.node_settings):
         with suppress(ValueError):
-            yield from _of_text(_read_setting(place / name, checkout, key), name, warnings, must=True)
+            yield from _parse_requirement(_read_setting(place / name, checkout, key), name, warnings, must=True)
 
 
 def _read_setting(path: Path, checkout: Path, key: str) -> object:
@@ -214,13 +216,13 @@ def _read_setting(path: Path, checkout: Path, key: str) -> object:
 # --- version files ---
 
 
-def _lines(text: str) -> list[str]:
+def _read_version_lines(text: str) -> list[str]:
     """Read a file such as .nvmrc: the first line is the version; nvm allows comments and empty lines."""
     lines = [line.partition("#")[0].strip() for line in text[:10_000].splitlines()[:_MAX_LINES]]
     return [line for line in lines if line][:10]
 
 
-def _tool_versions(text: str) -> list[str]:
+def _read_tool_versions(text: str) -> list[str]:
     """Read .tool-versions: https://asdf-vm.com/manage/configuration.html#tool-versions."""
     for line in text.splitlines()[:_MAX_LINES]:
         name, *versions = line.partition("#")[0].split() or [""]
@@ -229,17 +231,17 @@ def _tool_versions(text: str) -> list[str]:
     return []
 
 
-def _mise(text: str) -> list[str]:
+def _read_mise(text: str) -> list[str]:
     """Read mise.toml: https://mise.jdx.dev/configuration.html#mise-toml."""
-    return _versions_of(get_table(_toml(text), "tools"))
+    return _list_versions(get_table(_parse_tools(text), "tools"))
 
 
-def _prototools(text: str) -> list[str]:
+def _read_prototools(text: str) -> list[str]:
     """Read .prototools: https://moonrepo.dev/docs/proto/config."""
-    return _versions_of(_toml(text))
+    return _list_versions(_parse_tools(text))
 
 
-def _toml(text: str) -> dict[str, Any]:
+def _parse_tools(text: str) -> dict[str, Any]:
     try:
         return parse_toml(text)
     except ValueError:
@@ -248,7 +250,7 @@ def _toml(text: str) -> dict[str, Any]:
         return {}
 
 
-def _versions_of(tools: Mapping[str, Any]) -> list[str]:
+def _list_versions(tools: Mapping[str, Any]) -> list[str]:
     """List the Node.js versions in a table of tools: a string, a number, a table with a version, or a list of these."""
     for name, value in tools.items():
         if name.rpartition(":")[2] in {"node", "nodejs"}:
@@ -267,25 +269,25 @@ def _version_text(value: object) -> str:
 
 
 _FILES: tuple[tuple[str, Callable[[str], list[str]]], ...] = (
-    (".nvmrc", _lines),
-    (".node-version", _lines),
-    (".n-node-version", _lines),
-    (".tool-versions", _tool_versions),
-    ("mise.toml", _mise),
-    (".mise.toml", _mise),
-    ("mise/config.toml", _mise),
-    (".mise/config.toml", _mise),
-    (".config/mise.toml", _mise),
-    (".config/mise/config.toml", _mise),
-    (".rtx.toml", _mise),
-    (".prototools", _prototools),
+    (".nvmrc", _read_version_lines),
+    (".node-version", _read_version_lines),
+    (".n-node-version", _read_version_lines),
+    (".tool-versions", _read_tool_versions),
+    ("mise.toml", _read_mise),
+    (".mise.toml", _read_mise),
+    ("mise/config.toml", _read_mise),
+    (".mise/config.toml", _read_mise),
+    (".config/mise.toml", _read_mise),
+    (".config/mise/config.toml", _read_mise),
+    (".rtx.toml", _read_mise),
+    (".prototools", _read_prototools),
 )
 
 
 def _read_version(text: str, because: str, *, must: bool) -> NodeRequirement | None:
     """Parse a version, a range or a version manager's alias; None for anything else."""
     shown = text.strip()[:_MAX_CHARACTERS]
-    match = _AROUND.fullmatch(shown)
+    match = _DECORATED_VERSION.fullmatch(shown)
     plain = (match["version"] if match else shown).strip().removeprefix("--")
     lower = plain.lower()
     if lower in {"node", "nodejs", "stable", "current", "latest", "*"}:
@@ -300,7 +302,7 @@ def _read_version(text: str, because: str, *, must: bool) -> NodeRequirement | N
     return NodeRequirement((lower,), because, shown, must) if lower and is_range(lower) else None
 
 
-def node_of_packages(
+def find_node_of_packages(
     folder: Path, root: Path, checkout: Path, package: Mapping[str, Any], node: str
 ) -> NodeRequirement | None:
     """Return the lowest major version of Node.js that installed packages require, if they require a later one than `node`.

@@ -70,7 +70,7 @@ class _Settings:
     others: tuple[str, ...] = ()  # names of the other settings
 
 
-def _netlify(text: str) -> _Settings | None:
+def _read_netlify(text: str) -> _Settings | None:
     found: Mapping[str, Any] = {}
     with suppress(ValueError):  # the routing rules report invalid TOML
         found = parse_toml(text)
@@ -80,7 +80,7 @@ def _netlify(text: str) -> _Settings | None:
     return _Settings(others=tuple(others))
 
 
-def _now(text: str) -> _Settings | None:
+def _read_now(text: str) -> _Settings | None:
     found = parse_json(text) or {}
     return _Settings(
         build=_text(found.get("buildCommand")),
@@ -91,7 +91,7 @@ def _now(text: str) -> _Settings | None:
     )
 
 
-def _vercel(text: str) -> _Settings | None:
+def _read_vercel(text: str) -> _Settings | None:
     found = parse_json(text) or {}
     return _Settings(variables=_variables(found), others=tuple(name for name in _VERCEL if found.get(name)))
 
@@ -100,7 +100,7 @@ def _variables(found: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(dict_of(dict_of(found.get("build")).get("env")))
 
 
-def _firebase(text: str) -> _Settings | None:
+def _read_firebase(text: str) -> _Settings | None:
     hosting = (parse_json(text) or {}).get("hosting")
     sites = [dict_of(site) for site in (hosting if isinstance(hosting, list) else [hosting])]
     return _Settings(
@@ -110,7 +110,12 @@ def _firebase(text: str) -> _Settings | None:
     )
 
 
-_FILES = {"netlify.toml": _netlify, "vercel.json": _vercel, "now.json": _now, "firebase.json": _firebase}
+_FILES = {
+    "netlify.toml": _read_netlify,
+    "vercel.json": _read_vercel,
+    "now.json": _read_now,
+    "firebase.json": _read_firebase,
+}
 
 
 def _text(value: object) -> str:

@@ -148,14 +148,14 @@ def _override(
         note(command, command.value)
         if _does_nothing(command.value):
             changed = replace(changed, skip_build=True)
-        elif _bare(command.value) not in _known_builds(package):
+        elif _normalize_command(command.value) not in _known_builds(package):
             sources["BUILD_COMMAND"] = command.source
             changed = replace(changed, build_command=command.value)
     if settings.install and not given.install_command:
         note(settings.install, settings.install.value)
         if _does_nothing(settings.install.value):
             changed = replace(changed, skip_install=True)
-        elif _bare(settings.install.value) not in install_lines():
+        elif _normalize_command(settings.install.value) not in install_lines():
             sources["INSTALL_COMMAND"] = settings.install.source
             changed = replace(changed, install_command=settings.install.value)
     if settings.output and not given.output_dir:
@@ -188,10 +188,12 @@ def _does_nothing(line: str) -> bool:
 def _known_builds(package: Mapping[str, object]) -> set[str]:
     """Return the command lines that only run the build script, as the default does."""
     script = find_build_script(package)
-    return {_bare(line) for line in (*run_lines(script), get_scripts(package)[script])} if script else set()
+    return (
+        {_normalize_command(line) for line in (*run_lines(script), get_scripts(package)[script])} if script else set()
+    )
 
 
-def _bare(line: str) -> str:
+def _normalize_command(line: str) -> str:
     """Return a command without extra spaces, a CI= assignment, and an install before it."""
     line = re.sub(r"\s{1,100}", " ", line.strip()[:1000])
     for first in (*install_lines(), "npm install --force"):

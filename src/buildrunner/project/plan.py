@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from buildrunner.project.alternatives import hint_at_site
+from buildrunner.project.alternatives import suggest_site
 from buildrunner.project.build_step import BuildContext, BuildStep, plan_build_step
 from buildrunner.project.files import is_file
 from buildrunner.project.frameworks.record import DetectedFramework
@@ -156,7 +156,7 @@ def _plan_build(checkout: Path, overrides: Overrides) -> BuildPlan:
         ExpectedOutput(
             output_dir,
             build.framework,
-            hint_at_site(app.folder, checkout, app.package, tools.manager.name, tried=build.tried_scripts),
+            suggest_site(app.folder, checkout, app.package, tools.manager.name, tried=build.tried_scripts),
             host.published,
             _source_of_output(overrides),
         ),
@@ -179,7 +179,7 @@ def _locate(checkout: Path, top: Path, workspaces: Workspaces, overrides: Overri
     locator = AppLocator(search, workspaces)
     app = locator.locate()
     if overrides.install_command and not app.package:
-        raise locator.no_app()
+        raise locator.missing_app()
     return app
 
 

@@ -33,7 +33,7 @@ class ScriptCommand:
     words: tuple[str, ...]  # the program's name without its path or suffix, and its arguments
     environment: Mapping[str, str]
     folder: str = ""  # the working directory, relative to the package; empty for the package's own folder
-    asked: str = ""  # what a manager runs: a script, or for all but npm perhaps a program
+    target: str = ""  # name of the script that a manager runs; except with npm, it may also be a program
 
     @property
     def line(self) -> str:
@@ -45,7 +45,9 @@ class ScriptCommand:
         """Whether the command has a package manager install dependencies."""
         manager = MANAGERS.get(self.words[0])
         first = next((word for word in self.words[1:] if not word.startswith("-")), None)
-        return manager is not None and not self.asked and (first in _INSTALLS if first else manager.installs_by_default)
+        return (
+            manager is not None and not self.target and (first in _INSTALLS if first else manager.installs_by_default)
+        )
 
     def option(self, *names: str) -> Iterator[str]:
         """Yield the values of an option that has these names."""
@@ -85,33 +87,33 @@ def parse_script(script: str, scripts: Mapping[str, str], seen: set[str] | None 
         words = re.findall(r"&&|\|\||[;&|]|[^\s;&|]+", script)
     commands: list[ScriptCommand] = []
     part: list[str] = []
-    here, around = "", list[str]()  # the folder, and those to go back to at the end of each ( … )
+    here, outer_folders = "", list[str]()  # the working directory, and those to return to at the end of each ( … )
     for word in [*words, ";"]:
         if word and set(word) <= set("();<>|&"):
             if part:
-                found = _one_command(part, scripts, seen, here)
+                found = _parse_command(part, scripts, seen, here)
                 commands += found
                 if found and "cd" in part and found[-1].words[0] == "cd":
-                    here = _below(here, *found[-1].words[1:2])
+                    here = _join_folder(here, *found[-1].words[1:2])
             part = []
             if len(commands) > _MAX_COMMANDS:
                 break
             for parenthesis in word:
                 if parenthesis == "(":
-                    around.append(here)
-                elif parenthesis == ")" and around:
-                    here = around.pop()
+                    outer_folders.append(here)
+                elif parenthesis == ")" and outer_folders:
+                    here = outer_folders.pop()
         else:
             part.append(word)
     return commands[:_MAX_COMMANDS]
 
 
-def _below(here: str, folder: str = "~") -> str:
+def _join_folder(here: str, folder: str = "~") -> str:
     normal = posixpath.normpath(posixpath.join(here, folder))
     return "" if normal == "." else normal
 
 
-def _one_command(words: list[str], scripts: Mapping[str, str], seen: set[str], here: str) -> list[ScriptCommand]:
+def _parse_command(words: list[str], scripts: Mapping[str, str], seen: set[str], here: str) -> list[ScriptCommand]:
     environment: dict[str, str] = {}
     while words:
         name, equals, value = words[0].partition("=")
@@ -136,11 +138,11 @@ def _one_command(words: list[str], scripts: Mapping[str, str], seen: set[str], h
         if at is not None and "node_modules/" in arguments[at]:
             program, arguments = arguments[at], arguments[at + 1 :]
     program = re.sub(r"\.(js|mjs|cjs|cmd)$", "", posixpath.basename(program)) or program
-    folder, arguments = _other_folder(program, arguments)
-    folder = _below(here, folder) if folder else here
-    called = [] if folder else list(_called_scripts(program, arguments, scripts))
+    folder, arguments = _split_folder_option(program, arguments)
+    folder = _join_folder(here, folder) if folder else here
+    called = [] if folder else list(_list_called_scripts(program, arguments, scripts))
     if not called:
-        asked = ""
+        target = ""
         if program in MANAGERS and arguments:
             rest = arguments[1:] if (runs := arguments[0] in {"run", "run-script"}) else arguments
             if (
@@ -149,10 +151,10 @@ def _one_command(words: list[str], scripts: Mapping[str, str], seen: set[str], h
                 and rest[0] not in {"install", "i", "add", "workspace", "workspaces"}
                 and not rest[0].startswith("-")
             ):
-                asked = rest[0]
+                target = rest[0]
                 if MANAGERS[program].runs_programs:
                     program, *arguments = rest
-        return [ScriptCommand((program, *arguments), environment, folder, asked)]
+        return [ScriptCommand((program, *arguments), environment, folder, target)]
     found: list[ScriptCommand] = []
     for name, rest_of_line in called:
         for one in (f"pre{name}", name, f"post{name}"):
@@ -165,7 +167,7 @@ def _one_command(words: list[str], scripts: Mapping[str, str], seen: set[str], h
     return found
 
 
-def _other_folder(program: str, arguments: list[str]) -> tuple[str, list[str]]:
+def _split_folder_option(program: str, arguments: list[str]) -> tuple[str, list[str]]:
     """Return the folder that an option of a package manager names, and the arguments without that option."""
     for index, word in enumerate(arguments if program in MANAGERS else ()):
         name, equals, value = word.partition("=")
@@ -177,7 +179,7 @@ def _other_folder(program: str, arguments: list[str]) -> tuple[str, list[str]]:
     return "", arguments
 
 
-def _called_scripts(
+def _list_called_scripts(
     program: str, arguments: list[str], scripts: Mapping[str, str]
 ) -> Iterator[tuple[str, tuple[str, ...]]]:
     """Yield the scripts that a command calls, each with its arguments."""
@@ -200,15 +202,17 @@ def _called_scripts(
 
 
 _COMPILERS = {"tsc", "tspc", "nest", "babel", "swc", "tsup", "ncc", "pkgroll", "unbuild"}
-_AROUND_THEM = {"tsc-alias", "prisma", "rimraf", "rm", "mkdir", "cp", "copyfiles", "cpx", "shx", "echo"}
+_CLEAN_AND_COPY = {"tsc-alias", "prisma", "rimraf", "rm", "mkdir", "cp", "copyfiles", "cpx", "shx", "echo"}
 
 
-def makes_no_site(package: Mapping[str, Any], build_script: str) -> bool:
+def only_compiles(package: Mapping[str, Any], build_script: str) -> bool:
     """Return whether a build script only compiles code, apart from commands that clean and copy files."""
     scripts = get_scripts(package)
     commands = parse_script(build_script, scripts)
     compilers = [command for command in commands if _compiles(command)]
-    return bool(compilers) and all(command.words[0] in _AROUND_THEM for command in commands if command not in compilers)
+    return bool(compilers) and all(
+        command.words[0] in _CLEAN_AND_COPY for command in commands if command not in compilers
+    )
 
 
 def _compiles(command: ScriptCommand) -> bool:
@@ -222,11 +226,11 @@ class SubfolderBuilds:
 
     scripts: Mapping[str, str]  # folder → name of the script that is run there; empty for other commands
     installed: frozenset[str]  # folders where dependencies are installed first
-    alone: bool  # whether each is a single script, and does nothing else that could matter to a site
+    exclusive: bool  # whether each command is a single script, and no other command could affect a site
 
 
-_OF_HOOKS = {"cd", "husky", "patch-package", "simple-git-hooks", "lefthook", "is-ci", "exit", "test"}
-_NO_MATTER = {"cd", "echo", "true", "exit", "rm", "rimraf", "mkdir"}
+_HOOK_COMMANDS = {"cd", "husky", "patch-package", "simple-git-hooks", "lefthook", "is-ci", "exit", "test"}
+_WITHOUT_OUTPUT = {"cd", "echo", "true", "exit", "rm", "rimraf", "mkdir"}
 
 
 def find_subfolder_builds(package: Mapping[str, Any], build_script: str) -> SubfolderBuilds | None:
@@ -240,30 +244,32 @@ def find_subfolder_builds(package: Mapping[str, Any], build_script: str) -> Subf
     is_script = scripts.get("build") == build_script
     build = [scripts.get("prebuild", ""), build_script, scripts.get("postbuild", "")] if is_script else [build_script]
     commands = [command for text in build for command in parse_script(text, scripts)]
-    asked: dict[str, str] = {}
+    scripts_by_folder: dict[str, str] = {}
     installed: set[str] = set()
-    alone = True
+    exclusive = True
     for index, command in enumerate([*before, *commands]):
         is_build = index >= len(before)
         if command.installs:
             installed.add(command.folder)
-        elif is_build and command.folder and command.words[0] not in _NO_MATTER:
+        elif is_build and command.folder and command.words[0] not in _WITHOUT_OUTPUT:
             plain = (
-                command.asked
+                command.target
                 and not command.environment
                 and len(command.words) == (3 if command.words[0] == "npm" else 1)
             )
-            alone = alone and bool(plain) and command.folder not in asked
-            asked.setdefault(command.folder, command.asked)
-        elif not asked and not (
-            command.words[0] in _OF_HOOKS
-            or command.words[0] in _AROUND_THEM
+            exclusive = exclusive and bool(plain) and command.folder not in scripts_by_folder
+            scripts_by_folder.setdefault(command.folder, command.target)
+        elif not scripts_by_folder and not (
+            command.words[0] in _HOOK_COMMANDS
+            or command.words[0] in _CLEAN_AND_COPY
             or _compiles(command)
             or HARMLESS.match(command.line)
         ):
             return None
-        elif is_build and (command.words[0] not in _NO_MATTER or command.environment):
-            alone = False
-    if not asked or not all(folder.isprintable() and folder[0] not in "./~-$" for folder in asked):
+        elif is_build and (command.words[0] not in _WITHOUT_OUTPUT or command.environment):
+            exclusive = False
+    if not scripts_by_folder or not all(
+        folder.isprintable() and folder[0] not in "./~-$" for folder in scripts_by_folder
+    ):
         return None
-    return SubfolderBuilds(asked, frozenset(installed), alone)
+    return SubfolderBuilds(scripts_by_folder, frozenset(installed), exclusive)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from buildrunner.project.config_files import Config, dict_of, parse_json, paths_of, read_configuration, without_comments
-from buildrunner.project.files import folders
+from buildrunner.project.files import find_folders
 from buildrunner.project.package_json import DEPENDENCY_TABLES, get_table, read_package
 
 _PROJECT_DEPTH = 3  # levels of folders that are searched for Nx projects
@@ -28,7 +28,7 @@ class Step:
     script: str
 
 
-def steps_before(app: Path, root: Path, checkout: Path, members: Mapping[str, Path]) -> list[Step]:
+def list_steps_before(app: Path, root: Path, checkout: Path, members: Mapping[str, Path]) -> list[Step]:
     """List the scripts to run before the app's build script, in order.
 
     The app's workspace dependencies are built first, even without turbo.json or nx.json, which can add more scripts.
@@ -65,7 +65,7 @@ class _Graph:
         self._checkout = checkout
         self._members = members
         self._names = {folder: name for name, folder in members.items()}
-        turbo = self._json(root / "turbo.json")
+        turbo = self._read_json(root / "turbo.json")
         self._turbo = {**dict_of(turbo.get("pipeline")), **dict_of(turbo.get("tasks"))}
         nx = parse_json(read_configuration(root / "nx.json", checkout))
         self._nx = nx or {}
@@ -75,16 +75,16 @@ class _Graph:
         """Yield the steps that a step depends on; their scripts may not exist."""
         if step.folder == self._root and step.folder not in self._names:
             return
-        entries = self._depends_on(step)
+        entries = self._read_depends_on(step)
         if step.script == "build":
             entries = ["^build", *entries]
         for entry in entries:
             if isinstance(entry, dict):  # only in Nx
-                yield from self._of_object(entry, step)
+                yield from self._resolve_object(entry, step)
             elif isinstance(entry, str) and not entry.startswith("$"):
-                yield from self._of_text(entry, step)
+                yield from self._resolve_text(entry, step)
 
-    def _of_text(self, entry: str, step: Step) -> Iterator[Step]:
+    def _resolve_text(self, entry: str, step: Step) -> Iterator[Step]:
         package, separator, task = entry.partition("#")
         if entry.startswith("^"):
             for folder in self._dependencies(step.folder):
@@ -98,12 +98,12 @@ class _Graph:
         else:
             yield Step(step.folder, entry)
 
-    def _of_object(self, entry: Mapping[str, Any], step: Step) -> Iterator[Step]:
+    def _resolve_object(self, entry: Mapping[str, Any], step: Step) -> Iterator[Step]:
         task, projects = entry.get("target"), entry.get("projects")
         if not isinstance(task, str):
             return
         if projects == "dependencies" or entry.get("dependencies") is True:
-            yield from self._of_text(f"^{task}", step)
+            yield from self._resolve_text(f"^{task}", step)
         elif projects in (None, "self"):
             yield Step(step.folder, task)
         for name in projects if isinstance(projects, list) else [projects]:
@@ -114,16 +114,16 @@ class _Graph:
         package = read_package(folder, self._checkout)
         for kind in DEPENDENCY_TABLES:
             yield from (self._members[name] for name in get_table(package, kind) if name in self._members)
-        for settings in (dict_of(package.get("nx")), self._json(folder / "project.json") if self._has_nx else {}):
+        for settings in (dict_of(package.get("nx")), self._read_json(folder / "project.json") if self._has_nx else {}):
             names = settings.get("implicitDependencies")
             for name in names if isinstance(names, list) else []:
                 if isinstance(name, str) and name in self._members:
                     yield self._members[name]
 
-    def _depends_on(self, step: Step) -> list[Any]:
-        own = dict_of(self._json(step.folder / "turbo.json").get("tasks")) if self._turbo else {}
+    def _read_depends_on(self, step: Step) -> list[Any]:
+        own = dict_of(self._read_json(step.folder / "turbo.json").get("tasks")) if self._turbo else {}
         package = read_package(step.folder, self._checkout)
-        project = self._json(step.folder / "project.json") if self._has_nx else {}
+        project = self._read_json(step.folder / "project.json") if self._has_nx else {}
         candidates = (
             own.get(step.script),
             self._turbo.get(f"{self._names.get(step.folder)}#{step.script}"),
@@ -138,7 +138,7 @@ class _Graph:
         legacy = dict_of(self._nx.get("targetDependencies")).get(step.script)
         return legacy[:_MAX_PROJECTS] if isinstance(legacy, list) else []
 
-    def _json(self, path: Path) -> dict[str, Any]:
+    def _read_json(self, path: Path) -> dict[str, Any]:
         return parse_json(read_configuration(path, self._checkout)) or {}
 
 
@@ -152,7 +152,7 @@ class NxProject:
     builds: bool  # whether it has a build target
 
 
-def nx_project(folder: Path, root: Path, checkout: Path) -> NxProject | None:
+def read_nx_project(folder: Path, root: Path, checkout: Path) -> NxProject | None:
     """Read a folder's project.json; None if there is none."""
     found = parse_json(read_configuration(folder / "project.json", checkout))
     if found is None:
@@ -173,13 +173,13 @@ def nx_project(folder: Path, root: Path, checkout: Path) -> NxProject | None:
     return NxProject(str(name) if is_text else folder.name, path, tuple(outputs), "build" in targets)
 
 
-def nx_projects(root: Path, checkout: Path) -> list[NxProject]:
+def list_nx_projects(root: Path, checkout: Path) -> list[NxProject]:
     """List the projects of an Nx workspace that have a build target; empty if `root` is not the top of one."""
     if read_configuration(root / "nx.json", checkout) is None:
         return []
     found: list[NxProject] = []
-    for folder in folders(root, _PROJECT_DEPTH):
-        project = nx_project(folder, root, checkout)
+    for folder in find_folders(root, _PROJECT_DEPTH):
+        project = read_nx_project(folder, root, checkout)
         if project and project.builds:
             found.append(project)
         if len(found) >= _MAX_PROJECTS:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from buildrunner.project.files import ancestors, folders, is_file, read_yaml
+from buildrunner.project.files import ancestors, find_folders, is_file, read_yaml
 from buildrunner.project.package_json import read_package
 
 _MEMBER_DEPTH = 4  # levels of folders that are searched for packages, such as packages/ui/core
@@ -38,7 +38,7 @@ class Workspaces:
             patterns = self._read_patterns(root)
             self._members[root] = tuple(
                 folder
-                for folder in (folders(root, _MEMBER_DEPTH) if patterns else ())
+                for folder in (find_folders(root, _MEMBER_DEPTH) if patterns else ())
                 if is_file(folder / "package.json") and matches(folder.relative_to(root).parts, patterns)
             )
         return self._members[root]

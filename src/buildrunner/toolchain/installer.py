@@ -37,7 +37,7 @@ class ManagerCommand:
     name: str
     script: Path
     engines: str | None  # range of Node versions that it supports
-    keeps_node: bool = False  # whether it runs scripts with its own Node
+    uses_own_node: bool = False  # whether it runs scripts with its own Node
 
     def runs_with(self, node: str) -> bool:
         return self.engines is None or satisfies(node, self.engines)
@@ -130,7 +130,7 @@ class ToolchainInstaller:
             shown = None
             release_of_node = manager.record.release_of_node
             if manager.release:
-                command = ManagerCommand(manager.name, manager.release, None, manager.record.keeps_node)
+                command = ManagerCommand(manager.name, manager.release, None, manager.record.uses_own_node)
                 self._write_command(command, with_chosen=True)
                 shown = "from the repository"
             elif release_of_node and not manager.version:
@@ -178,7 +178,7 @@ class ToolchainInstaller:
             if release is None:
                 return replace(toolchain, environment={}, warnings=tuple(warnings))
             for command in toolchain.commands:
-                if command.keeps_node and not command.runs_with(release.version):
+                if command.uses_own_node and not command.runs_with(release.version):
                     raise BuildFailed(
                         "install",
                         f"`{command.name}` does not run with Node {release.version}, and starts scripts with its own Node.",
@@ -306,7 +306,7 @@ class ToolchainInstaller:
         if digest and fetching.digest_file and not has_digest(unpacked / fetching.digest_file, *digest):
             raise _wrong_digest(f"{manager.label} {release.version}")
         for name, script in find_commands(manager.record, unpacked).items():
-            command = ManagerCommand(name, unpacked / script, release.engines, manager.record.keeps_node)
+            command = ManagerCommand(name, unpacked / script, release.engines, manager.record.uses_own_node)
             self._write_command(command, with_chosen=command.runs_with(node))
         return release.version
 

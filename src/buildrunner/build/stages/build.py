@@ -114,7 +114,7 @@ class BuildStage:
             framework=plan.output.framework,
             before=before,
             package=plan.app.package,
-            at_first=self._before_install,
+            before_install=self._before_install,
             other_site=plan.output.other_site,
         )
         output = await run_in_thread(partial(_find_output, plan, find))

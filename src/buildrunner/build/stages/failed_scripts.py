@@ -55,7 +55,7 @@ class ScriptlessInstall:
             )
         await self._rebuild(manager.name, skipped or [])
         package = await run_in_thread(partial(project.read_package, plan.app.root, plan.app.checkout))
-        for own in project.own_scripts_after(manager, attempt, package):
+        for own in project.list_own_scripts(manager, attempt, package):
             await self._command(*own)
         return True
 

@@ -61,7 +61,12 @@ class ToolchainProvider:
         required = None
         with self._context.run.faults.tolerate():
             find = partial(
-                project.node_of_packages, plan.app.site, plan.app.root, plan.app.checkout, plan.app.package, tools.node
+                project.find_node_of_packages,
+                plan.app.site,
+                plan.app.root,
+                plan.app.checkout,
+                plan.app.package,
+                tools.node,
             )
             required = await run_in_thread(find)
         return await self._change_node(required, tools, "tools-of-packages", environment) if required else tools

@@ -7,12 +7,12 @@ import re
 
 from buildrunner.diagnose.rule import FailedCommand
 
-_OURS = re.compile(r"LD_.*|PATH|HOME|USER|LOGNAME|SHELL|PWD|TMPDIR|CI|SLUG|COMMIT_.*")  # that BUILD_ENV_ can't set
+_RESERVED = re.compile(r"LD_.*|PATH|HOME|USER|LOGNAME|SHELL|PWD|TMPDIR|CI|SLUG|COMMIT_.*")  # that BUILD_ENV_ can't set
 
 
 def missing_variable(failed: FailedCommand, name: str) -> str | None:
     """Explain a missing environment variable; the hint depends on which variables are set."""
-    if _OURS.fullmatch(name):
+    if _RESERVED.fullmatch(name):
         return None
     if re.search(rf"^(?:[>$] )?[^\n]{{0,200}}\bset {name} ?=", f"{failed.script}\n", re.MULTILINE | re.IGNORECASE):
         return (

@@ -32,7 +32,7 @@ def _range(said: str) -> str:
     return " || ".join(at_least)
 
 
-def _where(failed: FailedCommand, line: int) -> str:
+def _set_node(failed: FailedCommand, line: int) -> str:
     if failed.node_named_by in (None, "NODE_VERSION"):
         return (
             f"Set NODE_VERSION={line}."
@@ -42,7 +42,7 @@ def _where(failed: FailedCommand, line: int) -> str:
     return f"Change {failed.node_named_by} to {line}, or set NODE_VERSION={line}."
 
 
-def _ran(failed: FailedCommand) -> str:
+def _describe_node(failed: FailedCommand) -> str:
     node = f"Node {failed.node}" if failed.node else "another Node"
     return f"{node}, which {failed.node_named_by} requires" if failed.node_named_by else node
 
@@ -63,9 +63,11 @@ def other_node(failed: FailedCommand, _: str) -> str | None:
     near = failed.node_major or 22
     line = min(fitting, key=lambda each: abs(each - near), default=None)
     advice = (
-        _where(failed, line) if line else "Set NODE_VERSION to such a version, or update the package that requires it."
+        _set_node(failed, line)
+        if line
+        else "Set NODE_VERSION to such a version, or update the package that requires it."
     )
-    return f"The {failed.stage} ran with {_ran(failed)}, but needs Node {said}. {advice}"
+    return f"The {failed.stage} ran with {_describe_node(failed)}, but needs Node {said}. {advice}"
 
 
 def _other_npm(failed: FailedCommand) -> str | None:
@@ -81,7 +83,7 @@ def newer_node(failed: FailedCommand, _: str) -> str | None:
     newer = [line for line in reversed(_LINES) if line > (failed.node_major or 20) and line >= 22]
     if not newer:
         return None
-    return f"The {failed.stage} ran with {_ran(failed)}, but uses features of a newer Node. {_where(failed, newer[0])}"
+    return f"The {failed.stage} ran with {_describe_node(failed)}, but uses features of a newer Node. {_set_node(failed, newer[0])}"
 
 
 def _older_node(failed: FailedCommand, line: int, why: str, update: str) -> str:

@@ -13,7 +13,7 @@ from buildrunner.project.files import is_file, is_inside
 from buildrunner.project.frameworks.app import App
 from buildrunner.project.frameworks.record import DefaultCommand, Framework
 from buildrunner.project.frameworks.table import FRAMEWORKS
-from buildrunner.project.task_graph import nx_projects
+from buildrunner.project.task_graph import list_nx_projects
 
 _TASK_FILES: tuple[tuple[str, tuple[str, ...], str], ...] = (
     (
@@ -43,7 +43,7 @@ def find_default_command(app: Path, checkout: Path, package: Mapping[str, Any]) 
         if framework.has_package(facts.packages):
             for default in framework.default_commands:
                 if _applies(default, facts):
-                    script = _find_script_that_ends(facts, framework)
+                    script = _find_one_shot_script(facts, framework)
                     return script or (default.command if default.command not in facts.scripts else None)
     return None
 
@@ -52,14 +52,14 @@ def suggest_build_script(app: Path, checkout: Path, package: Mapping[str, Any]) 
     """Return the script to add to package.json, for a message; None if it is unknown."""
     facts = App(app, checkout, package)
     if is_file(checkout / "nx.json"):
-        sites = [project.name for project in nx_projects(checkout, checkout) if not project.name.endswith("-e2e")]
+        sites = [project.name for project in list_nx_projects(checkout, checkout) if not project.name.endswith("-e2e")]
         return f'"build": "nx build {sites[0] if len(sites) == 1 else "NAME"}"'
     if task := _find_task(facts):
         return f'"build": "{task}"'
     framework = next((framework for framework in FRAMEWORKS if framework.has_package(facts.packages)), None)
     if framework is None:
         return None
-    if script := _find_script_that_ends(facts, framework):
+    if script := _find_one_shot_script(facts, framework):
         return f'"build": "npm run {script}"'
     if framework.default_commands:
         return f'"build": "{framework.default_commands[0].command}"'
@@ -89,5 +89,5 @@ def _find_task(app: App) -> str | None:
     return None
 
 
-def _find_script_that_ends(app: App, framework: Framework) -> str | None:
+def _find_one_shot_script(app: App, framework: Framework) -> str | None:
     return app.find_script(rf"(?:{framework.commands})(?!.*(?:--serve|--watch| -w\b))")

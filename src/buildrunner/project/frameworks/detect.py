@@ -21,7 +21,7 @@ from buildrunner.project.frameworks.record import DetectedFramework, Framework
 from buildrunner.project.frameworks.table import FRAMEWORKS
 from buildrunner.project.package_json import get_scripts
 from buildrunner.project.scripts import ScriptCommand, parse_script
-from buildrunner.project.task_graph import nx_projects
+from buildrunner.project.task_graph import list_nx_projects
 
 BUILD_SCRIPT = "the build script"
 _WATCHES = re.compile(r"--(?:serve|watch)\b| -w\b")
@@ -127,7 +127,7 @@ def _find_nx_outputs(app: App) -> list[str]:
     """List the output folders of the project that `nx build` names, or of the only application in the workspace."""
     if not (commands := app.commands_like("nx ")):
         return []
-    projects = nx_projects(app.folder, app.checkout)
+    projects = list_nx_projects(app.folder, app.checkout)
     named = {word.partition(":")[0] for command in commands for word in command.words[2:]}
     chosen = [project for project in projects if project.name in named]
     if not chosen:

@@ -40,7 +40,7 @@ _BARE_IMPORT = re.compile(
     r"(?m)(?:^|[;\s])(?:import|export)\s?(?:[\w*{][^\"'\n;]{0,300}from\s?)?[\"'](?![./]|https?:)[^\"'\n]{1,200}[\"']"
 )
 _UNPROCESSED = re.compile(r"@tailwind\s|@apply\s|@import\s{1,3}[\"']tailwindcss")
-_ASKED = re.compile(
+_REFERENCE = re.compile(
     r"url\(\s?[\"']?([^\"')\s]{1,300})|@import\s{1,3}[\"']([^\"'\n]{1,300})"
     r"|(?:\bfrom|\bimport|\bimport\(|\bnew URL\(|\bfetch\()\s?[\"'](\.{0,2}/[^\"'\n]{1,300})"
 )
@@ -82,7 +82,7 @@ _PRIVATE = (
     *(".pem", ".key", ".p12", ".pfx", ".jks", ".keystore", ".sqlite", ".sqlite3", ".db", ".sql", ".bak"),
     *(".py", ".rb", ".go", ".rs", ".java", ".cs", ".pl", ".lua"),
 )
-_OF_A_PACKAGE = re.compile(
+_PACKAGE_FILES = re.compile(
     r"package\.json|package-lock\.json|npm-shrinkwrap\.json|yarn\.lock|pnpm-(?:lock|workspace)\.yaml|bun\.lockb?|lerna\.json"
     r"|(?:ts|js)config(?:\..{1,40})?\.json|.{1,60}\.config\.(?:[cm]?[jt]s|json)|(?:gulp|grunt|rake|make|docker|gem)file.{0,40}"
     r"|(?:readme|license|licence|changelog|contributing|authors|security|code_of_conduct)(?:\..{1,10})?|docker-compose.{1,20}"
@@ -112,7 +112,7 @@ def is_complete(folder: Path, checkout: Path) -> bool:
     return True
 
 
-def source_of_page(folder: Path, checkout: Path) -> str | None:
+def find_page_source(folder: Path, checkout: Path) -> str | None:
     """Return the first script or style sheet on a folder's page that has to be compiled; None if there is none."""
     for reference in find_references(_read(folder / "index.html", checkout), "index.html"):
         if (
@@ -124,7 +124,7 @@ def source_of_page(folder: Path, checkout: Path) -> str | None:
     return None
 
 
-class Selection:
+class SiteFiles:
     """Selects the files of a site at the top of a package, without sources, configuration and installed packages."""
 
     def __init__(self, top: Path, checkout: Path, package: Mapping[str, Any], *, only_installed: bool = False) -> None:
@@ -137,8 +137,8 @@ class Selection:
             only_installed: whether to leave out only installed packages.
 
         """
-        self._asked = frozenset(_all_asked(top, checkout))
-        self._around = frozenset(above for path in self._asked for above in _above(path))
+        self._referenced = frozenset(_find_referenced(top, checkout))
+        self._parents = frozenset(above for path in self._referenced for above in _parents_of(path))
         self._only_installed = only_installed
         self._inputs: frozenset[str] = frozenset()
         if not only_installed:
@@ -147,7 +147,7 @@ class Selection:
             self._inputs = frozenset(map(posixpath.normpath, words))
 
     def __call__(self, path: str, is_folder: bool) -> bool:
-        if path in self._asked or path in self._around:
+        if path in self._referenced or path in self._parents:
             return True
         name = posixpath.basename(path)
         parts = path.split("/")
@@ -159,14 +159,14 @@ class Selection:
             return False
         if is_folder:
             return len(parts) > 1 or name not in _SOURCE_FOLDERS
-        if path in self._inputs or (len(parts) == 1 and _OF_A_PACKAGE.fullmatch(name)) or name == "package.json":
+        if path in self._inputs or (len(parts) == 1 and _PACKAGE_FILES.fullmatch(name)) or name == "package.json":
             return False
         if parts[0] in _SOURCE_FOLDERS and not name.lower().endswith(_MEDIA):
             return False
         return not name.lower().endswith((*_SOURCES, *_PRIVATE))
 
 
-def _all_asked(top: Path, checkout: Path) -> Iterator[str]:
+def _find_referenced(top: Path, checkout: Path) -> Iterator[str]:
     """Yield the paths of the pages at the top, and of all files that they reference directly or indirectly."""
     pages: list[str] = []
     with suppress(OSError), os.scandir(top) as entries:
@@ -182,7 +182,7 @@ def _all_asked(top: Path, checkout: Path) -> Iterator[str]:
         if path.endswith((".html", ".htm")):
             found = [reference.path for reference in find_references(_read(top / path, checkout), path)]
         elif path.endswith((".css", ".js", ".mjs")):
-            for match in islice(_ASKED.finditer(_read(top / path, checkout)), 500):
+            for match in islice(_REFERENCE.finditer(_read(top / path, checkout)), 500):
                 value = unquote((match[1] or match[2] or match[3]).partition("?")[0].partition("#")[0])
                 here = "" if value.startswith("/") else posixpath.dirname(path)
                 found.append(posixpath.normpath(posixpath.join(here, value.lstrip("/"))))
@@ -193,7 +193,7 @@ def _all_asked(top: Path, checkout: Path) -> Iterator[str]:
     yield from waiting
 
 
-def _above(path: str) -> Iterator[str]:
+def _parents_of(path: str) -> Iterator[str]:
     while path := posixpath.dirname(path):
         yield path
 

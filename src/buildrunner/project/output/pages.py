@@ -181,7 +181,7 @@ def _join(address: str, value: str) -> str | None:
         return None
 
 
-def is_there(path: str, files: Collection[str]) -> bool:
+def can_serve(path: str, files: Collection[str]) -> bool:
     """Return whether a web server could serve one of these files for a path."""
     path = path.strip("/") if path.endswith("/") else path
     return not path or path in files or f"{path}/index.html" in files or f"{path}.html" in files
@@ -209,9 +209,9 @@ def find_base_path(pages: Collection[tuple[str, str]], files: Collection[str]) -
     resolved = 0  # references by an absolute path that exist
     for page, text in pages:
         for reference in find_references(text, page):
-            if is_there(reference.path, files):
+            if can_serve(reference.path, files):
                 resolved += bool(reference.path) and reference.kind != "page"
-            elif found := _without_base(reference, page, files):
+            elif found := _find_below_base(reference, page, files):
                 votes.setdefault(found.path, []).append((reference.kind, found))
     for found_votes in sorted(votes.values(), key=len, reverse=True):
         kinds = [kind for kind, _ in found_votes]
@@ -223,11 +223,11 @@ def find_base_path(pages: Collection[tuple[str, str]], files: Collection[str]) -
     return None
 
 
-def _without_base(reference: PageReference, page: str, files: Collection[str]) -> BasePath | None:
+def _find_below_base(reference: PageReference, page: str, files: Collection[str]) -> BasePath | None:
     parts = reference.path.split("/")
     for count in range(1, min(len(parts), 5)):
         rest = "/".join(parts[count:])
-        if rest.strip("/") and is_there(rest, files):
+        if rest.strip("/") and can_serve(rest, files):
             there = rest if rest in files else posixpath.join(rest, "index.html")
             return BasePath("/" + "/".join(parts[:count]), page, reference.shown, there)
     return None

@@ -20,14 +20,14 @@ from buildrunner.concurrency.cancellation import check_cancelled
 from buildrunner.errors import BuildFailed
 from buildrunner.project.files import read_text, walk
 from buildrunner.project.frameworks.record import DetectedFramework
-from buildrunner.project.output.complete_site import Selection, is_complete, source_of_page
+from buildrunner.project.output.complete_site import SiteFiles, find_page_source, is_complete
 from buildrunner.project.output.pages import MAX_PAGE_BYTES, is_page, template_language
-from buildrunner.project.output.site_root import files_beside, find_roots
+from buildrunner.project.output.site_root import find_files_beside, find_roots
 from buildrunner.project.output.snapshot import Snapshot, WrittenFiles
 from buildrunner.project.package_json import is_server
 
 _MAX_NAMED = 20  # folders in a hint
-_OF_TEMPLATES = {"templates", "views", "layouts", "_layouts", "_includes", "partials"}
+_TEMPLATE_FOLDERS = {"templates", "views", "layouts", "_layouts", "_includes", "partials"}
 # Usual output folders, likeliest first (docs/frameworks.md).
 OUTPUT_FOLDERS = ("dist", "build", "out", "public", "_site", ".output/public", "www", "docs", "site")
 _MAX_READ = 50  # pages that are read
@@ -54,7 +54,7 @@ def find_output(
     framework: DetectedFramework | None = None,
     before: Snapshot | None = None,
     package: Mapping[str, Any] | None = None,
-    at_first: Snapshot | None = None,
+    before_install: Snapshot | None = None,
     other_site: str | None = None,
 ) -> Output:
     """Find the folder to publish after a build.
@@ -66,7 +66,7 @@ def find_output(
         framework: what `detect_framework` returned.
         before: the snapshot from before the build; without one, all files count as written by the build.
         package: the app's package.json.
-        at_first: the snapshot from before the install; without one, no file counts as written by the install.
+        before_install: the snapshot from before the install; without one, no file counts as written by the install.
         other_site: the hint for a build without a page: which other script or package builds a site.
 
     Raises:
@@ -75,39 +75,41 @@ def find_output(
     """
     if output_dir:
         if not _is_folder(app, output_dir):
-            raise _no_output(app, f"did not create the folder {output_dir}")
+            raise _no_output_error(app, f"did not create the folder {output_dir}")
         folder = app / output_dir
-        if at_first is not None and Path(os.path.normpath(folder)) == app:
-            return Output(folder, selected=Selection(app, checkout, {}, only_installed=True))
+        if before_install is not None and Path(os.path.normpath(folder)) == app:
+            return Output(folder, selected=SiteFiles(app, checkout, {}, only_installed=True))
         return Output(folder)
     framework = framework or DetectedFramework()
     if os.path.realpath(app) != str(app):  # the build removed it, or replaced it by a link
-        raise _no_output(app, "produced no output: it removed the app's folder")
+        raise _no_output_error(app, "produced no output: it removed the app's folder")
     if framework.needs_server and any((app / sign).is_file() for sign in framework.server_files):
         raise framework.refusal()
 
     templates: dict[Path, str] = {}
     written = WrittenFiles(before, checkout)
-    if found := _find_new(app, checkout, framework, written, templates):
+    if found := _find_written(app, checkout, framework, written, templates):
         return found
     if framework.needs_server:
         raise framework.refusal()
     for name in framework.folders:  # a single-page app may consist of 200.html or 404.html
         folder = Path(os.path.normpath(app / name))
-        if folder.is_relative_to(checkout) and folder != app and written(folder) and _has(folder, ".html"):
+        if folder.is_relative_to(checkout) and folder != app and written(folder) and _has_entry(folder, ".html"):
             return Output(folder, warning=f"There is no index.html in {name}, so the site has no home page.")
-    if at_first is not None and (found := _find_new(app, checkout, framework, WrittenFiles(at_first, checkout), {})):
+    if before_install is not None and (
+        found := _find_written(app, checkout, framework, WrittenFiles(before_install, checkout), {})
+    ):
         name = os.path.relpath(found.folder, app)
         return replace(found, note=f"The build wrote no page; publishing {name}, which the install stage wrote.")
     if templates:
-        raise _only_templates(app, templates)
+        raise _templates_error(app, templates)
     if complete := _find_complete(app, checkout, framework, package or {}):
         return complete
     if language := template_language(_read_page(app, checkout)) if not framework.name else None:
-        raise _only_templates(app, {app: language})
+        raise _templates_error(app, {app: language})
     if _is_folder(app, "dist"):
         made = written(app / "dist") and not _may_have_page(app / "dist")
-        if made and (entry := _entry_in_dist(package or {})):
+        if made and (entry := _find_exported_entry(package or {})):
             raise BuildFailed(
                 "build",
                 f"The build produced a library instead of a site: dist has no page, and package.json exports {entry}.",
@@ -130,18 +132,18 @@ def find_output(
                 kind="output-without-page",
             )
         return _dist_without_page(app, checkout, written)
-    there = next((name for name in framework.folders if _has(app / name)), None)
+    there = next((name for name in framework.folders if _has_entry(app / name)), None)
     if there:
-        raise _no_output(
+        raise _no_output_error(
             app, f"wrote no page to {there}, the output folder of {framework.name or 'the build'}", other_site
         )
-    if not framework.name and (source := source_of_page(app, checkout)):
+    if not framework.name and (source := find_page_source(app, checkout)):
         other_site = (
             f"index.html loads {source}, which browsers can't run. Run a bundler in the build script, such as"
             " `vite build`, or set OUTPUT_DIR to the folder that the build writes to."
         )
     missing = next((name for name in framework.folders if "/" not in name), "dist")
-    raise _no_output(app, f"produced no output: there is no folder {missing}", other_site)
+    raise _no_output_error(app, f"produced no output: there is no folder {missing}", other_site)
 
 
 def warn_of_other_host(folder: Path, app: Path, other_host: tuple[Path, str] | None) -> str | None:
@@ -157,7 +159,7 @@ def warn_of_other_host(folder: Path, app: Path, other_host: tuple[Path, str] | N
     return f"Publishing {published}, but {other_host[1]} names {other}, which also has a page.{hint}"
 
 
-def _find_new(
+def _find_written(
     app: Path, checkout: Path, framework: DetectedFramework, written: WrittenFiles, templates: dict[Path, str]
 ) -> Output | None:
     """Find the folder with a page that was written; templates that were written are added to `templates`."""
@@ -170,11 +172,13 @@ def _find_new(
             if language := template_language(page):
                 templates[folder] = language
             else:
-                return _output(folder, app, framework)
+                return _describe_output(folder, app, framework)
     tops = (app, checkout) if app != checkout else (app,)
-    found = next((pages for top in tops if (pages := _new_pages(top, checkout, written, framework, templates))), [])
+    found = next(
+        (pages for top in tops if (pages := _find_written_pages(top, checkout, written, framework, templates))), []
+    )
     if len(found) == 1:
-        return _output(found[0], app, framework)
+        return _describe_output(found[0], app, framework)
     if found:
         from buildrunner.redaction import visible  # not needed before git has been started
 
@@ -188,7 +192,7 @@ def _find_new(
     return None
 
 
-def _only_templates(app: Path, templates: Mapping[Path, str]) -> BuildFailed:
+def _templates_error(app: Path, templates: Mapping[Path, str]) -> BuildFailed:
     from buildrunner.redaction import visible
 
     folder, language = next(iter(templates.items()))
@@ -213,7 +217,7 @@ def _find_complete(
             app,
             warning="The build wrote no page: publishing the app's index.html and its files, without sources."
             " Set OUTPUT_DIR=. to publish all files.",
-            selected=Selection(app, checkout, package),
+            selected=SiteFiles(app, checkout, package),
         )
     for name in ("public", "docs", "_site", "site", "www", "build", "dist", "out"):
         is_source = framework.name and name not in framework.folders and name != "docs"
@@ -225,7 +229,7 @@ def _find_complete(
     return None
 
 
-def _entry_in_dist(package: Mapping[str, Any]) -> str | None:
+def _find_exported_entry(package: Mapping[str, Any]) -> str | None:
     """Find a file in dist that a package exports: https://docs.npmjs.com/cli/configuring-npm/package-json#main."""
     with suppress(RecursionError):
         offered = json.dumps([package.get(field) for field in ("main", "module", "exports")])
@@ -250,10 +254,10 @@ def _dist_without_page(app: Path, checkout: Path, written: WrittenFiles) -> Outp
     return Output(app / "dist", warning="There is no index.html in dist, so the site has no home page.")
 
 
-def _output(folder: Path, app: Path, framework: DetectedFramework) -> Output:
+def _describe_output(folder: Path, app: Path, framework: DetectedFramework) -> Output:
     name = os.path.relpath(folder, app)
-    page = None if _has_page(folder) else _only_below(folder, name)
-    if beside := files_beside(folder, app):
+    page = None if _has_page(folder) else _describe_pages_below(folder, name)
+    if beside := find_files_beside(folder, app):
         from buildrunner.redaction import visible
 
         page = (
@@ -269,7 +273,7 @@ def _output(folder: Path, app: Path, framework: DetectedFramework) -> Output:
     return Output(folder, note, page)
 
 
-def _only_below(folder: Path, name: str) -> str:
+def _describe_pages_below(folder: Path, name: str) -> str:
     from buildrunner.redaction import visible
 
     below = sorted(os.path.dirname(path) for path, _ in walk(str(folder)) if path.endswith("/index.html"))
@@ -277,7 +281,7 @@ def _only_below(folder: Path, name: str) -> str:
     return f"There is no index.html in {visible(name)} itself{where}, so the site has no home page."
 
 
-def _new_pages(
+def _find_written_pages(
     top: Path, checkout: Path, written: WrittenFiles, framework: DetectedFramework, templates: dict[Path, str]
 ) -> list[Path]:
     """Find the outermost folders with an index.html that the build wrote.
@@ -288,7 +292,7 @@ def _new_pages(
     pages = [page for page in pages if page != str(top)]
     if framework.needs_server:  # pages in a server's folder are useless without the server
         pages = [page for page in pages if "/server/" not in f"{page.removeprefix(str(top))}/"]
-    new = [page for page in pages if written.itself(f"{page}/index.html")]
+    new = [page for page in pages if written.is_new(f"{page}/index.html")]
     new = new or [page for page in pages if written(Path(page))]
     outermost = [page for page in new if not any(page.startswith(f"{other}/") for other in new)]
     filled: list[Path] = []
@@ -322,7 +326,7 @@ def _may_have_page(folder: Path, *, filled: bool = False) -> bool:
     entries = 0
     for place, folders, names in os.walk(folder):
         check_cancelled()
-        if filled and os.path.basename(place) in _OF_TEMPLATES:
+        if filled and os.path.basename(place) in _TEMPLATE_FOLDERS:
             folders.clear()
             continue
         entries += len(names) + len(folders)
@@ -355,7 +359,7 @@ def _read_page(folder: Path, checkout: Path, name: str = "index.html") -> str:
     return ""
 
 
-def _has(folder: Path, suffix: str = "") -> bool:
+def _has_entry(folder: Path, suffix: str = "") -> bool:
     """Return whether a folder has any entry with this suffix."""
     with suppress(OSError), os.scandir(folder) as entries:
         return any(entry.name.endswith(suffix) for entry in islice(entries, _MAX_ENTRIES))
@@ -376,7 +380,7 @@ def _is_folder(app: Path, name: str) -> bool:
     return False
 
 
-def _no_output(app: Path, what: str, other_site: str | None = None) -> BuildFailed:
+def _no_output_error(app: Path, what: str, other_site: str | None = None) -> BuildFailed:
     from buildrunner.redaction import visible  # not needed before git has been started
 
     names: list[str] = []

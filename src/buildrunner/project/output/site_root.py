@@ -22,9 +22,9 @@ _LOCALE = re.compile(r"[a-z]{2,3}(?:[-_][A-Za-z]{2,4}){0,2}")
 _BUILDS = re.compile(r"(?:default|bundled|unbundled|(?:es\d{1,4}|esm|modern|legacy)(?:-(?:un)?bundled)?)")
 _BUILD_ORDER = ("default", "es5-bundled", "es6-bundled", "esm-bundled", "bundled", "legacy", "modern")
 # Files that tools write next to the output folder.
-_BY_THE_WAY = re.compile(r"\..*|.*\.tsbuildinfo|stats\.json|3rdpartylicenses\.txt|.*\.log")
+_TOOL_FILES = re.compile(r"\..*|.*\.tsbuildinfo|stats\.json|3rdpartylicenses\.txt|.*\.log")
 # Files that scripts add to a site and that no page references.
-_FOR_ROBOTS = re.compile(
+_SITE_METADATA = re.compile(
     r"robots\.txt|humans\.txt|sitemap[\w-]{0,40}\.(?:xml|txt)(?:\.gz)?|CNAME|version\.(?:json|txt)"
 )
 
@@ -53,7 +53,7 @@ def find_roots(around: Path, pages: Sequence[Path], checkout: Path, *, pages_by_
             return list(pages)
         if pages_by_address:
             return [around]
-    scores = {folder: sum(_found(folder, page, text) for page, text in texts.items()) for folder in candidates}
+    scores = {folder: sum(_count_resolved(folder, page, text) for page, text in texts.items()) for folder in candidates}
     best = max(scores.values())
     if scores[common] == scores[around]:
         beside = _has_files(around) or (pages_by_address and not _is_chain(around, common))
@@ -78,28 +78,28 @@ def _one_of_several_builds(around: Path, common: Path, names: dict[str, Path], c
 
 def _is_whole_site(page: Path, text: str, around: Path) -> bool:
     """Return whether more of a page's references resolve if its own folder is the top of the site."""
-    return _found(page, page, text) > _found(around, page, text)
+    return _count_resolved(page, page, text) > _count_resolved(around, page, text)
 
 
-def _found(top: Path, page: Path, text: str) -> int:
+def _count_resolved(top: Path, page: Path, text: str) -> int:
     """Count the references of a page that resolve if `top` is the top of the site."""
     address = os.path.relpath(page / "index.html", top)
     asked = {reference.path for reference in find_references(text, address) if reference.kind != "page"}
-    return sum(is_below(top, path) for path in asked if path)
+    return sum(contains_file(top, path) for path in asked if path)
 
 
-def files_beside(site: Path, app: Path) -> list[str]:
+def find_files_beside(site: Path, app: Path) -> list[str]:
     """List files such as robots.txt in the folders above a site, as paths relative to the app's folder."""
     around = [above for above in site.parents if above != app and above.is_relative_to(app)]
     return [
         os.path.relpath(above / name, app)
         for above in around
-        for name in sorted(_names(above))
-        if _FOR_ROBOTS.fullmatch(name)
+        for name in sorted(_list_names(above))
+        if _SITE_METADATA.fullmatch(name)
     ]
 
 
-def is_below(top: Path, path: str) -> bool:
+def contains_file(top: Path, path: str) -> bool:
     """Return whether a folder contains a file at this path."""
     place = os.path.normpath(top / path)
     with suppress(ValueError):  # a name that contains \0
@@ -111,7 +111,7 @@ def _is_chain(top: Path, bottom: Path) -> bool:
     """Return whether each folder from `top` down to `bottom` contains only the next one."""
     folder = top
     while folder != bottom:
-        entries = [name for name in _names(folder) if not name.startswith(".")]
+        entries = [name for name in _list_names(folder) if not name.startswith(".")]
         if len(entries) != 1:
             return False
         folder = folder / entries[0]
@@ -122,13 +122,13 @@ def _has_files(folder: Path) -> bool:
     """Return whether a folder contains a file that belongs to a site."""
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in islice(entries, 1000):
-            expected = _BY_THE_WAY.fullmatch(entry.name) or _FOR_ROBOTS.fullmatch(entry.name)
+            expected = _TOOL_FILES.fullmatch(entry.name) or _SITE_METADATA.fullmatch(entry.name)
             if not entry.is_dir(follow_symlinks=False) and not expected:
                 return True
     return False
 
 
-def _names(folder: Path) -> Iterable[str]:
+def _list_names(folder: Path) -> Iterable[str]:
     with suppress(OSError), os.scandir(folder) as entries:
         return [entry.name for entry in islice(entries, 1000)]
     return []

@@ -32,11 +32,11 @@ class WrittenFiles:
         if self._before is None or not Path(real).is_relative_to(self._checkout):
             return True  # a link that leads outside is refused when the folder is published
         # A new entry changes the ctime of its folder, so the levels below the snapshot's don't have to be searched.
-        return self.itself(str(folder)) or any(
+        return self.is_new(str(folder)) or any(
             self._before.get(path, status.st_ctime_ns) != status.st_ctime_ns for path, status in walk(real, hidden=True)
         )
 
-    def itself(self, path: str) -> bool:
+    def is_new(self, path: str) -> bool:
         try:
             changed = os.lstat(path).st_ctime_ns
         except OSError:

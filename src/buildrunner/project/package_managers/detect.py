@@ -118,14 +118,14 @@ def _find_lockfiles(packages: Packages, checkout: Path, refusals: Mapping[str, E
             found.sort(
                 key=lambda path: (
                     _manager_of(path).name in refusals,
-                    _is_out_of_reach(path, checkout),
+                    _depends_on_other_registry(path, checkout),
                     _count_missing(path, package, checkout),
                 )
             )
         yield from found
 
 
-def _is_out_of_reach(lockfile: Path, checkout: Path) -> bool:
+def _depends_on_other_registry(lockfile: Path, checkout: Path) -> bool:
     """Return whether a lockfile names another registry than npm's and lacks digests."""
     text = read_lockfile_or_empty(lockfile, checkout)
     return bool(find_lockfile_hosts(text)) and not has_all_digests(lockfile.name, text)

@@ -83,7 +83,7 @@ def rebuild_command(manager: ManagerRequirement, names: list[str]) -> tuple[str,
     return (manager.name, "rebuild", *names)
 
 
-def own_scripts_after(
+def list_own_scripts(
     manager: ManagerRequirement, strategy: InstallStrategy, package: Mapping[str, Any]
 ) -> list[tuple[str, ...]]:
     """List the commands that run the repository's own install scripts after an install without scripts."""

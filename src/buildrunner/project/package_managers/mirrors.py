@@ -22,7 +22,7 @@ from buildrunner.project.package_managers.registry_urls import MIRRORS
 from buildrunner.project.package_managers.table import LOCKFILES, PACKAGE_MANAGERS
 
 _MAX_HOSTS = 20
-_OWN_HOSTS = {"registry.npmjs.org", ""}
+_NPM_HOSTS = {"registry.npmjs.org", ""}
 _ADDRESS = re.compile(r"https?://[^\s\"'#,{}]{1,2000}")
 _QUOTED = re.compile(r"__archiveUrl=([^\s\"&]{1,2000})")
 _SETTINGS: Mapping[str, RegistrySettings] = {
@@ -64,7 +64,7 @@ def find_lockfile_hosts(text: str) -> frozenset[str]:
     addresses = chain(
         (match[0] for match in _ADDRESS.finditer(text)), (unquote(match[1]) for match in _QUOTED.finditer(text))
     )
-    return frozenset(host_of(address) for address in addresses if is_tarball_url(address)) - _OWN_HOSTS
+    return frozenset(host_of(address) for address in addresses if is_tarball_url(address)) - _NPM_HOSTS
 
 
 def find_registry_settings(folder: Path, checkout: Path) -> tuple[RegistrySetting, ...]:
@@ -75,7 +75,7 @@ def find_registry_settings(folder: Path, checkout: Path) -> tuple[RegistrySettin
             text = ""
             with suppress(ValueError):
                 text = read_text(place / name, checkout) or ""
-            hosts = {host_of(_registry_of(name, line)) for line in text.split("\n")} - _OWN_HOSTS
+            hosts = {host_of(_find_registry(name, line)) for line in text.split("\n")} - _NPM_HOSTS
             if hosts:
                 found.append(RegistrySetting(place / name, frozenset(hosts)))
     return tuple(found)
@@ -102,7 +102,7 @@ def find_unreadable_hosts(output: str, hosts: Iterable[str]) -> tuple[str, ...]:
     return mentioned or (() if _NAMED.search(_HELP.sub("", output)) else named)
 
 
-def _registry_of(name: str, line: str) -> str:
+def _find_registry(name: str, line: str) -> str:
     """Return the registry address in a line of a settings file; empty if there is none."""
     found = _ADDRESS.search(line) if len(line) <= _MAX_LINE_CHARACTERS else None
     if found is None:
@@ -120,7 +120,7 @@ def rewrite_settings(name: str, text: str, hosts: Iterable[str]) -> str:
     named = set(hosts)
     lines = text.split("\n")
     for number, line in enumerate(lines):
-        address = _registry_of(name, line)
+        address = _find_registry(name, line)
         if address and host_of(address) in named:
             lines[number] = line.replace(address, REGISTRY, 1)
     return "\n".join(lines)

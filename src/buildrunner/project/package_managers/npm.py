@@ -193,7 +193,7 @@ NPM = PackageManager(
     registry_settings=(NPMRC,),
     suitable_releases=_suitable_releases,
     refuses_outside_engines=_is_engine_strict,
-    heeds_engines=False,
+    follows_engines=False,
     release_of_node=_release_of_node,
     fetching=Fetching("npm", ("npm", "npx")),
     # A lockfile from --legacy-peer-deps lacks peer dependencies, so `npm ci` considers it out of sync.

@@ -28,7 +28,7 @@ from buildrunner.project.versions import intersects
 _MAX_PENDING = 10_000  # lines of the list that are read
 # Lockfile format → pnpm versions that install from it without changing it, best first. Tested with pnpm 6 to 12
 # (https://github.com/pnpm/spec).
-_OF_FORMAT = {
+_RELEASES_OF_FORMAT = {
     "5": (">=6.0.0 <8.0.0",),
     "6": ("^8.3.1", "^9.0.0"),
     "9": ("^9.0.0", "^10.0.0", "^11.0.0", ">=12.0.0"),
@@ -53,9 +53,9 @@ def _suitable_releases(evidence: Evidence) -> SuitableReleases:
     if not format_:
         return SuitableReleases(_WITHOUT_LOCKFILE)
     if format_ in {"5", "6"}:
-        return SuitableReleases(_OF_FORMAT[format_], file, "pnpm 6 or 7" if format_ == "5" else "pnpm 8 or 9")
+        return SuitableReleases(_RELEASES_OF_FORMAT[format_], file, "pnpm 6 or 7" if format_ == "5" else "pnpm 8 or 9")
     for_9 = format_ == "9" and not _has_settings_of_10(evidence)
-    return SuitableReleases(_OF_FORMAT["9"] if for_9 else _PNPM_10, file, "pnpm 9 or later")
+    return SuitableReleases(_RELEASES_OF_FORMAT["9"] if for_9 else _PNPM_10, file, "pnpm 9 or later")
 
 
 def _has_settings_of_10(evidence: Evidence) -> bool:

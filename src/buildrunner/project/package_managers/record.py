@@ -122,7 +122,7 @@ class SuitableReleases:
 
 
 @dataclass(frozen=True, slots=True)
-class HeldRelease:
+class PinnedRelease:
     """A manager release that is committed to the repository, or named in the manager's own settings."""
 
     source: str  # name of the settings file
@@ -192,11 +192,11 @@ class PackageManager:
     suitable_releases: Callable[[Evidence], SuitableReleases]
     # Returns the record for a version range, if several managers share a name.
     for_version: Callable[[str], PackageManager] | None = None
-    held_release: Callable[[Evidence], HeldRelease | None] = lambda _: None
+    pinned_release: Callable[[Evidence], PinnedRelease | None] = lambda _: None
     # Returns the end of the warning "… requires …" if a version range ignores settings of the repository.
     unread_settings: Callable[[str, Evidence], str | None] | None = None
     refuses_outside_engines: Callable[[Evidence], bool] = lambda _: False
-    heeds_engines: bool = True  # whether `engines` determines the release even if the manager doesn't enforce it
+    follows_engines: bool = True  # whether `engines` determines the release even if the manager doesn't enforce it
     node_settings: tuple[tuple[str, str], ...] = ()  # settings files, and the key for the Node.js version of scripts
     release_of_node: Callable[[str, int | None], str | None] | None = None  # for a manager that comes with Node.js
     node_conflict: NodeConflict | None = None
@@ -216,7 +216,7 @@ class PackageManager:
     exec_command: tuple[str, ...] = ()  # runs a command line if programs are not in node_modules/.bin
     add_command: str = ""
     add_dev_command: str = ""
-    keeps_node: bool = False  # whether it runs scripts with the same Node.js as itself
+    uses_own_node: bool = False  # whether it runs scripts with the same Node.js as itself
 
     # Install scripts
     script_failures: tuple[str, ...]  # patterns of its report of a failed install script; NAME is the package

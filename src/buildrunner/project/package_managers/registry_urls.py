@@ -31,7 +31,7 @@ _TARBALL = re.compile(
     r"(?:@[\w.~-]{1,214}/)?([\w.~+-]{1,300}\.tgz)"
 )
 _INTEGRITY = re.compile(r"(?:#[0-9a-f]{1,64})?\"?,?\s{1,20}\"?integrity\"?:? \"?sha\d")
-_BEFORE_YARNS = 'resolved "'
+_RESOLVED_OF_YARN = 'resolved "'
 _FRAGMENT_OF_YARN = re.compile(r"#[0-9a-f]{40}\"$", re.MULTILINE)  # a digest that Yarn 1 checks, but npm doesn't
 
 
@@ -42,7 +42,7 @@ def replace_mirrors(lockfile: str) -> str:
         place = f"{address[1]}/{address[2]}"
         mirror = next((mirror for mirror in MIRRORS if place.startswith(f"{mirror}/")), None)
         tarball = _TARBALL.fullmatch(place[len(mirror) + 1 :]) if mirror else None
-        return _in_registry(tarball) if tarball else address[0]
+        return _registry_url(tarball) if tarball else address[0]
 
     return _ADDRESS.sub(in_registry, lockfile)
 
@@ -60,14 +60,14 @@ def replace_hosts(lockfile: str, hosts: set[str]) -> str:
 def _replace_host(lockfile: str, host: str) -> str:
     def in_registry(address: re.Match[str]) -> str:
         tarball = _TARBALL.fullmatch(address[2]) if address[1].partition(":")[0] == host else None
-        of_yarn = lockfile.startswith(_BEFORE_YARNS, max(0, address.start() - len(_BEFORE_YARNS)))
+        of_yarn = lockfile.startswith(_RESOLVED_OF_YARN, max(0, address.start() - len(_RESOLVED_OF_YARN)))
         proven = _INTEGRITY.match(lockfile, address.end()) or (
             of_yarn and _FRAGMENT_OF_YARN.match(lockfile, address.end())
         )
-        return _in_registry(tarball) if tarball and proven else address[0]
+        return _registry_url(tarball) if tarball and proven else address[0]
 
     return _ADDRESS.sub(in_registry, lockfile)
 
 
-def _in_registry(tarball: re.Match[str]) -> str:
+def _registry_url(tarball: re.Match[str]) -> str:
     return f"{REGISTRY}{unquote(tarball[1])}/-/{tarball[2]}"

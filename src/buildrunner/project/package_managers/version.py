@@ -45,7 +45,7 @@ def choose_version(
     is_text = lockfile is not None and LOCKFILES[lockfile.name][1].count_missing is not None
     head = read_lockfile_or_empty(lockfile, checkout)[:_HEAD_CHARACTERS] if lockfile and is_text else ""
     evidence = Evidence(lockfile, head, packages, checkout)
-    if held := _use_held_release(manager, evidence, notes):
+    if held := _use_pinned_release(manager, evidence, notes):
         return held
     record = manager.record
     suitable = record.suitable_releases(evidence)
@@ -69,9 +69,9 @@ def choose_version(
     return replace(manager, record=record, version=version, because=because, engines=tuple(engines))
 
 
-def _use_held_release(manager: ManagerRequirement, evidence: Evidence, notes: list[str]) -> ManagerRequirement | None:
+def _use_pinned_release(manager: ManagerRequirement, evidence: Evidence, notes: list[str]) -> ManagerRequirement | None:
     record = manager.record
-    held = record.held_release(evidence)
+    held = record.pinned_release(evidence)
     if held is None:
         return None
     notes += [
@@ -97,7 +97,7 @@ def _list_constraints(manager: ManagerRequirement, evidence: Evidence, notes: li
     if manager.version:
         found.append(_Constraint(manager.because, manager.version, must=True))
     refuses = record.refuses_outside_engines(evidence)
-    if not refuses and not record.heeds_engines:
+    if not refuses and not record.follows_engines:
         return found
     for table in ("volta", "engines"):
         for _, package in evidence.packages:

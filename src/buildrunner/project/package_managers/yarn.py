@@ -25,10 +25,10 @@ from buildrunner.project.package_managers.record import (
     DownloadCache,
     Evidence,
     Fetching,
-    HeldRelease,
     InstallStrategy,
     Lockfile,
     PackageManager,
+    PinnedRelease,
     RegistrySettings,
     SuitableReleases,
 )
@@ -38,7 +38,7 @@ _CLASSIC = "^1.22.0"
 _BERRY = ("^4.0.0", "^3.0.0", "^2.4.1", ">=5.0.0")
 # Lockfile format → Yarn versions that install from it without changing it, best first. Tested with Yarn 2.4 to 4.18; other
 # formats are newer than this table.
-_OF_FORMAT = {
+_RELEASES_OF_FORMAT = {
     "4": ("^2.4.1", "^3.0.0", "^4.0.0"),
     "5": (">=3.0.0 <3.2.0", ">=3.2.0 <4.0.0", "^4.0.0"),
     "6": ("^3.2.0", "^4.0.0"),
@@ -65,7 +65,7 @@ def _suitable_releases(evidence: Evidence) -> SuitableReleases:
     file = evidence.lockfile.name if evidence.lockfile else ""
     metadata = re.search(r"^__metadata:\s{1,20}version: *(\d{1,4})", evidence.head, re.MULTILINE)
     if metadata:
-        ranges = _OF_FORMAT.get(metadata[1], _BERRY)
+        ranges = _RELEASES_OF_FORMAT.get(metadata[1], _BERRY)
         return SuitableReleases(ranges, file, f"Yarn {ranges[0].lstrip('>=^~')[0]} or later")
     if settings := evidence.find_file(".yarnrc.yml"):
         of_3 = any(map(_PLUGINS_OF_YARN_3.search, _read_plugins(settings, evidence.checkout)))
@@ -101,7 +101,7 @@ def _for_version(version: str) -> PackageManager:
     return YARN_CLASSIC if is_classic else YARN_BERRY
 
 
-def _held_release(evidence: Evidence) -> HeldRelease | None:
+def _pinned_release(evidence: Evidence) -> PinnedRelease | None:
     """Return the Yarn release that .yarnrc.yml names (https://yarnpkg.com/configuration/yarnrc#yarnPath)."""
     settings = evidence.find_file(".yarnrc.yml")
     wanted = None
@@ -114,7 +114,7 @@ def _held_release(evidence: Evidence) -> HeldRelease | None:
     present = is_file(path) and is_inside(path, evidence.checkout)
     if not present and not version:
         return None
-    return HeldRelease(settings.name, path if present else None, version[1] if version else None, "^4.0.0")
+    return PinnedRelease(settings.name, path if present else None, version[1] if version else None, "^4.0.0")
 
 
 # --- yarn.lock ---
@@ -180,7 +180,7 @@ YARN_CLASSIC = PackageManager(
     ),
     suitable_releases=_suitable_releases,
     for_version=_for_version,
-    held_release=_held_release,
+    pinned_release=_pinned_release,
     fetching=Fetching("yarn", ("yarn", "yarnpkg"), default=_CLASSIC),
     frozen=(
         InstallStrategy(_FROZEN_CLASSIC),
@@ -198,7 +198,7 @@ YARN_CLASSIC = PackageManager(
     folder_options=("--cwd",),
     add_command="yarn add",
     add_dev_command="yarn add --dev",
-    keeps_node=True,
+    uses_own_node=True,
     script_failures=(
         r"^error [^\n]{1,4000}/node_modules/NAME: Command failed\.$",
         r"YN0009: [^\w@\n]{0,4}NAME@[^\n]{1,4000}? couldn't be built successfully",
