@@ -36,7 +36,7 @@ PARTS = ("cached", "uncached", "304", "sites")
 CONNECTIONS = 32
 PAGE_BYTES = 10_000
 UNCACHED_PAGES = 16_000
-UNCACHED_SECONDS = {"buildrunner sites": 3, "Node http-proxy": 3, "nginx proxy_cache": 1}  # before pages run out
+UNCACHED_SECONDS = {"buildrunner sites": 3, "Node http-proxy": 2, "nginx proxy_cache": 1}  # before pages run out
 HTTP_PROXY = "http-proxy@1.18.1"
 NGINX = """
 worker_processes 1; daemon off; pid {folder}/nginx.pid; error_log {folder}/error.log;
@@ -182,19 +182,23 @@ def compare_uncached(program: Program, folder: Path, what: str, requests: Callab
         "nginx proxy_cache": lambda: nginx(program.s3, folder),
     }
     found: dict[str, list[Rate]] = {name: [] for name in start}
+    storage = Server(0, (program.s3.process.pid,))
+    used: dict[str, list[float]] = {name: [] for name in start}
     for number in range(rounds):
         for name in turns(number):
             with start[name]() as server:
                 wait_until_known(server)
-                before = requests()
+                before, cpu = requests(), storage.cpu()
                 rate, asked = measure(server, UNCACHED_SECONDS[name], first=0)
                 read = requests() - before
+            used[name].append((storage.cpu() - cpu) / max(asked, 1) * 1e6)
             found[name].append(rate)
             if asked + CONNECTIONS > UNCACHED_PAGES or read < asked:
                 print(
                     f"  {name}: not valid. {asked:,} pages of {UNCACHED_PAGES:,} were sent, S3 answered {read:,} times."
                 )
     report(f"uncached: {CONNECTIONS} connections, {rounds} rounds, pages from {what}", found)
+    print("  CPU of SeaweedFS, µs each: " + ", ".join(f"{name} {median(each):.0f}" for name, each in used.items()))
 
 
 def turns(number: int) -> list[str]:
