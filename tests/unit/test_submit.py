@@ -17,9 +17,9 @@ from buildrunner.commands.submit.batch import BatchTarget
 from buildrunner.commands.submit.ecs import EcsTarget
 from buildrunner.commands.submit.request import Request, read_request
 from buildrunner.commands.submit.start import RETRY
-from buildrunner.commands.submit.transient import classify
 from buildrunner.config.variables import VARIABLES
 from buildrunner.errors import ConfigurationError
+from buildrunner.fleet.transient import classify
 
 ROOT = Path(__file__).parents[2]
 URL = "https://github.com/owner/name"

@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from buildrunner.commands.submit.engine import NotStarted, TaskState, environment_of, errors_explained
+from buildrunner.commands.submit.engine import environment_of
+from buildrunner.fleet.find import job_name
+from buildrunner.fleet.requests import RequestFailed, errors_explained
+from buildrunner.fleet.task_state import TaskState, read_job
 
-_PHASES = {"STARTING": "starting", "RUNNING": "running", "SUCCEEDED": "stopped", "FAILED": "stopped"}
 # The first rule that matches decides. A build whose program has ended wrote a result, also when Spot has warned it: it is not run
 # again. The reasons are those of Fargate Spot and of Spot instances.
 _RETRY = {
@@ -51,7 +53,7 @@ class Batch:
     ) -> None:
         self._client = client
         self._target = target
-        self._name = f"{slug}-{build}"[:128]
+        self._name = job_name(slug, build)
         self._variables = variables
         self._share = target.share
         self._knows_share = target.share is not None
@@ -63,7 +65,7 @@ class Batch:
             if not self._knows_share:
                 answer = await self._client.describe_job_queues(jobQueues=[target.queue])
                 if not answer.get("jobQueues"):
-                    raise NotStarted(f"there is no job queue {target.queue}")
+                    raise RequestFailed(f"there is no job queue {target.queue}")
                 self._share = _DEFAULT_SHARE if answer["jobQueues"][0].get("schedulingPolicyArn") else None
                 self._knows_share = True
             answer = await self._client.submit_job(
@@ -79,15 +81,7 @@ class Batch:
     async def look(self) -> TaskState | None:
         async with errors_explained():
             answer = await self._client.describe_jobs(jobs=[self._job])
-        if not answer.get("jobs"):
-            return None
-        job = answer["jobs"][0]
-        phase: Any = _PHASES.get(job["status"], "queued")
-        if phase != "stopped":
-            return TaskState(phase)
-        container = job.get("container", {})
-        reasons = dict.fromkeys(filter(None, [job.get("statusReason"), container.get("reason")]))
-        return TaskState("stopped", " ".join(reasons), container.get("exitCode"))
+        return read_job(answer["jobs"][0]) if answer.get("jobs") else None
 
     async def stop(self) -> None:
         if self._job:

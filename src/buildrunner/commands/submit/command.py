@@ -13,15 +13,13 @@ import anyio
 
 from buildrunner.commands.submit.batch import Batch, BatchTarget
 from buildrunner.commands.submit.ecs import Ecs
-from buildrunner.commands.submit.engine import Engine, NotStarted
+from buildrunner.commands.submit.engine import Engine
 from buildrunner.commands.submit.follow import STOP_SECONDS, Following
 from buildrunner.commands.submit.request import Request, read_request
 from buildrunner.commands.submit.start import Starter
 from buildrunner.errors import EXIT_CONFIGURATION, EXIT_FAULT, EXIT_PUBLISHED
 from buildrunner.events.sinks.console import STDERR, print_line
-
-_CONNECT_SECONDS = 10
-_ANSWER_SECONDS = 30
+from buildrunner.fleet.requests import RequestFailed, open_client
 
 
 async def submit(
@@ -86,7 +84,7 @@ async def submit(
 async def _run(request: Request, engine: Engine, starter: Starter, following: Following | None) -> int:
     try:
         await starter.start()
-    except NotStarted as error:
+    except RequestFailed as error:
         if starter.given_up:
             say("Interrupted; the build was not started.")
             return 128 + starter.given_up
@@ -108,7 +106,7 @@ async def _stop(engine: Engine, starter: Starter) -> int:
     with anyio.move_on_after(STOP_SECONDS) as scope:
         try:
             await starter.stop()
-        except NotStarted as error:
+        except RequestFailed as error:
             say(f"The build cannot be stopped: {error.reason.rstrip('.')}.")
     if scope.cancelled_caught:
         say(f"{engine.service} does not answer; the build may still run.")
@@ -117,20 +115,9 @@ async def _stop(engine: Engine, starter: Starter) -> int:
 
 @asynccontextmanager
 async def _open_engine(request: Request) -> AsyncIterator[Engine]:
-    from aiobotocore.config import AioConfig
-    from aiobotocore.session import get_session
-
-    session: Any = get_session()
-    config = AioConfig(
-        connect_timeout=_CONNECT_SECONDS,
-        read_timeout=_ANSWER_SECONDS,
-        retries={"mode": "standard", "total_max_attempts": 1},  # `Starter` does it, and says so
-    )
     target = request.target
     is_batch = isinstance(target, BatchTarget)
-    async with session.create_client(
-        "batch" if is_batch else "ecs", region_name=request.region, config=config
-    ) as client:
+    async with open_client("batch" if is_batch else "ecs", request.region) as client:
         facts: dict[str, Any] = {"slug": request.slug, "build": request.build, "variables": request.variables}
         yield Batch(client, target, **facts) if isinstance(target, BatchTarget) else Ecs(client, target, **facts)
 

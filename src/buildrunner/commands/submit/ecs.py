@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from buildrunner.commands.submit.engine import NotStarted, TaskState, environment_of, errors_explained
-from buildrunner.commands.submit.transient import classify
-
-# https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-lifecycle-explanation.html
-_PHASES = {"PROVISIONING": "queued", "PENDING": "starting", "ACTIVATING": "starting", "RUNNING": "running"}
+from buildrunner.commands.submit.engine import environment_of
+from buildrunner.fleet.requests import RequestFailed, errors_explained
+from buildrunner.fleet.task_state import TaskState, read_task
+from buildrunner.fleet.transient import classify
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,23 +85,17 @@ class Ecs:
         failure: dict[str, str] = next(iter(answer.get("failures", ())), {})
         reason = failure.get("reason") or "RunTask returned no task"
         self._lacks(classify("", reason) == "capacity")
-        raise NotStarted(": ".join(filter(None, [reason, failure.get("detail")])), classify("", reason))
+        raise RequestFailed(": ".join(filter(None, [reason, failure.get("detail")])), classify("", reason))
 
     async def look(self) -> TaskState | None:
         async with errors_explained():
             answer = await self._client.describe_tasks(cluster=self._target.cluster, tasks=[self._task])
         if not answer.get("tasks"):  # ECS is eventually consistent
             return None
-        task = answer["tasks"][0]
-        if task["lastStatus"] != "STOPPED":
-            return TaskState(_PHASES.get(task["lastStatus"], "running"))  # type: ignore[arg-type]
-        containers: list[dict[str, Any]] = task.get("containers", [])
-        container = next((each for each in containers if each.get("name") == self._container), {})
-        reasons = dict.fromkeys(filter(None, [task.get("stoppedReason"), container.get("reason")]))
-        never_ran = task.get("stopCode") == "TaskFailedToStart" and "exitCode" not in container
-        lacks = never_ran and any(classify("", reason) for reason in reasons)
-        self._lacks(lacks)
-        return TaskState("stopped", " ".join(reasons), container.get("exitCode"), lacks)
+        state = read_task(answer["tasks"][0], self._container)
+        if state.phase == "stopped":
+            self._lacks(state.is_lack_of_capacity)
+        return state
 
     async def stop(self) -> None:
         if self._task:
@@ -121,5 +114,5 @@ class Ecs:
         answer = await self._client.describe_task_definition(taskDefinition=name)
         names = [container["name"] for container in answer["taskDefinition"]["containerDefinitions"]]
         if len(names) != 1:
-            raise NotStarted(f"{name} has several containers: set ECS_CONTAINER to one of {', '.join(names)}")
+            raise RequestFailed(f"{name} has several containers: set ECS_CONTAINER to one of {', '.join(names)}")
         return str(names[0])

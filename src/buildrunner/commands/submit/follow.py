@@ -13,12 +13,14 @@ import anyio.abc
 import anyio.to_thread
 
 from buildrunner.client.reader import LogReader
-from buildrunner.commands.submit.engine import Engine, NotStarted, TaskState
+from buildrunner.commands.submit.engine import Engine
 from buildrunner.commands.submit.request import Request
 from buildrunner.commands.submit.start import Starter
 from buildrunner.concurrency.retry import RetryPolicy
 from buildrunner.errors import EXIT_FAULT, ungrouped
 from buildrunner.events.sinks.console import FRAME_SECONDS, STDERR, Display, make_display, print_bytes
+from buildrunner.fleet.requests import RequestFailed
+from buildrunner.fleet.task_state import TaskState, explain_stop
 
 STOP_SECONDS = 60.0  # for the result of a build that is stopped
 # From the end of the task on, for its last events. Of a build that has begun, the reader looks into the archive after 35 s of
@@ -28,14 +30,6 @@ NO_EVENTS_SECONDS = 15.0
 _LOOK_AT_FIRST = RetryPolicy(first=2.0, longest=2.0, jitter=(0.7, 1.3))
 _LOOK = RetryPolicy(first=10.0, longest=10.0, jitter=(0.7, 1.3))  # while its events come
 _PHASES = {"queued": "The build is queued.", "starting": "The build is starting: its image is being pulled."}
-# What AWS says → what to do about it.
-_HINTS = (
-    ("CannotPullContainer", "Check that the image exists, and that the subnets reach its registry."),
-    ("OutOfMemory", "Give the task more memory."),
-    ("Spot", "Submit it again, or without ECS_CAPACITY=spot."),
-    ("ResourceInitializationError", "Check the task definition's secrets, its execution role, and the network."),
-)
-_BEGAN_WITH_CONFIGURATION = "Its configuration is refused: the container's own log names the problems."
 
 
 class Following:
@@ -159,7 +153,7 @@ class Following:
         """Return the state of the task; None if it is not known."""
         try:
             return await self._engine.look()
-        except NotStarted as error:
+        except RequestFailed as error:
             if error.transient is None and self._phase != "unknown":
                 self._phase = "unknown"
                 self._say(f"The state of the task is not known: {error.reason.rstrip('.')}.")
@@ -169,7 +163,7 @@ class Following:
         """Start the task again that AWS had no capacity for; return whether there is one."""
         try:
             await self._starter.restart(reason)
-        except NotStarted as error:
+        except RequestFailed as error:
             self._say(f"{self._engine.service} did not start the build: {error.reason.rstrip('.')}.")
             return False
         self._phase = ""
@@ -180,12 +174,8 @@ class Following:
         if state.phase != "stopped":
             self._say(f"Its task is still {state.phase}.")
             return
-        code = f"; exit code {state.exit_code}" if state.exit_code is not None else ""
-        reason = state.reason.rstrip(".") or "no reason is known"
-        self._say(f"The task stopped before its build wrote a result: {reason}{code}.")
-        hint = next((hint for words, hint in _HINTS if words in state.reason), None)
-        if state.exit_code == 2 and not self._has_begun:
-            hint = _BEGAN_WITH_CONFIGURATION
+        reason, hint = explain_stop(state, has_begun=self._has_begun)
+        self._say(f"The task stopped before its build wrote a result: {reason}.")
         if hint and not self._stopped_by:
             self._say(hint)
 
@@ -207,7 +197,7 @@ class Following:
         with anyio.move_on_after(STOP_SECONDS):
             try:
                 await self._starter.stop()
-            except NotStarted as error:
+            except RequestFailed as error:
                 self._say(f"The build cannot be stopped: {error.reason.rstrip('.')}.")
             await anyio.sleep_forever()  # the result ends it
         self._say(f"The build has not ended. To see the log: {self._logs_command}")

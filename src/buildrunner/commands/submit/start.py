@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 import anyio
 
-from buildrunner.commands.submit.engine import Engine, NotStarted
-from buildrunner.commands.submit.transient import Kind
+from buildrunner.commands.submit.engine import Engine
 from buildrunner.concurrency.retry import RetryPolicy
+from buildrunner.fleet.requests import RequestFailed
+from buildrunner.fleet.transient import Kind
 
 START_SECONDS = 300.0
 RETRY = RetryPolicy(first=2.0, longest=20.0, jitter=(0.0, 1.0))  # full jitter: many are throttled at the same time
@@ -47,17 +48,17 @@ class Starter:
         """Return once there is a task, or `give_up` was called while AWS was asked.
 
         Raises:
-            NotStarted: AWS refused, the time is over, or `give_up` was called.
+            RequestFailed: AWS refused, the time is over, or `give_up` was called.
 
         """
         while True:
             try:
                 if self.given_up:
-                    raise NotStarted("interrupted")
+                    raise RequestFailed("interrupted")
                 await self._engine.launch()
                 self.is_started = True
                 return
-            except NotStarted as error:
+            except RequestFailed as error:
                 if error.transient is None:
                     raise
                 if not await self._wait(error.transient, error.reason):
@@ -67,7 +68,7 @@ class Starter:
         """Start the task again that stopped for lack of capacity; see `start`."""
         self.is_started = False
         if not await self._wait("capacity", reason):
-            raise NotStarted(reason, "capacity")
+            raise RequestFailed(reason, "capacity")
         await self.start()
 
     async def _wait(self, transient: Kind, reason: str) -> bool:
@@ -87,14 +88,14 @@ class Starter:
         """Ask for the end of the task until AWS has answered; the caller limits the time.
 
         Raises:
-            NotStarted: AWS refused.
+            RequestFailed: AWS refused.
 
         """
         retries = 0
         while True:
             try:
                 return await self._engine.stop()
-            except NotStarted as error:
+            except RequestFailed as error:
                 if error.transient is None:
                     raise
             await anyio.sleep(RETRY.pause(retries))
