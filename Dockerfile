@@ -21,14 +21,14 @@ FROM ${PYTHON_IMAGE} AS dependencies
 SHELL ["/bin/sh", "-euc"]
 WORKDIR /build
 COPY requirements-runtime.lock ./
-# botocore describes 400 services (27 MB). Only those that publishing and the default credential chain use remain.
+# botocore describes 400 services (27 MB). Only those of the program's clients and of the default credential chain remain.
 # The project is in a separate folder, so that a change to it makes one small layer; a .pth file names it.
 RUN python -m venv --without-pip /opt/buildrunner; \
     python -m pip --python /opt/buildrunner/bin/python install --no-cache-dir --no-compile --only-binary :all: \
       --require-hashes -r requirements-runtime.lock; \
     site=$(/opt/buildrunner/bin/python -I -c 'import sysconfig; print(sysconfig.get_path("purelib"))'); \
     find "$site/botocore/data" -mindepth 1 -maxdepth 1 -type d \
-      ! -name s3 ! -name sts ! -name sso ! -name sso-oidc ! -name signin -exec rm -rf {} +; \
+      ! -name s3 ! -name ecs ! -name batch ! -name sts ! -name sso ! -name sso-oidc ! -name signin -exec rm -rf {} +; \
     echo /opt/buildrunner/app > "$site/buildrunner.pth"; \
     find /opt/buildrunner/bin -mindepth 1 ! -name 'python*' -delete; \
     rm -rf /opt/buildrunner/include /opt/buildrunner/.gitignore; \

@@ -461,6 +461,16 @@ def test_the_policy_of_starters_has_the_calls_of_submit_and_logs() -> None:
     }
 
 
+def test_the_image_keeps_the_descriptions_of_the_services_that_are_called() -> None:
+    """botocore can't open a client of a service whose description was removed."""
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    sources = "".join(path.read_text() for path in ROOT.glob("src/buildrunner/**/*.py"))
+    opened = set(re.findall(r'\b(?:create|open)_client\(\s*"([\w-]+)"', sources))
+
+    assert {"s3", "ecs", "batch"} <= opened
+    assert opened <= set(re.findall(r"! -name ([\w-]+)", dockerfile))
+
+
 def test_batch_retries_as_submit_asks_it_to() -> None:
     """`submit` sends its own strategy, which is also right for compute environments on EC2."""
     from buildrunner.commands.submit.batch import _RETRY
