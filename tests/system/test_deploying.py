@@ -25,6 +25,7 @@ import jwt
 import pytest
 
 from buildrunner.commands.dev.node import path_with_node
+from buildrunner.fleet.find import EcsFinder, FoundTask
 from support.aws_cli import CLIENT
 from support.aws_server import ACCOUNT, MOTO, REGION, AwsServer, aws_server
 from support.gateway import Gateway
@@ -142,7 +143,9 @@ def account(tmp_path_factory: pytest.TempPathFactory, open_folder: Path, aws_cli
 
 def test_five_commands_lead_to_the_page_of_a_build(account: Account) -> None:
     steps = re.findall(r"^\*\*(\d)\. .*?^```sh\n(.*?)^```$", DOCUMENT, re.MULTILINE | re.DOTALL)
-    address = re.search(r"^https://\S+\.cloudfront\.net/sites/first-try\?token=\S+$", account.printed, re.MULTILINE)
+    build = variables_of(request_of(account, "first-try"))["BUILD_ID"]
+    page = rf"^https://\S+\.cloudfront\.net/sites/first-try/builds/{build}\?token=\S+$"
+    address = re.search(page, account.printed, re.MULTILINE)
 
     assert [number for number, _ in steps] == ["1", "2", "3", "4", "5"]
     assert address
@@ -333,6 +336,32 @@ def test_python_and_node_send_the_same_request(account: Account, slug: str) -> N
     assert re.fullmatch(BUILD_ID, variables["BUILD_ID"])
     assert without_what_differs(request) == without_what_differs(request_of(account, "second-try"))
     assert re.search(rf"^{variables['BUILD_ID']} arn:aws:ecs:\S+:task/\S+/[0-9a-f-]+$", account.printed, re.MULTILINE)
+
+
+class AsyncClient:
+    """A client of botocore with the calls of one of aiobotocore."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def __getattr__(self, name: str) -> Any:
+        async def call(**arguments: Any) -> Any:
+            return getattr(self._client, name)(**arguments)
+
+        return call
+
+
+@pytest.mark.parametrize("slug", ["first-try", "second-try", "third-try"])
+def test_the_gateway_finds_the_task_of_every_starter(account: Account, slug: str) -> None:
+    """By what each of them sets: nothing is pretended here."""
+    finder = EcsFinder(AsyncClient(account.aws.client("ecs")), account.variables()["ECS_CLUSTER"])
+    build = variables_of(request_of(account, slug))["BUILD_ID"]
+
+    async def find() -> list[FoundTask]:
+        return await finder.describe(await finder.find(slug, build))
+
+    (found,) = anyio.run(find)
+    assert (found.slug, found.build) == (slug, build)
 
 
 PYTHON = ("python3", "deploy/run_task.py")

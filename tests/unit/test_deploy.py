@@ -461,7 +461,7 @@ def test_the_policy_of_starters_has_the_calls_of_submit_and_logs() -> None:
     }
 
 
-def test_the_image_keeps_the_descriptions_of_the_services_that_are_called() -> None:
+def test_the_image_keeps_what_botocore_needs_to_call_services() -> None:
     """botocore can't open a client of a service whose description was removed."""
     dockerfile = (ROOT / "Dockerfile").read_text()
     sources = "".join(path.read_text() for path in ROOT.glob("src/buildrunner/**/*.py"))
