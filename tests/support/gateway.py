@@ -91,12 +91,13 @@ class Viewer:
     def __init__(self, port: int, path: str, **headers: str) -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
         self._connection.request("GET", path, headers={name.replace("_", "-"): each for name, each in headers.items()})
+        self._socket = self._connection.sock  # the answer takes it over
         self._answer = self._connection.getresponse()
         self.status = self._answer.status
         self.headers = {name.lower(): value for name, value in self._answer.getheaders()}
         self.messages: list[dict[str, str]] = []
         self.comments = 0
-        self._socket = self._connection.sock
+        self.tasks: list[dict[str, str]] = []  # what comments said of the build's task
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
 
@@ -110,6 +111,8 @@ class Viewer:
                     message = {}
                 elif line.startswith(b":"):
                     self.comments += 1
+                    if line.startswith(b": task "):
+                        self.tasks.append(json.loads(line.removeprefix(b": task ")))
                 elif name in {"id", "event", "data"}:
                     message[name] = value
 

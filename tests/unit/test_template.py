@@ -172,12 +172,51 @@ def calls_of_bucket(folder: str) -> set[str]:
 
 
 def test_the_gateway_may_do_what_it_calls_and_no_more() -> None:
-    statements = SERVICES.policy("GatewayRole")["Statement"]
+    statements = {statement["Sid"]: statement for statement in SERVICES.policy("GatewayRole")["Statement"]}
+    account = "eu-central-1:123456789012"
 
     assert calls_of_bucket("gateway") == {"get_range", "list_objects"}
-    assert {statement["Action"] for statement in statements} == {"s3:GetObject", "s3:ListBucket"}
-    assert "__logs/*" in json.dumps(statements[1]["Condition"])
-    assert statements[0]["Resource"] == "arn:aws:s3:::state/__logs/*"
+    assert actions_of("GatewayRole") == {"s3:GetObject", "s3:ListBucket"} | actions_of_finders()
+    assert statements["ReadLogs"]["Resource"] == "arn:aws:s3:::state/__logs/*"
+    assert "__logs/*" in json.dumps(statements["FindLogs"]["Condition"])
+    assert statements["FindTasks"]["Condition"] == {
+        "ArnEquals": {"ecs:cluster": f"arn:aws:ecs:{account}:cluster/Cluster"}
+    }
+    assert statements["DescribeTasks"]["Resource"] == f"arn:aws:ecs:{account}:task/Cluster/*"
+
+
+def actions_of(role: str) -> set[str]:
+    """Return the actions that a role may use."""
+    actions: set[str] = set()
+    for statement in SERVICES.policy(role)["Statement"]:
+        named = statement["Action"]
+        actions |= {named} if isinstance(named, str) else set(named)
+    return actions
+
+
+def actions_of_finders() -> set[str]:
+    """Return the actions of the calls with which the gateway finds tasks and jobs."""
+    source = (ROOT / "src" / "buildrunner" / "fleet" / "find.py").read_text()
+    _, ecs, batch = re.split(r"^class (?:Ecs|Batch)Finder:$", source, flags=re.MULTILINE)
+    calls = {service: re.findall(r"_client\.(\w+)\(", part) for service, part in (("ecs", ecs), ("batch", batch))}
+    return {
+        f"{service}:{''.join(word.capitalize() for word in name.split('_'))}"
+        for service, names in calls.items()
+        for name in names
+    }
+
+
+def test_the_gateway_is_told_where_builds_run() -> None:
+    """By the names that `submit` is told in the outputs of the stack."""
+    (container,) = SERVICES.task_definition("GatewayTask")["containerDefinitions"]
+    given = {variable["name"]: variable["value"] for variable in container["environment"]}
+    outputs = json.dumps(SERVICES.document["Outputs"])
+
+    assert (given["ECS_CLUSTER"], given["BATCH_JOB_QUEUE"]) == tuple(
+        SERVICES.evaluate([{"Ref": "Cluster"}, {"Ref": "Queue"}])
+    )
+    assert "ECS_CLUSTER=${Cluster} " in outputs
+    assert "BATCH_JOB_QUEUE=${Queue} " in outputs
 
 
 def test_the_site_server_may_do_what_it_calls_and_no_more() -> None:
@@ -193,8 +232,7 @@ def test_the_site_server_may_do_what_it_calls_and_no_more() -> None:
 
 def test_no_service_may_write() -> None:
     for role in ("GatewayRole", "SitesRole"):
-        actions = [statement["Action"] for statement in SERVICES.policy(role)["Statement"]]
-        assert set(actions) == {"s3:GetObject", "s3:ListBucket"}
+        assert {action.partition(":")[2][:3] for action in actions_of(role)} <= {"Get", "Lis", "Des"}
 
 
 def test_the_gateway_is_kept_while_redis_is_away() -> None:

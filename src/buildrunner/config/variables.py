@@ -27,6 +27,7 @@ PUBLISHING = ("run", "publish")
 READING_S3 = ("run", "publish", "logs", "submit", "serve", "sites", "doctor")
 READING_REDIS = ("run", "publish", "logs", "submit", "serve", "doctor")
 SUBMITTING = ("submit",)
+FLEET = ("submit", "serve")
 
 _REDIS_URI = Kind(parse_redis_uri, "redis://…, rediss://… or unix://…", "URI", is_url=True)
 _HTTP_URL = Kind(parse_http_url, "an http:// or https:// address", "URL", is_url=True)
@@ -532,10 +533,11 @@ VARIABLES: tuple[Variable, ...] = (
     Variable(
         "ECS_CLUSTER",
         "Fleet",
-        "Cluster of Amazon ECS that builds run in.",
+        "Cluster of Amazon ECS that builds run in. With it, `serve` shows builds that are queued or starting.",
         kinds.AWS_NAME,
-        SUBMITTING,
+        FLEET,
         default="default",
+        default_words="`default` for `submit`, none for `serve`",
         example="builds",
     ),
     Variable(
@@ -594,9 +596,10 @@ VARIABLES: tuple[Variable, ...] = (
     Variable(
         "BATCH_JOB_QUEUE",
         "Fleet",
-        "Job queue of AWS Batch. With it, builds wait there for their turn, and the `ECS_` variables are not used.",
+        "Job queue of AWS Batch. With it, `submit` puts builds there, where they wait for their turn, and doesn't use the `ECS_`"
+        " variables. `serve` shows builds that are queued there.",
         kinds.AWS_NAME,
-        SUBMITTING,
+        FLEET,
         default_words="none",
         example="builds",
     ),

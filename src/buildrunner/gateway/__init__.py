@@ -18,6 +18,8 @@ The page is plain files in `static/`, without a build step. What it can rely on:
   known of it.
 - `…/events` is the event stream of docs/gateway.md. It ends with `event: end`. When nothing but comments came for more than 35 s
   from a running build, `GET /healthz` says whether Redis answers (200 or 503).
+  Until the first event, comments such as `: task {"state": "queued", "since": …}` say what AWS says of the build's task, where the
+  gateway can ask. The page must not ask for it.
   If a task is started again under the same build id, the events begin with `seq` 1 once more.
 - `…/log.txt` and `…/events.ndjson` are downloads.
 - A token is sent as `Authorization: Bearer …` or `?token=…`. 401: none that is valid; 403: for another site.

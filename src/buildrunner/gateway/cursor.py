@@ -6,16 +6,19 @@ import asyncio
 import math
 import time
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import ExitStack
 from typing import Literal
 
 from redis.exceptions import RedisError
 
 from buildrunner.errors import BuildEnded
+from buildrunner.fleet.task_state import TaskState
 from buildrunner.gateway.archive import Archive, ArchivedLog, ArchiveReplaced
 from buildrunner.gateway.builds import LATEST, LOST_SECONDS
-from buildrunner.gateway.events import Block, Position
+from buildrunner.gateway.events import Block, Position, task_comment
 from buildrunner.gateway.feed import Feed
 from buildrunner.gateway.streams import START
+from buildrunner.gateway.tasks import AwaitedBuild, AwaitedTasks, describe_state
 
 End = Literal["result", "superseded", "lost", "not_found"]
 
@@ -33,13 +36,20 @@ class Cursor:
 
     Args:
         feed: feed of the site's stream.
+        tasks: asks AWS about a build of which nothing is known; None where nobody can be asked.
         build: id, or `latest`, which is replaced by the latest build as soon as there is one.
         after: number of the last event that the viewer has.
 
     """
 
-    def __init__(self, feed: Feed, archive: Archive | None, slug: str, build: str, after: int) -> None:
+    def __init__(
+        self, feed: Feed, archive: Archive | None, tasks: AwaitedTasks | None, slug: str, build: str, after: int
+    ) -> None:
         self._feed = feed
+        self._tasks = tasks
+        self._waiting = ExitStack()
+        self._awaited: AwaitedBuild | None = None  # while nothing is known of the build
+        self._shown: TaskState | None = None  # what the viewer knows of its task
         self._archive = archive
         self._slug = slug
         self._position = Position(build, after) if build != LATEST else None
@@ -48,8 +58,13 @@ class Cursor:
         self._replaced_at: float | None = None  # time when another build had taken the stream
         self._result_passed = False
         self._began_at = time.monotonic()
-        self._away_seconds = 0.0  # in which Redis did not respond
+        self._excused_seconds = 0.0  # in which Redis did not respond, or AWS had not started the task
         self._looked_at = -math.inf  # time of the last check of the archive
+
+    def close(self) -> None:
+        """Wait for no task any more."""
+        self._waiting.close()
+        self._awaited = None
 
     async def messages(self) -> AsyncGenerator[bytes | End]:
         """Yield messages as they arrive, `b""` after a while without any, and finally the reason for the end."""
@@ -90,8 +105,29 @@ class Cursor:
             if end := self._give_up():
                 yield end
                 return
+            if news := self._ask_for_task():
+                yield news
             yield b""
             await self._wait(changed)
+
+    def _ask_for_task(self) -> bytes:
+        """Wait for the task of a build of which nothing is known, until its first event; return what is new of it."""
+        position = self._position
+        is_unknown = position is not None and not position.seq and not self._in_stream and not self._feed.away
+        if self._tasks and position and is_unknown and not self._awaited:
+            self._awaited = self._waiting.enter_context(
+                self._tasks.wait_for(self._slug, position.build, self._feed.wake)
+            )
+        if not self._awaited or self._awaited.state == self._shown:
+            return b""
+        self._shown = self._awaited.state
+        return task_comment(describe_state(self._shown))
+
+    @property
+    def _is_pending(self) -> bool:
+        """Whether AWS has the task and has not begun to run it, which can take longer than a viewer would wait."""
+        state = self._awaited.state if self._awaited else None
+        return state is not None and state.phase in {"queued", "starting"}
 
     @property
     def _flows(self) -> bool:
@@ -108,6 +144,7 @@ class Cursor:
                 self._replaced_at = self._replaced_at or time.monotonic()
             return b""
         self._in_stream, self._replaced_at = True, None
+        self.close()
         new = position.take(block)
         self._result_passed = block.ends
         return new
@@ -181,7 +218,7 @@ class Cursor:
         if self._in_stream or (self._position and self._position.seq):
             limit = _SILENCE_SECONDS if self._feed.age >= LOST_SECONDS else LOST_SECONDS
             return "lost" if self._feed.quiet >= limit else None
-        return "not_found" if now - self._began_at - self._away_seconds >= STARTS_WITHIN_SECONDS else None
+        return "not_found" if now - self._began_at - self._excused_seconds >= STARTS_WITHIN_SECONDS else None
 
     async def _wait(self, changed: asyncio.Event) -> None:
         before = time.monotonic()
@@ -191,5 +228,5 @@ class Cursor:
                 await changed.wait()
         except TimeoutError:
             pass
-        if self._feed.away:
-            self._away_seconds += time.monotonic() - before
+        if self._feed.away or self._is_pending:
+            self._excused_seconds += time.monotonic() - before

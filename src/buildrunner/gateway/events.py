@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import accumulate
+from typing import Any
 
 BUILD_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
@@ -134,6 +135,11 @@ def _message(event: Event) -> bytes:
 def end_message(reason: str) -> bytes:
     """Return the message after which the server closes."""
     return b'event: end\ndata: {"reason":"%s"}\n\n' % reason.encode()
+
+
+def task_comment(described: Mapping[str, Any]) -> bytes:
+    """Return what AWS says of the task of a build without a log, as a comment, which clients of events ignore."""
+    return b": task %s\n\n" % json.dumps(described).encode()
 
 
 class PlainText:

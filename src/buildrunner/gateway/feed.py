@@ -124,13 +124,14 @@ class Feed:
                 self.quiet = 0.0
             if blocks or was_away != self.away or now - ticked >= TICK_SECONDS / 2:
                 ticked = now
-                self._wake()
+                self.wake()
             if self.away:
                 await asyncio.sleep(_RETRY_SECONDS)
             elif blocks:
                 await asyncio.sleep(_PAUSE_SECONDS + self.viewers * _PAUSE_SECONDS_PER_VIEWER)
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """Let all viewers decide again what they get next."""
         self._changed.set()
         self._changed = asyncio.Event()
 

@@ -24,6 +24,7 @@ from buildrunner.gateway.assets import load_assets
 from buildrunner.gateway.feed import Feeds
 from buildrunner.gateway.server import Gateway
 from buildrunner.gateway.settings import GatewaySettings, read_gateway_settings
+from buildrunner.gateway.tasks import open_awaited_tasks
 from buildrunner.web.limits import Viewers
 from buildrunner.web.listening import (
     BACKLOG,
@@ -77,9 +78,12 @@ async def open_gateway(settings: GatewaySettings, listener: socket.socket) -> As
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         feeds = Feeds(redis, lambda: Redis.from_url(settings.logs.redis_uri, **_OPTIONS), tasks)
         archive = await _open_archive(settings.logs, feeds, stack)
+        awaited = await open_awaited_tasks(settings.fleet, stack) if settings.fleet else None
         viewers = Viewers()
-        watch = tasks.create_task(viewers.watch())
-        gateway = Gateway(settings, load_assets(), feeds, archive, viewers)
+        running = [tasks.create_task(viewers.watch())]
+        if awaited:
+            running.append(tasks.create_task(awaited.run()))
+        gateway = Gateway(settings, load_assets(), feeds, archive, awaited, viewers)
         options: dict[str, Any] = {
             "access_log": None,
             "logger": silent_logger("buildrunner.gateway"),
@@ -111,7 +115,8 @@ async def open_gateway(settings: GatewaySettings, listener: socket.socket) -> As
                 server.close()
                 viewers.leave()
                 await runner.cleanup()
-                watch.cancel()
+                for task in running:
+                    task.cancel()
 
 
 _OPTIONS: dict[str, Any] = {

@@ -6,7 +6,7 @@ import asyncio
 import re
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing
+from contextlib import aclosing, closing
 
 from aiohttp import web
 from redis.exceptions import RedisError
@@ -22,6 +22,7 @@ from buildrunner.gateway.events import PlainText, end_message
 from buildrunner.gateway.feed import Feeds
 from buildrunner.gateway.responses import Refusal, json_response, read_number, send_asset
 from buildrunner.gateway.settings import GatewaySettings
+from buildrunner.gateway.tasks import AwaitedTasks
 from buildrunner.web.limits import Viewers
 
 _COMMENT_SECONDS = 7.0  # of silence; checked when the feed ticks, so that a comment is sent at least every 15 s
@@ -39,6 +40,7 @@ class Gateway:
         assets: files of the page.
         feeds: live logs.
         archive: logs of finished builds; None without S3.
+        tasks: asks AWS about builds without a log; None where it is not asked.
         viewers: limits of open responses.
 
     """
@@ -49,12 +51,14 @@ class Gateway:
         assets: Assets,
         feeds: Feeds,
         archive: Archive | None,
+        tasks: AwaitedTasks | None,
         viewers: Viewers,
     ) -> None:
         self._settings = settings
         self._assets = assets
         self._feeds = feeds
         self._archive = archive
+        self._tasks = tasks
         self._builds = Builds(settings, feeds, archive)
         self._viewers = viewers
         self.guard = Guard(settings, assets)
@@ -179,16 +183,16 @@ class Gateway:
             await response.prepare(request)
             await response.write(b"retry: %d\n\n: connected\n\n" % _RETRY_MILLISECONDS)
             async with self._feeds.watch(self._settings.logs.stream_of(slug)) as feed:
-                cursor = Cursor(feed, self._archive, slug, build, after)
-                async with aclosing(cursor.messages()) as messages:
-                    async for item in messages:
-                        if isinstance(item, str):
-                            await viewer.write(response, end_message(item), _SLICE_BYTES)
-                            break
-                        if item:
-                            await viewer.write(response, item, _SLICE_BYTES)
-                        elif time.monotonic() - viewer.written_at >= _COMMENT_SECONDS:
-                            await viewer.write(response, b": waiting\n\n", _SLICE_BYTES)
+                with closing(Cursor(feed, self._archive, self._tasks, slug, build, after)) as cursor:
+                    async with aclosing(cursor.messages()) as messages:
+                        async for item in messages:
+                            if isinstance(item, str):
+                                await viewer.write(response, end_message(item), _SLICE_BYTES)
+                                break
+                            if item:
+                                await viewer.write(response, item, _SLICE_BYTES)
+                            elif time.monotonic() - viewer.written_at >= _COMMENT_SECONDS:
+                                await viewer.write(response, b": waiting\n\n", _SLICE_BYTES)
             await response.write_eof()
         return response
 

@@ -4,10 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
+from buildrunner.config.aws import check_keys, read_region
 from buildrunner.config.environment import EnvironmentReader
 from buildrunner.config.log_settings import LogSettings, make_log_settings
 from buildrunner.web.listening import is_loopback
+
+
+@dataclass(frozen=True, slots=True)
+class FleetSettings:
+    """Where builds run, so that the gateway can say what becomes of one that has no log yet."""
+
+    ecs_cluster: str | None
+    batch_queue: str | None
+    region: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +31,7 @@ class GatewaySettings:
     secret: bytes | None = field(repr=False)  # for viewer tokens
     origins: tuple[str, ...]  # that may embed pages and call the API
     site_url: str | None  # with {slug}
+    fleet: FleetSettings | None  # None: nobody is asked
 
 
 def read_gateway_settings(environment: Mapping[str, str], *, host: str, port: int) -> GatewaySettings:
@@ -38,6 +50,7 @@ def read_gateway_settings(environment: Mapping[str, str], *, host: str, port: in
         reader.problems.append(
             f"--host is {host!a}, but without GATEWAY_SECRET the gateway listens on loopback addresses only."
         )
+    fleet = _read_fleet(reader, values)
     reader.raise_problems()
     secret = values["GATEWAY_SECRET"]
     return GatewaySettings(
@@ -47,7 +60,17 @@ def read_gateway_settings(environment: Mapping[str, str], *, host: str, port: in
         secret=secret and encode_secret(secret),
         origins=values["GATEWAY_ORIGINS"],
         site_url=values["SITE_URL"],
+        fleet=fleet,
     )
+
+
+def _read_fleet(reader: EnvironmentReader, values: Mapping[str, Any]) -> FleetSettings | None:
+    cluster = values["ECS_CLUSTER"] if reader.is_set("ECS_CLUSTER") else None  # its default is one of `submit` alone
+    queue = values["BATCH_JOB_QUEUE"]
+    if not cluster and not queue:
+        return None
+    check_keys(reader)
+    return FleetSettings(cluster, queue, read_region(reader, values))
 
 
 def encode_secret(secret: str) -> bytes:

@@ -10,6 +10,7 @@ const FIRST_DELAY = 500; // milliseconds before the second attempt; doubled for 
 const MAX_DELAY = 10_000;
 const SILENCE = 45_000; // the gateway writes a comment at least every 15 s; after three missed ones the connection is dead
 const STALE = 20_000; // when a tab wakes, a connection that has been silent for this long is replaced
+const TASK = ": task "; // begins a comment with JSON
 const SLICE = 10; // milliseconds of parsing after which the browser may draw
 
 /** A response of the gateway that a retry will not change. */
@@ -38,7 +39,10 @@ export async function* follow(options) {
   for await (const batch of followBatches(options)) yield* batch.events;
 }
 
-/** Like `follow`, but yield {events, end}: batches of events, and finally the reason for the end. */
+/**
+ * Like `follow`, but yield {events, end, task}: batches of events, and finally the reason for the end. Before the first event
+ * `task` is what AWS says of the build's task, if the gateway can ask: {state, since, reason, hint}.
+ */
 export async function* followBatches(options) {
   const { site, build = "latest", signal, renewToken, onstatus = () => {} } = options;
   const address = buildAddress(options.gateway, site, build, "/events");
@@ -68,8 +72,9 @@ export async function* followBatches(options) {
       let slice = now();
       for await (const messages of readMessages(response.body, attempt)) {
         const events = [];
-        let end;
+        let end, task;
         for (const { type, id, data } of messages) {
+          if (type === "task") task = JSON.parse(data);
           if (type === "end") end = JSON.parse(data).reason;
           if (type !== "message") continue;
           const event = JSON.parse(data);
@@ -79,7 +84,7 @@ export async function* followBatches(options) {
           events.push(event);
         }
         failures = 0;
-        if (events.length || end) yield { events, end };
+        if (events.length || end || task) yield { events, end, task };
         if (end) return;
         if (now() - slice > SLICE) {
           await nextTask();
@@ -181,6 +186,8 @@ async function* readMessages(body, attempt) {
           id = line.slice(3).trim();
         } else if (line.startsWith("event:")) {
           message.type = line.slice(6).trim();
+        } else if (line.startsWith(TASK)) {
+          messages.push({ type: "task", id, data: line.slice(TASK.length) });
         }
       }
       yield messages;

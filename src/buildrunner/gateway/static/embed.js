@@ -18,6 +18,8 @@ const NOTES = {
   forbidden: "The token is for another site.",
   not_found: "No such build.",
   waiting: "Waiting for the build…",
+  queued: "Queued: it starts as soon as AWS has room for it.",
+  starting: "Starting: the image is being pulled.",
   superseded: "A later build took over.",
   lost: "The build was lost: it stopped sending events.",
 };
@@ -100,6 +102,7 @@ class BuildLog extends HTMLElement {
 
   _begin() {
     this._log = new Log();
+    this._stopped = {}; // why its task stopped before its first line: {reason, hint}
     this._link = fileLinker(this._log);
     this._status = "waiting";
     this._list.show(this._log);
@@ -121,8 +124,9 @@ class BuildLog extends HTMLElement {
         signal: abort.signal,
         renewToken: () => this._renew(),
       };
-      for await (const { events, end } of followBatches(options)) {
+      for await (const { events, end, task } of followBatches(options)) {
         if (abort.signal.aborted) return;
+        if (task && !this._log.lines.length) this._takeTask(task);
         this._take(events);
         if (end) this._end(end);
       }
@@ -148,12 +152,21 @@ class BuildLog extends HTMLElement {
     return renewed;
   }
 
+  /** Show what AWS says of a build that has no line yet. */
+  _takeTask({ state, reason, hint }) {
+    const stopped = state === "stopped" || state === "stopping";
+    this._status = stopped ? "not_started" : { queued: "queued", starting: "starting", running: "starting" }[state] ?? "waiting";
+    this._stopped = stopped ? { reason, hint } : {};
+    this._show();
+  }
+
   _take(events) {
     for (const event of events) {
       if (this._log.build && (event.build !== this._log.build || event.seq === 1)) this._begin();
       this._log.add(event);
     }
     if (!events.length) return;
+    this._stopped = {};
     this._status = this._log.result?.status ?? "running";
     this._skew = Math.min(this._skew ?? Infinity, Date.now() - this._log.last);
     this._list.extend();
@@ -161,7 +174,8 @@ class BuildLog extends HTMLElement {
   }
 
   _end(reason) {
-    if (!this._log.result) this._status = this._log.end = reason;
+    if (!this._log.result) this._log.end = reason;
+    if (!this._log.result && this._status !== "not_started") this._status = reason;
     this._list.schedule();
     this._show();
     const detail = { status: this._status, result: this._log.result };
@@ -184,9 +198,9 @@ class BuildLog extends HTMLElement {
     facts.textContent = [this.getAttribute("site"), log.commit.slice(0, 7), time].filter(Boolean).join(" · ");
     open.href = this._page();
     const silence = (now - log.last) / 1000;
-    const note = running && silence > 5 ? `${formatSilence(silence)} without output` : NOTES[this._status] ?? log.result?.reason ?? "";
+    const note = running && silence > 5 ? `${formatSilence(silence)} without output` : NOTES[this._status] ?? log.result?.reason ?? this._stopped.reason ?? "";
     if (this._note.textContent !== note) this._note.textContent = note;
-    const hint = log.result?.hint;
+    const hint = log.result ? log.result.hint : this._status === "not_started" && this._stopped.hint;
     if (hint && !this._note.querySelector("strong")) this._note.append(element("br"), element("strong", "", "What to do: "), hint);
   }
 

@@ -16,6 +16,9 @@ const STAGE_WORDS = {
 /** status → [word, state], where a state is a color, an icon and a favicon. */
 const STATUS_WORDS = {
   waiting: ["Waiting", "waiting"],
+  queued: ["Queued", "waiting"],
+  starting: ["Starting", "waiting"],
+  not_started: ["Not started", "failed"],
   running: ["Running", "running"],
   succeeded: ["Succeeded", "succeeded"],
   skipped: ["Skipped", "stopped"],

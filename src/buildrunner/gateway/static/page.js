@@ -14,6 +14,7 @@ const LATER_BUILD = 4000; // milliseconds between checks for a later build of th
 const LOST_AGAIN = 30_000; // milliseconds until a lost build is requested again
 const SILENT = 10; // seconds without an event after which the page asks whether Redis responds
 const HEALTH = 10_000; // milliseconds between questions
+const TASK_STATUS = { queued: "queued", starting: "starting", running: "starting", stopping: "not_started", stopped: "not_started" };
 const BATCH = 5000; // milliseconds between announcements of new lines
 
 class BuildPage extends HTMLElement {
@@ -59,6 +60,7 @@ class BuildPage extends HTMLElement {
     this.log = new Log();
     this.link = fileLinker(this.log);
     this.status = "waiting";
+    this.task = null; // what AWS says of it before its first event
     this.ended = false;
     this.isOpening = true; // earlier events are still arriving
     this.jumped = false;
@@ -123,6 +125,7 @@ class BuildPage extends HTMLElement {
           onstatus: (status) => this._connection(status),
         };
         for await (const batch of followBatches(options)) {
+          if (batch.task) this._takeTask(batch.task);
           this._take(batch.events);
           end = batch.end;
         }
@@ -141,6 +144,7 @@ class BuildPage extends HTMLElement {
 
   _take(events) {
     if (!events.length) return;
+    this._forgetTask();
     let fresh = false;
     for (const event of events) {
       if (this.log.build && (event.build !== this.log.build || event.seq === 1)) {
@@ -171,6 +175,20 @@ class BuildPage extends HTMLElement {
       this._jump(this.range.from);
     }
     this._show();
+  }
+
+  /** Show what AWS says of a build of which nothing else is known. */
+  _takeTask(task) {
+    if (this.log.lines.length) return;
+    if (task.state in TASK_STATUS) this.task = task;
+    else this._forgetTask();
+    this._setStatus(this.task ? TASK_STATUS[task.state] : "waiting");
+    this._wait();
+  }
+
+  _forgetTask() {
+    if (this.task) this.summary.clear();
+    this.task = null;
   }
 
   _started() {
@@ -205,8 +223,13 @@ class BuildPage extends HTMLElement {
     this.summary.showNotice(null);
     if (this.log.result) return;
     if (reason === "not_found") {
-      this._setStatus(this.address ? "not_found" : "waiting");
-      this.summary.showEmpty(this.address ? "not_found" : "none", { since: this.since });
+      if (this.task) {
+        this.task.isGivenUp = true;
+        this.summary.showTask(this.task);
+      } else {
+        this._setStatus(this.address ? "not_found" : "waiting");
+        this.summary.showEmpty(this.address ? "not_found" : "none", { since: this.since });
+      }
     } else if (reason === "lost" || reason === "superseded") {
       this._setStatus(reason);
       this.log.end = reason;
@@ -239,7 +262,8 @@ class BuildPage extends HTMLElement {
     this.status = status;
     if (status === "running" || status === "waiting") return;
     const { word } = describeStatus(status);
-    document.getElementById("result-announcer").textContent = `${this.site}: ${word}. ${this.log.result?.reason ?? ""}`;
+    const reason = this.log.result?.reason ?? this.task?.reason ?? "";
+    document.getElementById("result-announcer").textContent = `${this.site}: ${word}. ${reason}`;
   }
 
   _show() {
@@ -265,16 +289,16 @@ class BuildPage extends HTMLElement {
       this._show();
       this._askForRedis();
     }
-    if (this.status === "waiting") {
-      if (performance.now() - this.opened > 400) this._wait();
-    }
+    if (this.status === "waiting" && performance.now() - this.opened > 400) this._wait();
+    if (this.task?.state === "running") this._wait(); // how long it has been silent
     this._announce();
   }
 
   _wait() {
     if (this.log.lines.length || this._locked) return;
-    this.header.update(this.log, "waiting", { now: this.now });
-    this.summary.showEmpty(this.address ? "waiting" : "none", { since: this.since });
+    this.header.update(this.log, this.status, { now: this.now });
+    if (this.task) this.summary.showTask(this.task);
+    else this.summary.showEmpty(this.address ? "waiting" : "none", { since: this.since });
   }
 
   /** Tell screen readers about new lines, in batches. */
@@ -336,7 +360,8 @@ class BuildPage extends HTMLElement {
   }
 
   _retry() {
-    if (this.status === "lost" || this.status === "not_found") this.status = this.log.lines.length ? "running" : "waiting";
+    if (this.task || this.status === "lost" || this.status === "not_found") this.status = this.log.lines.length ? "running" : "waiting";
+    this._forgetTask();
     this.since = Date.now();
     this.retrying.abort();
     this._wake?.();

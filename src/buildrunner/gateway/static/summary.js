@@ -6,6 +6,7 @@ import { element, icon } from "./rows.js";
 import { appendText, makeLink, parseFileReference, parseSGR, safeAddress } from "./text.js";
 
 const EXCERPT_LINES = 12;
+const SILENT_TASK = 60_000; // milliseconds that a task may run without a line
 const NAMES = { typescript: "TypeScript", eslint: "ESLint", npm: "npm", pnpm: "pnpm", nextjs: "Next.js", next: "Next.js", css: "CSS", html: "HTML", json: "JSON" }; // prettier-ignore
 
 /** Return the id of a failure rule as words: "typescript-error" → "TypeScript error". */
@@ -34,6 +35,12 @@ function button(label, onclick, className = "button") {
 function link(label, address, className = "button") {
   const made = element("a", className, label);
   made.href = address;
+  return made;
+}
+
+function time(milliseconds) {
+  const made = element("time", "", formatTime(milliseconds));
+  made.title = formatExactTime(milliseconds);
   return made;
 }
 
@@ -80,6 +87,7 @@ export class Summary {
     this.card.hidden = true;
     this.card.replaceChildren();
     this.empty.replaceChildren();
+    this._shown = null;
   }
 
   // ── The card
@@ -164,9 +172,7 @@ export class Summary {
     this._heading(...words);
     if (status === "lost") {
       const since = element("p", "reason", "No events have arrived since ");
-      const time = element("time", "", formatTime(log.last));
-      time.title = formatExactTime(log.last);
-      since.append(time, ". Its task was probably stopped or ran out of memory.");
+      since.append(time(log.last), ". Its task was probably stopped or ran out of memory.");
       this.card.append(since, makeAdvice("Look up why the task stopped (in ECS: Stopped reason), then start the build again."));
       actions.append(button("Check again", this.onretry));
     }
@@ -191,10 +197,10 @@ export class Summary {
     }
     if (this._shown === `${kind}${message}`) return;
     this._shown = `${kind}${message}`;
-    const time = since ? ` Waiting since ${formatTime(since)}.` : "";
+    const waiting = since ? ` Waiting since ${formatTime(since)}.` : "";
     const [picture, title, text] = {
-      waiting: ["waiting", "Waiting for the build", `Its task is being started, which can take a minute.${time} The log appears here by itself.`],
-      none: ["waiting", "No build yet", `${this.site} has no build that is known here.${time} The next one appears here by itself.`],
+      waiting: ["waiting", "Waiting for the build", `It is being started, which can take a minute.${waiting} The log appears here by itself.`],
+      none: ["waiting", "No build yet", `${this.site} has no build that is known here.${waiting} The next one appears here by itself.`],
       not_found: ["missing", "No such build", "Nothing was heard of this build for five minutes. Check the address, or whether its task could be started."],
       locked: ["locked", "This page needs a link with a token", "Open it from the link in your dashboard, or ask whoever sent you here for a new one."],
       expired: ["locked", "This link has expired", "Open the build from your dashboard again, or ask for a new link."],
@@ -207,6 +213,50 @@ export class Summary {
     }
     if (kind === "error") actions.append(button("Try again", this.onretry));
     this.empty.replaceChildren(icon(picture), element("h2", "", title), element("p", "", text), actions);
+  }
+
+  /** Show what AWS says of a build's task before its first line. `isGivenUp` once the gateway has closed the stream. */
+  showTask({ state, since, reason, hint, isGivenUp }) {
+    const began = since ? Date.parse(since) : null;
+    const silent = state === "running" && began !== null && Date.now() - began > SILENT_TASK;
+    const shown = JSON.stringify([state, since, reason, silent, isGivenUp]);
+    if (this._shown === shown) return;
+    this.clear();
+    this._shown = shown;
+    if (state === "stopping" || state === "stopped") {
+      this._showStopped(reason, hint, began, isGivenUp);
+      return;
+    }
+    const when = began === null ? null : time(began);
+    const [title, ...parts] = {
+      queued: ["Queued", ...(when ? ["Since ", when, ". "] : []), "It starts as soon as AWS has room for it. The log appears here by itself."],
+      starting: ["Starting", "The image is being pulled", ...(when ? [", since ", when] : []), ". The log appears here by itself."],
+      running: silent
+        ? ["No line has arrived", "The task has been running since ", when, ". Check that it can reach Redis."]
+        : ["Starting", "The task is running. Its first line appears here by itself."],
+    }[state]; // prettier-ignore
+    const text = element("p");
+    text.append(...parts);
+    const actions = element("div", "actions");
+    if (isGivenUp) actions.append(button("Keep waiting", this.onretry));
+    this.empty.replaceChildren(icon(silent ? "warning" : "waiting"), element("h2", "", title), text, actions);
+  }
+
+  _showStopped(reason, hint, at, isGivenUp) {
+    const { card } = this;
+    card.dataset.state = "failed";
+    card.hidden = false;
+    const heading = this._heading("failed", "Stopped before its first line");
+    const why = element("p", "reason");
+    if (at !== null) why.append(time(at), ": ");
+    why.append(reason);
+    card.append(why, makeAdvice(hint ?? "Look at the container's own log, then start the build again."));
+    const actions = element("div", "actions");
+    const text = [heading.textContent, reason, "", hint];
+    actions.append(button("Copy", (event) => this.oncopy(joinParagraphs(text), event.currentTarget)));
+    if (isGivenUp) actions.append(button("Keep waiting", this.onretry));
+    actions.append(link("Latest build", `/sites/${this.site}`));
+    card.append(actions);
   }
 
   // ── The connection
