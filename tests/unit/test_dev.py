@@ -14,7 +14,7 @@ import anyio
 import pytest
 from anyio.abc import SocketStream
 
-from buildrunner.commands.dev.command import make_slug
+from buildrunner.commands.dev.command import _OURS, make_slug
 from buildrunner.commands.dev.early_port import open_early_port
 from buildrunner.commands.dev.folders import cache_of, runtime_folder
 from buildrunner.commands.dev.listeners import open_listeners
@@ -22,6 +22,7 @@ from buildrunner.commands.dev.running import RunningDev, announce, find_newest
 from buildrunner.commands.dev.servers import held_ports, servers
 from buildrunner.commands.dev.snapshot import SnapshotRepository
 from buildrunner.commands.dev.watch import watch_changes
+from buildrunner.config.variables import variables_of
 from buildrunner.errors import BuildEnded
 
 
@@ -338,3 +339,11 @@ def test_ignored_folders_are_not_watched(app: Path, tmp_path: Path) -> None:
         return await repository.list_folders()
 
     assert anyio.run(list_folders) == {str(app / name) for name in ("", "src", "src/deep", "src/deep/er")}
+
+
+def test_its_gateway_asks_no_fleet_about_builds() -> None:
+    """`ECS_CLUSTER` may be set in a terminal from which builds are submitted, too."""
+    fleet = [variable.name for variable in variables_of("serve") if variable.group == "Fleet"]
+
+    assert fleet == ["ECS_CLUSTER", "BATCH_JOB_QUEUE"]
+    assert all(_OURS.fullmatch(name) for name in fleet)

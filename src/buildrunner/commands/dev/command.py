@@ -32,7 +32,7 @@ from buildrunner.events.sinks.console import STDERR, is_for_people, print_line
 # What would lead the build away from our servers, and what it would tell others.
 _OURS = re.compile(
     r"AWS_.*|GIT_REPOSITORY__URL|PROJECT_ID|STATE_BUCKET_NAME|S3_KEY_PREFIX|EVENT_STREAM|LOG_CHANNEL|BUILD_ID|(SITE|BUILD)_URL"
-    r"|GATEWAY_.*|WEBHOOK_.*|COMMIT_STATUS.*",
+    r"|GATEWAY_.*|WEBHOOK_.*|COMMIT_STATUS.*|ECS_.*|BATCH_.*",
     re.IGNORECASE,
 )
 
