@@ -1,4 +1,4 @@
-"""The folder of an app, and the protection of the session's servers from sandboxes in the test's own process."""
+"""Provide an app's folder, and protect the session's servers from sandboxes in the test process."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def app(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def _servers_outlive_sandboxes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A sandbox kills all descendants of its process, which here are also the servers that system tests share."""
+    """A sandbox kills all descendants of its process, which would include the servers that system tests share."""
     shared = _own_children()
     if not shared:
         return

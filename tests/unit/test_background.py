@@ -1,4 +1,4 @@
-"""What is seen of processes that a command left running; tests/system/test_background.py has the rest."""
+"""Test the report on processes that a command left running; tests/system/test_background.py has the rest."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_a_process_that_is_gone_or_closed_shows_nothing() -> None:
     "text", ["", "X", "W", "W1", "W1 x", "F", "F1", "F1 700", "F1 x /a", "Wx 1", "W" + "1" * 5000, "F\u0661 7 "]
 )
 def test_what_the_build_writes_into_the_look_is_left_out(text: str) -> None:
-    """It runs as the same user, so the build can write to its pipe."""
+    """The runner has the same user, so the build can write to its pipe."""
     found = parse_look(f"{text}\0W7 9\0F/proc/7/fd 300 /a\0".encode())
 
     assert found[7].written == 9

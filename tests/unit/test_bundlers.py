@@ -1,4 +1,4 @@
-"""What seven bundlers have called their files, as it stands in `outputs.txt`, and which of them may be kept for a year."""
+"""Test which file names of seven bundlers, listed in `outputs.txt`, may be cached for a year."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def test_a_manifest_that_cannot_be_read_says_nothing(content: bytes | None) -> N
 
 
 def test_a_manifest_of_nested_entries_takes_little_memory() -> None:
-    """Each value of an entry has the names of those around it; these 60 kB took 300 MB."""
+    """Each value of an entry contains the names of its parents; these 60 kB took 300 MB."""
     content: dict[str, object] = {"file": 1, **{f"{number:x}": 0 for number in range(5000)}}
     for level in range(800):
         content = {"file": content, "name": f"n{level}", "src": f"s{level}"}

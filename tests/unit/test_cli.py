@@ -1,4 +1,4 @@
-"""The command line: help, suggestions, options and completion follow from the tables, and a start loads no more than it needs."""
+"""Test the command line: help, suggestions, options and completion come from the tables, and few modules are imported."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _wide(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def refuse(capsys: pytest.CaptureFixture[str], line: str) -> str:
-    """Return what is printed about a command line that is wrong."""
+    """Return the error message for an invalid command line."""
     with pytest.raises(SystemExit) as ended:
         parse_command_line(shlex.split(line))
     assert ended.value.code == 2

@@ -1,4 +1,4 @@
-"""compose.yaml: what it starts is what this project has, and only this machine reaches it."""
+"""Test that compose.yaml starts the programs of this project, and that only this machine can reach them."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_there_is_a_service_for_each_part() -> None:
 
 @pytest.mark.parametrize(("listed", "code"), [("  sites\\tsize:0", 0), ("  sites-of-others\\tsize:0", 1), ("", 1)])
 def test_the_bucket_may_be_there_already(listed: str, code: int, tmp_path: Path) -> None:
-    """Compose runs the service again with each `up` and `run`; creating a bucket that is there fails."""
+    """Compose runs the service again with each `up` and `run`, and creating an existing bucket fails."""
     shell = 'case $(cat) in *list) printf "LISTED\\n";; *) echo "error: bucket sites already exists"; exit 1;; esac'
     (tmp_path / "weed").write_text(f"#!/bin/sh\n{shell.replace('LISTED', listed)}\n")
     (tmp_path / "weed").chmod(0o755)

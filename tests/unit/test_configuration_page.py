@@ -1,4 +1,4 @@
-"""docs/configuration.md and docs/exit-codes.md say what the code does."""
+"""Test that docs/configuration.md and docs/exit-codes.md agree with the code."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def load_generator() -> Any:
 
 @pytest.mark.parametrize("name", ["configuration.md", "exit-codes.md"])
 def test_the_page_is_current(name: str) -> None:
-    """`make docs` writes it again."""
+    """Run `make docs` to regenerate the page."""
     assert load_generator().generate(name) == (ROOT / "docs" / name).read_text()
 
 
@@ -122,7 +122,7 @@ def test_the_table_of_exit_codes_is_that_of_the_errors() -> None:
 
 
 class Recorder(Mapping[str, str]):
-    """An environment that records the names it is asked for."""
+    """An environment that records which names are read."""
 
     def __init__(self, values: dict[str, str]) -> None:
         self.values_ = values

@@ -1,4 +1,4 @@
-"""What a real terminal shows: the log, the row below it that moves, and at the end the summary or the failure."""
+"""Test the output in a terminal: the log, the progress row below it, and the summary or failure at the end."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ FAILED = event(
 
 
 class Screen:
-    """As much of a terminal as is needed: rows of characters, CR, LF, erasing to the end of the row, and colors."""
+    """A minimal terminal: rows of characters, CR, LF, erasing to the end of the row, and colors."""
 
     def __init__(self, columns: int) -> None:
         self.rows = [""]
@@ -101,7 +101,7 @@ class Screen:
 def watch(
     batches: Sequence[Sequence[Event]], *, columns: int = 100, console_format: str = "auto", **variables: str
 ) -> tuple[list[list[str]], list[bytes], Screen]:
-    """Return what the screen shows after each batch, what was written for it, and the screen."""
+    """Return the rows of the screen after each batch, the bytes written for each, and the screen."""
     ours, theirs = os.openpty()
     fcntl.ioctl(ours, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     environment = {"PATH": os.environ["PATH"], "TERM": "xterm-256color", **variables}
@@ -130,7 +130,7 @@ def watch(
 
 
 def row(rest: str, seconds: int, stage: str = "upload") -> str:
-    """Return the row that moves; the clock of these tests stands still."""
+    """Return the progress row; the clock of these tests stands still."""
     return f"⠋ {stage} {seconds} s  {rest}"
 
 
@@ -332,7 +332,7 @@ def test_plain_lines_name_the_failure_before_the_hint() -> None:
 
 
 def test_output_that_would_block_is_waited_for_and_whole() -> None:
-    """Node sets a terminal or a pipe that it shares to be non-blocking."""
+    """Node.js makes a shared terminal or pipe non-blocking."""
     ours, theirs = os.pipe()
     os.set_blocking(theirs, False)
     events = [event("log", 0, f"line {number} {'.' * 100}", stream="stdout") for number in range(5000)]

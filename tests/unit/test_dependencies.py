@@ -1,4 +1,4 @@
-"""What is kept of an install, under which key, and what is left to do when it is there: without a server."""
+"""Test the dependency cache without a server: its keys, its content, and the commands that complete an install."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_the_value_of_a_secret_is_not_in_the_key() -> None:
     assert KEY(environment={"NODE_ENV": "production", "NPM_TOKEN": "two"}) == KEY()
 
 
-# --- what is left of npm ci ----------------------------------------------------------------------------------------------
+# --- commands that complete npm ci ---------------------------------------------------------------------------------------
 
 
 def test_only_installed_packages_with_scripts_are_rebuilt(tmp_path: Path) -> None:
@@ -154,7 +154,7 @@ def test_the_scripts_of_the_root_run_as_in_npm_ci(scripts: Any, run: list[str], 
 
 
 class FakeBucket:
-    """What the cache uses of a bucket."""
+    """The operations of a bucket that the cache uses."""
 
     def __init__(self) -> None:
         self.objects: dict[str, tuple[bytes, datetime]] = {}
@@ -178,7 +178,7 @@ class FakeBucket:
 
 
 class Build:
-    """One run's caches, with a checkout of its own."""
+    """The caches of one build, with its own checkout."""
 
     def __init__(
         self, place: Path, bucket: FakeBucket, *, manager: ManagerRequirement | None = None, own: bool = True
@@ -237,7 +237,7 @@ class Build:
 
 @pytest.fixture
 def place(open_folder: Path, request: pytest.FixtureRequest) -> Callable[[], Path]:
-    """Return a folder for each run, which the build's user can pass through."""
+    """Return a folder for each build, which the build's user can enter."""
     numbers = iter(range(100))
     name = hashlib.sha256(request.node.nodeid.encode()).hexdigest()[:12]
 
@@ -474,7 +474,7 @@ def test_what_is_too_large_is_reported_and_not_cached(
 
 
 async def made_by(build: Build, script: str, *, downloads: str = "") -> None:
-    """Go through a build whose install runs the script; `downloads` is a file of the manager's cache."""
+    """Run a build whose install runs the script; `downloads` is a file in the manager's cache."""
     if downloads:
         script = f"mkdir -p ../downloads/{os.path.dirname(downloads)}; echo 1 >../downloads/{downloads}; {script}"
     await build.install(script)
@@ -491,7 +491,7 @@ CONTENT = "npm/_cacache/content-v2/sha512/00/11/22"
 
 @pytest.mark.parametrize("name", ["npm", "pnpm", "yarn", "bun"])
 def test_a_slug_never_uses_what_others_made_in_its_scope(name: Any, place: Callable[[], Path]) -> None:
-    """Other slugs may name it as their CACHE_SCOPE; what it has itself is neither used nor removed by them."""
+    """Other slugs may name it as their CACHE_SCOPE, but they neither use nor remove its own archives."""
     bucket = FakeBucket()
     manager = ManagerRequirement(YARN_BERRY if name == "yarn" else MANAGERS[name])
     assert manager.record.cache is not None
@@ -525,7 +525,7 @@ def test_a_slug_never_uses_what_others_made_in_its_scope(name: Any, place: Calla
 
 @pytest.mark.parametrize(("kind", "seconds"), [("shared", 30.0), ("packages", 590.0), ("modules", 590.0)])
 def test_an_archive_of_other_slugs_is_not_waited_for_long(kind: Any, seconds: float) -> None:
-    """What they say that their install took is not to hold up a build."""
+    """The duration of the install in an archive must not delay a build."""
     assert DependencyArchive(kind, "npm", "0" * 32, 590, "0" * 64).longest_wait == seconds
     assert DependencyArchive(kind, "npm", "0" * 32, 1, "0" * 64).longest_wait == 5.0
 
@@ -614,7 +614,7 @@ def test_scripts_of_workspace_packages_count_as_the_repositorys(member: object, 
     "change", ["echo b >>../downloads/bun/a@1/index.js", "cp -p package.json ../downloads/bun/a@1/index.js"]
 )
 def test_changed_packages_in_buns_cache_are_not_cached(change: str, place: Callable[[], Path]) -> None:
-    """Bun links the files of its cache into node_modules, and takes them as they are."""
+    """Bun links the files in its cache into node_modules, and doesn't check them."""
     bucket = FakeBucket()
 
     async def one(after: str) -> None:
@@ -675,7 +675,7 @@ def sha512(data: bytes) -> str:
 
 
 async def fetched(build: Build, place: Path, name: str, data: bytes) -> bool:
-    """Get a tool as a run does: what is kept, otherwise from the registry; tell whether it was kept."""
+    """Get a tool as a build does, from the cache or the registry; return whether it was cached."""
     path = place / name
     if await build.tools.get_tool(name, "sha512", sha512(data), path):
         assert path.read_bytes() == data

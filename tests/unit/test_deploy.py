@@ -1,4 +1,4 @@
-"""Check `deploy/`: ECS would take it, Fargate could run it, and its roles may do what they must and no more."""
+"""Test `deploy/`: ECS accepts it, Fargate can run it, and its roles have only the permissions that they need."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from support.template import Template
 ROOT = Path(__file__).parents[2]
 IMAGE = "123456789012.dkr.ecr.eu-central-1.amazonaws.com/buildrunner:0.1.0"
 
-# What a build reads (docs/configuration.md). What begins with BUILD_ENV_ or INSTALL_ENV_ is free as to its rest.
+# Variables of a build (docs/configuration.md). Names with the prefix BUILD_ENV_ or INSTALL_ENV_ are arbitrary.
 DOCUMENTED_VARIABLES = set(
     re.findall(
         r"\S+",
@@ -79,7 +79,7 @@ def container(task: dict[str, Any]) -> dict[str, Any]:
 
 
 def wrong_enums(shape: Any, value: Any, path: str = "") -> Iterator[str]:
-    """Yield each value that its enum does not know; botocore's own validator leaves enums to the server."""
+    """Yield each value that is not in its enum, which botocore's own validator doesn't check."""
     if shape.type_name == "structure":
         for name, member in value.items():
             yield from wrong_enums(shape.members[name], member, f"{path}.{name}")
@@ -166,7 +166,7 @@ def test_the_variables_are_documented_ones(container: dict[str, Any]) -> None:
 
 
 def test_no_token_for_git_is_given_to_every_run(container: dict[str, Any]) -> None:
-    """A `GIT_TOKEN` goes to the origin of `REPO_URL`, and who starts a run names that."""
+    """A `GIT_TOKEN` is sent to the origin of `REPO_URL`, which the caller of RunTask sets."""
     assert "GIT_TOKEN" not in {variable["name"] for variable in container["secrets"]}
 
 
@@ -175,7 +175,7 @@ def test_the_console_never_holds_up_a_build(container: dict[str, Any]) -> None:
 
 
 def reasons() -> list[set[str]]:
-    """Return what each row of the table "The task of a build, line by line" gives the reason of."""
+    """Return the settings that the table "The task of a build, line by line" explains."""
     readme = (ROOT / "deploy" / "README.md").read_text()
     found = re.search(r"^## The task of a build, line by line\n\n((?:^\|.*\n)+)", readme, re.MULTILINE)
     assert found
@@ -185,7 +185,7 @@ def reasons() -> list[set[str]]:
 
 
 def names_of(document: Any) -> Iterator[str]:
-    """Walk a part of the template and yield each key and each value that is no function."""
+    """Yield each key and each value that is not a function in a part of the template."""
     if isinstance(document, dict) and document.keys() == {"Name", "Value"}:
         yield from (document["Name"], *names_of(document["Value"]))
     elif isinstance(document, dict):
@@ -242,7 +242,7 @@ def as_list(value: str | list[str]) -> list[str]:
 
 
 def allows(policy: dict[str, Any], action: str, resource: str, **context: str) -> bool:
-    """Decide as IAM does, for what these policies use: Allow, exact actions, `*` and `?` in resources, StringLike."""
+    """Evaluate policies as IAM does, for the features in use: Allow, exact actions, `*` and `?` in resources, StringLike."""
     for statement in policy["Statement"]:
         assert statement.keys() <= {"Sid", "Effect", "Action", "Resource", "Condition"}
         assert statement["Effect"] == "Allow"
@@ -395,7 +395,7 @@ def test_the_execution_role_only_has_what_the_task_needs(
 
 
 def test_only_tasks_of_this_account_and_region_take_the_roles() -> None:
-    """As https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-iam-roles.html has it: no cluster can be named."""
+    """No cluster can be named: https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-iam-roles.html."""
     roles = EVERYTHING.resources("AWS::IAM::Role")
     trusted = {name: role["AssumeRolePolicyDocument"]["Statement"][0] for name, role in roles.items()}
     assert trusted.pop("QueueAgeRole")["Principal"] == {"Service": "lambda.amazonaws.com"}
@@ -440,7 +440,7 @@ def test_the_api_server_starts_this_family_in_one_cluster_only(
 
 
 def test_the_policy_of_starters_has_the_calls_of_submit_and_logs() -> None:
-    """`ecs:ListTasks` is for people: `startedBy` finds the task of a build."""
+    """`ecs:ListTasks` lets people find the task of a build by `startedBy`."""
     folder = ROOT / "src" / "buildrunner" / "commands" / "submit"
     services = {"ecs": (folder / "ecs.py").read_text(), "batch": (folder / "batch.py").read_text()}
     calls = {
@@ -472,7 +472,7 @@ def test_the_image_keeps_what_botocore_needs_to_call_services() -> None:
 
 
 def test_batch_retries_as_submit_asks_it_to() -> None:
-    """`submit` sends its own strategy, which is also right for compute environments on EC2."""
+    """`submit` sends its own strategy, which is also suitable for compute environments on EC2."""
     from buildrunner.commands.submit.batch import _RETRY
 
     asked: Any = _RETRY["evaluateOnExit"]
@@ -484,7 +484,7 @@ def test_batch_retries_as_submit_asks_it_to() -> None:
 
 
 def test_the_workflow_pins_each_action_to_a_commit() -> None:
-    """actionlint, which `make check` runs, says the rest."""
+    """actionlint, which `make check` runs, checks the rest."""
     workflow = (ROOT / "deploy" / "push-image.yml").read_text()
     uses = re.findall(r"uses: (.*)$", workflow, re.MULTILINE)
 

@@ -1,4 +1,4 @@
-"""The parts of `buildrunner dev` that need no servers: ports, folders, snapshots, the watch, and who runs."""
+"""Test the parts of `buildrunner dev` that need no servers: ports, folders, snapshots, watching, and the user."""
 
 from __future__ import annotations
 
@@ -215,7 +215,7 @@ def git(folder: Path, *arguments: str) -> str:
 
 @pytest.fixture
 def app(tmp_path: Path) -> Path:
-    """Make a repository of one commit."""
+    """Create a repository with one commit."""
     folder = tmp_path / "app"
     (folder / "src").mkdir(parents=True)
     (folder / "src" / "index.js").write_text("1")

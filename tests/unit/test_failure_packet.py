@@ -1,4 +1,4 @@
-"""What programs are told of a failure, by what real tools print.
+"""Test the description of failures for programs, with the output of real tools.
 
 The files in tool_output are what they printed with CI=true: TypeScript 5.7.3, vue-tsc 2.2.0, svelte-check 4.1.4, Vite 5.4.21 with
 Vue 3.5.13, Svelte 5.19.0, PostCSS 8.5.1 and Tailwind CSS 3.4.17, Sass 1.83.4, ESLint 9.18.0, webpack 5.97.1, SvelteKit 2.16.0,
@@ -22,7 +22,7 @@ from buildrunner.redaction import Redactor
 
 OUTPUTS = Path(__file__).parent / "tool_output"
 
-# The tool, and what is told: kind, file, line, column (as the tool prints them), and what the excerpt shows.
+# The tool, and the description: kind, file, line, column (as printed by the tool), and a part of the excerpt.
 PACKETS: list[tuple[str, str | None, str | None, int | None, int | None, str]] = [
     ("tsc", "typescript-error", "src/App.tsx", 5, 9, "error TS2322: Type 'number' is not"),
     ("tsc-pretty", "typescript-error", "src/App.tsx", 5, 9, "const label: string = count;"),
@@ -71,7 +71,7 @@ PACKETS: list[tuple[str, str | None, str | None, int | None, int | None, str]] =
 
 
 def packet(name: str, **known: Any) -> Failure:
-    """Return what is told of a tool's output in a repository that has all files."""
+    """Return the description of a tool's output in a repository that has all files."""
     return describe_text((OUTPUTS / f"{name}.txt").read_bytes(), **known)
 
 

@@ -1,4 +1,4 @@
-"""The signature of requests, against the examples that AWS has published.
+"""Test the signature of requests with the examples that AWS publishes.
 
 https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html
 """

@@ -1,4 +1,4 @@
-"""The cache in a folder: by the operations of a bucket, for several builds at once, and with the compressors of the machine."""
+"""Test the cache in a folder: its operations, several builds at once, and the compressors of the machine."""
 
 from __future__ import annotations
 

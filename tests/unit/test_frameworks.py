@@ -1,4 +1,4 @@
-"""What is built with what, and where that leaves the site. The texts are as people write them, and written for these tests."""
+"""Test the detection of frameworks and their output folders. The configurations are typical and written for these tests."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def made_with(
     return detect_framework(app, app, package, script)
 
 
-# --- what it is, and where its output is ---
+# --- frameworks and their output folders ---
 
 # packages, build script, files → name, the folders in their order (the first ones)
 RECOGNIZED: dict[str, tuple[str, str, Files, str, list[str]]] = {
@@ -317,11 +317,11 @@ def test_a_configuration_behind_a_link_outside_is_not_read(app: Path) -> None:
     assert made_with(app, "vite", "vite build --config ../secret.js").folders == ("dist",)
 
 
-# --- what a server would have to render ---
+# --- apps that need a server ---
 
 ADAPTER = "import adapter from '@sveltejs/adapter-{}'\nexport default {{ kit: {{ adapter: adapter() }} }}"
 
-# packages, build script, files → is it certain, a word of the hint
+# packages, build script, files → whether it is certain, a word of the hint
 SERVED: dict[str, tuple[str, str, Files, bool, str]] = {
     "next": ("next=^15", "next build", {}, True, "output: 'export'"),
     "next, standalone": ("next=14", "next build", {"next.config.js": "output: 'standalone'"}, True, "output: 'export'"),
@@ -430,7 +430,7 @@ def test_a_static_site_needs_no_server(app: Path, packages: str, script: str, fi
     assert made_with(app, packages, script, files).needs_server is None
 
 
-# --- what to run instead ---
+# --- replacements of the build script ---
 
 
 @pytest.mark.parametrize(
@@ -526,7 +526,7 @@ def test_without_a_lockfile_the_requested_versions_count(name: str, versions: st
     assert needs_legacy_openssl({"devDependencies": {name: versions}}, None, 18) == needed
 
 
-# --- patience ---
+# --- time limits ---
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The gateway's pure parts: encoding events, what a viewer has, names of files, tokens, and who asks."""
+"""Test the pure parts of the gateway: encoding events, cursors of viewers, file names, tokens, and client addresses."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def entries(events: list[bytes]) -> list[tuple[bytes, bytes]]:
 
 
 def parse_sse(stream: bytes) -> list[tuple[str, bytes]]:
-    """Read a stream as a browser does; give ids and data."""
+    """Read a stream as a browser does; return ids and data."""
     messages, data, identity = [], [], ""
     for line in stream.decode().replace("\r\n", "\n").replace("\r", "\n").split("\n"):
         name, _, value = line.partition(": ")
@@ -105,7 +105,7 @@ def test_json_with_line_ends_stays_one_message() -> None:
 
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=6), st.integers(0, 12))
 def test_a_position_takes_each_event_once(starts: list[int], after: int) -> None:
-    """Blocks overlap and come again, as after Redis lost its memory."""
+    """Blocks overlap and are repeated, as after Redis lost its data."""
     position, seen = Position("b", after), []
     for start in [1, *starts]:
         for block in to_blocks(entries([encoded(seq) for seq in range(start, 13)])):

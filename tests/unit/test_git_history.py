@@ -1,4 +1,4 @@
-"""Signs that a build asks git for its history, as the log shows them."""
+"""Test the detection of builds that need git history, by their log."""
 
 from __future__ import annotations
 

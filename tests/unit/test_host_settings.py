@@ -1,4 +1,4 @@
-"""How netlify.toml and vercel.json set the build. Each row names the setting of the hosts' documentation that it is for.
+"""Test the build settings in netlify.toml and vercel.json. Each row names the setting in the hosts' documentation.
 
 https://docs.netlify.com/configure-builds/file-based-configuration/ and https://vercel.com/docs/project-configuration
 """

@@ -1,4 +1,4 @@
-"""The client of HTTP/1.1 against servers that are odd or hostile."""
+"""Test the HTTP/1.1 client with unusual and hostile servers."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 async def server(
     serve: Serve, tls: ssl.SSLContext | None = None, trust: ssl.SSLContext | None = None, host: str = "127.0.0.1"
 ) -> AsyncIterator[Connections]:
-    """Yield connections to a server that does `serve` with each that is made, and closes it then."""
+    """Yield a client for a server that calls `serve` with each connection, and then closes it."""
     left: set[asyncio.StreamWriter] = set()
 
     async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -180,7 +180,7 @@ async def server(
 
 
 async def read(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
-    """Read a request; give its head and body."""
+    """Read a request; return its head and body."""
     head = await reader.readuntil(b"\r\n\r\n")
     return head, await reader.readexactly(int(head.partition(b"content-length: ")[2].split()[0]))
 
@@ -224,7 +224,7 @@ async def test_connections_are_reused_up_to_the_number_of_requests() -> None:
 @pytest.mark.anyio
 @pytest.mark.parametrize("how", ["closed before", "closed after", "reset after"])
 async def test_an_unanswered_request_on_a_reused_connection_is_resent(how: str) -> None:
-    """It closes what was idle for too long for its taste, and the request may be on its way then."""
+    """The server may close an idle connection while a request is on its way."""
     asked: list[bytes] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -322,7 +322,7 @@ async def test_a_connection_that_is_not_to_be_used_again_is_closed(monkeypatch: 
 
 @pytest.mark.anyio
 async def test_after_an_error_reply_the_next_request_reconnects() -> None:
-    """It may have come before the body was read, and a server may take that for a request of its own."""
+    """The response may arrive before the server has read the body, which it would treat as another request."""
     unread = True
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -360,7 +360,7 @@ async def test_after_garbage_the_next_request_reconnects() -> None:
 
 @pytest.mark.anyio
 async def test_an_early_reply_stops_the_body_and_ends_the_connection() -> None:
-    """As S3 answers 503, or 403, to a large object whose head says enough."""
+    """S3 answers a large object with 503 or 403 as soon as it has read the head."""
     made = 0
     given: list[bytes] = []
 
@@ -461,7 +461,7 @@ async def test_an_answer_that_trickles_is_given_up() -> None:
 @pytest.mark.anyio
 @pytest.mark.usefixtures("impatient")
 async def test_a_slow_way_is_no_silent_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It takes longer than a server may be silent, and goes forward all the time."""
+    """It takes longer than the limit for silence, but makes progress all the time."""
     monkeypatch.setattr(http1, "STALLED_AFTER", 1)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

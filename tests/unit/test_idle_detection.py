@@ -1,4 +1,4 @@
-"""Real processes below this one, with times that are shorter than those of builds."""
+"""Test idle detection with real child processes and shorter times than in builds."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def start() -> Iterator[Callable[..., None]]:
 def see(
     *, seconds: float, script: str = "", said: str = "", output: bool = True, silent: Callable[[], float] | None = None
 ) -> IdleProcess | None:
-    """Wait for so long; None if the command seems to be at work."""
+    """Wait for this time; return None if the command seems to work."""
     found: list[IdleProcess] = []
 
     async def wait() -> None:

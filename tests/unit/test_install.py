@@ -55,7 +55,7 @@ SAID = {
 
 
 def followed(attempts: tuple[InstallStrategy, ...], *said: str) -> list[str]:
-    """Return the commands that are run when each but the last fails by saying so."""
+    """Return the commands that are run if each one but the last fails with this output."""
     shown = [attempts[0].shown]
     for text in said:
         later = [a for a in attempts[[a.shown for a in attempts].index(shown[-1]) + 1 :] if a.after]
@@ -326,7 +326,7 @@ def install(
     strict: bool = True,
     lockfile: Path | None = None,
 ) -> tuple[Outcome, list[str], list[str]]:
-    """Install where the first commands fail by saying so; give how it came out, what was run, and the warnings."""
+    """Install with first commands that fail with this output; return the result, the commands, and the warnings."""
     ran: list[str] = []
     warnings: list[str] = []
 
@@ -439,7 +439,7 @@ def test_every_fallback_of_an_install_is_a_warning(monkeypatch: pytest.MonkeyPat
         assert not installed.clean
 
 
-# --- a registry that cannot be read ---
+# --- unreachable registries ---
 
 HOST = "npm.acme.example"
 SHA = "sha512-" + "A" * 86 + "=="
@@ -527,7 +527,7 @@ def test_no_token_is_asked_for_a_registry_that_is_not_found(monkeypatch: pytest.
 
 
 def test_where_only_settings_changed_nothing_is_resolved_anew(monkeypatch: pytest.MonkeyPatch, checkout: Path) -> None:
-    """A version that is not in the lockfile would come from the npm registry, with no digest to check."""
+    """A version that is not in the lockfile would come from the npm registry without a digest."""
     lockfile = lock_of_host(checkout)
     (checkout / ".npmrc").write_text(f"registry=https://{HOST}/x/\n")
 
@@ -593,7 +593,7 @@ def test_a_registry_that_did_not_fail_is_left_alone(monkeypatch: pytest.MonkeyPa
     assert HOST in lockfile.read_text()
 
 
-# --- failures that stay the same ---
+# --- failures that are not retried ---
 
 
 def test_a_remedy_that_did_not_help_is_not_tried_in_another_form(

@@ -28,7 +28,7 @@ Event = dict[str, Any]
 MIB = 1024 * 1024
 TOKEN = "ghp_0123456789abcdef"
 
-# No deadline: machines that test are noisy.
+# No deadline: test machines are busy.
 QUICKLY = settings(deadline=None, max_examples=60)
 
 # Lines as the decoder hands them out: clean, at most 16 KiB, with all that JSON has to escape.
@@ -621,7 +621,7 @@ def test_nothing_is_written_after_the_result() -> None:
 
 @pytest.mark.parametrize("silent", [True, False])
 def test_a_sign_of_life_is_written_in_silence_only(silent: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Time is made to pass: a sleep of the journal's moves the clock."""
+    """The clock is fake: a sleep of the journal advances it."""
 
     async def use(journal: Journal) -> list[Event]:
         journal._last_write = now = 1000.0

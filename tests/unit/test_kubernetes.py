@@ -1,4 +1,4 @@
-"""Check `deploy/kubernetes.yaml` against the schemas of the API, and against what the program needs and must not have."""
+"""Test `deploy/kubernetes.yaml` with the schemas of the API, and its permissions with those that the program needs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import yaml
 from support.harness import ROOT
 
 DOCUMENTS: list[dict[str, Any]] = list(yaml.safe_load_all((ROOT / "deploy" / "kubernetes.yaml").read_text()))
-# What the runner does as root: see `NEEDED_CAPABILITIES` in test_deploy.py.
+# Capabilities of the runner: see `NEEDED_CAPABILITIES` in test_deploy.py.
 NEEDED_CAPABILITIES = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "SETGID", "SETPCAP", "SETUID"]
 OWN = [document for document in DOCUMENTS if "kueue" not in document["apiVersion"]]
 NEWEST = kubernetes_validate.latest_version()

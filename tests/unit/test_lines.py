@@ -24,7 +24,7 @@ BIDIRECTIONAL = {*map(chr, range(0x202A, 0x202F)), *map(chr, range(0x2066, 0x206
 
 @contextmanager
 def lines_of_64_bytes() -> Iterator[None]:
-    """Make lines long early, so that small examples reach what else begins at 16 KiB."""
+    """Lower the limit for long lines, so that small examples reach the behavior at 16 KiB."""
     with patch.object(text_module, "MAX_LINE_BYTES", 64), patch.object(text_module, "_SHORT", 8):
         yield
 
@@ -43,7 +43,7 @@ def cut(data: bytes, cuts: list[int]) -> list[bytes]:
     return [data[start:stop] for start, stop in pairwise(edges)]
 
 
-# The oracle: the rules one character after another, over the whole text.
+# The oracle applies the rules character by character to the whole text.
 
 
 def cleaned_slowly(text: str) -> str:
@@ -103,7 +103,7 @@ def width_slowly(character: str) -> int:
 
 
 def draw_slowly(state: str) -> str:
-    """Draw on cells, which an oracle may have too many of: [codes, characters], None after a wide one."""
+    """Draw on a list of cells without a limit: [codes, characters], None after a wide character."""
     if "\x01" not in state:
         return state
     cells: list[list[str] | None] = []
@@ -432,7 +432,7 @@ def test_memory_is_bounded_where_the_cursor_moves_for_ever(endless: bytes) -> No
 
 
 def held_after(chunks: int, beginning: bytes, endless: bytes) -> int:
-    """Return how many bytes a decoder holds after so many chunks of 4 KiB."""
+    """Return the bytes that a decoder holds after a number of chunks of 4 KiB."""
     decoder = LineDecoder(REDACTOR)
     chunk = (endless * 4096)[:4096]
     decoder.feed(beginning)

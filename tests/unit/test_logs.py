@@ -1,4 +1,4 @@
-"""`buildrunner logs` where the AWS configuration of the machine is wrong."""
+"""Test `buildrunner logs` with an invalid AWS configuration on the machine."""
 
 from __future__ import annotations
 

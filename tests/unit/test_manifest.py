@@ -1,4 +1,4 @@
-"""What a manifest holds, and that none is written which cannot be read back."""
+"""Test the content of manifests, and that every written manifest can be read."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_what_is_written_is_read_back(manifest: Manifest) -> None:
 
 @given(MANIFESTS, st.integers(0, 3000))
 def test_a_limit_leaves_objects_out_and_the_rest_is_read_back(manifest: Manifest, room: int) -> None:
-    """The times of what is kept are never left out: `Upload` bounds how many there are."""
+    """The times of retained files are never left out, since `Upload` limits their number."""
     least = len(replace(manifest, objects={}).to_json()[0]) + 20  # for the figures in the head
     body, left_out = manifest.to_json(least + room)
 

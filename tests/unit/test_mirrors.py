@@ -1,4 +1,4 @@
-"""Registries that a repository names, and the npm registry in place of them."""
+"""Test the replacement of registries in a repository by the npm registry."""
 
 from __future__ import annotations
 
@@ -217,7 +217,7 @@ def test_hostile_lockfiles_and_settings_take_no_time(text: str) -> None:
     ],
 )
 def test_hostile_lockfiles_take_little_memory(name: str, text: str) -> None:
-    """A lockfile may have 32 MiB, and a task 1 GiB."""
+    """A lockfile may be 32 MiB, and a task may have 1 GiB of memory."""
     tracemalloc.start()
     try:
         find_lockfile_hosts(text)

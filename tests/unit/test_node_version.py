@@ -1,4 +1,4 @@
-"""Which Node a repository asks for."""
+"""Test which version of Node.js a repository requires."""
 
 from __future__ import annotations
 
@@ -270,7 +270,7 @@ def test_dev_engines_name_the_node(checkout: Path, runtime: Any, expected: str, 
 
 
 def test_dev_engines_narrow_what_another_file_names(checkout: Path) -> None:
-    """npm refuses to run outside of it (EBADDEVENGINES)."""
+    """npm refuses to run with any other version (EBADDEVENGINES)."""
     (checkout / ".nvmrc").write_text(">=16\n")
     write(checkout, devEngines={"runtime": {"name": "node", "version": "^18"}})
     assert (best(wish(checkout)), notes_of(checkout)) == ("18.20.8", "")

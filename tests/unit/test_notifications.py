@@ -1,4 +1,4 @@
-"""Webhooks and commit statuses of a build that does nothing, against a real HTTP server."""
+"""Test webhooks and commit statuses of a minimal build with a real HTTP server."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ Story = Callable[[Run], Awaitable[None]]
 
 @pytest.fixture
 def less_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One second after the end instead of the ten that are promised."""
+    """Limit deliveries to one second after the end instead of ten."""
     assert notifier.AFTER_END_SECONDS == 10
     monkeypatch.setattr(notifier, "AFTER_END_SECONDS", 1.0)
     monkeypatch.setattr(notifier, "_FIRST_AFTER_END_SECONDS", 0.5)
@@ -66,7 +66,7 @@ def less_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def no_surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out what a build does to the process, to Redis and to S3."""
+    """Disable the effects of a build on the process, Redis and S3."""
 
     async def wait(*_: Any, **__: Any) -> None:
         await anyio.sleep_forever()
@@ -86,7 +86,7 @@ async def with_commit(run: Run) -> None:
 
 
 def ends(cause: BuildEnded | None = None, server: Receiver | None = None, requests: int = 1) -> Story:
-    """Return a story whose commit is known, which ends once the last of so many requests has been answered."""
+    """Return a pipeline with a known commit, which ends after this number of requests was answered."""
 
     async def story(run: Run) -> None:
         await with_commit(run)
@@ -137,7 +137,7 @@ def types(requests: list[Received]) -> list[str]:
 
 
 def test_signature_is_that_of_the_reference_vector() -> None:
-    """https://github.com/standard-webhooks/standard-webhooks has it in the tests of its libraries."""
+    """The example is from the tests of https://github.com/standard-webhooks/standard-webhooks."""
     key = base64.b64decode("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
 
     signature = sign(key, "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, b'{"test": 2432232314}')
@@ -194,7 +194,7 @@ def test_build_without_commit_is_still_announced(tmp_path: Path) -> None:
 def test_receiver_that_never_answers_costs_a_bounded_time(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], less_time: None
 ) -> None:
-    """The first message gets half of it, so that the last one is tried too."""
+    """The first message gets half of the time, so that the last one is also tried."""
 
     async def story(run: Run) -> None:
         await with_commit(run)
@@ -291,7 +291,7 @@ def test_address_is_checked_in_every_notation(host: str) -> None:
 
 
 def test_connection_goes_to_the_address_that_was_checked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A name that is public when it is checked, and private when it is connected to, reaches nothing."""
+    """A host name that resolves to a public address at the check and to a private one later reaches nothing."""
     asked: list[str] = []
     connected: list[str] = []
 

@@ -1,4 +1,4 @@
-"""What a repository can hold to crash the runner or to hold it up: each of these did, once."""
+"""Test repositories that crashed or delayed the runner in the past."""
 
 from __future__ import annotations
 

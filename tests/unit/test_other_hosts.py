@@ -1,4 +1,4 @@
-"""Which settings of other hosts' files are named as not applied."""
+"""Test the warning about settings in other hosts' files that are not applied."""
 
 from __future__ import annotations
 

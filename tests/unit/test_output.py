@@ -1,4 +1,4 @@
-"""Which folder the build has made, and what is said where it made none."""
+"""Test the detection of the output folder, and the errors if there is none."""
 
 from __future__ import annotations
 
@@ -207,7 +207,7 @@ def test_a_style_sheet_without_its_page_is_not_a_site(app: Path) -> None:
     assert "OUTPUT_DIR=." in (failure(app).hint or "")
 
 
-# --- a page below the folder that is written to ---
+# --- pages in subfolders of the output folder ---
 
 SHELL = '<script src="/main.js"></script><link rel="stylesheet" href="/styles.css">'
 
@@ -341,7 +341,7 @@ def test_a_page_that_is_filled_in_the_browser_is_an_output(app: Path, page: str)
     assert output(app) == "dist"
 
 
-# --- a build that makes no page, beside one ---
+# --- builds without a page next to a committed page ---
 
 WHOLE = '<link rel="stylesheet" href="css/site.css"><script src="js/app.js"></script><img src="img/logo.png">'
 SOURCES = {
@@ -548,7 +548,7 @@ def test_templates_of_a_server_are_not_offered_as_the_output(app: Path) -> None:
 
 
 def test_no_output_names_the_folders_that_have_pages(app: Path) -> None:
-    """To publish one without a page would fail again."""
+    """Publishing a folder without a page would fail again."""
     for name in ("www", "node_modules", ".git", "target", "line\nbreak"):
         (app / name).mkdir()
     for name in ("www", "node_modules", "line\nbreak"):

@@ -1,4 +1,4 @@
-"""Which package manager a repository uses, and in which version."""
+"""Test the detection of a repository's package manager and its version."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ RELEASES: dict[str, list[str]] = {
 
 
 def best(manager: ManagerRequirement) -> str | None:
-    """Return the release that would be fetched."""
+    """Return the release that would be downloaded."""
     return max(filter(manager.accepts, RELEASES[manager.name]), key=numbers, default=None)
 
 

@@ -1,4 +1,4 @@
-"""What the text of a page says: whether it is a template, and for which address it was built."""
+"""Test the analysis of pages: templates, and the base path that a site was built for."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ PACKAGE = '{"name": "app", "scripts": {"build": "vite build"}}'
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """An app that npm can build, beside something that is not the repository's."""
+    """Return the checkout of an npm app, next to a file that does not belong to the repository."""
     folder = tmp_path / "checkout"
     folder.mkdir()
     (folder / "package.json").write_text(PACKAGE)
@@ -49,7 +49,7 @@ def failure(checkout: Path, **given: Any) -> BuildFailed:
     return error
 
 
-# --- what is run ---
+# --- commands ---
 
 
 def test_an_app_with_npms_lockfile_is_installed_and_built_by_npm(checkout: Path) -> None:
@@ -420,7 +420,7 @@ def test_of_several_folders_the_one_that_is_a_site_is_the_app(checkout: Path) ->
 
 
 def test_a_library_that_the_site_imports_is_not_the_site(checkout: Path) -> None:
-    """It has a page to try its components on."""
+    """The library has a demo page for its components."""
     vite: dict[str, Any] = {"scripts": {"build": "vite build"}, "devDependencies": {"vite": "7"}}
     write(checkout, workspaces=["apps/*", "packages/*"])
     write(checkout / "packages/ui", name="@acme/ui", **vite)
@@ -472,7 +472,7 @@ def test_a_site_that_is_committed_comes_before_an_example(checkout: Path) -> Non
     assert plan(checkout).app.folder == checkout / "dist"
 
 
-# --- a build script that goes into a folder below ---
+# --- build scripts that run in subfolders ---
 
 CLIENT: dict[str, Any] = {"scripts": {"build": "vite build"}, "dependencies": {"vite": "7", "react": "19"}}
 
@@ -795,7 +795,7 @@ def test_a_hostile_file_that_is_read_for_a_hint_takes_no_time(checkout: Path, te
     assert time.monotonic() - started < 30
 
 
-# --- no build at all ---
+# --- sites without a build ---
 
 
 @pytest.mark.parametrize(
@@ -1097,7 +1097,7 @@ def test_the_top_may_be_named_with_a_dot(checkout: Path) -> None:
     assert failure(checkout, root_dir=".").reason == "The repository has no package.json at its top."
 
 
-# --- templates, and sites beside libraries ---
+# --- templates, and sites of libraries ---
 
 
 @pytest.mark.parametrize(
@@ -1224,7 +1224,7 @@ def test_settings_of_other_hosts_are_warned_of(checkout: Path) -> None:
 
 
 def workspace(checkout: Path, **files: Any) -> None:
-    """Write a workspace with the app web, which needs ui, which needs tokens; and other, which nobody needs."""
+    """Write a workspace with the app web, which depends on ui, which depends on tokens; and with other, an unused package."""
     write(checkout, workspaces=["apps/*", "packages/*"])
     write(checkout / "apps/web", name="web", scripts={"build": "vite build", "gen": "x"}, dependencies={"ui": "*"})
     write(checkout / "packages/ui", name="ui", scripts={"build": "tsc", "codegen": "x"}, dependencies={"tokens": "*"})

@@ -1,4 +1,4 @@
-"""What `plan` says of a folder: each choice with what decides it, as `plan_build` makes it."""
+"""Test the report of `plan` on a folder: each choice of `plan_build` with its source."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def describe(
 
 
 def choices(report: PlanReport) -> dict[str, tuple[str, str]]:
-    """Return value and source of each choice."""
+    """Return the value and source of each choice."""
     return {choice.key: (choice.value, choice.source) for choice in report.choices}
 
 

@@ -1,4 +1,4 @@
-"""The recipes of docs/previews.md and docs/in-front.md: what they name is there, and what they start works."""
+"""Test that the names in docs/previews.md and docs/in-front.md exist, and that their commands work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files of a repository are untrusted: what reads them takes time in proportion to their size, and is bounded."""
+"""Test that reading untrusted files takes time in proportion to their size, and is bounded."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ CASES = [(reader, unit) for reader, units in READERS for unit in units]
 def test_reading_takes_time_in_proportion_to_the_size(
     reader: Callable[[str, Path], object], unit: str, tmp_path: Path
 ) -> None:
-    """Of eight times the text, in processor time of this thread: quadratic would be 64 times as much."""
+    """Measured by the CPU time for eight times the text: quadratic would be 64 times as much."""
 
     def seconds(size: int) -> float:
         text = unit * (size // len(unit))
@@ -122,7 +122,7 @@ def test_reading_takes_time_in_proportion_to_the_size(
 
 @pytest.mark.parametrize("unit", [f"{HOST}a/-/a.tgz?", f"{HOST}a/-/a.tgz?#0", f'resolved "{HOST}a/-/a.tgz?'])
 def test_a_lockfile_of_addresses_is_rewritten_in_no_time(unit: str) -> None:
-    """300 kB, which need some 10 ms; all but the last step of each address used to be tried again for each character."""
+    """These 300 kB take about 10 ms. Earlier, most of each address was searched again for each character."""
     text = unit * (300_000 // len(unit))
     started = time.thread_time()
     replace_hosts(text, {"registry.example"})

@@ -19,7 +19,7 @@ from buildrunner.redaction import visible
 
 @pytest.fixture
 def dist(tmp_path: Path) -> Path:
-    """An output directory with one page, in a checkout that has a secret beside it."""
+    """Return an output directory with one page, in a checkout next to a secret."""
     folder = tmp_path / "checkout" / "dist"
     folder.mkdir(parents=True)
     (folder / "index.html").write_text("<h1>hello</h1>")

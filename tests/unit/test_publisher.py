@@ -1,4 +1,4 @@
-"""What the publisher decides without a Redis; what it does with one is in `tests/system/test_delivery.py`."""
+"""Test the decisions of the publisher without Redis; `tests/system/test_delivery.py` tests it with Redis."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def make(journal: Journal, log_format: Literal["text", "json"] = "text") -> Publ
 
 
 def test_a_cancelled_check_does_not_leave_the_publisher_hurrying(tmp_path: Path) -> None:
-    """Or it would send empty batches without a pause until the run is over."""
+    """Otherwise, it would send empty batches without a pause until the end of the build."""
 
     async def main() -> None:
         with Journal(tmp_path, build="b", redactor=Redactor(()), max_bytes=10_000) as journal:
@@ -46,7 +46,7 @@ def test_a_cancelled_check_does_not_leave_the_publisher_hurrying(tmp_path: Path)
 
 
 def test_a_redis_away_for_hours_is_still_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A pause that doubles without a bound is too large a number after 1,024 of them."""
+    """A pause that doubles without a limit overflows after 1,024 retries."""
     pauses: list[float] = []
     sleep = anyio.sleep
 
@@ -70,7 +70,7 @@ def test_a_redis_away_for_hours_is_still_tried(tmp_path: Path, monkeypatch: pyte
 
 
 def test_a_connection_that_just_dropped_is_no_warning_at_the_end(tmp_path: Path) -> None:
-    """Redis is asked again within 0.1 s; only what lasts makes the log incomplete."""
+    """Redis is asked again within 0.1 s; only a lasting error makes the log incomplete."""
 
     async def main() -> None:
         with Journal(tmp_path, build="b", redactor=Redactor(()), max_bytes=10_000) as journal:

@@ -1,4 +1,4 @@
-"""What every record of a package manager or a framework has to have, also one that is added later."""
+"""Test the requirements on all records of package managers and frameworks, including future ones."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ COLORS = st.sampled_from(["\x1b[m", "\x1b[1;31m", "\x1b[38;2;1;2;3m"])
 
 
 def redacted_slowly(text: str, redactor: Redactor) -> str:
-    """Do what `redact` does one character after another: the oracle of the properties."""
+    """Redact character by character, as the oracle of the property tests."""
     characters: list[str] = []
     codes = [""]  # before each character, and after the last
     for match in re.finditer(r"(\x1b\[[0-9;:]*m)|[\s\S]", text):

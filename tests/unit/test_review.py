@@ -1,4 +1,4 @@
-"""What is warned about before a site is published."""
+"""Test the warnings about a site before it is published."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The doors of the rooms: what they say to mypy is what they do."""
+"""Test that packages export the same names to mypy and at runtime."""
 
 from __future__ import annotations
 

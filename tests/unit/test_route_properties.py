@@ -1,4 +1,4 @@
-"""What holds for every request to every site, whoever wrote its rules."""
+"""Test properties that hold for every request and all rules."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from buildrunner.routing.document import Document
 from buildrunner.routing.paths import encode_path, normalize_path
 from buildrunner.routing.route import Request, route
 
-# Pieces that attacks are made of, and any text.
+# Parts of attacks, and arbitrary text.
 PIECES = st.sampled_from(
     re.split(
         " ",
@@ -84,7 +84,7 @@ def documents(draw: st.DrawFn) -> Document:
 def test_no_request_leaves_the_site(
     document: Document, files: frozenset[str], path: str, query: str, host: str
 ) -> None:
-    """Keys are the site's, a Location is printable ASCII and begins with one slash or the scheme that its author wrote."""
+    """Keys are the site's. A Location is printable ASCII, and starts with a single slash or the scheme in its rule."""
     asked: list[str] = []
 
     def exists(key: str) -> bool:

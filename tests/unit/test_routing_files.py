@@ -456,7 +456,7 @@ def test_reads_headers_of_vercel_json(entry: dict[str, object], expected: dict[s
 
 
 def test_replaces_headers_with_those_of_vercel_json() -> None:
-    """A later rule of vercel.json replaces what earlier ones have set; those of _headers are joined."""
+    """A later rule in vercel.json replaces the values of earlier ones; those in _headers are joined."""
     vercel = {"headers": [{"source": "/(.*)", "headers": [{"key": "x", "value": value}]} for value in ("3", "4")]}
     rules = {"_headers": "/*\n  x: 1\n  y: 1\n/page\n  x: 2", "vercel.json": json.dumps(vercel)}
     document, _ = collect(rules)

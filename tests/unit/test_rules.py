@@ -922,7 +922,7 @@ def hint_of(output: str, **known: Any) -> str:
 
 @pytest.mark.parametrize(("output", "expected"), KNOWN)
 def test_a_known_failure_is_recognized(output: str, expected: str) -> None:
-    """The rule's id, and what the hint names."""
+    """A rule's id, and text in its hint."""
     noise = "".join(f"\x1b[32madded\x1b[39m {n} packages\n" for n in range(300))
     rule, _, name = expected.partition(": ")
 
@@ -1259,7 +1259,7 @@ def test_each_rule_has_an_id_of_its_own() -> None:
 
 
 def unbounded(pattern: Sequence[tuple[Any, Any]]) -> Iterator[str]:
-    """Yield the repetitions without a limit, except those of digits or letters, which other text ends."""
+    """Yield the repetitions without a limit, except those of digits or letters."""
     for code, argument in pattern:
         if code in (sre.MAX_REPEAT, sre.MIN_REPEAT, sre.POSSESSIVE_REPEAT):
             _, most, repeated = argument
@@ -1366,7 +1366,7 @@ def test_no_sentence_of_a_hint_is_longer_than_25_words() -> None:
     ],
 )
 def test_hostile_output_costs_time_in_proportion(text: str) -> None:
-    """CPU time of this thread alone: how busy the machine is does not matter. Twice 16 would be quadratic."""
+    """Measured by the CPU time of this thread. Twice 16 would be quadratic."""
     longest = (text * (MAX_CHARACTERS // len(text) + 1))[:MAX_CHARACTERS]
 
     def seconds(said: str) -> float:
@@ -1383,7 +1383,7 @@ def test_hostile_output_costs_time_in_proportion(text: str) -> None:
 
 
 def test_only_the_end_of_an_output_is_looked_at() -> None:
-    """What is longer costs no more, however long it is."""
+    """Longer output takes no more time."""
     assert explain(NOT_FOUND + "x" * MAX_CHARACTERS) is None
     assert quote_failure("Error: 1\n" + "\n" * MAX_CHARACTERS) is None
 

@@ -1,4 +1,4 @@
-"""How a run ends: which cause counts, what a limit bounds, and what may not fail it."""
+"""Test the end of builds: the first cause, time limits, and failures that are ignored."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ def test_clean_ups_share_the_deadline_of_a_signal() -> None:
 
 
 def test_the_parts_of_the_end_fit_into_what_is_promised() -> None:
-    """15 s after a signal; an event every 30 s, also while the log of a run is sent and that is given up."""
+    """15 s after a signal, and an event every 30 s, even while the log is uploaded or that is abandoned."""
     last_cleanup = signals.AFTER_SIGNAL_SECONDS - CLEANUP_RESERVE_SECONDS
     last_of_archive = signals.AFTER_SIGNAL_SECONDS - finish.DELIVERY_RESERVE_SECONDS
     in_the_sandbox = sandbox.GRACE_SECONDS + sandbox.END_SECONDS + sandbox.KILLED_SECONDS
@@ -187,11 +187,11 @@ def test_the_parts_of_the_end_fit_into_what_is_promised() -> None:
     assert finish.ARCHIVE_SECONDS + multipart.ABORT_WITHIN <= 25
 
 
-# --- a command and who watches it ---
+# --- commands and idle detection ---
 
 
 class FakeSandbox:
-    """Runs a coroutine in place of a command."""
+    """Runs a coroutine instead of a command."""
 
     def __init__(self, command: Callable[[], Awaitable[Exit]]) -> None:
         self._command = command

@@ -1,4 +1,4 @@
-"""The words for what S3 refuses."""
+"""Test the messages for errors of S3."""
 
 from __future__ import annotations
 

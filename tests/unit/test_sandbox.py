@@ -1,4 +1,4 @@
-"""What a sandbox reads of its control group, from files as the kernel writes them, and what it ends."""
+"""Test what a sandbox reads from its control group, and which processes it ends."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CONTROL = "oom_kill_disable 0\nunder_oom 0\noom_kill {}\n"  # v1
 
 
 def group(folder: Path, line: str, files: dict[str, str]) -> int | None:
-    """Count as a process of the group that `line` names would; the files are below the mounted control groups."""
+    """Return the out-of-memory kills in the group that `line` names, with these files in the mounted control groups."""
     (folder / "cgroup").write_text(line)
     for name, text in files.items():
         (folder / "mounted" / name).parent.mkdir(parents=True, exist_ok=True)
@@ -49,7 +49,7 @@ def test_where_nothing_counts_it_is_not_known(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("lists_children", [True, False], ids=["children are listed", "a kernel that lists none"])
 def test_orphans_of_every_kind_are_ended_and_reaped(lists_children: bool) -> None:
-    """In a process of its own: it ends all that descends from who calls it. CONFIG_PROC_CHILDREN is not in every kernel."""
+    """Runs in a separate process, since it kills all descendants. Some kernels lack CONFIG_PROC_CHILDREN."""
     script = f"""
 import os, signal, subprocess, sys, time
 from buildrunner.sandbox import command as sandbox, processes
@@ -93,7 +93,7 @@ anyio.run(main)
 
 
 def test_a_look_has_no_terminal_of_the_runners() -> None:
-    """The build's processes are of the same user: one that traced it could type into the operator's shell."""
+    """The build's processes have the same user: one that traced the runner could type into the operator's shell."""
 
     async def look() -> bytes:
         return await Sandbox(in_image=False).look("cut -d' ' -f6 /proc/$$/stat", [])
@@ -103,7 +103,7 @@ def test_a_look_has_no_terminal_of_the_runners() -> None:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[subprocess.Popen[bytes]]:
-    """What ran before the test began, as the servers that the session shares."""
+    """Processes from before the test, such as the servers that the session shares."""
     with subprocess.Popen(["sh", "-c", "sleep 60 & wait"]) as process:
         yield process
         process.kill()

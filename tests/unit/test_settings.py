@@ -19,7 +19,7 @@ from buildrunner.config.settings import Settings, make_build_id, read_settings
 from buildrunner.errors import ConfigurationError
 from buildrunner.redaction import Redactor
 
-# No deadline: machines that test are noisy.
+# No deadline: test machines are busy.
 QUICKLY = settings(deadline=None, max_examples=60)
 
 REQUIRED = {
@@ -602,7 +602,7 @@ def test_a_made_id_follows_its_own_rule_and_sorts_by_time() -> None:
 # --- secrets ---
 
 
-# They begin with what stands in no text of ours, and is long enough to be looked for.
+# Their prefix occurs in no message, and is long enough to be redacted.
 SECRETS = st.builds(
     lambda secret: f"zQ7~Kx{secret}",
     st.one_of(

@@ -1,4 +1,4 @@
-"""A sink of one's own beside those of buildrunner: how a build runs it, waits for it and reports what it lacks."""
+"""Test a custom sink: how a build runs it, waits for it, and reports missing events."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class FileSink(Sink):
 
 
 class UnreliableSink(FileSink):
-    """Fails once, after it has read events."""
+    """Fails once after it has read events."""
 
     failed = False
 
@@ -82,7 +82,7 @@ class StuckSink(FileSink):
 
 @pytest.fixture(autouse=True)
 def no_surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out what a build does to the process and to S3."""
+    """Disable the effects of a build on the process and S3."""
 
     async def wait(*_: Any, **__: Any) -> None:
         await anyio.sleep_forever()
@@ -102,7 +102,7 @@ def file(tmp_path: Path) -> Iterator[IO[bytes]]:
 
 
 def run_build(folder: Path, make_sinks: Callable[[Journal], list[Sink]]) -> int:
-    """Run a build that only has a line of output, with these sinks and without Redis."""
+    """Run a build with one line of output, these sinks, and no Redis."""
 
     async def main() -> int:
         settings = dataclasses.replace(read_settings(ENVIRONMENT), redis_uri="")
@@ -151,7 +151,7 @@ def test_sink_that_fails_is_run_again_and_continues(
 def test_events_that_a_sink_lacks_are_reported(
     tmp_path: Path, file: IO[bytes], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """The other sink has all of them: each is waited for by itself."""
+    """The other sink has all events, since the build waits for each sink separately."""
     assert run_build(tmp_path, lambda journal: [StuckSink(journal, file), FileSink(journal, file)]) == 0
 
     count = len(events_of(file))

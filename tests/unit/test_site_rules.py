@@ -1,4 +1,4 @@
-"""Files with rules in an output and a repository: which are read, and that none of them is published."""
+"""Test which rule files in an output and a repository are read, and that none of them is published."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_rules_of_an_output_that_is_the_app_are_read_once(tmp_path: Path) -> Non
 
 
 def test_rules_of_an_app_that_publishes_some_files_are_read(tmp_path: Path) -> None:
-    """A finished site in a repository: its configuration is not published, and counts all the same."""
+    """The configuration of a committed site is applied but not published."""
     write(tmp_path, {"index.html": "", "netlify.toml": TOML.format("b")})
     with collect(tmp_path, tmp_path, selected=lambda path, _: path != "netlify.toml") as site:
         found = take_rules(site, tmp_path, (tmp_path, tmp_path), tmp_path, noindex=False)

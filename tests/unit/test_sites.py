@@ -1,4 +1,4 @@
-"""The pure parts of the server for sites: what headers ask for, what a deployment consists of, and what stays in memory."""
+"""Test the pure parts of the server for sites: request headers, deployments, and the memory cache."""
 
 from __future__ import annotations
 
@@ -195,7 +195,7 @@ def test_objects_that_were_not_used_make_room() -> None:
 
 @given(st.data())
 def test_a_listing_never_has_a_page_without_its_assets(data: st.DataObject) -> None:
-    """A deployment writes assets, then pages, while two listings are read key by key in their order."""
+    """A deployment writes assets and then pages, while two listings are read key by key."""
     assets = [f"{name}.js" for name in "aez"]
     pages = ["b.html", "index.html", "y.html"]
     writes = [
@@ -431,7 +431,7 @@ def test_work_of_a_caller_who_is_cancelled_is_taken_over() -> None:
 
 
 def test_who_sends_no_whole_request_is_disconnected(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Connections are limited: those that say nothing, or a byte now and then, must not keep visitors out."""
+    """Connections are limited, so silent and slow clients must not lock out visitors."""
     monkeypatch.setattr(serve, "_FIRST_REQUEST_SECONDS", 0.2)
 
     async def answer(_: web.BaseRequest) -> web.StreamResponse:

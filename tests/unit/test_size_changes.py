@@ -1,4 +1,4 @@
-"""What a site has gained and lost since the deployment before, by kind of file."""
+"""Test the change of a site's size since the previous deployment, by kind of file."""
 
 from __future__ import annotations
 

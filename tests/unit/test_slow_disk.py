@@ -1,4 +1,4 @@
-"""Large files are written beside the event loop, which goes on forwarding lines: against a disk that takes nothing for a while."""
+"""Test that the event loop forwards lines while large files are written to a stalled disk."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LINES = 50
 
 
 class StalledDisk:
-    """A pipe in place of a file; nothing is read from it, so that writes block, until the log has had its lines."""
+    """A pipe instead of a file: writes block, because it is not read until the log has all lines."""
 
     def __init__(self, path: Path) -> None:
         os.mkfifo(path)
@@ -40,7 +40,7 @@ class StalledDisk:
             self.written = pipe.read()
 
     def run(self, write: Callable[[], Awaitable[None]], expected: int = LINES) -> int:
-        """Return how many lines the event loop forwarded while a write was stalled."""
+        """Return the number of lines that the event loop forwarded while a write was stalled."""
         lines = 0
 
         async def forward() -> None:
@@ -92,7 +92,7 @@ def test_an_archive_that_is_downloaded_does_not_hold_up_the_log(tmp_path: Path) 
 
 
 def test_packing_an_archive_does_not_delay_lines(open_folder: Path) -> None:
-    """The disk is stalled longer than the output of a command that has ended is waited for: 0.3 s, then 1 s."""
+    """The disk is stalled longer than the wait for the output of an ended command: 0.3 s, then 1 s."""
     lines = 2000  # a millisecond each, at least
     folder = open_folder / "slow-disk"
     modules = folder / "work/node_modules/a"

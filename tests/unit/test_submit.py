@@ -1,4 +1,4 @@
-"""What `buildrunner submit` refuses, and which answers of AWS it takes for temporary."""
+"""Test which arguments `buildrunner submit` refuses, and which AWS errors it retries."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def test_wrong_request_is_refused(environment: dict[str, str], arguments: dict[s
 
 
 def test_no_variable_of_the_table_is_forgotten() -> None:
-    """Each is either refused or passed on."""
+    """Each variable is either refused or passed on."""
     for variable in VARIABLES:
         if "run" in variable.commands and not variable.secret and variable.name not in {"REPO_URL", "SLUG", "BUILD_ID"}:
             value = variable.example or variable.kind.format(variable.default)

@@ -1,4 +1,4 @@
-"""The address that a submodule is fetched from, whatever stands in .gitmodules."""
+"""Test the URL that a submodule is fetched from, for any content of .gitmodules."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The line about a whole build: its names, its outcome, and what CloudWatch makes of it."""
+"""Test the summary line of a build: its names, its outcome, and its CloudWatch metrics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Check `deploy/cloudformation.yaml`: CloudFormation takes it, and what it creates fits what the program does."""
+"""Test `deploy/cloudformation.yaml`: CloudFormation accepts it, and its resources fit the program."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from support.template import TEMPLATE, Template
 
 IMAGE = "123456789012.dkr.ecr.eu-central-1.amazonaws.com/buildrunner:0.1.0"
 SERVICES = Template(ImageUri=IMAGE, SiteDomain="sites.example.com", CertificateArn="arn:aws:acm:x")
-# What CloudFormation takes in a request; a larger template has to be put into a bucket first.
+# The size limit of a template in a request; a larger template has to be in a bucket.
 # https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/cloudformation-limits.html
 MAX_BYTES = 51_200
 
 
 def test_cfn_lint_finds_nothing() -> None:
-    """W1030 judges parameters by their empty defaults, with which the functions that use them are never evaluated."""
+    """W1030 checks parameters with their empty defaults, for which the functions that use them are not evaluated."""
     command = [str(Path(sys.executable).with_name("cfn-lint")), "--regions", "eu-central-1", "us-east-1"]
     command += ["--ignore-checks", "W1030", "--", str(TEMPLATE)]
 
@@ -36,7 +36,7 @@ def test_the_template_fits_into_one_request() -> None:
 
 
 def test_every_skipped_security_check_has_a_reason() -> None:
-    """Each rule of checkov that is skipped has a comment that says why."""
+    """Each skipped rule of checkov has a comment with the reason."""
     skipped = re.findall(r"^  - (CKV\w+)(.*)$", (ROOT / "deploy" / "checkov.yaml").read_text(), re.MULTILINE)
 
     assert skipped
@@ -75,7 +75,7 @@ def test_a_vpc_of_ones_own_replaces_the_one_of_the_stack() -> None:
 
 
 def reachable(template: Template) -> set[tuple[str, int, str]]:
-    """Return who may send to which port of whom, as the rules of both sides say."""
+    """Return the allowed connections between security groups: source, target and port."""
     into, out = set(), set()
     resources = template.resources()
     for name, group in template.resources("AWS::EC2::SecurityGroup").items():
@@ -166,7 +166,7 @@ def test_services_run_without_root_and_capabilities(name: str) -> None:
 
 
 def calls_of_bucket(folder: str) -> set[str]:
-    """Return the methods of `Bucket` that the modules of a folder of the program call."""
+    """Return the methods of `Bucket` that the modules in a folder call."""
     source = "".join(path.read_text() for path in sorted((ROOT / "src" / "buildrunner" / folder).glob("*.py")))
     return set(re.findall(r"\b_?bucket\.([a-z]\w+)\(", source))
 
@@ -236,7 +236,7 @@ def test_no_service_may_write() -> None:
 
 
 def test_the_gateway_is_kept_while_redis_is_away() -> None:
-    """`/healthz` answers 503 then, and a new task would not change that."""
+    """`/healthz` then answers 503, and a new task would not change that."""
     assert SERVICES["GatewayTargets"]["HealthCheckPath"] == "/healthz"
     assert SERVICES["GatewayTargets"]["Matcher"] == {"HttpCode": "200,503"}
 
@@ -252,14 +252,14 @@ def test_cloudfront_waits_longer_than_the_gateway_is_silent() -> None:
 
 
 def ended_with_a_result(pattern: list[dict[str, Any]]) -> set[int]:
-    """Return the exit codes that an event pattern takes for those of a build that wrote a result."""
+    """Return the exit codes for which an event pattern assumes that the build wrote a result."""
     anything_but = next(part["anything-but"] for part in pattern if "anything-but" in part)
     assert {"exists": False} in pattern
     return set(anything_but)
 
 
 def test_exit_codes_with_a_result_are_not_lost_builds() -> None:
-    """Of the documented codes, 2 alone comes without a result: nothing was started."""
+    """Of the documented exit codes, only 2 comes without a result, since nothing was started."""
     document = (ROOT / "docs" / "exit-codes.md").read_text()
     codes = {int(code) for code in re.findall(r"^\| (?:`)?(\d+)", document, re.MULTILINE)} | {130, 143}
     task, job = Template()["LostTask"]["EventPattern"]["detail"], Template()["LostJob"]["EventPattern"]["detail"]
@@ -269,7 +269,7 @@ def test_exit_codes_with_a_result_are_not_lost_builds() -> None:
 
 
 def matches(rule: str, event: dict[str, Any]) -> bool:
-    """Decide as EventBridge does, for what the rules use: exact values, `exists` and `anything-but`; any item of a list."""
+    """Match events as EventBridge does, for the features in use: exact values, `exists`, `anything-but`, and lists."""
 
     def match_one(pattern: Any, value: Any) -> bool:
         if not isinstance(pattern, dict):
@@ -313,7 +313,7 @@ def test_a_task_that_ended_without_a_result_is_lost(code: int | None, lost: bool
 
 
 def test_batch_runs_again_what_spot_took_and_nothing_else() -> None:
-    """The first condition that matches decides; an exit code means that the program ended."""
+    """The first matching condition decides; an exit code means that the program has ended."""
     strategy = Template()["BuildJob"]["RetryStrategy"]
 
     assert strategy["Attempts"] > 1

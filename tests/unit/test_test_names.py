@@ -1,4 +1,4 @@
-"""The name of a test states its rule in one line of a report."""
+"""Test that the names of tests fit on one line of a report."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def best(wanted: NodeRequirement | None) -> str | None:
     return max((version for version in NODES if wanted.accepts(version)), default=None)
 
 
-# --- which Node ---
+# --- choosing Node.js ---
 
 
 @given(st.text(max_size=300), st.text(max_size=30))
@@ -81,7 +81,7 @@ def test_a_hostile_range_takes_no_time(text: str) -> None:
     assert time.thread_time() - started < 4
 
 
-# --- getting it ---
+# --- downloading it ---
 
 
 def tools(
@@ -296,7 +296,7 @@ def test_what_is_skipped_counts_toward_the_limit(
 
 
 class Kept:
-    """A tool cache that checks nothing, keyed by name."""
+    """A tool cache without checks, keyed by name."""
 
     def __init__(self) -> None:
         self.packages: dict[str, bytes] = {}
@@ -550,7 +550,7 @@ def test_a_missing_node_for_the_manager_is_a_warning(tmp_path: Path, registry: R
 
 
 def test_with_another_node_for_builds_a_manager_runs_if_it_can(tmp_path: Path, registry: Registry) -> None:
-    """Yarn starts scripts with the Node that it runs with, whatever PATH says."""
+    """Yarn runs scripts with its own Node.js, regardless of PATH."""
     registry.add("yarn", "1.22.22", manager_files("yarn", "1.22.22"), node=">=4.0.0")
     registry.add("pnpm", "10.9.0", manager_files("pnpm", "10.9.0"), node=">=18.12")
     registry.add_node("10.24.1", MACHINE)

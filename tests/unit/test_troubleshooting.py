@@ -1,4 +1,4 @@
-"""docs/troubleshooting.md knows every kind of failure."""
+"""Test that docs/troubleshooting.md lists all kinds of failures."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from support.troubleshooting import PAGE, written
 
 
 def kinds_of_code() -> Iterator[str]:
-    """Yield each text that is given as `kind` to an error or a record of one."""
+    """Yield each text that is passed as `kind` to an error or its record."""
     for path in Path(ROOT, "src").rglob("*.py"):
         if not re.search(r"\b(?:BuildFailed|BuildEnded|S3Failed|Trouble|GitErrorPattern)\b", path.read_text()):
             continue
@@ -33,7 +33,7 @@ def kinds_of_code() -> Iterator[str]:
 
 
 def test_the_tables_of_rules_are_those_of_the_rules() -> None:
-    """`python -m support.troubleshooting` in tests writes them again."""
+    """Run `python -m support.troubleshooting` in tests to regenerate the tables."""
     page = PAGE.read_text()
 
     assert written(page) == page

@@ -1,4 +1,4 @@
-"""The table of variables: every record is complete, its texts agree with its parser, and names of secrets follow one rule."""
+"""Test the table of variables: records are complete, texts agree with parsers, and secret names follow one rule."""
 
 from __future__ import annotations
 
