@@ -83,7 +83,7 @@ PROOFS: tuple[Proof, ...] = (
         "git-history-missing",
         "",
         "",
-        r"or write `(.+?)`",
+        r"or use `(.+?)`",
         lambda p, command: p.change_script("git describe", command),
         script="git describe",
         setup=REPOSITORY,
@@ -357,7 +357,7 @@ PROOFS: tuple[Proof, ...] = (
         "native-compilation",
         "npm error path /x/node_modules/better-sqlite3\nnpm error gyp ERR! find Python Python is not set from command line\n",
         '[ "$NODE_VERSION" = 18 ]',  # for which it has binaries
-        r"no suitable Python\. .* set (NODE_VERSION) to one",
+        r"no suitable Python\. .* set (NODE_VERSION) to a version",
         lambda p, name: p.set(name, "18"),
         script="npm rebuild",
         known=INSTALL,
