@@ -1,10 +1,12 @@
 // The build page: connects the client, the log, the list and the parts around it.
 
-import { fetchJSON, fetchLog, followBatches, GatewayError, sleep } from "./client.js";
-import { formatSeconds, plural } from "./format.js";
+import { parseRange, startOfBuild, takeToken } from "./address.js";
+import { fetchJSON, followBatches, GatewayError, sleep } from "./client.js";
+import { plural } from "./format.js";
 import { Header, describeStatus } from "./header.js";
 import { List } from "./list.js";
-import { ERROR, Log } from "./log.js";
+import { Log } from "./log.js";
+import { copyText, download, formatLog } from "./saving.js";
 import { Summary, fileLinker, formatSilence } from "./summary.js";
 import { Toolbar } from "./toolbar.js";
 
@@ -102,7 +104,11 @@ class BuildPage extends HTMLElement {
     for (const [name, file] of [["raw", "log.txt"], ["download-text", "log.txt"], ["download-events", "events.ndjson"]]) {
       const link = document.getElementById(name);
       link.download = file;
-      link.addEventListener("click", (event) => this._download(event, file));
+      link.addEventListener("click", (event) => {
+        if (!this.token) return; // a plain link
+        event.preventDefault();
+        download({ site: this.site, build: this.log.build, token: this.token }, file);
+      });
     }
     setInterval(() => this._tick(), 1000);
     this._measure();
@@ -460,79 +466,10 @@ class BuildPage extends HTMLElement {
     this.list.refresh();
   }
 
-  async _download(event, file) {
-    if (!this.token) return; // a plain link
-    event.preventDefault();
-    const blob = await fetchLog({ site: this.site, build: this.log.build, token: this.token }, file);
-    const link = document.createElement("a");
-    link.href = URL.createObjectURL(blob);
-    link.download = `${this.site}-${this.log.build}-${file}`;
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
-  }
-
   /** Put the whole log into the page as text, for printing and saving. */
   _saveAll() {
-    const parts = [];
-    for (const group of this.log.groups) {
-      const seconds = this.log.stages.get(group.stage)?.seconds;
-      parts.push(`── ${group.stage}${typeof seconds === "number" ? ` · ${formatSeconds(seconds)}` : ""}`);
-      for (const line of group.lines) parts.push(`${String(line.number).padStart(6)}${line.level === ERROR ? " ✗ " : "   "}${line.text}`);
-    }
-    document.getElementById("whole").textContent = parts.join("\n");
+    document.getElementById("whole").textContent = formatLog(this.log);
   }
-}
-
-/** Copy text, and confirm it on the button. */
-async function copyText(text, button) {
-  try {
-    await navigator.clipboard.writeText(text);
-  } catch {
-    const field = document.createElement("textarea"); // without a secure context there is no clipboard
-    field.value = text;
-    document.body.append(field);
-    field.select();
-    document.execCommand("copy");
-    field.remove();
-  }
-  button.dataset.label ??= button.textContent;
-  button.textContent = "Copied";
-  setTimeout(() => (button.textContent = button.dataset.label), 1500);
-}
-
-/** Return the token of this tab; one in the address is stored and removed from there. */
-function takeToken(site) {
-  const parameters = new URLSearchParams(location.search);
-  const given = parameters.get("token");
-  try {
-    if (given !== null) {
-      parameters.delete("token");
-      const rest = parameters.size ? `?${parameters}` : "";
-      history.replaceState(null, "", location.pathname + rest + location.hash);
-      sessionStorage.setItem(`token:${site}`, given);
-      sessionStorage.setItem("token", given); // for other sites that it may include
-    }
-    return sessionStorage.getItem(`token:${site}`) ?? sessionStorage.getItem("token") ?? "";
-  } catch {
-    return given ?? ""; // some frames have no storage
-  }
-}
-
-/** Return the lines of a fragment such as "#L120" or "#L120-L130". */
-function parseRange(fragment) {
-  const match = /^#L(\d+)(?:-L?(\d+))?$/.exec(fragment);
-  if (!match) return null;
-  const [start, end] = [Number(match[1]), Number(match[2] ?? match[1])];
-  return { start, from: Math.max(1, Math.min(start, end)), to: Math.max(start, end) };
-}
-
-/** Return the start of a build by its id if that is a generated one: 20261129-174842-…, in UTC. */
-function startOfBuild(build) {
-  const match = /^(\d{4})(\d\d)(\d\d)-(\d\d)(\d\d)(\d\d)-/.exec(build ?? "");
-  if (!match) return null;
-  const [year, month, day, hour, minute, second] = match.slice(1).map(Number);
-  const started = Date.UTC(year, month - 1, day, hour, minute, second);
-  return started < Date.now() ? started : null;
 }
 
 customElements.define("build-page", BuildPage);
