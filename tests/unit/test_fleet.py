@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from buildrunner.concurrency.retry import RetryPolicy
 from buildrunner.fleet.find import BatchFinder, EcsFinder, FoundTask, job_name
 from buildrunner.fleet.requests import RequestFailed
 from buildrunner.fleet.task_state import TaskState, explain_stop, read_job, read_task
@@ -269,6 +270,17 @@ def test_refusal_is_reported_once(finder: Finder, capsys: pytest.CaptureFixture[
     assert len(finder.searched) == 1
     reported = "buildrunner: Test does not describe builds: ListTasks: not authorized to perform: ecs:ListTasks.\n"
     assert capsys.readouterr().err == reported
+
+
+def test_service_that_stays_away_is_reported_once(
+    finder: Finder, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(awaiting, "_AFTER_A_FAILURE", RetryPolicy(first=0.001, longest=0.001))
+    finder.error = RequestFailed("AWS cannot be reached (ConnectTimeoutError)", "unavailable")
+
+    while_awaited(finder, [(f"site-{n}", "b") for n in range(50)], lambda _: len(finder.searched) >= 8)
+
+    assert capsys.readouterr().err.count("Test does not describe builds: AWS cannot be reached") == 1
 
 
 def test_each_site_has_its_turn() -> None:

@@ -34,6 +34,7 @@ _SEARCH_AGAIN = RetryPolicy(first=3.0, longest=30.0)
 _SEARCH_SOON = 3  # searches without backoff
 _AFTER_A_FAILURE = RetryPolicy(first=5.0, longest=60.0, jitter=(0.5, 1.0))
 _REFUSED_SECONDS = 300.0  # until a service that refuses is asked again
+_FAILURES_IN_A_ROW = 5  # after which a passing failure is reported, too: the network may be wrong
 # What a viewer need not know of the account: its number, and names of its resources.
 _PRIVATE = re.compile(r"\barn:aws[\w-]*:[^\s,;()\[\]'\"]+|(?<!\d)\d{12}(?!\d)")
 
@@ -79,7 +80,7 @@ class _Service:
             pause = _AFTER_A_FAILURE.pause(self._failures) if error.transient else _REFUSED_SECONDS
             self._silent_until = time.monotonic() + pause
             self._failures += 1
-            if error.transient is None and not self._has_complained:
+            if not self._has_complained and (error.transient is None or self._failures >= _FAILURES_IN_A_ROW):
                 self._has_complained = True
                 reason = error.reason.rstrip(".")
                 print(f"buildrunner: {self._finder.service} does not describe builds: {reason}.", file=sys.stderr)
