@@ -454,3 +454,28 @@ def test_a_task_without_a_role_says_so(program: Fargate, app: Callable[..., str]
     assert run.code == 50
     assert "credentials" in run.result["reason"]
     assert "role" in run.result["hint"]
+
+
+def test_doctor_checks_the_role_of_the_task_and_its_sandbox(program: Fargate, app: Callable[..., str]) -> None:
+    before = program.objects_anywhere()
+
+    output, errors = (process := program.start(program.environment(app()), "doctor", "--json")).communicate(timeout=120)
+
+    found = {check["name"]: check for check in json.loads(output)["checks"]}
+    of_this_machine = {"npm registry", "disk", "s3 conditions"}
+    assert {name: check for name, check in found.items() if check["status"] != "ok"}.keys() <= of_this_machine, output
+    assert {
+        "git",
+        "git-lfs",
+        "node",
+        "npm",
+        "zstd",
+        "redis stream",
+        "repository",
+        "s3 site put",
+        "s3 public",
+    } <= found.keys()
+    assert "as build (uid 10001), without capabilities" in found["sandbox"]["message"]
+    assert errors == ""
+    assert process.returncode == (1 if "failed" in {check["status"] for check in found.values()} else 0)
+    assert program.objects_anywhere() == before

@@ -16,6 +16,7 @@ set -euo pipefail
 project=$(cd "$(dirname "$0")/../.." && pwd)
 cache=$project/.cache/image-test
 suite=trixie
+plugins=usr/libexec/docker/cli-plugins
 
 fail() {
   echo "with-engine: $*" >&2
@@ -29,7 +30,7 @@ base_image() { # PYTHON or NODE: what the Dockerfile names
 # --- the programs ------------------------------------------------------------------------------------------------------
 unpack_engine() {
   local lists=$cache/apt source package
-  [ -x "$cache/engine/usr/sbin/dockerd" ] && return
+  [ -x "$cache/engine/$plugins/docker-compose" ] && return
   # The address that this machine's own packages come from.
   # shellcheck disable=SC2016 # apt fills in $(SITE)
   source=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' "Codename: $VERSION_CODENAME" | grep -v security | sort -u | head -n 1 || :)
@@ -40,7 +41,7 @@ unpack_engine() {
   local options=(-o "Dir::Etc::sourcelist=$lists/sources.list" -o Dir::Etc::sourceparts=- -o "Dir::State::Lists=$lists/lists"
     -o "Dir::Cache=$lists" -o APT::Sandbox::User=root)
   apt-get "${options[@]}" update -qq
-  (cd "$lists" && apt-get "${options[@]}" download -qq docker.io docker-cli docker-buildx containerd)
+  (cd "$lists" && apt-get "${options[@]}" download -qq docker.io docker-cli docker-buildx docker-compose containerd)
   for package in "$lists"/*.deb; do dpkg-deb --extract "$package" "$cache/engine.new"; done
   rm -rf "$lists" "$cache/engine"
   mv "$cache/engine.new" "$cache/engine"
@@ -79,7 +80,7 @@ start_engine() {
   rules append
 
   mkdir -p "$run/config/cli-plugins"
-  ln -s "$cache/engine/usr/libexec/docker/cli-plugins/docker-buildx" "$run/config/cli-plugins/"
+  ln -s "$cache/engine/$plugins"/docker-{buildx,compose} "$run/config/cli-plugins/"
   export DOCKER_HOST=unix://$run/docker.sock DOCKER_CONFIG=$run/config PATH=$cache/engine/usr/bin:$cache/engine/usr/sbin:$PATH
   unset DOCKER_CONTEXT DOCKER_TLS_VERIFY DOCKER_CERT_PATH
   # The image store of containerd is today's default, and knows layers in zstd.
