@@ -340,7 +340,7 @@ def measure_cpu(bench: Bench) -> None:
         if name != once:
             print(f"| · {name} | {used * count / total:.2f} | {count / total:.0%} |")
     print(
-        f"| the floor: reading 64 KiB and splitting it, in Python | {split / million:.2f} | {split / million / used:.0%} |"
+        f"| the minimum: reading 64 KiB and splitting it, in Python | {split / million:.2f} | {split / million / used:.0%} |"
     )
     print(f"| · and decoding UTF-8 | {decoded / million:.2f} | {decoded / million / used:.0%} |", flush=True)
 
