@@ -243,7 +243,8 @@ class Relay:
             task.cancel()
         await asyncio.gather(*self._connections, return_exceptions=True)
         for side in self._sides:  # including those with unsent data
-            side.writer.transport.abort()
+            with suppress(AttributeError):  # of a transport that is closed already, in Python 3.11
+                side.writer.transport.abort()
         await asyncio.sleep(0.01)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

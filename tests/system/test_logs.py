@@ -305,7 +305,7 @@ def test_repeated_connection_cuts_cost_a_reader_nothing(
 
     assert (run.code, readers[0].process.returncode) == (0, 0)
     assert readers[0].events == run.events
-    assert connections[0] > 5
+    assert connections[0] > 2  # one for each cut after which the reader had time to connect
 
 
 def test_without_redis_the_reader_gets_the_archive(

@@ -271,7 +271,7 @@ def test_no_lockfile_is_a_failure_where_it_has_to_be_there(checkout: Path) -> No
     error = failure(checkout, strict_lockfile=True)
 
     assert (error.stage, error.exit_code) == ("install", 30)
-    assert error.reason == "The repository has no npm lockfile, and STRICT_LOCKFILE requires one."
+    assert error.reason == "The repository has no lockfile of npm, and STRICT_LOCKFILE requires one."
     assert "npm install" in (error.hint or "")
 
 

@@ -72,7 +72,7 @@ def plan_strategies(
     if strict_lockfile and not strategies[0].frozen:
         raise BuildFailed(
             "install",
-            f"The repository has no {tools.manager.label} lockfile, and STRICT_LOCKFILE requires one.",
+            f"The repository has no lockfile of {tools.manager.label}, and STRICT_LOCKFILE requires one.",
             strategies[0].remedy,
             kind="lockfile-missing",
         )
