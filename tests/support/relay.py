@@ -239,9 +239,11 @@ class Relay:
         server = await asyncio.start_server(self._accept, sock=self._listener)
         await self._ended.wait()
         server.close()
-        for task in self._connections:
-            task.cancel()
-        await asyncio.gather(*self._connections, return_exceptions=True)
+        await asyncio.sleep(0)  # so that the tasks of connections that were just accepted begin
+        while self._connections:
+            for task in self._connections:
+                task.cancel()
+            await asyncio.gather(*self._connections, return_exceptions=True)
         for side in self._sides:  # including those with unsent data
             with suppress(AttributeError):  # of a transport that is closed already, in Python 3.11
                 side.writer.transport.abort()
