@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -147,31 +147,40 @@ async def _sign(git: Git, checkout: Checkout) -> tuple[str, bool] | None:
         (_COMMANDS, _PROGRAMS),
         (_DATES, _PAGES),
     )
+    # Most repositories have no sign, which one process finds out as well as four.
+    if not await _grep(
+        git, checkout.folder, [pattern for pattern, _ in searches], {name for _, files in searches for name in files}
+    ):
+        return None
     for pattern, files in searches:
-        if found := await _grep(git, checkout.folder, pattern, files):
-            contents = await _grep(git, checkout.folder, _CONTENTS, (*_PROGRAMS, *_CONFIGURATIONS))
+        if found := await _first_match(git, checkout.folder, pattern, files):
+            contents = await _first_match(git, checkout.folder, _CONTENTS, (*_PROGRAMS, *_CONFIGURATIONS))
             return found, contents is not None
     return None
 
 
-async def _grep(git: Git, folder: Path, pattern: str, files: tuple[str, ...]) -> str | None:
-    """Return the first match of a pattern in some files of the repository."""
+async def _first_match(git: Git, folder: Path, pattern: str, files: Collection[str]) -> str | None:
+    """Return the first match of a pattern in some files of the repository, unless the line turns the setting off."""
+    found = (line for line in await _grep(git, folder, [pattern], files) if not _IS_OFF.search(line))
+    return _readable(next(found, ""))[:_MAX_SIGN] or None
+
+
+async def _grep(git: Git, folder: Path, patterns: Sequence[str], files: Collection[str]) -> list[str]:
+    """Return what matches one of the patterns in some files of the repository."""
     arguments = (
         "grep",
         "-I",
         "-h",
         "-o",
         "-E",
-        "-e",
-        pattern,
+        *(word for pattern in patterns for word in ("-e", pattern)),
         "--",
         *files,
         ":!*.min.js",
         ":!*-lock.json",
     )
     _, _, printed = await git("-C", folder.name, *arguments, shown=False)
-    found = (line for line in printed.decode(errors="replace").splitlines() if not _IS_OFF.search(line))
-    return _readable(next(found, ""))[:_MAX_SIGN] or None
+    return printed.decode(errors="replace").splitlines()
 
 
 def _readable(sign: str) -> str:
