@@ -727,7 +727,7 @@ def test_the_earlier_of_two_runs_gives_way_even_if_it_comes_last(
     with RedisRelay(own_redis.port, away=True) as relay:
         uri = limited(own_redis, relay.port, refused)
         with own_program.running(slow, BUILD_ID="earlier", REDIS_URI=uri, **PLAIN) as earlier:
-            earlier.wait_for_line("building", 10)
+            earlier.wait_for_line("building")
             uri = limited(own_redis, own_redis.port, refused)
             with own_program.running(app, SLUG=earlier.slug, BUILD_ID="later", REDIS_URI=uri, **PLAIN) as later:
                 wait_for_line(own_redis, earlier.slug, "building")
@@ -751,7 +751,7 @@ def test_a_run_superseded_in_s3_does_not_take_an_empty_stream(
         RedisRelay(own_redis.port, away=True) as relay,
         own_program.running(slow, BUILD_ID="earlier", REDIS_URI=relay.uri, **PLAIN) as earlier,
     ):
-        earlier.wait_for_line("building", 10)
+        earlier.wait_for_line("building")
         later = own_program.run(quick, SLUG=earlier.slug, BUILD_ID="later", **PLAIN)
         own_redis.kill()
         gate.touch()
