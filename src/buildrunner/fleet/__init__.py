@@ -1,4 +1,4 @@
-"""Builds that run on Amazon ECS or AWS Batch: how their tasks are found, what AWS says of them, and which refusals pass.
+"""Find builds on Amazon ECS and AWS Batch, read the states of their tasks, and classify errors of AWS.
 
 Modules are imported one by one: most need aiobotocore only once something is asked.
 """

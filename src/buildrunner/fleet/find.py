@@ -32,7 +32,7 @@ class TaskFinder(Protocol):
         """Return the keys of tasks that may be of a build; `describe` says whether they are."""
 
     async def describe(self, keys: Sequence[str]) -> list[FoundTask]:
-        """Describe up to MOST_DESCRIBED tasks. What AWS has forgotten, or no build runs in, is left out."""
+        """Describe up to MOST_DESCRIBED tasks. Tasks that AWS no longer knows are left out."""
 
 
 def job_name(slug: str, build: str) -> str:
@@ -44,7 +44,7 @@ class EcsFinder:
     """Find tasks in a cluster.
 
     Args:
-        client: of ECS.
+        client: aiobotocore client of ECS.
         cluster: name or ARN.
 
     """
@@ -56,7 +56,7 @@ class EcsFinder:
         self._cluster = cluster
 
     async def find(self, slug: str, build: str) -> Sequence[str]:
-        # ECS lists tasks that it wants to run, or for an hour those that it wants stopped.
+        # ECS lists tasks whose desired status is RUNNING, or STOPPED for an hour after they stopped.
         async with errors_explained():
             answer = await self._client.list_tasks(cluster=self._cluster, startedBy=build)
         if arns := answer["taskArns"]:
@@ -87,7 +87,7 @@ class BatchFinder:
     """Find jobs in a queue.
 
     Args:
-        client: of Batch.
+        client: aiobotocore client of Batch.
         queue: name or ARN.
 
     """

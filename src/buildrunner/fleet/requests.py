@@ -1,4 +1,4 @@
-"""Ask Amazon ECS and AWS Batch: a client that makes one attempt, and one exception for everything that AWS refuses."""
+"""Open clients of Amazon ECS and AWS Batch that make one attempt, and turn their errors into one exception."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _ANSWER_SECONDS = 30
 
 
 class RequestFailed(Exception):
-    """Say why AWS did not do what it was asked.
+    """A request to AWS failed.
 
-    `transient` is why the same may succeed later; None if it would fail again.
+    `transient` is why the same request may succeed later; None if it would fail again.
     """
 
     def __init__(self, reason: str, transient: Kind | None = None) -> None:
@@ -26,7 +26,7 @@ class RequestFailed(Exception):
 
 @asynccontextmanager
 async def open_client(service: Literal["ecs", "batch"], region: str) -> AsyncIterator[Any]:
-    """Open a client that makes one attempt for each request: its callers retry, and say so."""
+    """Open a client that makes one attempt for each request: callers retry, and report it."""
     from aiobotocore.config import AioConfig
     from aiobotocore.session import get_session
 

@@ -1,4 +1,4 @@
-"""Read what ECS and Batch say of a build's task: its phase, since when, and why it stopped. Pure."""
+"""Read descriptions of tasks and jobs: the phase, its start, and why the task stopped. Pure."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _HINT_OF_CAPACITY = "AWS has no room at the moment. Submit it again in a few min
 
 @dataclass(frozen=True, slots=True)
 class TaskState:
-    """What AWS says of a build's task or job."""
+    """The state of a build's task or job, as AWS describes it."""
 
     phase: Phase
     since: datetime | None = None  # when the phase began; None where AWS does not say
@@ -58,7 +58,7 @@ def read_task(task: Mapping[str, Any], container: str | None = None) -> TaskStat
 
     Args:
         task: one of `tasks`.
-        container: that runs the build; None for the one whose variables were overridden.
+        container: name of the build's container; None for the one with overridden variables.
 
     """
     phase = _PHASES_OF_ECS.get(task["lastStatus"], "running")
@@ -100,7 +100,7 @@ def explain_stop(state: TaskState, *, has_begun: bool) -> tuple[str, str | None]
     """Return why a task stopped, in AWS's words and without the period, and what to do about it if that is known.
 
     Args:
-        state: of a task that has stopped.
+        state: state of a stopped task.
         has_begun: whether its build wrote a line.
 
     """

@@ -1,4 +1,4 @@
-"""Recognize answers of AWS after which the same request may succeed: throttling in its disguises, and lack of capacity.
+"""Recognize errors of AWS that may pass: throttling in all its forms, and lack of capacity.
 
 `deploy/run_task.py` and `deploy/run-task.mjs` are made to be copied and repeat these rules; a test compares them.
 """

@@ -36,7 +36,7 @@ class Cursor:
 
     Args:
         feed: feed of the site's stream.
-        tasks: asks AWS about a build of which nothing is known; None where nobody can be asked.
+        tasks: the tasks of awaited builds; None if no fleet is configured.
         build: id, or `latest`, which is replaced by the latest build as soon as there is one.
         after: number of the last event that the viewer has.
 
@@ -111,7 +111,7 @@ class Cursor:
             await self._wait(changed)
 
     def _ask_for_task(self) -> bytes:
-        """Wait for the task of a build of which nothing is known, until its first event; return what is new of it."""
+        """Wait for a change of the task of a build without events, until its first event; return the new state."""
         position = self._position
         is_unknown = position is not None and not position.seq and not self._in_stream and not self._feed.away
         if self._tasks and position and is_unknown and not self._awaited:

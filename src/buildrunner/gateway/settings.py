@@ -31,7 +31,7 @@ class GatewaySettings:
     secret: bytes | None = field(repr=False)  # for viewer tokens
     origins: tuple[str, ...]  # that may embed pages and call the API
     site_url: str | None  # with {slug}
-    fleet: FleetSettings | None  # None: nobody is asked
+    fleet: FleetSettings | None  # None if none is configured
 
 
 def read_gateway_settings(environment: Mapping[str, str], *, host: str, port: int) -> GatewaySettings:

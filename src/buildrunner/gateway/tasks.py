@@ -1,4 +1,4 @@
-"""Ask ECS and Batch about builds that viewers wait for and of which nothing is known: one question for all of them."""
+"""Ask ECS and Batch about builds that have viewers but no events, with shared and limited requests."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from buildrunner.redaction import REDACTED
 
 T = TypeVar("T")
 
-# What limits the questions, whatever build ids viewers make up: one search each half second, and one description of all found
-# tasks each three. A search is one or two requests to each service.
+# Limits of all requests, regardless of the build ids that viewers make up: one search each 0.5 s, and one description of all
+# found tasks each 3 s. A search is one or two requests to each service.
 _SEARCH_SECONDS = 0.5
 _DESCRIBE_SECONDS = 3.0
 _MOST_BUILDS = 100  # that are asked about at the same time
@@ -35,17 +35,17 @@ _SEARCH_SOON = 3  # searches without backoff
 _AFTER_A_FAILURE = RetryPolicy(first=5.0, longest=60.0, jitter=(0.5, 1.0))
 _REFUSED_SECONDS = 300.0  # until a service that refuses is asked again
 _FAILURES_IN_A_ROW = 5  # after which a passing failure is reported, too: the network may be wrong
-# What a viewer need not know of the account: its number, and names of its resources.
+# Details of the account that viewers should not see: its number, and ARNs.
 _PRIVATE = re.compile(r"\barn:aws[\w-]*:[^\s,;()\[\]'\"]+|(?<!\d)\d{12}(?!\d)")
 
 
 @dataclass(eq=False, slots=True)
 class AwaitedBuild:
-    """A build of which nothing is known, and what AWS says of its task."""
+    """A build without events, and the state of its task."""
 
     slug: str
     build: str
-    state: TaskState | None = None  # None: AWS knows no task, or was not asked yet
+    state: TaskState | None = None  # None if AWS knows no task, or was not asked yet
     viewers: int = 0
     searches: int = 0
     search_at: float = -math.inf  # time of the next search
@@ -53,7 +53,7 @@ class AwaitedBuild:
 
 
 class _Service:
-    """One service, what was found there, and how long it is left alone after a failure."""
+    """One service, the tasks found there, and the pause after a failure."""
 
     def __init__(self, finder: TaskFinder) -> None:
         self.keys: dict[AwaitedBuild, set[str]] = {}  # of tasks that may be of it
@@ -124,7 +124,7 @@ class AwaitedTasks:
                     self._is_awaited.clear()
 
     async def run(self) -> None:
-        """Ask while somebody waits, until cancelled."""
+        """Ask while there are viewers, until cancelled."""
         while True:
             await self._is_awaited.wait()
             if time.monotonic() - self._described_at >= _DESCRIBE_SECONDS:
@@ -169,7 +169,7 @@ class AwaitedTasks:
 def choose_search(builds: Sequence[AwaitedBuild], now: float) -> AwaitedBuild | None:
     """Return the build to search for next, or None. Pure.
 
-    Each site has its turn: whoever waits for many builds of one does not keep those of others from being searched for.
+    Sites take turns, so that many awaited builds of one site don't delay the builds of others.
 
     Args:
         builds: in the order in which they were first waited for.
@@ -200,7 +200,7 @@ def _set_state(build: AwaitedBuild, state: TaskState | None) -> None:
 
 
 def describe_state(state: TaskState | None) -> dict[str, Any]:
-    """Return what viewers get of a task's state: `state`, and where AWS says it `since`, `reason` and `hint`."""
+    """Return the part of a task's state that viewers get: `state`, and where AWS says it `since`, `reason` and `hint`."""
     if state is None:
         return {"state": "unknown"}
     described: dict[str, Any] = {"state": state.phase}

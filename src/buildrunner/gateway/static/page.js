@@ -183,7 +183,7 @@ class BuildPage extends HTMLElement {
     this._show();
   }
 
-  /** Show what AWS says of a build of which nothing else is known. */
+  /** Show the state of the task of a build without events. */
   _takeTask(task) {
     if (this.log.lines.length) return;
     if (task.state in TASK_STATUS) this.task = task;
