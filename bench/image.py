@@ -24,7 +24,7 @@ from statistics import median
 
 from support.fargate import Fargate, docker, shell, task_network
 from support.git_server import git_server
-from support.harness import ROOT, Redis, Repositories, free_port
+from support.harness import ROOT, Process, Redis, Repositories, free_port
 from support.s3_server import s3_server
 from support.template import Template
 
@@ -200,7 +200,7 @@ def measure_memory(program: Fargate, repository: str) -> None:
     """Measure the memory of the runner and of all processes of the container during a build, as in the task definition."""
     peaks = {"runner": 0.0, "all": 0.0}
 
-    def watch(process: subprocess.Popen[str], slug: str) -> None:
+    def watch(process: Process, slug: str) -> None:
         while process.poll() is None:
             with suppress(AssertionError, OSError, ValueError, IndexError):
                 processes = docker("top", slug, "-eo", "pid").split()[1:]  # tini, the runner, and what it started

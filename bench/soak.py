@@ -38,7 +38,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from buildrunner.events.lines import without_color
-from support.harness import PLAIN, Event, Program, Redis, Repositories, Run, Running, free_port
+from support.harness import PLAIN, Event, Process, Program, Redis, Repositories, Run, Running, free_port
 from support.redis_relay import RedisRelay
 from support.relay import Fault as RequestFault
 from support.relay import Relay, Request, cut_after_the_body
@@ -380,7 +380,7 @@ class S3Faults:
     def __init__(self, relay: Relay, scenario: Scenario, build: Build) -> None:
         self.signalled: Future[float | None] = Future()
         self.lost = 0
-        self.process: subprocess.Popen[str] | None = None
+        self.process: Process | None = None
         self._scene = scenario
         self._build = build
         self._changes = 0
@@ -506,7 +506,7 @@ class ScenarioRunner:
         observed.viewed = observed.viewer_file.read_bytes().splitlines()
 
 
-def wait_for_end(process: subprocess.Popen[str], seconds: float) -> float:
+def wait_for_end(process: Process, seconds: float) -> float:
     with suppress(subprocess.TimeoutExpired):
         process.wait(seconds)
     process.kill()

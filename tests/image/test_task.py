@@ -24,7 +24,7 @@ from buildrunner.events.lines import without_color
 from support.ecs_endpoint import PATH
 from support.fargate import PLATFORM, Fargate, Task, docker
 from support.git_server import GitServer, git_server
-from support.harness import ROOT, Event, Redis, Repositories
+from support.harness import ROOT, Event, Process, Redis, Repositories
 from support.receiver import receiver
 from support.relay import Relay
 from support.s3_server import S3Server
@@ -174,7 +174,7 @@ def test_the_runner_is_the_child_of_tini_and_leaves_no_process(program: Fargate,
     count = "for p in /proc/[0-9]*; do tr '\\0' ' ' <$p/cmdline | sed 's/^/process /'; echo; done; "
     seen: list[str] = []
 
-    def look(_process: subprocess.Popen[str], slug: str) -> None:
+    def look(_process: Process, slug: str) -> None:
         program.wait_for_event(slug, building)
         seen.append(docker("top", slug, "-eo", "pid,ppid,user,args"))
 
@@ -236,7 +236,7 @@ def test_each_way_to_fail_ends_with_its_code_and_a_result(
 def test_code_60_when_a_later_task_of_the_slug_took_over(program: Fargate, app: Callable[..., str]) -> None:
     later = []
 
-    def second(_process: subprocess.Popen[str], slug: str) -> None:
+    def second(_process: Process, slug: str) -> None:
         program.wait_for_event(slug, building)
         later.append(program.run(app("mkdir dist; echo new >dist/index.html"), SLUG=slug))
 
@@ -277,7 +277,7 @@ def test_a_stopped_task_says_so_and_ends_with_143_in_each_stage(
     }[stage]
     relay.hold = lambda request: "/assets/" in request
 
-    def stop(_process: subprocess.Popen[str], slug: str) -> None:
+    def stop(_process: Process, slug: str) -> None:
         if stage == "upload":
             assert relay.held.wait(60)
         else:
@@ -305,7 +305,7 @@ def test_a_stopped_task_says_so_and_ends_with_143_in_each_stage(
 def test_a_task_that_is_stopped_while_it_starts_ends_with_143(program: Fargate, app: Callable[..., str]) -> None:
     took: list[float] = []
 
-    def stop(_process: subprocess.Popen[str], slug: str) -> None:
+    def stop(_process: Process, slug: str) -> None:
         program.wait_for_line(slug, "Preparing")
         stopped(program, slug, took)
 
@@ -322,7 +322,7 @@ def test_a_task_stopped_after_its_pages_are_live_succeeds(
     took: list[float] = []
     relay.hold = lambda request: request.endswith(".ndjson")
 
-    def stop(_process: subprocess.Popen[str], slug: str) -> None:
+    def stop(_process: Process, slug: str) -> None:
         assert relay.held.wait(60)
         stopped(program, slug, took)
 
@@ -342,7 +342,7 @@ def test_in_the_worst_case_a_stopped_task_still_ends_by_itself(
     took: list[float] = []
     relay.hold = lambda request: True
 
-    def stop(_process: subprocess.Popen[str], slug: str) -> None:
+    def stop(_process: Process, slug: str) -> None:
         program.wait_for_event(slug, building)
         own_redis.process.send_signal(signal.SIGSTOP)
         stopped(program, slug, took)
@@ -358,7 +358,7 @@ def test_in_the_worst_case_a_stopped_task_still_ends_by_itself(
 def test_a_killed_task_keeps_the_site_and_the_next_one_publishes(program: Fargate, app: Callable[..., str]) -> None:
     first = program.run(app("mkdir dist; echo old >dist/index.html"))
 
-    def kill(_process: subprocess.Popen[str], slug: str) -> None:
+    def kill(_process: Process, slug: str) -> None:
         program.wait_for_event(slug, building)
         docker("kill", "--signal=KILL", f"{slug}-1")
 
@@ -373,7 +373,7 @@ def test_a_killed_task_keeps_the_site_and_the_next_one_publishes(program: Fargat
 
 
 def test_ctrl_c_at_an_attached_terminal_ends_with_130(program: Fargate, app: Callable[..., str]) -> None:
-    def interrupt(process: subprocess.Popen[str], slug: str) -> None:
+    def interrupt(process: Process, slug: str) -> None:
         program.wait_for_event(slug, building)
         process.send_signal(signal.SIGINT)
 

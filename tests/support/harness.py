@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import IO, Any, TypedDict, cast
+from typing import IO, Any, Protocol, TypedDict, cast
 
 from redis import Redis as Client
 from redis.backoff import NoBackoff
@@ -182,20 +182,35 @@ class Subscriber:
         self._thread.join()
 
 
+class Process(Protocol):
+    """What tests use of `subprocess.Popen`."""
+
+    @property
+    def pid(self) -> int: ...
+    @property
+    def stdout(self) -> IO[str] | None: ...
+    @property
+    def stderr(self) -> IO[str] | None: ...
+    @property
+    def returncode(self) -> int | None: ...
+    def poll(self) -> int | None: ...
+    def wait(self, timeout: float | None = None) -> int: ...
+    def send_signal(self, sig: int) -> None: ...
+    def terminate(self) -> None: ...
+    def kill(self) -> None: ...
+
+
 class Running:
     """A running build, with the console output so far."""
 
-    def __init__(self, process: subprocess.Popen[str], redis: Redis, subscriber: Subscriber, slug: str) -> None:
+    def __init__(self, process: Process, redis: Redis, subscriber: Subscriber, slug: str) -> None:
         self.process = process
         self.subscriber = subscriber
         self.slug = slug
         self.stdout: list[str] = []  # lines
         self._stderr: list[str] = []
         self._redis = redis
-        pipes = [(process.stdout, self.stdout), (process.stderr, self._stderr)]
-        self._readers = [threading.Thread(target=_keep, args=pipe, daemon=True) for pipe in pipes]
-        for reader in self._readers:
-            reader.start()
+        self._readers = start_readers(process, self.stdout, self._stderr)
 
     def wait_for_line(self, text: str, seconds: float = 30) -> None:
         """Wait until the console contains a text."""
@@ -209,12 +224,22 @@ class Running:
         self.subscriber.close()
         events = self._redis.events(self.slug)
         stdout, stderr = "".join(self.stdout), "".join(self._stderr)
-        return Run(self.process.returncode, stdout, stderr, events, self.subscriber.messages, self.slug)
+        return Run(self.process.wait(), stdout, stderr, events, self.subscriber.messages, self.slug)
+
+
+def start_readers(process: Process, stdout: list[str], stderr: list[str]) -> list[threading.Thread]:
+    """Start threads that store the lines of a process's output until it ends."""
+    pipes = ((process.stdout, stdout), (process.stderr, stderr))
+    readers = [threading.Thread(target=_keep, args=(pipe, lines), daemon=True) for pipe, lines in pipes]
+    for reader in readers:
+        reader.start()
+    return readers
 
 
 def _keep(pipe: IO[str], lines: list[str]) -> None:
-    with pipe:
-        lines.extend(pipe)  # line by line
+    if not pipe.closed:  # as it is after a first end
+        with pipe:
+            lines.extend(pipe)  # line by line
 
 
 class Program:
@@ -262,12 +287,16 @@ class Program:
             **options,
         )
 
+    def launch(self, environment: Mapping[str, str], *arguments: str) -> Process:
+        """Start a build, or another command."""
+        return self.start(environment, *arguments)
+
     def run(
         self,
         repository: str | Path | None = None,
         *arguments: str,
         timeout: float = 90,
-        meanwhile: Callable[[subprocess.Popen[str], str], None] | None = None,
+        meanwhile: Callable[[Process, str], None] | None = None,
         **variables: str | None,
     ) -> Run:
         """Run a build to its end. `meanwhile(process, slug)` runs in parallel; variables with the value None are not set."""
@@ -289,7 +318,7 @@ class Program:
         slug = environment.get("SLUG") or environment.get("PROJECT_ID") or "none"
         channel = environment.get("LOG_CHANNEL", "logs:{slug}").replace("{slug}", slug)
         subscriber = Subscriber(self.redis, channel)
-        process = self.start(environment, *arguments)
+        process = self.launch(environment, *arguments)
         try:
             yield Running(process, self.redis, subscriber, slug)
         finally:
@@ -347,28 +376,29 @@ class LogReader:
 
     def __init__(self, program: Program, *arguments: str, **variables: str) -> None:
         names = ("PATH", "HOME", "REDIS_URI", "AWS_BUCKET_NAME", *program.s3.environment())
-        home = {
-            "PATH": os.environ["PATH"],
-            "HOME": str(program.folder),
-        }  # this machine's, even if builds run in containers
-        environment = {**home, **program.environment(None), **program.s3.environment()}
-        self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "buildrunner", "logs", *arguments],
-            env={**{name: environment[name] for name in names}, **variables},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd="/",
-        )
-        self.stdout = self.stderr = ""
+        environment = program.environment(None)
+        kept = {name: environment[name] for name in names}
+        self.process = program.launch({**kept, **variables}, "logs", *arguments)
+        self._output: tuple[list[str], list[str]] = ([], [])
 
     def end(self, timeout: float = 60) -> int:
+        """Wait for the end of the process, store its output, and return its exit code."""
+        readers = start_readers(self.process, *self._output)
         try:
-            self.stdout, self.stderr = self.process.communicate(timeout=timeout)
+            wait_for_end(self.process, timeout)
         finally:
             self.process.kill()
-        return self.process.returncode
+        for reader in readers:
+            reader.join()
+        return self.process.wait()
+
+    @property
+    def stdout(self) -> str:
+        return "".join(self._output[0])
+
+    @property
+    def stderr(self) -> str:
+        return "".join(self._output[1])
 
     @property
     def events(self) -> list[Event]:
@@ -437,7 +467,7 @@ def add_first_event(redis: Redis, slug: str, build: str, seconds_ago: float, seq
         )
 
 
-def wait_for_end(process: subprocess.Popen[str], seconds: float) -> None:
+def wait_for_end(process: Process, seconds: float) -> None:
     """Wait until a process has ended; `Popen.wait` with a timeout polls 20 times a second, which is too late."""
     with suppress(ProcessLookupError):  # already reaped
         descriptor = os.pidfd_open(process.pid)
@@ -445,7 +475,7 @@ def wait_for_end(process: subprocess.Popen[str], seconds: float) -> None:
             select.select([descriptor], [], [], seconds)
         finally:
             os.close(descriptor)
-    process.wait(0.1)
+    process.wait(5)
 
 
 def wait_for(condition: Callable[[], bool], what: str, seconds: float = 30) -> None:

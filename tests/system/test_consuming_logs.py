@@ -24,6 +24,7 @@ from support.harness import (
     ROOT,
     Event,
     LogReader,
+    Process,
     Program,
     Redis,
     Repositories,
@@ -32,6 +33,7 @@ from support.harness import (
 )
 from support.node_modules import node_modules
 from support.s3_server import S3Server
+from support.warm import WarmProgram
 
 DOCUMENT = (ROOT / "docs" / "consuming-logs.md").read_text()
 LANGUAGES = ("node", "python")
@@ -163,7 +165,7 @@ def readers(written: Readers) -> Iterator[Readers]:
 
 @pytest.fixture
 def program(own_redis: Redis, s3: S3Server, open_folder: Path) -> Program:
-    return Program(own_redis, s3, open_folder)
+    return WarmProgram(own_redis, s3, open_folder)
 
 
 def wait_until_they_wait(redis: Redis, count: int) -> None:
@@ -235,7 +237,7 @@ def test_a_redis_that_returns_empty_in_mid_build_loses_nothing(
 ) -> None:
     both = readers.start(program.redis.uri, "forgetful", "the-build", events=True)
 
-    def lose_memory(process: subprocess.Popen[str], slug: str) -> None:
+    def lose_memory(process: Process, slug: str) -> None:
         program.wait_for_event(slug, lambda event: event.get("log") == "line 2")
         program.redis.kill()
         time.sleep(0.5)

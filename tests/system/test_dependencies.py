@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from support.harness import Program, Repositories, Run, app_files, wait_for, wait_for_end
+from support.harness import Process, Program, Repositories, Run, app_files, wait_for, wait_for_end
 from support.registry import Registry, serving
 from support.registry import archive as registry_archive
 from support.relay import Fault, Relay, Request, stop_in_the_body
@@ -105,7 +105,7 @@ def test_a_second_build_skips_install_and_a_damaged_archive(program: Program, ap
 
 
 def test_a_build_that_does_not_publish_caches_nothing(program: Program, app: Path) -> None:
-    def interrupt(process: subprocess.Popen[str], slug: str) -> None:
+    def interrupt(process: Process, slug: str) -> None:
         program.wait_for_event(slug, lambda event: event.get("log") == "building")
         process.send_signal(signal.SIGTERM)
 
@@ -241,7 +241,7 @@ def test_a_signal_while_caching_ends_at_once_and_leaves_no_half(
         def hang(request: Request) -> Fault | None:
             return stop_in_the_body if "/__cache/" in request.path and "partNumber=2" in request.query else None
 
-        def interrupt(process: subprocess.Popen[str], _: str) -> None:
+        def interrupt(process: Process, _: str) -> None:
             wait_for(lambda: relay.first_fault is not None, "a part to hang")
             time.sleep(0.3)
             process.send_signal(signal.SIGTERM)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import time
 import uuid
 from collections.abc import Iterator
@@ -15,9 +14,21 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from support.harness import PLAIN, Event, Program, Redis, Repositories, app_files, free_port, wait_for, wait_for_end
+from support.harness import (
+    PLAIN,
+    Event,
+    Process,
+    Program,
+    Redis,
+    Repositories,
+    app_files,
+    free_port,
+    wait_for,
+    wait_for_end,
+)
 from support.relay import Relay, never_answer
 from support.s3_server import S3Server, s3_server
+from support.warm import WarmProgram
 
 # A child, one that left the group and refuses SIGTERM, and the build itself.
 SLOW = (
@@ -29,7 +40,7 @@ SLOW = (
 @pytest.fixture
 def program(shared_redis: Redis, s3: S3Server, open_folder: Path) -> Program:
     """Run builds without npm, except where a signal has to pass through it."""
-    return Program(shared_redis, s3, open_folder, PLAIN)
+    return WarmProgram(shared_redis, s3, open_folder, PLAIN)
 
 
 def building(event: Event) -> bool:
@@ -56,7 +67,7 @@ def test_a_signal_cancels_the_build_and_leaves_nothing_running(
     mark = f"1{number.value}"
     app = repositories.app(SLOW.format(mark=mark))
 
-    def interrupt(process: subprocess.Popen[str], slug: str) -> None:
+    def interrupt(process: Process, slug: str) -> None:
         program.wait_for_event(slug, building)
         process.send_signal(number)
         wait_for_end(process, 20)
@@ -80,7 +91,7 @@ def test_a_signal_at_any_early_moment_is_answered_with_a_result(
 ) -> None:
     app = repositories.app("sleep 30")
 
-    def interrupt(process: subprocess.Popen[str], _slug: str) -> None:
+    def interrupt(process: Process, _slug: str) -> None:
         status = Path(f"/proc/{process.pid}/status")
         # Until Python runs our first lines, the kernel's own action ends the process: nobody can change that.
         wait_for(lambda: "SigCgt:\t0000000000000000" not in status.read_text() and _catches_sigterm(status), "handlers")
@@ -103,7 +114,7 @@ def _catches_sigterm(status: Path) -> bool:
 def test_a_second_signal_ends_at_once_and_leaves_nothing_running(program: Program, repositories: Repositories) -> None:
     app = repositories.app("trap '' TERM; " + SLOW.format(mark="22"))
 
-    def interrupt(process: subprocess.Popen[str], slug: str) -> None:
+    def interrupt(process: Process, slug: str) -> None:
         program.wait_for_event(slug, building)
         process.send_signal(signal.SIGTERM)
         time.sleep(0.2)
@@ -122,7 +133,7 @@ def test_a_signal_after_the_result_changes_no_exit_code(
 ) -> None:
     app = repositories.app("mkdir -p dist junk; echo 1 >dist/index.html; seq -f 'junk/%.0f' 8000 | xargs touch")
 
-    def interrupt(process: subprocess.Popen[str], slug: str) -> None:
+    def interrupt(process: Process, slug: str) -> None:
         program.wait_for_event(slug, lambda event: event["type"] == "result")
         time.sleep(delay)
         process.send_signal(signal.SIGTERM)
@@ -244,12 +255,12 @@ def test_a_redis_that_is_away_does_not_fail_the_build(program: Program, reposito
 def test_a_redis_that_returns_empty_gets_the_log_without_repeats(
     own_redis: Redis, program: Program, repositories: Repositories
 ) -> None:
-    program = Program(own_redis, program.s3, program.folder, PLAIN)
+    program = WarmProgram(own_redis, program.s3, program.folder, PLAIN)
     app = repositories.app(
         "i=0; while [ $i -lt 90 ]; do echo line $i; sleep 0.05; i=$((i+1)); done; mkdir dist; echo 1 >dist/index.html"
     )
 
-    def restart(_process: subprocess.Popen[str], slug: str) -> None:
+    def restart(_process: Process, slug: str) -> None:
         program.wait_for_event(slug, lambda event: event.get("log") == "line 10")
         own_redis.kill()
         time.sleep(2.5)
@@ -268,12 +279,12 @@ def test_a_redis_that_returns_empty_gets_the_log_without_repeats(
 def test_a_frozen_redis_neither_slows_the_build_nor_loses_events(
     own_redis: Redis, program: Program, repositories: Repositories
 ) -> None:
-    program = Program(own_redis, program.s3, program.folder, PLAIN)
+    program = WarmProgram(own_redis, program.s3, program.folder, PLAIN)
     app = repositories.app(
         "date +%s >t; for i in 1 2 3 4 5 6 7 8; do echo line $i; sleep 0.2; done; mkdir dist; date +%s >>t; mv t dist/index.html"
     )
 
-    def freeze(process: subprocess.Popen[str], slug: str) -> None:
+    def freeze(process: Process, slug: str) -> None:
         program.wait_for_event(slug, lambda event: event.get("log") == "line 2")
         own_redis.process.send_signal(signal.SIGSTOP)
         time.sleep(7)
@@ -293,10 +304,10 @@ def test_a_frozen_redis_neither_slows_the_build_nor_loses_events(
 def test_a_signal_with_a_frozen_redis_ends_within_its_deadline(
     own_redis: Redis, program: Program, repositories: Repositories
 ) -> None:
-    program = Program(own_redis, program.s3, program.folder, PLAIN)
+    program = WarmProgram(own_redis, program.s3, program.folder, PLAIN)
     took = []
 
-    def freeze(process: subprocess.Popen[str], slug: str) -> None:
+    def freeze(process: Process, slug: str) -> None:
         program.wait_for_event(slug, building)
         own_redis.process.send_signal(signal.SIGSTOP)
         started = time.monotonic()
@@ -319,7 +330,7 @@ def test_a_signal_in_a_stuck_upload_leaves_time_for_the_log(program: Program, re
     with Relay(urlsplit(program.s3.endpoint).port or 0) as relay:
         relay.fault = lambda request: never_answer if "uploadId" in request.query else None
 
-        def interrupt(process: subprocess.Popen[str], _slug: str) -> None:
+        def interrupt(process: Process, _slug: str) -> None:
             wait_for(lambda: relay.first_fault is not None, "a part of the file")
             process.send_signal(signal.SIGTERM)
             wait_for_end(process, 20)
@@ -338,7 +349,7 @@ def test_a_later_run_takes_over_and_the_earlier_ends_with_60(program: Program, r
     )
     later = []
 
-    def second(_process: subprocess.Popen[str], slug: str) -> None:
+    def second(_process: Process, slug: str) -> None:
         program.wait_for_event(slug, building)
         later.append(program.run(repositories.app("mkdir dist; echo new >dist/index.html"), SLUG=slug))
 
@@ -358,9 +369,9 @@ def test_a_bucket_that_goes_away_in_the_run_ends_with_50(
     app = repositories.app("echo building; sleep 1; mkdir dist; echo 1 >dist/index.html")
     with s3_server() as s3:
         s3.make_bucket("sites")
-        lonely = Program(program.redis, s3, open_folder, PLAIN)
+        lonely = WarmProgram(program.redis, s3, open_folder, PLAIN)
 
-        def stop(_process: subprocess.Popen[str], slug: str) -> None:
+        def stop(_process: Process, slug: str) -> None:
             lonely.wait_for_event(slug, building)
             s3.stop()
 

@@ -6,7 +6,6 @@ import os
 import random
 import re
 import signal
-import subprocess
 import threading
 import time
 import uuid
@@ -19,6 +18,7 @@ import pytest
 from support.harness import (
     PLAIN,
     LogReader,
+    Process,
     Program,
     Redis,
     Repositories,
@@ -29,6 +29,7 @@ from support.harness import (
 )
 from support.redis_relay import RedisRelay
 from support.s3_server import S3Server
+from support.warm import WarmProgram
 
 SITE = "mkdir dist; echo 1 >dist/index.html"
 READERS = 50
@@ -44,14 +45,14 @@ def read(program: Program, *arguments: str, **variables: str) -> LogReader:
 @pytest.fixture
 def program(shared_redis: Redis, s3: S3Server, open_folder: Path) -> Program:
     """Run builds without npm, which plays no part here."""
-    return Program(shared_redis, s3, open_folder, PLAIN)
+    return WarmProgram(shared_redis, s3, open_folder, PLAIN)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def reader_of_the_dead(shared_redis: Redis, s3: S3Server, open_folder: Path) -> Iterator[LogReader]:
     """Follow a run whose task was killed, beside the other tests: it takes 90 s to know that it is lost."""
     add_first_event(shared_redis, "dead", "the-dead", seconds_ago=0)
-    reader = LogReader(Program(shared_redis, s3, open_folder), "dead", "--follow")
+    reader = LogReader(WarmProgram(shared_redis, s3, open_folder), "dead", "--follow")
     yield reader
     reader.close()
 
@@ -60,7 +61,7 @@ def reader_of_the_dead(shared_redis: Redis, s3: S3Server, open_folder: Path) -> 
 def reader_of_the_silent(shared_redis: Redis, s3: S3Server, open_folder: Path) -> Iterator[LogReader]:
     """Read the log of a run that has been silent for long, beside the other tests: it takes 35 s to be sure."""
     add_first_event(shared_redis, "silent", "gone", seconds_ago=100)
-    reader = LogReader(Program(shared_redis, s3, open_folder), "silent")
+    reader = LogReader(WarmProgram(shared_redis, s3, open_folder), "silent")
     yield reader
     reader.close()
 
@@ -68,7 +69,7 @@ def reader_of_the_silent(shared_redis: Redis, s3: S3Server, open_folder: Path) -
 @pytest.fixture(scope="module")
 def built(shared_redis: Redis, s3: Any, open_folder: Any, repositories: Repositories) -> Run:
     """A run that has ended well."""
-    return Program(shared_redis, s3, open_folder, PLAIN).run(repositories.app("seq 1 300; " + SITE))
+    return WarmProgram(shared_redis, s3, open_folder, PLAIN).run(repositories.app("seq 1 300; " + SITE))
 
 
 # --- what has been ---------------------------------------------------------------------------------------------------
@@ -166,16 +167,14 @@ def test_a_wrong_call_names_every_problem_and_ends_with_2(
 
 
 def test_a_reader_whose_output_is_closed_ends_without_a_word(program: Program, built: Run) -> None:
-    reader = LogReader(program, built.slug, "--json")
-    assert reader.process.stdout is not None
-    reader.process.stdout.close()
+    reader = program.launch(program.environment(None), "logs", built.slug, "--json")
+    assert reader.stdout
+    reader.stdout.close()
 
-    reader.process.wait(30)
-
-    assert reader.process.returncode == 128 + signal.SIGPIPE
-    assert reader.process.stderr is not None
-    with reader.process.stderr:
-        assert reader.process.stderr.read() == ""
+    assert reader.wait(30) == 128 + signal.SIGPIPE
+    assert reader.stderr
+    with reader.stderr:
+        assert reader.stderr.read() == ""
 
 
 # --- what is under way -----------------------------------------------------------------------------------------------
@@ -186,7 +185,7 @@ def test_readers_joining_at_50_moments_get_the_same_complete_log(program: Progra
     readers: list[LogReader] = []
     build = "i=0; while [ $i -lt 60 ]; do seq $((i*50)) $((i*50+49)); sleep 0.2; i=$((i+1)); done; " + SITE
 
-    def join(_process: subprocess.Popen[str], slug: str) -> None:
+    def join(_process: Process, slug: str) -> None:
         for pause in sorted(chance.uniform(0, 14) for _ in range(READERS)):
             wait_for(lambda pause=pause: time.monotonic() - started >= pause, "the moment")  # type: ignore[misc]
             readers.append(LogReader(program, slug, "--follow", "--json", "--build", "joined"))
@@ -216,7 +215,7 @@ def test_who_follows_before_there_is_anything_waits_for_it(program: Program, rep
 def test_a_log_under_way_is_printed_so_far_and_said_to_go_on(program: Program, repositories: Repositories) -> None:
     readers: list[LogReader] = []
 
-    def look(_process: subprocess.Popen[str], slug: str) -> None:
+    def look(_process: Process, slug: str) -> None:
         program.wait_for_event(slug, lambda event: event.get("log") == "half")
         readers.append(read(program, slug))
 
@@ -231,7 +230,7 @@ def test_a_log_under_way_is_printed_so_far_and_said_to_go_on(program: Program, r
 def test_lines_are_shown_as_they_come(program: Program, repositories: Repositories) -> None:
     shown: list[str] = []
 
-    def look(process: subprocess.Popen[str], slug: str) -> None:
+    def look(process: Process, slug: str) -> None:
         program.wait_for_event(slug, lambda event: event.get("log") == "first")
         reader = LogReader(program, slug, "--follow")
         assert reader.process.stdout is not None
@@ -264,10 +263,10 @@ def test_a_run_that_is_named_is_waited_for(program: Program, repositories: Repos
 def test_a_redis_that_comes_back_empty_costs_a_reader_nothing(
     own_redis: Redis, program: Program, repositories: Repositories
 ) -> None:
-    program = Program(own_redis, program.s3, program.folder, PLAIN)
+    program = WarmProgram(own_redis, program.s3, program.folder, PLAIN)
     readers: list[LogReader] = []
 
-    def kill(_process: subprocess.Popen[str], slug: str) -> None:
+    def kill(_process: Process, slug: str) -> None:
         readers.append(LogReader(program, slug, "--follow", "--json"))
         program.wait_for_event(slug, lambda event: event.get("log") == "30")
         own_redis.kill()
@@ -286,11 +285,11 @@ def test_a_redis_that_comes_back_empty_costs_a_reader_nothing(
 def test_repeated_connection_cuts_cost_a_reader_nothing(
     own_redis: Redis, program: Program, repositories: Repositories
 ) -> None:
-    own_program = Program(own_redis, program.s3, program.folder, PLAIN)
+    own_program = WarmProgram(own_redis, program.s3, program.folder, PLAIN)
     readers: list[LogReader] = []
     connections = []
 
-    def disturb(process: subprocess.Popen[str], slug: str) -> None:
+    def disturb(process: Process, slug: str) -> None:
         with RedisRelay(own_redis.port) as relay:
             readers.append(LogReader(own_program, slug, "--follow", "--json", REDIS_URI=relay.uri))
             while process.poll() is None:
@@ -312,10 +311,10 @@ def test_without_redis_the_reader_gets_the_archive(
     own_redis: Redis, program: Program, repositories: Repositories, open_folder: Path
 ) -> None:
     gate = open_folder / f"gate-{uuid.uuid4().hex[:12]}"
-    program = Program(own_redis, program.s3, program.folder, PLAIN)
+    program = WarmProgram(own_redis, program.s3, program.folder, PLAIN)
     readers: list[LogReader] = []
 
-    def kill(process: subprocess.Popen[str], slug: str) -> None:
+    def kill(process: Process, slug: str) -> None:
         readers.append(LogReader(program, slug, "--follow", "--json"))
         program.wait_for_event(slug, lambda event: event.get("log") == "half")
         with own_redis.client() as client:  # the reader has what there is
@@ -337,7 +336,7 @@ def test_a_later_run_is_followed_too_unless_a_build_was_named(program: Program, 
     readers: list[LogReader] = []
     later: list[Run] = []
 
-    def take_over(_process: subprocess.Popen[str], slug: str) -> None:
+    def take_over(_process: Process, slug: str) -> None:
         readers.append(LogReader(program, slug, "--follow", "--json"))
         readers.append(LogReader(program, slug, "--follow", "--json", "--build", "earlier"))
         program.wait_for_event(slug, lambda event: event.get("log") == "old")
@@ -361,7 +360,7 @@ def test_a_finished_build_is_shown_at_once_while_a_later_prints(program: Program
     old = program.run(repositories.app(SITE), SLUG=slug, BUILD_ID="old")
     readers: list[LogReader] = []
 
-    def look(process: subprocess.Popen[str], _slug: str) -> None:
+    def look(process: Process, _slug: str) -> None:
         program.wait_for_event(slug, lambda event: event.get("log") == "chatty")
         readers.append(read(program, slug, "--json", "--build", "old"))
         assert process.poll() is None, "the later build goes on"
@@ -415,7 +414,7 @@ def test_a_superseded_run_without_an_archive_ends_with_60(program: Program, shar
 def test_a_redis_that_refuses_the_reader_is_not_asked_for_ever(program: Program, own_redis: Redis) -> None:
     with own_redis.client() as client:
         client.execute_command("ACL", "SETUSER", "nobody", "on", ">pass", "~none", "+@all")
-    own_program = Program(own_redis, program.s3, program.folder, PLAIN)
+    own_program = WarmProgram(own_redis, program.s3, program.folder, PLAIN)
     for user in ("nobody:pass", "nobody:wrong"):
         reader = read(own_program, "x", "--follow", REDIS_URI=f"redis://{user}@127.0.0.1:{own_redis.port}")
 

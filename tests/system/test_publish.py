@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,9 +11,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from support.harness import PLAIN, Program, Redis, Repositories
+from support.harness import PLAIN, Process, Program, Redis, Repositories
 from support.relay import Relay
 from support.s3_server import S3Server
+from support.warm import WarmProgram
 
 SITE = "mkdir -p dist/assets dist/docs; echo {0} >dist/index.html; echo {0} >dist/docs/index.html; echo {0} >dist/style.css;"
 SITE += " echo {0} >dist/assets/index-{0}bcdefg1.js"
@@ -23,7 +23,7 @@ SITE += " echo {0} >dist/assets/index-{0}bcdefg1.js"
 @pytest.fixture
 def program(shared_redis: Redis, s3: S3Server, open_folder: Path) -> Program:
     """Run builds without npm, which plays no part here."""
-    return Program(shared_redis, s3, open_folder, PLAIN)
+    return WarmProgram(shared_redis, s3, open_folder, PLAIN)
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_a_signal_before_the_second_check_changes_no_live_object(
     first = program.run(repositories.app(SITE.format("A")))
     relay.hold = lambda request: "/assets/" in request
 
-    def interrupt(process: subprocess.Popen[str], _slug: str) -> None:
+    def interrupt(process: Process, _slug: str) -> None:
         assert relay.held.wait(30)
         process.send_signal(signal.SIGTERM)
 
@@ -79,7 +79,7 @@ def test_a_signal_after_the_second_check_lets_the_site_finish(
 ) -> None:
     relay.hold = lambda request: request.endswith("index.html")
 
-    def interrupt(process: subprocess.Popen[str], _slug: str) -> None:
+    def interrupt(process: Process, _slug: str) -> None:
         assert relay.held.wait(30)
         process.send_signal(signal.SIGTERM)
         time.sleep(1)
@@ -100,7 +100,7 @@ def test_a_signal_names_new_files_when_the_site_cannot_finish(
     first = program.run(repositories.app(SITE.format("A")))
     relay.hold = lambda request: request.endswith("/docs/index.html")
 
-    def interrupt(process: subprocess.Popen[str], _slug: str) -> None:
+    def interrupt(process: Process, _slug: str) -> None:
         assert relay.held.wait(30)
         process.send_signal(signal.SIGTERM)
 
@@ -134,7 +134,7 @@ def test_after_a_signal_a_slow_bucket_does_not_delay_the_result(
     relay.hold = lambda request: request.startswith("PUT")
     took = []
 
-    def interrupt(process: subprocess.Popen[str], slug: str) -> None:
+    def interrupt(process: Process, slug: str) -> None:
         program.wait_for_event(slug, lambda event: event.get("log") == "building")
         process.send_signal(signal.SIGTERM)
         started = time.monotonic()
