@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import anyio
 
+from buildrunner.concurrency.cancellation import check_cancelled
 from buildrunner.errors import BuildFailed
 
 MULTIPART_ABOVE = 16 * 2**20  # bytes
@@ -67,7 +68,11 @@ def sha256_of(key: str, descriptor: int, size: int) -> str:
     """
     if size <= MULTIPART_ABOVE:
         return Slice(key, descriptor, 0, size).digest().hex()
-    return composite([part.digest() for part in slices_of(key, descriptor, size)])
+    digests = []
+    for part in slices_of(key, descriptor, size):
+        check_cancelled()
+        digests.append(part.digest())
+    return composite(digests)
 
 
 def slices_of(key: str, descriptor: int, size: int) -> list[Slice]:

@@ -27,6 +27,7 @@ from urllib.parse import urlsplit
 import anyio
 import anyio.to_thread
 
+from buildrunner.concurrency.cancellation import check_cancelled
 from buildrunner.concurrency.files import open_for_writing
 from buildrunner.concurrency.retry import RetryPolicy
 from buildrunner.errors import BuildFailed
@@ -305,13 +306,17 @@ def _digest(dist: Mapping[str, Any]) -> tuple[str, str]:
 
 
 class _BoundedGzip(gzip.GzipFile):
-    """A file that limits the unpacked size to _MAX_UNPACKED_BYTES, including headers and skipped files."""
+    """A file that limits the unpacked size to _MAX_UNPACKED_BYTES, including headers and skipped files.
+
+    Reading stops when the build is cancelled.
+    """
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, "rb")
         self._left = _MAX_UNPACKED_BYTES
 
     def read(self, size: int | None = -1) -> bytes:
+        check_cancelled()
         data = super().read(size)
         self._left -= len(data)
         if self._left < 0:
