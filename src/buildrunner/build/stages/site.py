@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -88,15 +89,16 @@ async def _collect(
 
 async def _review(run: Run, files: publish.Site, rules: Document, framework: str | None) -> None:
     """Warn about broken references; fail the build if STRICT_REFERENCES forbids them."""
-    review = await run_in_thread(lambda: publish.review_site(files, framework, rules))
-    for sentence in review.warnings:
-        run.warn(sentence)
-    if review.broken and run.settings.strict_references:
-        count = len(review.broken)
-        first = f"{review.broken[0]}, which the site does not have"
-        raise BuildFailed(
-            "build",
-            f"{first}." if count == 1 else f"{first}; {count - 1:,} more {'is' if count == 2 else 'are'} broken.",
-            "Correct the references that the warnings name, or unset STRICT_REFERENCES.",
-            kind="broken-references",
-        )
+    with nullcontext() if run.settings.strict_references else run.faults.tolerate():
+        review = await run_in_thread(lambda: publish.review_site(files, framework, rules))
+        for sentence in review.warnings:
+            run.warn(sentence)
+        if review.broken and run.settings.strict_references:
+            count = len(review.broken)
+            first = f"{review.broken[0]}, which the site does not have"
+            raise BuildFailed(
+                "build",
+                f"{first}." if count == 1 else f"{first}; {count - 1:,} more {'is' if count == 2 else 'are'} broken.",
+                "Correct the references that the warnings name, or unset STRICT_REFERENCES.",
+                kind="broken-references",
+            )
