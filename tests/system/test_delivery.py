@@ -767,10 +767,13 @@ def test_a_run_superseded_in_s3_does_not_take_an_empty_stream(
     assert first.stdout.rstrip().splitlines()[-1] == "Superseded"
 
 
-def test_a_claim_whose_reply_is_lost_is_recognized_as_its_own(
+def test_a_claim_whose_reply_is_lost_takes_the_next_number(
     own_program: Program, own_redis: Redis, repositories: Repositories, relay: RedisRelay
 ) -> None:
-    """Also where the clock of the run before was ahead, so that the number is one that was not yet when it was given."""
+    """The stream may be at that number because of another build, and its own claim must not supersede it.
+
+    The clock of the run before was ahead, so the number was not the current time when it was given.
+    """
     slug = f"t-{uuid.uuid4().hex[:12]}"
     lost: list[bytes] = []
     ahead = int(time.time() * 1000) + 60_000
@@ -788,7 +791,10 @@ def test_a_claim_whose_reply_is_lost_is_recognized_as_its_own(
     relay.loses = loses
     run = own_program.run(repositories.app(), SLUG=slug, REDIS_URI=relay.uri, **PLAIN)
 
+    with own_redis.client() as client:
+        number = client.xinfo_stream(f"events:{slug}")["last-generated-id"].split("-")[0]
     assert lost
+    assert int(number) == ahead + 2
     assert run.code == 0
     assert run.events == own_program.archive(run)
 

@@ -428,6 +428,7 @@ async def test_a_run_stopped_while_publishing_costs_what_it_touched(
     """The next one neither waits nor sends all: what was replaced, and what was under way, is what it sends."""
 
     async def hold(what: str) -> None:
+        await anyio.sleep(0.01)  # also before the record of the stop, which a second cancellation must not prevent
         if what == f"put {prefix}b.html":
             await anyio.sleep_forever()
 
@@ -443,6 +444,29 @@ async def test_a_run_stopped_while_publishing_costs_what_it_touched(
 
         assert sorted(recorder.written) == [f"{prefix}a.css", f"{prefix}b.html"]
         assert await bodies_of(bucket, prefix) == before
+
+
+async def test_a_run_stopped_while_waiting_for_another_holds_nobody_up(
+    server: S3Server, prefix: str, tmp_path: Path
+) -> None:
+    """Its pages are live, and it waits for new keys of the build that it superseded."""
+    before = {"index.html": "1", "a.css": "1", "same.css": "1"}
+    async with bucket_of(server) as bucket:
+        await deploy(bucket, prefix, tmp_path / "1", before, build="a")
+        await make_upload(bucket, prefix, build="superseded", run=2).survey()
+        with site_of(tmp_path / "2", before | {"index.html": "2", "a.css": "2"}) as site:
+            stopped = make_upload(bucket, prefix, build="stopped", run=3)
+            await stopped.plan(site, on_progress=lambda _files, _bytes: None)
+            await stopped.send_new()
+            await stopped.begin()
+            await stopped.publish()
+            with anyio.move_on_after(0.2) as scope:
+                await stopped.tidy_up(build="stopped", slug=prefix.rstrip("/"), commit=None)
+        assert scope.cancelled_caught
+        with anyio.fail_after(20):
+            recorder, _ = await deploy(bucket, prefix, tmp_path / "2", {}, build="c", run=4)
+
+        assert sorted(recorder.written) == [f"{prefix}a.css", f"{prefix}index.html"]
 
 
 @pytest.mark.parametrize("held", ["delete", "put __manifests/{}b.json", "list"])

@@ -403,7 +403,7 @@ def test_ctrl_z_under_make_gives_the_terminal_back(tmp_path: Path, made_by_shell
                 seen += read_screen(screen, "prompt")
                 screen.write(b"exit\n")
             with suppress(OSError):  # EIO, when the last process has gone
-                while chunk := screen.read(4096):
+                while select.select([screen], [], [], 60)[0] and (chunk := screen.read(4096)):
                     seen += chunk.decode()
             assert process.wait(timeout=30) == 0, seen
     assert "***" not in seen

@@ -647,11 +647,12 @@ def test_bun_is_not_cached_with_own_install_scripts(place: Callable[[], Path]) -
 def test_an_archive_that_failed_a_build_is_replaced_or_removed(replaced: bool, place: Callable[[], Path]) -> None:
     bucket = FakeBucket()
 
-    async def builds() -> None:
+    async def builds() -> set[str]:
         first = Build(place(), bucket)
         first.prepare()
         await first.restore()
         await made_by(first, "mkdir node_modules; echo damaged >node_modules/a")
+        before = set(bucket.objects)
         second = Build(place(), bucket)
         second.prepare()
         assert await second.restore()
@@ -660,11 +661,13 @@ def test_an_archive_that_failed_a_build_is_replaced_or_removed(replaced: bool, p
         if replaced:
             await second.install("mkdir node_modules; echo whole >node_modules/a")
         await second.keep()
+        return before
 
     before = anyio.run(builds)
 
-    assert before is None
+    assert len(before) == 1
     assert len(bucket.objects) == int(replaced)
+    assert not before & set(bucket.objects)
 
 
 # --- tools ---------------------------------------------------------------------------------------------------------------

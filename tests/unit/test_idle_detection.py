@@ -14,7 +14,8 @@ import pytest
 
 from buildrunner.sandbox import idle_detection
 from buildrunner.sandbox.idle_detection import IdleProcess, _watches, wait_until_idle
-from buildrunner.sandbox.processes import as_typed, running_descendants
+from buildrunner.sandbox.processes import CONNECTED, as_typed, running_descendants
+from support.harness import wait_for
 
 LISTEN = "import socket, time; s = socket.create_server(('127.0.0.1', 0)); "
 
@@ -115,6 +116,33 @@ def test_it_is_seen_where_open_files_of_others_cannot_be_read(missing: str) -> N
     ended = subprocess.run(less, capture_output=True, text=True, timeout=20, check=True)
 
     assert "watches=False" in ended.stdout
+
+
+def test_many_open_files_do_not_keep_the_check_busy(
+    start: Callable[..., None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Whatever is not examined may be a connection."""
+    ready = tmp_path / "ready"
+    before = {process.pid for process in running_descendants()}
+    opens = f"files = [open('/dev/null') for _ in range(300)]; open({str(ready)!r}, 'x'); time.sleep(60)"
+    for _ in range(2):
+        start(sys.executable, "-c", f"import time; {opens}")
+        wait_for(ready.exists, "the process to open its files")
+        ready.unlink()
+    pids = [process.pid for process in running_descendants() if process.pid not in before]
+    examined: list[str] = []
+    readlink = os.readlink
+
+    def note(path: str) -> str:
+        examined.append(path)
+        return readlink(path)
+
+    monkeypatch.setattr(os, "readlink", note)
+    monkeypatch.setattr(idle_detection, "MAX_DESCRIPTORS", 400)
+    states, _ = idle_detection._what_is_open(pids, None)
+
+    assert len(examined) == 400
+    assert states >= CONNECTED
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,8 @@ import anyio
 import pytest
 
 from buildrunner.build.stages import failed_scripts as scripts
+from buildrunner.build.stages import install as install_stage
+from buildrunner.build.stages.install import InstallStage
 from buildrunner.build.stages.installer import Installer, Outcome
 from buildrunner.build.stages.registries import RegistryRewriter
 from buildrunner.diagnose.explain import with_failure_hint
@@ -704,3 +706,63 @@ def test_an_unknown_build_failure_is_quoted_with_what_to_do(checkout: Path) -> N
     assert (hint("npm", needed=False) or "").startswith(f"{quote}{afresh}"), "nothing was installed"
     assert (hint("npm", said="\n> exit 3\n") or "").startswith(no_lockfile)
     assert (hint("npm", said="", lockfile="package-lock.json") or "").startswith(afresh)
+
+
+# --- what the cache restored ---
+
+
+class FakeCache:
+    """A dependency cache that restored something."""
+
+    def __init__(self, *, completes: bool) -> None:
+        self.restored = True
+        self.done: list[str] = []
+        self._completes = completes
+
+    async def restore(self) -> bool:
+        return self._completes
+
+    def list_remaining_commands(self, package: object) -> list[tuple[str, ...]]:
+        return [("npm", "rebuild", "esbuild")]
+
+    async def discard(self) -> None:
+        self.done.append("discard")
+        self.restored = False
+
+    def note_install(self, seconds: float) -> None:
+        self.done.append("note")
+
+
+@pytest.mark.parametrize("completes", [True, False], ids=["its scripts fail", "the install with it fails"])
+def test_an_install_that_fails_after_a_restore_starts_anew(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch, completes: bool
+) -> None:
+    """A damaged archive must fail no build; it is discarded, and the next archive replaces it."""
+    cache: Any = FakeCache(completes=completes)
+    warnings: list[str] = []
+    failure = CommandFailed("install", "npm ci failed.", "Do something.", output="")
+
+    class DamagedUntilDiscarded:
+        def __init__(self, *_: object) -> None:
+            pass
+
+        async def install(self) -> Outcome:
+            if cache.restored:
+                raise failure
+            cache.done.append("install")
+            return Outcome(clean=True, failed_packages={})
+
+    async def fail(*_: object, **__: object) -> None:
+        raise failure
+
+    monkeypatch.setattr(install_stage, "Installer", DamagedUntilDiscarded)
+    build: Any = SimpleNamespace(settings=None, warn=warnings.append)
+    plan = make_plan(checkout)
+    workspace: Any = SimpleNamespace(environment={})
+    context: Any = SimpleNamespace(run=build, plan=plan, workspace=workspace, commands=SimpleNamespace(run=fail))
+    caches: Any = SimpleNamespace(dependencies=cache)
+
+    assert anyio.run(InstallStage(context, None, caches)._install) == {}  # type: ignore[arg-type]
+
+    assert cache.done == ["discard", "install", "note"]
+    assert warnings == ["Cached dependencies failed; discarding them and reinstalling."]

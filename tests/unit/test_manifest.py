@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from buildrunner.publish.manifest import Manifest, PublishedObject
+from buildrunner.publish.manifest import MAX_BYTES, Manifest, PublishedObject
 
 KEYS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20)
 OBJECTS = st.builds(
@@ -61,7 +61,7 @@ def test_the_largest_site_with_the_longest_keys_fits() -> None:
     body, left_out = replace(EMPTY, objects={f"{key}{number:06}": OBJECT for number in range(2_000)}).to_json()
 
     assert left_out == 0
-    assert len(body) / 2_000 * 100_000 < 2**27, "half of what a manifest may have"
+    assert len(body) / 2_000 * 100_000 < MAX_BYTES / 2
 
 
 @pytest.mark.parametrize("etag", ['"abc"', 'W/"abc"', "abc", ' "abc" '])

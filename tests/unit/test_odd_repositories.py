@@ -122,8 +122,12 @@ def test_values_of_unexpected_types_are_not_internal_errors(checkout: Path, file
                 {"scripts": {**{f"s{n}": f"yarn s{n + 1}" for n in range(4000)}, "build": "yarn s0"}}
             )
         },
+        {
+            "pnpm-workspace.yaml": "packages:\n" + "-\n" * (2**21 - 10),
+            "package.json": '{"scripts": {"build": "x"}}',
+        },
     ],
-    ids=["a lockfile of one line", "a path without end", "stars", "a chain of scripts"],
+    ids=["a lockfile of one line", "a path without end", "stars", "a chain of scripts", "a list of nothing"],
 )
 def test_what_is_read_of_a_repository_takes_no_more_than_seconds(checkout: Path, files: dict[str, str]) -> None:
     for name, text in files.items():

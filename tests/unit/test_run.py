@@ -8,27 +8,41 @@ import threading
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
 import pytest
 
+from buildrunner import project, publish
+from buildrunner import sandbox as sandbox_room
 from buildrunner.build import ending, finish, signals
 from buildrunner.build.command import CommandRunner
 from buildrunner.build.run import Run
+from buildrunner.build.stages import build
+from buildrunner.build.stages.build import BuildStage
+from buildrunner.build.stages.context import StageContext
+from buildrunner.build.stages.install import InstallStage
+from buildrunner.build.stages.registries import RegistryRewriter
+from buildrunner.build.stages.site import prepare_site
+from buildrunner.build.stages.toolchain import ToolchainProvider
 from buildrunner.concurrency.cancellation import CLEANUP_RESERVE_SECONDS, Deadline, cleanup, run_deadline, run_in_thread
 from buildrunner.config.settings import read_settings
 from buildrunner.errors import BuildCancelled, BuildEnded, BuildFailed, BuildTimedOut, CommandFailed, ungrouped
 from buildrunner.events.journal import Journal
 from buildrunner.project import files as reading
 from buildrunner.project.output import search as output
-from buildrunner.publish import files
+from buildrunner.publish import bundlers, files, review
 from buildrunner.publish import walk as site_walk
 from buildrunner.redaction import Redactor
-from buildrunner.s3 import multipart
+from buildrunner.routing.document import Document
+from buildrunner.s3 import bodies, multipart
 from buildrunner.sandbox import command as sandbox
 from buildrunner.sandbox import idle_detection
 from buildrunner.sandbox.command import Exit, Sandbox
+from buildrunner.toolchain import Toolchain, registry
+from support.plans import make_plan
+from support.registry import archive
 
 ENVIRONMENT = {
     "REPO_URL": "https://example.org/a.git",
@@ -65,7 +79,6 @@ def test_a_signal_on_the_way_into_publishing_stops_it(tmp_path: Path) -> None:
 
     async def publish() -> None:
         published.append(1)
-        await anyio.sleep_forever()
 
     async def pipeline(run: Run) -> None:
         async with run.stage("upload", 600, "Publishing"):
@@ -86,7 +99,7 @@ def test_a_signal_in_publishing_bounds_it(tmp_path: Path, monkeypatch: pytest.Mo
             run.signals.handle(signal.SIGTERM)
             await anyio.sleep_forever()
 
-        async with run.stage("upload", 600, "Publishing"):
+        async with run.stage("upload", 10, "Publishing"):
             await run.publish(publish, lambda: "Nothing is new.")
 
     with pytest.raises(BuildCancelled) as caught:
@@ -123,6 +136,18 @@ def test_work_in_a_thread_does_not_delay_a_limit(tmp_path: Path) -> None:
     assert not gate.is_set()
 
 
+def digest_of_sparse_file(path: Path) -> str:
+    with path.open("wb") as file:
+        file.truncate(2 * bodies.MULTIPART_ABOVE)
+    with path.open("rb") as file:
+        return bodies.sha256_of("large.bin", file.fileno(), 2 * bodies.MULTIPART_ABOVE)
+
+
+def packed(path: Path) -> Path:
+    path.write_bytes(archive({"bin/node": bytes(2**20)}))
+    return path
+
+
 @pytest.mark.parametrize(
     ("module", "walk"),
     [
@@ -131,8 +156,16 @@ def test_work_in_a_thread_does_not_delay_a_limit(tmp_path: Path) -> None:
         (reading, lambda folder: list(reading.find_folders(folder, 3))),
         (output, output._may_have_page),
         (idle_detection, lambda _: idle_detection._look(None, str)),
+        (review, lambda folder: review.review_site(files.collect(folder, folder), None, Document())),
+        (review, lambda folder: review._templates([("index.html", "")])),
+        (bundlers, lambda _: bundlers.judge_by_manifests(["manifest.json"], lambda _: b"{}")),
+        (bodies, lambda folder: digest_of_sparse_file(folder / "large.bin")),
+        (registry, lambda folder: registry._unpack(packed(folder / "a.tgz"), folder / "unpacked", None)),
     ],
-    ids=["site", "snapshot", "folders", "dist", "processes"],
+    ids=[
+        *("site", "snapshot", "folders", "dist", "processes", "references", "templates", "manifests"),
+        *("a large file", "a package"),
+    ],
 )
 def test_walks_stop_when_they_are_cancelled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: Any, walk: Callable[[Path], object]
@@ -145,6 +178,7 @@ def test_walks_stop_when_they_are_cancelled(
 
     monkeypatch.setattr(module, "check_cancelled", raise_it)
     (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "b" / "index.html").touch()
     with subprocess.Popen(["/bin/sleep", "60"]) as child:
         try:
             with pytest.raises(NoLonger):
@@ -254,6 +288,79 @@ def test_a_fault_in_the_watch_does_not_end_the_build(tmp_path: Path, capsys: pyt
         raise OSError(24, "Too many open files")
 
     assert run_command(tmp_path, command, watch) is None
+    assert "Too many open files" in capsys.readouterr().err
+
+
+class LeftRunning(FakeSandbox):
+    """The command has succeeded and left a process running."""
+
+    async def run(self, *_: Any, on_exit: Callable[[int, int], Awaitable[None]], **__: Any) -> Exit:
+        await on_exit(0, 0)
+        return await self._command()
+
+
+async def look_at_background(run: Run, folder: Path) -> None:
+    async def succeed() -> Exit:
+        return Exit(0, None)
+
+    commands = CommandRunner(run, LeftRunning(succeed))  # type: ignore[arg-type]
+    await commands.run("build", ["true"], folder=folder, environment={"PATH": "/bin"})
+
+
+async def look_for_mirrors(run: Run, folder: Path) -> None:
+    await InstallStage(context_of(run, folder), None, None).run()  # type: ignore[arg-type]
+
+
+async def look_at_bundler(run: Run, folder: Path) -> None:
+    context = context_of(run, folder)
+    await BuildStage(context, None, None, None)._use_legacy_openssl({}, "22.12.0")  # type: ignore[arg-type]
+
+
+async def look_at_packages(run: Run, folder: Path) -> None:
+    tools = Toolchain({}, "22.12.0", None)
+    assert await ToolchainProvider(context_of(run, folder), None).upgrade_node(tools, {}) is tools
+
+
+async def look_at_pages(run: Run, folder: Path) -> None:
+    (folder / "index.html").write_text("x")
+    with await prepare_site(run, folder, folder) as site:
+        assert len(site.files.files) == 1
+
+
+def context_of(run: Run, folder: Path) -> StageContext:
+    plan = make_plan(folder, lockfile=folder / "package-lock.json")
+    workspace: Any = SimpleNamespace(environment={})
+    checkout: Any = SimpleNamespace(committed="2026-01-01")
+    return StageContext(run, workspace, checkout, plan, None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("place", "name", "check"),
+    [
+        (sandbox_room, "wait_for_background", look_at_background),
+        (RegistryRewriter, "rewrite_mirror_urls", look_for_mirrors),
+        (build, "_needs_legacy_openssl", look_at_bundler),
+        (project, "find_node_of_packages", look_at_packages),
+        (publish, "review_site", look_at_pages),
+    ],
+    ids=["background", "mirrors", "bundler", "packages", "pages"],
+)
+def test_a_fault_in_an_optional_check_ends_no_build(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    place: Any,
+    name: str,
+    check: Callable[[Run, Path], Awaitable[None]],
+) -> None:
+    def fail(*_: object, **__: object) -> Any:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(place, name, fail)
+    (tmp_path / "checkout").mkdir()
+
+    run_pipeline(tmp_path, lambda run: check(run, tmp_path / "checkout"))
+
     assert "Too many open files" in capsys.readouterr().err
 
 
