@@ -80,12 +80,13 @@ def test_a_named_port_is_the_page_and_the_site_is_next_to_it() -> None:
 
 def test_connections_wait_for_their_server() -> None:
     async def check() -> None:
-        ready = anyio.Event()
+        ready, used = anyio.Event(), anyio.Event()
         with socket.create_server(("127.0.0.1", 0)) as late:
             port = port_of(late)
-        async with open_early_port(port, ready) as early, await anyio.connect_tcp("127.0.0.1", early) as first:
+        async with open_early_port(port, ready, used) as early, await anyio.connect_tcp("127.0.0.1", early) as first:
             await first.send(b"sent early")
             await first.send_eof()
+            assert not used.is_set()
             async with (
                 await anyio.create_tcp_listener(local_host="127.0.0.1", local_port=port) as server,
                 anyio.create_task_group() as tasks,
@@ -93,6 +94,7 @@ def test_connections_wait_for_their_server() -> None:
                 tasks.start_soon(server.serve, echo)
                 ready.set()
                 assert b"".join([chunk async for chunk in first]) == b"sent early, received"
+                assert used.is_set()
                 async with await anyio.connect_tcp("127.0.0.1", early) as second:
                     await second.send(b"x" * 3_000_000)
                     await second.send_eof()

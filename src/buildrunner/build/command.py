@@ -119,6 +119,9 @@ class CommandRunner:
         with output_of(run) as output, ungrouped():
             async with anyio.create_task_group() as tasks:
 
+                async def open_storage() -> None:
+                    run.storage.open()  # the command has started, and only other processes are busy
+
                 async def stop_when_idle(watch: Watch) -> None:
                     nonlocal idle
                     with run.faults.tolerate():
@@ -136,6 +139,7 @@ class CommandRunner:
                         with run.faults.tolerate():
                             left = await self._wait_for_background(session, output, shown)
 
+                tasks.start_soon(open_storage)
                 if watch:
                     tasks.start_soon(stop_when_idle, watch)
                 ended = await self._box.run(

@@ -51,7 +51,6 @@ async def _build_site(root: Path, run: Run, *, in_image: bool) -> None:
         else None
     )
 
-    run.storage.open()  # now that only other processes are busy
     context = stages.StageContext(run, workspace, checkout, plan, commands)
     provider = stages.ToolchainProvider(context, caches)
     install = stages.InstallStage(context, provider, caches)

@@ -7,14 +7,14 @@ import re
 import sys
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 
 from aiohttp import web
 
 from buildrunner.gateway.assets import Assets
 from buildrunner.gateway.events import BUILD_ID, SLUG
 from buildrunner.gateway.responses import REASONS, Refusal, json_response, send_asset, to_refusal
-from buildrunner.gateway.settings import GatewaySettings
-from buildrunner.gateway.tokens import EVERY_SITE, read_token
+from buildrunner.gateway.settings import EVERY_SITE, GatewaySettings
 from buildrunner.web.limits import Clients
 from buildrunner.web.listening import is_loopback
 
@@ -40,6 +40,11 @@ class Guard:
         self._assets = assets
         self._clients = Clients()
         self._policy = _content_security_policy(settings.origins)
+        self._read_token: Callable[[str], str | None] | None = None
+        if settings.secret is not None:
+            from buildrunner.gateway.tokens import read_token  # imports cryptography, which only tokens need
+
+            self._read_token = partial(read_token, settings.secret)
 
     @web.middleware
     async def check(
@@ -87,11 +92,11 @@ class Guard:
         return web.Response(status=204, headers=headers)
 
     def _check_token(self, request: web.Request) -> None:
-        if self._settings.secret is None or request.path == "/healthz" or self._is_file(request.path):
+        if self._read_token is None or request.path == "/healthz" or self._is_file(request.path):
             return
         scheme, _, bearer = request.headers.get("Authorization", "").partition(" ")
         tokens = [bearer.strip() if scheme.lower() == "bearer" else "", request.query.get("token", "")]
-        subjects = (read_token(self._settings.secret, token) for token in tokens if token)
+        subjects = (self._read_token(token) for token in tokens if token)
         subject = next((each for each in subjects if each is not None), None)
         if subject is None:
             challenge = 'Bearer realm="buildrunner"' + (', error="invalid_token"' if any(tokens) else "")

@@ -7,18 +7,18 @@ import json
 import math
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from buildrunner.errors import BuildFailed
 from buildrunner.gateway.events import BUILD_ID, parse_event, to_blocks
 from buildrunner.gateway.sharing import History, Piece, SharedReads
 
 if TYPE_CHECKING:
-    from buildrunner.s3 import Bucket, Part
+    from buildrunner.s3 import Listed, Part
 
 T = TypeVar("T")
 _PIECE_BYTES = 256 * 2**10
@@ -56,10 +56,22 @@ class ArchiveReplaced(Exception):
     """Another build with the same id has replaced the log."""
 
 
+class ArchiveBucket(Protocol):
+    """What an archive needs of its bucket; see `s3.Bucket`."""
+
+    async def list_objects(self, prefix: str) -> Mapping[str, Listed]:
+        """Return every object whose key begins with `prefix`."""
+        ...
+
+    async def get_range(self, key: str, *, start: int, length: int, etag: str | None = None) -> Part | None:
+        """Read up to `length` bytes of an object."""
+        ...
+
+
 class Archive:
     """Read the logs of finished builds, `__logs/{slug}/{build}.ndjson`."""
 
-    def __init__(self, bucket: Bucket, history: History) -> None:
+    def __init__(self, bucket: ArchiveBucket, history: History) -> None:
         self._bucket = bucket
         self._history = history
         self._known: OrderedDict[tuple[str, str], ArchivedLog] = (

@@ -19,7 +19,7 @@ from redis.backoff import NoBackoff
 
 from buildrunner.config.log_settings import LogSettings
 from buildrunner.errors import EXIT_FAULT, BuildEnded
-from buildrunner.gateway.archive import Archive
+from buildrunner.gateway.archive import Archive, ArchiveBucket
 from buildrunner.gateway.assets import load_assets
 from buildrunner.gateway.feed import Feeds
 from buildrunner.gateway.server import Gateway
@@ -66,8 +66,17 @@ async def serve(environment: Mapping[str, str], *, host: str, port: int) -> int:
 
 
 @asynccontextmanager
-async def open_gateway(settings: GatewaySettings, listener: socket.socket) -> AsyncIterator[None]:
-    """Serve connections of a listening socket while the context is open, and close the socket afterwards."""
+async def open_gateway(
+    settings: GatewaySettings, listener: socket.socket, *, bucket: ArchiveBucket | None = None
+) -> AsyncIterator[None]:
+    """Serve connections of a listening socket while the context is open, and close the socket afterwards.
+
+    Args:
+        settings: settings of the gateway.
+        listener: listening socket.
+        bucket: bucket of the archive; by default a client of S3 is opened for that of the settings.
+
+    """
     loop = asyncio.get_running_loop()
     most = raise_connection_limit()
     async with AsyncExitStack() as stack:
@@ -77,7 +86,7 @@ async def open_gateway(settings: GatewaySettings, listener: socket.socket) -> As
         redis = await stack.enter_async_context(Redis.from_pool(pool))
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         feeds = Feeds(redis, lambda: Redis.from_url(settings.logs.redis_uri, **_OPTIONS), tasks)
-        archive = await _open_archive(settings.logs, feeds, stack)
+        archive = Archive(bucket, feeds.history) if bucket else await _open_archive(settings.logs, feeds, stack)
         awaited = await open_awaited_tasks(settings.fleet, stack) if settings.fleet else None
         viewers = Viewers()
         running = [tasks.create_task(viewers.watch())]

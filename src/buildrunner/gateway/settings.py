@@ -11,6 +11,8 @@ from buildrunner.config.environment import EnvironmentReader
 from buildrunner.config.log_settings import LogSettings, make_log_settings
 from buildrunner.web.listening import is_loopback
 
+EVERY_SITE = "*"  # the subject of a viewer token for all sites
+
 
 @dataclass(frozen=True, slots=True)
 class FleetSettings:

@@ -11,9 +11,8 @@ from jwt.types import Options
 
 from buildrunner.config.environment import EnvironmentReader
 from buildrunner.gateway.events import SLUG
-from buildrunner.gateway.settings import encode_secret
+from buildrunner.gateway.settings import EVERY_SITE, encode_secret
 
-EVERY_SITE = "*"
 _ALGORITHM = "HS256"
 _MAX_SECONDS = 10 * 365 * 86400
 # Only `exp` and `nbf` are verified. Platforms sign their own tokens, whose other claims mean nothing here.

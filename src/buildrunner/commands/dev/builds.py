@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import os
 import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import anyio
 from anyio.abc import Process
-
-from buildrunner.commands.dev.servers import ends_with_us
 
 # A build finds out within a second that a later one has begun, and ends as superseded. One that does not is stopped.
 _YIELD_SECONDS = 30.0
@@ -38,28 +38,23 @@ class Builds:
                 build.send_signal(signal.SIGINT if number is signal.SIGINT else signal.SIGTERM)
 
     @asynccontextmanager
-    async def start(self, environment: Mapping[str, str]) -> AsyncIterator[Process]:
-        """Start a build, whose log streams to where ours goes. It is stopped if it still runs when the block ends."""
-        with anyio.CancelScope(shield=True):  # a process without a handle could not be stopped
-            build = await anyio.open_process(
-                ends_with_us([sys.executable, "-P", "-m", "buildrunner"], signal.SIGTERM),
-                stdin=subprocess.DEVNULL,
-                stdout=None,
-                stderr=None,
-                env=environment,
-                start_new_session=True,
-            )
-        self._running.append(build)
+    async def start(self, process: Process, environment: Mapping[str, str]) -> AsyncIterator[Process]:
+        """Let a process of `open_build_process` build. It is stopped if it still runs when the block ends."""
+        self._running.append(process)
         try:
+            with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):  # it has ended: so says its exit code
+                assert process.stdin
+                await process.stdin.send(json.dumps(dict(environment)).encode())
+                await process.stdin.aclose()
             if self.stopped_by:  # while it was being started
-                build.send_signal(signal.SIGTERM)
-            yield build
+                process.send_signal(signal.SIGTERM)
+            yield process
         finally:
-            if build.returncode is None:
-                build.send_signal(signal.SIGTERM)
+            if process.returncode is None:
+                process.send_signal(signal.SIGTERM)
                 with anyio.CancelScope(shield=True):
-                    await build.wait()
-            self._running.remove(build)
+                    await process.wait()
+            self._running.remove(process)
 
     async def wait(self, build: Process) -> int:
         """Wait for the end of a build, which supersedes those that were started before, and return its exit code."""
@@ -68,6 +63,29 @@ class Builds:
                 tasks.start_soon(_let_yield, other)
             code = await build.wait()
         return code if code >= 0 else 128 - code  # as shells count
+
+
+@asynccontextmanager
+async def open_build_process() -> AsyncIterator[Process]:
+    """Start a process that a build can begin in at once. It is killed if it still runs when the block ends.
+
+    Importing what a build needs takes half a second, in which there is nothing to build yet. Its log streams to where ours goes.
+    """
+    with anyio.CancelScope(shield=True):  # a process without a handle could not be stopped
+        process = await anyio.open_process(
+            [sys.executable, "-P", "-m", "buildrunner.commands.dev.build_process", str(os.getpid())],
+            stdin=subprocess.PIPE,
+            stdout=None,
+            stderr=None,
+            start_new_session=True,
+        )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        with anyio.CancelScope(shield=True):
+            await process.aclose()
 
 
 async def _let_yield(build: Process) -> None:

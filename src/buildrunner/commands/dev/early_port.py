@@ -12,16 +12,18 @@ from buildrunner.web.listening import listen
 
 
 @asynccontextmanager
-async def open_early_port(server: int, ready: anyio.Event) -> AsyncIterator[int]:
+async def open_early_port(server: int, ready: anyio.Event, used: anyio.Event) -> AsyncIterator[int]:
     """Forward the connections of a port while the block runs, which gets its number.
 
     Args:
         server: the port to forward to, of this machine.
         ready: set once the server accepts connections.
+        used: is set at the first connection that is forwarded.
 
     """
 
     async def forward(client: SocketStream) -> None:
+        used.set()
         with suppress(OSError):  # the server has ended: so does the connection
             async with (
                 client,

@@ -193,7 +193,11 @@ def _seaweedfs(started: Servers, ports: list[int], folder: str) -> _Server:
         "mini",
         *(f"-{name}={value}" for name, value in options.items()),
     ]
-    environment = {"AWS_ACCESS_KEY_ID": started.access_key, "AWS_SECRET_ACCESS_KEY": started.secret_key}
+    environment = {
+        "AWS_ACCESS_KEY_ID": started.access_key,
+        "AWS_SECRET_ACCESS_KEY": started.secret_key,
+        "GOGC": "400",  # measured: its start takes 0.25 s of CPU instead of 0.35 s, for 20 MB more memory
+    }
     return _Server("SeaweedFS", command, environment, folder)
 
 

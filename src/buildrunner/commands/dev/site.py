@@ -6,43 +6,102 @@ import re
 import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from importlib import import_module
+from typing import TYPE_CHECKING
 from urllib.parse import quote, urljoin
 
+import anyio
+import anyio.to_thread
 from aiohttp import ClientError, ClientSession
 
 from buildrunner.commands.dev.servers import Servers
 from buildrunner.errors import EXIT_FAULT, BuildEnded
 from buildrunner.gateway.serve import open_gateway
 from buildrunner.gateway.settings import read_gateway_settings
-from buildrunner.sites.serve import open_sites
-from buildrunner.sites.settings import SitesSettings
+from buildrunner.s3 import open_s3
 from buildrunner.web.listening import is_loopback
+
+if TYPE_CHECKING:
+    from buildrunner.s3 import Bucket, Listed, Part
+
+_CONNECTIONS = 16
 
 
 @asynccontextmanager
 async def serve_page_and_site(
-    servers: Servers, environment: Mapping[str, str], slug: str, page: socket.socket, site: socket.socket
+    servers: Servers,
+    environment: Mapping[str, str],
+    slug: str,
+    page: socket.socket,
+    site: socket.socket,
+    may_open: anyio.Event,
 ) -> AsyncIterator[None]:
-    """Serve the builds' page and the site `slug` while the block runs, on two listening sockets.
+    """Serve the builds' page and, later, the site `slug` while the block runs, on two listening sockets.
+
+    The client of S3 and the server of sites take 0.3 s of CPU to import and open, which a build needs itself until its commands
+    run. Connections to the site wait as long.
 
     Args:
         environment: that of the builds.
+        may_open: set once the build leaves time for that; a page that shows former builds sets it, too.
 
     """
+    archive = _LateBucket(may_open)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(_serve_site, servers, slug, site, archive)
+        async with open_gateway(read_gateway_settings(environment, host="127.0.0.1", port=0), page, bucket=archive):
+            yield
+        tasks.cancel_scope.cancel()
+
+
+class _LateBucket:
+    """The bucket of the archive, whose client is opened when it is first used or `wanted` is set."""
+
+    def __init__(self, wanted: anyio.Event) -> None:
+        self.wanted = wanted
+        self._bucket: Bucket | None = None
+        self._opened = anyio.Event()
+
+    def set(self, bucket: Bucket) -> None:
+        """Let those that wait use a bucket."""
+        self._bucket = bucket
+        self._opened.set()
+
+    async def list_objects(self, prefix: str) -> Mapping[str, Listed]:
+        return await (await self._get()).list_objects(prefix)
+
+    async def get_range(self, key: str, *, start: int, length: int, etag: str | None = None) -> Part | None:
+        return await (await self._get()).get_range(key, start=start, length=length, etag=etag)
+
+    async def _get(self) -> Bucket:
+        self.wanted.set()
+        await self._opened.wait()
+        assert self._bucket
+        return self._bucket
+
+
+async def _serve_site(servers: Servers, slug: str, listener: socket.socket, archive: _LateBucket) -> None:
+    await archive.wanted.wait()
+    await anyio.to_thread.run_sync(import_module, "buildrunner.sites.serve")
+    from buildrunner.sites.serve import open_sites
+    from buildrunner.sites.settings import SitesSettings
+
+    keys = (servers.access_key, servers.secret_key)
     settings = SitesSettings(
         bucket=servers.bucket,
         state_bucket=servers.bucket,
         key_prefix="{slug}/",
         region=servers.region,
         endpoint_url=servers.s3_endpoint,
-        keys=(servers.access_key, servers.secret_key),
+        keys=keys,
     )
     async with (
-        open_gateway(read_gateway_settings(environment, host="127.0.0.1", port=0), page),
+        open_s3(region=servers.region, endpoint_url=servers.s3_endpoint, concurrency=_CONNECTIONS, keys=keys) as s3,
         # For every name of this machine.
-        open_sites(settings, site, lambda name: slug if is_loopback(name) else None),
+        open_sites(settings, listener, lambda name: slug if is_loopback(name) else None),
     ):
-        yield
+        archive.set(s3.bucket(servers.bucket))
+        await anyio.sleep_forever()
 
 
 async def visit(address: str, servers: Servers, slug: str) -> str:
