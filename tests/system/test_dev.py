@@ -385,7 +385,7 @@ def test_ctrl_z_under_make_gives_the_terminal_back(tmp_path: Path, made_by_shell
         preexec_fn=lambda: os.login_tty(theirs),  # noqa: PLW1509
     ) as process:
         os.close(theirs)
-        with open(ours, "r+b", buffering=0) as screen:
+        with ExitStack() as stack, open(ours, "r+b", buffering=0) as screen:
             typed = [("prompt", b"make demo\n")] if made_by_shell else []
             typed += [(r"serving \d+\.", b"\x1a")]
             if made_by_shell:
@@ -396,6 +396,7 @@ def test_ctrl_z_under_make_gives_the_terminal_back(tmp_path: Path, made_by_shell
                 screen.write(keys)
             found = re.search(r"serving (\d+)\.", seen)
             assert found
+            stack.callback(kill, int(found[1]))  # make waits for it, even if it is stopped
             time.sleep(0.2)  # so that the key has been seen
             wait_for(lambda: os.tcgetpgrp(ours) == int(found[1]), "the terminal")
             screen.write(b"\x03")
@@ -408,6 +409,11 @@ def test_ctrl_z_under_make_gives_the_terminal_back(tmp_path: Path, made_by_shell
             assert process.wait(timeout=30) == 0, seen
     assert "***" not in seen
     assert "Traceback" not in seen
+
+
+def kill(pid: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
 
 
 def read_screen(screen: IO[bytes], awaited: str) -> str:

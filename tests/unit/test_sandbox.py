@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import anyio
 import pytest
 
+from buildrunner.sandbox import command
 from buildrunner.sandbox.command import Sandbox
 from buildrunner.sandbox.memory import count_memory_kills
 from buildrunner.sandbox.processes import descendants, end_descendants
@@ -76,6 +78,7 @@ assert command.wait() == 3
 def test_an_error_in_taking_output_is_raised_as_itself() -> None:
     script = """
 import anyio, sys
+from buildrunner.sandbox import command
 from buildrunner.sandbox.command import Sandbox
 def fail(*_):
     raise OSError(28, "No space left on device")
@@ -90,6 +93,40 @@ anyio.run(main)
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
 
     assert ended.stdout == "No space left on device\n", ended.stderr
+
+
+class StuckProcess:
+    """A process that the kernel does not release, for example because a disk does not respond."""
+
+    pid = 2**22 + 1  # larger than any process id (proc(5), `pid_max`)
+    returncode = None
+    stdout = None
+
+    async def wait(self) -> int:
+        await anyio.sleep(10)
+        return -9
+
+
+async def cancel_program() -> None:
+    with anyio.move_on_after(0.05):
+        await command.run_program("/bin/true")
+
+
+@pytest.mark.parametrize("work", [cancel_program, lambda: command.remove_tree(Path("x"))], ids=["stopped", "removal"])
+def test_an_internal_program_that_is_stuck_is_given_up(
+    monkeypatch: pytest.MonkeyPatch, work: Callable[[], Awaitable[None]]
+) -> None:
+    async def start(*_: object, **__: object) -> StuckProcess:
+        return StuckProcess()
+
+    monkeypatch.setattr(anyio, "open_process", start)
+    monkeypatch.setattr(command, "KILLED_SECONDS", 0.05)
+    monkeypatch.setattr(command, "REMOVE_SECONDS", 0.05)
+    started = time.monotonic()
+
+    anyio.run(work)
+
+    assert time.monotonic() - started < 5
 
 
 def test_a_look_has_no_terminal_of_the_runners() -> None:
