@@ -9,12 +9,16 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import anyio
+import anyio.lowlevel
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from buildrunner.build.command import can_be_run
 from buildrunner.cache import key
+from buildrunner.checkout.git import MAX_OUTPUT_BYTES
+from buildrunner.checkout.git_errors import explain
 from buildrunner.errors import BuildFailed
 from buildrunner.project.files import read_text
 from buildrunner.project.frameworks.openssl import needs_legacy_openssl
@@ -23,6 +27,7 @@ from buildrunner.project.plan import plan_build
 from buildrunner.project.versions import is_range
 from buildrunner.project.workspaces import match_parts
 from buildrunner.sandbox import idle_detection as endless
+from buildrunner.sandbox.command import Exit
 from buildrunner.sandbox.processes import is_wrapper
 
 SECONDS = 3.0  # of what took minutes to days; on a noisy machine
@@ -214,3 +219,26 @@ def test_a_command_line_of_many_folders_is_read_at_once() -> None:
     with quickly():
         for _ in range(300):
             is_wrapper("/node" * 800)
+
+
+def test_endless_errors_of_a_git_server_do_not_stop_the_loop() -> None:
+    """Each of 256 submodules may have one."""
+    text = "remote error: 503 " + "Remote branch " * (MAX_OUTPUT_BYTES // 14)
+    turns = 0
+
+    async def explain_all() -> None:
+        async def count() -> None:
+            nonlocal turns
+            while True:
+                await anyio.lowlevel.checkpoint()
+                turns += 1
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(count)
+            for _ in range(5):
+                await explain("https://x.example/a", "main", text, Exit(128, None), token=True)
+            tasks.cancel_scope.cancel()
+
+    with quickly():
+        anyio.run(explain_all)
+    assert turns >= 5

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import anyio
+import anyio.lowlevel
 
 from buildrunner.errors import BuildFailed
 from buildrunner.sandbox.command import Exit
@@ -45,7 +46,7 @@ _PATTERNS = (
         kind="disk-full",
     ),
     GitErrorPattern(
-        r"Remote branch .* not found|couldn't find remote ref|not our ref|unadvertised object|want \S+ not valid"
+        r"Remote branch [^ \n]+ not found|couldn't find remote ref|not our ref|unadvertised object|want \S+ not valid"
         r"|reference is not a tree|non-commit",
         "The repository has no branch, tag or commit {ref!r}.",
         "Check the spelling of REPO_REF, and that it was pushed.",
@@ -128,6 +129,7 @@ async def explain(
         patterns: known errors; the third part of the result is the one that matched.
 
     """
+    await anyio.lowlevel.checkpoint()  # the caller may explain hundreds of outputs, each of which takes 0.1 s
     host = urlsplit(url).hostname or "the server"
     if ended.left_behind or ended.out_of_memory or ended.code > 129:  # git's own codes are 1, 128 and 129
         return BuildFailed("clone", f"git {ended.explanation}.", kind="git-not-started"), False, None
