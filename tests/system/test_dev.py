@@ -330,6 +330,7 @@ def test_ctrl_c_of_a_real_terminal_ends_the_build_once(temp: TempDir, make_app: 
 
 
 def test_ctrl_c_under_make_ends_the_preview_with_0(temp: TempDir, make_app: MakeApp, tmp_path: Path) -> None:
+    """Also after Ctrl-Z, which gives make the terminal; no shell stops it here, so the preview takes the terminal again."""
     ours, theirs = os.openpty()
     makefile = tmp_path / "Makefile"
     makefile.write_text(f"demo:\n\t@{sys.executable} -P -m buildrunner dev '{make_app(BUILD)}'\n")
@@ -340,17 +341,22 @@ def test_ctrl_c_under_make_ends_the_preview_with_0(temp: TempDir, make_app: Make
         preexec_fn=lambda: os.login_tty(theirs),  # noqa: PLW1509
     ) as process:
         os.close(theirs)
-        seen = b""
-        with open(ours, "r+b", buffering=0) as screen, suppress(OSError):  # EIO, when the last process has gone
-            while chunk := screen.read(4096):
-                if b"Press Ctrl-C to stop" in seen + chunk and b"Press Ctrl-C to stop" not in seen:
-                    screen.write(b"\x03")
-                seen += chunk
+        with ExitStack() as stack, open(ours, "r+b", buffering=0) as screen:
+            seen = read_screen(screen, "Press Ctrl-C to stop")
+            preview = os.tcgetpgrp(ours)
+            stack.callback(kill, preview)
+            screen.write(b"\x1a")
+            wait_for(lambda: os.tcgetpgrp(ours) == process.pid, "make to have the terminal")
+            wait_for(lambda: os.tcgetpgrp(ours) == preview, "the preview to have the terminal")
+            screen.write(b"\x03")
+            with suppress(OSError):  # EIO, when the last process has gone
+                while select.select([screen], [], [], 60)[0] and (chunk := screen.read(4096)):
+                    seen += chunk.decode(errors="replace")
         process.wait(timeout=30)
 
-    assert process.returncode == 0, seen.decode()
-    assert b"***" not in seen
-    assert len(re.findall(rb"http://127\.0\.0\.1:\d+/\s", seen)) == 1, seen.decode()
+    assert process.returncode == 0, seen
+    assert "***" not in seen
+    assert len(re.findall(r"http://127\.0\.0\.1:\d+/\s", seen)) == 1, seen
     assert left_behind(temp) == []
 
 
@@ -405,7 +411,7 @@ def test_ctrl_z_under_make_gives_the_terminal_back(tmp_path: Path, made_by_shell
                 screen.write(b"exit\n")
             with suppress(OSError):  # EIO, when the last process has gone
                 while select.select([screen], [], [], 60)[0] and (chunk := screen.read(4096)):
-                    seen += chunk.decode()
+                    seen += chunk.decode(errors="replace")
             assert process.wait(timeout=30) == 0, seen
     assert "***" not in seen
     assert "Traceback" not in seen
@@ -420,7 +426,7 @@ def read_screen(screen: IO[bytes], awaited: str) -> str:
     seen = ""
     while not re.search(awaited, seen):
         assert select.select([screen], [], [], 60)[0], f"{awaited} did not come: {seen}"
-        seen += screen.read(4096).decode()
+        seen += screen.read(4096).decode(errors="replace")
     return seen
 
 

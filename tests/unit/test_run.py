@@ -198,7 +198,7 @@ def test_clean_ups_share_the_deadline_of_a_signal() -> None:
 
             async def clean_up() -> None:
                 for _ in range(4):
-                    with cleanup(600):
+                    with cleanup(5):
                         await anyio.sleep_forever()
 
             tasks.start_soon(clean_up)
