@@ -28,6 +28,7 @@ from statistics import median
 import anyio
 from redis import Redis
 
+from buildrunner.commands.dev.leftovers import removed_at_end
 from buildrunner.commands.dev.node import path_with_node
 from buildrunner.commands.dev.servers import Servers, servers
 from buildrunner.commands.dev.snapshot import SnapshotRepository
@@ -128,21 +129,26 @@ class Sample:
 
 async def main() -> int:
     options = parse()
-    async with open_workspace() as folder, servers() as started:
-        await started.redis_ready.wait()
-        await started.s3_ready.wait()
-        try:
-            bench = await prepare(Path(folder), started, warm=options.npm_cache == "warm")
-            print(describe(options), flush=True)
-            if "run" in options.parts:
-                compare(bench, WHOLE_RUN, options.rounds)
-            if "own" in options.parts:
-                compare(bench, STAND_IN, 3 * options.rounds)
-            if "start" in options.parts:
-                measure_start(bench, options.starts)
-        except DidNotRunError as error:
-            print(f"bench: {error}", file=sys.stderr)
-            return 1
+    with removed_at_end() as leftovers:
+        async with open_workspace(leftovers) as folder, servers(leftovers) as started:
+            return await measure(options, Path(folder), started)
+
+
+async def measure(options: argparse.Namespace, folder: Path, started: Servers) -> int:
+    await started.redis_ready.wait()
+    await started.s3_ready.wait()
+    try:
+        bench = await prepare(folder, started, warm=options.npm_cache == "warm")
+        print(describe(options), flush=True)
+        if "run" in options.parts:
+            compare(bench, WHOLE_RUN, options.rounds)
+        if "own" in options.parts:
+            compare(bench, STAND_IN, 3 * options.rounds)
+        if "start" in options.parts:
+            measure_start(bench, options.starts)
+    except DidNotRunError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
     return 0
 
 

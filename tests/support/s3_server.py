@@ -21,6 +21,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from buildrunner.commands.dev.leftovers import removed_at_end
+
 READY_WITHIN = 30  # seconds; on an idle machine it takes one
 _GRPC_OFFSET = 10_000
 _PR_SET_PDEATHSIG = 1
@@ -142,14 +144,16 @@ def s3_server(
             preexec_fn=_die_with_parent,  # noqa: PLW1509 - a single system call without an import
         )
     server = S3Server(f"http://{host}:{ports['s3']}", access_key, secret_key, process)
-    try:
-        _wait_until_ready(server, log)
-        yield server
-    finally:
-        server.stop()
-        shutil.rmtree(home, ignore_errors=True)
-        for name, port in ports.items():  # sockets that SeaweedFS creates in any case
-            Path(f"/tmp/seaweedfs-{name}-grpc-{port + _GRPC_OFFSET}.sock").unlink(missing_ok=True)
+    # Also when the tests are killed. SeaweedFS creates the sockets whatever its options say.
+    with removed_at_end() as leftovers:
+        leftovers.add(
+            str(home), *(f"/tmp/seaweedfs-{name}-grpc-{port + _GRPC_OFFSET}.sock" for name, port in ports.items())
+        )
+        try:
+            _wait_until_ready(server, log)
+            yield server
+        finally:
+            server.stop()
 
 
 def _role_arn(name: str) -> str:

@@ -23,6 +23,7 @@ from typing import IO
 import anyio
 import pytest
 
+from buildrunner.commands.dev.leftovers import removed_at_end
 from buildrunner.commands.dev.servers import servers
 from buildrunner.errors import BuildEnded
 from support.harness import wait_for
@@ -430,19 +431,42 @@ def read_screen(screen: IO[bytes], awaited: str) -> str:
     return seen
 
 
-def test_when_it_is_killed_its_servers_and_its_build_end_too(temp: TempDir, make_app: MakeApp) -> None:
-    with started(make_app(SLEEP), temp, WITHOUT_TERMINAL) as process:
-        assert process.stdout
-        read_until("sleeping", process.stdout)
-        assert len(running(temp)) > 3
+def sockets_of(temp: TempDir) -> list[Path]:
+    """List the sockets that the S3 server of a `dev` has in /tmp."""
+    server = next(line for line in running(temp) if "-dir=" in line)
+    return [
+        Path(f"/tmp/seaweedfs-{part}-grpc-{port}.sock")
+        for part, port in re.findall(r"-(\w+)\.port\.grpc=(\d+)", server)
+    ]
 
-        process.kill()
-        process.communicate(timeout=30)  # until all that shared its output has ended
 
-    deadline = time.monotonic() + 10
-    while (left := running(temp)) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert left == []
+@pytest.mark.parametrize("end", ["SIGKILL", "SIGHUP", "closed terminal"])
+def test_nothing_is_left_however_it_ends(end: str, temp: TempDir, make_app: MakeApp) -> None:
+    ours, theirs = os.openpty()
+    command = [sys.executable, "-P", "-m", "buildrunner", "dev", str(make_app(SLEEP))]
+    with subprocess.Popen(
+        command,
+        env={**os.environ, **folders_of(temp)},
+        preexec_fn=lambda: os.login_tty(theirs),  # noqa: PLW1509
+    ) as process:
+        os.close(theirs)
+        with open(ours, "r+b", buffering=0) as screen:
+            read_screen(screen, "sleeping")
+            sockets = sockets_of(temp)
+            wait_for(lambda: all(path.exists() for path in sockets), "the S3 server")
+            if end != "closed terminal":
+                process.send_signal(signal.Signals[end])
+                with suppress(OSError):  # EIO, when the last process has gone
+                    while screen.read(4096):
+                        pass
+        process.wait(timeout=30)
+
+    def is_left() -> bool:
+        return bool(running(temp) or [path for path in temp.rglob("*") if path.is_file() and "cache" not in path.parts])
+
+    wait_for(lambda: not is_left(), "the end of all processes", 20)
+    assert [path for path in sockets if path.exists()] == []
+    assert process.returncode == {"SIGKILL": -9}.get(end, 143)
 
 
 def test_without_node_on_the_path_that_of_the_wheel_builds(temp: TempDir, make_app: MakeApp) -> None:
@@ -475,8 +499,9 @@ def test_without_the_wheels_one_sentence_says_what_to_install(monkeypatch: pytes
         raise importlib.metadata.PackageNotFoundError(name)
 
     async def enter() -> None:
-        async with servers():
-            pytest.fail("servers() began without its wheels")
+        with removed_at_end() as leftovers:
+            async with servers(leftovers):
+                pytest.fail("servers() began without its wheels")
 
     monkeypatch.setattr(importlib.metadata, "files", not_installed)
 

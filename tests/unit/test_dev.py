@@ -17,6 +17,7 @@ from anyio.abc import SocketStream
 from buildrunner.commands.dev.command import _OURS, make_slug
 from buildrunner.commands.dev.early_port import open_early_port
 from buildrunner.commands.dev.folders import cache_of, runtime_folder
+from buildrunner.commands.dev.leftovers import removed_at_end
 from buildrunner.commands.dev.listeners import open_listeners
 from buildrunner.commands.dev.running import RunningDev, announce, find_newest
 from buildrunner.commands.dev.servers import held_ports, servers
@@ -118,8 +119,9 @@ def test_a_server_that_does_not_start_is_named_with_its_log(monkeypatch: pytest.
     monkeypatch.setattr("buildrunner.commands.dev.servers._program", lambda *_: str(program))
 
     async def start() -> None:
-        async with servers():
-            await anyio.sleep_forever()
+        with removed_at_end() as leftovers:
+            async with servers(leftovers):
+                await anyio.sleep_forever()
 
     with pytest.raises(BuildEnded, match=r"does not start on this machine. The end of its log:\nno space left"):
         anyio.run(start)

@@ -13,6 +13,8 @@ from contextlib import asynccontextmanager, suppress
 import anyio
 from anyio.abc import Process
 
+from buildrunner.commands.dev.leftovers import Leftovers
+
 # A build finds out within a second that a later one has begun, and ends as superseded. One that does not is stopped.
 _YIELD_SECONDS = 30.0
 
@@ -66,7 +68,7 @@ class Builds:
 
 
 @asynccontextmanager
-async def open_build_process() -> AsyncIterator[Process]:
+async def open_build_process(leftovers: Leftovers) -> AsyncIterator[Process]:
     """Start a process that a build can begin in at once. It is killed if it still runs when the block ends.
 
     Importing what a build needs takes half a second, in which there is nothing to build yet. Its log streams to where ours goes.
@@ -78,6 +80,9 @@ async def open_build_process() -> AsyncIterator[Process]:
             stdout=None,
             stderr=None,
             start_new_session=True,
+            pass_fds=[
+                leftovers.descriptor
+            ],  # it ends later than we do when we are killed, and removes its files itself
         )
     try:
         yield process

@@ -19,9 +19,10 @@ from anyio.abc import Process
 from buildrunner.commands.dev.builds import Builds, open_build_process
 from buildrunner.commands.dev.early_port import open_early_port
 from buildrunner.commands.dev.folders import cache_of
+from buildrunner.commands.dev.leftovers import Leftovers, removed_at_end
 from buildrunner.commands.dev.listeners import open_listeners
 from buildrunner.commands.dev.node import path_with_node
-from buildrunner.commands.dev.running import RunningDev, announce
+from buildrunner.commands.dev.running import RunningDev, announce, path_of_announcement
 from buildrunner.commands.dev.servers import Servers, servers
 from buildrunner.commands.dev.snapshot import Snapshot, SnapshotRepository
 from buildrunner.commands.dev.terminal import follow_job, own_terminal
@@ -133,15 +134,15 @@ class _Run:
             what = "--ref names a commit" if request.ref else f"{request.repo} is a URL"
             raise BuildEnded(f"--watch builds a folder as it is now, but {what}.", exit_code=EXIT_CONFIGURATION)
         gc.disable()  # until the imports are done: 0.05 s of CPU less
-        with open_listeners(request.port) as (page_listener, site_listener):
+        with removed_at_end() as leftovers, open_listeners(request.port) as (page_listener, site_listener):
             page = f"http://127.0.0.1:{page_listener.getsockname()[1]}/sites/{self._slug}"
             site_address = f"http://127.0.0.1:{site_listener.getsockname()[1]}/"
             print_line(f"Build page: {page}")
             async with (
-                servers() as direct,
+                servers(leftovers) as direct,
                 open_early_port(direct.s3_port, direct.s3_ready, self._may_open_site) as s3_port,
-                open_build_process() as process,
-                open_workspace() as folder,
+                open_build_process(leftovers) as process,
+                open_workspace(leftovers) as folder,
             ):
                 started = replace(direct, s3_port=s3_port)
                 repository, snapshot, path = await self._prepare(folder)
@@ -149,6 +150,7 @@ class _Run:
                 await started.redis_ready.wait()
                 if snapshot:
                     print_line(f"Building {request.repo}: {snapshot.what}.")
+                leftovers.add(str(path_of_announcement()))
                 with announce(RunningDev(self._slug, _addresses(environment))):
                     async with self._builds.start(process, environment) as build:
                         await anyio.to_thread.run_sync(_import_page)  # for as long as the build clones
@@ -163,7 +165,9 @@ class _Run:
                             if request.open_browser:
                                 await _open_browser(page)
                             if repository and snapshot and request.watch:
-                                return await self._watch(build, environment, repository, snapshot, site_address)
+                                return await self._watch(
+                                    build, environment, repository, snapshot, site_address, leftovers
+                                )
                             return await self._build_once(build, started, page, site_address)
 
     async def _prepare(self, folder: str) -> tuple[SnapshotRepository | None, Snapshot | None, str]:
@@ -210,11 +214,12 @@ class _Run:
         repository: SnapshotRepository,
         snapshot: Snapshot,
         site_address: str,
+        leftovers: Leftovers,
     ) -> int:
         """Wait for the first build, and build again whenever the folder's content changes, until a signal comes."""
 
         async def build_again(content: Snapshot) -> None:
-            async with open_build_process() as process, self._builds.start(process, environment) as build:
+            async with open_build_process(leftovers) as process, self._builds.start(process, environment) as build:
                 await wait(build, content)
 
         async def wait(build: Process, content: Snapshot) -> None:

@@ -39,11 +39,15 @@ def announce(running: RunningDev) -> Iterator[None]:
             os.rmdir(path.parent)
 
 
+def path_of_announcement() -> Path:
+    """Return the file by which other commands find this process."""
+    return runtime_folder() / f"dev-{os.getpid()}.json"
+
+
 def _create(running: RunningDev) -> tuple[int, Path]:
-    folder = runtime_folder()
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path = folder / f"dev-{os.getpid()}.json"
-    unfinished = folder / f".dev-{os.getpid()}"
+    path = path_of_announcement()
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    unfinished = path.parent / f".dev-{os.getpid()}"
     descriptor = os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 import anyio
 from anyio.abc import Process
 
+from buildrunner.commands.dev.leftovers import Leftovers
 from buildrunner.errors import EXIT_CONFIGURATION, EXIT_FAULT, BuildEnded, ungrouped
 
 if TYPE_CHECKING:
@@ -108,8 +109,11 @@ class Servers:
 
 
 @asynccontextmanager
-async def servers() -> AsyncIterator[Servers]:
+async def servers(leftovers: Leftovers) -> AsyncIterator[Servers]:
     """Run both servers until the block ends, which begins while they start.
+
+    Args:
+        leftovers: get the files of the servers, for the case that this process is killed.
 
     Raises:
         BuildEnded: the wheels are not installed, or a server does not start or ends.
@@ -127,18 +131,18 @@ async def servers() -> AsyncIterator[Servers]:
             secrets.token_hex(10),
             secrets.token_urlsafe(30),
         )
+        leftovers.add(folder, *_sockets(ports[1:]))
         valkey, seaweedfs = _valkey(ports[0], redis_password, folder), _seaweedfs(started, ports[1:], folder)
-        with _without_sockets(ports[1:]):
-            async with (
-                _running(seaweedfs) as s3_process,  # first: it takes longer
-                _running(valkey) as redis_process,
-                anyio.create_task_group() as tasks,
-            ):
-                redis_answers = partial(_valkey_answers, ports[0], redis_password)
-                tasks.start_soon(_watch, valkey, redis_process, started.redis_ready, redis_answers)
-                tasks.start_soon(_watch, seaweedfs, s3_process, started.s3_ready, partial(_has_bucket, started))
-                yield started
-                tasks.cancel_scope.cancel()
+        async with (
+            _running(seaweedfs) as s3_process,  # first: it takes longer
+            _running(valkey) as redis_process,
+            anyio.create_task_group() as tasks,
+        ):
+            redis_answers = partial(_valkey_answers, ports[0], redis_password)
+            tasks.start_soon(_watch, valkey, redis_process, started.redis_ready, redis_answers)
+            tasks.start_soon(_watch, seaweedfs, s3_process, started.s3_ready, partial(_has_bucket, started))
+            yield started
+            tasks.cancel_scope.cancel()
 
 
 def ends_with_us(command: list[str], number: signal.Signals) -> list[str]:
@@ -201,15 +205,10 @@ def _seaweedfs(started: Servers, ports: list[int], folder: str) -> _Server:
     return _Server("SeaweedFS", command, environment, folder)
 
 
-@contextmanager
-def _without_sockets(ports: list[int]) -> Iterator[None]:
-    """Remove what SeaweedFS puts beside its ports, into /tmp whatever TMPDIR says: it is killed before it can do so."""
-    try:
-        yield
-    finally:
-        for part, port in zip(_SEAWEEDFS_PARTS, ports[1::2], strict=True):
-            with suppress(FileNotFoundError):
-                os.unlink(f"/tmp/seaweedfs-{part}-grpc-{port}.sock")  # noqa: S108
+def _sockets(ports: list[int]) -> list[str]:
+    """Return what SeaweedFS puts beside its gRPC ports, into /tmp whatever its options and TMPDIR say, and leaves when killed."""
+    numbers = zip(_SEAWEEDFS_PARTS, ports[1::2], strict=True)
+    return [f"/tmp/seaweedfs-{part}-grpc-{port}.sock" for part, port in numbers]  # noqa: S108
 
 
 @asynccontextmanager

@@ -14,15 +14,17 @@ from contextlib import asynccontextmanager
 
 import anyio
 
+from buildrunner.commands.dev.leftovers import Leftovers
 from buildrunner.errors import BuildEnded
 from buildrunner.sandbox.command import Sandbox
 
 
 @asynccontextmanager
-async def open_workspace() -> AsyncIterator[str]:
+async def open_workspace(leftovers: Leftovers) -> AsyncIterator[str]:
     """Make a folder that everyone can enter, and remove it with all that is in it when the block ends."""
     for parent in (tempfile.gettempdir(), "/tmp", "/var/tmp"):  # noqa: S108 - the names below it cannot be guessed
         with tempfile.TemporaryDirectory(prefix="buildrunner-dev-", dir=parent) as folder:
+            leftovers.add(folder)
             os.chmod(folder, 0o755)  # noqa: S103 - what is in it is what the build is given anyway
             if await output_as_build_user(f'cd "{folder}"') is not None:
                 yield folder
