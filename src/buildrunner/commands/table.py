@@ -100,7 +100,7 @@ COMMANDS = (
             ("Build it again whenever a file changes, and open the page", "buildrunner dev --watch --open"),
             ("Build a branch of a public repository", "buildrunner dev https://github.com/owner/name --ref next"),
         ),
-        "buildrunner.commands.dev.command:dev",
+        "buildrunner.commands.dev.start:dev",
         (
             Argument("REPO", "Folder or URL.", kinds.TEXT, ".", "this folder", optional=True, path="folder"),
             Argument("--watch", "Build again when files change that git does not ignore."),

@@ -17,8 +17,8 @@ import shutil
 import ssl
 import tarfile
 import zlib
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Protocol
@@ -74,6 +74,7 @@ class Registry:
     """The registry that npm would use.
 
     Args:
+        open_session: returns the session for requests; it is called before each.
         environment: environment of the commands, with settings of npm and the network.
         downloads: folder for the archives of packages.
         log: function that logs a line.
@@ -83,14 +84,14 @@ class Registry:
 
     def __init__(
         self,
-        session: aiohttp.ClientSession,
+        open_session: Callable[[], Awaitable[aiohttp.ClientSession]],
         environment: Mapping[str, str],
         *,
         downloads: Path,
         log: Callable[[str], None],
         tool_store: ToolStore | None,
     ) -> None:
-        self._session = session
+        self._open_session = open_session
         self._url = (_npm_setting(environment, "registry") or REGISTRY).rstrip("/") + "/"
         self._downloads = downloads
         self._log = log
@@ -155,7 +156,8 @@ class Registry:
         part = path.with_name(f".{file_name}.part")
         try:
             async with open_for_writing(part) as write:
-                async for data in _download(self._session, release.tarball, release.package, _MAX_PACKAGE_BYTES):
+                session = await self._open_session()
+                async for data in _download(session, release.tarball, release.package, _MAX_PACKAGE_BYTES):
                     sum_.update(data)
                     await write(data)
             if not hmac.compare_digest(sum_.hexdigest(), release.digest):
@@ -183,7 +185,8 @@ class Registry:
 
     async def _document(self, package: str, path: str) -> bytes:
         url = f"{self._url}{package.replace('/', '%2f')}{path}"
-        return b"".join([part async for part in _download(self._session, url, package, _MAX_DOCUMENT_BYTES)])
+        session = await self._open_session()
+        return b"".join([part async for part in _download(session, url, package, _MAX_DOCUMENT_BYTES)])
 
     def _failure(self, package: str, why: str) -> BuildFailed:
         return BuildFailed("install", *_unreachable(self._url, package, why), kind="registry-unreachable")
@@ -197,8 +200,27 @@ class _RefusedError(BuildFailed):
 async def open_registry(
     environment: Mapping[str, str], *, downloads: Path, log: Callable[[str], None], tool_store: ToolStore | None
 ) -> AsyncIterator[Registry]:
-    """Open the registry with npm's settings for proxies and certificates; see `Registry` for the arguments."""
-    import aiohttp  # most builds don't need it
+    """Open the registry with npm's settings for proxies and certificates; see `Registry` for the arguments.
+
+    Most builds make no request, with the installed Node and the npm that it includes. A session is opened for the first one:
+    importing aiohttp and reading the certificates of the system takes 0.2 s of CPU.
+    """
+    session: aiohttp.ClientSession | None = None
+    opening = anyio.Lock()
+    async with AsyncExitStack() as stack:
+
+        async def open_session() -> aiohttp.ClientSession:
+            nonlocal session
+            async with opening:
+                if session is None:
+                    session = await stack.enter_async_context(await _make_session(environment))
+                return session
+
+        yield Registry(open_session, environment, downloads=downloads, log=log, tool_store=tool_store)
+
+
+async def _make_session(environment: Mapping[str, str]) -> aiohttp.ClientSession:
+    import aiohttp
 
     context = ssl.create_default_context()  # reads SSL_CERT_FILE and SSL_CERT_DIR
     with suppress(OSError):  # npm ignores an unreadable file, too
@@ -210,8 +232,7 @@ async def open_registry(
     proxy = _npm_setting(environment, "https_proxy") or _npm_setting(environment, "proxy")
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=_SILENT_SECONDS, sock_read=_SILENT_SECONDS)
     connector = aiohttp.TCPConnector(ssl=context)
-    async with aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=not proxy, proxy=proxy) as session:
-        yield Registry(session, environment, downloads=downloads, log=log, tool_store=tool_store)
+    return aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=not proxy, proxy=proxy)
 
 
 def _trust(context: ssl.SSLContext, path: str) -> None:
