@@ -7,6 +7,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,7 +23,7 @@ from buildrunner.build.run import Run
 from buildrunner.build.stages import build
 from buildrunner.build.stages.build import BuildStage
 from buildrunner.build.stages.context import StageContext
-from buildrunner.build.stages.install import InstallStage
+from buildrunner.build.stages.install import Installed, InstallStage
 from buildrunner.build.stages.registries import RegistryRewriter
 from buildrunner.build.stages.site import prepare_site
 from buildrunner.build.stages.toolchain import ToolchainProvider
@@ -332,7 +333,7 @@ async def look_at_pages(run: Run, folder: Path) -> None:
 def context_of(run: Run, folder: Path) -> StageContext:
     plan = make_plan(folder, lockfile=folder / "package-lock.json")
     workspace: Any = SimpleNamespace(environment={})
-    checkout: Any = SimpleNamespace(committed="2026-01-01")
+    checkout: Any = SimpleNamespace(folder=folder, committed="2026-01-01")
     return StageContext(run, workspace, checkout, plan, None)  # type: ignore[arg-type]
 
 
@@ -364,6 +365,63 @@ def test_a_fault_in_an_optional_check_ends_no_build(
     run_pipeline(tmp_path, lambda run: check(run, tmp_path / "checkout"))
 
     assert "Too many open files" in capsys.readouterr().err
+
+
+async def prepare(run: Run, folder: Path) -> None:
+    (folder / "index.html").write_text("x")
+    async with run.stage("build", 0.1, "Building"):
+        await prepare_site(run, folder, folder)
+
+
+async def find_in_output(run: Run, folder: Path) -> None:
+    stage = BuildStage(context_of(run, folder), None, None, None)  # type: ignore[arg-type]
+    async with run.stage("build", 0.1, "Building"):
+        await stage._find_output(project.take_snapshot(folder, folder))
+
+
+async def run_build_stage(run: Run, folder: Path) -> None:
+    run.settings = replace(run.settings, build_timeout=0.1)
+    stage = BuildStage(context_of(run, folder), None, None, None)  # type: ignore[arg-type]
+    await stage.run(Installed(None, {}, {}))
+
+
+@pytest.mark.parametrize(
+    ("place", "name", "work"),
+    [
+        (publish, "collect", prepare),
+        (publish, "take_rules", prepare),
+        (publish, "review_site", prepare),
+        (build, "_find_output", find_in_output),
+        (project, "take_snapshot", run_build_stage),
+    ],
+    ids=["collect", "rules", "review", "output", "snapshot"],
+)
+def test_a_walk_over_a_builds_files_delays_no_limit(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    place: Any,
+    name: str,
+    work: Callable[[Run, Path], Awaitable[None]],
+) -> None:
+    """A thousand deep folders take minutes; the walk is left to itself when the time is over."""
+    released = threading.Event()
+    walk = getattr(place, name)
+
+    def slowly(*arguments: Any, **options: Any) -> Any:
+        if threading.current_thread() is not threading.main_thread():
+            released.wait(30)
+        return walk(*arguments, **options)
+
+    async def pipeline(run: Run) -> None:
+        monkeypatch.setattr(place, name, slowly)
+        await work(run, tmp_path / "checkout")
+
+    (tmp_path / "checkout").mkdir()
+    started = time.monotonic()
+    with pytest.raises(BuildTimedOut):
+        run_pipeline(tmp_path, pipeline)
+    assert time.monotonic() - started < 20
+    released.set()
 
 
 def test_a_machine_that_starts_no_process_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
