@@ -22,10 +22,12 @@ from buildrunner.checkout.git_errors import explain
 from buildrunner.errors import BuildFailed
 from buildrunner.project.files import read_text
 from buildrunner.project.frameworks.openssl import needs_legacy_openssl
+from buildrunner.project.output.pages import MAX_PAGE_BYTES
 from buildrunner.project.overrides import Overrides
 from buildrunner.project.plan import plan_build
 from buildrunner.project.versions import is_range
 from buildrunner.project.workspaces import match_parts
+from buildrunner.routing.references import find_addresses
 from buildrunner.sandbox import idle_detection as endless
 from buildrunner.sandbox.command import Exit
 from buildrunner.sandbox.processes import is_wrapper
@@ -242,3 +244,27 @@ def test_endless_errors_of_a_git_server_do_not_stop_the_loop() -> None:
     with quickly():
         anyio.run(explain_all)
     assert turns >= 3
+
+
+FORMATTING = "".join(f"<i x={number}>" for number in range(5000))
+
+
+@pytest.mark.parametrize(
+    "html",
+    [
+        FORMATTING + "</b></i><div>" * 20_000,  # took the parser four minutes
+        "<div>" * 50_000,
+        "<a href=/x><div>" * 16_000,
+        "<b></p>" * 40_000,
+        "<a href=" * 32_000,
+        "<a href=\"<a href='" * 14_000,
+        '<a =" >' * 40_000,
+        "<!--" * 64_000,
+        "<title>" * 40_000,
+        "<template>" * 26_000,
+    ],
+    ids=lambda html: html[:12],
+)
+def test_a_page_of_oddly_nested_elements_is_read_at_once(html: str) -> None:
+    with quickly():
+        list(find_addresses(html[:MAX_PAGE_BYTES], "/"))

@@ -9,6 +9,7 @@ import pytest
 from buildrunner.publish.files import collect
 from buildrunner.publish.review import review_site
 from buildrunner.routing.document import Document, Pattern, Rule
+from buildrunner.routing.references import find_addresses
 from support.files import Files, write
 
 
@@ -154,3 +155,25 @@ def test_all_broken_references_are_known_to_strict_builds(tmp_path: Path) -> Non
             "index.html references /b/a.png",
             "index.html references /gone",
         )
+
+
+@pytest.mark.parametrize(
+    ("html", "addresses"),
+    [
+        ("<!-- <a href=/no> --><a href=/yes>", ["/yes"]),
+        ("<!--><a href=/yes><!-- <a href=/no>", ["/yes"]),
+        ("<script src=/yes>'<a href=/no>'</SCRIPT ><img src='/yes'>", ["/yes", "/yes"]),
+        ("<style><a href=/no></style><textarea><a href=/no></textarea><a href=/yes>", ["/yes"]),
+        ("<template><a href=/no><template></template></template><a href=/yes>", ["/yes"]),
+        ("<a title='1 > 0' data-x=\"<b href='/no'>\" href=/yes>", ["/yes"]),
+        ("<a title='it's \" > href=/no>x</a><A HREF = /yes>", ["/yes"]),
+        ("a < b <3 </p <?x href=/no?><a href=/yes/>", ["/yes/"]),
+        ("<i><a href='/a?b&amp;c=<d>'>x</i></a><svg><use href=/yes /></svg>", ["/a?b&c=<d>", "/yes"]),
+        ("<base href=/docs/><link rel=icon href=icon.svg><link rel=canonical href=/no>", ["/docs/icon.svg"]),
+        ("<a href=/yes><a href=/no", ["/yes"]),
+        ("<a href=/yes><script><a href=/no>", ["/yes"]),
+    ],
+)
+def test_references_are_found_where_browsers_find_them(html: str, addresses: list[str]) -> None:
+    assert [address for _, address in find_addresses(html, "/")] == addresses
+    assert [address for _, address in find_addresses(f"<!doctype html><body>{html}", "/")] == addresses
