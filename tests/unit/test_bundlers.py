@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from buildrunner.publish.bundlers import judge_by_manifests
+from buildrunner.publish.files import collect
 from buildrunner.publish.headers import IMMUTABLE, REVALIDATE, cache_control
+from support.files import write
 
 # `none` before a name without a content hash, `hash` before one that has it, `missed` before one whose hash is not known from a
 # word or a number: it costs a request each time.
@@ -99,6 +101,17 @@ def test_vites_manifest_says_what_is_hashed_and_what_is_copied() -> None:
     assert {path for path, hashed in verdicts.items() if hashed} == {f"assets/{name}" for name in names[1:]}
     assert verdicts["assets/photo-B4x9ZQab.jpg"] is False
     assert not {"assets/worker-B4x9ZQab.js", "img/photo-B4x9ZQab.jpg"} & set(verdicts)
+
+
+def test_a_manifest_in_the_output_decides_what_is_immutable(tmp_path: Path) -> None:
+    hashed, copied = "assets/index-DarkMode.css", "assets/photo-B4x9ZQab.jpg"
+    write(tmp_path, {".vite/manifest.json": json.dumps(VITE), hashed: "", copied: "", "index.html": ""})
+
+    with collect(tmp_path, tmp_path) as site:
+        rules = {file.path: file.cache_control for file in site.files}
+
+    assert (rules[hashed], rules[copied]) == (IMMUTABLE, REVALIDATE)
+    assert (cache_control(hashed), cache_control(copied)) == (REVALIDATE, IMMUTABLE)
 
 
 @pytest.mark.parametrize("manifest", ["asset-manifest.json", "manifest.json", "rev-manifest.json", "app/manifest.json"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -46,3 +47,43 @@ def test_a_wrong_aws_configuration_has_no_traceback(tmp_path: Path, name: str, v
     assert "Traceback" not in ended.stderr
     assert expected in ended.stderr
     assert "There is no log of my-site" in ended.stderr
+
+
+SHOW = """
+import functools, json, sys
+import anyio
+from buildrunner.client.reader import LogEnd
+from buildrunner.commands import logs
+
+EVENT = '{"ts":"2026-01-01T00:00:00.000Z","type":"log","stage":"build","stream":"stdout","log":"line %d .................."}'
+
+class Reader:
+    end = LogEnd("result", 40)
+
+    def __init__(self, *_, **__):
+        pass
+
+    async def batches(self):
+        yield [(EVENT % number).encode() for number in range(5000)]
+
+logs.LogReader = Reader
+environment = {"REDIS_URI": "redis://127.0.0.1:1", "AWS_BUCKET_NAME": "sites", "AWS_REGION": "eu-central-1"}
+show = functools.partial(logs.show_log, environment, "my-site", build=None, follow=False, as_json=False)
+sys.exit(anyio.run(show))
+"""
+
+
+def test_a_log_on_output_that_would_block_is_whole() -> None:
+    """Node.js makes a shared terminal or pipe non-blocking."""
+    ours, theirs = os.pipe()
+    os.set_blocking(theirs, False)
+
+    with subprocess.Popen([sys.executable, "-c", SHOW], stdout=theirs, stderr=subprocess.PIPE, text=True) as process:
+        os.close(theirs)
+        with open(ours) as screen:
+            time.sleep(0.5)  # meanwhile the pipe is full
+            lines = screen.read().splitlines()
+        _, said = process.communicate(timeout=60)
+
+    assert (process.returncode, said) == (40, "")
+    assert [line.split()[1] for line in lines] == [str(number) for number in range(5000)]
