@@ -64,7 +64,8 @@ class Reader:
         pass
 
     async def batches(self):
-        yield [(EVENT % number).encode() for number in range(5000)]
+        for start in range(0, 5000, 100):
+            yield [(EVENT % number).encode() for number in range(start, start + 100)]
 
 logs.LogReader = Reader
 environment = {"REDIS_URI": "redis://127.0.0.1:1", "AWS_BUCKET_NAME": "sites", "AWS_REGION": "eu-central-1"}

@@ -128,10 +128,9 @@ def test_the_host_that_is_shown_is_the_one_that_is_asked(repository: Repository,
         assert address.partition("://")[2].partition("/")[0].count("@") <= 1
 
 
-@pytest.mark.parametrize(
-    "said", [b"1" * 200_000 + b"\n", b"\xb2 x\n", b"0 exit " + b"9" * 200_000 + b"\n", b"99999 x\n"]
-)
-def test_whatever_a_server_says_a_job_fails_in_words(said: bytes) -> None:
+def run_job(said: bytes) -> tuple[Exit, str]:
+    """Return what is made of the output of a job that fetches a submodule."""
+
     class Said:
         def output(self, stream: str, data: bytes) -> None:
             pass
@@ -139,13 +138,26 @@ def test_whatever_a_server_says_a_job_fails_in_words(said: bytes) -> None:
         async def __call__(self, *_: str, listen: Any, **__: Any) -> tuple[Exit, str, bytes]:
             for start in range(0, len(said), 60_000):
                 listen("stdout", said[start : start + 60_000])
-            listen("stdout", b"0 exit 128\n")
             return Exit(0, None), "", b""
 
     submodule = submodules._Submodule("a", "https://github.com/a/b", "0" * 40, token=False)
-    results = anyio.run(submodules._run_jobs, cast(Git, Said()), HTTPS, Path("/x"), [submodule])
+    (result,) = anyio.run(submodules._run_jobs, cast(Git, Said()), HTTPS, Path("/x"), [submodule])
+    return result
 
-    assert [ended.code for ended, _ in results] == [128]
+
+@pytest.mark.parametrize(
+    "said", [b"1" * 200_000 + b"\n", b"\xb2 x\n", b"0 exit " + b"9" * 200_000 + b"\n", b"99999 x\n"]
+)
+def test_whatever_a_server_says_a_job_fails_in_words(said: bytes) -> None:
+    assert run_job(said + b"0 exit 128\n")[0].code == 128
+
+
+def test_a_job_that_was_killed_has_no_exit_code_of_the_server() -> None:
+    assert run_job(b"0 exit " + b"9" * 5000 + b"\n")[0].code == 1
+
+
+def test_a_line_without_end_belongs_to_its_job() -> None:
+    assert "x" * 1000 in run_job(b"0 " + b"x" * 200_000 + b"\n0 exit 128\n")[1]
 
 
 def test_submodules_and_lfs_are_read_from_the_index(tmp_path: Path) -> None:
