@@ -446,6 +446,35 @@ async def test_a_run_stopped_while_publishing_costs_what_it_touched(
         assert await bodies_of(bucket, prefix) == before
 
 
+class NoAnswerOncePublishing(Recorder):
+    """A bucket that stores that a build publishes, and does not answer."""
+
+    async def put_if(self, key: str, body: bytes, **named: Any) -> str | None:
+        answer = await super().put_if(key, body, **named)
+        if b'"publishing"' in body:
+            await anyio.sleep_forever()
+        return answer
+
+
+async def test_a_run_stopped_as_it_begins_to_publish_holds_nobody_up(
+    server: S3Server, prefix: str, tmp_path: Path
+) -> None:
+    files = {"index.html": "1", "a.css": "1"}
+    async with bucket_of(server) as bucket:
+        await deploy(bucket, prefix, tmp_path / "1", files, build="a")
+        with site_of(tmp_path / "2", files | {"index.html": "2"}) as site:
+            stopped = make_upload(NoAnswerOncePublishing(bucket), prefix, build="stopped", run=2)
+            await stopped.plan(site, on_progress=lambda _files, _bytes: None)
+            await stopped.send_new()
+            with anyio.move_on_after(1) as scope:
+                await stopped.begin()
+        assert scope.cancelled_caught
+        with anyio.fail_after(20):
+            recorder, _ = await deploy(bucket, prefix, tmp_path / "1", {}, build="c", run=3)
+
+        assert recorder.written == []
+
+
 async def test_a_run_stopped_while_waiting_for_another_holds_nobody_up(
     server: S3Server, prefix: str, tmp_path: Path
 ) -> None:
