@@ -16,6 +16,7 @@ import pytest
     [
         ("AWS_PROFILE", "nobodys", "Check AWS_PROFILE and the files in ~/.aws."),
         ("AWS_CONFIG_FILE", "garbage", "Check AWS_PROFILE and the files in ~/.aws."),
+        ("AWS_WEB_IDENTITY_TOKEN_FILE", "/no/token", "/no/token, which cannot be read: No such file"),
         ("AWS_METADATA_SERVICE_TIMEOUT", "soon", "S3"),
         ("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://example.com/x", "S3"),
     ],
@@ -29,6 +30,7 @@ def test_a_wrong_aws_configuration_has_no_traceback(tmp_path: Path, name: str, v
         "AWS_BUCKET_NAME": "sites",
         "AWS_REGION": "eu-central-1",
         "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_ROLE_ARN": "arn:aws:iam::111122223333:role/builds",  # used with a token file only
         "HOME": str(tmp_path),
         **{each: os.environ[each] for each in ("PATH", "PYTHONPATH") if each in os.environ},
         name: value,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -83,6 +84,8 @@ def _import_client(concurrency: int, has_endpoint: bool) -> tuple[AioSession, Ai
     from aiobotocore.session import get_session
     from botocore.exceptions import ReadTimeoutError
 
+    # It logs tracebacks of errors that `explained` explains; without a handler they would appear on stderr.
+    logging.getLogger("aiobotocore").addHandler(logging.NullHandler())
     for name in [name for name, value in os.environ.items() if name.startswith("AWS_") and not value]:
         del os.environ[name]  # botocore would look for a profile with an empty name
 

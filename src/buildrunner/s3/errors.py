@@ -271,6 +271,12 @@ def _explain(error: Exception, operation: Operation, bucket: str, key: str, endp
             in_doubt=doubt,
             cause_known=False,
         )
+    if isinstance(error, OSError) and error.filename:
+        return S3Failed(
+            f"The AWS configuration names the file {error.filename}, which cannot be read: {error.strerror}.",
+            "Check AWS_WEB_IDENTITY_TOKEN_FILE, and other variables that name files.",
+            kind="aws-configuration",
+        )
     for kinds, reason, hint in (
         (
             (aws.NoCredentialsError, aws.PartialCredentialsError),
