@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -422,6 +424,22 @@ def test_a_walk_over_a_builds_files_delays_no_limit(
         run_pipeline(tmp_path, pipeline)
     assert time.monotonic() - started < 20
     released.set()
+
+
+@pytest.mark.parametrize("fault", [BrokenPipeError(), BlockingIOError()], ids=["closed", "full"])
+def test_a_report_that_nobody_reads_ends_no_build(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: OSError
+) -> None:
+    class Unread(io.StringIO):
+        def write(self, text: str) -> int:
+            raise fault
+
+    async def pipeline(run: Run) -> None:
+        monkeypatch.setattr(sys, "stderr", Unread())
+        with run.faults.tolerate():
+            raise ValueError
+
+    run_pipeline(tmp_path, pipeline)
 
 
 def test_a_machine_that_starts_no_process_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from buildrunner.errors import BuildEnded
 
@@ -22,8 +22,9 @@ class FaultReporter:
         self._redact = redact
 
     def report(self, error: Exception) -> None:
-        """Print the traceback of an internal error."""
-        print(self._redact("".join(traceback.format_exception(error))), file=sys.stderr, flush=True)
+        """Print the traceback of an internal error, unless nobody reads stderr."""
+        with suppress(OSError):
+            print(self._redact("".join(traceback.format_exception(error))), file=sys.stderr, flush=True)
 
     @contextmanager
     def tolerate(self) -> Iterator[None]:
