@@ -31,7 +31,7 @@ from buildrunner.build.stages.site import prepare_site
 from buildrunner.build.stages.toolchain import ToolchainProvider
 from buildrunner.concurrency.cancellation import CLEANUP_RESERVE_SECONDS, Deadline, cleanup, run_deadline, run_in_thread
 from buildrunner.config.settings import read_settings
-from buildrunner.errors import BuildCancelled, BuildEnded, BuildFailed, BuildTimedOut, CommandFailed, ungrouped
+from buildrunner.errors import BuildCancelled, BuildEnded, BuildFailed, BuildTimedOut, CommandFailed
 from buildrunner.events.journal import Journal
 from buildrunner.project import files as reading
 from buildrunner.project.output import search as output
@@ -58,16 +58,21 @@ Pipeline = Callable[[Run], Awaitable[None]]
 
 
 def run_pipeline(folder: Path, pipeline: Pipeline, *, seconds: float = 20) -> Run:
-    """Run a pipeline as `Run.execute` does, without the followers; raises what it raises."""
+    """Run a pipeline as `Run.execute` does, without the followers; raises what it raises, also an exception group."""
 
     async def main() -> Run:
+        raised: list[Exception] = []
         with Journal(folder, build="b", redactor=Redactor([]), max_bytes=10_000) as journal:
-            with ungrouped():
-                async with anyio.create_task_group() as tasks:
-                    run = Run(read_settings(ENVIRONMENT), journal, Redactor([]), tasks)
-                    run_deadline.set(run.ending.deadline)
+            async with anyio.create_task_group() as tasks:
+                run = Run(read_settings(ENVIRONMENT), journal, Redactor([]), tasks)
+                run_deadline.set(run.ending.deadline)
+                try:
                     with anyio.fail_after(seconds), run.ending.pipeline:
                         await pipeline(run)
+                except Exception as error:
+                    raised.append(error)
+            if raised:
+                raise raised[0]
             return run
 
     return anyio.run(main)
