@@ -1,8 +1,8 @@
-"""Make the README's two pictures anew from a real run of `make demo`: the terminal as SVG, the page as PNG.
+"""Make two pictures anew from a real run of `make demo`: the terminal as SVG, and the site that it serves as PNG.
 
     .venv/bin/python docs/images/make_images.py
 
-The page needs Chromium (Debian: `apt-get install chromium`); without it only the terminal is made. Use an idle machine, because
+The site needs Chromium (Debian: `apt-get install chromium`); without it only the terminal is made. Use an idle machine, because
 the picture shows how long each stage took, and look at both before committing them.
 """
 
@@ -27,7 +27,7 @@ COLUMNS = 100
 
 
 def main() -> None:
-    """Run the demo in a terminal, photograph the page while it is served, then end it as a person would."""
+    """Run the demo in a terminal, photograph the site while it is served, then end it as a person would."""
     ours, theirs = pty.openpty()
     environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": str(COLUMNS)}
     with subprocess.Popen(
@@ -43,7 +43,7 @@ def main() -> None:
         shown = ""
         while "Press Ctrl-C to stop." not in shown:
             shown += os.read(ours, 65536).decode()
-        address = re.search(r"http://127\.0\.0\.1:\d+/", shown)
+        address = re.search(r"http://127\.0\.0\.1:\d+/(?=[\s\x1b])", shown)  # that of the build page has a path
         if address and shutil.which("chromium"):
             photograph(address[0])
         os.killpg(demo.pid, signal.SIGINT)
@@ -66,7 +66,7 @@ def picture(shown: str) -> str:
 
 
 def photograph(address: str) -> None:
-    """Take the page with a browser that knows nothing of this machine's user."""
+    """Take the site with a browser that knows nothing of this machine's user."""
     with tempfile.TemporaryDirectory() as profile:
         flags = ["headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "hide-scrollbars"]
         flags += ["disable-background-networking", "disable-component-update", "disable-sync"]

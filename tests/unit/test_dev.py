@@ -14,7 +14,7 @@ import anyio
 import pytest
 from anyio.abc import SocketStream
 
-from buildrunner.commands.dev.command import _OURS, make_slug
+from buildrunner.commands.dev.command import _OURS, folder_of, make_slug
 from buildrunner.commands.dev.early_port import open_early_port
 from buildrunner.commands.dev.folders import cache_of, runtime_folder
 from buildrunner.commands.dev.leftovers import removed_at_end
@@ -46,6 +46,20 @@ def _own_folders(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 )
 def test_a_slug_is_made_of_the_name(repo: str, slug: str) -> None:
     assert make_slug(repo) == slug
+
+
+@pytest.mark.parametrize(
+    ("repo", "folder"),
+    [
+        ("file:///home/me/My%20App", "/home/me/My App"),
+        ("file://localhost/app", "/app"),
+        ("file://host/app", "file://host/app"),
+        ("https://example.org/a", "https://example.org/a"),
+        ("my app", "my app"),
+    ],
+)
+def test_a_file_url_is_its_folder(repo: str, folder: str) -> None:
+    assert folder_of(repo) == folder
 
 
 # --- ports -----------------------------------------------------------------------------------------------------------

@@ -150,7 +150,7 @@ class DependencyCache:
         archive = self._usable()[name]
         started = anyio.current_time()
         ended = False
-        why = "it took longer than the install it replaces."
+        why = "reading them took longer than the install."
         with anyio.move_on_after(archive.longest_wait):
             try:
                 await self._packer.unpack(
@@ -161,7 +161,7 @@ class DependencyCache:
                 why = str(error)
                 self._store.damaged.add(name)
         if not ended:
-            self._log(f"The cached dependencies are not used: {why}", "warning")
+            self._log(f"Installing instead of using the cached dependencies: {why}", "warning")
             await self._packer.remove(install.folder(archive.kind), archive.kind)
             return False
         self._restored = archive
@@ -313,7 +313,7 @@ class DependencyCache:
         digest = hashlib.sha256()
         await self._store.save(name, path, digest, max_bytes=MAX_PACKED_BYTES)
         if digest.hexdigest() != archive.sha256:
-            raise UnusableError("it is damaged: its SHA-256 differs.")
+            raise UnusableError("the archive is damaged: its SHA-256 differs.")
         path.chmod(0o644)  # the build's user unpacks it
         return path
 

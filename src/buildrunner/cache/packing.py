@@ -106,7 +106,7 @@ class Packer:
             with suppress(OSError):
                 os.unlink(path)
         if code:
-            raise UnusableError(f"it cannot be unpacked ({complaint or f'exit code {code}'}).")
+            raise UnusableError(f"the archive cannot be unpacked ({complaint or f'exit code {code}'}).")
 
     async def remove(self, folder: Path, kind: Kind) -> None:
         """Remove what an archive of a kind was unpacked to, or an install has written there."""

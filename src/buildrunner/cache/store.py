@@ -34,7 +34,7 @@ MAX_AGE = timedelta(days=14)
 
 
 class UnusableError(Exception):
-    """A cached file cannot be used; the text completes "The cached … is not used: "."""
+    """A cached file cannot be used; the text says why, after a colon."""
 
 
 class CacheStore:
@@ -96,13 +96,13 @@ class CacheStore:
                 async for chunk in chunks:
                     size += len(chunk)
                     if size > max_bytes:
-                        raise UnusableError(f"it is larger than {max_bytes // 2**20} MiB.")
+                        raise UnusableError(f"the file is larger than {max_bytes // 2**20} MiB.")
                     digest.update(chunk)
                     await write(chunk)
         except BuildEnded as error:
             raise UnusableError(error.reason) from None
         except OSError as error:
-            raise UnusableError(f"it cannot be written here: {error.strerror}.") from None
+            raise UnusableError(f"the file cannot be written here: {error.strerror}.") from None
         return size
 
     async def put(self, name: str, descriptor: int, size: int, *, content_type: str) -> None:

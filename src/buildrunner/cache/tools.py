@@ -54,23 +54,23 @@ class ToolCache:
         if name not in self._usable() or self._seconds <= 0:
             return False
         started = anyio.current_time()
-        why = "it takes longer than the registry would."
+        why = "reading it took too long."
         with anyio.move_on_after(self._seconds):
             try:
                 found = hashlib.new(algorithm)
                 size = await self._store.save(name, path, found, max_bytes=MAX_TOOL_BYTES)
                 why = ""
                 if not size:
-                    why = "another build has removed it."
+                    why = "another build removed it."
                 elif not hmac.compare_digest(found.hexdigest(), digest):
-                    why = "it is damaged: its digest is another."
+                    why = "it is damaged: its digest differs."
                     self._store.damaged.add(name)
             except UnusableError as error:
                 why = str(error)
         seconds = anyio.current_time() - started
         self._seconds -= seconds
         if why:
-            self._log(f"The cached {_label(name)} is not used: {why}", "warning")
+            self._log(f"Fetching {_label(name)} from the registry instead of the cache: {why}", "warning")
             return False
         self._log(f"Restored {_label(name)} of an earlier build ({size / 1e6:.1f} MB in {seconds:.1f} s).")
         return True

@@ -10,7 +10,7 @@ import sys
 import webbrowser
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import anyio
 import anyio.to_thread
@@ -202,8 +202,9 @@ class _Run:
         if published:
             self._name_site(site_address)
         if os.isatty(0):
-            page_stays = f"\nThe build page stays at {page} until you press Ctrl-C."
-            print_line("Press Ctrl-C to stop." if published else page_stays)
+            if not published:
+                print_line(f"\nThe build page stays at\n{page}")
+            print_line("Press Ctrl-C to stop.")
             await anyio.sleep_forever()
         if published:
             from buildrunner.commands.dev.site import visit
@@ -294,6 +295,12 @@ class _Run:
             "SITE_URL": site_address,
             **started.aws_variables,
         }
+
+
+def folder_of(repo: str) -> str:
+    """Return the folder that a file URL of this machine names; anything else as it is (RFC 8089)."""
+    parts = urlsplit(repo)
+    return unquote(parts.path) if parts.scheme == "file" and parts.netloc in {"", "localhost"} else repo
 
 
 def make_slug(repo: str) -> str:

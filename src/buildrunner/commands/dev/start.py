@@ -17,4 +17,6 @@ async def dev(environment: Mapping[str, str], repo: str, **options: Any) -> int:
         async with open_build_process(leftovers) as process:
             from buildrunner.commands.dev import command
 
-            return await command.dev(environment, repo, **options, leftovers=leftovers, first_process=process)
+            return await command.dev(
+                environment, command.folder_of(repo), **options, leftovers=leftovers, first_process=process
+            )

@@ -27,7 +27,10 @@ from buildrunner.events.sinks.console import print_bytes, print_line
 from buildrunner.redaction import Redactor, visible
 from buildrunner.sandbox import remove_tree
 
-_DEV_NEEDS_NONE = "`buildrunner dev` needs none: it starts its own."
+# In the image, who checks runs builds.
+_DEV_NEEDS_NONE = (
+    "" if os.environ.get("BUILDRUNNER_IMAGE") == "1" else " `buildrunner dev` needs neither: it starts its own servers."
+)
 _NAME_COLUMNS = 22
 
 
@@ -117,7 +120,7 @@ class _Settings:
         if not uri:
             if not self._reader.environment.get("REDIS_URI"):  # one that is malformed is reported already
                 yield Check(
-                    "redis", "failed", "REDIS_URI is missing.", f"Set it to the Redis of the log. {_DEV_NEEDS_NONE}"
+                    "redis", "failed", "REDIS_URI is missing.", f"Set it to the Redis of the log.{_DEV_NEEDS_NONE}"
                 )
             return
         slug = f"{(self._values['SLUG'] or 'buildrunner')[:40].rstrip('-')}-{self._token}"
@@ -139,7 +142,7 @@ class _Settings:
                     "s3",
                     "failed",
                     "AWS_BUCKET_NAME is missing.",
-                    f"Set it to the bucket of the sites. {_DEV_NEEDS_NONE}",
+                    f"Set it to the bucket of the sites.{_DEV_NEEDS_NONE}",
                 )
             return
         region = read_region(reader, values)

@@ -148,7 +148,8 @@ def print_bytes(data: bytes, descriptor: int = _STDOUT) -> None:
 
 def print_line(sentence: str, descriptor: int = _STDOUT) -> None:
     """Print a sentence of our own; on a terminal in the place of the row that a build may draw there."""
-    clear = "\r\x1b[K" if os.isatty(descriptor) and os.environ.get("TERM", "dumb") != "dumb" else ""
+    plain = not os.isatty(descriptor) or os.environ.get("TERM", "dumb") == "dumb" or os.environ.get("NO_COLOR")
+    clear = "" if plain else "\r\x1b[K"
     print_bytes(f"{clear}{sentence}\n".encode(errors="surrogateescape"), descriptor)
 
 

@@ -254,7 +254,11 @@ def _facts(event: Mapping[str, Any]) -> list[Any]:
         "size": f"{sizes} since the last deployment" if sizes else "",
         "address": event.get("url") or "",
     }
-    return [Text.assemble((f"  {name:<9}", "dim"), value) for name, value in rows.items() if value]
+    return [
+        Text.assemble((f"  {name:<9}", "dim"), (value, "bold underline" if name == "address" else ""))
+        for name, value in rows.items()
+        if value
+    ]
 
 
 def _describe_stages(stages: Mapping[str, float], failed: str) -> list[Any]:
