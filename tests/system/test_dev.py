@@ -28,7 +28,6 @@ from buildrunner.commands.dev.servers import servers
 from buildrunner.errors import BuildEnded
 from support.harness import wait_for
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "react-app"
 ADDRESS = re.compile(r"^http://127\.0\.0\.1:\d+/\r?$", re.MULTILINE)
 # Writes a site with pages, a folder and a script, without a single dependency.
 BUILD = """
@@ -150,23 +149,6 @@ def get(address: str) -> tuple[int, str, str, str]:
     except urllib.error.HTTPError as error:
         with error:
             return error.code, "", "", ""
-
-
-def test_the_example_is_built_and_a_second_time_from_the_cache(temp: TempDir) -> None:
-    for installs in (True, False):
-        code, output = run(EXAMPLE, temp)
-
-        assert code == 0, output
-        assert re.match(r"Build page: http://127\.0\.0\.1:\d+/sites/react-app\n", output)
-        assert len(ADDRESS.findall(output)) == 1, output
-        assert "==> Cloning react-app\n" in output, output
-        assert "vite" in output
-        assert re.search(
-            r"Fetched http.*as published; its script /assets/index-.*\.js: \d+ bytes, as published", output
-        )
-        assert ("$ npm ci\n" in output) == installs, output
-        assert ("Restored node_modules" in output) != installs, output
-        assert left_behind(temp) == []
 
 
 def show_logs(temp: TempDir, *arguments: str) -> str:

@@ -101,11 +101,9 @@ def test_the_result_tells_kind_place_and_excerpt(program: Program, repositories:
     }
 
     def build(name: str) -> Run:
-        strict = "1" if name == "npm" else None
-        repository = repositories.make(cases[name][0])
-        return program.run(
-            repository, DEPENDENCY_CACHE="off", BUILD_ENV_API_TOKEN="hidden-token", STRICT_LOCKFILE=strict
-        )
+        variables: dict[str, str | None] = {"BUILD_ENV_API_TOKEN": "hidden-token", "DEPENDENCY_CACHE": "off"}
+        variables |= {"STRICT_LOCKFILE": "1"} if name == "npm" else {"INSTALL_COMMAND": "true"}
+        return program.run(repositories.make(cases[name][0]), timeout=90, meanwhile=None, **variables)
 
     with ThreadPoolExecutor(2) as pool:
         runs = dict(zip(cases, pool.map(build, cases), strict=True))

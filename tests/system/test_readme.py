@@ -9,6 +9,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,16 +41,28 @@ REQUIRED = {
 # --- commands --------------------------------------------------------------------------------------------------------
 
 
-def test_make_demo_prints_its_log_and_the_address_of_the_site() -> None:
+def test_make_demo_serves_the_example_a_second_time_from_a_cache() -> None:
     assert "make demo" in commands()
 
-    # With the environment that these tests run in, and never installing anything into it.
-    ended = make("demo")
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        places = {"TMPDIR": folder, "XDG_CACHE_HOME": f"{folder}/cache", "XDG_RUNTIME_DIR": folder}
+        # With the environment that these tests run in, and never installing anything into it.
+        runs = [make("demo", **places).stdout for _ in range(2)]
+        left = os.listdir(folder)
 
-    assert ended.returncode == 0, ended.stdout
-    assert re.search(r"^http://127\.0\.0\.1:\d+/$", ended.stdout, re.MULTILINE)
-    assert re.search(r"^Done$", ended.stdout, re.MULTILINE)
-    assert re.search(r"^Fetched http://127\.0\.0\.1:\d+/: \d+ bytes, as published", ended.stdout, re.MULTILINE)
+    for output, installs in zip(runs, (True, False), strict=True):
+        assert re.match(r"Build page: http://127\.0\.0\.1:\d+/sites/react-app\n", output)
+        assert "==> Cloning react-app\n" in output
+        assert "vite" in output
+        assert re.search(r"^Done$", output, re.MULTILINE)
+        assert re.search(r"^http://127\.0\.0\.1:\d+/$", output, re.MULTILINE)
+        assert re.search(
+            r"Fetched http.*as published; its script /assets/index-.*\.js: \d+ bytes, as published", output
+        )
+        assert ("$ npm ci\n" in output) == installs, output
+        assert ("Restored node_modules" in output) != installs, output
+    assert left == ["cache"]
 
 
 def test_every_make_target_and_every_other_command_is_known() -> None:
@@ -175,7 +188,7 @@ def test_the_table_of_fields_names_every_field_of_a_real_run(program: Program, r
 # --- reading Markdown ------------------------------------------------------------------------------------------------
 
 
-def make(*arguments: str) -> subprocess.CompletedProcess[str]:
+def make(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run make with the environment that these tests run in; what would install into it is taken for done."""
     prefix = sys.prefix
     return subprocess.run(
@@ -188,8 +201,7 @@ def make(*arguments: str) -> subprocess.CompletedProcess[str]:
             *arguments,
         ],
         cwd=ROOT,
-        env={name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
-        | {"DEPENDENCY_CACHE": "off"},
+        env={name: value for name, value in os.environ.items() if not name.startswith("MAKE")} | variables,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
