@@ -30,13 +30,13 @@ ROOT = Path(__file__).parents[2]
 Event = dict[str, Any]
 
 
-class Commands(TypedDict):
+class _Commands(TypedDict):
     INSTALL_COMMAND: str
     BUILD_COMMAND: str
 
 
 # For builds that don't need npm, which saves a second of CPU.
-PLAIN: Commands = {"INSTALL_COMMAND": "true", "BUILD_COMMAND": "sh build.sh"}
+PLAIN: _Commands = {"INSTALL_COMMAND": "true", "BUILD_COMMAND": "sh build.sh"}
 
 
 @dataclass
@@ -248,7 +248,7 @@ class Program:
     `commands` are variables of every build that does not set them or leave them out.
     """
 
-    def __init__(self, redis: Redis, s3: S3Server, folder: Path, commands: Commands | None = None) -> None:
+    def __init__(self, redis: Redis, s3: S3Server, folder: Path, commands: _Commands | None = None) -> None:
         self.redis = redis
         self.s3 = s3
         self.folder = folder

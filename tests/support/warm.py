@@ -12,34 +12,17 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import IO
 
-from support.harness import Commands, Program, Redis
-from support.s3_server import S3Server
+from support.harness import Program
 
-# What a build and `logs` import, in the end, much of it by `buildrunner.lazy`.
+# What a build and `logs` import, in the end.
 _MODULES = (
     "aiobotocore.session",
     "anyio._backends._asyncio",
     "buildrunner.build.runner",
-    "buildrunner.build.stages.build",
-    "buildrunner.build.stages.clone",
-    "buildrunner.build.stages.install",
-    "buildrunner.build.stages.plan",
-    "buildrunner.build.stages.site",
-    "buildrunner.cache.store",
-    "buildrunner.cache.dependencies",
-    "buildrunner.commands.run",
-    "buildrunner.diagnose.explain",
-    "buildrunner.events.sinks.redis.publisher",
-    "buildrunner.events.sinks.terminal",
-    "buildrunner.publish.uploader",
-    "buildrunner.routing.document",
-    "buildrunner.s3.client",
-    "buildrunner.s3.bucket",
     "redis.asyncio",
     "support.warm",
 )
@@ -50,13 +33,9 @@ _server.set_forkserver_preload(list(_MODULES))
 class WarmProcess:
     """A process of `WarmProgram`; what tests use of `subprocess.Popen`."""
 
-    def __init__(
-        self, environment: Mapping[str, str], arguments: tuple[str, ...], prepare: Callable[[], None] | None = None
-    ) -> None:
+    def __init__(self, environment: Mapping[str, str], arguments: tuple[str, ...]) -> None:
         readers, writers = zip(_server.Pipe(duplex=False), _server.Pipe(duplex=False), strict=True)
-        self._process = _server.Process(
-            target=_run, args=(dict(environment), arguments, prepare, *writers), daemon=True
-        )
+        self._process = _server.Process(target=_run, args=(dict(environment), arguments, *writers), daemon=True)
         self._process.start()
         for writer in writers:
             writer.close()
@@ -90,21 +69,10 @@ class WarmProcess:
 
 
 class WarmProgram(Program):
-    """`Program` whose builds start in half the CPU time. `prepare` is called in each process before all else."""
-
-    def __init__(
-        self,
-        redis: Redis,
-        s3: S3Server,
-        folder: Path,
-        commands: Commands | None = None,
-        prepare: Callable[[], None] | None = None,
-    ) -> None:
-        super().__init__(redis, s3, folder, commands)
-        self._prepare = prepare
+    """`Program` whose builds start in half the CPU time."""
 
     def launch(self, environment: Mapping[str, str], *arguments: str) -> WarmProcess:
-        return WarmProcess({"TMPDIR": str(self.folder), **environment}, arguments, self._prepare)
+        return WarmProcess({"TMPDIR": str(self.folder), **environment}, arguments)
 
 
 def _as_file(reader: Connection) -> IO[str]:
@@ -112,16 +80,8 @@ def _as_file(reader: Connection) -> IO[str]:
         return open(os.dup(reader.fileno()), errors="replace")
 
 
-def _run(
-    environment: dict[str, str],
-    arguments: tuple[str, ...],
-    prepare: Callable[[], None] | None,
-    stdout: Connection,
-    stderr: Connection,
-) -> None:
+def _run(environment: dict[str, str], arguments: tuple[str, ...], stdout: Connection, stderr: Connection) -> None:
     """Become the program, as `Program.start` starts it."""
-    if prepare:
-        prepare()
     for connection, descriptor in ((stdout, 1), (stderr, 2)):
         os.dup2(connection.fileno(), descriptor)
         connection.close()

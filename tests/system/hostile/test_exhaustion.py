@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from support.attacker import Attacker, cold_start
+from support.attacker import Attacker
 from support.harness import PLAIN, Run
 
 PAGE = "mkdir -p dist; echo hello >dist/index.html\n"
@@ -103,7 +103,6 @@ def test_one_file_has_no_room_for_more_than_its_limit(attacker: Attacker) -> Non
     assert not any(re.fullmatch(rf"c {most + 1}", line) for line in run.lines)
 
 
-@cold_start
 def test_the_kernel_kills_the_build_before_the_runner(attacker: Attacker) -> None:
     """A build may take that back, down to the runner's own figure and not below: then the larger of the two is ended."""
     script = f"""{PAGE}

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import pytest
 
 import support.git_server as server_module
-from support.attacker import Attacker, cold_start, in_one_place
+from support.attacker import Attacker, in_one_place
 from support.git_server import GitServer, git_server
 from support.harness import PLAIN, Repositories, Run
 
@@ -330,7 +330,6 @@ def test_links_of_a_repository_do_not_lead_the_runner_out_of_it(attacker: Attack
 # --- the token --------------------------------------------------------------------------------------------------
 
 
-@cold_start
 def test_the_token_is_nowhere_where_the_build_can_look(attacker: Attacker) -> None:
     # The build looks for it by halves: what it looks for must not be found because it was brought along.
     halves = [(secret[: len(secret) // 2], secret[len(secret) // 2 :]) for secret in (TOKEN, *ENCODED)]

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from support.attacker import Attacker, cold_start
+from support.attacker import Attacker
 from support.harness import Event, Run
 from support.relay import Relay
 
@@ -260,7 +260,6 @@ def _stop(attacker: Attacker, pid: int, slug: str) -> None:
         os.kill(pid, signal.SIGTERM)
 
 
-@cold_start
 def test_the_runner_is_not_ended_by_its_build(attacker: Attacker) -> None:
     """Without root it can be: a person's own build has the person's rights over the person's processes."""
     script = """
