@@ -13,7 +13,6 @@ import pytest
 
 from support.harness import Program, Redis, Repositories, free_port
 from support.s3_server import S3Server, s3_server
-from support.warm import WarmProgram
 
 # Machines that test are noisy. HYPOTHESIS_PROFILE=thorough looks longer, for whoever changes what is tested so.
 hypothesis.settings.register_profile("default", deadline=None, max_examples=50)
@@ -69,7 +68,7 @@ def own_redis(open_folder: Path) -> Iterator[Redis]:
 
 @pytest.fixture
 def program(shared_redis: Redis, s3: S3Server, open_folder: Path) -> Program:
-    return WarmProgram(shared_redis, s3, open_folder)
+    return Program(shared_redis, s3, open_folder)
 
 
 @pytest.fixture(scope="session")

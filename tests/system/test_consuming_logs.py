@@ -33,7 +33,6 @@ from support.harness import (
 )
 from support.node_modules import node_modules
 from support.s3_server import S3Server
-from support.warm import WarmProgram
 
 DOCUMENT = (ROOT / "docs" / "consuming-logs.md").read_text()
 LANGUAGES = ("node", "python")
@@ -165,7 +164,7 @@ def readers(written: Readers) -> Iterator[Readers]:
 
 @pytest.fixture
 def program(own_redis: Redis, s3: S3Server, open_folder: Path) -> Program:
-    return WarmProgram(own_redis, s3, open_folder)
+    return Program(own_redis, s3, open_folder)
 
 
 def wait_until_they_wait(redis: Redis, count: int) -> None:
