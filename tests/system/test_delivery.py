@@ -316,6 +316,8 @@ def test_cuts_after_a_batch_ran_double_and_lose_nothing(
     relay.loses = losing(CUT)
     build.go(2)
     build.go(3)
+    # Lines in doubt are sent again only if this is certainly the server of before the cut, by the seconds that it has run.
+    wait_for(lambda: info(own_redis, "server")["uptime_in_seconds"] >= 3, "Redis to be older than any doubt")
 
     run = own_program.run(repositories.app(build.script), REDIS_URI=limited(own_redis, relay.port, refused), **PLAIN)
 
