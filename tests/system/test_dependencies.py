@@ -99,7 +99,7 @@ def test_a_second_build_skips_install_and_a_damaged_archive(program: Program, ap
     # Damaged: one line, the whole install, and another in its place.
     warnings = [event["log"] for event in third.events if event.get("level") == "warning"]
     assert warnings == [
-        "Installing instead of using the cached dependencies: the archive is damaged: its SHA-256 differs."
+        "Installing instead of using the cached dependencies: the archive is damaged (its SHA-256 differs)."
     ]
     assert third.said("$ npm ci")
     assert len(kept(program, slug)) == 1
@@ -229,7 +229,9 @@ def test_node_and_npm_come_from_the_cache_unless_it_is_damaged(
     assert second.said(f"Restored {NODE} of an earlier build")
     assert program.objects(slug)["index.html"]["body"] == b"v16.20.2\n"
     warnings = [event["log"] for event in third.events if event.get("level") == "warning"]
-    assert warnings == [f"Fetching {NODE} from the registry instead of the cache: it is damaged: its digest differs."]
+    assert warnings == [
+        f"Fetching {NODE} from the registry instead of the cache: the cached file is damaged (its digest differs)."
+    ]
     assert body_of(program, f"__cache/{slug}/tools/{NODE}.tgz") == stored[f"{NODE}.tgz"]
 
 

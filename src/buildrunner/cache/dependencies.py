@@ -313,7 +313,7 @@ class DependencyCache:
         digest = hashlib.sha256()
         await self._store.save(name, path, digest, max_bytes=MAX_PACKED_BYTES)
         if digest.hexdigest() != archive.sha256:
-            raise UnusableError("the archive is damaged: its SHA-256 differs.")
+            raise UnusableError("the archive is damaged (its SHA-256 differs).")
         path.chmod(0o644)  # the build's user unpacks it
         return path
 

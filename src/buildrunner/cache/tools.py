@@ -61,9 +61,9 @@ class ToolCache:
                 size = await self._store.save(name, path, found, max_bytes=MAX_TOOL_BYTES)
                 why = ""
                 if not size:
-                    why = "another build removed it."
+                    why = "another build removed the cached file."
                 elif not hmac.compare_digest(found.hexdigest(), digest):
-                    why = "it is damaged: its digest differs."
+                    why = "the cached file is damaged (its digest differs)."
                     self._store.damaged.add(name)
             except UnusableError as error:
                 why = str(error)

@@ -80,9 +80,8 @@ async def open_build_process(leftovers: Leftovers) -> AsyncIterator[Process]:
             stdout=None,
             stderr=None,
             start_new_session=True,
-            pass_fds=[
-                leftovers.descriptor
-            ],  # it ends later than we do when we are killed, and removes its files itself
+            # If we are killed, it ends later than we do. What it uses is removed after that.
+            pass_fds=[leftovers.descriptor],
         )
     try:
         yield process
