@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,9 @@ hypothesis.settings.register_profile("default", deadline=None, max_examples=50)
 hypothesis.settings.register_profile("thorough", deadline=None, max_examples=2000)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
+
+# Under nohup(1) it is ignored, which processes inherit; tests send it.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # The files of tests/system that take the longest, by minutes. A worker that begins one of them late is the last to end.
 LONGEST = ("test_delivery.py", "test_upload_faults.py", "test_logs.py", "test_dev.py")

@@ -33,7 +33,7 @@ def chromium() -> Iterator[Browser]:
         pytest.skip("There is no Chromium here: apt-get install chromium.")
     assert path, "Chromium is missing in CI"
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
         try:
             yield browser
         finally:

@@ -50,7 +50,13 @@ class LiveLog:
 
     async def wait(self) -> None:
         """Wait until all that was written has come to the subscriber."""
-        await until(lambda: self.messages[-1:] == self.lines[-1:])
+        try:
+            await until(lambda: self.messages[-1:] == self.lines[-1:])
+        except TimeoutError:
+            raise AssertionError(
+                f"{self.lines[-1:]} did not come after {self.subscriber.messages[-9:]}; the publisher has delivered up to "
+                f"{self.publisher.delivered} of {self.journal.last_seq}: {self.publisher.trouble}"
+            ) from None
 
     async def end(self) -> None:
         self.lines.append("Done")

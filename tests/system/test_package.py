@@ -27,16 +27,9 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 def test_wheel_and_sdist_install_in_a_clean_environment(packages: tuple[Path, Path], tmp_path: Path) -> None:
     wheel, sdist = packages
-    subprocess.run([sys.executable, "-m", "venv", str(tmp_path)], check=True, timeout=120)
-    pip = [
-        str(tmp_path / "bin" / "python"),
-        "-m",
-        "pip",
-        "--quiet",
-        "--disable-pip-version-check",
-        "install",
-        "--no-compile",
-    ]
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path)], check=True, timeout=120)
+    pip = [sys.executable, "-m", "pip", "--python", str(tmp_path / "bin" / "python"), "--quiet"]
+    pip += ["--disable-pip-version-check", "install", "--no-compile"]
 
     for package in ([str(wheel)], ["--force-reinstall", "--no-deps", str(sdist)]):
         installed = subprocess.run([*pip, *package], capture_output=True, text=True, timeout=600, check=False)
