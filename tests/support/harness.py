@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import uuid
@@ -44,11 +45,12 @@ class Redis:
     """A real Valkey server, which tests may freeze, kill and restart."""
 
     port: int
-    folder: Path
+    folder: Path  # in which it gets one of its own, so that no server finds the data and the identity of another
     host: str = "127.0.0.1"  # another address for tests with containers
     process: subprocess.Popen[bytes] = field(init=False)
 
     def __post_init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="valkey-", dir=self.folder))
         self.start()
 
     @property
