@@ -227,4 +227,4 @@ def test_hostile_lockfiles_take_little_memory(name: str, text: str) -> None:
     finally:
         tracemalloc.stop()
 
-    assert most < 8 * len(text) + 2_500_000
+    assert most < 8 * len(text) + 4_000_000  # other threads of this process count, too

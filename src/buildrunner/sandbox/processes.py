@@ -145,6 +145,7 @@ async def end_descendants(spare: int) -> None:
     The caller limits the time, because the kernel may not release a process. Descendants are listed again each time, because
     they may fork meanwhile. Other tasks run in between.
     """
+    pause = 0.001  # seconds; longer each time, because reading /proc takes the CPU that the killed need to exit
     with _before_all_others():
         while True:
             with suppress(OSError):  # no descriptor or memory is left to read /proc: retry
@@ -154,7 +155,8 @@ async def end_descendants(spare: int) -> None:
                     await anyio.lowlevel.checkpoint()
                 if _kill_found(spare):
                     return
-            await anyio.sleep(0.001)
+            await anyio.sleep(pause)
+            pause = min(pause * 1.2, 0.05)
 
 
 def end_descendants_now(spare: int) -> bool:

@@ -146,12 +146,11 @@ def test_a_fork_bomb_is_ended_and_does_not_slow_the_next_stage(attacker: Attacke
         setsid sh -c 'ulimit -p 100; exec sh bomb.sh' </dev/null >/dev/null 2>&1 &
         until [ $(grep -slz "^SLUG=$SLUG" /proc/[0-9]*/environ | wc -l) -gt 20 ]; do sleep 0.05; done
     """
-    install, build = f"{bomb} echo installed", f"node look.js before; {PAGE}{bomb} echo built"
 
     run = attacker.build(
-        build,
+        f"node look.js before; {PAGE}",
         {"look.js": LOOK, "bomb.sh": BOMB},
-        INSTALL_COMMAND=install,
+        INSTALL_COMMAND=f"{bomb} echo installed",
         INSTALL_TIMEOUT="30",
         BUILD_TIMEOUT="30",
     )
@@ -160,7 +159,6 @@ def test_a_fork_bomb_is_ended_and_does_not_slow_the_next_stage(attacker: Attacke
     assert looked(run, "before") == []
     # Mostly one second. In the image on two busy cores up to 32 were seen: the bomb has the CPU until the last of it is gone.
     assert seconds_to_end(run, "installed", "install") < 40
-    assert seconds_to_end(run, "built") < 40
     if attacker.place != "in the image":
         assert alive(run.slug) == []
 
