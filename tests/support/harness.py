@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import select
 import signal
 import socket
@@ -31,13 +32,13 @@ ROOT = Path(__file__).parents[2]
 Event = dict[str, Any]
 
 
-class _Commands(TypedDict):
+class Commands(TypedDict):
     INSTALL_COMMAND: str
     BUILD_COMMAND: str
 
 
 # For builds that don't need npm, which saves a second of CPU.
-PLAIN: _Commands = {"INSTALL_COMMAND": "true", "BUILD_COMMAND": "sh build.sh"}
+PLAIN: Commands = {"INSTALL_COMMAND": "true", "BUILD_COMMAND": "sh build.sh"}
 
 
 @dataclass
@@ -85,6 +86,7 @@ class Redis:
             port=self.port,
             decode_responses=True,
             protocol=2,
+            driver_info=None,  # which redis reads from the package's metadata for each client
             retry=Retry(NoBackoff(), 0),
             socket_timeout=socket_timeout,
         )
@@ -250,7 +252,7 @@ class Program:
     `commands` are variables of every build that does not set them or leave them out.
     """
 
-    def __init__(self, redis: Redis, s3: S3Server, folder: Path, commands: _Commands | None = None) -> None:
+    def __init__(self, redis: Redis, s3: S3Server, folder: Path, commands: Commands | None = None) -> None:
         self.redis = redis
         self.s3 = s3
         self.folder = folder
@@ -329,7 +331,16 @@ class Program:
             subscriber.close()
 
     def wait_for_event(self, slug: str, wanted: Callable[[Event], bool], seconds: float = 30) -> None:
-        wait_for(lambda: any(wanted(event) for event in self.redis.events(slug)), "the event", seconds)
+        seen = "-"
+
+        def has_come() -> bool:
+            nonlocal seen
+            new = client.xrange(f"events:{slug}", seen)
+            seen = f"({new[-1][0]}" if new else seen
+            return any(wanted(json.loads(entry["event"])) for _, entry in new)
+
+        with self.redis.client() as client:
+            wait_for(has_come, "the event", seconds)
 
     def client(self) -> Any:
         return _s3_client(self.s3.endpoint, self.s3.access_key, self.s3.secret_key)
@@ -494,6 +505,9 @@ def can_connect(port: int) -> bool:
 
 
 def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+    """Return a free port below those that the kernel gives to connections before a server listens (ip(7))."""
+    while True:
+        port = 10_000 + secrets.randbelow(22_000)
+        with suppress(OSError), socket.socket() as listener:
+            listener.bind(("127.0.0.1", port))
+            return port

@@ -9,7 +9,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -22,9 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from buildrunner.commands.dev.leftovers import removed_at_end
+from buildrunner.commands.dev.servers import held_ports
 
 READY_WITHIN = 30  # seconds; on an idle machine it takes one
-_GRPC_OFFSET = 10_000
+_PARTS = ("s3", "master", "volume", "filer", "admin")
 _PR_SET_PDEATHSIG = 1
 
 
@@ -106,8 +106,43 @@ def s3_server(
     config = home / "s3.json"
     config.write_text(json.dumps({"identities": [admin, *identities]}))
     (home / "data").mkdir()
-    ports = dict(zip(("s3", "master", "volume", "filer", "admin"), _free_ports(host, 5), strict=True))
-    command = [
+    options = []
+    if metrics_port:
+        options.append(f"-metricsPort={metrics_port}")
+    if roles:
+        iam = home / "iam.json"
+        iam.write_text(json.dumps(_iam(roles)))
+        options.append(f"-s3.iam.config={iam}")
+    log = home / "weed.log"
+    # The ports are held while it runs: it opens some of them late, and ends half a minute after one was taken. What it leaves is
+    # also removed when the tests are killed.
+    with held_ports(2 * len(_PARTS), host) as found, removed_at_end() as leftovers:
+        ports, grpc_ports = (dict(zip(_PARTS, each, strict=True)) for each in (found[::2], found[1::2]))
+        # SeaweedFS creates the sockets whatever its options say.
+        leftovers.add(str(home), *(f"/tmp/seaweedfs-{part}-grpc-{port}.sock" for part, port in grpc_ports.items()))
+        for part in _PARTS:
+            options += [f"-{part}.port={ports[part]}", f"-{part}.port.grpc={grpc_ports[part]}"]
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [*_command(home, config, host), *options],
+                cwd=home,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env={"PATH": os.defpath, "HOME": str(home), "TMPDIR": str(home), "GOGC": "400"},
+                start_new_session=True,  # Ctrl-C in the terminal must not reach the server
+                preexec_fn=_die_with_parent,  # noqa: PLW1509 - a single system call without an import
+            )
+        server = S3Server(f"http://{host}:{ports['s3']}", access_key, secret_key, process)
+        try:
+            _wait_until_ready(server, log)
+            yield server
+        finally:
+            server.stop()
+
+
+def _command(home: Path, config: Path, host: str) -> list[str]:
+    return [
         _weed(),
         "mini",
         f"-dir={home / 'data'}",
@@ -123,37 +158,6 @@ def s3_server(
         f"-filer.localSocket={home / 'filer.sock'}",
         f"-s3.localSocket={home / 's3.sock'}",
     ]
-    for name, port in ports.items():
-        command += [f"-{name}.port={port}", f"-{name}.port.grpc={port + _GRPC_OFFSET}"]
-    if metrics_port:
-        command.append(f"-metricsPort={metrics_port}")
-    if roles:
-        iam = home / "iam.json"
-        iam.write_text(json.dumps(_iam(roles)))
-        command.append(f"-s3.iam.config={iam}")
-    log = home / "weed.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            command,
-            cwd=home,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            env={"PATH": os.defpath, "HOME": str(home), "TMPDIR": str(home)},
-            start_new_session=True,  # Ctrl-C in the terminal must not reach the server
-            preexec_fn=_die_with_parent,  # noqa: PLW1509 - a single system call without an import
-        )
-    server = S3Server(f"http://{host}:{ports['s3']}", access_key, secret_key, process)
-    # Also when the tests are killed. SeaweedFS creates the sockets whatever its options say.
-    with removed_at_end() as leftovers:
-        leftovers.add(
-            str(home), *(f"/tmp/seaweedfs-{name}-grpc-{port + _GRPC_OFFSET}.sock" for name, port in ports.items())
-        )
-        try:
-            _wait_until_ready(server, log)
-            yield server
-        finally:
-            server.stop()
 
 
 def _role_arn(name: str) -> str:
@@ -192,28 +196,6 @@ def _weed() -> str:
     return found
 
 
-def _free_ports(host: str, count: int) -> list[int]:
-    """Return free ports whose corresponding gRPC ports are also free."""
-    with contextlib.ExitStack() as held:
-
-        def hold(port: int) -> int:
-            listener = held.enter_context(socket.socket())
-            listener.bind((host, port))
-            return int(listener.getsockname()[1])
-
-        ports: list[int] = []
-        while len(ports) < count:
-            port = hold(0)
-            if port + _GRPC_OFFSET > 65_535:
-                continue
-            try:
-                hold(port + _GRPC_OFFSET)
-            except OSError:
-                continue
-            ports.append(port)
-        return ports
-
-
 def _die_with_parent() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
@@ -225,7 +207,9 @@ def _wait_until_ready(server: S3Server, log: Path) -> None:
         try:
             server.make_bucket("ready")
             return
-        except (urllib.error.URLError, OSError):
+        except (urllib.error.URLError, OSError) as error:
+            if isinstance(error, urllib.error.HTTPError):
+                error.close()
             if server.process.poll() is not None or time.monotonic() > until:
                 raise RuntimeError(f"SeaweedFS did not start:\n{log.read_text(errors='replace')[-2000:]}") from None
             time.sleep(0.05)

@@ -294,8 +294,8 @@ def _program(distribution: str, name: str) -> str:
 
 
 @contextmanager
-def held_ports(count: int) -> Iterator[list[int]]:
-    """Hold free ports while the block runs, so that no other program is given one before a server listens on it.
+def held_ports(count: int, host: str = "127.0.0.1") -> Iterator[list[int]]:
+    """Hold free ports of an address while the block runs, so that no other program is given one before a server listens on it.
 
     Two sockets may be bound to one port if both have SO_REUSEADDR, and one of them does not listen (socket(7)); servers set it.
     """
@@ -303,5 +303,5 @@ def held_ports(count: int) -> Iterator[list[int]]:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for one in sockets:
             one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            one.bind(("127.0.0.1", 0))
+            one.bind((host, 0))
         yield [one.getsockname()[1] for one in sockets]
