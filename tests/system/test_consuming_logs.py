@@ -33,6 +33,7 @@ from support.harness import (
 )
 from support.node_modules import node_modules
 from support.s3_server import S3Server
+from support.warm import WarmProgram
 
 DOCUMENT = (ROOT / "docs" / "consuming-logs.md").read_text()
 LANGUAGES = ("node", "python")
@@ -164,7 +165,7 @@ def readers(written: Readers) -> Iterator[Readers]:
 
 @pytest.fixture
 def program(own_redis: Redis, s3: S3Server, open_folder: Path) -> Program:
-    return Program(own_redis, s3, open_folder)
+    return WarmProgram(own_redis, s3, open_folder)
 
 
 def wait_until_they_wait(redis: Redis, count: int) -> None:
@@ -310,7 +311,7 @@ def test_a_later_run_ends_the_earlier_log_with_60(
 
     def take_over(_: object, slug: str) -> None:
         later.extend(readers.start(program.redis.uri, slug, "second"))
-        program.wait_for_event(slug, lambda event: event.get("log") == "line 3")
+        wait_for(lambda: all("line 3" in reader.lines for reader in earlier), "the readers of the earlier run")
         runs.append(program.run(repositories.app(lines(3, 0.1)), SLUG=slug, BUILD_ID="second", **PLAIN))
 
     first = program.run(repositories.app(lines(100, 0.2)), SLUG="twice", BUILD_ID="first", meanwhile=take_over, **PLAIN)

@@ -45,6 +45,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AwsServer]:
         yield aws
 
 
+@pytest.fixture(scope="module")
+def subnet(server: AwsServer) -> str:
+    (subnet, *_) = server.client("ec2").describe_subnets()["Subnets"]
+    return str(subnet["SubnetId"])
+
+
 @pytest.fixture
 def aws(server: AwsServer) -> AwsServer:
     """The server, without the answers and requests of other tests."""
@@ -55,8 +61,7 @@ def aws(server: AwsServer) -> AwsServer:
 
 
 @pytest.fixture
-def environment(aws: AwsServer, program: Program) -> dict[str, str]:
-    (subnet, *_) = aws.client("ec2").describe_subnets()["Subnets"]
+def environment(aws: AwsServer, subnet: str, program: Program) -> dict[str, str]:
     return {
         **aws.environment(),
         "PATH": os.environ["PATH"],
@@ -64,7 +69,7 @@ def environment(aws: AwsServer, program: Program) -> dict[str, str]:
         "REDIS_URI": program.redis.uri,
         "ECS_CLUSTER": "builds",
         "ECS_TASK_DEFINITION": "buildrunner",
-        "ECS_SUBNETS": subnet["SubnetId"],
+        "ECS_SUBNETS": subnet,
     }
 
 
