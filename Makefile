@@ -37,7 +37,7 @@ demo: $(DEMO_STAMP) ## build examples/react-app on local servers and serve the s
 	@$(BIN)/python -m buildrunner dev examples/react-app
 
 test: $(STAMP) ## run the unit and system tests (image-test tests the container)
-	@$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder # more workers than cores: many tests wait for time limits
+	@$(BIN)/python -m pytest -n 5 --dist loadfile --no-loadscope-reorder # more workers than cores: many tests wait for time limits
 
 test-unit: $(STAMP) ## run only the unit tests, in under a minute
 	@$(BIN)/python -m pytest -n 2 tests/unit

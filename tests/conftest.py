@@ -14,6 +14,7 @@ import pytest
 
 from support.harness import Program, Redis, Repositories, free_port
 from support.s3_server import S3Server, s3_server
+from support.warm import WarmProgram
 
 # Machines that test are noisy. HYPOTHESIS_PROFILE=thorough looks longer, for whoever changes what is tested so.
 hypothesis.settings.register_profile("default", deadline=None, max_examples=50)
@@ -25,7 +26,19 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default")
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # The files of tests/system that take the longest, by minutes. A worker that begins one of them late is the last to end.
-LONGEST = ("test_delivery.py", "test_upload_faults.py", "test_logs.py", "test_dev.py")
+LONGEST = (
+    "test_other_servers.py",
+    "test_delivery.py",
+    "test_end.py",
+    "test_gateway.py",
+    "test_upload_faults.py",
+    "test_logs.py",
+    "test_page.py",
+    "test_channel.py",
+    "test_advice.py",
+    "test_dev.py",
+    "test_leftovers.py",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -72,7 +85,7 @@ def own_redis(open_folder: Path) -> Iterator[Redis]:
 
 @pytest.fixture
 def program(shared_redis: Redis, s3: S3Server, open_folder: Path) -> Program:
-    return Program(shared_redis, s3, open_folder)
+    return WarmProgram(shared_redis, s3, open_folder)
 
 
 @pytest.fixture(scope="session")

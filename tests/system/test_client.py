@@ -18,11 +18,12 @@ from support.gateway import Gateway, StreamWriter, put_archive
 from support.harness import Event, Program, Redis, free_port
 from support.redis_relay import RedisRelay
 from support.s3_server import S3Server
+from support.warm import WarmProgram
 
 
 @pytest.fixture(scope="module")
 def gateway(shared_redis: Redis, s3: S3Server, open_folder: Path) -> Iterator[Gateway]:
-    gateway = Gateway(Program(shared_redis, s3, open_folder))
+    gateway = Gateway(WarmProgram(shared_redis, s3, open_folder))
     yield gateway
     gateway.close()
 

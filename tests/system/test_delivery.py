@@ -25,6 +25,7 @@ from support.harness import PLAIN, Event, Program, Redis, Repositories, Run, Run
 from support.redis_relay import RedisRelay
 from support.relay import Relay
 from support.s3_server import S3Server
+from support.warm import WarmProgram
 
 # What Redis refuses to the run: without scripts delivery goes another way, which has to keep the same promises.
 WITH_AND_WITHOUT_SCRIPTS = pytest.mark.parametrize("refused", ["", "-@scripting"])
@@ -87,7 +88,7 @@ def slow_s3(s3: S3Server) -> Iterator[Relay]:
 
 @pytest.fixture
 def own_program(program: Program, own_redis: Redis) -> Program:
-    return Program(own_redis, program.s3, program.folder)
+    return WarmProgram(own_redis, program.s3, program.folder)
 
 
 def info(redis: Redis, section: str) -> dict[str, Any]:
@@ -450,7 +451,7 @@ def test_a_replica_gets_the_last_batches_after_the_failover(
             new.close()
 
         run = Run(old.code, old.stdout, old.stderr, replica.events(old.slug), new.messages, old.slug)
-        archive = check_delivered(Program(replica, own_program.s3, own_program.folder), run, build)
+        archive = check_delivered(WarmProgram(replica, own_program.s3, own_program.folder), run, build)
         # What came to both, what the first server's subscriber got alone, and what came after the failover.
         assert old.messages[:common] == new.messages[:common]
         check_channel([*old.messages, *new.messages[common:]], archive)

@@ -29,10 +29,11 @@ from buildrunner.fleet.find import EcsFinder, FoundTask
 from support.aws_cli import CLIENT
 from support.aws_server import ACCOUNT, MOTO, REGION, AwsServer, aws_server
 from support.gateway import Gateway
-from support.harness import ROOT, Program, Redis, Repositories, wait_for
+from support.harness import ROOT, Redis, Repositories, wait_for
 from support.node_modules import node_modules
 from support.s3_server import S3Server
 from support.template import Template
+from support.warm import WarmProgram
 
 DOCUMENT = (ROOT / "docs" / "deploying.md").read_text()
 REGISTRY = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com"
@@ -453,7 +454,9 @@ def test_the_user_of_builds_can_do_what_a_build_does_only(
 
     with_users(own_redis)
 
-    run = Program(own_redis, s3, open_folder).run(repositories.app(), REDIS_URI=uri_of(own_redis, "builds"), SLUG="acl")
+    run = WarmProgram(own_redis, s3, open_folder).run(
+        repositories.app(), REDIS_URI=uri_of(own_redis, "builds"), SLUG="acl"
+    )
 
     assert run.code == 0, run.stderr
     assert run.result["status"] == "succeeded"
@@ -480,7 +483,7 @@ def test_the_user_of_viewers_can_read_and_nothing_else(
     from redis.exceptions import NoPermissionError
 
     with_users(own_redis)
-    program = Program(own_redis, s3, open_folder)
+    program = WarmProgram(own_redis, s3, open_folder)
     run = program.run(repositories.app(), SLUG="acl", BUILD_ID="one")
     variables = {**os.environ, "REDIS_URI": uri_of(own_redis, "viewers")}
 

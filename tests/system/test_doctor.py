@@ -21,6 +21,7 @@ from support.registry import Registry, serving
 from support.relay import Relay, answer
 from support.s3_server import S3Server, s3_server
 from support.template import Template
+from support.warm import WarmProgram
 
 POLICY = json.dumps(Template().policy("BuildRole"))
 ACL = re.search(r"^ACL SETUSER buildrunner on >PASSWORD (.*)$", (ROOT / "docs" / "security.md").read_text(), re.M)
@@ -146,7 +147,7 @@ def test_with_the_task_roles_permissions_nothing_fails(
     assert lines["zstd"].startswith("warning") == (shutil.which("zstd") is None)
     assert "s3 conditions" in lines
     assert f"{STATE} (not tried: __logs, __manifests, __routing" in lines["s3 public"]
-    assert keys(Program(program.redis, server, program.folder), SITE, STATE) == []
+    assert keys(WarmProgram(program.redis, server, program.folder), SITE, STATE) == []
     with program.redis.client() as client:
         wait_for(lambda: not client.keys("*doctor*"), "the stream of doctor to expire")
 
@@ -252,7 +253,7 @@ def test_a_server_that_ignores_digests_gets_nothing_left_behind(
         found = run_bucket_checks(monkeypatch, environment, settings)
 
     assert failed(found) == []
-    assert keys(Program(program.redis, server, program.folder), SITE, STATE) == []
+    assert keys(WarmProgram(program.redis, server, program.folder), SITE, STATE) == []
 
 
 # --- Redis -----------------------------------------------------------------------------------------------------------

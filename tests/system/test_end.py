@@ -28,6 +28,7 @@ from support.harness import (
 )
 from support.relay import Relay, never_answer
 from support.s3_server import S3Server, s3_server
+from support.warm import WarmProgram
 
 # A child, one that left the group and refuses SIGTERM, and the build itself.
 SLOW = (
@@ -39,7 +40,7 @@ SLOW = (
 @pytest.fixture
 def program(shared_redis: Redis, s3: S3Server, open_folder: Path) -> Program:
     """Run builds without npm, except where a signal has to pass through it."""
-    return Program(shared_redis, s3, open_folder, PLAIN)
+    return WarmProgram(shared_redis, s3, open_folder, PLAIN)
 
 
 def building(event: Event) -> bool:
@@ -254,7 +255,7 @@ def test_a_redis_that_is_away_does_not_fail_the_build(program: Program, reposito
 def test_a_redis_that_returns_empty_gets_the_log_without_repeats(
     own_redis: Redis, program: Program, repositories: Repositories
 ) -> None:
-    program = Program(own_redis, program.s3, program.folder, PLAIN)
+    program = WarmProgram(own_redis, program.s3, program.folder, PLAIN)
     app = repositories.app(
         "i=0; while [ $i -lt 90 ]; do echo line $i; sleep 0.05; i=$((i+1)); done; mkdir dist; echo 1 >dist/index.html"
     )
@@ -278,7 +279,7 @@ def test_a_redis_that_returns_empty_gets_the_log_without_repeats(
 def test_a_frozen_redis_neither_slows_the_build_nor_loses_events(
     own_redis: Redis, program: Program, repositories: Repositories
 ) -> None:
-    program = Program(own_redis, program.s3, program.folder, PLAIN)
+    program = WarmProgram(own_redis, program.s3, program.folder, PLAIN)
     app = repositories.app(
         "date +%s >t; for i in 1 2 3 4 5 6 7 8; do echo line $i; sleep 0.2; done; mkdir dist; date +%s >>t; mv t dist/index.html"
     )
@@ -303,7 +304,7 @@ def test_a_frozen_redis_neither_slows_the_build_nor_loses_events(
 def test_a_signal_with_a_frozen_redis_ends_within_its_deadline(
     own_redis: Redis, program: Program, repositories: Repositories
 ) -> None:
-    program = Program(own_redis, program.s3, program.folder, PLAIN)
+    program = WarmProgram(own_redis, program.s3, program.folder, PLAIN)
     took = []
 
     def freeze(process: Process, slug: str) -> None:
@@ -368,7 +369,7 @@ def test_a_bucket_that_goes_away_in_the_run_ends_with_50(
     app = repositories.app("echo building; sleep 1; mkdir dist; echo 1 >dist/index.html")
     with s3_server() as s3:
         s3.make_bucket("sites")
-        lonely = Program(program.redis, s3, open_folder, PLAIN)
+        lonely = WarmProgram(program.redis, s3, open_folder, PLAIN)
 
         def stop(_process: Process, slug: str) -> None:
             lonely.wait_for_event(slug, building)

@@ -18,6 +18,7 @@ import pytest
 from support.gateway import Gateway, StreamWriter, Viewer, put_archive
 from support.harness import PLAIN, Program, Redis, Repositories, wait_for
 from support.s3_server import S3Server
+from support.warm import WarmProgram
 
 SECRET = "a secret of the tests that has more than 32 bytes"
 SITE = "mkdir dist; echo 1 >dist/index.html"
@@ -26,7 +27,7 @@ SITE = "mkdir dist; echo 1 >dist/index.html"
 @pytest.fixture(scope="module")
 def gateway(shared_redis: Redis, s3: S3Server, open_folder: Path) -> Iterator[Gateway]:
     """On loopback, without tokens."""
-    gateway = Gateway(Program(shared_redis, s3, open_folder), SITE_URL="https://{slug}.example.com")
+    gateway = Gateway(WarmProgram(shared_redis, s3, open_folder), SITE_URL="https://{slug}.example.com")
     yield gateway
     gateway.close()
 
@@ -34,7 +35,7 @@ def gateway(shared_redis: Redis, s3: S3Server, open_folder: Path) -> Iterator[Ga
 @pytest.fixture(scope="module")
 def guarded(shared_redis: Redis, s3: S3Server, open_folder: Path) -> Iterator[Gateway]:
     """With tokens, and an origin that may embed it."""
-    program = Program(shared_redis, s3, open_folder)
+    program = WarmProgram(shared_redis, s3, open_folder)
     gateway = Gateway(
         program,
         "--host",
@@ -211,7 +212,7 @@ def test_a_build_that_starts_again_is_sent_from_its_start(gateway: Gateway, shar
 def test_a_redis_that_loses_its_memory_costs_viewers_nothing(
     own_redis: Redis, s3: S3Server, open_folder: Path, repositories: Repositories, slug: str
 ) -> None:
-    program = Program(own_redis, s3, open_folder)
+    program = WarmProgram(own_redis, s3, open_folder)
     gateway = Gateway(program)
     viewers: list[Viewer] = []
 
@@ -239,7 +240,7 @@ def test_a_redis_that_loses_its_memory_costs_viewers_nothing(
 
 
 def test_viewers_of_a_build_share_one_reader(own_redis: Redis, s3: S3Server, open_folder: Path, slug: str) -> None:
-    gateway = Gateway(Program(own_redis, s3, open_folder))
+    gateway = Gateway(WarmProgram(own_redis, s3, open_folder))
     try:
         writer = StreamWriter(own_redis, slug, "b")
         writer.write("one")
@@ -315,7 +316,7 @@ def test_sigterm_ends_it_within_5_s_and_viewers_resume_elsewhere(
 def test_viewers_that_leave_at_once_leave_nothing_behind(
     own_redis: Redis, s3: S3Server, open_folder: Path, slug: str
 ) -> None:
-    gateway = Gateway(Program(own_redis, s3, open_folder))
+    gateway = Gateway(WarmProgram(own_redis, s3, open_folder))
     try:
         StreamWriter(own_redis, slug, "b").write("one")
         request = f"GET /api/sites/{slug}/builds/b/events HTTP/1.1\r\nHost: localhost\r\n\r\n"

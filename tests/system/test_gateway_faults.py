@@ -13,6 +13,7 @@ from support.gateway import Gateway, StreamWriter, put_archive
 from support.harness import Program, Redis, free_port, wait_for
 from support.redis_relay import RedisRelay
 from support.s3_server import S3Server
+from support.warm import WarmProgram
 
 
 @pytest.fixture
@@ -88,7 +89,7 @@ def test_a_download_that_is_cut_short_is_no_whole_one(
     for _ in range(20):
         writer.write(*("x" * 4000 for _ in range(500)))
     with RedisRelay(own_redis.port) as relay, socket.socket() as connection:
-        gateway = Gateway(Program(own_redis, s3, open_folder), REDIS_URI=relay.uri)
+        gateway = Gateway(WarmProgram(own_redis, s3, open_folder), REDIS_URI=relay.uri)
         try:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16384)
             connection.connect(("127.0.0.1", gateway.port))

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from support.gateway import Gateway, StreamWriter, Viewer
-from support.harness import ROOT, Program, Redis, can_connect, free_port, wait_for
+from support.harness import ROOT, Redis, can_connect, free_port, wait_for
 from support.s3_server import S3Server
+from support.warm import WarmProgram
 
 DOCUMENT = (ROOT / "docs" / "gateway.md").read_text()
 SECRET = "a secret of the tests that has more than 32 bytes"
@@ -27,7 +28,7 @@ def block(language: str) -> str:
 
 @pytest.fixture(scope="module")
 def gateway(shared_redis: Redis, s3: S3Server, open_folder: Path) -> Iterator[Gateway]:
-    gateway = Gateway(Program(shared_redis, s3, open_folder), GATEWAY_SECRET=SECRET)
+    gateway = Gateway(WarmProgram(shared_redis, s3, open_folder), GATEWAY_SECRET=SECRET)
     yield gateway
     gateway.close()
 
@@ -100,7 +101,7 @@ def test_the_user_of_the_document_suffices(own_redis: Redis, s3: S3Server, open_
     with own_redis.client() as client:
         client.execute_command(*block("redis").replace("PASSWORD", "s3cret-of-the-test").split())
     uri = own_redis.uri.replace("//", "//gateway:s3cret-of-the-test@")
-    gateway = Gateway(Program(own_redis, s3, open_folder), REDIS_URI=uri)
+    gateway = Gateway(WarmProgram(own_redis, s3, open_folder), REDIS_URI=uri)
     try:
         writer = StreamWriter(own_redis, "acl", "b")
         writer.write("one")

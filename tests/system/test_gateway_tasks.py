@@ -20,6 +20,7 @@ from support.fleet_api import FleetApi, fleet_api
 from support.gateway import Gateway, StreamWriter
 from support.harness import Program, Redis, wait_for
 from support.s3_server import S3Server
+from support.warm import WarmProgram
 
 TASK = f"arn:aws:ecs:{REGION}:{ACCOUNT}:task/builds/0123456789abcdef"
 NONE: dict[str, Any] = {"taskArns": []}
@@ -41,7 +42,7 @@ def aws(server: FleetApi) -> FleetApi:
 
 @pytest.fixture(scope="module")
 def gateway(server: FleetApi, shared_redis: Redis, s3: S3Server, open_folder: Path) -> Iterator[Gateway]:
-    gateway = Gateway(Program(shared_redis, s3, open_folder), **server.environment(), ECS_CLUSTER="builds")
+    gateway = Gateway(WarmProgram(shared_redis, s3, open_folder), **server.environment(), ECS_CLUSTER="builds")
     yield gateway
     gateway.close()
 

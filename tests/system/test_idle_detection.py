@@ -10,6 +10,7 @@ import pytest
 
 from support.harness import Program, Redis, Repositories, Run
 from support.s3_server import S3Server
+from support.warm import WarmProgram
 
 # A server that listens and does nothing more, as those of the tools do once they are up.
 PREVIEW = "require('http').createServer().listen(0, () => console.log('Local: http://localhost/'))"
@@ -31,7 +32,7 @@ pytestmark = pytest.mark.skipif(not shutil.which("node"), reason="there is no No
 @pytest.fixture(scope="module")
 def runs(shared_redis: Redis, s3: S3Server, repositories: Repositories) -> Iterator[dict[str, Run]]:
     """All at once: they wait most of the time."""
-    program = Program(shared_redis, s3, repositories.folder)
+    program = WarmProgram(shared_redis, s3, repositories.folder)
     with ExitStack() as stack:
         running = {
             name: stack.enter_context(

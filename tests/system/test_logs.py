@@ -29,6 +29,7 @@ from support.harness import (
 )
 from support.redis_relay import RedisRelay
 from support.s3_server import S3Server
+from support.warm import WarmProgram
 
 SITE = "mkdir dist; echo 1 >dist/index.html"
 READERS = 50
@@ -44,14 +45,14 @@ def read(program: Program, *arguments: str, **variables: str) -> LogReader:
 @pytest.fixture
 def program(shared_redis: Redis, s3: S3Server, open_folder: Path) -> Program:
     """Run builds without npm, which plays no part here."""
-    return Program(shared_redis, s3, open_folder, PLAIN)
+    return WarmProgram(shared_redis, s3, open_folder, PLAIN)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def reader_of_the_dead(shared_redis: Redis, s3: S3Server, open_folder: Path) -> Iterator[LogReader]:
     """Follow a run whose task was killed, beside the other tests: it takes 90 s to know that it is lost."""
     add_first_event(shared_redis, "dead", "the-dead", seconds_ago=0)
-    reader = LogReader(Program(shared_redis, s3, open_folder), "dead", "--follow")
+    reader = LogReader(WarmProgram(shared_redis, s3, open_folder), "dead", "--follow")
     yield reader
     reader.close()
 
@@ -60,7 +61,7 @@ def reader_of_the_dead(shared_redis: Redis, s3: S3Server, open_folder: Path) -> 
 def reader_of_the_silent(shared_redis: Redis, s3: S3Server, open_folder: Path) -> Iterator[LogReader]:
     """Read the log of a run that has been silent for long, beside the other tests: it takes 35 s to be sure."""
     add_first_event(shared_redis, "silent", "gone", seconds_ago=100)
-    reader = LogReader(Program(shared_redis, s3, open_folder), "silent")
+    reader = LogReader(WarmProgram(shared_redis, s3, open_folder), "silent")
     yield reader
     reader.close()
 
@@ -68,7 +69,7 @@ def reader_of_the_silent(shared_redis: Redis, s3: S3Server, open_folder: Path) -
 @pytest.fixture(scope="module")
 def built(shared_redis: Redis, s3: Any, open_folder: Any, repositories: Repositories) -> Run:
     """A run that has ended well."""
-    return Program(shared_redis, s3, open_folder, PLAIN).run(repositories.app("seq 1 300; " + SITE))
+    return WarmProgram(shared_redis, s3, open_folder, PLAIN).run(repositories.app("seq 1 300; " + SITE))
 
 
 # --- what has been ---------------------------------------------------------------------------------------------------
@@ -262,7 +263,7 @@ def test_a_run_that_is_named_is_waited_for(program: Program, repositories: Repos
 def test_a_redis_that_comes_back_empty_costs_a_reader_nothing(
     own_redis: Redis, program: Program, repositories: Repositories
 ) -> None:
-    program = Program(own_redis, program.s3, program.folder, PLAIN)
+    program = WarmProgram(own_redis, program.s3, program.folder, PLAIN)
     readers: list[LogReader] = []
 
     def kill(_process: Process, slug: str) -> None:
@@ -284,7 +285,7 @@ def test_a_redis_that_comes_back_empty_costs_a_reader_nothing(
 def test_repeated_connection_cuts_cost_a_reader_nothing(
     own_redis: Redis, program: Program, repositories: Repositories
 ) -> None:
-    own_program = Program(own_redis, program.s3, program.folder, PLAIN)
+    own_program = WarmProgram(own_redis, program.s3, program.folder, PLAIN)
     readers: list[LogReader] = []
     connections = []
 
@@ -310,7 +311,7 @@ def test_without_redis_the_reader_gets_the_archive(
     own_redis: Redis, program: Program, repositories: Repositories, open_folder: Path
 ) -> None:
     gate = open_folder / f"gate-{uuid.uuid4().hex[:12]}"
-    program = Program(own_redis, program.s3, program.folder, PLAIN)
+    program = WarmProgram(own_redis, program.s3, program.folder, PLAIN)
     readers: list[LogReader] = []
 
     def kill(process: Process, slug: str) -> None:
@@ -413,7 +414,7 @@ def test_a_superseded_run_without_an_archive_ends_with_60(program: Program, shar
 def test_a_redis_that_refuses_the_reader_is_not_asked_for_ever(program: Program, own_redis: Redis) -> None:
     with own_redis.client() as client:
         client.execute_command("ACL", "SETUSER", "nobody", "on", ">pass", "~none", "+@all")
-    own_program = Program(own_redis, program.s3, program.folder, PLAIN)
+    own_program = WarmProgram(own_redis, program.s3, program.folder, PLAIN)
     for user in ("nobody:pass", "nobody:wrong"):
         reader = read(own_program, "x", "--follow", REDIS_URI=f"redis://{user}@127.0.0.1:{own_redis.port}")
 

@@ -18,6 +18,7 @@ import pytest
 from buildrunner.events.journal import RUNNER_EVENTS_BYTES
 from support.harness import PLAIN, Event, Process, Program, Redis, Repositories, Run, wait_for
 from support.s3_server import S3Server
+from support.warm import WarmProgram
 
 PIECE = 16 * 1024
 LONG_LINE = 10_000_000  # bytes
@@ -68,7 +69,7 @@ LAST = "the last line has no end"
 @pytest.fixture(scope="module")
 def run(shared_redis: Redis, s3: S3Server, open_folder: Path, repositories: Repositories) -> Run:
     """A run that prints every case after a line with its name."""
-    program = Program(shared_redis, s3, open_folder)
+    program = WarmProgram(shared_redis, s3, open_folder)
     scripts = {name: script for name, (script, _) in {**CASES, **LONG}.items()} | {"alternating": ALTERNATING}
     script = "\n".join(f"echo '=== {name}'; sleep 0.05; {script}" for name, script in scripts.items())
     app = repositories.app(f"{script}{MADE}\necho '=== unterminated'; printf '{LAST}'")
@@ -207,7 +208,7 @@ def test_endless_empty_lines_stay_within_the_limits(
     own_redis: Redis, program: Program, repositories: Repositories, open_folder: Path
 ) -> None:
     limit = 4_000_000
-    program = Program(own_redis, program.s3, program.folder)
+    program = WarmProgram(own_redis, program.s3, program.folder)
     temporary = open_folder / f"tmp-{uuid.uuid4().hex[:12]}"
     temporary.mkdir()
     temporary.chmod(0o755)

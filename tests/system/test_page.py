@@ -16,6 +16,7 @@ from support.browser import PHONE, Tab, chromium
 from support.gateway import Gateway, StreamWriter, put_archive
 from support.harness import Program, Redis, free_port, wait_for
 from support.s3_server import S3Server
+from support.warm import WarmProgram
 
 SHA = "4d12e0e1c1a5a3b6d0e5c3a2b1f0e9d8c7b6a594"
 ERROR = "src/App.tsx(3,7): error TS2322: Type 'string' is not assignable to type 'number'."
@@ -41,7 +42,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def gateway(shared_redis: Redis, s3: S3Server, open_folder: Path) -> Iterator[Gateway]:
-    gateway = Gateway(Program(shared_redis, s3, open_folder), SITE_URL="https://{slug}.example.com")
+    gateway = Gateway(WarmProgram(shared_redis, s3, open_folder), SITE_URL="https://{slug}.example.com")
     yield gateway
     gateway.close()
 
@@ -473,7 +474,7 @@ def test_a_gateway_that_restarts_loses_no_line(
 def test_a_redis_that_comes_back_empty_doubles_no_line(
     open_page: Open, own_redis: Redis, s3: S3Server, open_folder: Path, slug: str
 ) -> None:
-    gateway = Gateway(Program(own_redis, s3, open_folder))
+    gateway = Gateway(WarmProgram(own_redis, s3, open_folder))
     try:
         writer = StreamWriter(own_redis, slug, "b1")
         writer.write("one", "two")
@@ -494,7 +495,7 @@ def test_a_redis_that_comes_back_empty_doubles_no_line(
 def test_a_viewer_is_told_while_redis_does_not_respond(
     open_page: Open, own_redis: Redis, s3: S3Server, open_folder: Path, slug: str
 ) -> None:
-    gateway = Gateway(Program(own_redis, s3, open_folder))
+    gateway = Gateway(WarmProgram(own_redis, s3, open_folder))
     try:
         writer = StreamWriter(own_redis, slug, "b1")
         writer.write("one")

@@ -20,9 +20,10 @@ from playwright.sync_api import Browser, Locator, expect
 
 from support.browser import Tab, chromium
 from support.gateway import Gateway, StreamWriter
-from support.harness import ROOT, Program, Redis
+from support.harness import ROOT, Redis
 from support.node_modules import node_modules
 from support.s3_server import S3Server
+from support.warm import WarmProgram
 
 SECRET = "a secret of the tests that has more than 32 bytes"
 UNAUTHORIZED = "Failed to load resource: the server responded with a status of 401"
@@ -77,7 +78,7 @@ def dashboard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dashboard]:
 
 @pytest.fixture(scope="module")
 def gateway(shared_redis: Redis, s3: S3Server, open_folder: Path, dashboard: Dashboard) -> Iterator[Gateway]:
-    program = Program(shared_redis, s3, open_folder)
+    program = WarmProgram(shared_redis, s3, open_folder)
     gateway = Gateway(program, GATEWAY_ORIGINS=dashboard.origin)
     yield gateway
     gateway.close()
@@ -85,7 +86,7 @@ def gateway(shared_redis: Redis, s3: S3Server, open_folder: Path, dashboard: Das
 
 @pytest.fixture(scope="module")
 def guarded(shared_redis: Redis, s3: S3Server, open_folder: Path, dashboard: Dashboard) -> Iterator[Gateway]:
-    program = Program(shared_redis, s3, open_folder)
+    program = WarmProgram(shared_redis, s3, open_folder)
     gateway = Gateway(program, GATEWAY_SECRET=SECRET, GATEWAY_ORIGINS=dashboard.origin)
     yield gateway
     gateway.close()

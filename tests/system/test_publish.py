@@ -14,6 +14,7 @@ import pytest
 from support.harness import PLAIN, Process, Program, Redis, Repositories
 from support.relay import Relay
 from support.s3_server import S3Server
+from support.warm import WarmProgram
 
 SITE = "mkdir -p dist/assets dist/docs; echo {0} >dist/index.html; echo {0} >dist/docs/index.html; echo {0} >dist/style.css;"
 SITE += " echo {0} >dist/assets/index-{0}bcdefg1.js"
@@ -22,7 +23,7 @@ SITE += " echo {0} >dist/assets/index-{0}bcdefg1.js"
 @pytest.fixture
 def program(shared_redis: Redis, s3: S3Server, open_folder: Path) -> Program:
     """Run builds without npm, which plays no part here."""
-    return Program(shared_redis, s3, open_folder, PLAIN)
+    return WarmProgram(shared_redis, s3, open_folder, PLAIN)
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from support.harness import Program, Redis, wait_for
 from support.relay import Relay, answer
 from support.s3_server import S3Server
 from support.sites import REVALIDATE, Sites, put_rules, put_site
+from support.warm import WarmProgram
 
 PAGE = "<!doctype html><title>{}</title><p>" + "text that is long enough to get smaller " * 20
 FILES: dict[str, str | bytes] = {
@@ -39,7 +40,7 @@ FILES: dict[str, str | bytes] = {
 
 @pytest.fixture(scope="module")
 def here(shared_redis: Redis, s3: S3Server, open_folder: Path) -> Program:
-    return Program(shared_redis, s3, open_folder)
+    return WarmProgram(shared_redis, s3, open_folder)
 
 
 @pytest.fixture(scope="module")

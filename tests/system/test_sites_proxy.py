@@ -16,6 +16,7 @@ from support.gateway import Answer
 from support.harness import ROOT, Program, Redis, can_connect, free_port, wait_for
 from support.s3_server import S3Server
 from support.sites import REVALIDATE, Sites, put_site
+from support.warm import WarmProgram
 
 DOCUMENT = (ROOT / "docs" / "in-front.md").read_text()
 PATHS = "/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin"
@@ -34,7 +35,7 @@ def replaced(text: str, old: str, new: str) -> str:
 
 @pytest.fixture(scope="module")
 def here(shared_redis: Redis, s3: S3Server, open_folder: Path) -> Program:
-    return Program(shared_redis, s3, open_folder)
+    return WarmProgram(shared_redis, s3, open_folder)
 
 
 @pytest.fixture(scope="module")

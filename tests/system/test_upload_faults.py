@@ -20,6 +20,7 @@ from support.harness import PLAIN, Program, Redis, Repositories, Run, wait_for
 from support.relay import Exchange, Fault, Relay, Request
 from support.s3_server import S3Server, s3_server
 from support.unreachable_s3 import UnreachableS3, unreachable_s3_runs
+from support.warm import WarmProgram
 
 # What is tried again for 8 s on the hot path, and four times on aiobotocore's; both make two requests of one where a used
 # connection is cut.
@@ -45,7 +46,7 @@ def unreachable_s3(
     shared_redis: Redis, s3: S3Server, open_folder: Path, repositories: Repositories
 ) -> Iterator[dict[str, UnreachableS3]]:
     """Runs that cannot publish: of an S3 that does not answer any more it takes them more than 90 s to be sure."""
-    with unreachable_s3_runs(Program(shared_redis, s3, open_folder), repositories) as runs:
+    with unreachable_s3_runs(WarmProgram(shared_redis, s3, open_folder), repositories) as runs:
         yield runs
 
 
@@ -301,7 +302,7 @@ def test_a_permission_that_is_missing_stops_at_once_and_is_named(
     with s3_server(identities=(lister,)) as s3, Relay(urlsplit(s3.endpoint).port or 0) as relay:
         s3.make_bucket(BUCKET)
         s3.make_bucket(STATE)
-        own = Program(program.redis, s3, open_folder)
+        own = WarmProgram(program.redis, s3, open_folder)
         build = "for number in $(seq 40); do echo $number >dist/$number.js; done; seq 1 3000000 >dist/large.js"
         run, _ = publish(own, repositories, relay, open_folder, f"{build}; echo 1 >dist/index.html", **keys)
 

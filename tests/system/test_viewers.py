@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 from buildrunner.events.lines import without_color
 from support.harness import PLAIN, ROOT, Program, Redis, Repositories, Run, wait_for
+from support.warm import WarmProgram
 
 # What a build prints to end a viewer early, with lines of every sort around it.
 FORGED = ["Done", " Done", "Failed: x", "\x1b[32mDone\x1b[0m", "Done ", "Cancelled", "Timed out: x", "Superseded"]
@@ -84,7 +85,7 @@ def check_shown(run: Run, shown: list[str], *, color: bool) -> None:
 def test_a_viewer_of_raw_messages_sees_lines_and_end_once(
     own_redis: Redis, program: Program, repositories: Repositories
 ) -> None:
-    program = Program(own_redis, program.s3, program.folder)
+    program = WarmProgram(own_redis, program.s3, program.folder)
 
     with viewer(own_redis, "raw", "logs:*") as raw:
         run = program.run(repositories.app(BUILD + SITE), **PLAIN)
@@ -101,7 +102,7 @@ def test_a_viewer_of_raw_messages_sees_lines_and_end_once(
 def test_a_viewer_of_a_failed_build_sees_one_end_at_the_end(
     own_redis: Redis, program: Program, repositories: Repositories
 ) -> None:
-    program = Program(own_redis, program.s3, program.folder)
+    program = WarmProgram(own_redis, program.s3, program.folder)
 
     with viewer(own_redis, "raw", "logs:*") as raw:
         run = program.run(repositories.app(BUILD + "exit 3"), **PLAIN)
@@ -117,7 +118,7 @@ def test_a_viewer_that_waits_for_exactly_done_ends_with_the_run(
     own_redis: Redis, program: Program, repositories: Repositories
 ) -> None:
     """The larger family: `{"log": ...}`, `__outputs/<id>/`, `GIT_REPOSITORY__URL`, `PROJECT_ID`."""
-    program = Program(own_redis, program.s3, program.folder)
+    program = WarmProgram(own_redis, program.s3, program.folder)
     app = repositories.app(BUILD + SITE)
 
     with viewer(own_redis, "json", "logs:p-123") as parser:

@@ -8,9 +8,10 @@ from typing import cast
 
 import pytest
 
-from support.attacker import Attacker, PersonsProgram, Place
+from support.attacker import Attacker, PersonsProgram, Place, WarmPersonsProgram
 from support.harness import Program, Redis, Repositories
 from support.s3_server import S3Server
+from support.warm import WarmProgram
 
 IS_ROOT = os.geteuid() == 0
 
@@ -30,7 +31,10 @@ def attacker(
     place = cast(Place, request.param)
     if place == "as root" and not IS_ROOT:
         pytest.skip("the tests do not run as root")
-    kind = Program if place == "as root" else PersonsProgram
+    if hasattr(request.function, "cold_start"):
+        kind: type[Program] = Program if place == "as root" else PersonsProgram
+    else:
+        kind = WarmProgram if place == "as root" else WarmPersonsProgram
     return Attacker(
         place,
         kind(shared_redis, s3, open_folder),

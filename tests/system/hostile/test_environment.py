@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from support.attacker import Attacker, PersonsProgram, in_one_place
+from support.attacker import Attacker, PersonsProgram, cold_start, in_one_place
 from support.harness import Run
 from support.s3_server import S3Server
 
@@ -187,6 +187,7 @@ console.log(JSON.stringify({
 """
 
 
+@cold_start
 def test_install_processes_with_the_token_end_before_the_build(attacker: Attacker) -> None:
     ending = TOKEN[8:]  # passed in two halves, so that the search does not find itself
     run = attacker.build(
@@ -295,6 +296,7 @@ def runner_of(found: Mapping[str, Any]) -> dict[str, Any]:
     return next(process for process in ancestors(found) if process["cmdline"].endswith("-m buildrunner"))
 
 
+@cold_start
 def test_the_runner_and_processes_of_others_reveal_nothing(attacker: Attacker) -> None:
     found = spy(attacker)
 
@@ -316,6 +318,7 @@ def test_the_runner_and_processes_of_others_reveal_nothing(attacker: Attacker) -
     assert not [secret for secret in found["secrets"] if any(secret in text for text in readable)]
 
 
+@cold_start
 def test_a_command_has_no_privileges_and_only_its_pipes(
     attacker: Attacker,
 ) -> None:
@@ -375,6 +378,7 @@ class BelowAShell(PersonsProgram):
         return {**super().environment(repository, **variables), "PARENTS_SECRET": self.SECRET}
 
 
+@cold_start
 def test_without_root_a_parents_environment_stays_readable(attacker: Attacker) -> None:
     if not attacker.is_another_user:
         program = attacker.program
@@ -393,6 +397,7 @@ def test_without_root_a_parents_environment_stays_readable(attacker: Attacker) -
         assert set(runner_of(found)["tries"]) <= SAME_USER
 
 
+@cold_start
 def test_without_root_a_build_can_end_its_runner_and_reach_a_log(attacker: Attacker) -> None:
     script = f"""
     above=$PPID
@@ -481,6 +486,7 @@ Promise.all(process.argv.slice(2).map(get)).then(answers => {
 """
 
 
+@cold_start
 def test_the_runner_has_its_role_and_the_build_has_no_keys(attacker: Attacker, s3: S3Server) -> None:
     with role_endpoint(s3) as role:
         endpoint = f"http://127.0.0.1:{role.port}/role"

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from support.attacker import Attacker
+from support.attacker import Attacker, cold_start, in_one_place
 from support.harness import PLAIN, Run
 
 PAGE = "mkdir -p dist; echo hello >dist/index.html\n"
@@ -103,6 +103,7 @@ def test_one_file_has_no_room_for_more_than_its_limit(attacker: Attacker) -> Non
     assert not any(re.fullmatch(rf"c {most + 1}", line) for line in run.lines)
 
 
+@cold_start
 def test_the_kernel_kills_the_build_before_the_runner(attacker: Attacker) -> None:
     """A build may take that back, down to the runner's own figure and not below: then the larger of the two is ended."""
     script = f"""{PAGE}
@@ -131,6 +132,7 @@ def test_the_kernel_kills_the_build_before_the_runner(attacker: Attacker) -> Non
 # --- time ---
 
 
+@in_one_place
 def test_a_timeout_says_whether_the_build_was_silent(attacker: Attacker) -> None:
     scripts = {
         "silent": f"{PAGE} echo begun; exec sleep 600",
@@ -208,6 +210,7 @@ def test_a_build_that_takes_every_inode_keeps_log_and_site(attacker: Attacker, f
 # --- what is read of a repository ---
 
 
+@in_one_place
 def test_a_package_json_without_end_or_depth_is_a_plain_mistake(attacker: Attacker) -> None:
     package = '{"name": "app", "version": "1.0.0", "scripts": {"build": "sh build.sh"}, "x": %s}'
     cases: dict[str, tuple[str | bytes, str]] = {
@@ -246,6 +249,7 @@ def test_a_package_json_without_end_or_depth_is_a_plain_mistake(attacker: Attack
         assert "root:x:0" not in left
 
 
+@in_one_place
 def test_a_repository_of_thousands_of_files_is_cloned_and_built(attacker: Attacker) -> None:
     path = attacker.repositories.app(f"{PAGE} ls -d many/*/* | wc -l")
     blob = attacker.repositories.git(path, "hash-object", "-w", "build.sh")

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import pytest
 
 import support.git_server as server_module
-from support.attacker import Attacker, in_one_place
+from support.attacker import Attacker, cold_start, in_one_place
 from support.git_server import GitServer, git_server
 from support.harness import PLAIN, Repositories, Run
 
@@ -198,6 +198,7 @@ def add_submodule(repositories: Repositories, path: Path, place: str, modules: s
     repositories.git(path, "commit", "-q", "-m", "a submodule")
 
 
+@in_one_place
 def test_unsafe_or_endless_submodules_fail_and_start_nothing(attacker: Attacker, open_folder: Path) -> None:
     marker = open_folder / f"marker-{uuid.uuid4().hex}"
     addresses = {f"ext::touch% {marker}": 1, f"-u{marker}": 1, "./": 7}
@@ -283,6 +284,7 @@ TREES: dict[str, dict[bytes, tuple[bytes, bytes | Mapping[bytes, bytes]]]] = {
 }
 
 
+@in_one_place
 def test_a_tree_that_leaves_the_checkout_is_refused(attacker: Attacker) -> None:
     def start(name: str) -> Run:
         path = attacker.repositories.app()
@@ -330,6 +332,7 @@ def test_links_of_a_repository_do_not_lead_the_runner_out_of_it(attacker: Attack
 # --- the token --------------------------------------------------------------------------------------------------
 
 
+@cold_start
 def test_the_token_is_nowhere_where_the_build_can_look(attacker: Attacker) -> None:
     # The build looks for it by halves: what it looks for must not be found because it was brought along.
     halves = [(secret[: len(secret) // 2], secret[len(secret) // 2 :]) for secret in (TOKEN, *ENCODED)]

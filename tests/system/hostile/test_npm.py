@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from support.attacker import PERSON, Attacker, PersonsProgram, as_person
+from support.attacker import PERSON, Attacker, as_person, cold_start
 from support.harness import PLAIN
 
 SECRET = "npm_Qk7Rw2Zt9Lx4Vb1Nc8Md3Pf6"
@@ -200,6 +200,7 @@ def evil_module(name: str) -> str:
     return f"import os\nos.write(2, b'IMPORTED {name} ' + str(os.getuid()).encode() + b'\\n')\n"
 
 
+@cold_start
 def test_the_runner_never_imports_modules_that_a_build_leaves(
     attacker: Attacker,
 ) -> None:
@@ -281,7 +282,7 @@ def test_the_working_directory_is_no_import_path_of_the_runner(attacker: Attacke
     for name in STANDARD:
         (folder / f"{name}.py").write_text(evil_module(name))
     command = [sys.executable, "-m", "buildrunner"]
-    if isinstance(attacker.program, PersonsProgram) and os.geteuid() == 0:
+    if not attacker.is_another_user and os.geteuid() == 0:
         command = [*as_person(), *command]
     environment = attacker.program.environment(attacker.push("true" + MADE), **PLAIN)
 

@@ -109,6 +109,7 @@ def test_a_link_is_published_only_as_a_file_of_the_same_folder(attacker: Attacke
     assert named == [f"{path} is left out: {why}." for path, why in sorted(expected.items())]
 
 
+@in_one_place
 def test_the_output_folder_may_be_a_link_inside_the_repository(attacker: Attacker) -> None:
     refused = all_at_once(attacker, {out: f"ln -s {out} dist" for out in ("/etc", "/proc/self/fd", "..")})
     others = all_at_once(
