@@ -7,8 +7,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
@@ -38,15 +36,7 @@ class Gateway:
         names = ("PATH", "HOME", "REDIS_URI", "AWS_BUCKET_NAME", *program.s3.environment())
         environment = {name: value for name, value in program.environment(None).items() if name in names}
         environment = {name: value for name, value in {**environment, **variables}.items() if value}
-        self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "buildrunner", "serve", "--port", "0", *arguments],
-            env=environment,
-            cwd="/",
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        self.process = program.launch(environment, "serve", "--port", "0", *arguments)
         assert self.process.stdout
         self.first_line = self.process.stdout.readline()
         self.stderr = ""
@@ -72,7 +62,7 @@ class Gateway:
     def stop(self, number: int = signal.SIGTERM, seconds: float = 10) -> int:
         self.process.send_signal(number)
         _, self.stderr = self.process.communicate(timeout=seconds)
-        return self.process.returncode
+        return self.process.wait()
 
     def close(self) -> None:
         self.process.kill()

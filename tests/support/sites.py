@@ -22,7 +22,7 @@ class Sites:
     def __init__(self, program: Program, *arguments: str, **variables: str) -> None:
         names = ("PATH", "HOME", "AWS_BUCKET_NAME", *program.s3.environment())
         environment = {name: value for name, value in program.environment(None).items() if name in names}
-        self.process = program.start({**environment, **variables}, "sites", "--port", "0", *arguments)
+        self.process = program.launch({**environment, **variables}, "sites", "--port", "0", *arguments)
         assert self.process.stdout
         self.first_line = self.process.stdout.readline()
         assert self.first_line, self.process.communicate()
@@ -67,7 +67,7 @@ class Sites:
     def stop(self, number: int = signal.SIGTERM, seconds: float = 40) -> int:
         self.process.send_signal(number)
         self.process.communicate(timeout=seconds)
-        return self.process.returncode
+        return self.process.wait()
 
     def close(self) -> None:
         self.process.kill()

@@ -20,19 +20,21 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import IO
 
-from support.harness import ROOT, Commands, Program, Redis
+from support.harness import ROOT, Commands, Program, Redis, start_readers
 from support.s3_server import S3Server
 
-# What a build and `logs` import, in the end, much of it by `buildrunner.lazy`.
-_ROOMS = "build cache checkout config diagnose events project publish routing s3 sandbox toolchain"
+# What the commands import, in the end, much of it by `buildrunner.lazy`.
+_ROOMS = "build cache checkout config diagnose events gateway project publish routing s3 sandbox sites toolchain web"
 _MODULES = [
     "aiobotocore.session",
+    "aiohttp.web",
     "anyio._backends._asyncio",
     "anyio._core._fileio",
     "anyio._core._subprocesses",
     "redis.asyncio",
     "tomllib",
     "buildrunner.cli",
+    "buildrunner.commands.logs",
     "buildrunner.commands.run",
     *(
         module.name
@@ -78,6 +80,14 @@ class WarmProcess:
         if code is None:
             raise subprocess.TimeoutExpired("buildrunner", timeout or 0)
         return code
+
+    def communicate(self, *, timeout: float | None = None) -> tuple[str, str]:
+        lines: tuple[list[str], list[str]] = ([], [])
+        readers = start_readers(self, *lines)
+        self.wait(timeout)
+        for reader in readers:
+            reader.join()
+        return "".join(lines[0]), "".join(lines[1])
 
     def send_signal(self, number: int) -> None:
         if self.poll() is None:

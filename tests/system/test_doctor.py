@@ -136,7 +136,7 @@ def test_with_the_task_roles_permissions_nothing_fails(
         npm_config_registry=npm_registry.url,
     )
 
-    output, errors = (process := program.start(environment, "doctor")).communicate(timeout=120)
+    output, errors = (process := program.launch(environment, "doctor")).communicate(timeout=120)
 
     lines = {line[9:32].strip(): line for line in output.splitlines()}
     assert errors == ""
@@ -155,7 +155,7 @@ def test_with_the_task_roles_permissions_nothing_fails(
 def test_without_servers_it_says_what_is_missing(program: Program) -> None:
     environment = program.environment(None, REDIS_URI=None, AWS_BUCKET_NAME=None, BUILD_TIMEOUT="soon", SLUG=None)
 
-    output, _ = (process := program.start(environment, "doctor", "--json")).communicate(timeout=120)
+    output, _ = (process := program.launch(environment, "doctor", "--json")).communicate(timeout=120)
 
     report = json.loads(output)
     found = {check["name"]: check for check in report["checks"]}
@@ -175,7 +175,7 @@ def test_a_secret_is_in_no_message(program: Program) -> None:
         npm_config_registry=f"http://user:{secret}@127.0.0.1:{free_port()}/",
     )
 
-    output, errors = program.start(environment, "doctor").communicate(timeout=120)
+    output, errors = program.launch(environment, "doctor").communicate(timeout=120)
 
     assert "refuses connections" in output
     assert secret not in output + errors
