@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from support.attacker import Attacker, in_one_place
-from support.harness import PLAIN, ROOT, LogReader, Redis, Run
+from support.harness import PLAIN, ROOT, LogReader, Program, Redis, Run
 
 MADE = "\nmkdir -p dist; echo 1 >dist/index.html"
 
@@ -316,7 +316,8 @@ def test_the_readers_user_reads_a_log_and_writes_nothing(attacker: Attacker, own
     run = attacker.build("echo a line" + MADE)
     address = add_user(own_redis, documented("viewer"))
 
-    reader = LogReader(attacker.program, run.slug, "--json", REDIS_URI=address)
+    servers = Program(own_redis, attacker.program.s3, attacker.program.folder)  # the reader runs here, in every place
+    reader = LogReader(servers, run.slug, "--json", REDIS_URI=address)
 
     assert reader.end() == run.code == 0, reader.stderr
     assert reader.events == run.events
