@@ -12,7 +12,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from buildrunner.sandbox import command
+from buildrunner.sandbox import command, processes
 from buildrunner.sandbox.command import Sandbox
 from buildrunner.sandbox.memory import count_memory_kills
 from buildrunner.sandbox.processes import descendants, end_descendants
@@ -78,7 +78,7 @@ assert command.wait() == 3
 def test_an_error_in_taking_output_is_raised_as_itself() -> None:
     script = """
 import anyio, sys
-from buildrunner.sandbox import command
+from buildrunner.sandbox import command, processes
 from buildrunner.sandbox.command import Sandbox
 def fail(*_):
     raise OSError(28, "No space left on device")
@@ -144,6 +144,26 @@ def server() -> Iterator[subprocess.Popen[bytes]]:
     with subprocess.Popen(["sh", "-c", "sleep 60 & wait"]) as process:
         yield process
         process.kill()
+
+
+def test_a_process_that_does_not_end_is_sought_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each look reads all of /proc, at a priority before all others; the caller limits the time."""
+    looks = []
+
+    def find(_spare: int) -> bool:
+        looks.append(1)
+        return False
+
+    monkeypatch.setattr(processes, "_kill_listed", lambda _spare: True)
+    monkeypatch.setattr(processes, "_kill_found", find)
+
+    async def end() -> None:
+        with anyio.move_on_after(1):
+            await end_descendants(0)
+
+    anyio.run(end)
+
+    assert 2 <= len(looks) < 60  # a thousand looks a second take a core
 
 
 def test_servers_of_the_session_outlive_a_sandbox(server: subprocess.Popen[bytes]) -> None:
