@@ -166,6 +166,22 @@ def test_a_process_that_does_not_end_is_sought_less_often(monkeypatch: pytest.Mo
     assert 2 <= len(looks) < 60  # a thousand looks a second take a core
 
 
+def test_without_children_the_list_of_all_processes_is_not_read() -> None:
+    """Reading it takes milliseconds on a busy machine, several times in each build."""
+    script = """
+import os
+from buildrunner.sandbox import command as sandbox, processes
+
+sandbox.harden_process()
+processes._process_ids = None
+assert processes.descendants(os.getpid()) == []
+"""
+
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+
+    assert ended.returncode == 0, ended.stderr
+
+
 def test_servers_of_the_session_outlive_a_sandbox(server: subprocess.Popen[bytes]) -> None:
     with subprocess.Popen(["sleep", "60"]) as own:
         anyio.run(end_descendants, own.pid)

@@ -19,6 +19,7 @@ import anyio.lowlevel
 LISTENS = "0A"
 CONNECTED = frozenset(("01", "02"))  # or connecting
 _ACCEPTS = 1 << 16  # __SO_ACCEPTCON in <linux/net.h>
+_WALL = 0x40000000  # __WALL in <linux/wait.h>: also children that were made without SIGCHLD (clone(2))
 _TICKS = os.sysconf("SC_CLK_TCK")
 _MAX_COMMAND_LINE = 4096  # bytes read of a command line
 _MAX_PROGRAM = 1000  # characters of it that identify the program
@@ -44,6 +45,8 @@ class Process:
 
 def descendants(root: int) -> list[Process]:
     """List the descendants of `root`, parents first."""
+    if root == os.getpid() and not _has_children():
+        return []  # without reading /proc
     children: dict[int, list[Process]] = {}
     for pid in _process_ids():
         with suppress(OSError), open(f"/proc/{pid}/stat", "rb") as file:
@@ -187,6 +190,15 @@ def _kill_found(spare: int) -> bool:
     for pid in left:
         _kill(pid, spare)
     return not left
+
+
+def _has_children() -> bool:
+    """Return whether the runner has a child, alive or dead; without one it has no descendants, and orphans become its children."""
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT | _WALL)
+    except ChildProcessError:
+        return False
+    return True
 
 
 def _children(pid: int | str, task: int | str) -> list[int]:
