@@ -70,7 +70,7 @@ class S3Server:
             aws_access_key_id=self.access_key,
             aws_secret_access_key=self.secret_key,
         )
-        answer = sts.assume_role(RoleArn=_role_arn(name), RoleSessionName=f"session-of-{name}")["Credentials"]
+        answer = sts.assume_role(RoleArn=role_arn(name), RoleSessionName=f"session-of-{name}")["Credentials"]
         return {**answer, "Expiration": answer["Expiration"].strftime("%Y-%m-%dT%H:%M:%SZ")}
 
     def stop(self) -> None:
@@ -160,7 +160,7 @@ def _command(home: Path, config: Path, host: str) -> list[str]:
     ]
 
 
-def _role_arn(name: str) -> str:
+def role_arn(name: str) -> str:
     return f"arn:aws:iam::000000000000:role/{name}"
 
 
@@ -178,7 +178,7 @@ def _iam(roles: Mapping[str, Mapping[str, object]]) -> dict[str, object]:
         "roles": [
             {
                 "roleName": name,
-                "roleArn": _role_arn(name),
+                "roleArn": role_arn(name),
                 "trustPolicy": {"Version": "2012-10-17", "Statement": [trust]},
                 "attachedPolicies": [name],
             }

@@ -8,6 +8,7 @@ import shutil
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from email.utils import formatdate
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -19,7 +20,7 @@ from buildrunner.commands.doctor.log import RedisChecks
 from support.harness import ROOT, Program, Redis, Repositories, free_port, wait_for
 from support.registry import Registry, serving
 from support.relay import Relay, answer
-from support.s3_server import S3Server, s3_server
+from support.s3_server import S3Server, role_arn, s3_server
 from support.template import Template
 from support.warm import WarmProgram
 
@@ -236,6 +237,22 @@ def test_wrong_keys_are_one_failure(server: S3Server, monkeypatch: pytest.Monkey
 
     assert len(failed(found)) == 1
     assert "the secret key does not belong to the access key" in next(iter(found.values())).message
+
+
+def test_a_role_of_a_profile_is_assumed(server: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """https://docs.aws.amazon.com/sdkref/latest/guide/feature-assume-role-credentials.html"""
+    (tmp_path / "config").write_text(
+        f"[profile builds]\nrole_arn = {role_arn('task')}\nsource_profile = user\nregion = us-east-1\n"
+        f"[profile user]\naws_access_key_id = {server.access_key}\naws_secret_access_key = {server.secret_key}\n"
+    )
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_PROFILE", "builds")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", server.endpoint)
+
+    found = run_bucket_checks(monkeypatch, {}, bucket_settings(server))
+
+    assert failed(found) == []
+    assert found["s3 site put"].status == "ok"
 
 
 def test_a_server_that_ignores_digests_gets_nothing_left_behind(

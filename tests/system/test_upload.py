@@ -446,6 +446,12 @@ async def test_over_tls_the_authority_of_aws_ca_bundle_is_trusted(
         assert (bucket._writer.small._place is not None, bucket._writer.small._failures) == (True, 0)
 
 
+async def test_without_tls_no_ca_bundle_is_read(server: S3Server, prefix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_CA_BUNDLE", "/nonexistent/bundle.pem")
+    async with open_s3(region="us-east-1", endpoint_url=server.endpoint, concurrency=4) as s3:
+        assert await s3.bucket("site").list_objects(prefix) == {}
+
+
 @pytest.mark.parametrize("name", ["localhost", "s3.example.com"], ids=["unknown authority", "other name"])
 async def test_a_server_with_an_untrusted_certificate_gets_nothing(
     server: S3Server, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
