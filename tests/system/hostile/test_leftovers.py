@@ -47,7 +47,11 @@ const own = new Set();
 for (let pid = process.pid; pid > 1; pid = parent(pid)) own.add(String(pid));
 function look() {
   const found = [];
-  for (const pid of fs.readdirSync("/proc").filter(name => /^\d+$/.test(name) && !own.has(name))) {
+  // Newest first, as numbers are given: what forks all the time would otherwise be gone before it is read.
+  const last = Number(fs.readFileSync("/proc/loadavg", "latin1").trim().split(" ").pop());
+  const age = pid => (last - pid + 4194304) % 4194304;
+  const pids = fs.readdirSync("/proc").filter(name => /^\d+$/.test(name) && !own.has(name));
+  for (const pid of pids.sort((a, b) => age(a) - age(b))) {
     const text = "\0" + read(pid, "environ") + "\0" + read(pid, "cmdline");
     if (text.includes(process.env.SLUG)) found.push((text.match(/KIND=([a-z-]+?)(?=-t-|\0)/) || [0, "unknown"])[1]);
   }
