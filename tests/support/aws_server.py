@@ -17,6 +17,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +46,7 @@ class AwsServer:
         }
 
     def client(self, service: str) -> Any:
-        import botocore.session
-
-        return botocore.session.get_session().create_client(
+        return _session().create_client(
             service,
             endpoint_url=self.endpoint,
             region_name=REGION,
@@ -70,6 +69,14 @@ class AwsServer:
         """Return the requests of an action in order."""
         calls = [json.loads(line) for line in self.requests.read_text().splitlines()]
         return [call["request"] for call in calls if call["action"] == action]
+
+
+@cache
+def _session() -> Any:
+    """A session reads each of botocore's models once, which takes up to half a second."""
+    import botocore.session
+
+    return botocore.session.get_session()
 
 
 @contextmanager

@@ -363,17 +363,18 @@ def test_no_visitor_gets_a_page_without_its_assets(here: Program, sites: Sites, 
         write(
             folder, {**scripts, **{f"p{page}.html": f"<!doctype html>{tags}" for page in range(5)}, "index.html": tags}
         )
-        process = here.start(environment, "publish", str(folder))
+        process = here.launch(environment, "publish", str(folder))
         said = process.communicate(timeout=60)
         assert process.returncode == 0, said
 
     publish(0)
-    done, problems, loaded = threading.Event(), [], set()
+    done, problems, loaded, pages = threading.Event(), [], set(), []
 
     def visit(page: int) -> None:
         connection = sites.connect()
-        while not done.is_set():
+        while not done.wait(0.01):
             found = sites.get(slug, f"/p{page}", connection=connection)
+            pages.append(page)
             for name in re.findall(rb'src="([^"]+)"', found.body):
                 script = sites.get(slug, name.decode(), connection=connection)
                 loaded.add(script.body)
@@ -395,6 +396,7 @@ def test_no_visitor_gets_a_page_without_its_assets(here: Program, sites: Sites, 
 
     assert problems == []
     assert {b"0", b"3"} <= loaded
+    assert len(pages) > 40  # a page and its scripts take some 20 ms
 
 
 def test_what_is_cached_is_served_while_s3_is_away(here: Program) -> None:

@@ -9,6 +9,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -93,9 +94,10 @@ def is_of_site(request: Request) -> bool:
     return request.path.startswith(f"/{BUCKET}/")
 
 
+@cache
 def numbers(last: int) -> bytes:
     """Return what `seq` writes."""
-    return b"".join(b"%d\n" % number for number in range(1, last + 1))
+    return "".join(f"{number}\n" for number in range(1, last + 1)).encode()
 
 
 # --- what passes -----------------------------------------------------------------------------------------------------
