@@ -134,6 +134,15 @@ class WarmProgram(Program):
         return WarmProcess({"TMPDIR": str(self.folder), **environment}, arguments, self._prepare)
 
 
+def run_command(
+    environment: Mapping[str, str], *arguments: str, timeout: float = 60
+) -> subprocess.CompletedProcess[str]:
+    """Run the program to its end, as `subprocess.run` does, without servers."""
+    process = WarmProcess(environment, arguments)
+    stdout, stderr = process.communicate(timeout=timeout)
+    return subprocess.CompletedProcess(arguments, process.wait(), stdout, stderr)
+
+
 def _as_file(reader: Connection) -> IO[str]:
     with reader:
         return open(os.dup(reader.fileno()), errors="replace")

@@ -18,7 +18,7 @@ import pytest
 from support.gateway import Gateway, StreamWriter, Viewer, put_archive
 from support.harness import PLAIN, Program, Redis, Repositories, wait_for
 from support.s3_server import S3Server
-from support.warm import WarmProgram
+from support.warm import WarmProgram, run_command
 
 SECRET = "a secret of the tests that has more than 32 bytes"
 SITE = "mkdir dist; echo 1 >dist/index.html"
@@ -525,14 +525,9 @@ def test_without_a_secret_only_this_machine_is_answered(gateway: Gateway) -> Non
 def test_a_wrong_configuration_names_every_problem(
     arguments: list[str], variables: dict[str, str], names: list[str]
 ) -> None:
-    ended = subprocess.run(
-        [sys.executable, "-P", "-m", "buildrunner", "serve", *arguments],
-        env={"REDIS_URI": "redis://127.0.0.1:1", "PATH": "/usr/bin:/bin", **variables},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=30,
-    )
+    environment = {"REDIS_URI": "redis://127.0.0.1:1", "PATH": "/usr/bin:/bin", **variables}
+
+    ended = run_command(environment, "serve", *arguments)
 
     assert (ended.returncode, ended.stdout) == (2, "")
     assert all(name in ended.stderr for name in names)
@@ -659,14 +654,7 @@ def test_tokens_are_never_logged(program: Program, slug: str) -> None:
 
 
 def test_a_port_in_use_is_said_in_one_sentence(program: Program, gateway: Gateway) -> None:
-    ended = subprocess.run(
-        [sys.executable, "-P", "-m", "buildrunner", "serve", "--port", str(gateway.port)],
-        env=program.environment(None),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=30,
-    )
+    ended = run_command(program.environment(None), "serve", "--port", str(gateway.port))
 
     assert ended.returncode == 1
     assert "Address already in use" in ended.stderr

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
@@ -14,6 +12,7 @@ import pytest
 
 from support.git_server import git_server
 from support.harness import Repositories, wait_for
+from support.warm import WarmProcess
 
 PACKAGE = '{"name": "app", "scripts": {"preinstall": "touch ran", "build": "touch ran"}}'
 
@@ -26,16 +25,9 @@ def temp(open_folder: Path, tmp_path: Path) -> Path:
     return folder
 
 
-def start(temp: Path, *arguments: str, **variables: str) -> subprocess.Popen[str]:
+def start(temp: Path, *arguments: str, **variables: str) -> WarmProcess:
     environment = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), "TMPDIR": str(temp), **variables}
-    return subprocess.Popen(
-        [sys.executable, "-P", "-m", "buildrunner", "plan", *arguments],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment,
-    )
+    return WarmProcess(environment, ("plan", *arguments))
 
 
 def run(temp: Path, *arguments: str, **variables: str) -> tuple[int, str, str]:
@@ -43,7 +35,7 @@ def run(temp: Path, *arguments: str, **variables: str) -> tuple[int, str, str]:
     process = start(temp, *arguments, **variables)
     output, errors = process.communicate(timeout=120)
     assert list(temp.iterdir()) == []
-    return process.returncode, output, errors
+    return process.wait(), output, errors
 
 
 def test_a_folder_is_planned_as_it_is_now(repositories: Repositories, temp: Path) -> None:

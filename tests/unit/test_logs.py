@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from support.warm import run_command
+
 
 @pytest.mark.parametrize(
     ("name", "value", "expected"),
@@ -36,14 +38,7 @@ def test_a_wrong_aws_configuration_has_no_traceback(tmp_path: Path, name: str, v
         name: value,
     }
 
-    ended = subprocess.run(
-        [sys.executable, "-P", "-m", "buildrunner", "logs", "my-site"],
-        env=variables,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    ended = run_command(variables, "logs", "my-site", timeout=120)
 
     assert ended.returncode == 1
     assert "Traceback" not in ended.stderr
