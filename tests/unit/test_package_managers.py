@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from buildrunner.project.package_managers.detect import detect_manager
+from buildrunner.project.package_managers.lockfiles import read_format_version
 from buildrunner.project.package_managers.record import ManagerRequirement
 from buildrunner.project.package_managers.table import LOCKFILES, MANAGERS
 from buildrunner.project.package_managers.yarn import YARN_BERRY
@@ -507,3 +508,12 @@ def test_dev_engines_may_be_a_list_and_say_how_much_they_mean(
         lock(checkout, file, "9.0" if file == "pnpm-lock.yaml" else "3")
 
     assert (found(checkout).name, best(found(checkout))) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "version"), [("package-lock.json", 3), ("npm-shrinkwrap.json", 3), ("other-lock.json", None)]
+)
+def test_only_npm_lockfiles_have_an_npm_format_version(tmp_path: Path, name: str, version: int | None) -> None:
+    (tmp_path / name).write_text('{"lockfileVersion": 3}')
+
+    assert read_format_version(tmp_path / name, tmp_path) == version

@@ -34,7 +34,7 @@ def read_lockfile_or_empty(path: Path, checkout: Path) -> str:
 
 def read_format_version(lockfile: Path, checkout: Path) -> int | None:
     """Return `lockfileVersion` of an npm lockfile; None for other managers' lockfiles."""
-    if lockfile.suffix != ".json":
+    if lockfile.name not in {"package-lock.json", "npm-shrinkwrap.json"}:
         return None
     match = re.search(r'"lockfileVersion"\s*:\s*(\d{1,3})\b', read_lockfile_or_empty(lockfile, checkout)[:5000])
     return int(match[1]) if match else None
