@@ -96,9 +96,8 @@ class Redis:
         """Return the events in a slug's stream."""
         with self.client() as client:
             client.set_response_callback("XRANGE", lambda entries, **_: [fields[1] for _, fields in entries])
-            found: list[Event] = json.loads(
-                f"[{','.join(client.xrange(f'events:{slug}'))}]"
-            )  # a fifth faster than each
+            encoded = client.xrange(f"events:{slug}")
+        found: list[Event] = json.loads(f"[{','.join(encoded)}]")  # one call, because tests read floods of events
         return found
 
 

@@ -396,7 +396,7 @@ def test_no_visitor_gets_a_page_without_its_assets(here: Program, sites: Sites, 
 
     assert problems == []
     assert {b"0", b"3"} <= loaded
-    assert len(pages) > 40  # a page and its scripts take some 20 ms
+    assert len(pages) > 20  # 250 on an idle machine
 
 
 def test_what_is_cached_is_served_while_s3_is_away(here: Program) -> None:

@@ -78,7 +78,7 @@ assert command.wait() == 3
 def test_an_error_in_taking_output_is_raised_as_itself() -> None:
     script = """
 import anyio, sys
-from buildrunner.sandbox import command, processes
+from buildrunner.sandbox import command
 from buildrunner.sandbox.command import Sandbox
 def fail(*_):
     raise OSError(28, "No space left on device")
@@ -147,7 +147,7 @@ def server() -> Iterator[subprocess.Popen[bytes]]:
 
 
 def test_a_process_that_does_not_end_is_sought_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each look reads all of /proc, at a priority before all others; the caller limits the time."""
+    """Each search reads all of /proc at real-time priority; the caller limits the time."""
     looks = []
 
     def find(_spare: int) -> bool:
@@ -163,7 +163,7 @@ def test_a_process_that_does_not_end_is_sought_less_often(monkeypatch: pytest.Mo
 
     anyio.run(end)
 
-    assert 2 <= len(looks) < 60  # a thousand looks a second take a core
+    assert 2 <= len(looks) < 60  # a thousand searches per second would use a whole core
 
 
 def test_without_children_the_list_of_all_processes_is_not_read() -> None:
