@@ -99,7 +99,13 @@ def test_the_output_of_a_file_is_published(app: Path, files: Files, output: str 
 
 @pytest.mark.parametrize(
     ("command", "strategies"),
-    [("npm i --force", ["npm i --force"]), ("", []), (None, ["npm install"]), ("npm install", ["npm install"])],
+    [
+        ("npm i --force", ["npm i --force"]),
+        ("", []),
+        (None, ["npm install"]),
+        ("npm install", ["npm install"]),
+        ("yarn install --immutable", ["npm install"]),  # the usual command of any manager
+    ],
 )
 def test_the_install_command_of_vercel_json(app: Path, command: str | None, strategies: list[str]) -> None:
     found = plan(app, vercel(installCommand=command)).install

@@ -61,6 +61,9 @@ def test_the_texts_of_a_manager_can_be_anything(record: PackageManager) -> None:
                 list(lockfile.find_undigested(text))
     for pattern in (*record.script_failures, record.own_script_failure):
         re.compile(pattern.replace("NAME", "(x)"))
+    groups = re.compile(record.any_script_failure).groupindex.keys()
+    assert groups & {"package", "path"}
+    assert groups <= {"package", "path", "name", "by"}
 
 
 @each_manager

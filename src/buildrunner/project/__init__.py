@@ -73,6 +73,7 @@ if TYPE_CHECKING:
         CONFIG_FILES as CONFIG_FILES,
         DEFAULT_MANAGER as DEFAULT_MANAGER,
         MANAGERS as MANAGERS,
+        PACKAGE_MANAGERS as PACKAGE_MANAGERS,
     )
     from buildrunner.project.overrides import Overrides as Overrides
     from buildrunner.project.plan import BuildPlan as BuildPlan, plan_build as plan_build
@@ -107,7 +108,7 @@ else:
             ),
             "package_managers.record": "SHELL DownloadCache InstallStrategy ManagerRequirement PackageManager",
             "package_managers.registry_urls": "replace_mirrors",
-            "package_managers.table": "CONFIG_FILES DEFAULT_MANAGER MANAGERS",
+            "package_managers.table": "CONFIG_FILES DEFAULT_MANAGER MANAGERS PACKAGE_MANAGERS",
             "overrides": "Overrides",
             "plan": "BuildPlan plan_build",
             "versions": "intersects major numbers satisfies",

@@ -11,9 +11,10 @@ from urllib.parse import urlsplit
 
 from buildrunner.diagnose.rule import FailedCommand
 from buildrunner.diagnose.rules import part
+from buildrunner.project import PACKAGE_MANAGERS
 from buildrunner.project.files import read_json, read_text
 
-_NPM, _PACKAGE = part("npm"), part("package")
+_PACKAGE = part("package")
 _MAX_LOCKFILE_BYTES = 32 * 2**20
 _MARKERS = re.compile(r"^<{7} ", re.MULTILINE)
 
@@ -183,23 +184,14 @@ class FailedScript:
     name: str | None
 
 
-_FAILED_SCRIPTS = (
-    rf"{_NPM}path (?P<path>\S{{1,500}})$",  # npm 7 and later
-    r"error: (?P<name>\w{1,20}) script from \"(?P<package>[^\"\n]{1,200})\" exited",  # Bun
-    r"^(?P<path>\S{1,500}) (?P<name>\w{1,20}): Failed$",  # pnpm
-    r"^error (?P<path>/\S{1,500}): Command failed\.$",  # Yarn 1
-    rf"(?P<package>{_PACKAGE})@(?P<by>npm|workspace):\S{{1,100}} couldn't be built successfully",  # Yarn 2 and later
-)
-
-
 def find_failed_script(said: str, root: Path, checkout: Path) -> FailedScript | None:
     """Return the package whose install script failed; None if the output doesn't show it."""
     started = re.findall(
         r"^> \S{1,200}@\S{1,50} ((?:pre|post)?(?:install|prepare))(?: /[^\n]{0,500})?$", said, re.MULTILINE
     )
     name = started[-1] if started else None
-    for pattern in _FAILED_SCRIPTS:
-        for match in re.finditer(pattern, said, re.MULTILINE):
+    for record in PACKAGE_MANAGERS:  # any of them: INSTALL_COMMAND and scripts may run another
+        for match in re.finditer(record.any_script_failure, said, re.MULTILINE):
             groups = match.groupdict()
             path = groups.get("path") or ""
             package = groups.get("package") or ""

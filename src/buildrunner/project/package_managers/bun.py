@@ -98,6 +98,7 @@ BUN = PackageManager(
     add_command="bun add",
     add_dev_command="bun add --dev",
     script_failures=(r"^error: (?:pre|post)?install script from \"NAME\" (?:exited|terminated)",),
+    any_script_failure=r"error: (?P<name>\w{1,20}) script from \"(?P<package>[^\"\n]{1,200})\" exited",
     list_skipped=_list_skipped,
     own_scripts_by="install",
     cache=DownloadCache("bun", ("BUN_INSTALL_CACHE_DIR",), "bun", "bun", linked=True),

@@ -217,6 +217,7 @@ NPM = PackageManager(
         r"^npm (?:error|ERR!) gyp ERR! cwd [^\n]{1,4000}/node_modules/NAME$",  # if gyp's output has displaced these lines
         r"^npm ERR! NAME@[^\s:]{1,300} (?:pre|post)?install: `",  # 6
     ),
+    any_script_failure=r"npm (?:error|ERR!) path (?P<path>\S{1,500})$",  # 7 and later
     own_script_failure="",
     list_skipped=list_skipped,
     own_scripts_by="run",

@@ -155,6 +155,7 @@ PNPM = PackageManager(
     add_command="pnpm add",
     add_dev_command="pnpm add --save-dev",
     script_failures=(r"^[^\n]{0,4000}node_modules/NAME (?:pre|post)?install: Failed$",),
+    any_script_failure=r"^(?P<path>\S{1,500}) (?P<name>\w{1,20}): Failed$",
     script_failure_sign="ELIFECYCLE",  # absent if only optional dependencies failed
     list_skipped=list_skipped,
     own_scripts_by="install",

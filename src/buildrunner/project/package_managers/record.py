@@ -219,7 +219,10 @@ class PackageManager:
     uses_own_node: bool = False  # whether it runs scripts with the same Node.js as itself
 
     # Install scripts
-    script_failures: tuple[str, ...]  # patterns of its report of a failed install script; NAME is the package
+    script_failures: tuple[str, ...]  # patterns of its report of a dependency's failed script; NAME is the package
+    # Pattern of its report of any failed install script, also the repository's own. Groups: package, or path to its folder;
+    # name of the script; by, which is "workspace" for a package of the repository.
+    any_script_failure: str
     script_failure_sign: str = ""  # text that its output then has to contain
     own_script_failure: str = (
         OWN_SCRIPT_FAILURE  # the repository's own script; empty: reported like that of any package

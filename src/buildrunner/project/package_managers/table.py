@@ -68,4 +68,5 @@ def run_lines(script: str) -> list[str]:
 def install_lines() -> list[str]:
     """List the command lines that only install dependencies, for every manager."""
     rests = ("", " install", " i", " ci", " install --frozen-lockfile", " install --legacy-peer-deps")
-    return [f"{name}{rest}" for name in MANAGERS for rest in rests]
+    usual = [f"{name}{rest}" for name in MANAGERS for rest in rests]
+    return [*usual, *(" ".join(record.frozen[0].command) for record in PACKAGE_MANAGERS)]

@@ -203,6 +203,7 @@ YARN_CLASSIC = PackageManager(
         r"^error [^\n]{1,4000}/node_modules/NAME: Command failed\.$",
         r"YN0009: [^\w@\n]{0,4}NAME@[^\n]{1,4000}? couldn't be built successfully",
     ),
+    any_script_failure=r"^error (?P<path>/\S{1,500}): Command failed\.$",
     list_skipped=lambda _root, _checkout: None,
     own_scripts_by="run",
     # Nothing is cached: Yarn 1 downloads packages for all platforms, 275 MB for an app of 90 packages.
@@ -220,6 +221,7 @@ YARN_BERRY = replace(
     loose=(InstallStrategy(("yarn", "install", "--no-immutable"), r"\bYN0028\b", frozen=False, remedy=_OUTDATED),),
     installs_below=False,  # it treats a subfolder as part of the project above it
     exec_command=("yarn", "exec"),  # finds programs with Plug'n'Play
+    any_script_failure=r"(?P<package>(?:@[\w.~-]{1,100}/)?[\w.~-]{1,100})@(?P<by>npm|workspace):\S{1,100} couldn't be built",
     skip_scripts="--mode=skip-build",
     list_skipped=lambda _root, _checkout: [],  # it runs all other scripts even if one fails
     own_scripts_by="none",
