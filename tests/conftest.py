@@ -29,19 +29,26 @@ gc.disable()
 # Under nohup(1) it is ignored, which processes inherit; tests send it.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
-# The files of tests/system that take the longest, by minutes. A worker that begins one of them late is the last to end.
+# The files of tests/system that take the longest, in turn those that mostly wait and those that mostly compute: with the former
+# alone, the cores are idle for half of the first two minutes. A worker that begins one of them late is the last to end.
 LONGEST = (
     "test_other_servers.py",
-    "test_delivery.py",
-    "test_end.py",
-    "test_gateway.py",
-    "test_upload_faults.py",
-    "test_logs.py",
-    "test_page.py",
-    "test_channel.py",
     "test_advice.py",
+    "test_delivery.py",
     "test_dev.py",
+    "test_end.py",
+    "test_page.py",
+    "test_package_managers.py",
+    "test_main_job.py",
+    "test_upload_faults.py",
+    "test_readme.py",
+    "test_logs.py",
+    "test_dependencies.py",
+    "test_deploying.py",
+    "test_gateway.py",
+    "test_clone.py",
     "test_leftovers.py",
+    "test_channel.py",
 )
 
 
