@@ -371,7 +371,8 @@ def test_a_real_shell_completes(
 
     ended = subprocess.run(
         [program, *(["--norc"] if shell == "bash" else ["-f"] if shell == "zsh" else ["--no-config"]), "-c", script],
-        env={**ENVIRONMENT, "PATH": f"{path.parent}:{ENVIRONMENT['PATH']}"},
+        # fish writes into HOME.
+        env={**ENVIRONMENT, "HOME": str(path.parent), "PATH": f"{path.parent}:{ENVIRONMENT['PATH']}"},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
