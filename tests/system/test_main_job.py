@@ -152,7 +152,7 @@ def test_a_build_asks_for_color_by_a_variable_of_its_own(
     app = repositories.app("node -p '[null]'; mkdir dist; echo page >dist/index.html")
 
     variables: dict[str, Any] = {f"BUILD_ENV_{name}": "1"}
-    run = program.run(app, **variables)
+    run = program.run(app, **variables, **PLAIN)
 
     assert run.code == 0, run.stdout
     assert any("\x1b[1mnull" in event.get("log", "") for event in program.archive(run)) is colored
@@ -295,6 +295,7 @@ def test_the_names_of_the_larger_family_are_understood(program: Program, reposit
         PROJECT_ID="family-1",
         S3_KEY_PREFIX="__outputs/{slug}/",
         LOG_FORMAT="json",
+        **PLAIN,
     )
 
     assert run.code == 0
@@ -313,7 +314,7 @@ def test_options_override_variables_of_the_same_name(program: Program, repositor
 
 
 def test_json_on_the_console_is_the_events_line_by_line(program: Program, repositories: Repositories) -> None:
-    run = program.run(repositories.app(), CONSOLE_FORMAT="json")
+    run = program.run(repositories.app(), CONSOLE_FORMAT="json", **PLAIN)
 
     assert [json.loads(line) for line in run.stdout.splitlines()] == run.events
 

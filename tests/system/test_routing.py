@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from buildrunner.routing.document import Document
 from buildrunner.routing.route import Request, route
-from support.harness import Program, Repositories
+from support.harness import PLAIN, Program, Repositories
 
 PAGE = "<!doctype html><a href=/old>x</a>"
 BUILD = f"mkdir -p dist; echo '{PAGE}' >dist/index.html; echo x >dist/404.html; cp _redirects _headers dist/"
@@ -16,7 +16,7 @@ RULES = {
 
 
 def test_rules_are_stored_beside_the_site(program: Program, repositories: Repositories) -> None:
-    run = program.run(repositories.app(BUILD, **RULES), ROBOTS="noindex", STRICT_REFERENCES="1")
+    run = program.run(repositories.app(BUILD, **RULES), ROBOTS="noindex", STRICT_REFERENCES="1", **PLAIN)
 
     assert run.code == 0
     assert set(program.objects(run.slug)) == {"index.html", "404.html"}
@@ -32,16 +32,16 @@ def test_rules_are_stored_beside_the_site(program: Program, repositories: Reposi
 
 
 def test_broken_references_fail_strict_builds_alone(program: Program, repositories: Repositories) -> None:
-    first = program.run(repositories.app(BUILD, **RULES))
+    first = program.run(repositories.app(BUILD, **RULES), **PLAIN)
     broken = BUILD.replace("/old", "/gone").replace(">dist/404", " old >dist/404")
 
-    strict = program.run(repositories.app(broken, **RULES), SLUG=first.slug, STRICT_REFERENCES="1")
+    strict = program.run(repositories.app(broken, **RULES), SLUG=first.slug, STRICT_REFERENCES="1", **PLAIN)
 
     assert (strict.code, strict.result["stage"]) == (40, "build")
     assert strict.result["reason"] == "index.html references /gone, which the site does not have."
     assert program.objects(first.slug)["404.html"]["body"] == b"x\n"
 
-    lax = program.run(repositories.app(broken, **RULES), SLUG=first.slug)
+    lax = program.run(repositories.app(broken, **RULES), SLUG=first.slug, **PLAIN)
 
     assert lax.code == 0
     assert lax.said("index.html references /gone, which the site does not have.")
