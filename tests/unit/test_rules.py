@@ -17,6 +17,7 @@ from buildrunner.diagnose.matcher import (
     MAX_CHARACTERS,
     Explanation,
     FailedCommand,
+    FailedScript,
     _advise,
     find_failed_script,
     find_hint,
@@ -1154,21 +1155,23 @@ def test_a_hint_knows_what_was_tried(output: str, known: dict[str, Any], expecte
 
 
 @pytest.mark.parametrize(
-    ("output", "package", "script"),
+    ("output", "script"),
     [
-        ("> a@1 postinstall\n> x\n\nnpm error code 1\nnpm error path /w\n", None, "postinstall"),
-        ("npm error path /w/node_modules/@me/x\nnpm error command failed\n", "@me/x", None),
-        (". postinstall: Error: x\n. postinstall: Failed\n", None, "postinstall"),
-        ('error: prepare script from "app" exited with 3\n', "app", "prepare"),
-        ("error /w/node_modules/x: Command failed.\nExit code: 1\n", "x", None),
-        ("YN0009: x@npm:1.0.0 couldn't be built successfully\n", "x", None),
-        ("nothing of the kind\n", None, None),
+        (
+            "> a@1 postinstall\n> x\n\nnpm error code 1\nnpm error path /w\n",
+            FailedScript(package=None, name="postinstall"),
+        ),
+        ("npm error path /w/node_modules/@me/x\nnpm error command failed\n", FailedScript("@me/x", None)),
+        (". postinstall: Error: x\n. postinstall: Failed\n", FailedScript(None, "postinstall")),
+        ('error: prepare script from "app" exited with 3\n', FailedScript("app", "prepare")),
+        ("error /w/node_modules/x: Command failed.\nExit code: 1\n", FailedScript("x", None)),
+        ("YN0009: x@npm:1.0.0 couldn't be built successfully\n", FailedScript("x", None)),
+        ("YN0009: app@workspace:. couldn't be built successfully\n", FailedScript(None, None)),
+        ("nothing of the kind\n", None),
     ],
 )
-def test_the_script_that_failed_an_install_is_found(output: str, package: str | None, script: str | None) -> None:
-    found = find_failed_script(output, Path("/w"), Path("/w"))
-
-    assert (found and found.package, found and found.name) == (package, script)
+def test_the_script_that_failed_an_install_is_found(output: str, script: FailedScript | None) -> None:
+    assert find_failed_script(output, Path("/w"), Path("/w")) == script
 
 
 # What a build says, and what of it is quoted.
