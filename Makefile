@@ -39,7 +39,7 @@ demo: $(DEMO_STAMP) ## build examples/react-app on local servers and serve the s
 test: $(STAMP) ## run the unit and system tests (image-test tests the container)
 	@$(BIN)/python -m pytest -n 6 --dist loadfile --no-loadscope-reorder # more workers than cores: many tests wait for time limits
 
-test-unit: $(STAMP) ## run only the unit tests, in under a minute
+test-unit: $(STAMP) ## run only the unit tests, in about a minute
 	@$(BIN)/python -m pytest -n 4 tests/unit # more workers than cores: some tests wait for processes
 
 image-test: $(STAMP) ## test the image in a Docker engine, as Fargate runs it (starts an engine if there is none)
